@@ -1,0 +1,1 @@
+"""Thin programs: parse flags, call the library."""

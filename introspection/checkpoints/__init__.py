@@ -1,0 +1,1 @@
+"""What is kept: the Orbax store, checkpoint names and fingerprints."""

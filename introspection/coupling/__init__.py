@@ -1,0 +1,1 @@
+"""Whether explanations and behaviours agree: labels, measures, statistics, controls and the matrix."""

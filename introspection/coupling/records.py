@@ -1,0 +1,64 @@
+"""One record an item, arm and seed: what `predictions.jsonl` holds and every measure is computed from."""
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from introspection.tasks.items import Decisions, Explanation
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictionRecord:
+    """A line of `predictions.jsonl` (design.md §7), with the prompts beside for the reader of a report."""
+
+    arm: str
+    seed: int
+    id: str
+    group: str
+    cue_kind: str
+    candidates: tuple[str, ...]
+    gold: str
+    cued: str
+    prompt_with_cue: str
+    prompt_without_cue: str
+    teacher: Decisions
+    initial: Decisions
+    current: Decisions
+    explanation_text: str
+    explanation: Explanation
+
+    def to_json(self) -> dict[str, Any]:
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        fields["candidates"] = list(self.candidates)
+        for name in ("teacher", "initial", "current"):
+            fields[name] = fields[name]._asdict()
+        fields["explanation"] = {"text": fields.pop("explanation_text"), **self.explanation._asdict()}
+        return fields
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "PredictionRecord":
+        fields = dict(fields)
+        explanation = fields.pop("explanation")
+        for name in ("teacher", "initial", "current"):
+            fields[name] = Decisions(**fields[name])
+        return cls(
+            **{**fields, "candidates": tuple(fields["candidates"])},
+            explanation_text=explanation["text"],
+            explanation=Explanation(explanation["changed"], explanation["answer"]),
+        )
+
+
+def write_records(path: Path, records: Iterable[PredictionRecord]) -> None:
+    """Writes one JSON object a line, whole or not at all (a temporary file, then a rename)."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as lines:
+        for record in records:
+            lines.write(json.dumps(record.to_json(), ensure_ascii=False) + "\n")
+    temporary.replace(path)
+
+
+def read_records(path: Path) -> list[PredictionRecord]:
+    with path.open(encoding="utf-8") as lines:
+        return [PredictionRecord.from_json(json.loads(line)) for line in lines]

@@ -1,0 +1,1 @@
+"""What a model does: scoring, decoding, behaviour and explanation."""

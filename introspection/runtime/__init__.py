@@ -1,0 +1,1 @@
+"""Where it runs: mesh, program entry, metrics, progress."""

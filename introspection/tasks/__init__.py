@@ -1,0 +1,1 @@
+"""What is asked: items, cues, candidates and the explanation grammar."""

@@ -1,0 +1,1 @@
+"""How it is written: tokenizer, chat format, rows to token arrays with masks."""

@@ -1,0 +1,1 @@
+"""How a model changes: objectives, the step, the loop and concurrent shifts."""
