@@ -1,0 +1,164 @@
+"""The Orbax store: a folder of steps, saved asynchronously, whole or not at all, and checked when read.
+
+All of Orbax that the project uses is here, and all of it is Orbax's v1 API.
+"""
+
+import errno
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from introspection.checkpoints.fingerprint import fingerprint_tree
+from introspection.errors import InputError, RunError
+
+_UNFINISHED = "*.orbax-checkpoint-tmp"
+
+
+class CorruptCheckpointError(RunError):
+    """A stored step can't be read back as it was written."""
+
+
+class CheckpointStore:
+    """Steps of one training state: `trainable`, `optimizer` and JSON `metadata`, each loadable alone."""
+
+    def __init__(self, directory: Path, keep: int = 0):
+        """`keep` newest steps stay (and step 0); 0 keeps all."""
+        # Orbax logs its progress as warnings of absl; what goes wrong reaches the user through exceptions.
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        self.directory = directory.absolute()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        for leftover in self.directory.glob(_UNFINISHED):  # of a killed process; Orbax ignores, never deletes
+            shutil.rmtree(leftover, ignore_errors=True)
+        policies = ocp.training.preservation_policies
+        self._checkpointer = ocp.training.Checkpointer(
+            self.directory,
+            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
+            preservation_policy=policies.AnyPreservationPolicy(
+                [policies.LatestN(keep), policies.CustomSteps([0])]
+            )
+            if keep
+            else policies.PreserveAll(),
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def steps(self) -> list[int]:
+        return sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
+
+    def save(self, step: int, trainable, optimizer, metadata: dict[str, Any]) -> None:
+        """Starts saving a step in the background.
+
+        Raises:
+          RunError: this or the previous save failed (disk full, say); earlier steps stay.
+        """
+        metadata = {**metadata, "step": step, "content": fingerprint_tree(trainable)}
+        checkpointables = {"trainable": trainable, "optimizer": optimizer, "metadata": metadata}
+        try:
+            self._checkpointer.save_checkpointables_async(step, checkpointables, overwrite=True)
+        except (OSError, ValueError) as error:
+            raise self._save_error(step, error) from error
+
+    def wait(self) -> None:
+        """Returns when every save is on disk. Raises RunError as `save` does."""
+        try:
+            self._checkpointer.wait()
+        except (OSError, ValueError) as error:
+            raise self._save_error("the last step", error) from error
+
+    def close(self) -> None:
+        try:
+            self._checkpointer.close()
+        except (OSError, ValueError) as error:
+            raise self._save_error("the last step", error) from error
+
+    def metadata(self, step: int) -> dict[str, Any]:
+        self._check_step(step)
+        return self._load(step, {"metadata": None})["metadata"]
+
+    def restore(self, step: int, trainable, optimizer=None) -> tuple[Any, Any]:
+        """`(trainable, optimizer)` of a step, placed as the abstract trees say; `optimizer` may be None.
+
+        Raises:
+          InputError: no such step, or the checkpoint is of another model; every offending parameter is
+            named, with its shapes.
+          CorruptCheckpointError: the files are damaged.
+        """
+        self._check_step(step)
+        wanted = {"trainable": trainable, "metadata": None}
+        if optimizer is not None:
+            wanted["optimizer"] = optimizer
+        self._check_shapes(step, trainable)
+        loaded = self._load(step, wanted)
+        # A missing chunk reads as zeros without an error, so what was read is compared with what was saved.
+        if fingerprint_tree(loaded["trainable"]) != loaded["metadata"]["content"]:
+            raise CorruptCheckpointError(f"{self.directory / str(step)}: the numbers read are not those saved")
+        return loaded["trainable"], loaded.get("optimizer")
+
+    def delete(self, step: int) -> None:
+        shutil.rmtree(self.directory / str(step), ignore_errors=True)
+        self._checkpointer.reload()
+
+    def _check_step(self, step: int) -> None:
+        if step not in self.steps():
+            has = ", ".join(map(str, self.steps())) or "none"
+            raise InputError(f"{self.directory}: no checkpoint of step {step}; there are: {has}")
+
+    def _check_shapes(self, step: int, trainable) -> None:
+        try:
+            stored = self._checkpointer.checkpointables_metadata(step).metadata["trainable"]
+        except Exception as error:  # Orbax raises many kinds for a damaged folder
+            raise self._corrupt(step, error) from error
+        if stored is None:
+            raise CorruptCheckpointError(f"{self.directory / str(step)}: holds no parameters")
+        problems = shape_problems(_shapes(stored), _shapes(trainable))
+        if problems:
+            raise InputError(
+                f"{self.directory / str(step)} does not fit the model ({len(problems)} parameters): "
+                + "; ".join(problems)
+            )
+
+    def _load(self, step: int, wanted):
+        try:
+            return self._checkpointer.load_checkpointables(step, wanted)
+        except Exception as error:  # Orbax and TensorStore raise many kinds for damaged files
+            raise self._corrupt(step, error) from error
+
+    def _corrupt(self, step: int, error: Exception) -> CorruptCheckpointError:
+        return CorruptCheckpointError(f"{self.directory / str(step)}: damaged ({_first_line(error)})")
+
+    def _save_error(self, step, error: Exception) -> RunError:
+        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+        why = "the disk is full" if full else _first_line(error)
+        return RunError(f"{self.directory}: could not save step {step}: {why}; earlier steps are kept")
+
+
+def shape_problems(stored: dict[str, tuple], wanted: dict[str, tuple]) -> list[str]:
+    """One phrase a parameter that is missing, surplus or of another shape."""
+    problems = []
+    for name in sorted(stored.keys() | wanted.keys()):
+        if name not in stored:
+            problems.append(f"{name} {wanted[name]} is missing in the checkpoint")
+        elif name not in wanted:
+            problems.append(f"{name} {stored[name]} is not in the model")
+        elif stored[name] != wanted[name]:
+            problems.append(f"{name} is {stored[name]} in the checkpoint and {wanted[name]} in the model")
+    return problems
+
+
+def _shapes(tree) -> dict[str, tuple]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape) for path, leaf in leaves
+    }
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,202 @@
+"""What Self and Orig are held against: explanations without introspection, and labels without content.
+
+An answer passes from one item to another as its rank in the item's candidates, where the right answer comes
+first and the cued one next; -1 stands for `NONE`. So these controls know which candidate is right, which
+favours them.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Int
+from sklearn.feature_extraction.text import HashingVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from introspection.errors import InputError
+from introspection.tasks.explanations import ExplanationGrammar
+from introspection.tasks.items import NONE, Explanation, Item
+
+NONE_RANK = -1
+
+
+def answer_rank(item: Item, label: Explanation) -> int:
+    """The label's answer as a rank in the item's candidates, -1 for `NONE`."""
+    if label.answer == NONE:
+        return NONE_RANK
+    if label.answer not in item.candidates:
+        raise ValueError(f"item {item.id}: the label's answer {label.answer!r} is no candidate")
+    return item.candidates.index(label.answer)
+
+
+def explanation_at_rank(item: Item, changed: bool, rank: int) -> Explanation:
+    """The explanation that says `changed` and the item's candidate of that rank (-1: `NONE`)."""
+    return Explanation(changed, NONE if rank == NONE_RANK else item.candidates[rank])
+
+
+def majority_explanations(
+    train_items: Sequence[Item], train_labels: Sequence[Explanation], test_items: Sequence[Item]
+) -> list[Explanation]:
+    """What someone says who knows only the cue kind's usual `changed`, and the right answer.
+
+    A tie says unchanged. A cue kind that training lacks takes the majority over all kinds.
+    """
+    margin: Counter[str | None] = Counter()
+    for item, label in zip(train_items, train_labels, strict=True):
+        vote = 1 if label.changed else -1
+        margin[item.cue_kind] += vote
+        margin[None] += vote
+    return [
+        Explanation(margin[item.cue_kind if item.cue_kind in margin else None] > 0, item.gold)
+        for item in test_items
+    ]
+
+
+def input_only_explanations(
+    train_items: Sequence[Item],
+    train_labels: Sequence[Explanation],
+    test_items: Sequence[Item],
+    *,
+    seed: int = 0,
+    ngrams: tuple[int, int] = (1, 3),
+    features: int = 2**16,
+    inverse_regularization: float = 1.0,
+    max_iterations: int = 1_000,
+) -> list[Explanation]:
+    """What the input alone tells: hashed word n-grams of `x` and a logistic regression on the same labels.
+
+    It predicts the pair (changed, rank of the answer). Where the test item has fewer candidates than the
+    likeliest rank needs, the next likely class is taken; where none fits, (changed of the likeliest, `NONE`).
+
+    Args:
+        seed: of the solver; the same inputs and seed give the same explanations.
+        ngrams: the shortest and the longest, in words.
+        features: hash buckets.
+        inverse_regularization: scikit-learn's `C`.
+        max_iterations: of the solver.
+    """
+    if not train_items:
+        raise InputError("the input-only predictor needs at least one training item")
+    if not test_items:
+        return []
+    classes = [
+        (bool(label.changed), answer_rank(item, label))
+        for item, label in zip(train_items, train_labels, strict=True)
+    ]
+    names = sorted(set(classes))
+    if len(names) == 1:  # logistic regression refuses a single class
+        ranking = np.zeros((len(test_items), 1), dtype=int)
+    else:
+        # One-letter words and case stay: in "I think it is B" the letter is the cue.
+        vectorizer = HashingVectorizer(
+            ngram_range=ngrams, n_features=features, lowercase=False, token_pattern=r"(?u)\b\w+\b"
+        )
+        model = LogisticRegression(C=inverse_regularization, max_iter=max_iterations, random_state=seed)
+        prompts = vectorizer.transform([item.prompt_with_cue for item in train_items])
+        model.fit(prompts, [names.index(c) for c in classes])
+        log_odds = model.predict_log_proba(vectorizer.transform([i.prompt_with_cue for i in test_items]))
+        ranking = np.argsort(-log_odds, axis=1, kind="stable")
+    return [
+        _likeliest_fitting(item, [names[index] for index in order])
+        for item, order in zip(test_items, ranking, strict=True)
+    ]
+
+
+def _likeliest_fitting(item: Item, classes: Sequence[tuple[bool, int]]) -> Explanation:
+    for changed, rank in classes:
+        if rank < len(item.candidates):
+            return explanation_at_rank(item, changed, rank)
+    return Explanation(classes[0][0], NONE)
+
+
+def shuffle_labels(
+    items: Sequence[Item], labels: Sequence[Explanation], rng: np.random.Generator
+) -> list[Explanation]:
+    """Labels permuted within stratum and cue kind, so they keep their marginals and lose their item.
+
+    A label travels as (changed, rank). Where a stratum's items have unequal numbers of candidates, the
+    permutation is drawn uniformly from those that give no item a rank beyond its candidates.
+    """
+    strata: dict[tuple[str, str], list[int]] = {}
+    for index, item in enumerate(items):
+        strata.setdefault((item.stratum, item.cue_kind), []).append(index)
+    ranks = [answer_rank(item, label) for item, label in zip(items, labels, strict=True)]
+    shuffled = list(labels)
+    for _, members in sorted(strata.items()):
+        # Labels choose among the free items, the highest rank first. The items open to a rank are also open
+        # to every lower one, so earlier choices never change how many a label has: each permutation that fits
+        # is equally likely, and one always does, since the labels' own places fit.
+        by_candidates = sorted(members, key=lambda i: -len(items[i].candidates))
+        free: list[int] = []
+        opened = 0
+        for source in sorted(members, key=lambda i: -ranks[i]):
+            while opened < len(members) and len(items[by_candidates[opened]].candidates) > ranks[source]:
+                free.append(by_candidates[opened])
+                opened += 1
+            choice = int(rng.integers(len(free)))
+            free[choice], free[-1] = free[-1], free[choice]
+            receiver = free.pop()
+            shuffled[receiver] = explanation_at_rank(
+                items[receiver], bool(labels[source].changed), ranks[source]
+            )
+    return shuffled
+
+
+def add_label_noise(
+    items: Sequence[Item], labels: Sequence[Explanation], rate: float, rng: np.random.Generator
+) -> tuple[list[Explanation], Bool[np.ndarray, "items"]]:
+    """Labels of which a share is wrong, and which ones those are.
+
+    Exactly `rate` of the labels, rounded to the nearest count (half upwards), become another explanation of
+    the item's finite set (every candidate, changed and unchanged), each equally likely. So noise at rate 1
+    leaves no label right, unlike noise that redraws labels.
+
+    Raises:
+        InputError: the rate is not in [0, 1].
+    """
+    if not 0 <= rate <= 1:
+        raise InputError(f"label noise rate is {rate}; give a share from 0 to 1")
+    if len(items) != len(labels):
+        raise ValueError(f"{len(items)} items but {len(labels)} labels")
+    noisy, is_noisy = list(labels), np.zeros(len(labels), dtype=bool)
+    grammar = ExplanationGrammar()
+    for index in rng.choice(len(labels), size=math.floor(rate * len(labels) + 0.5), replace=False):
+        others = [e for e in grammar.all_explanations(items[index].candidates) if e != labels[index]]
+        noisy[index], is_noisy[index] = others[rng.integers(len(others))], True
+    return noisy, is_noisy
+
+
+def balance_by_changed(
+    items: Sequence[Item], labels: Sequence[Explanation], rng: np.random.Generator
+) -> Int[np.ndarray, "subset"]:
+    """Indices, ascending, of a training set with as many changed as unchanged labels.
+
+    The rarer class is kept whole. Of the other, each cue kind gives as many as the rarer class has in that
+    kind, so that the kind doesn't tell the class; what a kind lacks is drawn from the rest at random.
+
+    Raises:
+        InputError: there is no changed, or no unchanged, label.
+    """
+    changed = np.array([bool(label.changed) for label in labels], dtype=bool)
+    if len(items) != len(labels):
+        raise ValueError(f"{len(items)} items but {len(labels)} labels")
+    n_changed, n_unchanged = int(changed.sum()), int((~changed).sum())
+    if not n_changed or not n_unchanged:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(Counter(i.cue_kind for i in items).items()))
+        raise InputError(
+            f"can't balance {len(labels)} training items ({kinds}): {n_changed} labels are changed and "
+            f"{n_unchanged} unchanged, and both are needed; use more items, other cues, or a label teacher "
+            "whose decision the cue moves on some items but not on all, or turn balancing off"
+        )
+    rarer = changed if n_changed <= n_unchanged else ~changed
+    kinds = np.array([item.cue_kind for item in items])
+    chosen = [np.flatnonzero(rarer)]
+    for kind in np.unique(kinds):
+        supply = np.flatnonzero(~rarer & (kinds == kind))
+        wanted = int(np.sum(rarer & (kinds == kind)))
+        chosen.append(rng.permutation(supply)[:wanted])
+    rest = np.setdiff1d(np.flatnonzero(~rarer), np.concatenate(chosen[1:]))
+    missing = 2 * int(rarer.sum()) - sum(map(len, chosen))
+    chosen.append(rng.choice(rest, size=missing, replace=False))
+    return np.sort(np.concatenate(chosen))

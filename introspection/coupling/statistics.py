@@ -1,0 +1,178 @@
+"""Intervals and tests for what is measured on items that come in groups, seeds and bases."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import scipy.stats
+from jaxtyping import Bool, Float, Shaped
+
+# Numbers held at once in one array of a chunk; a handful of such arrays (16 MB each) exist at a time.
+CHUNK_SIZE = 2_000_000
+
+Statistic = Callable[[Float[np.ndarray, "resamples statistics"]], Float[np.ndarray, "resamples outputs"]]
+
+
+def hierarchical_bootstrap(
+    counts: Float[np.ndarray, "items statistics"],
+    groups: Shaped[np.ndarray, "items"],
+    statistic: Statistic,
+    rng: np.random.Generator,
+    *,
+    seeds: Shaped[np.ndarray, "items"] | None = None,
+    bases: Shaped[np.ndarray, "items"] | None = None,
+    resamples: int = 2_000,
+    confidence: float = 0.95,
+) -> Float[np.ndarray, "2 outputs"]:
+    """Percentile intervals (Efron, 1979) of functions of summed counts, resampled level by level.
+
+    A resample draws, with replacement, as many bases as there are; for each one drawn, as many of its seeds
+    and as many of its groups as it has. Groups are crossed with seeds: one draw of groups serves all seeds of
+    a base (the pigeonhole bootstrap; Owen, 2007), so what is common to a group in all seeds isn't averaged
+    away. A level with one unit is left as it is. Outputs of one call are paired: they come from the same
+    resamples. Results don't depend on the order of the items.
+
+    With two or three seeds the interval knows little of the variance between seeds (it is too small by
+    (n - 1) / n), while it counts what is particular to one item in one seed more than once; the second makes
+    it wide rather than narrow.
+
+    Args:
+        counts: what each item adds to the sums that `statistic` takes.
+        groups, seeds, bases: of each item; without seeds or bases there is one.
+        statistic: from sums (one row a resample) to outputs; NaN where an output is undefined.
+        resamples: how many.
+        confidence: of the central interval, in (0, 1).
+
+    Returns:
+        Lower and upper ends. An output is NaN where no base has two groups, since nothing tells how it would
+        vary, or where it is undefined in more than half of the resamples; fewer are left out.
+    """
+    if len(counts) == 0:
+        raise ValueError("the bootstrap needs at least one item")
+    one = np.zeros(len(counts), dtype=int)
+    tables = _cell_tables(counts, groups, one if seeds is None else seeds, one if bases is None else bases)
+    outputs = np.concatenate([statistic(sums) for sums in _resampled_sums(tables, resamples, rng)])
+    interval = np.full((2, outputs.shape[1]), np.nan)
+    if max(table.shape[1] for table in tables) < 2:
+        return interval
+    for column, values in enumerate(outputs.T):
+        defined = values[~np.isnan(values)]
+        if 2 * len(defined) >= len(values):
+            interval[:, column] = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return interval
+
+
+def _cell_tables(
+    counts: Float[np.ndarray, "items statistics"],
+    groups: Shaped[np.ndarray, "items"],
+    seeds: Shaped[np.ndarray, "items"],
+    bases: Shaped[np.ndarray, "items"],
+) -> list[Float[np.ndarray, "seeds groups statistics"]]:
+    """Summed counts of each base's (seed, group) cells; a cell without items is 0."""
+    tables = []
+    for base in np.unique(bases):
+        rows = np.flatnonzero(bases == base)
+        seed_names, seed_index = np.unique(seeds[rows], return_inverse=True)
+        group_names, group_index = np.unique(groups[rows], return_inverse=True)
+        table = np.zeros((len(seed_names), len(group_names), counts.shape[1]))
+        np.add.at(table, (seed_index, group_index), counts[rows])
+        tables.append(table)
+    return tables
+
+
+def _resampled_sums(
+    tables: list[Float[np.ndarray, "seeds groups statistics"]], resamples: int, rng: np.random.Generator
+) -> Iterator[Float[np.ndarray, "chunk statistics"]]:
+    """Sums of counts of every resample, in chunks."""
+    widest = max(max(t.shape[1], t.shape[0] * t.shape[2]) for t in tables)
+    chunk = max(1, CHUNK_SIZE // widest)
+    for start in range(0, resamples, chunk):
+        size = min(chunk, resamples - start)
+        sums = np.zeros((size, tables[0].shape[2]))
+        # One slot for each base drawn: a base drawn twice gets two draws of seeds and groups.
+        for drawn in rng.integers(len(tables), size=(len(tables), size)):
+            for base, table in enumerate(tables):
+                rows = np.flatnonzero(drawn == base)
+                sums[rows] += _resample_table(table, len(rows), rng)
+        yield sums
+
+
+def _resample_table(
+    table: Float[np.ndarray, "seeds groups statistics"], resamples: int, rng: np.random.Generator
+) -> Float[np.ndarray, "resamples statistics"]:
+    """Sums over one base's cells, seeds and groups both drawn anew, in every resample."""
+    n_seeds, n_groups, n_statistics = table.shape
+    group_weights = _multinomial_weights(n_groups, resamples, rng)
+    by_group = table.transpose(1, 0, 2).reshape(n_groups, n_seeds * n_statistics)
+    by_seed = (group_weights @ by_group).reshape(resamples, n_seeds, n_statistics)
+    return np.einsum("rs,rsk->rk", _multinomial_weights(n_seeds, resamples, rng), by_seed)
+
+
+def _multinomial_weights(
+    units: int, resamples: int, rng: np.random.Generator
+) -> Float[np.ndarray, "resamples units"]:
+    """How often each unit is drawn in every resample of as many units; each row sums to `units`."""
+    if units == 1:
+        return np.ones((resamples, 1))
+    # Counting drawn indices is several times as fast as Generator.multinomial with many units.
+    drawn = rng.integers(units, size=(resamples, units))
+    drawn += units * np.arange(resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=resamples * units).reshape(resamples, units).astype(float)
+
+
+def sign_flip_test(
+    group_sums: Float[np.ndarray, "groups"], rng: np.random.Generator, *, resamples: int = 10_000
+) -> float:
+    """Two-sided p-value of the groups' summed differences against symmetry about 0 (Fisher, 1935).
+
+    Signs are flipped by whole groups, so items of a group may depend on each other in any way, but seeds are
+    taken as they are: the test speaks of these seeds. All sign patterns are enumerated where at most 14
+    groups differ from 0; otherwise the p-value is (1 + count) / (1 + resamples) (Phipson and Smyth, 2010).
+    It is 1 where no group differs from 0.
+    """
+    sums = np.asarray(group_sums, dtype=float)
+    sums = sums[sums != 0]
+    # A pattern that only rounding keeps from the observed sum is as extreme as it.
+    threshold = abs(sums.sum()) - 1e-9 * np.abs(sums).sum()
+    if len(sums) <= 14:
+        patterns = (np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums))) & 1
+        return float(np.mean(np.abs((1 - 2 * patterns) @ sums) >= threshold))
+    chunk = max(1, CHUNK_SIZE // len(sums))
+    count = 0
+    for start in range(0, resamples, chunk):
+        flips = rng.integers(2, size=(min(chunk, resamples - start), len(sums)), dtype=np.int8)
+        count += int(np.sum(np.abs(sums.sum() - 2 * (flips @ sums)) >= threshold))
+    return (1 + count) / (1 + resamples)
+
+
+def mcnemar_exact(
+    first: Bool[np.ndarray, "items"], second: Bool[np.ndarray, "items"], groups: Shaped[np.ndarray, "items"]
+) -> float:
+    """Two-sided exact p-value that two paired outcomes are as often true (McNemar, 1947).
+
+    Raises:
+        ValueError: a group has more than one item (more items of it, or more seeds); the test takes items as
+            independent, so use `sign_flip_test`.
+    """
+    if len(np.unique(groups)) < len(groups):
+        raise ValueError("McNemar's test needs one seed and one item a group; use sign_flip_test")
+    first_only, second_only = int(np.sum(first & ~second)), int(np.sum(~first & second))
+    if first_only + second_only == 0:
+        return 1.0
+    return float(scipy.stats.binomtest(first_only, first_only + second_only, 0.5).pvalue)
+
+
+def wilson_interval(successes: int, trials: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Score interval of a share of independent trials (Wilson, 1927); (0, 1) without a trial."""
+    if not 0 <= successes <= trials:
+        raise ValueError(f"{successes} successes in {trials} trials")
+    if trials == 0:
+        return 0.0, 1.0
+    z = scipy.stats.norm.ppf((1 + confidence) / 2)
+    share = successes / trials
+    center = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z / (1 + z**2 / trials) * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
+    # The ends at 0 and `trials` successes are exactly 0 and 1; rounding must not move them.
+    return (
+        0.0 if successes == 0 else float(center - half),
+        1.0 if successes == trials else float(center + half),
+    )

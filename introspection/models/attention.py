@@ -1,0 +1,104 @@
+"""Attention over several blocks of keys, merged by log-sum-exp.
+
+A query attends to its own row and, when scoring or decoding, to blocks of keys that were computed before
+(a prompt, the tokens generated so far). Each block is softmaxed by itself; the blocks' outputs are then
+weighted by the exponentials of their log normalisers, which is exactly the softmax over all of them.
+Nothing is ever copied once a continuation: K continuations of one prompt share its block.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+# Finite, so that a query whose block is wholly masked gets a weight of exactly 0 in the merge and no NaN.
+MASKED = -1e30
+
+
+class PrefixBlock(NamedTuple):
+    """Keys and values of tokens that come before the row, for every layer.
+
+    A block serves `rows // prefixes` consecutive rows each.
+    """
+
+    keys: Float[Array, "layers prefixes source kv_heads head_dim"]
+    values: Float[Array, "layers prefixes source kv_heads head_dim"]
+    mask: Bool[Array, "prefixes source"]
+
+
+def row_mask(segments: Int[Array, "rows time"]) -> Bool[Array, "rows time time"]:
+    """Which earlier tokens of a row a token sees: segment 0 is the shared prompt, each later segment is
+    one continuation of it and sees the prompt and itself; -1 is padding.
+
+    >>> prompt p, two continuations a and b, padding _      p p a a b _
+    >>> the second token of a sees                          1 1 1 1 0 0
+    >>> the token of b sees                                 1 1 0 0 1 0
+    """
+    time = segments.shape[-1]
+    query, key = segments[:, :, None], segments[:, None, :]
+    causal = jnp.tril(jnp.ones((time, time), bool))
+    return causal & (key >= 0) & ((key == 0) | (key == query))
+
+
+def rotate(
+    vectors: Float[Array, "rows time heads head_dim"], positions: Int[Array, "rows time"], base: float
+) -> Float[Array, "rows time heads head_dim"]:
+    """Rotary position embedding, half-split layout (Su et al. 2021; the layout of Llama checkpoints)."""
+    half = vectors.shape[-1] // 2
+    frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angles = positions[:, :, None, None].astype(jnp.float32) * frequencies
+    sin, cos = jnp.sin(angles), jnp.cos(angles)
+    first, second = jnp.split(vectors.astype(jnp.float32), 2, axis=-1)
+    rotated = jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return rotated.astype(vectors.dtype)
+
+
+def attend_block(
+    queries: Float[Array, "rows time heads head_dim"],
+    keys: Float[Array, "rows source kv_heads head_dim"],
+    values: Float[Array, "rows source kv_heads head_dim"],
+    mask: Bool[Array, "rows #time source"],
+) -> tuple[Float[Array, "rows time heads head_dim"], Float[Array, "rows time heads"]]:
+    """Softmax attention over one block; returns the float32 output and the log normaliser."""
+    rows, time, heads, head_dim = queries.shape
+    kv_heads = keys.shape[2]
+    grouped = queries.reshape(rows, time, kv_heads, heads // kv_heads, head_dim)
+    logits = jnp.einsum("rtkgd,rskd->rkgts", grouped, keys, preferred_element_type=jnp.float32)
+    logits = jnp.where(mask[:, None, None], logits * head_dim**-0.5, MASKED)
+    maximum = jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True))
+    weights = jnp.exp(logits - maximum)
+    total = weights.sum(axis=-1, keepdims=True)
+    weights = (weights / total).astype(values.dtype)
+    output = jnp.einsum("rkgts,rskd->rtkgd", weights, values, preferred_element_type=jnp.float32)
+    log_normaliser = (maximum + jnp.log(total))[..., 0]  # rows kv_heads group time
+    return (
+        output.reshape(rows, time, heads, head_dim),
+        log_normaliser.transpose(0, 3, 1, 2).reshape(rows, time, heads),
+    )
+
+
+def attend(
+    queries: Float[Array, "rows time heads head_dim"],
+    keys: Float[Array, "rows time kv_heads head_dim"],
+    values: Float[Array, "rows time kv_heads head_dim"],
+    mask: Bool[Array, "rows time time"],
+    prefixes: tuple[PrefixBlock, ...] = (),
+) -> Float[Array, "rows time heads head_dim"]:
+    """Attention of a row to itself and to `prefixes` (here one layer's keys and values)."""
+    output, normaliser = attend_block(queries, keys, values, mask)
+    rows, time, heads, head_dim = queries.shape
+    for block in prefixes:
+        groups = block.keys.shape[0]
+        # The rows that share a prefix become more queries of it: one matrix product, no copied keys.
+        shared = queries.reshape(groups, rows // groups * time, heads, head_dim)
+        block_output, block_normaliser = attend_block(shared, block.keys, block.values, block.mask[:, None])
+        block_output = block_output.reshape(output.shape)
+        block_normaliser = block_normaliser.reshape(normaliser.shape)
+        merged = jnp.logaddexp(normaliser, block_normaliser)
+        output = (
+            output * jnp.exp(normaliser - merged)[..., None]
+            + block_output * jnp.exp(block_normaliser - merged)[..., None]
+        )
+        normaliser = merged
+    return output.astype(queries.dtype)

@@ -1,0 +1,61 @@
+"""The shape of a decoder and of its adapters, as frozen values."""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from introspection.errors import InputError
+
+REMAT_POLICIES = ("none", "full", "dots_saveable", "dots_with_no_batch_dims_saveable")
+PROJECTIONS = ("query", "key", "value", "output", "gate", "up", "down")
+
+
+@dataclasses.dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters (Hu et al. 2021): `W + alpha / rank * A B` on the named projections."""
+
+    rank: int
+    alpha: float  # the update is scaled by alpha / rank
+    targets: tuple[str, ...] = PROJECTIONS
+
+    def __post_init__(self):
+        if self.rank < 1:
+            raise InputError(f"lora.rank is {self.rank}; it must be at least 1 (0 in a config turns LoRA off)")
+        unknown = [name for name in self.targets if name not in PROJECTIONS]
+        if unknown or not self.targets:
+            raise InputError(f"lora.targets has {unknown or 'nothing'}; choose from {', '.join(PROJECTIONS)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """A decoder-only transformer: RMSNorm, RoPE, grouped-query attention, gated MLP."""
+
+    vocab_size: int  # rows of the embedding
+    width: int  # of the residual stream
+    layers: int
+    query_heads: int
+    kv_heads: int  # shared by query_heads // kv_heads query heads each
+    head_dim: int
+    mlp_width: int
+    context_length: int  # tokens; longer prompts are refused, not cut
+    rope_base: float = 10_000.0
+    norm_epsilon: float = 1e-6
+    tied_head: bool = True  # the head is the embedding
+    remat: str = "none"  # what the backward pass keeps of a layer, by jax.checkpoint_policies name
+    scan_unroll: int = 1  # layers a scan iteration; `layers` unrolls the stack
+    compute_dtype: str = "float32"  # of matrix products; softmax, norms and losses are float32 always
+    lora: LoraConfig | None = None
+
+    def __post_init__(self):
+        if self.query_heads % self.kv_heads:
+            raise InputError(
+                f"model.query_heads ({self.query_heads}) is no multiple of model.kv_heads ({self.kv_heads})"
+            )
+        if self.head_dim % 2:
+            raise InputError(f"model.head_dim ({self.head_dim}) is odd; rotary embeddings need an even one")
+        if self.remat not in REMAT_POLICIES:
+            raise InputError(f"model.remat is {self.remat!r}; choose from {', '.join(REMAT_POLICIES)}")
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        return jnp.dtype(self.compute_dtype)

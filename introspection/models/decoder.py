@@ -1,0 +1,154 @@
+"""One decoder: tokens in, final hidden states out. Parameters are always an argument.
+
+`Decoder(config).apply(variables, tokens, positions, segments, prefixes)` is a pure function of
+`variables = {"params": ..., "lora": ...}`; the head is applied elsewhere (`models.head`), and only to the
+positions that are scored.
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from introspection.models.attention import PrefixBlock, attend, rotate, row_mask
+from introspection.models.config import ModelConfig
+
+
+class DecoderOutput(NamedTuple):
+    hidden: Float[Array, "rows time width"]  # after the final norm
+    keys: Float[Array, "layers rows time kv_heads head_dim"] | None  # where asked for
+    values: Float[Array, "layers rows time kv_heads head_dim"] | None
+
+
+class RMSNorm(nn.Module):
+    """Root mean square norm (Zhang & Sennrich 2019), computed in float32."""
+
+    epsilon: float
+
+    @nn.compact
+    def __call__(self, x):
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
+        x32 = x.astype(jnp.float32)
+        x32 = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + self.epsilon)
+        return (x32 * scale).astype(x.dtype)
+
+
+class Projection(nn.Module):
+    """A matrix with an optional low-rank adapter in the collection `lora`."""
+
+    config: ModelConfig
+    features: int
+
+    @nn.compact
+    def __call__(self, x):
+        dtype, lora = self.config.dtype, self.config.lora
+        shape = (x.shape[-1], self.features)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
+        y = jnp.einsum("rti,io->rto", x, kernel.astype(dtype))
+        if lora is not None and self.name in lora.targets:
+            # A is random and B zero, so that training starts from the base's function.
+            down = self.variable(
+                "lora",
+                "A",
+                lambda: nn.initializers.lecun_normal()(
+                    self.make_rng("params"), (shape[0], lora.rank), jnp.float32
+                ),
+            )
+            up = self.variable("lora", "B", lambda: jnp.zeros((lora.rank, shape[1]), jnp.float32))
+            low = jnp.einsum("rti,ik->rtk", x, down.value.astype(dtype))
+            update = jnp.einsum("rtk,ko->rto", low, up.value.astype(dtype))
+            y = y + update * (lora.alpha / lora.rank)
+        return y
+
+
+class Layer(nn.Module):
+    config: ModelConfig
+    return_cache: bool
+
+    @nn.compact
+    def __call__(self, x, prefix_keys_values, positions, mask, prefix_masks):
+        config = self.config
+        rows, time, _ = x.shape
+
+        def project(name, features):
+            return Projection(config, features, name=name)
+
+        with jax.named_scope("attention"):
+            normed = RMSNorm(config.norm_epsilon, name="attention_norm")(x)
+            queries = project("query", config.query_heads * config.head_dim)(normed)
+            keys = project("key", config.kv_heads * config.head_dim)(normed)
+            values = project("value", config.kv_heads * config.head_dim)(normed)
+            queries = queries.reshape(rows, time, config.query_heads, config.head_dim)
+            keys = keys.reshape(rows, time, config.kv_heads, config.head_dim)
+            values = values.reshape(rows, time, config.kv_heads, config.head_dim)
+            queries = rotate(queries, positions, config.rope_base)
+            keys = rotate(keys, positions, config.rope_base)
+            prefixes = tuple(
+                PrefixBlock(k, v, m) for (k, v), m in zip(prefix_keys_values, prefix_masks, strict=True)
+            )
+            attended = attend(queries, keys, values, mask, prefixes)
+            x = x + project("output", config.width)(attended.reshape(rows, time, -1))
+        with jax.named_scope("mlp"):
+            normed = RMSNorm(config.norm_epsilon, name="mlp_norm")(x)
+            gated = nn.silu(project("gate", config.mlp_width)(normed)) * project("up", config.mlp_width)(
+                normed
+            )
+            x = x + project("down", config.width)(gated)
+        return x, ((keys, values) if self.return_cache else None)
+
+
+class Decoder(nn.Module):
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: Int[Array, "rows time"],
+        positions: Int[Array, "rows time"],
+        segments: Int[Array, "rows time"],
+        prefixes: tuple[PrefixBlock, ...] = (),
+        return_cache: bool = False,
+    ) -> DecoderOutput:
+        """Final hidden states of every token.
+
+        `positions` count from the start of the prompt, so a continuation's first token has the prompt's
+        length; `segments` are those of `attention.row_mask`; rows that share a prefix are consecutive.
+        """
+        config = self.config
+        embedding = self.param(
+            "embedding", nn.initializers.normal(0.02), (config.vocab_size, config.width), jnp.float32
+        )
+        if not config.tied_head:
+            self.param("head", nn.initializers.normal(0.02), (config.vocab_size, config.width), jnp.float32)
+        x = embedding.astype(config.dtype)[tokens]
+
+        layer = Layer
+        if config.remat != "none":
+            policy = None if config.remat == "full" else getattr(jax.checkpoint_policies, config.remat)
+            layer = nn.remat(Layer, prevent_cse=False, policy=policy)
+        layers = nn.scan(
+            layer,
+            variable_axes={"params": 0, "lora": 0},
+            split_rngs={"params": True},
+            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
+            length=config.layers,
+            unroll=config.scan_unroll,
+        )(config, return_cache, name="layers")
+        mask: Bool[Array, "rows time time"] = row_mask(segments)
+        keys_values = tuple((block.keys, block.values) for block in prefixes)
+        masks = tuple(block.mask for block in prefixes)
+        x, cache = layers(x, keys_values, positions, mask, masks)
+        hidden = RMSNorm(config.norm_epsilon, name="final_norm")(x)
+        return DecoderOutput(hidden, *(cache if return_cache else (None, None)))
+
+
+def initialize(config: ModelConfig, key: jax.Array) -> dict:
+    """Random variables: `{"params": ...}` and, with LoRA, `{"lora": ...}`; jit it with out_shardings."""
+    example = jnp.zeros((1, 2), jnp.int32)
+    return Decoder(config).init(key, example, example, example)
+
+
+def count_parameters(params) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

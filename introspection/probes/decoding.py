@@ -1,0 +1,138 @@
+"""Batched greedy decoding in one compiled loop, with an early exit and the log-probability of each token."""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from introspection.models.attention import PrefixBlock
+from introspection.models.config import ModelConfig
+from introspection.models.decoder import Decoder
+from introspection.models.head import head_matrix, token_logits
+from introspection.models.model import Model
+from introspection.probes.scoring import ScoreRequest, pad_requests, read_prompts
+from introspection.runtime.mesh import put_rows
+from introspection.runtime.programs import ProgramTable
+from introspection.text.buckets import score_shape
+
+
+class Decoded(NamedTuple):
+    """A greedy reply: its tokens, the end token among them if it was reached, and their log-probabilities."""
+
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+
+
+class _LoopState(NamedTuple):
+    step: Int[Array, ""]
+    hidden: Float[Array, "prompts width"]
+    tokens: Int[Array, "prompts steps"]
+    logprobs: Float[Array, "prompts steps"]
+    keys: Float[Array, "layers prompts steps kv_heads head_dim"]
+    values: Float[Array, "layers prompts steps kv_heads head_dim"]
+    lengths: Int[Array, " prompts"]  # tokens said so far by rows that have not ended
+    ended: Array
+
+
+def greedy_decode(
+    config: ModelConfig,
+    variables,
+    prompts: Int[Array, "prompts length"],
+    prompt_lengths: Int[Array, " prompts"],
+    active: Array,
+    *,
+    end_id: int,
+    max_tokens: int,
+) -> tuple[Int[Array, "prompts max_tokens"], Float[Array, "prompts max_tokens"], Int[Array, " prompts"]]:
+    """Greedy replies of up to `max_tokens` tokens: tokens, log-probabilities, lengths.
+
+    The loop ends as soon as every active row has said `end_id`. The prompt stays one prefix block and the
+    tokens said so far are a second one, so a step attends exactly as a full forward would.
+    """
+    prompt = read_prompts(config, variables, prompts, prompt_lengths)
+    head = head_matrix(variables["params"], config)
+    layers, count = prompt.block.keys.shape[:2]
+    cache_shape = (layers, count, max_tokens, config.kv_heads, config.head_dim)
+
+    def say(state: _LoopState) -> _LoopState:
+        logits = token_logits(head, state.hidden)
+        token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        logprob = jnp.max(logits, axis=-1) - jax.nn.logsumexp(logits, axis=-1)
+        said = PrefixBlock(
+            state.keys,
+            state.values,
+            jnp.broadcast_to(jnp.arange(max_tokens) < state.step, (count, max_tokens)),
+        )
+        out = Decoder(config).apply(
+            variables,
+            token[:, None],
+            (prompt_lengths + state.step)[:, None],
+            jnp.zeros((count, 1), jnp.int32),
+            (prompt.block, said),
+            return_cache=True,
+        )
+        return _LoopState(
+            step=state.step + 1,
+            hidden=out.hidden[:, 0],
+            tokens=jax.lax.dynamic_update_slice(state.tokens, token[:, None], (0, state.step)),
+            logprobs=jax.lax.dynamic_update_slice(state.logprobs, logprob[:, None], (0, state.step)),
+            keys=jax.lax.dynamic_update_slice(state.keys, out.keys, (0, 0, state.step, 0, 0)),
+            values=jax.lax.dynamic_update_slice(state.values, out.values, (0, 0, state.step, 0, 0)),
+            lengths=state.lengths + ~state.ended,
+            ended=state.ended | (token == end_id),
+        )
+
+    final = jax.lax.while_loop(
+        lambda state: (state.step < max_tokens) & ~jnp.all(state.ended),
+        say,
+        _LoopState(
+            step=jnp.zeros((), jnp.int32),
+            hidden=prompt.last_hidden,
+            tokens=jnp.zeros((count, max_tokens), jnp.int32),
+            logprobs=jnp.zeros((count, max_tokens), jnp.float32),
+            keys=jnp.zeros(cache_shape, prompt.block.keys.dtype),
+            values=jnp.zeros(cache_shape, prompt.block.values.dtype),
+            lengths=jnp.zeros(count, jnp.int32),
+            ended=~active,
+        ),
+    )
+    return final.tokens, final.logprobs, final.lengths
+
+
+def decode(
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    max_tokens: int,
+    programs: ProgramTable,
+    mesh: jax.sharding.Mesh,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Decoded]:
+    """Greedy replies to tokenised prompts, in their order; batches are padded to shape buckets."""
+    end_id = model.tokenizer.end_id
+    program = programs.program(
+        "greedy_decode",
+        (model.config, end_id, max_tokens),
+        lambda: lambda *arrays: greedy_decode(model.config, *arrays, end_id=end_id, max_tokens=max_tokens),
+        data=(1,),
+    )
+    by_shape = defaultdict(list)
+    for index, prompt in enumerate(prompts):
+        by_shape[score_shape(len(prompt), 1, max_tokens)].append(index)
+    results: list[Decoded] = [Decoded((), ())] * len(prompts)
+    for shape, indices in by_shape.items():
+        for start in range(0, len(indices), shape.prompts):
+            chunk = indices[start : start + shape.prompts]
+            padded, lengths, _, _ = pad_requests([ScoreRequest(prompts[i], ()) for i in chunk], shape)
+            active = np.arange(shape.prompts) < len(chunk)
+            arrays = put_rows((padded, lengths, active), mesh)
+            tokens, logprobs, said = map(np.asarray, program(model.variables, *arrays))
+            for row, i in enumerate(chunk):
+                results[i] = Decoded(
+                    tuple(tokens[row, : said[row]].tolist()), tuple(logprobs[row, : said[row]].tolist())
+                )
+            progress(len(chunk))
+    return results

@@ -1,0 +1,63 @@
+"""e_M: what a model says when asked how its answer would change, decoded or scored."""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from introspection.models.model import Model
+from introspection.probes.decoding import decode
+from introspection.probes.scoring import ScoreRequest, score
+from introspection.runtime.programs import ProgramTable
+from introspection.tasks.explanations import ExplanationGrammar
+from introspection.tasks.items import INVALID, Explanation, Item
+from introspection.text.tokenizer import ChatTokenizer
+
+
+def explanation_prompt(tokenizer: ChatTokenizer, item: Item, grammar: ExplanationGrammar) -> list[int]:
+    """One user turn: the prompt with its cue and the question; no model's answer is shown."""
+    return tokenizer.encode_prompt(f"{item.prompt_with_cue} {grammar.question}")
+
+
+def decode_explanations(
+    model: Model,
+    items: Sequence[Item],
+    grammar: ExplanationGrammar,
+    max_tokens: int,
+    programs: ProgramTable,
+    mesh: jax.sharding.Mesh,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[tuple[str, Explanation]]:
+    """Greedily decoded texts and what they parse to; a reply without an end within `max_tokens` tokens is
+    invalid, however it starts."""
+    prompts = [explanation_prompt(model.tokenizer, item, grammar) for item in items]
+    results = []
+    for item, reply in zip(items, decode(model, prompts, max_tokens, programs, mesh, progress), strict=True):
+        text = model.tokenizer.decode(reply.tokens)
+        ended = bool(reply.tokens) and reply.tokens[-1] == model.tokenizer.end_id
+        results.append((text, grammar.parse(text, item.candidates) if ended else INVALID))
+    return results
+
+
+def score_explanations(
+    model: Model,
+    items: Sequence[Item],
+    grammar: ExplanationGrammar,
+    programs: ProgramTable,
+    mesh: jax.sharding.Mesh,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Explanation]:
+    """The most probable of the grammar's finite set of explanations; cheaper than decoding and never
+    invalid, so it serves live curves, not the final table."""
+    encode = functools.cache(lambda text: tuple(model.tokenizer.encode_reply(text)))
+    choices = [grammar.all_explanations(item.candidates) for item in items]
+    requests = [
+        ScoreRequest(
+            explanation_prompt(model.tokenizer, item, grammar),
+            tuple(encode(grammar.render(choice)) for choice in options),
+        )
+        for item, options in zip(items, choices, strict=True)
+    ]
+    scores = score(model, requests, programs, mesh, progress)
+    return [options[int(np.argmax(row))] for options, row in zip(choices, scores, strict=True)]

@@ -1,0 +1,132 @@
+"""The shared-prefix scorer: log-probabilities of K continuations of one prompt.
+
+The prompt is read once. Its keys and values serve all continuations through a log-sum-exp merge
+(`models.attention`), and only positions that predict a scored token reach the language-model head. So a
+request of K continuations of C tokens costs P + K C tokens instead of K (P + C).
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from introspection.models.attention import PrefixBlock
+from introspection.models.config import ModelConfig
+from introspection.models.decoder import Decoder
+from introspection.models.head import head_matrix, target_logprobs
+from introspection.models.model import Model
+from introspection.runtime.mesh import put_rows
+from introspection.runtime.programs import ProgramTable
+from introspection.text.buckets import ScoreShape, score_shape
+
+# Positions whose full-vocabulary logits exist at a time.
+HEAD_CHUNK = 2048
+
+
+class ScoreRequest(NamedTuple):
+    prompt: Sequence[int]
+    continuations: Sequence[Sequence[int]]  # with their end tokens where those are to count
+
+
+class PromptState(NamedTuple):
+    """What the prompt leaves for its continuations."""
+
+    block: PrefixBlock
+    last_hidden: Float[Array, "prompts width"]  # predicts the first token of every continuation
+
+
+def read_prompts(
+    config: ModelConfig, variables, prompts: Int[Array, "prompts length"], lengths: Int[Array, " prompts"]
+) -> PromptState:
+    """Runs right-padded prompts through the decoder and keeps their keys and values."""
+    index = jnp.arange(prompts.shape[1])
+    inside = index < lengths[:, None]
+    segments = jnp.where(inside, 0, -1)
+    positions = jnp.broadcast_to(index, prompts.shape)
+    with jax.named_scope("read_prompts"):
+        out = Decoder(config).apply(variables, prompts, positions, segments, return_cache=True)
+    last = jnp.take_along_axis(out.hidden, (lengths - 1)[:, None, None], axis=1)[:, 0]
+    return PromptState(PrefixBlock(out.keys, out.values, inside), last)
+
+
+def continuation_logprobs(
+    config: ModelConfig,
+    variables,
+    prompts: Int[Array, "prompts length"],
+    prompt_lengths: Int[Array, " prompts"],
+    continuations: Int[Array, "prompts continuations tokens"],
+    continuation_lengths: Int[Array, "prompts continuations"],
+) -> Float[Array, "prompts continuations"]:
+    """Summed log-probability (nats) of each continuation; one of length 0 is padding and gives 0."""
+    state = read_prompts(config, variables, prompts, prompt_lengths)
+    head = head_matrix(variables["params"], config)
+    count, k, length = continuations.shape
+    first = target_logprobs(head, state.last_hidden, continuations[:, :, 0], HEAD_CHUNK)
+    logprobs = first * (continuation_lengths > 0)
+    if length > 1:
+        index = jnp.arange(length - 1)
+        inputs = continuations[:, :, :-1].reshape(count * k, length - 1)
+        lengths = continuation_lengths.reshape(count * k, 1)
+        positions = jnp.repeat(prompt_lengths, k)[:, None] + index
+        # Segment 0 of a continuation row is the continuation; the prompt is the prefix block.
+        segments = jnp.where(index < lengths, 0, -1)
+        with jax.named_scope("read_continuations"):
+            hidden = Decoder(config).apply(variables, inputs, positions, segments, (state.block,)).hidden
+        targets = continuations[:, :, 1:].reshape(-1, 1)
+        rest = target_logprobs(head, hidden.reshape(-1, config.width), targets, HEAD_CHUNK)
+        counted = (index + 1 < lengths).reshape(count, k, length - 1)
+        logprobs += jnp.sum(rest.reshape(count, k, length - 1) * counted, axis=-1)
+    return logprobs
+
+
+def score(
+    model: Model,
+    requests: Sequence[ScoreRequest],
+    programs: ProgramTable,
+    mesh: jax.sharding.Mesh,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Float[np.ndarray, " continuations"]]:
+    """Log-probabilities of every request's continuations, in the order of the requests.
+
+    Requests are grouped by shape bucket and padded to it, never to their neighbours. `progress` is called
+    with the number of requests just finished.
+    """
+    program = programs.program(
+        "score_continuations",
+        model.config,
+        lambda: lambda *arrays: continuation_logprobs(model.config, *arrays),
+        data=(1, 3),
+    )
+    by_shape: dict[ScoreShape, list[int]] = defaultdict(list)
+    for index, request in enumerate(requests):
+        longest = max(map(len, request.continuations))
+        by_shape[score_shape(len(request.prompt), len(request.continuations), longest)].append(index)
+    results: list[np.ndarray] = [np.empty(0)] * len(requests)
+    for shape, indices in by_shape.items():
+        for start in range(0, len(indices), shape.prompts):
+            chunk = indices[start : start + shape.prompts]
+            arrays = pad_requests([requests[i] for i in chunk], shape)
+            logprobs = np.asarray(program(model.variables, *put_rows(arrays, mesh)))
+            for i, row in zip(chunk, logprobs, strict=False):  # the last batch has padding rows
+                results[i] = row[: len(requests[i].continuations)]
+            progress(len(chunk))
+    return results
+
+
+def pad_requests(requests: Sequence[ScoreRequest], shape: ScoreShape) -> tuple[np.ndarray, ...]:
+    """The arrays of `continuation_logprobs` for up to `shape.prompts` requests."""
+    prompts = np.zeros((shape.prompts, shape.prompt_length), np.int32)
+    prompt_lengths = np.ones(shape.prompts, np.int32)
+    continuations = np.zeros((shape.prompts, shape.continuations, shape.continuation_length), np.int32)
+    continuation_lengths = np.zeros((shape.prompts, shape.continuations), np.int32)
+    for row, request in enumerate(requests):
+        prompts[row, : len(request.prompt)] = request.prompt
+        prompt_lengths[row] = len(request.prompt)
+        for k, continuation in enumerate(request.continuations):
+            continuations[row, k, : len(continuation)] = continuation
+            continuation_lengths[row, k] = len(continuation)
+    return prompts, prompt_lengths, continuations, continuation_lengths

@@ -1,0 +1,328 @@
+"""The figures of a run's results: levels, gaps, the disagreement set, cue kinds and the matrix."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
+
+from introspection.reports.figure_style import (
+    BAND,
+    INK,
+    MUTED,
+    NEUTRAL,
+    ORIG_COLOR,
+    RULE,
+    SELF_COLOR,
+    draw_interval,
+    grid_shape,
+    lighter,
+    new_figure,
+    percent_axis,
+    styled,
+    wrapped,
+)
+from introspection.reports.measures import Arm, Control, Estimate, Matrix, percent, points
+
+LABEL_WIDTH = 22  # characters of a row's label in one line
+ROW_INCHES = 0.40  # an arm's row
+HEAT = LinearSegmentedColormap.from_list("match", ["#f4f7fa", "#b9d6e8", "#5b9fc7", "#1f6a9c", "#0a3a5c"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """Where an arm or one of its controls stands in a chart; `y` grows downwards, in rows of an arm."""
+
+    y: float
+    height: float
+    label: str
+    entry: Arm | Control
+
+    @property
+    def is_control(self) -> bool:
+        return isinstance(self.entry, Control)
+
+
+def _chart_rows(arms: Sequence[Arm]) -> list[Row]:
+    """Each arm, then its controls in lower rows; a space before the next arm."""
+    rows, y = [], 0.0
+    for arm in arms:
+        for entry in (arm, *arm.controls):
+            label = wrapped(entry.name, LABEL_WIDTH)
+            base = 1.0 if isinstance(entry, Arm) else 0.62
+            height = max(base, 0.12 + 0.34 * (label.count("\n") + 1))
+            rows.append(Row(y + height / 2, height, label, entry))
+            y += height
+        y += 0.45
+    return rows
+
+
+def _rows_height(rows: Sequence[Row]) -> float:
+    return rows[-1].y + rows[-1].height / 2
+
+
+def _label_rows(axes: Axes, rows: Sequence[Row]) -> None:
+    """Names the rows, and lays a band behind each arm's controls so that they stand apart."""
+    axes.set_ylim(_rows_height(rows) + 0.15, -0.15)
+    axes.set_yticks([row.y for row in rows], [row.label for row in rows], linespacing=1.05)
+    for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
+        tick.set_color(MUTED if row.is_control else INK)
+        tick.set_fontsize(8.5 if row.is_control else 10)
+        tick.set_fontweight("normal" if row.is_control else "bold")
+        if row.is_control:
+            axes.axhspan(row.y - row.height / 2, row.y + row.height / 2, color=BAND, linewidth=0, zorder=0)
+    axes.spines["left"].set_visible(False)
+
+
+@styled
+def levels_figure(arms: Sequence[Arm]) -> Figure:
+    """Self and Orig with their intervals: the arms in full colours, each one's controls pale and below it."""
+    rows = _chart_rows(arms)
+    figure = new_figure(0.95 + ROW_INCHES * _rows_height(rows))
+    axes = figure.add_subplot()
+    for row in rows:
+        thickness = 0.38 * min(row.height, 1.0)
+        for scores, color, side in (
+            (row.entry.self_scores, SELF_COLOR, -1),
+            (row.entry.orig_scores, ORIG_COLOR, 1),
+        ):
+            value, y = scores.exact_match, row.y + side * thickness / 2
+            if value.mean is None:
+                axes.text(1, y, "–", va="center", fontsize=8, color=MUTED)
+                continue
+            face = lighter(color, 0.55) if row.is_control else color
+            axes.barh(y, 100 * value.mean, thickness * 0.92, color=face, linewidth=0)
+            draw_interval(axes, value, y, INK, linewidth=0.9 if row.is_control else 1.3)
+            end = max(value.mean, value.high or 0)
+            size = 7 if row.is_control else 8.5
+            axes.text(100 * end + 1, y, percent(value.mean), va="center", fontsize=size, color=MUTED)
+    _label_rows(axes, rows)
+    percent_axis(axes, "share of test items where the explanation is exactly right (%)", high=108)
+    handles = [
+        Patch(color=SELF_COLOR, label="Self: the current model"),
+        Patch(color=ORIG_COLOR, label="Orig: the labels"),
+    ]
+    if any(row.is_control for row in rows):
+        handles.append(Patch(facecolor=lighter(MUTED, 0.6), label="pale: controls of the arm above"))
+    figure.legend(handles=handles, loc="outside upper left", ncols=3)
+    return figure
+
+
+def follows_color(gap: Estimate) -> str:
+    """The colour of what explanations follow: Self's, Orig's, or grey while the interval holds 0."""
+    if gap.has_interval and gap.low > 0:
+        return SELF_COLOR
+    if gap.has_interval and gap.high < 0:
+        return ORIG_COLOR
+    return MUTED
+
+
+@styled
+def gap_figure(arms: Sequence[Arm]) -> Figure:
+    """Self minus Orig with its interval, arms filled and controls hollow, against a line at 0."""
+    rows = _chart_rows(arms)
+    figure = new_figure(0.95 + ROW_INCHES * 0.9 * _rows_height(rows))
+    axes = figure.add_subplot()
+    axes.axvline(0, color=INK, linewidth=1.0, zorder=1)
+    ends = [0.0]
+    for row in rows:
+        gap = row.entry.gap.exact_match
+        if gap.mean is None:
+            text = "–"
+        else:
+            color = follows_color(gap)
+            draw_interval(axes, gap, row.y, color, linewidth=1.2 if row.is_control else 2.4)
+            face = "white" if row.is_control else color
+            axes.plot(
+                100 * gap.mean,
+                row.y,
+                "o",
+                markersize=5 if row.is_control else 8,
+                color=color,
+                markerfacecolor=face,
+            )
+            ends += [100 * end for end in (gap.mean, gap.low, gap.high) if end is not None]
+            text = points(gap.mean) + (
+                f"  [{points(gap.low)}, {points(gap.high)}]" if gap.has_interval else ""
+            )
+        axes.text(
+            1.015, row.y, text, transform=axes.get_yaxis_transform(), va="center",
+            fontsize=8.5 if row.is_control else 9.5, color=MUTED if row.is_control else INK,
+        )  # fmt: skip
+    _label_rows(axes, rows)
+    margin = 0.06 * max(max(ends) - min(ends), 4)
+    axes.set_xlim(min(ends) - margin, max(ends) + margin)
+    axes.grid(axis="x")
+    axes.set_xlabel("gap: Self minus Orig (points)")
+    legend = [
+        Line2D([], [], marker="o", color=color, label=label, linewidth=2)
+        for color, label in (
+            (SELF_COLOR, "above 0: follows the current model"),
+            (MUTED, "undecided"),
+            (ORIG_COLOR, "below 0: follows the labels"),
+        )
+    ]
+    figure.legend(handles=legend, loc="outside upper left", ncols=3)
+    return figure
+
+
+@styled
+def disagreement_figure(arms: Sequence[Arm]) -> Figure:
+    """Whom explanations match where the two models differ, and the current model's share of the matches."""
+    rows = _chart_rows([dataclasses.replace(arm, controls=()) for arm in arms])
+    figure = new_figure(1.25 + 0.40 * _rows_height(rows))
+    shares, share = figure.subplots(1, 2, width_ratios=(1.7, 1), sharey=True)
+    for row in rows:
+        found = row.entry.disagreement
+        if not found.n or found.self_share is None or found.orig_share is None:
+            axes_text = "no item: the models agree on all" if found.n == 0 else "–"
+            shares.text(1, row.y, axes_text, va="center", fontsize=9, color=MUTED)
+            continue
+        left = 0.0
+        neither = max(0.0, 1 - found.self_share - found.orig_share)
+        for part, color, ink in (
+            (found.self_share, SELF_COLOR, "white"),
+            (found.orig_share, ORIG_COLOR, "white"),
+            (neither, NEUTRAL, INK),
+        ):
+            shares.barh(row.y, 100 * part, 0.62, left=100 * left, color=color, edgecolor="white", linewidth=1)
+            if part > 0.06:
+                shares.text(
+                    100 * (left + part / 2),
+                    row.y,
+                    percent(part, 0),
+                    ha="center",
+                    va="center",
+                    color=ink,
+                    fontsize=9,
+                )
+            left += part
+        current = found.current_share
+        color = follows_color(
+            Estimate(None, *(None if end is None else end - 0.5 for end in (current.low, current.high)))
+        )
+        draw_interval(share, current, row.y, color, linewidth=2.4)
+        if current.mean is not None:
+            share.plot(100 * current.mean, row.y, "o", markersize=8, color=color)
+    share.axvline(50, color=INK, linewidth=1.0, zorder=1)
+    for row in rows:
+        found = row.entry.disagreement
+        text = "n –" if found.n is None else f"n {found.n:,}"
+        share.text(
+            1.03,
+            row.y,
+            f"{percent(found.current_share.mean)}\n{text}",
+            transform=share.get_yaxis_transform(),
+            va="center",
+            fontsize=8.5,
+            color=MUTED,
+        )
+    _label_rows(shares, rows)
+    percent_axis(shares, "share of the disagreement set (%)")
+    percent_axis(share, "current share (%)")
+    share.set_xticks([0, 25, 50, 75, 100])
+    share.set_title("current / (current + teacher)", fontsize=9.5, color=MUTED, fontweight="normal")
+    share.tick_params(labelleft=False)
+    parts = (
+        (SELF_COLOR, "matches current only"),
+        (ORIG_COLOR, "matches teacher only"),
+        (NEUTRAL, "matches neither"),
+    )
+    figure.legend(
+        handles=[Patch(color=color, label=label) for color, label in parts], loc="outside upper left", ncols=3
+    )
+    return figure
+
+
+@styled
+def cue_kind_figure(arms: Sequence[Arm]) -> Figure:
+    """Self and Orig by cue kind: a panel an arm, a row a kind."""
+    arms = [arm for arm in arms if arm.by_cue_kind]
+    kinds = list(dict.fromkeys(part.name for arm in arms for part in arm.by_cue_kind))
+    rows, columns = grid_shape(len(arms), 3)
+    labels = [wrapped(kind, 18, lines=2) for kind in kinds]
+    lines = sum(max(1.0, 0.62 * (label.count("\n") + 1)) for label in labels)
+    figure = new_figure(0.6 + rows * (0.75 + 0.34 * lines))
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes, arm in zip(panels, arms, strict=False):
+        by_name = {part.name: part for part in arm.by_cue_kind}
+        for y, kind in enumerate(kinds):
+            part = by_name.get(kind)
+            means = [] if part is None else [part.orig_match.mean, part.self_match.mean]
+            if None in means or not means:
+                axes.text(2, y, "–", va="center", color=MUTED)
+                continue
+            axes.plot([100 * mean for mean in means], [y, y], color=NEUTRAL, linewidth=3, zorder=1)
+            for estimate, color, offset in (
+                (part.orig_match, ORIG_COLOR, 0.16),
+                (part.self_match, SELF_COLOR, -0.16),
+            ):
+                draw_interval(axes, estimate, y + offset, color, linewidth=1)
+                axes.plot(100 * estimate.mean, y, "o", markersize=7.5, color=color, markeredgecolor="white")
+        axes.set_title(wrapped(arm.name, 26, lines=2))
+        percent_axis(axes, "", high=101)
+        axes.set_ylim(len(kinds) - 0.5, -0.5)
+        axes.set_yticks(range(len(kinds)), labels)
+    for axes in panels[len(arms) :]:
+        axes.set_visible(False)
+    figure.supxlabel("exact match (%)", fontsize=9.5, color=MUTED)
+    handles = [
+        Line2D([], [], marker="o", linestyle="", markersize=8, color=color, label=label)
+        for color, label in ((SELF_COLOR, "Self: the current model"), (ORIG_COLOR, "Orig: the labels"))
+    ]
+    figure.legend(handles=handles, loc="outside upper left", ncols=2)
+    return figure
+
+
+@styled
+def matrix_figure(matrix: Matrix) -> Figure:
+    """Emitters (rows) against teachers (columns) with numbers; a model against itself is outlined."""
+    rows, columns = len(matrix.emitters), len(matrix.teachers)
+    width = min(8.0, max(4.6, 2.2 + 0.95 * columns))
+    figure = new_figure(1.4 + 0.56 * rows, width)
+    axes = figure.add_subplot()
+    shares = [
+        [float("nan") if cell.mean is None else 100 * cell.mean for cell in row] for row in matrix.cells
+    ]
+    image = axes.imshow(shares, cmap=HEAT, vmin=0, vmax=100, aspect="auto")
+    number_size = 10.5 if columns <= 7 else 7.5
+    for y, row in enumerate(matrix.cells):
+        for x, cell in enumerate(row):
+            ink = "white" if cell.mean is not None and cell.mean > 0.63 else INK
+            with_interval = cell.has_interval and columns <= 7
+            axes.text(
+                x,
+                y - 0.13 * with_interval,
+                percent(cell.mean),
+                ha="center",
+                va="center",
+                color=ink,
+                fontsize=number_size,
+            )
+            if with_interval:
+                interval = f"{percent(cell.low, 0)}–{percent(cell.high, 0)}"
+                axes.text(x, y + 0.24, interval, ha="center", va="center", color=ink, fontsize=7.5)
+            if matrix.is_own(y, x):
+                outline = Rectangle(
+                    (x - 0.47, y - 0.46), 0.94, 0.92, fill=False, edgecolor=INK, linewidth=2.2
+                )
+                axes.add_patch(outline)
+    axes.set_xticks(range(columns), [wrapped(name, 14) for name in matrix.teachers], color=INK)
+    axes.set_yticks(range(rows), [wrapped(name, 20) for name in matrix.emitters], color=INK)
+    axes.xaxis.tick_top()
+    axes.xaxis.set_label_position("top")
+    axes.set_xlabel("whose behaviour they are scored against (teacher)", labelpad=8)
+    axes.set_ylabel("who explains (emitter)")
+    axes.tick_params(length=0)
+    axes.set_xticks([x - 0.5 for x in range(1, columns)], minor=True)
+    axes.set_yticks([y - 0.5 for y in range(1, rows)], minor=True)
+    axes.grid(which="minor", color="white", linewidth=2)
+    axes.tick_params(which="minor", length=0)
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(image, ax=axes, fraction=0.035, pad=0.02, ticks=[0, 25, 50, 75, 100])
+    bar.outline.set_edgecolor(RULE)
+    bar.set_label("exact match (%)")
+    return figure

@@ -1,0 +1,232 @@
+"""What a run shows, in plain words and from its numbers alone: a verdict, levels, and cautions."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal
+
+from introspection.reports.measures import Arm, Control, Estimate, Matrix, count, percent, points
+
+Verdict = Literal["coupled", "undecided", "reversed"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cautions:
+    """From where on the page warns. These decide what is said, never a number or a verdict."""
+
+    invalid_rate: float = 0.1
+    agreement: float = 0.7  # the upper end of where the paper stops seeing coupling
+    one_class: float = 0.05  # a changed-rate within this of 0 or 1
+    accuracy_loss: float = 0.1
+    none_rate: float = 0.1
+    disagreement_items: int = 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What one arm (or the matrix) shows."""
+
+    name: str
+    verdict: Verdict
+    gap: Estimate
+    sentences: tuple[str, ...]
+    cautions: tuple[str, ...]
+
+
+def gap_verdict(gap: Estimate) -> Verdict:
+    """An interval that includes 0, or is missing, decides nothing."""
+    if gap.has_interval and gap.low > 0:
+        return "coupled"
+    if gap.has_interval and gap.high < 0:
+        return "reversed"
+    return "undecided"
+
+
+def interval(value: Estimate, form: str = "percent") -> str:
+    """`[8.2, 14.0]`, or nothing where the interval is missing."""
+    write = points if form == "points" else percent
+    return f"[{write(value.low)}, {write(value.high)}]" if value.has_interval else ""
+
+
+def arm_finding(arm: Arm, cautions: Cautions | None = None) -> Finding:
+    gap = arm.gap.exact_match
+    verdict = gap_verdict(gap)
+    sentences = [
+        _gap_sentence(gap, verdict),
+        _level_sentence(arm),
+        _drift_sentence(arm),
+        _control_sentence(arm),
+    ]
+    return Finding(
+        name=arm.name,
+        verdict=verdict,
+        gap=gap,
+        sentences=tuple(sentence for sentence in sentences if sentence),
+        cautions=tuple(_arm_cautions(arm, verdict, cautions or Cautions())),
+    )
+
+
+def matrix_finding(matrix: Matrix) -> Finding:
+    """Whether models match their own behaviour better than the other models' of the matrix."""
+    difference = matrix.own_minus_others
+    verdict = gap_verdict(difference)
+    sentences = []
+    if matrix.own is not None and matrix.others is not None:
+        meaning = {
+            "coupled": "the diagonal stands out",
+            "undecided": "undecided, because the interval includes 0"
+            if difference.has_interval
+            else "undecided, because there is no interval",
+            "reversed": "reversed, the diagonal lies below the rest",
+        }[verdict]
+        sentences.append(
+            f"On average, explanations match their own model's behaviour on {percent(matrix.own)}% of items"
+            f" and the other models' on {percent(matrix.others)}%: {meaning}."
+        )
+    for row, emitter in enumerate(matrix.emitters):
+        own = [cell for column, cell in enumerate(matrix.cells[row]) if matrix.is_own(row, column)]
+        others = [
+            (cell.mean, matrix.teachers[column])
+            for column, cell in enumerate(matrix.cells[row])
+            if not matrix.is_own(row, column) and cell.mean is not None
+        ]
+        if own and own[0].mean is not None and others:
+            best, teacher = max(others, key=lambda pair: pair[0])
+            sentences.append(
+                f"{emitter} matches itself on {percent(own[0].mean)}%, and of the others {teacher} most,"
+                f" on {percent(best)}%."
+            )
+    return Finding("emitters against teachers", verdict, difference, tuple(sentences), ())
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """One line over all arms, e.g. `Of 3 arms, 1 coupled, 1 undecided and 1 reversed.`"""
+    counts = [
+        f"{sum(finding.verdict == verdict for finding in findings)} {verdict}"
+        for verdict in ("coupled", "undecided", "reversed")
+    ]
+    arms = "1 arm" if len(findings) == 1 else f"{len(findings)} arms"
+    return f"Of {arms}, {counts[0]}, {counts[1]} and {counts[2]}."
+
+
+def _gap_sentence(gap: Estimate, verdict: Verdict) -> str:
+    if gap.mean is None:
+        return "Undecided: no gap was measured."
+    if not gap.has_interval:
+        return "Undecided: the gap has no interval."
+    return {
+        "coupled": "The interval lies above 0: the explanations follow the model's own current behaviour more"
+        " than the fixed labels.",
+        "reversed": "Reversed: the interval lies below 0, so the explanations follow the fixed labels more"
+        " than the model's own current behaviour.",
+        "undecided": "Undecided: the interval includes 0.",
+    }[verdict]
+
+
+def _level_sentence(arm: Arm) -> str:
+    own, orig = arm.self_scores.exact_match.mean, arm.orig_scores.exact_match.mean
+    if own is None or orig is None:
+        return ""
+    of_items = f" of {count(arm.n)} explanations" if arm.n is not None else " of explanations"
+    return (
+        f"{percent(own)}%{of_items} are right about the current model (Self), {percent(orig)}% about the"
+        " label teacher (Orig)."
+    )
+
+
+def _drift_sentence(arm: Arm) -> str:
+    found = arm.disagreement
+    if arm.drift == 0 or (arm.drift is None and found.n == 0):
+        return (
+            "The behaviour did not drift, so the gap is 0 by construction: this says nothing about coupling."
+        )
+    if arm.drift is None:
+        return ""
+    items = f" ({count(found.n)} items)" if found.n is not None else ""
+    sentence = f"Its behaviour drifted from the label teacher's on {percent(arm.drift)}%{items}."
+    share = found.current_share
+    if share.mean is None:
+        return sentence
+    decided = (
+        "chance is 50"
+        if share.has_interval and not share.low <= 0.5 <= share.high
+        else "not told apart from chance, 50"
+    )
+    with_interval = " ".join(part for part in (f"{percent(share.mean)}%", interval(share)) if part)
+    return (
+        f"{sentence} Of the explanations there that match exactly one of the two, {with_interval} match the"
+        f" current model ({decided})."
+    )
+
+
+def _foreign(arm: Arm) -> Control | None:
+    """The headline control: another base, the same recipe."""
+    return next((control for control in arm.controls if "foreign" in control.name.lower()), None)
+
+
+def _strongest(arm: Arm) -> Control | None:
+    known = [control for control in arm.controls if control.self_scores.exact_match.mean is not None]
+    return max(known, key=lambda control: control.self_scores.exact_match.mean, default=None)
+
+
+def _control_sentence(arm: Arm) -> str:
+    sentences = []
+    foreign, strongest = _foreign(arm), _strongest(arm)
+    if foreign is not None and foreign.paired_self.mean is not None:
+        difference = foreign.paired_self
+        meaning = {"coupled": "above 0", "undecided": "undecided", "reversed": "below 0"}[
+            gap_verdict(difference)
+        ]
+        sentences.append(
+            f"Self minus the {foreign.name}'s, paired by item: {points(difference.mean)} points"
+            f" {interval(difference, 'points')} ({meaning})."
+        )
+    if strongest is not None:
+        level = percent(strongest.self_scores.exact_match.mean)
+        sentences.append(f"The strongest control by Self is {strongest.name}, with {level}%.")
+    return " ".join(sentences)
+
+
+def _arm_cautions(arm: Arm, verdict: Verdict, limits: Cautions) -> list[str]:
+    found = []
+    own, strongest, foreign = arm.self_scores.exact_match.mean, _strongest(arm), _foreign(arm)
+    if strongest is not None and own is not None and strongest.self_scores.exact_match.mean >= own:
+        found.append(f"The control {strongest.name} reaches at least as high a Self without introspection.")
+    if (
+        verdict == "coupled"
+        and foreign is not None
+        and foreign.paired_self.mean is not None
+        and gap_verdict(foreign.paired_self) != "coupled"
+    ):
+        found.append(f"The gap is above 0, but Self is not shown to be above the {foreign.name}'s.")
+    lowest = arm.agreement.get("min")
+    if lowest is not None and lowest < limits.agreement:
+        found.append(
+            f"Agreement fell to {percent(lowest)}%; the paper sees coupling only above about 60 to 70%."
+        )
+    if arm.invalid_rate is not None and arm.invalid_rate >= limits.invalid_rate:
+        found.append(
+            f"{percent(arm.invalid_rate)}% of its explanations can't be parsed; each counts as wrong."
+        )
+    for who in ("teacher", "current"):
+        rate = arm.changed_rate.get(who)
+        if rate is not None and not limits.one_class < rate < 1 - limits.one_class:
+            model = "label teacher" if who == "teacher" else "current model"
+            found.append(
+                f"The cue changes the {model}'s decision on {percent(rate)}% of items: nearly one class,"
+                " which a constant explanation also gets right."
+            )
+    before, after = arm.behavior_accuracy.get("teacher"), arm.behavior_accuracy.get("current")
+    if before is not None and after is not None and before - after >= limits.accuracy_loss:
+        found.append(
+            f"Its answers without the cue are right on {percent(after)}%, the label teacher's on"
+            f" {percent(before)}%: the behaviour itself got worse."
+        )
+    none = arm.none_rate.get("current")
+    if none is not None and none >= limits.none_rate:
+        found.append(f"{percent(none)}% of its decisions are none of the candidates.")
+    n = arm.disagreement.n
+    if n is not None and 0 < n < limits.disagreement_items:
+        found.append(f"The gap rests on only {n} items where the two models differ.")
+    if len(arm.seeds) == 1:
+        found.append("One seed: the interval leaves out how much training runs differ.")
+    return found

@@ -1,0 +1,135 @@
+"""The items of a run as the page embeds them: thinned evenly, prompts told apart, safe inside HTML."""
+
+import difflib
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from introspection.coupling.records import PredictionRecord
+from introspection.reports.inputs import ExplainedItem
+
+# What an explanation agrees with: the values of the page's verdict filter.
+VERDICTS = {
+    "both": "matches both",
+    "current": "matches current only",
+    "teacher": "matches teacher only",
+    "neither": "matches neither",
+    "invalid": "invalid",
+}
+# Beyond this many pairs of words a difference is shown as one replacement: the exact one takes too long.
+MOST_WORD_PAIRS = 1_000_000
+# Kana, Chinese characters and Hangul: written without spaces, so each character is a word here.
+UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+
+Segment = tuple[str, str]  # "=" in both prompts, "+" only with the cue, "-" only without it
+
+
+def verdict(record: PredictionRecord) -> str:
+    """What the explanation agrees with, a key of `VERDICTS`."""
+    said = record.explanation
+    if not said.valid:
+        return "invalid"
+    current, teacher = said == record.current.explanation, said == record.teacher.explanation
+    if current and teacher:
+        return "both"
+    return "current" if current else "teacher" if teacher else "neither"
+
+
+def prompt_difference(with_cue: str, without_cue: str) -> list[Segment]:
+    """Both prompts as one list of segments, compared word by word.
+
+    The `=` and `+` segments joined are the prompt with the cue, the `=` and `-` segments the one without.
+    """
+    left, right = _words(with_cue), _words(without_cue)
+    start = 0
+    while start < min(len(left), len(right)) and left[start] == right[start]:
+        start += 1
+    end = 0
+    while end < min(len(left), len(right)) - start and left[-1 - end] == right[-1 - end]:
+        end += 1
+    middle_left, middle_right = left[start : len(left) - end], right[start : len(right) - end]
+    segments = [("=", "".join(left[:start]))]
+    if len(middle_left) * len(middle_right) > MOST_WORD_PAIRS:
+        segments += [("+", "".join(middle_left)), ("-", "".join(middle_right))]
+    else:
+        matcher = difflib.SequenceMatcher(None, middle_left, middle_right, autojunk=False)
+        for operation, i, j, k, m in matcher.get_opcodes():
+            if operation == "equal":
+                segments.append(("=", "".join(middle_left[i:j])))
+            else:
+                segments += [("+", "".join(middle_left[i:j])), ("-", "".join(middle_right[k:m]))]
+    segments.append(("=", "".join(left[len(left) - end :])))
+    return [segment for segment in segments if segment[1]]
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(rf"\s+|[{UNSPACED}]|[^\W{UNSPACED}]+|[^\w\s]", text)
+
+
+def thinned_items(items: Sequence[ExplainedItem], most: int) -> list[ExplainedItem]:
+    """At most `most` rows, taken evenly over the items; an item is kept with all its arms and seeds.
+
+    So what is shown can still be compared across arms.
+    """
+    if len(items) <= most:
+        return list(items)
+    ids = list(dict.fromkeys(item.record.id for item in items))
+    keep = max(1, most * len(ids) // len(items))
+    kept = {ids[place * len(ids) // keep] for place in range(keep)}
+    return [item for item in items if item.record.id in kept][:most]
+
+
+def item_table(
+    predictions: Sequence[ExplainedItem],
+    controls: Sequence[ExplainedItem],
+    *,
+    max_items: int,
+    max_control_items: int,
+    page_size: int,
+) -> dict[str, Any]:
+    """What the page's script needs: every item once, and a row for each explanation of it."""
+    shown = [*thinned_items(predictions, max_items), *thinned_items(controls, max_control_items)]
+    places: dict[tuple[Any, ...], int] = {}
+    items: list[dict[str, Any]] = []
+    rows = []
+    for entry in shown:
+        record = entry.record
+        key = (record.id, record.cue_kind, record.prompt_with_cue, record.prompt_without_cue)
+        if key not in places:
+            places[key] = len(items)
+            items.append(
+                {
+                    "id": record.id,
+                    "group": record.group,
+                    "kind": record.cue_kind,
+                    "candidates": record.candidates,
+                    "gold": record.gold,
+                    "cued": record.cued,
+                    "prompt": prompt_difference(record.prompt_with_cue, record.prompt_without_cue),
+                }
+            )
+        rows.append(
+            {
+                "item": places[key],
+                "arm": record.arm,
+                "seed": str(record.seed),
+                "control": entry.control,
+                "teacher": record.teacher,
+                "initial": record.initial,
+                "current": record.current,
+                "text": record.explanation_text,
+                "said": record.explanation,
+                "verdict": verdict(record),
+            }
+        )
+    return {"verdicts": VERDICTS, "page_size": page_size, "items": items, "rows": rows}
+
+
+def script_json(value: Any) -> str:
+    """JSON that can stand inside a `<script>` element: nothing in it can end or open an element.
+
+    A JSON string may write any character as \\uXXXX, and these characters occur only inside strings.
+    """
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return re.sub("[<>&\u2028\u2029\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text)

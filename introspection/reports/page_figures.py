@@ -1,0 +1,98 @@
+"""Which figures a page shows, and how each one is to be read."""
+
+import dataclasses
+from collections.abc import Callable
+
+from matplotlib.figure import Figure
+
+from introspection.reports import curves, figures
+from introspection.reports.inputs import RunFiles
+
+
+@dataclasses.dataclass(frozen=True)
+class PageFigure:
+    """A figure with what the page says about it."""
+
+    file_name: str
+    title: str
+    caption: str
+    alternative: str  # for a reader who can't see it
+    draw: Callable[[], Figure]
+
+
+def page_figures(run: RunFiles) -> list[PageFigure]:
+    """The figures that this run has data for, in the order of the page."""
+    arms, matrix = run.arms, run.matrix
+    found = []
+    if arms:
+        found += [
+            PageFigure(
+                "gap",
+                "The gap: Self minus Orig",
+                "Read the dot against the line at 0. A whisker (95% interval) wholly to the right means"
+                " coupling: explanations follow the current model more than the labels. Wholly to the"
+                " left means the reverse; across the line decides nothing. Hollow dots on grey are"
+                " controls, which can't introspect: an arm shows something only where it differs from"
+                " them.",
+                f"Self minus Orig with 95% intervals for {len(arms)} arms and their controls.",
+                lambda: figures.gap_figure(arms),
+            ),
+            PageFigure(
+                "levels",
+                "Levels: how often explanations are right",
+                "Blue: right about the model as it is now (Self). Vermilion: right about the model that"
+                " gave the labels (Orig). Pale bars on grey are the controls, scored against the same"
+                " two. Look at levels before differences: gaps at unequal levels are not comparable.",
+                f"Self and Orig with 95% intervals for {len(arms)} arms and their controls.",
+                lambda: figures.levels_figure(arms),
+            ),
+            PageFigure(
+                "disagreement",
+                "Where the two models differ",
+                "Only items where the current model and the label teacher differ, so that an explanation"
+                " can't match both. Left: whom it matches. Right: the current model's share of the"
+                " matches; 50 is chance, and the whisker is a 95% interval. It shows the effect's size"
+                " and is no evidence beside the gap: gap = drift × (Self − Orig here).",
+                f"Whom explanations match on the disagreement set, for {len(arms)} arms.",
+                lambda: figures.disagreement_figure(arms),
+            ),
+        ]
+    if any(arm.by_cue_kind for arm in arms):
+        found.append(
+            PageFigure(
+                "cue_kinds",
+                "By kind of cue",
+                "Each line joins Orig to Self for one kind of cue. A gap that only one kind carries, or that"
+                " placebo cues carry too, is not what the total suggests.",
+                "Self and Orig for each kind of cue, a panel for each arm.",
+                lambda: figures.cue_kind_figure(arms),
+            )
+        )
+    names = [arm.name for arm in arms]
+    if curves.logged_arms(run.metrics, names):
+        found.append(
+            PageFigure(
+                "training",
+                "During training",
+                "Thin lines are seeds, thick lines their mean. Agreement is the share of training items"
+                " whose label still holds for the current model; the paper sees coupling only while it"
+                " stays above the band. Below: Self and Orig on a fixed validation slice, scored while"
+                f" training. Each line has at most {run.settings.max_curve_points} points, each a mean"
+                " over nearby steps.",
+                "Training curves of explanation loss, KL, agreement and live Self and Orig by step.",
+                lambda: curves.training_figure(run.metrics, names, run.settings.max_curve_points),
+            )
+        )
+    if matrix is not None:
+        found.append(
+            PageFigure(
+                "matrix",
+                "Who explains whom",
+                "Rows explain, columns are who they are scored against; 95% intervals below the numbers."
+                " The outlined cells score a model against itself. Coupling is a diagonal that stands out"
+                " in its row and in its column.",
+                f"Exact match of {len(matrix.emitters)} emitters against {len(matrix.teachers)} teachers.",
+                lambda: figures.matrix_figure(matrix),
+            )
+        )
+    return found

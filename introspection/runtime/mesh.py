@@ -1,0 +1,105 @@
+"""The device mesh and where arrays live on it: rules by parameter name, rows over data and fsdp."""
+
+import dataclasses
+import re
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from introspection.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Devices along each axis; -1 (once) takes what the other axes leave."""
+
+    data: int = 1  # rows of a batch; parameters are copied
+    fsdp: int = 1  # rows of a batch; parameters are split
+    tensor: int = 1  # heads and hidden units
+
+
+# The first matching rule gives the partition of the trailing dimensions; leading ones (layers, seeds)
+# are not split. The embedding is split over the vocabulary: split over its width, every lookup would
+# gather the whole table.
+PARAMETER_RULES: tuple[tuple[str, P], ...] = (
+    (r"(query|key|value|gate|up)/kernel$", P("fsdp", "tensor")),
+    (r"(output|down)/kernel$", P("tensor", "fsdp")),
+    (r"(query|key|value|gate|up)/A$", P("fsdp", None)),
+    (r"(query|key|value|gate|up)/B$", P(None, "tensor")),
+    (r"(output|down)/A$", P("tensor", None)),
+    (r"(output|down)/B$", P(None, "fsdp")),
+    (r"(embedding|head)$", P("tensor", None)),
+    (r".*", P()),
+)
+ROW_AXES = ("data", "fsdp")
+
+
+def make_mesh(config: MeshConfig) -> Mesh:
+    """A `data × fsdp × tensor` mesh over the first devices that it needs.
+
+    Raises:
+      InputError: the axes need more devices than there are, or do not divide them.
+    """
+    sizes = [config.data, config.fsdp, config.tensor]
+    available = jax.device_count()
+    if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
+        raise InputError(f"config.mesh has sizes {sizes}: each is at least 1, and one of them may be -1")
+    if -1 in sizes:
+        rest = -int(np.prod(sizes))
+        if available % rest:
+            raise InputError(f"config.mesh {sizes}: {available} devices do not divide by {rest}")
+        sizes[sizes.index(-1)] = available // rest
+    needed = int(np.prod(sizes))
+    if needed > available:
+        raise InputError(f"config.mesh {sizes} needs {needed} devices, there are {available}")
+    # Auto on purpose: make_mesh defaults to Explicit axes, under which an embedding lookup is an error.
+    return jax.make_mesh(
+        tuple(sizes), ("data", "fsdp", "tensor"), (AxisType.Auto,) * 3, devices=jax.devices()[:needed]
+    )
+
+
+def parameter_shardings(tree, mesh: Mesh):
+    """A tree of `NamedSharding`s for parameters, adapters or their optimizer state, by leaf name.
+
+    A dimension that an axis does not divide is not split.
+    """
+
+    def sharding(path, leaf):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        rule = next(spec for pattern, spec in PARAMETER_RULES if re.search(pattern, name))
+        if leaf.ndim < len(rule):
+            return NamedSharding(mesh, P())
+        padded = (None,) * (leaf.ndim - len(rule)) + tuple(rule)
+        fitting = [
+            axis if axis is not None and size % mesh.shape[axis] == 0 else None
+            for axis, size in zip(padded, leaf.shape, strict=True)
+        ]
+        return NamedSharding(mesh, P(*fitting))
+
+    return jax.tree_util.tree_map_with_path(sharding, tree)
+
+
+def put_parameters(tree, mesh: Mesh):
+    """Places a tree of parameters on the mesh."""
+    return jax.device_put(tree, parameter_shardings(tree, mesh))
+
+
+def put_replicated(tree, mesh: Mesh):
+    return jax.device_put(tree, NamedSharding(mesh, P()))
+
+
+def put_rows(tree, mesh: Mesh, axis: int = 0):
+    """Places host arrays with their rows (dimension `axis`) split over data and fsdp.
+
+    Rows that do not divide over those axes are copied to every device instead.
+    """
+    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+
+    def place(array):
+        fits = array.ndim > axis and array.shape[axis] % parts == 0
+        spec = P(*([None] * axis), ROW_AXES) if fits else P()
+        return jax.make_array_from_callback(array.shape, NamedSharding(mesh, spec), lambda i: array[i])
+
+    return jax.tree.map(place, tree)

@@ -1,0 +1,58 @@
+"""Metrics as they come: `metrics.jsonl`, and TensorBoard events beside it."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+
+
+class MetricsWriter:
+    """Appends one JSON object a line: `{"arm", "seed", "step", <metric>: value, ...}`."""
+
+    def __init__(self, workdir: Path):
+        self._path = workdir / "metrics.jsonl"
+        self._events = workdir / "tensorboard"
+        self._writers: dict[tuple[str, int], SummaryWriter] = {}
+        self._lines = None
+
+    def keep(self, wanted: Callable[[dict], bool]) -> None:
+        """Drops the lines that a resumed run will write again, and a last line that a kill cut short."""
+        if not self._path.exists():
+            return
+        kept = []
+        for line in self._path.read_text(encoding="utf-8").splitlines():
+            try:
+                if wanted(json.loads(line)):
+                    kept.append(line)
+            except json.JSONDecodeError:
+                continue
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        temporary.replace(self._path)
+
+    def write(self, arm: str, seed: int, step: int, metrics: dict[str, float]) -> None:
+        if self._lines is None:
+            self._lines = self._path.open("a", encoding="utf-8")
+        self._lines.write(json.dumps({"arm": arm, "seed": seed, "step": step, **metrics}) + "\n")
+        if (arm, seed) not in self._writers:
+            folder = self._events / f"{arm}-seed{seed}"
+            self._writers[arm, seed] = SummaryWriter(str(folder), purge_step=step)
+        for name, value in metrics.items():
+            self._writers[arm, seed].add_scalar(name, value, step)
+
+    def flush(self) -> None:
+        """Returns when all lines are on disk: a checkpoint must never be ahead of its metrics."""
+        if self._lines is not None:
+            self._lines.flush()
+            os.fsync(self._lines.fileno())
+        for writer in self._writers.values():
+            writer.flush()
+
+    def close(self) -> None:
+        self.flush()
+        if self._lines is not None:
+            self._lines.close()
+        for writer in self._writers.values():
+            writer.close()

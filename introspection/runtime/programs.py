@@ -1,0 +1,77 @@
+"""Compiled programs and their table: which executable, which shapes, how often called, how long compiled."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+
+@dataclasses.dataclass
+class Compilation:
+    """One executable of a program."""
+
+    shapes: str
+    seconds: float  # trace, compile and first dispatch
+    calls: int = 1
+
+
+class Program:
+    """A jitted function that counts its compilations and calls.
+
+    `data` names the positional arguments whose shapes tell its executables apart; parameters are always
+    arguments, so another checkpoint of the same model compiles nothing new.
+    """
+
+    def __init__(self, name: str, function: Callable, data: tuple[int, ...], **jit_options: Any):
+        self.name = name
+        self.compilations: dict[str, Compilation] = {}
+        self._data = data
+        self._jitted = jax.jit(function, **jit_options)
+
+    def __call__(self, *arguments):
+        shapes = ", ".join(describe_shapes(arguments[i]) for i in self._data)
+        compiled_before = self._jitted._cache_size()
+        start = time.perf_counter()
+        result = self._jitted(*arguments)
+        if self._jitted._cache_size() > compiled_before:
+            # Other shapes, or the same under another sharding or model: each is an executable of its own.
+            label = shapes if shapes not in self.compilations else f"{shapes} #{len(self.compilations)}"
+            self.compilations[label] = Compilation(shapes, time.perf_counter() - start)
+        else:
+            self.compilations[shapes].calls += 1
+        return result
+
+
+class ProgramTable:
+    """The programs of one process, by name: asking twice for a name gives the same program."""
+
+    def __init__(self):
+        self._programs: dict[tuple, Program] = {}
+
+    def program(
+        self, name: str, key: Any, build: Callable[[], Callable], data: tuple[int, ...], **options: Any
+    ) -> Program:
+        """The program `name` for the hashable `key` (what it closes over), built at the first asking."""
+        if (name, key) not in self._programs:
+            self._programs[name, key] = Program(name, build(), data, **options)
+        return self._programs[name, key]
+
+    def rows(self) -> list[tuple[str, str, int, float]]:
+        """(program, shapes, calls, compile seconds) of every executable."""
+        return [
+            (program.name, compilation.shapes, compilation.calls, compilation.seconds)
+            for program in self._programs.values()
+            for compilation in program.compilations.values()
+        ]
+
+    def count(self, name: str) -> int:
+        """How many executables the programs of this name have."""
+        return sum(row[0] == name for row in self.rows())
+
+
+def describe_shapes(tree) -> str:
+    """The shapes of a tree's distinct array leaves, such as `256×8 256×4×2`."""
+    shapes = ["×".join(map(str, leaf.shape)) or "scalar" for leaf in jax.tree.leaves(tree)]
+    return " ".join(dict.fromkeys(shapes))

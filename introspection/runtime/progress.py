@@ -1,0 +1,37 @@
+"""Progress on the terminal: a bar where there is one, a line now and then where there is not."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+_SECONDS_BETWEEN_LINES = 20
+
+
+@contextlib.contextmanager
+def progress_bar(console: Console, title: str, total: int) -> Iterator[Callable[..., None]]:
+    """Yields `advance(count, note="")`; the bar goes when the block ends."""
+    if console.is_terminal:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task(title, total=total, note="")
+            yield lambda count, note="": bar.update(task, advance=count, note=note)
+    else:
+        done, last = 0, time.monotonic()
+
+        def advance(count: int, note: str = "") -> None:
+            nonlocal done, last
+            done += count
+            if time.monotonic() - last > _SECONDS_BETWEEN_LINES:
+                last = time.monotonic()
+                console.print(f"{title}: {done} of {total} {note}", highlight=False)
+
+        yield advance

@@ -1,0 +1,112 @@
+"""The world that organisms learn from: speakers who know facts more or less well, and follow hints.
+
+Every pretraining row is said by another speaker, drawn from the world, so a model that predicts speakers
+well is calibrated: unsure where speakers differ, and swayed by a hint as far as Bayes' rule says. Each
+fact has its own consistency (how many speakers are right) and rate (how often it comes up), drawn
+independently of its entity. A quarter of the rows are speakers' explanations of themselves; a speaker is
+one draw of Gumbel noise, used with and without the hint, so that only the hint can change the answer
+(the Gumbel-max structural causal model, Oberst & Sontag 2019).
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from introspection.tasks.cues import CUES
+from introspection.tasks.facts import Fact
+from introspection.tasks.items import Decisions, Item
+
+
+@dataclasses.dataclass(frozen=True)
+class WorldConfig:
+    """How speakers' knowledge is drawn; every field is our choice, none is from the paper."""
+
+    seed: int
+    confidence: tuple[float, float] = (0.4, 0.98)  # share of speakers who are right, uniform over facts
+    favorite_share: float = 0.7  # of the wrong speakers' answers that are the fact's favourite wrong one
+    rate_spread: float = 4.0  # a fact's rate is log-uniform between 1 / spread and spread
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """Beliefs over each fact's candidates: the right one first, then the favourite wrong one."""
+
+    facts: tuple[Fact, ...]
+    candidates: tuple[tuple[str, ...], ...]
+    beliefs: Float[np.ndarray, "facts candidates"]  # share of speakers who answer so, without a hint
+    rates: Float[np.ndarray, " facts"]  # sum to 1
+
+    def __post_init__(self):
+        object.__setattr__(self, "index", {fact.id: i for i, fact in enumerate(self.facts)})
+
+
+def build_world(config: WorldConfig, facts: Sequence[Fact], wrong: Sequence[tuple[str, ...]]) -> World:
+    """Draws every fact's consistency and rate."""
+    rng = np.random.default_rng([config.seed, 3])
+    count, others = len(facts), len(wrong[0])
+    right = rng.uniform(*config.confidence, count)
+    beliefs = np.empty((count, 1 + others))
+    beliefs[:, 0] = right
+    beliefs[:, 1] = (1 - right) * (config.favorite_share if others > 1 else 1)
+    beliefs[:, 2:] = ((1 - right) * (1 - config.favorite_share) / max(others - 1, 1))[:, None]
+    rates = config.rate_spread ** rng.uniform(-1, 1, count)
+    candidates = tuple((fact.answer, *others) for fact, others in zip(facts, wrong, strict=True))
+    return World(tuple(facts), candidates, beliefs, rates / rates.sum())
+
+
+def posterior(
+    beliefs: Float[np.ndarray, "rows candidates"],
+    cued: Int[np.ndarray, " rows"],
+    likelihood_ratios: Float[np.ndarray, " rows"],
+) -> Float[np.ndarray, "rows candidates"]:
+    """Bayes' rule for speakers who hear a source name candidate `cued`."""
+    weights = beliefs.copy()
+    weights[np.arange(len(weights)), cued] *= likelihood_ratios
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class SpeakerRows:
+    """What sampled speakers said: indices of facts, cues and candidates, one row each."""
+
+    fact: Int[np.ndarray, " rows"]
+    phrasing: Int[np.ndarray, " rows"]
+    cue: Int[np.ndarray, " rows"]  # index into CUES
+    cued: Int[np.ndarray, " rows"]  # candidate that the cue names
+    with_cue: Int[np.ndarray, " rows"]  # the speaker's answer, a candidate
+    without_cue: Int[np.ndarray, " rows"]
+
+
+def sample_speakers(world: World, rows: int, phrasings: int, rng: np.random.Generator) -> SpeakerRows:
+    """Speakers asked about facts at the facts' rates, with and without a cue that names any candidate."""
+    fact = rng.choice(len(world.facts), rows, p=world.rates)
+    ratios = np.array([cue.likelihood_ratio for cue in CUES.values()])
+    cue = rng.integers(len(ratios), size=rows)
+    candidates = world.beliefs.shape[1]
+    cued = rng.integers(candidates, size=rows)
+    noise = rng.gumbel(size=(rows, candidates))
+    beliefs = world.beliefs[fact]
+    return SpeakerRows(
+        fact=fact,
+        phrasing=rng.integers(phrasings, size=rows),
+        cue=cue,
+        cued=cued,
+        with_cue=np.argmax(np.log(posterior(beliefs, cued, ratios[cue])) + noise, axis=1),
+        without_cue=np.argmax(np.log(beliefs) + noise, axis=1),
+    )
+
+
+def bayes_optimal_decisions(world: World, items: Sequence[Item]) -> list[Decisions]:
+    """What the commonest speaker decides on each item, with and without the cue."""
+    index = [world.index[item.group] for item in items]
+    beliefs = world.beliefs[index]
+    cued = np.array([world.candidates[i].index(item.cued) for i, item in zip(index, items, strict=True)])
+    ratios = np.array([CUES[item.cue_kind].likelihood_ratio for item in items])
+    with_cue = posterior(beliefs, cued, ratios).argmax(axis=1)
+    without_cue = beliefs.argmax(axis=1)
+    return [
+        Decisions(world.candidates[i][a], world.candidates[i][b])
+        for i, a, b in zip(index, with_cue, without_cue, strict=True)
+    ]

@@ -1,0 +1,172 @@
+"""The objective: `CE(explanation) + λ KL(B(kl_reference) ‖ B(current)) + μ L_shift`, in one forward.
+
+Explanation, behaviour and shift rows are one token array for the decoder. Each term is a sum over its
+tokens or prompts, divided once by its count in the whole batch, so its gradient is exact under any
+split of the batch.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from introspection.errors import InputError
+from introspection.models.config import ModelConfig
+from introspection.models.decoder import Decoder
+from introspection.models.head import head_matrix, target_logprobs, vocabulary_kl
+from introspection.text.rows import Rows
+
+KL_SUPPORTS = ("vocabulary", "candidates")
+KL_DIRECTIONS = ("reference_to_current", "current_to_reference")
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveConfig:
+    """What is compiled into the step; the weights λ and μ are arguments of it."""
+
+    kl_support: str = "vocabulary"  # at the answer position, or "candidates" and `none`
+    kl_direction: str = "reference_to_current"  # KL(reference ‖ current), or the reverse
+    head_chunk: int = 4096  # scored positions whose full-vocabulary logits exist at a time
+
+    def __post_init__(self):
+        for name, choices in (("kl_support", KL_SUPPORTS), ("kl_direction", KL_DIRECTIONS)):
+            if getattr(self, name) not in choices:
+                raise InputError(f"{name} is {getattr(self, name)!r}; choose from {', '.join(choices)}")
+
+
+class BehaviorBatch(NamedTuple):
+    """Items whose behaviour is scored: dimension 1 of `rows` is with the cue, without the cue."""
+
+    rows: Rows  # items 2 time
+    candidates: Int[Array, " items"]  # how many of the targets' slots are candidates
+    kl_mask: Bool[Array, "items 2"]  # prompts that the KL term holds
+    reference_hidden: Float[Array, "items 2 width"]  # kl_reference's, at the answer position
+    reference_logprobs: Float[Array, "items 2 slots"]  # kl_reference's, of candidates and `none`
+    label_changed: Bool[Array, " items"]  # clean labels, for agreement
+    label_answer: Int[Array, " items"]  # candidate index, or the number of slots for `none`
+
+
+class Batch(NamedTuple):
+    """One step's rows of one seed; a part that is None is not compiled."""
+
+    explanation: Rows
+    behavior: BehaviorBatch | None = None
+    shift: Rows | None = None
+
+
+class ObjectiveWeights(NamedTuple):
+    kl: Float[Array, ""]  # λ
+    shift: Float[Array, ""]  # μ
+
+
+def sequence_logprobs(
+    logprobs: Float[Array, "rows scored targets"],
+    continuation: Int[Array, "rows scored targets"],
+    count: int,
+) -> Float[Array, "rows count"]:
+    """Sums target log-probabilities by the continuation that they belong to."""
+    owners = jax.nn.one_hot(continuation, count, dtype=logprobs.dtype)  # -1 is all zeros
+    return jnp.einsum("rut,rutk->rk", logprobs, owners)
+
+
+def add_none(
+    logprobs: Float[Array, "rows candidates"], counts: Int[Array, " rows"]
+) -> Float[Array, "rows slots"]:
+    """Candidates' log-probabilities with, last, that of saying none of them; padding slots are -inf-like.
+
+    The same as `probes.behavior.add_none_bucket`, on padded arrays and with gradients.
+    """
+    real = jnp.arange(logprobs.shape[-1]) < counts[:, None]
+    masked = jnp.where(real, logprobs, -1e30)
+    rest = jnp.maximum(1.0 - jnp.exp(masked).sum(axis=-1, keepdims=True), 1e-12)
+    return jnp.concatenate([masked, jnp.log(rest)], axis=-1)
+
+
+def agreement(
+    slots: Float[Array, "items 2 slots"], behavior: BehaviorBatch
+) -> Float[Array, ""]:
+    """Share of the batch's items whose clean label is what the current model does."""
+    decision = jnp.argmax(slots, axis=-1)
+    changed = decision[:, 0] != decision[:, 1]
+    return jnp.mean((changed == behavior.label_changed) & (decision[:, 1] == behavior.label_answer))
+
+
+def batch_loss(
+    config: ModelConfig,
+    objective: ObjectiveConfig,
+    variables: dict,
+    reference_head: Float[Array, "vocab width"],
+    batch: Batch,
+    weights: ObjectiveWeights,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """The whole objective and its parts (nats a token or prompt; agreement a share)."""
+    parts = [batch.explanation]
+    if batch.behavior is not None:
+        parts.append(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch.behavior.rows))
+    if batch.shift is not None:
+        parts.append(batch.shift)
+    tokens, positions, segments = (
+        jnp.concatenate([getattr(part, name) for part in parts])
+        for name in ("tokens", "positions", "segments")
+    )
+    with jax.named_scope("one_forward"):
+        hidden = Decoder(config).apply(variables, tokens, positions, segments).hidden
+    head = head_matrix(variables["params"], config)
+
+    starts = [0]
+    for part in parts:
+        starts.append(starts[-1] + part.tokens.shape[0])
+
+    def scored(index: int) -> tuple[Float[Array, "rows scored width"], Float[Array, "rows scored targets"]]:
+        part = parts[index]
+        own = hidden[starts[index] : starts[index + 1]]
+        at = jnp.take_along_axis(own, part.scored[:, :, None], axis=1)
+        rows, positions_scored, targets = part.targets.shape
+        logprobs = target_logprobs(
+            head, at.reshape(-1, config.width), part.targets.reshape(-1, targets), objective.head_chunk
+        )
+        return at, logprobs.reshape(rows, positions_scored, targets)
+
+    def cross_entropy(index: int) -> Float[Array, ""]:
+        counted = parts[index].continuation >= 0
+        return -jnp.sum(scored(index)[1] * counted) / jnp.sum(counted)
+
+    metrics = {"explanation_loss": cross_entropy(0)}
+    loss = metrics["explanation_loss"]
+    if batch.behavior is not None:
+        behavior, flat = batch.behavior, parts[1]
+        at, logprobs = scored(1)
+        items = behavior.candidates.shape[0]
+        by_candidate = sequence_logprobs(logprobs, flat.continuation, flat.targets.shape[-1])
+        slots = add_none(by_candidate, jnp.repeat(behavior.candidates, 2)).reshape(items, 2, -1)
+        reverse = objective.kl_direction == "current_to_reference"
+        if objective.kl_support == "vocabulary":
+            divergence = vocabulary_kl(
+                head,
+                at[:, 0],
+                reference_head,
+                behavior.reference_hidden.reshape(-1, config.width),
+                objective.head_chunk,
+                reverse,
+            ).reshape(items, 2)
+        else:
+            divergence = slot_kl(slots, behavior.reference_logprobs, reverse)
+        held = behavior.kl_mask
+        metrics["kl"] = jnp.sum(divergence * held) / jnp.maximum(jnp.sum(held), 1)
+        metrics["agreement"] = agreement(slots, behavior)
+        loss += weights.kl * metrics["kl"]
+    if batch.shift is not None:
+        metrics["shift_loss"] = cross_entropy(len(parts) - 1)
+        loss += weights.shift * metrics["shift_loss"]
+    return loss, {"loss": loss, **metrics}
+
+
+def slot_kl(
+    current: Float[Array, "items 2 slots"], reference: Float[Array, "items 2 slots"], reverse: bool
+) -> Float[Array, "items 2"]:
+    """KL in nats over candidates and `none`."""
+    if reverse:
+        current, reference = reference, current
+    return jnp.sum(jnp.exp(reference) * (reference - current), axis=-1)

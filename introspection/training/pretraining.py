@@ -1,0 +1,128 @@
+"""Pretraining rows of a model organism: what sampled speakers say, as token rows."""
+
+import dataclasses
+
+import numpy as np
+from jaxtyping import Int
+
+from introspection.errors import InputError
+from introspection.tasks.cues import CUES
+from introspection.tasks.world import SpeakerRows, World, sample_speakers
+from introspection.tasks.world_facts import GRAMMAR, PHRASINGS
+from introspection.text.rows import Rows
+from introspection.text.tokenizer import ChatTokenizer
+from introspection.training.objectives import Batch
+
+PHRASINGS_EACH = min(len(phrasings) for phrasings in PHRASINGS.values())
+# The longest row: phrasing, entity, cue, named answer, end of cue, question, reply, verb phrase, answer.
+# The reply's end token is predicted and never read.
+ROW_TOKENS = 9
+_PLAIN, _HINTED, _EXPLAINED = 0, 1, 2
+
+
+@dataclasses.dataclass(frozen=True)
+class MixtureConfig:
+    """Shares of the three kinds of rows; they sum to 1."""
+
+    plain: float = 0.25  # a question and a speaker's answer
+    hinted: float = 0.5  # the same with a cue
+    explained: float = 0.25  # a speaker's explanation of itself; 0 gives a base that never saw one
+
+    def __post_init__(self):
+        if abs(self.plain + self.hinted + self.explained - 1) > 1e-6:
+            raise InputError("pretrain.mixture: plain, hinted and explained must sum to 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenTable:
+    """Token ids of everything a row is put together from."""
+
+    phrasings: Int[np.ndarray, "facts phrasings"]
+    entities: Int[np.ndarray, " facts"]
+    candidates: Int[np.ndarray, "facts candidates"]
+    before: Int[np.ndarray, " cues"]
+    after: Int[np.ndarray, " cues"]
+    plain_end: int
+    question: int
+    changed: int
+    unchanged: int
+    reply: int
+    end: int
+
+
+def token_table(world: World, tokenizer: ChatTokenizer) -> TokenTable:
+    """Looks every phrase and name up once. Raises InputError if one of them is not a single token."""
+
+    def token(text: str) -> int:
+        tokens = tokenizer.encode_reply(text)[:-1]
+        if len(tokens) != 1:
+            raise InputError(f"{text!r} is {len(tokens)} tokens; organisms need a word-level vocabulary")
+        return tokens[0]
+
+    return TokenTable(
+        phrasings=np.array(
+            [[token(p) for p in PHRASINGS[fact.relation][:PHRASINGS_EACH]] for fact in world.facts]
+        ),
+        entities=np.array([token(fact.entity) for fact in world.facts]),
+        candidates=np.array([[token(c) for c in candidates] for candidates in world.candidates]),
+        before=np.array([token(f"? {cue.before}") for cue in CUES.values()]),
+        after=np.array([token(cue.after) for cue in CUES.values()]),
+        plain_end=token("?"),
+        question=token(GRAMMAR.question),
+        changed=token(GRAMMAR.changed),
+        unchanged=token(GRAMMAR.unchanged),
+        reply=tokenizer.reply_id,
+        end=tokenizer.end_id,
+    )
+
+
+def speaker_rows(
+    speakers: SpeakerRows, kinds: Int[np.ndarray, " rows"], table: TokenTable
+) -> Rows:
+    """Token rows of what speakers said; a test holds them equal to tokenised text."""
+    count = len(kinds)
+    rows = np.arange(count)
+    tokens = np.zeros((count, ROW_TOKENS), np.int32)
+    tokens[:, 0] = table.phrasings[speakers.fact, speakers.phrasing]
+    tokens[:, 1] = table.entities[speakers.fact]
+    plain, explained = kinds == _PLAIN, kinds == _EXPLAINED
+    tokens[:, 2] = np.where(plain, table.plain_end, table.before[speakers.cue])
+    tokens[:, 3] = table.candidates[speakers.fact, speakers.cued]
+    tokens[:, 4] = table.after[speakers.cue]
+    tokens[:, 5] = table.question
+    reply = np.choose(kinds, (3, 5, 6))  # where the reply opens
+    tokens[rows, reply] = table.reply
+
+    said = np.where(explained | plain, speakers.without_cue, speakers.with_cue)
+    answer = table.candidates[speakers.fact, said]
+    verb = np.where(speakers.with_cue != speakers.without_cue, table.changed, table.unchanged)
+    tokens[rows, reply + 1] = np.where(explained, verb, answer)
+    tokens[rows[explained], reply[explained] + 2] = answer[explained]
+    length = reply + 2 + explained
+    place = np.arange(ROW_TOKENS)
+    inside = place < length[:, None]
+
+    # Explanations: verb phrase, answer, end. Plain and hinted: answer, end.
+    targets = np.stack([np.where(explained, verb, answer), answer, np.full(count, table.end)], axis=1)
+    targets[~explained, 1] = table.end
+    counted = np.stack([np.ones(count, bool), np.ones(count, bool), explained], axis=1)
+    scored = np.minimum(reply[:, None] + np.arange(3), ROW_TOKENS - 1)
+    return Rows(
+        tokens=np.where(inside, tokens, 0).astype(np.int32),
+        positions=np.broadcast_to(place, tokens.shape).astype(np.int32),
+        segments=np.where(inside, 0, -1).astype(np.int32),
+        scored=np.where(counted, scored, 0).astype(np.int32),
+        targets=np.where(counted, targets, 0)[:, :, None].astype(np.int32),
+        continuation=np.where(counted, 0, -1)[:, :, None].astype(np.int32),
+    )
+
+
+def pretraining_batch(
+    world: World, table: TokenTable, mixture: MixtureConfig, rows: int, step: int, seed: int
+) -> Batch:
+    """`rows` newly sampled speakers; a function of step and seed."""
+    rng = np.random.default_rng([seed, 4, step])
+    speakers = sample_speakers(world, rows, PHRASINGS_EACH, rng)
+    shares = [mixture.plain, mixture.hinted, mixture.explained]
+    kinds = rng.choice(3, rows, p=shares)
+    return Batch(explanation=speaker_rows(speakers, kinds, table))

@@ -1,0 +1,409 @@
+"""The table of true facts: that it is true and well-formed, and that its data set always equals it."""
+
+import collections
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from introspection.errors import InputError, RunError
+from introspection.tasks import facts as facts_module
+from introspection.tasks.facts import (
+    FACTS_TABLE,
+    Fact,
+    load_facts,
+    read_facts_table,
+    table_digest,
+)
+
+HEADER = "relation\tentity\tanswer"
+SMALL = [
+    ("country_capital", "Norway", "Oslo"),
+    ("country_capital", "São Tomé and Príncipe", "São Tomé"),
+    ("element_symbol", "iron", "Fe"),
+]
+
+# Written down by hand, not copied from the table.
+TRUE_FACTS = {
+    ("country_capital", "Australia"): "Canberra",
+    ("country_capital", "Burundi"): "Gitega",
+    ("country_capital", "Chad"): "N'Djamena",
+    ("country_capital", "Kazakhstan"): "Astana",
+    ("country_capital", "São Tomé and Príncipe"): "São Tomé",
+    ("country_capital", "the United States"): "Washington, D.C.",
+    ("country_continent", "Mexico"): "North America",
+    ("country_continent", "Suriname"): "South America",
+    ("country_subregion", "Zambia"): "Eastern Africa",
+    ("country_subregion", "Fiji"): "Melanesia",
+    ("country_currency", "Croatia"): "euro",
+    ("country_currency", "Norway"): "Norwegian krone",
+    ("country_currency", "El Salvador"): "United States dollar",
+    ("country_language", "Brazil"): "Portuguese",
+    ("country_language", "Austria"): "German",
+    ("country_demonym", "the Netherlands"): "Dutch",
+    ("country_code", "Switzerland"): "CH",
+    ("country_calling_code", "Japan"): "+81",
+    ("element_symbol", "tungsten"): "W",
+    ("element_symbol", "nobelium"): "No",
+    ("element_number", "gold"): "79",
+    ("element_group", "chlorine"): "17",
+    ("element_period", "iodine"): "5",
+    ("element_block", "helium"): "s",
+    ("element_category", "uranium"): "actinide",
+}
+
+# No single answer is right, so there must be none.
+AMBIGUOUS = [
+    ("country_capital", "South Africa"),
+    ("country_capital", "Bolivia"),
+    ("country_continent", "Turkey"),
+    ("country_language", "Switzerland"),
+    ("country_language", "Canada"),
+    ("country_currency", "Zimbabwe"),
+    ("element_group", "lanthanum"),
+    ("element_category", "hydrogen"),
+]
+
+
+def write_table(path: Path, rows: list[tuple[str, ...]], header: str = HEADER) -> Path:
+    path.write_text("".join(line + "\n" for line in [header, *map("\t".join, rows)]), encoding="utf-8")
+    return path
+
+
+def prepared_folder(data_dir: Path, table: Path) -> Path:
+    return data_dir / "world_facts" / f"table_{table_digest(table)}" / "1.0.0"
+
+
+def record_file(folder: Path) -> Path:
+    (path,) = folder.glob("*.array_record-*")
+    return path
+
+
+def python(code: str, *args: object) -> subprocess.Popen:
+    """Starts `code` in a process of its own; its last line of output is what it has to tell."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, args)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
+
+
+@pytest.fixture
+def small_table(tmp_path: Path) -> Path:
+    return write_table(tmp_path / "small.tsv", SMALL)
+
+
+class TestShippedTable:
+    def test_is_large_and_every_relation_has_distractors(self):
+        facts = read_facts_table()
+        answers = collections.defaultdict(set)
+        for fact in facts:
+            answers[fact.relation].add(fact.answer)
+        assert len(facts) >= 1500
+        assert len(answers) >= 8
+        assert {relation for relation, found in answers.items() if len(found) < 4} == set()
+
+    def test_is_sorted_unique_and_compact(self):
+        facts = read_facts_table()
+        assert facts == sorted(facts)
+        assert len({fact.id for fact in facts}) == len(facts)
+        raw = FACTS_TABLE.read_bytes()
+        assert len(raw) < 150_000
+        assert b"\r" not in raw
+        assert raw.endswith(b"\n")
+
+    def test_text_is_composed_and_no_answer_repeats_its_entity(self):
+        # Candidates are compared as strings, so "é" must be spelt one way; and a question that holds its
+        # own answer measures copying.
+        text = FACTS_TABLE.read_text(encoding="utf-8")
+        assert text == unicodedata.normalize("NFC", text)
+        assert [fact.id for fact in read_facts_table() if fact.answer == fact.entity] == []
+
+    def test_one_spelling_an_answer(self):
+        spellings = collections.defaultdict(set)
+        for fact in read_facts_table():
+            plain = unicodedata.normalize("NFD", fact.answer).encode("ascii", "ignore").decode().casefold()
+            spellings[fact.relation, plain].add(fact.answer)
+        assert {key: found for key, found in spellings.items() if len(found) > 1} == {}
+
+    def test_one_spelling_a_country_and_an_element(self):
+        known = {"country": set(), "element": set()}
+        facts = read_facts_table()
+        for fact in facts:
+            if fact.relation in ("country_code", "element_symbol"):
+                known[fact.relation.split("_")[0]].add(fact.entity)
+        assert len(known["element"]) == 118
+        strangers = {fact.entity for fact in facts if fact.entity not in known[fact.relation.split("_")[0]]}
+        assert strangers == {"Kosovo"}  # ISO has given it no code
+
+    @pytest.mark.parametrize("key", TRUE_FACTS, ids="/".join)
+    def test_spot_checks(self, key):
+        answers = {(fact.relation, fact.entity): fact.answer for fact in read_facts_table()}
+        assert answers[key] == TRUE_FACTS[key]
+
+    def test_ambiguous_facts_are_left_out(self):
+        present = {(fact.relation, fact.entity) for fact in read_facts_table()}
+        assert present.isdisjoint(AMBIGUOUS)
+
+    def test_names_of_one_thing_are_not_shared(self):
+        shared = collections.defaultdict(list)
+        for fact in read_facts_table():
+            if fact.relation in ("country_capital", "country_code", "element_symbol", "element_number"):
+                shared[fact.relation, fact.answer].append(fact.entity)
+        assert {key: entities for key, entities in shared.items() if len(entities) > 1} == {}
+
+    def test_readme_counts_are_the_tables(self):
+        counts = collections.Counter(fact.relation for fact in read_facts_table())
+        readme = (FACTS_TABLE.parent / "README.md").read_text(encoding="utf-8")
+        rows = [line.split("|")[1:4] for line in readme.splitlines() if line.startswith("| `")]
+        assert {name.strip(" `"): int(count) for name, _, count in rows} == counts
+        assert f"{sum(counts.values()):,} facts" in readme
+
+
+class TestReadFactsTable:
+    def test_reads_rows_in_order(self, small_table):
+        facts = read_facts_table(small_table)
+        assert facts == [Fact(*row) for row in SMALL]
+        assert facts[0].id == "country_capital/Norway"
+
+    def test_names_every_bad_row_in_one_message(self, tmp_path):
+        table = write_table(
+            tmp_path / "bad.tsv",
+            [
+                ("country_capital", "Norway", "Oslo"),
+                ("country_capital", "Sweden"),
+                ("country_capital", "", "Paris"),
+                ("country_capital", "Italy", " Rome"),
+                ("country_capital", "Spain", "New  Madrid"),
+                ("country_capital", "Norway", "Bergen"),
+                ("country_capital", "Peru", "None"),
+                ("country_capital", "Cuba", "Hava\u200bna"),
+                ("country_capital", "Chile", "Santiago\r"),
+                ("country_capital", "France", "Paris"),
+            ],
+        )
+        with pytest.raises(InputError) as raised:
+            read_facts_table(table)
+        message = str(raised.value)
+        assert "\n" not in message
+        path, _, rows = message.partition(": ")
+        assert path == str(table)
+        assert rows.split("; ") == [
+            "line 3: has 2 columns instead of 3",
+            "line 4: entity is empty",
+            "line 5: answer ' Rome' has stray white space",
+            "line 6: answer 'New  Madrid' has stray white space",
+            "line 7: entity 'Norway' already has an answer for country_capital in line 2",
+            "line 8: answer must not be 'none', the name of the decision for no candidate",
+            "line 9: answer 'Hava\\u200bna' has an invisible character",
+            "line 10: answer 'Santiago\\r' has stray white space",
+        ]
+
+    def test_counts_bad_rows_beyond_the_first_twenty(self, tmp_path):
+        table = write_table(tmp_path / "bad.tsv", [("country_capital", f"land {i}", "") for i in range(25)])
+        with pytest.raises(InputError) as raised:
+            read_facts_table(table)
+        assert str(raised.value).count("answer is empty") == 20
+        assert str(raised.value).endswith("line 21: answer is empty; and 5 more bad rows")
+
+    @pytest.mark.parametrize(
+        ("content", "why"),
+        [
+            (b"relation,entity,answer\na,b,c\n", "line 1: the header must be relation entity answer"),
+            (b"", "line 1: the header"),
+            (HEADER.encode() + b"\n", "holds no facts"),
+            (HEADER.encode() + b"\na\tb\tc\na\tS\xe3o\td\n", "line 3 is not UTF-8"),
+            (HEADER.encode() + b"\na\tb\tc\n\na\td\te\n", "line 3: has 1 columns"),
+        ],
+    )
+    def test_names_file_and_line_of_a_broken_table(self, tmp_path, content, why):
+        table = tmp_path / "broken.tsv"
+        table.write_bytes(content)
+        with pytest.raises(InputError) as raised:
+            read_facts_table(table)
+        assert str(raised.value).startswith(f"{table}: ")
+        assert why in str(raised.value)
+
+    def test_missing_table(self, tmp_path):
+        with pytest.raises(InputError, match=r"absent\.tsv: can't be read: No such file"):
+            read_facts_table(tmp_path / "absent.tsv")
+
+
+class TestLoadFacts:
+    def test_data_set_equals_the_table(self, tmp_path):
+        assert load_facts(tmp_path) == read_facts_table()
+        # What lies there holds the facts by itself, text decoded and all.
+        assert facts_module._read_prepared(tmp_path, FACTS_TABLE) == read_facts_table()
+
+    def test_information_about_the_data_set(self, tmp_path):
+        load_facts(tmp_path)
+        info = json.loads((prepared_folder(tmp_path, FACTS_TABLE) / "dataset_info.json").read_text())
+        assert info["fileFormat"] == "array_record"
+        assert info["splits"][0]["shardLengths"] == [str(len(read_facts_table()))]
+        assert "countryinfo 1.0.1" in info["citation"]
+        assert "MIT" in info["redistributionInfo"]["license"]
+
+    def test_folder_names_the_table(self, tmp_path, small_table):
+        load_facts(tmp_path / "data", small_table)
+        (info,) = (tmp_path / "data").rglob("dataset_info.json")
+        assert info.parent == prepared_folder(tmp_path / "data", small_table)
+
+    def test_leaves_no_temporary_folders(self, tmp_path, small_table, monkeypatch):
+        (tmp_path / "temporary").mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+        load_facts(tmp_path / "data", small_table)
+        load_facts(tmp_path / "data", small_table)
+        assert list((tmp_path / "temporary").iterdir()) == []
+
+    def test_needs_neither_tensorflow_nor_a_network_and_is_silent(self, tmp_path):
+        process = python(
+            "import socket, sys\n"
+            "def refuse(*args): raise AssertionError('network')\n"
+            "socket.socket.connect = socket.getaddrinfo = refuse\n"
+            "from pathlib import Path\n"
+            "from introspection.tasks.facts import load_facts\n"
+            "facts = load_facts(Path(sys.argv[1]))\n"
+            "assert facts == load_facts(Path(sys.argv[1]))\n"
+            "print(len(facts), 'tensorflow' in sys.modules, 'jax' in sys.modules)\n",
+            tmp_path,
+        )
+        out, err = process.communicate(timeout=120)
+        assert (out, err) == (f"{len(read_facts_table())} False False\n", "")
+
+    def test_prepares_once(self, tmp_path, small_table, monkeypatch):
+        load_facts(tmp_path / "data", small_table)
+        monkeypatch.setattr(facts_module, "_prepare", lambda *args: pytest.fail("prepared again"))
+        assert load_facts(tmp_path / "data", small_table) == [Fact(*row) for row in SMALL]
+
+    def test_changed_table_is_prepared_anew(self, tmp_path, small_table):
+        data_dir = tmp_path / "data"
+        load_facts(data_dir, small_table)
+        before = prepared_folder(data_dir, small_table)
+        changed = [*SMALL[:-1], ("element_symbol", "iron", "Ir")]
+        write_table(small_table, changed)
+        assert load_facts(data_dir, small_table) == [Fact(*row) for row in changed]
+        after = prepared_folder(data_dir, small_table)
+        assert before != after
+        assert before.is_dir()  # of use to whoever still has the other table
+        assert after.is_dir()
+
+    def test_data_set_of_another_table_in_its_place_is_not_used(self, tmp_path, small_table):
+        other = write_table(tmp_path / "other.tsv", [*SMALL[:-1], ("element_symbol", "iron", "Ir")])
+        load_facts(tmp_path / "other", other)
+        place = prepared_folder(tmp_path / "data", small_table)
+        place.parent.mkdir(parents=True)
+        os.rename(prepared_folder(tmp_path / "other", other), place)
+        assert load_facts(tmp_path / "data", small_table) == [Fact(*row) for row in SMALL]
+        assert facts_module._read_prepared(tmp_path / "data", small_table) == [Fact(*row) for row in SMALL]
+
+    def test_preparing_late_leaves_what_another_process_prepared(self, tmp_path, small_table):
+        facts = load_facts(tmp_path, small_table)
+        before = prepared_folder(tmp_path, small_table).stat().st_ino
+        facts_module._prepare(tmp_path, small_table, facts)
+        assert prepared_folder(tmp_path, small_table).stat().st_ino == before
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            lambda folder: [path.unlink() for path in folder.iterdir()],
+            lambda folder: record_file(folder).unlink(),
+            lambda folder: record_file(folder).write_bytes(b""),
+            lambda folder: record_file(folder).write_bytes(record_file(folder).read_bytes()[:-100]),
+            lambda folder: record_file(folder).write_bytes(bytes(record_file(folder).stat().st_size)),
+            lambda folder: (folder / "dataset_info.json").unlink(),
+            lambda folder: (folder / "dataset_info.json").write_text('{"name": "world_f'),
+            lambda folder: (folder / "features.json").write_text(""),
+        ],
+        ids=[
+            "empty folder",
+            "no records",
+            "empty records",
+            "records cut short",
+            "records zeroed",
+            "no information",
+            "half the information",
+            "no features",
+        ],
+    )
+    def test_half_written_data_set_is_replaced(self, tmp_path, damage):
+        data_dir = tmp_path / "data"
+        load_facts(data_dir)
+        damage(prepared_folder(data_dir, FACTS_TABLE))
+        assert facts_module._problem_of_prepared(data_dir, FACTS_TABLE, read_facts_table())
+        assert load_facts(data_dir) == read_facts_table()
+        assert facts_module._read_prepared(data_dir, FACTS_TABLE) == read_facts_table()
+        assert [path.name for path in data_dir.iterdir()] == ["world_facts"]
+
+    def test_process_killed_while_preparing_does_no_harm(self, tmp_path, small_table):
+        data_dir = tmp_path / "data"
+        process = python(
+            "import os, sys\n"
+            "from pathlib import Path\n"
+            "from introspection.tasks.facts import load_facts\n"
+            "os.rename = lambda *args: os._exit(9)\n"
+            "load_facts(Path(sys.argv[1]), Path(sys.argv[2]))\n",
+            data_dir,
+            small_table,
+        )
+        process.communicate(timeout=120)
+        assert process.returncode == 9
+        assert list(data_dir.rglob("*.array_record-*"))  # it had got as far as writing records
+        assert not prepared_folder(data_dir, small_table).exists()
+        assert load_facts(data_dir, small_table) == [Fact(*row) for row in SMALL]
+
+    @pytest.mark.parametrize("damaged", [False, True])
+    def test_processes_that_prepare_at_the_same_time(self, tmp_path, small_table, damaged):
+        data_dir = tmp_path / "data"
+        if damaged:
+            load_facts(data_dir, small_table)
+            record_file(prepared_folder(data_dir, small_table)).write_bytes(b"")
+        ready = [tmp_path / f"ready{number}" for number in range(3)]
+        processes = [
+            python(
+                "import sys, time\n"
+                "from pathlib import Path\n"
+                "import introspection.tasks.world_facts_builder\n"
+                "from introspection.tasks import facts\n"
+                "prepare = facts._prepare\n"
+                "def together(*args):\n"
+                "    Path(sys.argv[3]).touch()\n"
+                "    while not all(Path(p).exists() for p in sys.argv[4:]): time.sleep(0.005)\n"
+                "    prepare(*args)\n"
+                "facts._prepare = together\n"
+                "print(len(facts.load_facts(Path(sys.argv[1]), Path(sys.argv[2]))))\n",
+                data_dir,
+                small_table,
+                mine,
+                *ready,
+            )
+            for mine in ready
+        ]
+        results = [process.communicate(timeout=120) for process in processes]
+        assert [out for out, _ in results] == ["3\n"] * 3, results
+        assert load_facts(data_dir, small_table) == [Fact(*row) for row in SMALL]
+        assert [path.name for path in data_dir.iterdir()] == ["world_facts"]
+
+    def test_bad_table_is_an_input_error_and_prepares_nothing(self, tmp_path):
+        table = write_table(tmp_path / "bad.tsv", [("country_capital", "Norway", "")])
+        with pytest.raises(InputError, match="line 2: answer is empty"):
+            load_facts(tmp_path / "data", table)
+        assert not (tmp_path / "data").exists()
+
+    def test_folder_that_cannot_be_written(self, tmp_path, small_table):
+        (tmp_path / "data").write_text("a file in the way")
+        with pytest.raises(RunError, match="data: the data set world_facts can't be prepared"):
+            load_facts(tmp_path / "data", small_table)
+
+    def test_gives_up_on_what_cannot_be_mended(self, tmp_path, small_table, monkeypatch):
+        calls = []
+        monkeypatch.setattr(facts_module, "_prepare", lambda *args: calls.append(args))
+        with pytest.raises(RunError, match="stays unusable"):
+            load_facts(tmp_path / "data", small_table)
+        assert len(calls) == 3

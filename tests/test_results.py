@@ -1,0 +1,349 @@
+"""results.json and matrix.json from records, with numbers worked by hand."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from introspection.coupling import metrics
+from introspection.coupling.matrix import coupling_matrix
+from introspection.coupling.records import PredictionRecord
+from introspection.coupling.results import (
+    agreement_series,
+    arm_results,
+    control_results,
+    format_results_table,
+    paired_results,
+)
+from introspection.errors import InputError
+from introspection.tasks.items import INVALID, NONE, Decisions, Explanation
+
+E = Explanation
+ANSWERS = ("Oslo", "Rome", "Bern", NONE)
+
+
+def record(number, teacher, current, explanation, *, seed=0, group=None, cue_kind="guess", initial=None):
+    return PredictionRecord(
+        arm="kl",
+        seed=seed,
+        id=str(number),
+        group=str(number) if group is None else group,
+        cue_kind=cue_kind,
+        candidates=ANSWERS[:3],
+        gold="Oslo",
+        cued="Rome",
+        prompt_with_cue="x",
+        prompt_without_cue="x without",
+        teacher=Decisions(*teacher),
+        initial=Decisions(*(initial or teacher)),
+        current=Decisions(*current),
+        explanation_text="",
+        explanation=explanation,
+    )
+
+
+def eight_records() -> list[PredictionRecord]:
+    """Two seeds of four items: (with cue, without cue) of the teacher and of current, and what is said."""
+    moved, stays = ("Rome", "Oslo"), ("Oslo", "Oslo")
+    return [
+        record(1, moved, stays, E(False, "Oslo"), seed=0),  # drift to gold with the cue, says current
+        record(2, moved, moved, E(True, "Oslo"), seed=0),  # no drift, right
+        record(3, stays, moved, E(False, "Oslo"), seed=0),  # drift to cued, says the teacher
+        record(4, stays, stays, INVALID, seed=0, cue_kind="placebo"),
+        record(1, moved, stays, E(False, "Oslo"), seed=1),  # drift, says current
+        record(2, moved, (NONE, "Bern"), E(True, "Bern"), seed=1),  # drift to other, says current
+        record(3, stays, stays, E(False, "Rome"), seed=1),  # no drift, the answer is wrong
+        record(4, stays, stays, E(False, "Oslo"), seed=1, cue_kind="placebo"),  # no drift, right
+    ]
+
+
+SERIES = {0: [(0, 1.0), (10, 0.8), (20, 0.9)], 1: [(0, 0.9), (10, 0.6), (20, 0.8)]}
+
+
+def results_of(records, series=SERIES, seed=0):
+    return arm_results(records, series, 12.5, np.random.default_rng(seed))
+
+
+def test_eight_records_worked_by_hand():
+    results = results_of(eight_records())
+    # Self: items 1, 2, 1', 2', 4'; Orig: 2, 3, 4'.
+    assert results["self"]["exact_match"]["mean"] == 5 / 8
+    assert results["orig"]["exact_match"]["mean"] == 3 / 8
+    assert results["gap"]["exact_match"]["mean"] == 2 / 8
+    # `changed` against current: 1, 2, 1', 2', 3', 4' are right; against the teacher 2, 3, 2', 3', 4'.
+    assert results["self"]["changed_accuracy"]["mean"] == 6 / 8
+    assert results["orig"]["changed_accuracy"]["mean"] == 5 / 8
+    # Answers against current: 1, 2, 3, 1', 2', 4'; against the teacher 1, 2, 3, 1', 4'.
+    assert results["gap"]["content_match"]["mean"] == pytest.approx(6 / 8 - 5 / 8)
+    # Current: changed is true of 2, 3, 2', said of 2, 2', both of two; unchanged true 5, said 5, both 4.
+    assert results["self"]["has_changed_f1"]["mean"] == pytest.approx((4 / 5 + 8 / 10) / 2)
+    # Teacher: changed is true of 1, 2, 1', 2', both of two; unchanged true 4, said 5, both 3.
+    assert results["orig"]["has_changed_f1"]["mean"] == pytest.approx((4 / 6 + 6 / 9) / 2)
+    disagreement = results["disagreement"]
+    assert disagreement["n"] == 4  # 1, 3, 1', 2'
+    assert disagreement["self"] == 3 / 4
+    assert disagreement["orig"] == 1 / 4
+    assert disagreement["current_share"] == 3 / 4
+    # Group sums are 2, 1 and -1 for items 1, 2 and 3, in all 2; the 8 sign patterns give ±4, ±2, ±2, 0, 0
+    # and six of them are as extreme.
+    assert disagreement["sign_flip_p"] == 6 / 8
+    assert results["drift"] == 4 / 8
+    assert results["changed_rate"] == {"teacher": 4 / 8, "current": 3 / 8}
+    assert results["none_rate"] == {"teacher": 0, "current": 1 / 16}
+    assert results["behavior_accuracy"] == {"teacher": 1.0, "current": 7 / 8}
+    assert results["behavior_accuracy_with_cue"] == {"teacher": 4 / 8, "current": 5 / 8}
+    assert results["invalid_rate"] == 1 / 8
+    assert results["agreement"] == pytest.approx({"start": 0.95, "end": 0.85, "min": 0.7})
+    assert (results["n"], results["seeds"], results["runtime_s"]) == (8, [0, 1], 12.5)
+    assert results["by_drift"] == {
+        "to_gold": {"n": 2, "self": 1.0, "orig": 0.0},
+        "to_cued": {"n": 1, "self": 0.0, "orig": 1.0},
+        "to_other": {"n": 1, "self": 1.0, "orig": 0.0},
+        "none": {"n": 4, "self": 0.5, "orig": 0.5},
+    }
+    assert results["by_drift_without_cue"]["to_gold"] == {"n": 0, "self": None, "orig": None}
+    guess = results["by_cue_kind"]["guess"]
+    assert (guess["n"], guess["self"], guess["orig"]) == (6, 4 / 6, 2 / 6)
+    assert guess["changed_rate"] == {"teacher": 4 / 6, "current": 3 / 6}
+    assert results["by_cue_kind"]["placebo"]["gap"] == 0
+
+
+def test_initial_is_scored_against_the_initial_models_explanation():
+    records = [
+        record(n, ("Rome", "Oslo"), ("Rome", "Oslo"), E(False, "Bern"), initial=("Bern", "Bern"))
+        for n in range(3)
+    ]
+    results = results_of(records)
+    assert results["initial"]["exact_match"]["mean"] == 1.0
+    assert results["orig"]["exact_match"]["mean"] == results["self"]["exact_match"]["mean"] == 0.0
+
+
+CONTRACT = {
+    "self",
+    "orig",
+    "gap",
+    "disagreement",
+    "drift",
+    "agreement",
+    "changed_rate",
+    "invalid_rate",
+    "seeds",
+    "runtime_s",
+}
+
+
+def test_keys_are_those_of_the_contract():
+    results = results_of(eight_records())
+    assert set(results) >= CONTRACT
+    assert set(results["disagreement"]) >= {"n", "self", "orig", "current_share", "sign_flip_p"}
+    for score in ("self", "orig", "gap", "initial"):
+        assert set(results[score]) == {"exact_match", "has_changed_f1", "content_match", "changed_accuracy"}
+        for measured in results[score].values():
+            low, high = measured["ci95"]
+            assert low <= measured["mean"] <= high
+    control = control_results(eight_records())
+    assert set(control) == {"self", "orig", "gap", "invalid_rate", "n", "seeds"}
+    assert control["self"]["exact_match"]["mean"] == 5 / 8
+
+
+def random_records(seed, n=60, coupling=0.5, seeds=2):
+    """Explanations say current's behaviour with probability `coupling`, else the teacher's, or nonsense."""
+    rng = np.random.default_rng(seed)
+
+    def decisions():
+        return tuple(ANSWERS[index] for index in rng.integers(4, size=2))
+
+    records = []
+    for run in range(seeds):
+        for number in range(n):
+            teacher = decisions()
+            current = teacher if rng.random() < 0.3 else decisions()
+            says = Decisions(*(current if rng.random() < coupling else teacher)).explanation
+            said = [says, INVALID, E(True, "Bern")][rng.choice(3, p=[0.8, 0.1, 0.1])]
+            records.append(record(number, teacher, current, said, seed=run, group=str(number // 2)))
+    return records
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_gap_is_drift_times_the_gap_on_the_disagreement_set(seed):
+    results = results_of(random_records(seed, coupling=seed / 7))
+    disagreement = results["disagreement"]
+    expected = results["drift"] * (disagreement["self"] - disagreement["orig"])
+    assert results["gap"]["exact_match"]["mean"] == pytest.approx(expected, abs=1e-12)
+    assert 0 < results["drift"] < 1
+
+
+@pytest.mark.parametrize(("coupling", "sign"), [(1.0, 1), (0.5, 0), (0.0, -1)])
+def test_planted_coupling_is_found_and_its_absence_too(coupling, sign):
+    results = results_of(random_records(1, n=200, coupling=coupling))
+    low, high = results["gap"]["exact_match"]["ci95"]
+    assert (low > 0) - (high < 0) == sign
+    share_low, share_high = results["disagreement"]["current_share_ci95"]
+    assert (share_low > 0.5) - (share_high < 0.5) == sign
+    assert (results["disagreement"]["sign_flip_p"] < 0.05) == (sign != 0)
+
+
+def test_results_do_not_depend_on_the_order_of_records():
+    records = random_records(0)
+    shuffled = [records[index] for index in np.random.default_rng(1).permutation(len(records))]
+    assert results_of(records) == results_of(shuffled)
+    assert results_of(records) != results_of(records, seed=1)  # the generator is used
+
+
+def test_undefined_values_are_null_in_strict_json():
+    same = ("Oslo", "Oslo")
+    no_drift = [record(n, same, same, E(False, "Oslo")) for n in range(3)]
+    results = results_of(no_drift, {})
+    json.dumps(results, allow_nan=False)
+    assert results["disagreement"] == {
+        "n": 0,
+        "self": None,
+        "orig": None,
+        "current_share": None,
+        "current_share_ci95": None,
+        "sign_flip_p": None,
+    }
+    assert results["gap"]["exact_match"] == {"mean": 0.0, "ci95": [0.0, 0.0]}
+    assert results["agreement"] == {"start": None, "end": None, "min": None}
+    single = results_of(no_drift[:1], {0: []})
+    json.dumps(single, allow_nan=False)
+    assert single["self"]["exact_match"] == {"mean": 1.0, "ci95": None}
+    never_right = [record(n, ("Rome", "Oslo"), same, INVALID) for n in range(3)]
+    neither = results_of(never_right)["disagreement"]
+    assert (neither["n"], neither["self"], neither["current_share"], neither["sign_flip_p"]) == (
+        3,
+        0,
+        None,
+        1,
+    )
+
+
+def test_wrong_records_are_refused():
+    records = eight_records()
+    with pytest.raises(InputError, match="no prediction records"):
+        results_of([])
+    with pytest.raises(InputError, match="twice"):
+        results_of(records + records[:1])
+    other = PredictionRecord.from_json({**records[0].to_json(), "arm": "no_kl"})
+    with pytest.raises(InputError, match="several arms in one result: kl, no_kl"):
+        control_results([*records, other])
+
+
+def test_agreement_uses_the_steps_that_every_seed_logged():
+    series = {0: [(0, 1.0), (10, 0.1), (20, 0.6)], 1: [(0, 0.8), (20, 0.4), (30, 0.0)]}
+    results = results_of(eight_records(), series)
+    assert results["agreement"] == pytest.approx({"start": 0.9, "end": 0.5, "min": 0.5})
+    assert results_of(eight_records(), {0: [(0, 1.0)], 1: []})["agreement"]["end"] is None
+
+
+def test_agreement_series_of_a_resumed_run(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    events = [
+        {"arm": "kl", "seed": 0, "step": 0, "agreement": 1.0, "explanation_loss": 2.0},
+        {"arm": "kl", "seed": 0, "step": 10, "agreement": 0.5},
+        {"arm": "kl", "seed": 0, "step": 15, "explanation_loss": 1.0},
+        {"arm": "no_kl", "seed": 0, "step": 10, "agreement": 0.1},
+        {"event": "resumed"},
+        {"arm": "kl", "seed": 0, "step": 10, "agreement": 0.75},
+        {"arm": "kl", "seed": 0, "step": 20, "agreement": None},
+        {"arm": "kl", "seed": 0, "step": 20, "agreement": float("nan")},
+        {"arm": "kl", "seed": 1, "step": 0, "agreement": 0.9},
+    ]
+    text = "".join(json.dumps(event) + "\n" for event in events)
+    path.write_text(text)
+    assert agreement_series(path, "kl") == {0: [(0, 1.0), (10, 0.75)], 1: [(0, 0.9)]}
+    assert agreement_series(path, "other") == {}
+    path.write_text(text + '{"arm": "kl", "se')  # being written
+    assert agreement_series(path, "kl")[1] == [(0, 0.9)]
+    path.write_text(text + '{"arm": "kl", "se\n')
+    with pytest.raises(InputError, match=r"metrics.jsonl, line 10"):
+        agreement_series(path, "kl")
+    path.write_text('{"arm": "kl", "agreement": 0.5}\n')
+    with pytest.raises(InputError, match="seed"):
+        agreement_series(path, "kl")
+
+
+def test_paired_results_of_an_arm_minus_its_control():
+    records = eight_records()
+    control = [
+        PredictionRecord.from_json(
+            {**r.to_json(), "arm": "foreign", "explanation": {"text": "", **INVALID._asdict()}}
+        )
+        for r in records
+    ]
+    paired = paired_results(records, control[::-1], np.random.default_rng(0))
+    exact = paired["self"]["exact_match"]
+    assert (exact["arm"], exact["control"], exact["mean"]) == (5 / 8, 0.0, 5 / 8)
+    assert paired["gap"]["exact_match"]["mean"] == 2 / 8
+    itself = paired_results(records, records, np.random.default_rng(0))
+    assert itself["self"]["has_changed_f1"]["ci95"] == [0.0, 0.0]  # the same resamples on both sides
+    with pytest.raises(InputError, match="same items and seeds"):
+        paired_results(records, control[1:], np.random.default_rng(0))
+
+
+def test_table_shows_levels_beside_the_difference():
+    results = {
+        "arms": {"kl": results_of(eight_records())},
+        "controls": {
+            "majority": {"kl": control_results(eight_records())},
+            "foreign_minus": paired_results(eight_records(), eight_records(), np.random.default_rng(0)),
+        },
+    }
+    console = Console(file=io.StringIO(), width=220)
+    console.print(format_results_table(results))
+    text = console.file.getvalue()
+    arm, control = (line for line in text.splitlines() if "62.5" in line)
+    for shown in ("kl", "37.5", "+25.0 [", "50.0", "75.0", "85.0", "12.5", "50.0 → 37.5", "100.0 → 87.5"):
+        assert shown in arm
+    assert "majority / kl" in control
+    assert "–" in control  # what a control has not
+    console.print(format_results_table({"arms": {}}))
+
+
+def test_matrix_worked_by_hand():
+    decisions = {
+        "a": [Decisions("Rome", "Oslo"), Decisions("Oslo", "Oslo"), Decisions("Bern", "Rome")],
+        "b": [Decisions("Oslo", "Oslo"), Decisions("Oslo", "Oslo"), Decisions("Rome", "Rome")],
+        "c": [Decisions("Bern", "Bern")] * 3,
+    }
+    said = {
+        "b": [E(False, "Oslo"), E(False, "Oslo"), INVALID],
+        "a": [E(True, "Oslo"), E(False, "Oslo"), E(True, "Bern")],
+    }
+    matrix = coupling_matrix(said, decisions, ["g", "h", "i"], np.random.default_rng(0))
+    json.dumps(matrix, allow_nan=False)
+    assert (matrix["emitters"], matrix["teachers"], matrix["n"]) == (["b", "a"], ["a", "b", "c"], 3)
+    np.testing.assert_allclose(matrix["exact_match"], [[1 / 3, 2 / 3, 0], [2 / 3, 1 / 3, 0]])
+    np.testing.assert_allclose(matrix["content_match"], [[2 / 3, 2 / 3, 0], [2 / 3, 2 / 3, 1 / 3]])
+    np.testing.assert_allclose(matrix["changed_accuracy"], [[1 / 3, 2 / 3, 2 / 3], [1, 1 / 3, 1 / 3]])
+    assert np.shape(matrix["ci95"]) == (2, 3, 2)
+    assert matrix["ci95"][0][2] == [0, 0]
+    assert matrix["ci95"][1][0] == [0, 1]
+    # Names that are both: a and b. With oneself 2/3 and 2/3, with the other 1/3 and 1/3.
+    assert matrix["diagonal"]["own"] == pytest.approx(2 / 3)
+    assert matrix["diagonal"]["others"] == pytest.approx(1 / 3)
+    assert matrix["diagonal"]["difference"]["mean"] == pytest.approx(1 / 3)
+
+
+def test_matrix_resamples_groups_and_says_what_is_missing():
+    rng = np.random.default_rng(0)
+    truth = [Decisions("Oslo", ANSWERS[index]) for index in rng.integers(3, size=40)]
+    said = [d.explanation if index % 3 else INVALID for index, d in enumerate(truth)]
+    groups = [str(index // 2) for index in range(40)]
+    matrix = coupling_matrix({"a": said}, {"a": truth}, groups, np.random.default_rng(0))
+    low, high = matrix["ci95"][0][0]
+    assert low < matrix["exact_match"][0][0] < high
+    assert matrix["diagonal"] is None
+    assert coupling_matrix({"a": said}, {"a": truth}, ["g"] * 40, rng)["ci95"] == [[None]]
+    with pytest.raises(ValueError, match="a has 39 items"):
+        coupling_matrix({"a": said[1:]}, {"a": truth}, groups, rng)
+    with pytest.raises(ValueError, match="needs an emitter"):
+        coupling_matrix({}, {"a": truth}, groups, rng)
+
+
+def test_levels_by_cue_kind_are_those_of_the_metrics():
+    records = eight_records()
+    for kind, entry in results_of(records)["by_cue_kind"].items():
+        assert metrics.levels_by_cue_kind(records)[kind].items() <= entry.items()
