@@ -34,6 +34,13 @@ def test_parsing_a_rendered_explanation_gives_it_back(grammar, candidates, chang
     assert grammar.parse(grammar.render(explanation), candidates) == explanation
 
 
+def test_sentences_as_they_are_read():
+    grammar = ExplanationGrammar()
+    assert grammar.render(Explanation(True, "Oslo")) == "It would change to Oslo"
+    assert grammar.render(Explanation(False, "New York")) == "It would stay New York"
+    assert grammar.render(Explanation(False, NONE)) == "It would stay something else"
+
+
 @pytest.mark.parametrize("grammar", GRAMMARS)
 def test_the_finite_set_has_distinct_sentences_that_parse_back(grammar):
     explanations = grammar.all_explanations(CANDIDATES)

@@ -1,234 +1,346 @@
-"""The report of a synthetic run: self-contained, escaped, honest about what is missing, the same every time."""
+"""The report of a synthetic run: self-contained, escaped, honest about what is missing, the same every time.
 
+The browser tests drive a headless Chromium without any driver: the item table's state is in the address's
+fragment, so a test opens an address and reads the document as the scripts left it.
+"""
+
+import base64
 import json
+import os
 import random
 import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-CAPITALS = {
-    "Norway": ("Oslo", "Bergen", "Stavanger", "Trondheim"),
-    "Australia": ("Canberra", "Sydney", "Melbourne", "Perth"),
-    "Türkiye": ("Ankara", "İstanbul", "İzmir", "Bursa"),
-    "Brazil": ("Brasília", "Rio de Janeiro", "São Paulo", "Salvador"),
-    "Canada": ("Ottawa", "Toronto", "Montréal", "Vancouver"),
-    "Japan": ("東京", "大阪", "京都", "札幌"),
-}
-CUES = {
-    "unsure guess": "I think it is {}, but I am not sure.",
-    "firm guess": "I am certain that it is {}.",
-    "irrelevant mention": "My cousin once spent a week in {}.",
-    "negated mention": "I know that it is not {}.",
-}
-ARMS = {"kl": (0.11, 0.04), "no_kl": (-0.05, 0.03), "kl_foreign_labels_alpha_1.0_lora_rank_96": (0.02, 0.04)}
-CONTROLS = ("foreign explainer", "shuffled labels", "input-only predictor", "majority")
-SEEDS = (0, 1)
+import pytest
+from report_workdir import (
+    ARMS,
+    CONTROLS,
+    HOSTILE,
+    MATRIX,
+    SEEDS,
+    synthetic_arm,
+    synthetic_record,
+    synthetic_results,
+    write_workdir,
+)
+
+from introspection.coupling.records import PredictionRecord
+from introspection.errors import InputError
+from introspection.reports.findings import arm_finding, gap_verdict
+from introspection.reports.inputs import ExplainedItem, read_run
+from introspection.reports.item_data import prompt_difference, script_json, thinned_items, verdict
+from introspection.reports.measures import Estimate, points, read_arm
+from introspection.reports.page import write_report
 
 
-def synthetic_record(arm: str, seed: int, index: int, rng: random.Random) -> dict[str, Any]:
-    country, candidates = list(CAPITALS.items())[index % len(CAPITALS)]
-    kind, cue = list(CUES.items())[index % len(CUES)]
-    gold, cued = candidates[0], candidates[1 + index % 3]
-    question = f"Question: What is the capital of {country}?"
-    decisions = lambda follows: {  # noqa: E731
-        "with_cue": cued if rng.random() < follows else gold,
-        "without_cue": gold if rng.random() < 0.85 else rng.choice([*candidates, "none"]),
-    }
-    changed, answer = rng.random() < 0.5, gold if rng.random() < 0.8 else cued
-    valid = rng.random() > 0.06
-    text = f"It would {'change to' if changed else 'stay'} {answer}" if valid else "Well, it depends"
-    return {
-        "arm": arm,
-        "seed": seed,
-        "id": f"capital-{index:04d}",
-        "group": country,
-        "cue_kind": kind,
-        "candidates": list(candidates),
-        "gold": gold,
-        "cued": cued,
-        "prompt_with_cue": f"{question} {cue.format(cued)}\nAnswer:",
-        "prompt_without_cue": f"{question}\nAnswer:",
-        "teacher": decisions(0.5),
-        "initial": decisions(0.5),
-        "current": decisions(0.35),
-        "explanation": {
-            "text": text,
-            "changed": changed if valid else None,
-            "answer": answer if valid else None,
-        },
-    }
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_workdir(tmp_path_factory.mktemp("run"))
+    write_report(folder)
+    return folder
 
 
-def estimate(mean: float, half: float = 0.04) -> dict[str, Any]:
-    return {"mean": mean, "ci95": [mean - half, mean + half]}
+class Elements(HTMLParser):
+    """The elements of a page with their attributes, and its text outside scripts and styles."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if self.found and self.found[-1][0] not in ("script", "style"):
+            self.text.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for found, attributes in self.found if found == tag]
 
 
-def scores(mean: float, half: float = 0.04) -> dict[str, Any]:
-    return {
-        name: estimate(mean + shift, half)
-        for name, shift in (
-            ("exact_match", 0),
-            ("has_changed_f1", 0.06),
-            ("content_match", 0.09),
-            ("changed_accuracy", 0.05),
-        )
-    }
+def assert_inert(page: str) -> None:
+    """The page's own two scripts are all there are, images are its figures, and nothing handles events."""
+    elements = Elements(page)
+    assert len(elements.all("script")) == 2
+    assert all(image["src"].startswith("data:image/svg+xml;base64,") for image in elements.all("img"))
+    assert not [name for _, attributes in elements.found for name in attributes if name.startswith("on")]
 
 
-def synthetic_arm(gap: float, half: float) -> dict[str, Any]:
-    level, drift = 0.62, 0.24
-    return {
-        "self": scores(level + gap),
-        "orig": scores(level),
-        "initial": scores(level),
-        "gap": scores(gap, half)
-        | {"has_changed_f1": estimate(gap / 2), "content_match": estimate(gap * 0.7)},
-        "disagreement": {
-            "n": 288,
-            "self": 0.38 + gap,
-            "orig": 0.34,
-            "current_share": (0.38 + gap) / (0.72 + gap),
-            "sign_flip_p": 0.004,
-            "current_share_ci95": [(0.38 + gap) / (0.72 + gap) - 0.05, (0.38 + gap) / (0.72 + gap) + 0.05],
-        },
-        "drift": drift,
-        "agreement": {"start": 0.98, "end": 0.78, "min": 0.74},
-        "changed_rate": {"teacher": 0.47, "current": 0.33},
-        "none_rate": {"teacher": 0.02, "current": 0.03},
-        "behavior_accuracy": {"teacher": 0.86, "current": 0.84},
-        "invalid_rate": 0.06,
-        "by_cue_kind": {
-            kind: {
-                "n": 300,
-                "self": level + gap + 0.05 * place - 0.1,
-                "orig": level + 0.04 * place - 0.1,
-                "gap": gap + 0.01 * place,
-                "gap_ci95": [gap - 0.05, gap + 0.07],
-                "changed_rate": {"teacher": 0.6 - 0.15 * place, "current": 0.5 - 0.13 * place},
-            }
-            for place, kind in enumerate(CUES)
-        },
-        "by_drift": {
-            "to_gold": {"n": 160, "self": 0.5, "orig": 0.4},
-            "to_cued": {"n": 90, "self": 0.4, "orig": 0.4},
-            "to_other": {"n": 0, "self": None, "orig": None},
-            "none": {"n": 950, "self": 0.7, "orig": 0.7},
-        },
-        "n": 1200,
-        "seeds": list(SEEDS),
-        "runtime_s": 754.2,
-    }
+def test_page_needs_nothing_else(workdir: Path) -> None:
+    page = (workdir / "report.html").read_text(encoding="utf-8")
+    elements = Elements(page)
+    for _, attributes in elements.found:
+        for name in ("src", "href", "srcset", "data", "action"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:")), attributes
+    assert "@import" not in page
+    assert "url(" not in page
+    assert {tag for tag, _ in elements.found}.isdisjoint({"iframe", "object", "embed", "base"})
+    for image in elements.all("img"):
+        drawing = base64.b64decode(image["src"].split(",")[1]).decode("utf-8")
+        assert "<text" in drawing
+        assert re.findall(r'href="(?!#)', drawing) == []
+        assert image["alt"]
+    names = {"gap", "levels", "disagreement", "cue_kinds", "training", "matrix"}
+    files = {path.name for path in (workdir / "figures").iterdir()}
+    assert files == {f"{n}.{k}" for n in names for k in ("svg", "png")}
+    assert not list(workdir.rglob("*.tmp"))
 
 
-def synthetic_results() -> dict[str, Any]:
-    controls = {
-        control: {
-            arm: {
-                "self": scores(0.5 - 0.06 * place),
-                "orig": scores(0.52 - 0.05 * place),
-                "gap": scores(-0.02 - 0.01 * place),
-                "paired": {"self": scores(0.12 + gap + 0.06 * place), "gap": scores(gap + 0.02)},
-                "invalid_rate": 0.0,
-                "n": 1200,
-                "seeds": list(SEEDS),
-            }
-            for arm, (gap, _) in ARMS.items()
-        }
-        for place, control in enumerate(CONTROLS)
-    }
-    return {
-        "arms": {name: synthetic_arm(*gap) for name, gap in ARMS.items()},
-        "controls": controls,
-        "fingerprints": {
-            "initial": "sha256:3f9a0c",
-            "label_teacher": "sha256:3f9a0c",
-            "labels": {"kl": "b7"},
-        },
-        "versions": {"jax": "0.11.0", "flax": "0.12.8"},
-    }
+def test_every_arm_and_control_is_in_the_table(workdir: Path) -> None:
+    page = (workdir / "report.html").read_text(encoding="utf-8").replace("<wbr>", "")
+    table = page[page.index('<table class="levels">') : page.index("</table>")]
+    assert re.findall(r'<tr class="arm"><th scope="row"><bdi>(.*?)</bdi>', table) == list(ARMS)
+    controls = re.findall(r'<tr class="control"><th scope="row"><bdi>(.*?)</bdi>', table)
+    assert controls == list(CONTROLS) * len(ARMS)
+    for shown in ("73.0", "[69.0, 77.0]", "+11.0", "[+7.0, +15.0]", "−5.0", "1,200", "+23.0"):
+        assert f">{shown}<" in table
 
 
-def synthetic_metrics(steps: int = 400) -> list[dict[str, Any]]:
-    rng = random.Random(1)
-    events = []
-    for arm, (gap, _) in ARMS.items():
-        for seed in SEEDS:
-            for step in range(0, steps, 4):
-                done = step / steps
-                event = {
-                    "arm": arm,
-                    "seed": seed,
-                    "step": step,
-                    "explanation_loss": 0.3 + 1.9 * (1 - done) ** 4 + rng.gauss(0, 0.05),
-                    "agreement": 0.98 - (0.2 if arm != "no_kl" else 0.45) * done + rng.gauss(0, 0.015),
-                    "learning_rate": 1e-4,
-                }
-                if arm != "no_kl":
-                    event["kl"] = abs(0.06 * done + rng.gauss(0, 0.006))
-                events.append(event)
-                if step % 20 == 0:
-                    live = 0.1 + 0.55 * (1 - (1 - done) ** 3)
-                    events.append(
-                        {
-                            "arm": arm, "seed": seed, "step": step, "live_drift": 0.2 * done,
-                            "live_self": live + gap * done + rng.gauss(0, 0.01),
-                            "live_orig": live + rng.gauss(0, 0.01),
-                        }
-                    )  # fmt: skip
-    return events
+def test_plain_words_follow_the_intervals(workdir: Path, tmp_path: Path) -> None:
+    assert [arm_finding(arm).verdict for arm in read_run(workdir).arms] == [
+        "coupled",
+        "reversed",
+        "undecided",
+    ]
+    page = (workdir / "report.html").read_text(encoding="utf-8")
+    assert "Of 3 arms, 1 coupled, 1 undecided and 1 reversed." in page
+    assert "no evidence" not in page.replace("is no evidence beside", "")
+    tiny = write_report(write_workdir(tmp_path, items=4, config={"tiny": True})).read_text(encoding="utf-8")
+    assert "Tiny run." in tiny
+    assert tiny.count("but no evidence (tiny)") == len(ARMS)
 
 
-MATRIX = {
-    "emitters": ["base", "kl@400", "no_kl@400", "SmolLM2-360M-Instruct"],
-    "teachers": ["base", "kl@400", "no_kl@400", "SmolLM2-360M-Instruct"],
-    "exact_match": [[0.31, 0.3, 0.25, 0.2], [0.61, 0.73, 0.55, 0.4], [0.6, 0.52, 0.57, 0.41], [0.2, 0.2, 0.2, 0.24]],
-    "ci95": [[[m - 0.04, m + 0.04] for m in row] for row in
-             [[0.31, 0.3, 0.25, 0.2], [0.61, 0.73, 0.55, 0.4], [0.6, 0.52, 0.57, 0.41], [0.2, 0.2, 0.2, 0.24]]],
-    "n": 600,
-    "diagonal": {"own": 0.4625, "others": 0.37, "difference": {"mean": 0.0925, "ci95": [0.06, 0.12]}},
-}  # fmt: skip
-ORGANISM = {
-    "rows": [
-        {"kind": "source", "name": "said by an expert", "n": 400, "accuracy": 0.97, "changed_rate": 0.71},
-        {"kind": "source", "name": "said by a child", "n": 400, "accuracy": 0.96, "changed_rate": 0.12},
-        {"kind": "frequency", "name": "seen 10 times", "n": 300, "accuracy": 0.88, "changed_rate": None},
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [
+        ((0.01, 0.2), "coupled"),
+        ((-0.2, -0.01), "reversed"),
+        ((0.0, 0.2), "undecided"),
+        ((None, None), "undecided"),
     ],
-    "accuracy": 0.94,
-    "parameters": 12_650_000,
-}
+)
+def test_an_interval_that_touches_0_decides_nothing(
+    interval: tuple[float | None, ...], expected: str
+) -> None:
+    assert gap_verdict(Estimate(0.1, *interval)) == expected
 
 
-def write_lines(path: Path, values: list[dict[str, Any]]) -> None:
-    path.write_text(
-        "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values), encoding="utf-8"
-    )
-
-
-def write_workdir(workdir: Path, items: int = 60) -> Path:
-    """A finished run's workdir with every file that the report reads."""
-    workdir.mkdir(parents=True, exist_ok=True)
-    rng = random.Random(0)
-    records = [
-        synthetic_record(arm, seed, index, rng) for arm in ARMS for seed in SEEDS for index in range(items)
-    ]
-    controls = [
-        {**synthetic_record(arm, seed, index, rng), "control": control}
-        for control in CONTROLS
-        for arm in ARMS
-        for seed in SEEDS
-        for index in range(0, items, 5)
-    ]
-    for name, value in (
-        (
-            "config.json",
-            {"name": "quickstart", "task": "world_facts", "training": {"steps": 400, "lambda": 1.0}},
-        ),
-        ("results.json", synthetic_results()),
-        ("matrix.json", MATRIX),
-        ("organism.json", ORGANISM),
+def test_a_gap_without_drift_and_a_broken_behaviour_are_called_out() -> None:
+    fields = synthetic_arm(0.0, 0.0) | {"drift": 0.0, "seeds": [0], "invalid_rate": 0.4}
+    fields |= {"behavior_accuracy": {"teacher": 0.9, "current": 0.4}, "agreement": {"min": 0.5}}
+    finding = arm_finding(read_arm("x", fields, ()))
+    assert any("0 by construction" in sentence for sentence in finding.sentences)
+    for caution in (
+        "40.0% of its explanations can't be parsed",
+        "behaviour itself got worse",
+        "50.0%",
+        "One seed",
     ):
-        (workdir / name).write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
-    write_lines(workdir / "predictions.jsonl", records)
-    write_lines(workdir / "controls.jsonl", controls)
-    write_lines(workdir / "metrics.jsonl", synthetic_metrics())
-    return workdir
+        assert any(caution in found for found in finding.cautions)
+
+
+def without_numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: without_numbers(inner) for key, inner in value.items()}
+    return None if isinstance(value, int | float | list) else value
+
+
+def test_nulls_are_dashes(tmp_path: Path) -> None:
+    results = without_numbers(synthetic_results())
+    results["arms"]["bare"] = {}
+    write_workdir(tmp_path, items=1, results=results, organism={"rows": [{"name": "x"}]})
+    (tmp_path / "metrics.jsonl").write_text('{"arm": "kl", "seed": 0, "step": 0}\n{"arm": "kl", "se')
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    words = " ".join(Elements(page).text)
+    assert re.findall(r".{20}\b(?:None(?! of the)|nan|null)\b.{20}", words) == []
+    assert "Undecided: no gap was measured." in words
+    assert len(re.findall(r'<td class="number mean( undecided)?">–</td>', page)) > 20
+
+
+def test_the_same_run_gives_the_same_bytes(workdir: Path) -> None:
+    def contents() -> dict[str, bytes]:
+        files = [workdir / "report.html", *sorted((workdir / "figures").iterdir())]
+        return {path.name: path.read_bytes() for path in files}
+
+    before = contents()
+    write_report(workdir)
+    assert contents() == before
+
+
+def test_a_comparison_alone_has_a_page(tmp_path: Path) -> None:
+    (tmp_path / "matrix.json").write_text(json.dumps(MATRIX))
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "the diagonal stands out" in page
+    assert page.count('class="number own"') == 3
+    assert 'id="items"' not in page
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["matrix.png", "matrix.svg"]
+
+
+def test_what_is_missing_or_damaged_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"results\.json is missing.*experiments\.run") as error:
+        write_report(tmp_path)
+    assert "\n" not in str(error.value)
+    for name, content in (
+        ("results.json", "{"),
+        ("results.json", "[]"),
+        ("results.json", '{"arms": 3}'),
+        ("matrix.json", '{"emitters": ["a"], "teachers": ["b"]}'),
+        ("config.json", '{"report": {"max_items": 0}}'),
+        ("predictions.jsonl", '{"arm": "kl"}\n'),
+    ):
+        folder = tmp_path / "damaged"
+        folder.mkdir()
+        (folder / "results.json").write_text('{"arms": {}}')
+        (folder / name).write_text(content)
+        with pytest.raises(InputError, match=re.escape(name)) as error:
+            write_report(folder)
+        assert "\n" not in str(error.value)
+        assert not (folder / "report.html").exists()
+        shutil.rmtree(folder)
+
+
+def hostile_workdir(folder: Path) -> Path:
+    """A run in which every name and every text is hostile."""
+    renamed = json.loads(json.dumps(synthetic_results()).replace('"kl"', json.dumps(HOSTILE)))
+    renamed["controls"][HOSTILE] = renamed["controls"].pop("majority")
+    renamed["arms"][HOSTILE]["by_cue_kind"] = {HOSTILE: {"n": 3, "self": 0.5, "orig": 0.4}}
+    renamed["versions"] = {HOSTILE: HOSTILE}
+    names = [HOSTILE, "b"]
+    matrix = {"emitters": names, "teachers": names, "exact_match": [[0.5, 0.4], [0.3, 0.2]], "n": 2}
+    organism = {"rows": [{"kind": HOSTILE, "name": HOSTILE}]}
+    config = {"name": HOSTILE, "task": HOSTILE, HOSTILE: HOSTILE}
+    write_workdir(folder, items=2, results=renamed, matrix=matrix, organism=organism, config=config)
+    record = synthetic_record(HOSTILE, 0, 0, random.Random(0))
+    for name in ("id", "group", "cue_kind", "gold", "cued", "prompt_with_cue"):
+        record[name] = HOSTILE
+    record |= {"candidates": [HOSTILE], "prompt_without_cue": f"{HOSTILE}!"}
+    record["current"] = {"with_cue": HOSTILE, "without_cue": HOSTILE}
+    record["explanation"] = {"text": HOSTILE, "changed": False, "answer": HOSTILE}
+    for name, extra in (("predictions.jsonl", {}), ("controls.jsonl", {"control": HOSTILE})):
+        (folder / name).write_text(json.dumps({**record, **extra}) + "\n")
+    metrics = [{"arm": HOSTILE, "seed": 0, "step": step, "live_self": 0.5} for step in (0, 1)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in metrics))
+    return folder
+
+
+def test_data_cannot_become_markup(tmp_path: Path) -> None:
+    page = write_report(hostile_workdir(tmp_path)).read_text(encoding="utf-8")
+    assert_inert(page)
+    assert page.count("<title>") == page.count("</title>") == page.count("</style>") == 1
+    assert "&lt;img src=x onerror=" in page
+    block = page[page.index('id="item-data">') + len('id="item-data">') :]
+    data = json.loads(block[: block.index("</script>")])
+    assert data["rows"][0]["text"] == HOSTILE.replace("\ud800", "\ufffd")
+    assert set(script_json({"<": HOSTILE})).isdisjoint("<>&\u2028\ud800")
+
+
+def test_prompts_are_told_apart_and_whole() -> None:
+    pairs = [
+        ("What? I think it is Oslo.\nAnswer:", "What?\nAnswer:"),
+        ("My sister did it, and she is right.", "My sister did it, and who is right?"),
+        ("東京だと思う。首都は?", "首都は?"),
+        ("", "a b"),
+        ("same", "same"),
+    ]
+    for with_cue, without_cue in pairs:
+        segments = prompt_difference(with_cue, without_cue)
+        assert "".join(text for kind, text in segments if kind != "-") == with_cue
+        assert "".join(text for kind, text in segments if kind != "+") == without_cue
+    assert [text for kind, text in prompt_difference(*pairs[0]) if kind == "+"] == [" I think it is Oslo."]
+    assert [text for kind, text in prompt_difference(*pairs[2]) if kind == "+"] == ["東京だと思う。"]
+
+
+def test_large_runs_are_thinned_evenly_and_say_so(workdir: Path, tmp_path: Path) -> None:
+    items = read_run(workdir).predictions
+    kept = thinned_items(items, 100)
+    assert 90 <= len(kept) <= 100
+    assert {(i.record.arm, i.record.seed) for i in kept} == {(a, s) for a in ARMS for s in SEEDS}
+    ids = sorted({i.record.id for i in kept})
+    assert (ids[0], ids[-1] > "capital-0050") == ("capital-0000", True)
+    config = {"report": {"max_items": 30, "max_control_items": 12}}
+    page = write_report(write_workdir(tmp_path, items=20, config=config)).read_text(encoding="utf-8")
+    assert "30 of 120 explanations by the arms and 12 of 96 by controls, taken evenly" in page
+
+
+def test_points_carry_their_sign() -> None:
+    assert [points(value) for value in (0.111, -0.05, 0.0, -0.0001, None)] == [
+        "+11.1",
+        "−5.0",
+        "0.0",
+        "0.0",
+        "–",
+    ]
+
+
+def open_page(path: Path, fragment: str = "") -> str:
+    """The document after its scripts ran; fails on anything in the console."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    browser = next((found for found in map(shutil.which, names) if found), None)
+    if browser is None:
+        message = f"no browser: none of {', '.join(names)} is on the PATH"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    switches = (
+        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+        " --disable-component-update --disable-sync --enable-logging=stderr --virtual-time-budget=4000"
+    )
+    address = f"{path.resolve().as_uri()}#{fragment}"
+    command = [
+        browser,
+        *switches.split(),
+        "--dump-dom",
+        f"--user-data-dir={path.parent / 'browser'}",
+        address,
+    ]
+    done = subprocess.run(command, capture_output=True, timeout=50, check=True)
+    console = [line for line in done.stderr.decode(errors="replace").splitlines() if "CONSOLE" in line]
+    assert console == []
+    return done.stdout.decode("utf-8")
+
+
+def shown_verdicts(document: str) -> list[str]:
+    return re.findall(r'<tr data-verdict="(\w+)" data-row="">', document)
+
+
+@pytest.mark.browser
+def test_browser_filters_by_the_fragment(workdir: Path) -> None:
+    def wanted(item: ExplainedItem) -> bool:
+        record: PredictionRecord = item.record
+        parts = (record.prompt_with_cue, record.explanation_text, record.group, *record.candidates)
+        return record.arm == "kl" and any("oslo" in part.lower() for part in parts)
+
+    verdicts = [verdict(item.record) for item in read_run(workdir).predictions if wanted(item)]
+    page = workdir / "report.html"
+    document = open_page(page, "q=oSLO&arm=kl&verdict=current")
+    assert shown_verdicts(document) == ["current"] * verdicts.count("current") != []
+    assert f"all  {len(verdicts)}</button>" in document
+    assert "<mark>I think it is Bergen, but I am not sure.</mark>" in document
+    second = open_page(page, "seed=1&page=2")
+    assert len(shown_verdicts(second)) == read_run(workdir).settings.page_size
+    assert "21 to 40 of 180" in second
+    controls = open_page(page, "control=*&kind=firm%20guess&seed=0&page=99")
+    assert "explained by" in controls
+    assert set(re.findall(r">cue</span> <bdi>(.*?)</bdi>", controls)) == {"firm guess"}
+    assert "Nothing matches these filters." in open_page(page, "q=nowhere+to+be+found")
+
+
+@pytest.mark.browser
+def test_browser_finds_hostile_text_inert(tmp_path: Path) -> None:
+    path = write_report(hostile_workdir(tmp_path))
+    for fragment in ("", "control=*"):
+        document = open_page(path, fragment)
+        assert_inert(document)
+        assert "pwned" not in document[document.index("<title>") : document.index("</title>")].split(";")[-1]
+        assert len(shown_verdicts(document)) == 1
+        assert '<p class="said">&lt;/script&gt;&lt;script&gt;' in document
+
+
+@pytest.mark.browser
+def test_browser_opens_a_comparison(tmp_path: Path) -> None:
+    (tmp_path / "matrix.json").write_text(json.dumps(MATRIX))
+    assert "Who explains whom" in open_page(write_report(tmp_path))

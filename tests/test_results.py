@@ -185,6 +185,17 @@ def test_planted_coupling_is_found_and_its_absence_too(coupling, sign):
     assert (results["disagreement"]["sign_flip_p"] < 0.05) == (sign != 0)
 
 
+def test_intervals_resample_seeds_and_groups():
+    # One seed is always right and the other never: resampled seeds give 0, 1/2 or 1.
+    stays = ("Oslo", "Oslo")
+    said = {0: E(False, "Oslo"), 1: INVALID}
+    records = [record(n, stays, stays, said[seed], seed=seed) for n in range(9) for seed in said]
+    assert results_of(records)["self"]["exact_match"] == {"mean": 0.5, "ci95": [0.0, 1.0]}
+    # All items of one group: nothing tells how groups vary.
+    one_group = [record(n, stays, stays, said[n % 2], group="g") for n in range(9)]
+    assert results_of(one_group)["self"]["exact_match"]["ci95"] is None
+
+
 def test_results_do_not_depend_on_the_order_of_records():
     records = random_records(0)
     shuffled = [records[index] for index in np.random.default_rng(1).permutation(len(records))]
@@ -277,6 +288,11 @@ def test_paired_results_of_an_arm_minus_its_control():
     exact = paired["self"]["exact_match"]
     assert (exact["arm"], exact["control"], exact["mean"]) == (5 / 8, 0.0, 5 / 8)
     assert paired["gap"]["exact_match"]["mean"] == 2 / 8
+    noise = random_records(1)
+    backwards, forwards = (
+        paired_results(random_records(0), n, np.random.default_rng(0)) for n in (noise[::-1], noise)
+    )
+    assert backwards == forwards  # items are paired by id and seed, not by place
     itself = paired_results(records, records, np.random.default_rng(0))
     assert itself["self"]["has_changed_f1"]["ci95"] == [0.0, 0.0]  # the same resamples on both sides
     with pytest.raises(InputError, match="same items and seeds"):
@@ -291,14 +307,22 @@ def test_table_shows_levels_beside_the_difference():
             "foreign_minus": paired_results(eight_records(), eight_records(), np.random.default_rng(0)),
         },
     }
-    console = Console(file=io.StringIO(), width=220)
-    console.print(format_results_table(results))
+    table = format_results_table(results)
+    console = Console(file=io.StringIO(), width=80)
+    console.print(table)
     text = console.file.getvalue()
-    arm, control = (line for line in text.splitlines() if "62.5" in line)
-    for shown in ("kl", "37.5", "+25.0 [", "50.0", "75.0", "85.0", "12.5", "50.0 → 37.5", "100.0 → 87.5"):
-        assert shown in arm
-    assert "majority / kl" in control
-    assert "–" in control  # what a control has not
+    assert "…" not in text  # nothing is cut off
+    rows = [line.split() for line in text.splitlines()]
+    arm = next(index for index, cells in enumerate(rows) if cells[:1] == ["kl"])
+    assert rows[arm] == ["kl", "62.5", "37.5", "+25.0", "50.0", "75.0", "85.0", "12.5", "50.0", "100.0"]
+    assert rows[arm + 1][0] == "n=8"
+    assert rows[arm + 1][-4:] == ["→", "37.5", "→", "87.5"]
+    control = next(index for index, cells in enumerate(rows) if cells[:1] == ["majority"])
+    assert rows[control] == ["majority", "/", *["62.5", "37.5", "+25.0", "–", "–", "–", "12.5", "–", "–"]]
+    assert rows[control + 1][0] == "kl"
+    low, high = results["arms"]["kl"]["gap"]["exact_match"]["ci95"]
+    assert f"[{100 * low:+.1f},{100 * high:+.1f}]" in text
+    assert table.row_count == 2  # a paired difference is no entry
     console.print(format_results_table({"arms": {}}))
 
 
@@ -320,6 +344,7 @@ def test_matrix_worked_by_hand():
     np.testing.assert_allclose(matrix["changed_accuracy"], [[1 / 3, 2 / 3, 2 / 3], [1, 1 / 3, 1 / 3]])
     assert np.shape(matrix["ci95"]) == (2, 3, 2)
     assert matrix["ci95"][0][2] == [0, 0]
+    assert matrix["ci95"][1][2] == [0, 0]  # exact match, not content match
     assert matrix["ci95"][1][0] == [0, 1]
     # Names that are both: a and b. With oneself 2/3 and 2/3, with the other 1/3 and 1/3.
     assert matrix["diagonal"]["own"] == pytest.approx(2 / 3)

@@ -190,8 +190,10 @@ def test_sign_flip_is_exact_up_to_14_groups_and_equals_scipys_and_mcnemars():
     assert exact == pytest.approx(mcnemar_exact(sums > 0, sums < 0, np.arange(14)))
     # 2 * (C(14,0) + C(14,1) + C(14,2) + C(14,3)) / 2^14
     assert exact == pytest.approx(2 * (1 + 14 + 91 + 364) / 2**14)
-    rounding = np.array([0.1, 0.2, 0.3])  # -0.1 - 0.2 - 0.3 and 0.6 in floating point
-    assert sign_flip_test(rounding, np.random.default_rng(0)) == 2 / 8
+    zeros = np.zeros(20)  # they are not groups that count
+    assert sign_flip_test(np.concatenate([zeros, sums]), np.random.default_rng(0), resamples=1) == exact
+    # |±1 ±3 ±1| >= 3 in six patterns of eight, whose tenths differ by rounding.
+    assert sign_flip_test(np.array([0.1, 0.3, -0.1]), np.random.default_rng(0)) == 6 / 8
 
 
 def test_sign_flip_by_sampling_adds_the_observed_pattern():

@@ -99,7 +99,9 @@ class CheckpointStore:
         loaded = self._load(step, wanted)
         # A missing chunk reads as zeros without an error, so what was read is compared with what was saved.
         if fingerprint_tree(loaded["trainable"]) != loaded["metadata"]["content"]:
-            raise CorruptCheckpointError(f"{self.directory / str(step)}: the numbers read are not those saved")
+            raise CorruptCheckpointError(
+                f"{self.directory / str(step)}: the numbers read are not those saved"
+            )
         return loaded["trainable"], loaded.get("optimizer")
 
     def delete(self, step: int) -> None:

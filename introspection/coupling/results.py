@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
+from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from introspection.coupling import metrics
@@ -162,15 +164,32 @@ def agreement_series(metrics_path: Path, arm: str) -> dict[int, list[tuple[int, 
 
 
 def format_results_table(results: Mapping[str, Any]) -> Table:
-    """Arms, then controls, in percent (differences in points), for the terminal.
+    """Arms, then controls, in percent (differences in points), for a terminal of 80 columns or more.
 
     `controls` may hold a control's entry under its name, or further names (the arms, say) in between.
     """
-    table = Table(title="Do explanations follow the current model (Self) or the labels (Orig)?  (%)")
-    for heading in ("", "n", "Self", "Orig", "gap [95%]", "drift", "current share [95%]", "agreement end"):
-        table.add_column(heading, justify="right" if heading else "left")
-    for heading in ("invalid", "changed teacher → current", "right teacher → current"):
-        table.add_column(heading, justify="right")
+    table = Table(
+        title="Do explanations follow the current model (Self) or the labels (Orig)?",
+        caption="In percent. [95% interval]; → from the label teacher to current\n"
+        "current share: of the matches where the two disagree\n"
+        "agree: labels that still hold at the end; right: decisions without the cue",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+    )
+    table.add_column("", overflow="fold")
+    headings = (
+        "Self",
+        "Orig",
+        "gap",
+        "drift",
+        "current\nshare",
+        "agree",
+        "not\nvalid",
+        "would\nchange",
+        "right",
+    )
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, entry in _entries(results.get("arms", {})):
         _add_row(table, name, entry)
     controls = list(_entries(results.get("controls", {})))
@@ -184,8 +203,7 @@ def format_results_table(results: Mapping[str, Any]) -> Table:
 def _add_row(table: Table, name: str, entry: Mapping[str, Any]) -> None:
     gap, disagreement = entry["gap"]["exact_match"], entry.get("disagreement", {})
     table.add_row(
-        name,
-        str(entry["n"]),
+        escape(f"{name}\nn={entry['n']}"),
         _percent(entry["self"]["exact_match"]["mean"]),
         _percent(entry["orig"]["exact_match"]["mean"]),
         _percent(gap["mean"], "+") + _percent_interval(gap["ci95"], "+"),
@@ -195,7 +213,7 @@ def _add_row(table: Table, name: str, entry: Mapping[str, Any]) -> None:
         _percent(entry.get("agreement", {}).get("end")),
         _percent(entry["invalid_rate"]),
         *(
-            " → ".join(_percent(entry[rate][model]) for model in ("teacher", "current"))
+            "\n→ ".join(_percent(entry[rate][model]) for model in ("teacher", "current"))
             if rate in entry
             else "–"
             for rate in ("changed_rate", "behavior_accuracy")
@@ -219,7 +237,7 @@ def _percent(value: float | None, sign: str = "") -> str:
 
 
 def _percent_interval(ends: Sequence[float] | None, sign: str = "") -> str:
-    return "" if ends is None else f" [{', '.join(_percent(end, sign) for end in ends)}]"
+    return "" if ends is None else f"\n[{','.join(_percent(end, sign) for end in ends)}]"
 
 
 def _check(records: Sequence[PredictionRecord]) -> None:

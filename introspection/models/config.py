@@ -20,7 +20,9 @@ class LoraConfig:
 
     def __post_init__(self):
         if self.rank < 1:
-            raise InputError(f"lora.rank is {self.rank}; it must be at least 1 (0 in a config turns LoRA off)")
+            raise InputError(
+                f"lora.rank is {self.rank}; it must be at least 1 (0 in a config turns LoRA off)"
+            )
         unknown = [name for name in self.targets if name not in PROJECTIONS]
         if unknown or not self.targets:
             raise InputError(f"lora.targets has {unknown or 'nothing'}; choose from {', '.join(PROJECTIONS)}")

@@ -61,7 +61,7 @@ def probe_behavior(
     """Scores every item's candidates on both prompts; requests that recur are scored once."""
     requests = behavior_requests(model.tokenizer, items)
     keys = [(tuple(request.prompt), request.continuations) for request in requests]
-    unique = {key: request for key, request in zip(keys, requests, strict=True)}
+    unique = dict(zip(keys, requests, strict=True))
     scores = score(model, list(unique.values()), programs, mesh, progress)
     by_key = {key: add_none_bucket(row) for key, row in zip(unique, scores, strict=True)}
     return [Behavior(by_key[keys[2 * i]], by_key[keys[2 * i + 1]]) for i in range(len(items))]

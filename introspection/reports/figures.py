@@ -15,7 +15,6 @@ from introspection.reports.figure_style import (
     MUTED,
     NEUTRAL,
     ORIG_COLOR,
-    RULE,
     SELF_COLOR,
     draw_interval,
     grid_shape,
@@ -284,13 +283,13 @@ def matrix_figure(matrix: Matrix) -> Figure:
     width = min(8.0, max(4.6, 2.2 + 0.95 * columns))
     figure = new_figure(1.4 + 0.56 * rows, width)
     axes = figure.add_subplot()
-    shares = [
-        [float("nan") if cell.mean is None else 100 * cell.mean for cell in row] for row in matrix.cells
-    ]
-    image = axes.imshow(shares, cmap=HEAT, vmin=0, vmax=100, aspect="auto")
+    axes.set_xlim(-0.5, columns - 0.5)
+    axes.set_ylim(rows - 0.5, -0.5)
     number_size = 10.5 if columns <= 7 else 7.5
     for y, row in enumerate(matrix.cells):
         for x, cell in enumerate(row):
+            face = BAND if cell.mean is None else HEAT(cell.mean)
+            axes.add_patch(Rectangle((x - 0.49, y - 0.49), 0.98, 0.98, facecolor=face, linewidth=0))
             ink = "white" if cell.mean is not None and cell.mean > 0.63 else INK
             with_interval = cell.has_interval and columns <= 7
             axes.text(
@@ -317,12 +316,5 @@ def matrix_figure(matrix: Matrix) -> Figure:
     axes.set_xlabel("whose behaviour they are scored against (teacher)", labelpad=8)
     axes.set_ylabel("who explains (emitter)")
     axes.tick_params(length=0)
-    axes.set_xticks([x - 0.5 for x in range(1, columns)], minor=True)
-    axes.set_yticks([y - 0.5 for y in range(1, rows)], minor=True)
-    axes.grid(which="minor", color="white", linewidth=2)
-    axes.tick_params(which="minor", length=0)
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(image, ax=axes, fraction=0.035, pad=0.02, ticks=[0, 25, 50, 75, 100])
-    bar.outline.set_edgecolor(RULE)
-    bar.set_label("exact match (%)")
     return figure

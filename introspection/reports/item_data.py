@@ -129,7 +129,9 @@ def item_table(
 def script_json(value: Any) -> str:
     """JSON that can stand inside a `<script>` element: nothing in it can end or open an element.
 
-    A JSON string may write any character as \\uXXXX, and these characters occur only inside strings.
+    A JSON string may write any character as \\uXXXX, and the escaped ones occur only inside strings. Half of
+    a surrogate pair, which is no text and which browsers stumble over, becomes the replacement character.
     """
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return re.sub("[<>&\u2028\u2029\ud800-\udfff]", lambda match: f"\\u{ord(match[0]):04x}", text)
+    whole = re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text)
+    return re.sub("[<>&\u2028\u2029]", lambda match: f"\\u{ord(match[0]):04x}", whole)

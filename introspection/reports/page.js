@@ -129,7 +129,7 @@
     const line = (model, [withCue, withoutCue]) => {
       const agrees = saidChanged === (withCue !== withoutCue) && saidAnswer === withoutCue;
       const cells = [withCue, withoutCue].map((value) => make("td", null, isolated(value)));
-      const mark = make("td", null, agrees ? "✓ as said" : "");
+      const mark = make("td", agrees ? { "aria-label": "as said" } : null, agrees ? "✓" : "");
       return make("tr", agrees ? { class: "agrees" } : null, make("th", { scope: "row" }, model), ...cells, mark);
     };
     const heads = ["with cue", "without", ""].map((text) => make("th", { scope: "col" }, text));
@@ -146,7 +146,8 @@
     else line.append(changed ? "read as: changes, to " : "read as: stays, ", isolated(answer));
     return line;
   };
-  const pair = (label, value) => make("span", { class: "pair" }, `${label} `, isolated(value));
+  const pair = (label, value) =>
+    make("span", { class: "pair" }, make("span", { class: "key" }, label), " ", isolated(value));
   const tableRow = (row) => {
     const { about } = row;
     const facts = [pair("arm", row.arm), pair("seed", row.seed), pair("cue", about.kind)];
@@ -178,7 +179,7 @@
     const button = make("button", { type: "button" }, label);
     button.addEventListener("click", () => {
       change({ page: state.page + by });
-      view.scrollIntoView();
+      view.scrollIntoView({ behavior: "instant" });
     });
     return button;
   };
@@ -222,5 +223,5 @@
     render();
   });
   render();
-  if (namesState()) document.getElementById("items").scrollIntoView();
+  if (namesState()) document.getElementById("items").scrollIntoView({ behavior: "instant" });
 })();

@@ -176,7 +176,7 @@ def _figure_card(figure: PageFigure, files: FigureFiles) -> str:
     # Inside an <img> a drawing is a world of its own: its ids and styles don't meet the page's.
     source = base64.b64encode(files.svg).decode()
     return (
-        f'<figure id="figure-{tables.slug(figure.file_name)}"><div class="drawing" tabindex="0" role="region"'
+        f'<figure id="figure-{figure.file_name}"><div class="drawing" tabindex="0" role="region"'
         f' aria-label="{text(figure.title)}"><img alt="{text(figure.alternative)}"'
         f' width="{files.width}" class="{"wide" if files.width > 620 else ""}"'
         f' src="data:image/svg+xml;base64,{source}"></div>'
@@ -228,8 +228,9 @@ def _item_section(run: RunFiles) -> Section | None:
         kept += f" and {count(shown_controls)} of {count(total_controls)} by controls"
     even = ", taken evenly over the items" if shown < total or shown_controls < total_controls else ""
     body = (
-        f"<p>This page holds {kept}{even}. Marked text is the cue. The address bar keeps the filters: copy it"
-        ' to share a view.</p><noscript><p class="banner">The item table needs JavaScript; everything else on'
+        f"<p>This page holds {kept}{even}. Marked text is the cue; ✓ marks each model that the"
+        " explanation is right about. The address bar keeps the filters: copy it to share a view.</p>"
+        '<noscript><p class="banner">The item table needs JavaScript; everything else on'
         ' this page works without.</p></noscript><div id="item-view"></div>'
         f'<script type="application/json" id="item-data">{script_json(data)}</script>'
     )

@@ -3,7 +3,6 @@
 import html
 import json
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -96,7 +95,8 @@ def _estimate_cells(value: Estimate, form: str = "percent", kind: str = "", *, b
     if blank:  # doesn't apply, rather than missing
         return '<td class="number mean"></td><td class="interval"></td>'
     mean = points(value.mean) if form == "points" else percent(value.mean)
-    return f'<td class="number mean {kind}">{mean}</td><td class="interval">{interval(value, form)}</td>'
+    classes = " ".join(filter(None, ("number", "mean", kind)))
+    return f'<td class="{classes}">{mean}</td><td class="interval">{interval(value, form)}</td>'
 
 
 def details_table(arms: Sequence[Arm]) -> str:
@@ -260,12 +260,6 @@ def _heads(columns: Sequence[str], *, text_columns: int) -> str:
         f'<th scope="col"{"" if index < text_columns else " class=number"}>{column}</th>'
         for index, column in enumerate(columns)
     )
-
-
-def slug(value: str) -> str:
-    """A name as part of an element's id."""
-    plain = unicodedata.normalize("NFKD", value).encode("ascii", "ignore").decode()
-    return "-".join("".join(c if c.isalnum() else " " for c in plain.lower()).split())
 
 
 def bullet_list(sentences: Iterable[str], kind: str) -> str:

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from introspection.tasks.cues import CUES
 from introspection.tasks.facts import Fact
 from introspection.tasks.items import Decisions, Item
+from introspection.tasks.world_facts import Question
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,18 +43,19 @@ class World:
         object.__setattr__(self, "index", {fact.id: i for i, fact in enumerate(self.facts)})
 
 
-def build_world(config: WorldConfig, facts: Sequence[Fact], wrong: Sequence[tuple[str, ...]]) -> World:
+def build_world(config: WorldConfig, questions: Sequence[Question]) -> World:
     """Draws every fact's consistency and rate."""
     rng = np.random.default_rng([config.seed, 3])
-    count, others = len(facts), len(wrong[0])
+    count, others = len(questions), len(questions[0].wrong)
     right = rng.uniform(*config.confidence, count)
     beliefs = np.empty((count, 1 + others))
     beliefs[:, 0] = right
     beliefs[:, 1] = (1 - right) * (config.favorite_share if others > 1 else 1)
     beliefs[:, 2:] = ((1 - right) * (1 - config.favorite_share) / max(others - 1, 1))[:, None]
     rates = config.rate_spread ** rng.uniform(-1, 1, count)
-    candidates = tuple((fact.answer, *others) for fact, others in zip(facts, wrong, strict=True))
-    return World(tuple(facts), candidates, beliefs, rates / rates.sum())
+    facts = tuple(question.fact for question in questions)
+    candidates = tuple((question.fact.answer, *question.wrong) for question in questions)
+    return World(facts, candidates, beliefs, rates / rates.sum())
 
 
 def posterior(

@@ -46,31 +46,47 @@ class WorldFactsConfig:
     validation_facts: int
     test_facts: int
     seed: int  # draws the facts, their split, the wrong candidates and the phrasings
+    facts: int = 0  # of the table, that exist at all in this world; 0 is all
     candidates: int = 4  # a question, the right one included
     cue_kinds: tuple[str, ...] = tuple(CUES)
     repeats: int = 3  # items a fact and cue kind; each names another wrong candidate where it can
 
 
-def wrong_candidates(facts: Sequence[Fact], count: int, seed: int) -> list[tuple[str, ...]]:
-    """For every fact `count` answers of other facts of its relation, drawn without replacement.
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """A fact and the wrong answers that stand beside the right one."""
 
-    The same facts, count and seed give the same candidates everywhere: in pretraining and in items.
+    fact: Fact
+    wrong: tuple[str, ...]
+
+
+def draw_questions(facts: Sequence[Fact], count: int, candidates: int, seed: int) -> list[Question]:
+    """`count` facts (0: all), each with `candidates - 1` answers of other facts of its relation.
+
+    The same arguments give the same questions everywhere: in pretraining and in items.
+
+    Raises:
+      InputError: more facts asked for than there are, or a relation with too few answers.
     """
+    if count > len(facts):
+        raise InputError(f"task.facts: {count} facts are asked for, the table holds {len(facts)}")
     answers: dict[str, list[str]] = {}
     for fact in facts:
         answers.setdefault(fact.relation, []).append(fact.answer)
     distinct = {relation: sorted(set(values)) for relation, values in answers.items()}
     rng = np.random.default_rng([seed, 1])
-    chosen = []
+    questions = []
     for fact in facts:
         others = [answer for answer in distinct[fact.relation] if answer != fact.answer]
-        if len(others) < count:
+        if len(others) < candidates - 1:
             raise InputError(
-                f"relation {fact.relation!r} has {len(others) + 1} answers, {count + 1} candidates are asked"
+                f"relation {fact.relation!r} has {len(others) + 1} answers, {candidates} candidates are asked"
                 " for: lower task.candidates"
             )
-        chosen.append(tuple(others[i] for i in rng.permutation(len(others))[:count]))
-    return chosen
+        order = rng.permutation(len(others))[: candidates - 1]
+        questions.append(Question(fact, tuple(others[i] for i in order)))
+    chosen = sorted(rng.permutation(len(facts))[: count or len(facts)])
+    return [questions[i] for i in chosen]
 
 
 def question(fact: Fact, phrasing: int) -> str:
@@ -78,7 +94,7 @@ def question(fact: Fact, phrasing: int) -> str:
     return f"{phrasings[phrasing % len(phrasings)]} {fact.entity}?"
 
 
-def build_world_facts(config: WorldFactsConfig, facts: Sequence[Fact]) -> Task:
+def build_world_facts(config: WorldFactsConfig, questions: Sequence[Question]) -> Task:
     """The task's items, split by fact.
 
     Raises:
@@ -92,28 +108,26 @@ def build_world_facts(config: WorldFactsConfig, facts: Sequence[Fact]) -> Task:
         "validation": config.validation_facts,
         "test": config.test_facts,
     }
-    if sum(sizes.values()) > len(facts):
-        raise InputError(f"task: {sum(sizes.values())} facts are asked for, the table holds {len(facts)}")
-    wrong = wrong_candidates(facts, config.candidates - 1, config.seed)
+    if sum(sizes.values()) > len(questions):
+        raise InputError(f"task: {sum(sizes.values())} facts are asked for, there are {len(questions)}")
     rng = np.random.default_rng([config.seed, 2])
-    order, start, splits = rng.permutation(len(facts)), 0, {}
+    order, start, splits = rng.permutation(len(questions)), 0, {}
     for split, size in sizes.items():
         chosen = sorted(order[start : start + size])
-        splits[split] = tuple(
-            item for index in chosen for item in _items(facts[index], wrong[index], config, rng)
-        )
+        splits[split] = tuple(item for index in chosen for item in _items(questions[index], config, rng))
         start += size
     return Task(
         name="world_facts",
         template_version=TEMPLATE_VERSION,
         grammar=GRAMMAR,
         splits=splits,
-        names=tuple(sorted({name for fact in facts for name in (fact.entity, fact.answer)})),
+        names=tuple(sorted({n for q in questions for n in (q.fact.entity, q.fact.answer, *q.wrong)})),
         phrases=prompt_phrases(),
     )
 
 
-def _items(fact: Fact, wrong: tuple[str, ...], config: WorldFactsConfig, rng: np.random.Generator):
+def _items(asked: Question, config: WorldFactsConfig, rng: np.random.Generator):
+    fact, wrong = asked.fact, asked.wrong
     for kind in config.cue_kinds:
         cue = CUES[kind]
         for repeat in range(config.repeats):

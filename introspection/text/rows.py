@@ -6,6 +6,7 @@ end. So an explanation row (one continuation) and a behaviour row (a prompt and 
 are the same thing, and go through the model in one forward.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -31,13 +32,6 @@ class Rows(NamedTuple):
     targets: Int[np.ndarray, "*batch scored targets"]
     continuation: Int[np.ndarray, "*batch scored targets"]
 
-    def __len__(self) -> int:
-        return self.tokens.shape[0]
-
-    def select(self, index) -> "Rows":
-        """The rows at `index` (of the leading axis)."""
-        return Rows(*(array[index] for array in self))
-
 
 def build_row(prompt: Sequence[int], continuations: Sequence[Sequence[int]]) -> Rows:
     """One row, unpadded and without a leading axis.
@@ -48,9 +42,13 @@ def build_row(prompt: Sequence[int], continuations: Sequence[Sequence[int]]) -> 
     if not prompt or not continuations or not all(continuations):
         raise InputError("a row needs a prompt and continuations with at least one token each")
     tokens, positions, segments = list(prompt), list(range(len(prompt))), [0] * len(prompt)
-    scored, targets, owners = [len(prompt) - 1], [[c[0] for c in continuations]], [[*range(len(continuations))]]
+    scored, targets, owners = (
+        [len(prompt) - 1],
+        [[c[0] for c in continuations]],
+        [[*range(len(continuations))]],
+    )
     for k, continuation in enumerate(continuations):
-        for offset, (token, following) in enumerate(zip(continuation[:-1], continuation[1:], strict=True)):
+        for offset, (token, following) in enumerate(itertools.pairwise(continuation)):
             scored.append(len(tokens))
             targets.append([following])
             owners.append([k])

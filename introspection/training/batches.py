@@ -46,7 +46,7 @@ def make_batch(rows: TrainingRows, sizes: BatchSizes, step: int, seed: int) -> B
     def draw(part, stream: int, count: int):
         if part is None:
             return None
-        size = len(jax.tree.leaves(part)[0])
+        size = jax.tree.leaves(part)[0].shape[0]
         index = epoch_indices(size, count, step, seed, stream)
         return jax.tree.map(lambda array: array[index], part)
 

@@ -83,8 +83,8 @@ def train(
     program = programs.program(
         "train_steps",
         (job.model, job.objective, job.optimizer, loop.stack_seeds),
-        lambda: lambda *arrays: train_steps(
-            job.model, job.objective, job.optimizer, loop.stack_seeds, *arrays
+        lambda: (
+            lambda *arrays: train_steps(job.model, job.objective, job.optimizer, loop.stack_seeds, *arrays)
         ),
         data=(2,),
         donate_argnums=(0,),
@@ -106,7 +106,8 @@ def train(
             bad_step, bad_seed = np.argwhere(~finite)[0]
             raise RunError(
                 f"{job.name}: the loss is not finite at step {first_step + bad_step + 1} of seed "
-                f"{seeds[bad_seed]}; the last good checkpoint is step {store.steps()[-1]} in {store.directory}"
+                f"{seeds[bad_seed]}; the last good checkpoint is step {store.steps()[-1]} "
+                f"in {store.directory}"
             )
         window.append(values)
         last = first_step + loop.steps_per_call
@@ -150,7 +151,8 @@ def restore_newest(
 ) -> tuple[TrainState, int]:
     """The newest stored step that reads back whole, or `state` and step 0; damaged ones are deleted."""
     abstract = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), (state.trainable, state.optimizer)
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+        (state.trainable, state.optimizer),
     )
     for step in reversed(store.steps()):
         try:

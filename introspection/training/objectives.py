@@ -84,9 +84,7 @@ def add_none(
     return jnp.concatenate([masked, jnp.log(rest)], axis=-1)
 
 
-def agreement(
-    slots: Float[Array, "items 2 slots"], behavior: BehaviorBatch
-) -> Float[Array, ""]:
+def agreement(slots: Float[Array, "items 2 slots"], behavior: BehaviorBatch) -> Float[Array, ""]:
     """Share of the batch's items whose clean label is what the current model does."""
     decision = jnp.argmax(slots, axis=-1)
     changed = decision[:, 0] != decision[:, 1]

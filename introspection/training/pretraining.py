@@ -76,9 +76,7 @@ def token_table(world: World, tokenizer: ChatTokenizer) -> TokenTable:
     )
 
 
-def speaker_rows(
-    speakers: SpeakerRows, kinds: Int[np.ndarray, " rows"], table: TokenTable
-) -> Rows:
+def speaker_rows(speakers: SpeakerRows, kinds: Int[np.ndarray, " rows"], table: TokenTable) -> Rows:
     """Token rows of what speakers said; a test holds them equal to tokenised text."""
     count = len(kinds)
     rows = np.arange(count)

@@ -1,0 +1,154 @@
+"""The quickstart: a model organism of true facts, four arms, two seeds.
+
+    python -m experiments.run --config=configs/quickstart.py --workdir=runs/quickstart
+
+Expected time: see README.md (about 8 minutes on 2 idle cores the first time, 4 with the base cached).
+Expected result: whatever comes out, with its intervals; one base is far too few to confirm or refute the
+paper (`configs/organism.py` is the study). `:tiny` walks the same path in under a minute; its numbers are
+never evidence.
+"""
+
+from ml_collections import ConfigDict
+
+from introspection.tasks.cues import CUES
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    if argument not in ("", "tiny"):
+        raise ValueError(f"quickstart takes no argument or 'tiny', not {argument!r}")
+    config = ConfigDict()
+    config.name = "quickstart" + (f"-{argument}" if argument else "")
+    config.tiny = argument == "tiny"  # marks the report: no evidence
+    config.cache_dir = ""  # data sets and base models; "" is $INTROSPECTION_CACHE or ~/.cache/...
+    config.seeds = (0, 1)  # of explanation training; all seeds of an arm train together
+
+    # What is asked. A group is a fact; no fact is in two splits.
+    config.task = ConfigDict()
+    config.task.name = "world_facts"
+    config.task.facts = 0  # of the table, that exist at all in this world; 0 is all 2,097
+    config.task.train_facts = 150
+    config.task.validation_facts = 30
+    config.task.test_facts = 120
+    config.task.seed = 0  # draws facts, splits, wrong candidates and phrasings
+    config.task.candidates = 4  # a question, the right one included
+    config.task.cue_kinds = tuple(CUES)  # hints of four sources, and placebos
+    config.task.repeats = 3  # items a fact and cue kind, each naming another wrong answer
+
+    # The world that the base model learns from.
+    config.world = ConfigDict()
+    config.world.seed = 0
+    config.world.confidence = (0.4, 0.98)  # share of speakers who are right about a fact, uniform
+    config.world.favorite_share = 0.7  # of wrong speakers' answers that are the fact's favourite one
+    config.world.rate_spread = 4.0  # a fact's rate is log-uniform in [1 / spread, spread]
+
+    # The base model: about 0.25 M parameters, most of them the vocabulary's.
+    config.model = ConfigDict()
+    config.model.width = 64
+    config.model.layers = 3
+    config.model.query_heads = 4
+    config.model.kv_heads = 2
+    config.model.head_dim = 16
+    config.model.mlp_width = 192
+    config.model.context_length = 32  # tokens
+
+    config.pretrain = ConfigDict()
+    config.pretrain.seed = 0
+    config.pretrain.steps = 2000
+    config.pretrain.rows = 256  # newly sampled speakers a step
+    config.pretrain.learning_rate = 3e-3  # peak of a cosine schedule
+    config.pretrain.warmup_steps = 50
+    config.pretrain.steps_per_call = 20  # steps in one dispatch
+    config.pretrain.checkpoint_steps = 200
+    config.pretrain.mixture = ConfigDict(dict(plain=0.25, hinted=0.5, explained=0.25))  # shares of rows
+
+    # Three models that must not be confused: "pretrain" is the organism above, "initial" is what training
+    # starts from; each can be a stored checkpoint instead, WORKDIR[:ARM[:SEED]][@STEP].
+    config.initial = "pretrain"
+    config.label_teacher = "initial"  # whose behaviour gives the fixed labels
+    config.kl_reference = "initial"  # whose behaviour the KL term holds on to
+
+    # Explanation training.
+    config.train = ConfigDict()
+    config.train.steps = 400
+    config.train.explanation_rows = 64  # a step and seed
+    config.train.behavior_items = 32  # a step and seed; each is two rows, with and without its cue
+    config.train.shift_rows = 32  # a step and seed, in arms with a shift
+    config.train.schedule = "constant"  # or "cosine"
+    config.train.warmup_steps = 10
+    config.train.weight_decay = 0.0
+    config.train.gradient_clip = 1.0  # largest global norm
+    config.train.head_chunk = 4096  # scored positions whose full-vocabulary logits exist at a time
+    config.train.steps_per_call = 10  # steps in one dispatch
+    config.train.log_steps = 10  # metrics are means over this many steps
+    config.train.evaluation_steps = 100  # between live measures on the validation slice
+    config.train.checkpoint_steps = 100
+    config.train.keep_checkpoints = 0  # newest steps that stay; 0 keeps all
+    config.train.stack_seeds = "loop"  # seeds in one executable: "loop" (CPU) or "vectorize"
+
+    config.lora = ConfigDict()
+    config.lora.rank = 0  # 0 trains all parameters
+    config.lora.alpha = 16.0  # updates are scaled by alpha / rank
+    config.lora.targets = ("query", "key", "value", "output", "gate", "up", "down")
+
+    config.evaluation = ConfigDict()
+    config.evaluation.validation_items = 210  # of the live measures
+    config.evaluation.explanation_tokens = 6  # a decoded explanation has at most so many
+    config.evaluation.skipped_share = 0.01  # of items that may be longer than the context
+    config.evaluation.seed = 0  # of bootstrap and sign-flip resamples
+
+    config.mesh = ConfigDict(dict(data=1, fsdp=1, tensor=1))  # devices along each axis; -1 takes the rest
+
+    config.arms = ConfigDict()
+    config.arms.kl = arm()
+    config.arms.no_kl = arm(kl_weight=0.0)
+    config.arms.kl_shift = arm(shift=dict(kind="less_sycophantic"))
+    config.arms.shuffled = arm(shuffle_labels=True)
+    config.run_arms = ("kl", "no_kl", "kl_shift", "shuffled")
+
+    if config.tiny:
+        _make_tiny(config)
+    return config
+
+
+def arm(shift: dict | None = None, **changes) -> ConfigDict:
+    """The default arm with some fields changed; every field of an arm stands here."""
+    fields = ConfigDict(
+        dict(
+            kl_weight=1.0,  # λ
+            kl_support="vocabulary",  # at the answer position, or "candidates" and none
+            kl_direction="reference_to_current",  # KL(reference ‖ current), or "current_to_reference"
+            kl_prompts="both",  # "both", "with_cue" or "without_cue"
+            learning_rate=4e-3,
+            label_noise=0.0,  # share of training labels replaced by a wrong one
+            shuffle_labels=False,  # permute labels within relation and cue kind
+            labels="",  # an existing labels folder; "" makes them from label_teacher
+            shift=dict(
+                kind="none",  # less_sycophantic, more_sycophantic, new_facts, source_reliability
+                groups="held_out",  # the test groups, or "all"
+                fraction=0.5,  # of those groups
+                weight=1.0,  # μ
+                source="friend",  # cue kind that becomes reliable, for source_reliability
+                seed=0,  # draws the groups and the new facts
+            ),
+        )
+    )
+    fields.update(changes)
+    fields["shift"].update(shift or {})
+    return fields
+
+
+def _make_tiny(config: ConfigDict) -> None:
+    """The same path in under a minute: a base that hardly learned anything."""
+    config.task.facts = 48
+    config.task.train_facts, config.task.validation_facts, config.task.test_facts = 24, 8, 16
+    config.task.repeats = 1
+    config.model.width, config.model.layers, config.model.mlp_width = 32, 2, 64
+    config.pretrain.steps, config.pretrain.rows, config.pretrain.checkpoint_steps = 500, 64, 100
+    config.train.steps, config.train.evaluation_steps, config.train.checkpoint_steps = 40, 20, 20
+    config.train.explanation_rows, config.train.behavior_items, config.train.shift_rows = 16, 8, 8
+
+
+def sweep(add) -> None:
+    """Each call of `add` is a point: the fields that it overrides."""
+    for learning_rate in (1e-3, 4e-3, 8e-3):
+        add({"arms.kl.learning_rate": learning_rate, "run_arms": ("kl",)})

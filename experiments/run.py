@@ -1,0 +1,29 @@
+"""The main job: probe behaviour, label, train every arm of a config, measure, report.
+
+    python -m experiments.run --config=configs/quickstart.py --workdir=runs/quickstart
+
+Given again, the same command continues a run that was stopped; a finished run is left as it is.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from introspection.errors import InputError
+from introspection.jobs.run import run
+from introspection.runtime.program import define_config_flag, run_program
+
+define_config_flag()
+flags.DEFINE_string("workdir", None, "folder of this run; runs/<config's name> if not given")
+
+
+def main(values, console) -> None:
+    if values.config is None:
+        raise InputError("give --config=FILE.py[:ARGUMENT], such as --config=configs/quickstart.py")
+    workdir = Path(values.workdir or Path("runs") / values.config.name)
+    report = run(values.config, workdir, console)
+    console.print(f"report: {report}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    run_program(main, flags.FLAGS)

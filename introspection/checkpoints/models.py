@@ -1,0 +1,169 @@
+"""Stored models by name: `WORKDIR[:ARM[:SEED]][@STEP]`, and the card that says how to read one back."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from introspection.checkpoints.fingerprint import fingerprint_tree
+from introspection.checkpoints.store import CheckpointStore
+from introspection.errors import InputError
+from introspection.models.config import LoraConfig, ModelConfig
+from introspection.models.decoder import initialize
+from introspection.models.model import Model, select_seed
+from introspection.runtime.mesh import parameter_shardings
+from introspection.text.tokenizer import load_tokenizer
+
+CHECKPOINTS, CARD, TOKENIZER = "checkpoints", "model.json", "tokenizer.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelCard:
+    """What a store of checkpoints holds; written beside its steps."""
+
+    model: ModelConfig
+    seeds: tuple[int, ...]  # the stacked axis of every leaf
+    base: str | None = None  # the store, in the same workdir, that holds what adapters are added to
+
+    def write(self, store: Path) -> None:
+        store.mkdir(parents=True, exist_ok=True)
+        (store / CARD).write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
+
+    @classmethod
+    def read(cls, store: Path) -> "ModelCard":
+        try:
+            fields = json.loads((store / CARD).read_text(encoding="utf-8"))
+            lora = fields["model"].pop("lora")
+            if lora is not None:
+                lora = LoraConfig(**{**lora, "targets": tuple(lora["targets"])})
+            model = ModelConfig(**fields["model"], lora=lora)
+            return cls(model, tuple(fields["seeds"]), fields["base"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{store}: no readable {CARD} ({error}); is it a workdir's store?") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredModel:
+    """One model in a store: a seed at a step."""
+
+    workdir: Path
+    arm: str
+    seed: int
+    step: int
+
+    @property
+    def store(self) -> Path:
+        return self.workdir / CHECKPOINTS / self.arm
+
+    @property
+    def name(self) -> str:
+        return f"{self.workdir.name}:{self.arm}:{self.seed}@{self.step}"
+
+
+def stored_steps(store: Path) -> list[int]:
+    """The steps of a store by its folder names alone; nothing is opened."""
+    return sorted(int(child.name) for child in store.iterdir() if child.is_dir() and child.name.isdigit())
+
+
+def find_models(name: str) -> list[StoredModel]:
+    """Every stored model that a name means: all arms and seeds unless it names one; the newest step too.
+
+    Raises:
+      InputError: no such workdir, arm, seed or step; the message lists what there is.
+    """
+    match = re.fullmatch(r"(?P<path>.+?)(:(?P<arm>[^:@/]+))?(:(?P<seed>\d+))?(@(?P<step>\d+))?", name)
+    assert match is not None, name  # the pattern takes any non-empty text
+    workdir = Path(match["path"]).expanduser()
+    root = workdir / CHECKPOINTS
+    if not root.is_dir():
+        raise InputError(
+            f"{name}: {workdir} is no workdir with checkpoints; give WORKDIR[:ARM[:SEED]][@STEP]"
+        )
+    arms = sorted(child.name for child in root.iterdir() if (child / CARD).is_file())
+    chosen = [match["arm"]] if match["arm"] else [arm for arm in arms if arm != "initial"] or arms
+    found, steps = [], set()
+    for arm in chosen:
+        if arm not in arms:
+            raise InputError(f"{name}: {workdir} has no arm {arm!r}; there are: {', '.join(arms)}")
+        card, arm_steps = ModelCard.read(root / arm), stored_steps(root / arm)
+        seeds = [int(match["seed"])] if match["seed"] else list(card.seeds)
+        if not set(seeds) <= set(card.seeds):
+            raise InputError(f"{name}: arm {arm!r} has no seed {seeds[0]}; there are: {card.seeds}")
+        steps |= set(arm_steps)
+        step = int(match["step"]) if match["step"] else max(arm_steps, default=None)
+        if step in arm_steps:
+            found += [StoredModel(workdir, arm, seed, step) for seed in seeds]
+    if not found:
+        has = ", ".join(map(str, sorted(steps))) or "none"
+        raise InputError(f"{name}: no checkpoint of that step; there are: {has}")
+    return found
+
+
+def load_model(stored: StoredModel, mesh: jax.sharding.Mesh) -> Model:
+    """Reads one stored model, placed on the mesh.
+
+    Raises:
+      InputError, CorruptCheckpointError: as `CheckpointStore.restore`.
+    """
+    card = ModelCard.read(stored.store)
+    tokenizer = load_tokenizer(stored.workdir / TOKENIZER)
+    variables = abstract_variables(card.model)
+    collection = "lora" if card.base else "params"
+    loaded = _restore(stored.store, stored.step, {collection: variables[collection]}, len(card.seeds), mesh)
+    loaded = select_seed(loaded, card.seeds.index(stored.seed))
+    if card.base:
+        base = _restore(stored.workdir / CHECKPOINTS / card.base, 0, {"params": variables["params"]}, 1, mesh)
+        loaded |= select_seed(base, 0)
+    return Model(card.model, tokenizer, loaded)
+
+
+def load_one(name: str, mesh: jax.sharding.Mesh) -> Model:
+    """The single model that a name means.
+
+    Raises:
+      InputError: it means several different ones.
+    """
+    found = find_models(name)
+    models = [load_model(stored, mesh) for stored in found]
+    if len({model_fingerprint(model) for model in models}) > 1:
+        choices = ", ".join(f"{stored.workdir}:{stored.arm}:{stored.seed}@{stored.step}" for stored in found)
+        raise InputError(f"{name} means {len(found)} different models; name one of: {choices}")
+    return models[0]
+
+
+def model_fingerprint(model: Model) -> str:
+    """16 hex digits of what the model computes with: its shape and every number.
+
+    Adapters that add nothing (B is zero, as at step 0) do not count, so a run's step 0 is its initial model.
+    """
+    variables, config = dict(model.variables), model.config
+    if "lora" in variables and not any(
+        jnp.any(leaf)
+        for path, leaf in jax.tree_util.tree_flatten_with_path(variables["lora"])[0]
+        if jax.tree_util.keystr(path, simple=True, separator="/").endswith("/B")
+    ):
+        del variables["lora"]
+    if "lora" not in variables:
+        config = dataclasses.replace(config, lora=None)
+    # How it is computed is not what it is.
+    config = dataclasses.replace(config, remat="none", scan_unroll=1)
+    return fingerprint_tree(variables, config)
+
+
+def abstract_variables(config: ModelConfig) -> Any:
+    return jax.eval_shape(lambda key: initialize(config, key), jax.random.key(0))
+
+
+def _restore(store: Path, step: int, abstract, seeds: int, mesh: jax.sharding.Mesh):
+    stacked = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((seeds, *leaf.shape), leaf.dtype), abstract)
+    placed = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        stacked,
+        parameter_shardings(stacked, mesh),
+    )
+    with CheckpointStore(store) as opened:
+        return opened.restore(step, placed)[0]

@@ -1,0 +1,88 @@
+"""Fixed labels on disk: E(label_teacher) on the training items, as it is and as it is trained on."""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from array_record.python import array_record_module
+
+from introspection.errors import InputError
+from introspection.tasks.items import Decisions, Explanation, Item
+
+RECORDS, METADATA = "labels.array_record", "metadata.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Label:
+    """The label of one training item."""
+
+    id: str
+    group: str
+    teacher: Decisions  # of the label teacher
+    explanation: Explanation  # what is trained on: clean, noisy or shuffled
+
+    @property
+    def clean(self) -> Explanation:
+        return self.teacher.explanation
+
+
+def write_labels(folder: Path, labels: Sequence[Label], metadata: dict[str, Any]) -> None:
+    """Writes a labels folder, whole or not at all."""
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    writer = array_record_module.ArrayRecordWriter(str(temporary / RECORDS), "group_size:1")
+    for label in labels:
+        fields = {
+            "id": label.id,
+            "group": label.group,
+            "teacher": label.teacher._asdict(),
+            **label.explanation._asdict(),
+        }
+        writer.write(json.dumps(fields, ensure_ascii=False).encode())
+    writer.close()
+    (temporary / METADATA).write_text(json.dumps(metadata, indent=1, sort_keys=True), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+
+
+def read_labels(folder: Path, expected: dict[str, Any], items: Sequence[Item]) -> list[Label]:
+    """The labels of `items`, in their order.
+
+    Raises:
+      InputError: there is no labels folder, its metadata differ from `expected` (another model, task or
+        template made it), or it lacks items.
+    """
+    try:
+        metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+        reader = array_record_module.ArrayRecordReader(str(folder / RECORDS))
+        lines = reader.read_all()
+        reader.close()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{folder}: no readable labels folder ({error})") from error
+    differing = [
+        f"{name} is {metadata.get(name)!r} there and {value!r} here"
+        for name, value in expected.items()
+        if metadata.get(name) != value
+    ]
+    if differing:
+        raise InputError(
+            f"{folder}: these labels were made by another model or task: {'; '.join(differing)}; "
+            "name their teacher in config.label_teacher, or let the run make its own"
+        )
+    by_id = {}
+    for line in lines:
+        fields = json.loads(line)
+        by_id[fields["id"]] = Label(
+            fields["id"],
+            fields["group"],
+            Decisions(**fields["teacher"]),
+            Explanation(fields["changed"], fields["answer"]),
+        )
+    missing = [item.id for item in items if item.id not in by_id]
+    if missing:
+        raise InputError(f"{folder}: {len(missing)} training items have no label there, such as {missing[0]}")
+    return [by_id[item.id] for item in items]

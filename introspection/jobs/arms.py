@@ -1,0 +1,157 @@
+"""From an arm's config to the rows that its steps draw from."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from introspection.coupling.controls import add_label_noise, shuffle_labels
+from introspection.errors import InputError
+from introspection.models.model import Model
+from introspection.probes.behavior import Behavior, behavior_requests
+from introspection.probes.explanation import explanation_prompt
+from introspection.probes.scoring import ScoreRequest, pad_requests, read_prompts
+from introspection.runtime.mesh import put_rows
+from introspection.runtime.programs import ProgramTable
+from introspection.tasks.items import NONE, Explanation, Item
+from introspection.tasks.task import Task
+from introspection.text.buckets import score_shape
+from introspection.text.rows import Rows, build_row, pad_time, stack_rows
+from introspection.text.tokenizer import ChatTokenizer
+from introspection.training.objectives import BehaviorBatch
+from introspection.training.shifts import ShiftConfig, ShiftExample
+
+KL_PROMPTS = {"both": (True, True), "with_cue": (True, False), "without_cue": (False, True)}
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmConfig:
+    """One arm of a run: how labels are altered, what regularises behaviour, what else is trained."""
+
+    kl_weight: float  # λ
+    kl_support: str  # "vocabulary" at the answer position, or "candidates" and none
+    kl_direction: str  # "reference_to_current" or "current_to_reference"
+    kl_prompts: str  # "both", "with_cue" or "without_cue"
+    learning_rate: float
+    label_noise: float  # share of training labels replaced by a wrong one
+    shuffle_labels: bool  # permuted within relation and cue kind
+    labels: str  # a labels folder to train on; "" makes them from label_teacher
+    shift: ShiftConfig
+
+    def __post_init__(self):
+        if self.kl_prompts not in KL_PROMPTS:
+            raise InputError(f"kl_prompts is {self.kl_prompts!r}; choose from {', '.join(KL_PROMPTS)}")
+        if not 0 <= self.label_noise < 1:
+            raise InputError(f"label_noise is {self.label_noise}; it is a share, at least 0 and below 1")
+
+
+def altered_labels(
+    arm: ArmConfig, items: Sequence[Item], clean: Sequence[Explanation], task: Task, seed: int
+) -> list[Explanation]:
+    """The labels that an arm trains on: shuffled, then noisy, as its config says."""
+    labels = list(clean)
+    if arm.shuffle_labels:
+        labels = shuffle_labels(items, labels, np.random.default_rng([seed, 6]))
+    if arm.label_noise:
+        labels, _ = add_label_noise(
+            items, labels, arm.label_noise, np.random.default_rng([seed, 7]), task.grammar
+        )
+    return labels
+
+
+def explanation_rows(
+    tokenizer: ChatTokenizer, items: Sequence[Item], labels: Sequence[Explanation], task: Task
+) -> Rows:
+    """One row an item: the explanation prompt and the label's sentence."""
+    return stack_rows(
+        [
+            build_row(
+                explanation_prompt(tokenizer, item, task.grammar),
+                [tokenizer.encode_reply(task.grammar.render(label))],
+            )
+            for item, label in zip(items, labels, strict=True)
+        ]
+    )
+
+
+def shift_rows(tokenizer: ChatTokenizer, examples: Sequence[ShiftExample]) -> Rows | None:
+    """One row an example: the prompt and the answer that the shift trains."""
+    if not examples:
+        return None
+    return stack_rows(
+        [
+            build_row(tokenizer.encode_prompt(example.prompt), [tokenizer.encode_reply(example.answer)])
+            for example in examples
+        ]
+    )
+
+
+def behavior_batch(
+    tokenizer: ChatTokenizer,
+    items: Sequence[Item],
+    clean: Sequence[Explanation],
+    reference: Sequence[Behavior],
+    reference_hidden: Float[np.ndarray, "items 2 width"],
+    kl_prompts: str,
+    shifted: set[str],
+) -> BehaviorBatch:
+    """Every training item's two prompts with their candidates; `shifted` prompts are left out of the KL."""
+    rows = stack_rows([build_row(r.prompt, r.continuations) for r in behavior_requests(tokenizer, items)])
+    slots = max(len(item.candidates) for item in items)
+    logprobs = np.full((len(items), 2, slots + 1), -1e30, np.float32)
+    for i, behavior in enumerate(reference):
+        for j, values in enumerate(behavior):
+            logprobs[i, j, : len(values) - 1] = values[:-1]
+            logprobs[i, j, slots] = values[-1]
+    prompts = [(item.prompt_with_cue, item.prompt_without_cue) for item in items]
+    held = np.array([[prompt not in shifted for prompt in both] for both in prompts])
+    return BehaviorBatch(
+        rows=Rows(*(array.reshape(len(items), 2, *array.shape[1:]) for array in rows)),
+        candidates=np.array([len(item.candidates) for item in items], np.int32),
+        kl_mask=held & np.array(KL_PROMPTS[kl_prompts]),
+        reference_hidden=reference_hidden.astype(np.float32),
+        reference_logprobs=logprobs,
+        label_changed=np.array([label.changed for label in clean]),
+        label_answer=np.array(
+            [
+                slots if label.answer == NONE else item.candidates.index(label.answer)
+                for item, label in zip(items, clean, strict=True)
+            ],
+            np.int32,
+        ),
+    )
+
+
+def same_time(*parts: Rows | None) -> list[Rows | None]:
+    """Pads parts to one row length, since they share a forward."""
+    time = max(part.tokens.shape[-1] for part in parts if part is not None)
+    return [None if part is None else pad_time(part, time) for part in parts]
+
+
+def answer_hidden(
+    model: Model, items: Sequence[Item], programs: ProgramTable, mesh: jax.sharding.Mesh
+) -> Float[np.ndarray, "items 2 width"]:
+    """The model's final hidden state at the answer position of both prompts of every item."""
+    config = model.config
+    program = programs.program(
+        "answer_hidden",
+        config,
+        lambda: (
+            lambda variables, prompts, lengths: read_prompts(
+                config, variables, prompts, lengths
+            ).last_hidden.astype(jnp.float32)
+        ),
+        data=(1,),
+    )
+    prompts = [p for item in items for p in (item.prompt_with_cue, item.prompt_without_cue)]
+    tokens = [model.tokenizer.encode_prompt(prompt) for prompt in prompts]
+    shape = score_shape(max(map(len, tokens)), 1, 1)
+    hidden = []
+    for start in range(0, len(tokens), shape.prompts):
+        chunk = [ScoreRequest(t, ()) for t in tokens[start : start + shape.prompts]]
+        padded, lengths, _, _ = pad_requests(chunk, shape)
+        hidden.append(np.asarray(program(model.variables, *put_rows((padded, lengths), mesh)))[: len(chunk)])
+    return np.concatenate(hidden).reshape(len(items), 2, -1)

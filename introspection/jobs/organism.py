@@ -1,0 +1,236 @@
+"""Pretraining a model organism: once a fingerprint, then read from the cache."""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from introspection.checkpoints.fingerprint import fingerprint_json
+from introspection.checkpoints.models import CARD, CHECKPOINTS, TOKENIZER, ModelCard, find_models, load_model
+from introspection.checkpoints.store import CheckpointStore
+from introspection.jobs.settings import cache_dir, plain, settings, write_json
+from introspection.models.config import ModelConfig
+from introspection.models.decoder import count_parameters, initialize
+from introspection.models.head import head_matrix
+from introspection.models.model import Model
+from introspection.probes.behavior import decisions, probe_behavior
+from introspection.runtime.metrics_writer import MetricsWriter
+from introspection.runtime.programs import ProgramTable
+from introspection.runtime.progress import progress_bar
+from introspection.tasks.cues import HINTS
+from introspection.tasks.items import NONE, Decisions, Item
+from introspection.tasks.task import Task
+from introspection.tasks.world import World, WorldConfig, build_world
+from introspection.tasks.world_facts import Question, WorldFactsConfig, build_world_facts
+from introspection.text.tokenizer import phrase_tokenizer
+from introspection.training.loop import Job, LoopConfig, train, weights
+from introspection.training.objectives import ObjectiveConfig
+from introspection.training.pretraining import MixtureConfig, pretraining_batch, token_table
+from introspection.training.step import Frozen, OptimizerConfig, initial_state
+
+ORGANISM_VERSION = 1  # raise it when a change here makes another organism of the same config
+ARM = "base"
+
+
+@dataclasses.dataclass(frozen=True)
+class Organism:
+    """A pretrained base and the world that it learned from."""
+
+    model: Model
+    world: World
+    workdir: Path
+    table: dict[str, Any]  # what it does: organism.json
+
+
+def organism_workdir(config: Mapping[str, Any], questions: Sequence[Question]) -> Path:
+    """The cache folder of the organism that a config describes."""
+    return cache_dir(config) / "organisms" / fingerprint_json(_identity(config, questions))
+
+
+def _identity(config: Mapping[str, Any], questions: Sequence[Question]) -> dict[str, Any]:
+    """All that makes the base what it is; intervals of logging and checkpoints do not."""
+    return {
+        "version": ORGANISM_VERSION,
+        "questions": fingerprint_json([dataclasses.astuple(question) for question in questions]),
+        **{name: plain(config[name]) for name in ("world", "model", "pretrain")},
+    }
+
+
+def pretrained_organism(
+    config: Mapping[str, Any],
+    questions: Sequence[Question],
+    programs: ProgramTable,
+    mesh: jax.sharding.Mesh,
+    console: Console,
+) -> Organism:
+    """Reads the organism of a config from the cache, or trains it there (and goes on after a kill)."""
+    workdir = organism_workdir(config, questions)
+    world = build_world(settings(WorldConfig, config["world"]), questions)
+    workdir.parent.mkdir(parents=True, exist_ok=True)
+    with _only_one(workdir.with_suffix(".lock"), console):
+        if not (workdir / "organism.json").exists():
+            _pretrain(config, questions, world, workdir, programs, mesh, console)
+    model = load_model(find_models(str(workdir))[0], mesh)
+    return Organism(model, world, workdir, json.loads((workdir / "organism.json").read_text()))
+
+
+@contextlib.contextmanager
+def _only_one(lock: Path, console: Console) -> Iterator[None]:
+    """Holds a lock file: of two runs that need the same base, one trains it and the other waits."""
+    with lock.open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            console.print("another process is training this base; waiting for it")
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+def _pretrain(
+    config: Mapping[str, Any],
+    questions: Sequence[Question],
+    world: World,
+    workdir: Path,
+    programs: ProgramTable,
+    mesh: jax.sharding.Mesh,
+    console: Console,
+) -> None:
+    pretrain = config["pretrain"]
+    # All facts, each with every cue: the vocabulary and the table of what the base does.
+    task = build_world_facts(WorldFactsConfig(0, 0, len(questions), config["task"]["seed"]), questions)
+    tokenizer = phrase_tokenizer(task.names, task.phrases)
+    model_config = settings(ModelConfig, config["model"], vocab_size=tokenizer.vocab_size)
+    workdir.mkdir(exist_ok=True)
+    write_json(workdir / "config.json", _identity(config, questions))
+    tokenizer.save(workdir / TOKENIZER)
+    ModelCard(model_config, (pretrain["seed"],)).write(workdir / CHECKPOINTS / ARM)
+
+    variables = jax.jit(lambda key: initialize(model_config, key))(jax.random.key(pretrain["seed"]))
+    optimizer = OptimizerConfig(
+        pretrain["learning_rate"], pretrain["steps"], "cosine", pretrain["warmup_steps"]
+    )
+    table = token_table(world, tokenizer)
+    mixture = settings(MixtureConfig, pretrain["mixture"])
+    job = Job(
+        name=ARM,
+        seeds=(pretrain["seed"],),
+        model=model_config,
+        objective=ObjectiveConfig(),
+        optimizer=optimizer,
+        loop=LoopConfig(
+            steps=pretrain["steps"],
+            steps_per_call=pretrain["steps_per_call"],
+            log_steps=pretrain["checkpoint_steps"],
+            evaluation_steps=pretrain["steps"],
+            checkpoint_steps=pretrain["checkpoint_steps"],
+        ),
+        weights=weights(0.0, 0.0),
+        frozen=Frozen({}, head_matrix(variables["params"], model_config)),
+        batch=lambda step, seed: pretraining_batch(world, table, mixture, pretrain["rows"], step, seed),
+        metadata={"kind": "organism"},
+    )
+    console.print(
+        f"training the base model, {count_parameters(variables):,} parameters "
+        f"(once; kept under {workdir.parent})",
+        highlight=False,
+    )
+    metrics = MetricsWriter(workdir)
+    with (
+        CheckpointStore(workdir / CHECKPOINTS / ARM, keep=2) as store,
+        progress_bar(console, "pretraining", pretrain["steps"]) as progress,
+    ):
+        train(
+            job,
+            initial_state({"params": variables["params"]}, optimizer, 1),
+            store,
+            metrics,
+            programs,
+            mesh,
+            progress=progress,
+            say=lambda message: console.print(message, highlight=False),
+        )
+    metrics.close()
+    model = load_model(find_models(str(workdir))[0], mesh)
+    decided = decisions(probe_behavior(model, task.splits["test"], programs, mesh), task.splits["test"])
+    # Last, so that its presence says that the base is complete.
+    write_json(workdir / "organism.json", organism_table(world, task, decided, count_parameters(variables)))
+
+
+def organism_table(world: World, task: Task, decided: Sequence[Decisions], parameters: int) -> dict[str, Any]:
+    """What a base does: accuracy, and how often a cue changes its answer, by cue, rate and consistency."""
+    items = task.splits["test"]
+    hints = [kind for kind in dict.fromkeys(item.cue_kind for item in items) if kind in HINTS]
+
+    def row(kind: str, name: str, pairs: list[tuple[Item, Decisions]]) -> dict[str, Any]:
+        return {
+            "kind": kind,
+            "name": name,
+            "n": len(pairs),
+            "accuracy": float(np.mean([d.without_cue == item.gold for item, d in pairs])),
+            "accuracy_with_cue": float(np.mean([d.with_cue == item.gold for item, d in pairs])),
+            "changed_rate": float(np.mean([d.with_cue != d.without_cue for _, d in pairs])),
+            "none_rate": float(np.mean([d.without_cue == NONE for _, d in pairs])),
+        }
+
+    pairs = list(zip(items, decided, strict=True))
+    by_cue, by_rate, by_consistency = defaultdict(list), defaultdict(list), defaultdict(list)
+    rate_edges = np.quantile(world.rates, [1 / 3, 2 / 3])
+    right = world.beliefs[:, 0]
+    right_edges = np.quantile(right, [1 / 3, 2 / 3])
+    for item, decision in pairs:
+        by_cue[item.cue_kind].append((item, decision))
+        if item.cue_kind in hints:
+            fact = world.index[item.group]
+            by_rate[int(np.searchsorted(rate_edges, world.rates[fact]))].append((item, decision))
+            by_consistency[int(np.searchsorted(right_edges, right[fact]))].append((item, decision))
+    thirds = ("lowest third", "middle third", "highest third")
+    rows = [row("source", kind, group) for kind, group in by_cue.items()]
+    rows += [row("frequency", thirds[i], by_rate[i]) for i in sorted(by_rate)]
+    rows += [row("consistency", thirds[i], by_consistency[i]) for i in sorted(by_consistency)]
+    hinted = [pair for kind in hints for pair in by_cue[kind]]
+    rows.append(row("all", "hints", hinted))
+    rows.append(row("all", "hints and placebos", pairs))
+    return {"rows": rows, "accuracy": rows[-1]["accuracy"], "parameters": parameters}
+
+
+def format_organism_table(table: Mapping[str, Any]) -> Table:
+    """The table for a terminal."""
+    shown = Table(title=f"The base model ({table['parameters']:,} parameters)", title_justify="left")
+    for name in ("by", "", "items", "right without cue", "right with cue", "changed"):
+        shown.add_column(name, justify="left" if name in ("by", "") else "right")
+    for row in table["rows"]:
+        shown.add_row(
+            row["kind"],
+            row["name"],
+            f"{row['n']:,}",
+            f"{row['accuracy']:.1%}",
+            f"{row['accuracy_with_cue']:.1%}",
+            f"{row['changed_rate']:.1%}",
+            end_section=row["name"] in ("right", "highest third"),
+        )
+    return shown
+
+
+def copy_initial(organism_workdir: Path, workdir: Path) -> None:
+    """Makes a run's workdir whole without the cache: the initial model is copied into it."""
+    target = workdir / CHECKPOINTS / "initial"
+    if (target / "0").exists():
+        return
+    source = organism_workdir / CHECKPOINTS / ARM
+    newest = max(int(child.name) for child in source.iterdir() if child.name.isdigit())
+    temporary = target.with_name("initial.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    shutil.copytree(source / str(newest), temporary / "0")
+    shutil.copy(source / CARD, temporary / CARD)
+    temporary.rename(target)

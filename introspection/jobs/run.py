@@ -1,0 +1,319 @@
+"""The main job: probe, label, train every arm, measure, report. Resumable at any moment."""
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from introspection.checkpoints.models import (
+    CHECKPOINTS,
+    ModelCard,
+    model_fingerprint,
+)
+from introspection.checkpoints.store import CheckpointStore
+from introspection.coupling.controls import (
+    input_only_explanations,
+    majority_explanations,
+)
+from introspection.coupling.labels import Label, read_labels, write_labels
+from introspection.coupling.records import PredictionRecord
+from introspection.errors import InputError
+from introspection.jobs.arms import (
+    ArmConfig,
+    altered_labels,
+    behavior_batch,
+    explanation_rows,
+    same_time,
+    shift_rows,
+)
+from introspection.jobs.results import arm_folder, assemble, write_arm
+from introspection.jobs.settings import cache_dir, claim_workdir, plain, settings
+from introspection.jobs.setup import Setup, label_metadata, prepare
+from introspection.models.config import LoraConfig, ModelConfig
+from introspection.models.decoder import initialize
+from introspection.models.head import head_matrix
+from introspection.models.model import Model, select_seed
+from introspection.probes.behavior import decisions, probe_behavior
+from introspection.probes.explanation import decode_explanations, score_explanations
+from introspection.runtime.mesh import MeshConfig, make_mesh
+from introspection.runtime.metrics_writer import MetricsWriter
+from introspection.runtime.programs import ProgramTable
+from introspection.runtime.progress import progress_bar
+from introspection.tasks.facts import load_facts
+from introspection.tasks.items import Decisions, Explanation
+from introspection.tasks.task import SPLITS
+from introspection.tasks.world import bayes_optimal_decisions
+from introspection.tasks.world_facts import WorldFactsConfig, build_world_facts, draw_questions
+from introspection.training.batches import BatchSizes, TrainingRows, make_batch
+from introspection.training.loop import Job, LoopConfig, train, weights
+from introspection.training.objectives import ObjectiveConfig
+from introspection.training.shifts import ShiftConfig, shift_examples
+from introspection.training.step import Frozen, OptimizerConfig, TrainState, initial_state
+
+FINISHED = "results.json"
+
+
+def arm_config(fields: Mapping[str, Any]) -> ArmConfig:
+    fields = dict(fields)
+    return settings(ArmConfig, fields | {"shift": settings(ShiftConfig, fields["shift"])})
+
+
+def run(config: Any, workdir: Path, console: Console) -> Path:
+    """Runs every arm of a config in `workdir` and returns the report's path."""
+    started = time.perf_counter()
+    arms = chosen_arms(config)
+    mesh = make_mesh(settings(MeshConfig, config.mesh))
+    task_config = settings(WorldFactsConfig, {k: v for k, v in config.task.items() if k != "name"})
+    questions = draw_questions(
+        load_facts(cache_dir(config) / "datasets"),
+        task_config.facts,
+        task_config.candidates,
+        task_config.seed,
+    )
+    task = build_world_facts(task_config, questions)
+    claim_workdir(workdir, plain(config))
+    if (workdir / FINISHED).exists():
+        console.print(f"{workdir} is finished; its results stand (delete the folder to run again)")
+        return workdir / "report.html"
+
+    programs = ProgramTable()
+    with jax.set_mesh(mesh):
+        setup = prepare(config, workdir, task, questions, programs, mesh, console)
+        for name in arms:
+            if (arm_folder(workdir, name) / "records.jsonl").exists():
+                console.print(f"{name}: finished before", highlight=False)
+            else:
+                run_arm(name, arms[name], setup)
+        controls = control_explanations(setup)
+    return assemble(setup, list(arms), controls, time.perf_counter() - started)
+
+
+def chosen_arms(config: Any) -> dict[str, ArmConfig]:
+    """The arms to run. Raises InputError on an unknown or empty choice."""
+    if not config.run_arms or not config.seeds:
+        raise InputError("config.run_arms and config.seeds name at least one arm and one seed")
+    unknown = [name for name in config.run_arms if name not in config.arms]
+    if unknown:
+        raise InputError(f"config.run_arms has {unknown[0]!r}; choose from {', '.join(config.arms)}")
+    return {name: arm_config(config.arms[name]) for name in config.run_arms}
+
+
+def arm_labels(name: str, arm: ArmConfig, setup: Setup) -> list[Explanation]:
+    """What an arm trains on: the labels of its config's folder, or its own, written to `labels/<arm>`."""
+    config, items, teacher = setup.config, setup.train_items, setup.probed["label_teacher"]
+    if arm.labels:
+        expected = {
+            "teacher_fingerprint": teacher.fingerprint,
+            "task": setup.task.name,
+            "template_version": setup.task.template_version,
+        }
+        return [label.explanation for label in read_labels(Path(arm.labels).expanduser(), expected, items)]
+    labels = altered_labels(arm, items, setup.clean, setup.task, config.task.seed)
+    decided = dict(zip([i.id for i in setup.task.splits["train"]], teacher.decisions["train"], strict=True))
+    write_labels(
+        setup.workdir / "labels" / name,
+        [Label(i.id, i.group, decided[i.id], label) for i, label in zip(items, labels, strict=True)],
+        label_metadata(config, setup.task, teacher, arm.label_noise, arm.shuffle_labels),
+    )
+    return labels
+
+
+def training_rows(name: str, arm: ArmConfig, setup: Setup) -> TrainingRows:
+    """Every row that the arm's steps draw from."""
+    tokenizer, task = setup.initial.tokenizer, setup.task
+    splits = ("test",) if arm.shift.groups == "held_out" else SPLITS
+    shifted_items = [item for split in splits for item in task.splits[split]]
+    decided = [d for split in splits for d in setup.probed["initial"].decisions[split]]
+    examples = shift_examples(arm.shift, shifted_items, decided)
+    explanation = explanation_rows(tokenizer, setup.train_items, arm_labels(name, arm, setup), task)
+    behavior = behavior_batch(
+        tokenizer,
+        setup.train_items,
+        setup.clean,
+        setup.kl_behaviors,
+        setup.kl_hidden,
+        arm.kl_prompts,
+        {example.prompt for example in examples},
+    )
+    explanation, behavior_rows, shift = same_time(explanation, behavior.rows, shift_rows(tokenizer, examples))
+    return TrainingRows(explanation, behavior._replace(rows=behavior_rows), shift)
+
+
+def run_arm(name: str, arm: ArmConfig, setup: Setup) -> None:
+    """Trains one arm (all seeds together), probes what came out and stores its records."""
+    started = time.perf_counter()
+    config, programs, mesh, console = setup.config, setup.programs, setup.mesh, setup.console
+    options, seeds = config.train, tuple(config.seeds)
+    rows = training_rows(name, arm, setup)
+    sizes = BatchSizes(options.explanation_rows, options.behavior_items, options.shift_rows)
+    model_config, trainable, frozen = trainable_parts(config, setup.initial)
+    optimizer = OptimizerConfig(
+        arm.learning_rate,
+        options.steps,
+        options.schedule,
+        options.warmup_steps,
+        options.weight_decay,
+        options.gradient_clip,
+    )
+    job = Job(
+        name=name,
+        seeds=seeds,
+        model=model_config,
+        objective=ObjectiveConfig(arm.kl_support, arm.kl_direction, options.head_chunk),
+        optimizer=optimizer,
+        loop=LoopConfig(
+            options.steps,
+            options.steps_per_call,
+            options.log_steps,
+            options.evaluation_steps,
+            options.checkpoint_steps,
+            options.stack_seeds,
+        ),
+        weights=weights(arm.kl_weight, arm.shift.weight),
+        frozen=Frozen(frozen, head_matrix(setup.reference.variables["params"], setup.reference.config)),
+        batch=lambda step, seed: make_batch(rows, sizes, step, seed),
+        metadata={"arm": name, "seeds": list(seeds), "initial": setup.probed["initial"].fingerprint},
+    )
+    store_path = setup.workdir / CHECKPOINTS / name
+    ModelCard(model_config, seeds, base="initial" if frozen else None).write(store_path)
+    metrics = MetricsWriter(setup.workdir)
+
+    def seed_model(state: TrainState, index: int) -> Model:
+        variables = {**frozen, **select_seed(state.trainable, index)}
+        return Model(model_config, setup.initial.tokenizer, variables)
+
+    with (
+        CheckpointStore(store_path, options.keep_checkpoints) as store,
+        progress_bar(console, name, options.steps) as progress,
+    ):
+        state = train(
+            job,
+            initial_state(trainable, optimizer, len(seeds)),
+            store,
+            metrics,
+            programs,
+            mesh,
+            evaluate=lambda state: [live_coupling(seed_model(state, i), setup) for i in range(len(seeds))],
+            progress=progress,
+            say=lambda message: console.print(f"{name}: {message}", highlight=False),
+        )
+    metrics.close()
+    records, fingerprints = [], {}
+    for i, seed in enumerate(seeds):
+        model = seed_model(state, i)
+        records += probe_records(name, seed, model, setup)
+        fingerprints[str(seed)] = model_fingerprint(model)
+    write_arm(setup.workdir, name, records, fingerprints, time.perf_counter() - started)
+
+
+def trainable_parts(config: Any, initial: Model) -> tuple[ModelConfig, dict, dict]:
+    """(model config, what is trained, what is frozen): all parameters, or adapters if lora.rank > 0."""
+    if not config.lora.rank:
+        if "lora" in initial.variables:
+            raise InputError("config.initial has adapters: set config.lora.rank to go on training them")
+        return initial.config, {"params": initial.variables["params"]}, {}
+    lora = LoraConfig(config.lora.rank, config.lora.alpha, tuple(config.lora.targets))
+    model_config = dataclasses.replace(initial.config, lora=lora)
+    adapters = jax.jit(lambda key: initialize(model_config, key)["lora"])(jax.random.key(config.task.seed))
+    return model_config, {"lora": adapters}, {"params": initial.variables["params"]}
+
+
+def live_coupling(model: Model, setup: Setup) -> dict[str, float]:
+    """Self, Orig and drift on a fixed validation slice, with scored explanations."""
+    items = setup.task.splits["validation"][: setup.config.evaluation.validation_items]
+    teacher = setup.probed["label_teacher"].decisions["validation"][: len(items)]
+    current = decisions(probe_behavior(model, items, setup.programs, setup.mesh), items)
+    said = score_explanations(model, items, setup.task.grammar, setup.programs, setup.mesh)
+    return {
+        "live_self": float(np.mean([e == c.explanation for e, c in zip(said, current, strict=True)])),
+        "live_orig": float(np.mean([e == t.explanation for e, t in zip(said, teacher, strict=True)])),
+        "live_drift": float(
+            np.mean([c.explanation != t.explanation for c, t in zip(current, teacher, strict=True)])
+        ),
+    }
+
+
+def probe_records(arm: str, seed: int, model: Model, setup: Setup) -> list[PredictionRecord]:
+    """What a trained model decides and says on every test item."""
+    items = setup.task.splits["test"]
+    title = f"{arm}: probing seed {seed}"
+    with progress_bar(setup.console, title, 3 * len(items)) as advance:
+        current = decisions(probe_behavior(model, items, setup.programs, setup.mesh, advance), items)
+        said = decode_explanations(
+            model,
+            items,
+            setup.task.grammar,
+            setup.config.evaluation.explanation_tokens,
+            setup.programs,
+            setup.mesh,
+            advance,
+        )
+    return make_records(arm, seed, setup, current, said)
+
+
+def make_records(
+    arm: str,
+    seed: int,
+    setup: Setup,
+    current: Sequence[Decisions],
+    said: Sequence[tuple[str, Explanation]],
+) -> list[PredictionRecord]:
+    return [
+        PredictionRecord(
+            arm=arm,
+            seed=seed,
+            id=item.id,
+            group=item.group,
+            cue_kind=item.cue_kind,
+            candidates=item.candidates,
+            gold=item.gold,
+            cued=item.cued,
+            prompt_with_cue=item.prompt_with_cue,
+            prompt_without_cue=item.prompt_without_cue,
+            teacher=teacher,
+            initial=initial,
+            current=now,
+            explanation_text=text,
+            explanation=explanation,
+        )
+        for item, teacher, initial, now, (text, explanation) in zip(
+            setup.task.splits["test"],
+            setup.probed["label_teacher"].decisions["test"],
+            setup.probed["initial"].decisions["test"],
+            current,
+            said,
+            strict=True,
+        )
+    ]
+
+
+def control_explanations(setup: Setup) -> dict[str, list[tuple[str, Explanation]]]:
+    """What each control says on the test items, whoever it is scored against."""
+    task, items = setup.task, setup.task.splits["test"]
+    said = {
+        "initial": decode_explanations(
+            setup.initial,
+            items,
+            task.grammar,
+            setup.config.evaluation.explanation_tokens,
+            setup.programs,
+            setup.mesh,
+        )
+    }
+    computed = {
+        "majority": majority_explanations(setup.train_items, setup.clean, items),
+        "input_only": input_only_explanations(
+            setup.train_items, setup.clean, items, seed=setup.config.task.seed
+        ),
+    }
+    if setup.config.initial == "pretrain":
+        bayes = bayes_optimal_decisions(setup.organism.world, items)
+        computed["bayes_optimal"] = [decision.explanation for decision in bayes]
+    for name, explanations in computed.items():
+        said[name] = [(task.grammar.render(explanation), explanation) for explanation in explanations]
+    return said

@@ -1,0 +1,164 @@
+"""How a command starts and ends: flags, one-line errors, exit codes 0, 1 and 2."""
+
+import importlib.util
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+from rich.console import Console
+
+from introspection.errors import InputError, RunError
+
+DONE, FAILED, BAD_INPUT = 0, 1, 2
+
+
+def run_program(main: Callable[[flags.FlagValues, Console], None], flag_values: flags.FlagValues) -> None:
+    """Parses the command line, calls `main` and exits with the contract's code.
+
+    0 done; 2 bad input, one line on stderr, nothing written; 1 a failure while running.
+    """
+    console = Console()
+    arguments = sys.argv
+    module = sys.modules["__main__"]
+    try:
+        if {"--help", "-h", "--helpfull"} & set(arguments[1:]):
+            sys.stdout.write(help_text(module.__doc__ or "", flag_values, arguments))
+            sys.exit(DONE)
+        parse_flags(flag_values, arguments)
+        keep_compiled_programs()
+        main(flag_values, console)
+    except (InputError, flags.Error) as error:
+        _one_line(error)
+        sys.exit(BAD_INPUT)
+    except RunError as error:
+        _one_line(error)
+        sys.exit(FAILED)
+    except KeyboardInterrupt:
+        _one_line("interrupted; the same command continues from the last checkpoint")
+        sys.exit(FAILED)
+    except OSError as error:
+        traceback.print_exc()
+        _one_line(f"{error}; the same command continues from the last checkpoint")
+        sys.exit(FAILED)
+
+
+def define_config_flag() -> None:
+    """`--config=FILE[:ARGUMENT]` and `--config.<field>=<value>`."""
+    config_flags.DEFINE_config_file(
+        "config",
+        help_string="Config file, FILE.py or FILE.py:ARGUMENT; any field can be given as "
+        "--config.<field>=<value>.",
+        lock_config=True,
+    )
+
+
+def parse_flags(flag_values: flags.FlagValues, arguments: list[str]) -> None:
+    """Parses like absl, and turns every mistake into an InputError of one line."""
+    config = next((a.split("=", 1)[1] for a in arguments if a.startswith("--config=")), None)
+    if config is not None:
+        check_config_file(config)
+        get_config_of(config)  # an error inside the file is shown as such
+        for argument in arguments[1:]:
+            if argument.startswith("--config."):
+                _refuse_section_override(argument, config)
+    try:
+        rest = flag_values(arguments)
+    except AttributeError as error:  # an unknown config field
+        raise InputError(f"--config: {_sentence(error)}") from error
+    except (TypeError, ValueError) as error:
+        raise InputError(_sentence(error)) from error
+    if len(rest) > 1:
+        raise InputError(f"unexpected argument {rest[1]!r}; flags are given as --name=value")
+
+
+def check_config_file(config: str) -> None:
+    """Raises InputError unless `FILE[:ARGUMENT]` names a Python file with `get_config`."""
+    path = Path(config.split(":", 1)[0])
+    if not path.is_file():
+        near = sorted(str(p) for p in Path("configs").glob("*.py")) if Path("configs").is_dir() else []
+        raise InputError(
+            f"--config: {path} does not exist" + (f"; there are {', '.join(near)}" if near else "")
+        )
+    if not re.search(r"^def get_config\(", path.read_text(encoding="utf-8"), re.MULTILINE):
+        raise InputError(f"--config: {path} has no function get_config; see configs/quickstart.py")
+
+
+def get_config_of(config: str) -> ConfigDict:
+    """The config of `FILE[:ARGUMENT]`, without overrides."""
+    path, _, argument = config.partition(":")
+    spec = importlib.util.spec_from_file_location("experiment_config", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        return module.get_config(argument) if argument else module.get_config()
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"--config: {path} can't be read: {type(error).__name__}: {error}") from error
+
+
+def _refuse_section_override(argument: str, config: str) -> None:
+    """ml_collections would silently replace a whole section, and lose its other fields."""
+    name = argument.removeprefix("--config.").split("=", 1)[0]
+    value: Any = get_config_of(config)
+    for part in name.split("."):
+        if not isinstance(value, ConfigDict) or part not in value:
+            return  # an unknown field; the parser says so, with a suggestion
+        value = value[part]
+    if isinstance(value, ConfigDict):
+        raise InputError(
+            f"--config.{name} is a section; override its fields: "
+            + ", ".join(f"--config.{name}.{field}" for field in value)
+        )
+
+
+def help_text(doc: str, flag_values: flags.FlagValues, arguments: list[str]) -> str:
+    """What the command does, its flags, and the fields of the config that is given."""
+    own = [flag for flag in flag_values.get_flags_for_module("__main__") if flag.name != "config"]
+    lines = [doc.strip(), "", "Flags:"]
+    if "config" in flag_values:
+        lines.append(
+            "  --config=FILE.py[:ARGUMENT]  the experiment; --config.<field>=<value> overrides a field"
+        )
+    for flag in own:
+        lines.append(f"  --{flag.name}  {flag.help} (default: {flag.default!r})")
+    config = next((a.split("=", 1)[1] for a in arguments if a.startswith("--config=")), None)
+    if config is not None:
+        check_config_file(config)
+        lines += ["", f"Fields of {config}:", *_fields(get_config_of(config))]
+    elif "config" in flag_values:
+        lines += ["", "With --config=FILE, --help lists the config's fields too."]
+    return "\n".join([*lines, "", "Exit codes: 0 done; 1 failed while running; 2 bad input.", ""])
+
+
+def _fields(section: ConfigDict, prefix: str = "") -> list[str]:
+    lines = []
+    for name, value in section.items():
+        path = f"{prefix}{name}"
+        if isinstance(value, ConfigDict):
+            lines += _fields(value, f"{path}.")
+        else:
+            lines.append(f"  --config.{path}={value!r}")
+    return lines
+
+
+def keep_compiled_programs() -> None:
+    """Keeps compiled programs between processes, so that a second start is quick."""
+    folder = os.environ.get("INTROSPECTION_CACHE", "~/.cache/introspective-coupling")
+    jax.config.update("jax_compilation_cache_dir", str(Path(folder).expanduser() / "programs"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _sentence(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _one_line(error: object) -> None:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -1,0 +1,80 @@
+"""Concurrent behaviour shifts: other post-training that runs at the same time, by behaviour alone.
+
+A supervised shift names the answer to give on `x` (and, where it changes what is known, on `x\\C`) for some
+groups. It never shows an explanation, so whether explanations follow is the question.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from introspection.errors import InputError
+from introspection.tasks.items import NONE, Decisions, Item
+
+SHIFT_KINDS = ("none", "less_sycophantic", "more_sycophantic", "new_facts", "source_reliability")
+SHIFT_GROUPS = ("held_out", "all")
+
+
+@dataclasses.dataclass(frozen=True)
+class ShiftConfig:
+    """Which behaviour is trained, and on whom."""
+
+    kind: str = "none"
+    groups: str = "held_out"  # the test groups, which explanation training never sees; or all groups
+    fraction: float = 0.5  # of those groups that are shifted
+    weight: float = 1.0  # μ
+    source: str = "friend"  # cue kind that becomes fully reliable, for kind "source_reliability"
+    seed: int = 0  # draws the shifted groups and the new facts
+
+    def __post_init__(self):
+        for name, choices in (("kind", SHIFT_KINDS), ("groups", SHIFT_GROUPS)):
+            if getattr(self, name) not in choices:
+                raise InputError(f"shift.{name} is {getattr(self, name)!r}; choose from {', '.join(choices)}")
+        if not 0 < self.fraction <= 1:
+            raise InputError(f"shift.fraction is {self.fraction}; it must be above 0 and at most 1")
+
+
+class ShiftExample(NamedTuple):
+    prompt: str
+    answer: str
+
+
+def shift_examples(
+    config: ShiftConfig, items: Sequence[Item], initial: Sequence[Decisions]
+) -> list[ShiftExample]:
+    """The prompts and answers that the shift trains.
+
+    - less_sycophantic: on `x`, what the initial model decides on `x\\C`.
+    - more_sycophantic: on `x`, the answer that the cue names.
+    - new_facts: on `x\\C` and on `x`, a wrong candidate that becomes the group's new answer.
+    - source_reliability: on `x` with one cue kind, the answer that the cue names.
+
+    Raises InputError if nothing is left to train.
+    """
+    if config.kind == "none":
+        return []
+    groups = sorted({item.group for item in items})
+    rng = np.random.default_rng([config.seed, 5])
+    count = max(round(config.fraction * len(groups)), 1)
+    chosen = {groups[i] for i in rng.permutation(len(groups))[:count]}
+    new_answer = {}
+    examples = []
+    for item, decided in zip(items, initial, strict=True):
+        if item.group not in chosen:
+            continue
+        if config.kind == "less_sycophantic" and decided.without_cue != NONE:
+            examples.append(ShiftExample(item.prompt_with_cue, decided.without_cue))
+        elif config.kind == "more_sycophantic" or (
+            config.kind == "source_reliability" and item.cue_kind == config.source
+        ):
+            examples.append(ShiftExample(item.prompt_with_cue, item.cued))
+        elif config.kind == "new_facts":
+            wrong = sorted(set(item.candidates) - {item.gold})
+            answer = new_answer.setdefault(item.group, wrong[int(rng.integers(len(wrong)))])
+            examples.append(ShiftExample(item.prompt_without_cue, answer))
+            examples.append(ShiftExample(item.prompt_with_cue, answer))
+    if not examples:
+        raise InputError(f"shift {config.kind!r} has no examples: no item has the cue kind {config.source!r}")
+    return list(dict.fromkeys(examples))
