@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 
 from introspection.coupling.records import PredictionRecord
 from introspection.tasks.items import NONE, Decisions, Explanation
@@ -32,7 +32,8 @@ DRIFT_DIRECTIONS = ("to_gold", "to_cued", "to_other", "none")
 
 
 def divide(
-    numerator: Float[np.ndarray, "*batch"], denominator: Float[np.ndarray, "*batch"]
+    numerator: Num[np.ndarray, "*#batch"] | np.number | float | int,
+    denominator: Num[np.ndarray, "*#batch"] | np.number | float | int,
 ) -> Float[np.ndarray, "*batch"]:
     """The quotient, NaN (without a warning) where the denominator is 0."""
     numerator, denominator = np.broadcast_arrays(np.asarray(numerator, float), np.asarray(denominator, float))
@@ -165,7 +166,7 @@ def drift_direction(
     return "none"
 
 
-def levels(records: Sequence[PredictionRecord]) -> dict[str, float]:
+def levels(records: Sequence[PredictionRecord]) -> dict[str, float | int]:
     """n, and Self and Orig by exact match, of some records."""
     current, teacher = (record_match_counts(records, target).sum(0) for target in ("current", "teacher"))
     return {
@@ -185,14 +186,14 @@ def split_records(
     return parts
 
 
-def levels_by_cue_kind(records: Sequence[PredictionRecord]) -> dict[str, dict[str, float]]:
+def levels_by_cue_kind(records: Sequence[PredictionRecord]) -> dict[str, dict[str, float | int]]:
     """`levels` of every cue kind, in alphabetical order."""
     return {kind: levels(part) for kind, part in sorted(split_records(records, lambda r: r.cue_kind).items())}
 
 
 def levels_by_drift(
     records: Sequence[PredictionRecord], decision: Literal["either", "with_cue", "without_cue"] = "either"
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, float | int]]:
     """`levels` of every drift direction (see `drift_direction`), also of those without an item."""
     parts = split_records(records, lambda r: drift_direction(r, decision))
     return {direction: levels(parts.get(direction, [])) for direction in DRIFT_DIRECTIONS}

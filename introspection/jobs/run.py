@@ -31,8 +31,9 @@ from introspection.jobs.arms import (
     same_time,
     shift_rows,
 )
+from introspection.jobs.items import load_task
 from introspection.jobs.results import arm_folder, assemble, write_arm
-from introspection.jobs.settings import cache_dir, claim_workdir, plain, settings
+from introspection.jobs.settings import claim_workdir, plain, settings
 from introspection.jobs.setup import Setup, label_metadata, prepare
 from introspection.models.config import LoraConfig, ModelConfig
 from introspection.models.decoder import initialize
@@ -44,11 +45,9 @@ from introspection.runtime.mesh import MeshConfig, make_mesh
 from introspection.runtime.metrics_writer import MetricsWriter
 from introspection.runtime.programs import ProgramTable
 from introspection.runtime.progress import progress_bar
-from introspection.tasks.facts import load_facts
 from introspection.tasks.items import Decisions, Explanation
 from introspection.tasks.task import SPLITS
 from introspection.tasks.world import bayes_optimal_decisions
-from introspection.tasks.world_facts import WorldFactsConfig, build_world_facts, draw_questions
 from introspection.training.batches import BatchSizes, TrainingRows, make_batch
 from introspection.training.loop import Job, LoopConfig, train, weights
 from introspection.training.objectives import ObjectiveConfig
@@ -68,14 +67,7 @@ def run(config: Any, workdir: Path, console: Console) -> Path:
     started = time.perf_counter()
     arms = chosen_arms(config)
     mesh = make_mesh(settings(MeshConfig, config.mesh))
-    task_config = settings(WorldFactsConfig, {k: v for k, v in config.task.items() if k != "name"})
-    questions = draw_questions(
-        load_facts(cache_dir(config) / "datasets"),
-        task_config.facts,
-        task_config.candidates,
-        task_config.seed,
-    )
-    task = build_world_facts(task_config, questions)
+    task, questions = load_task(config)
     claim_workdir(workdir, plain(config))
     if (workdir / FINISHED).exists():
         console.print(f"{workdir} is finished; its results stand (delete the folder to run again)")
@@ -198,7 +190,7 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup) -> None:
             metrics,
             programs,
             mesh,
-            evaluate=lambda state: [live_coupling(seed_model(state, i), setup) for i in range(len(seeds))],
+            evaluate=lambda state: [live_measures(seed_model(state, i), setup) for i in range(len(seeds))],
             progress=progress,
             say=lambda message: console.print(f"{name}: {message}", highlight=False),
         )
@@ -223,17 +215,25 @@ def trainable_parts(config: Any, initial: Model) -> tuple[ModelConfig, dict, dic
     return model_config, {"lora": adapters}, {"params": initial.variables["params"]}
 
 
-def live_coupling(model: Model, setup: Setup) -> dict[str, float]:
-    """Self, Orig and drift on a fixed validation slice, with scored explanations."""
+def live_measures(model: Model, setup: Setup) -> dict[str, float]:
+    """Coupling on a fixed validation slice with scored explanations, and what settings are chosen by.
+
+    Settings are chosen by `validation_explanation_loss` (nats a label) and `validation_accuracy` (right
+    without the cue), never by the gap.
+    """
     items = setup.task.splits["validation"][: setup.config.evaluation.validation_items]
     teacher = setup.probed["label_teacher"].decisions["validation"][: len(items)]
-    current = decisions(probe_behavior(model, items, setup.programs, setup.mesh), items)
-    said = score_explanations(model, items, setup.task.grammar, setup.programs, setup.mesh)
+    labels = [decision.explanation for decision in teacher]
+    grammar, programs, mesh = setup.task.grammar, setup.programs, setup.mesh
+    current = decisions(probe_behavior(model, items, programs, mesh), items)
+    said, label_logprobs = score_explanations(model, items, grammar, labels, programs, mesh)
     return {
         "live_self": float(np.mean([e == c.explanation for e, c in zip(said, current, strict=True)])),
-        "live_orig": float(np.mean([e == t.explanation for e, t in zip(said, teacher, strict=True)])),
-        "live_drift": float(
-            np.mean([c.explanation != t.explanation for c, t in zip(current, teacher, strict=True)])
+        "live_orig": float(np.mean([e == label for e, label in zip(said, labels, strict=True)])),
+        "live_drift": float(np.mean([c.explanation != e for c, e in zip(current, labels, strict=True)])),
+        "validation_explanation_loss": float(-np.mean(label_logprobs)),
+        "validation_accuracy": float(
+            np.mean([c.without_cue == item.gold for c, item in zip(current, items, strict=True)])
         ),
     }
 

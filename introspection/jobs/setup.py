@@ -88,7 +88,9 @@ def prepare(
     for name, model in (("label_teacher", teacher), ("kl_reference", reference)):
         if model.tokenizer.tokenizer.to_str() != initial.tokenizer.tokenizer.to_str():
             raise InputError(f"config.{name} and config.initial have different vocabularies")
-    task = within_context(task, initial, config.evaluation.skipped_share, console)
+    task = within_context(
+        task, initial.tokenizer, initial.config.context_length, config.evaluation.skipped_share, console
+    )
     probed: dict[str, Probed] = {}
     for name, model in (("initial", initial), ("label_teacher", teacher), ("kl_reference", reference)):
         fingerprint = model_fingerprint(model)

@@ -44,14 +44,21 @@ def score_explanations(
     model: Model,
     items: Sequence[Item],
     grammar: ExplanationGrammar,
+    labels: Sequence[Explanation],
     programs: ProgramTable,
     mesh: jax.sharding.Mesh,
     progress: Callable[[int], None] = lambda done: None,
-) -> list[Explanation]:
-    """The most probable of the grammar's finite set of explanations; cheaper than decoding and never
-    invalid, so it serves live curves, not the final table."""
+) -> tuple[list[Explanation], list[float]]:
+    """The most probable of the grammar's finite set of explanations, and the labels' log-probabilities.
+
+    Cheaper than decoding and never invalid, so it serves live curves, not the final table. A label whose
+    answer is `NONE` is scored beside the set.
+    """
     encode = functools.cache(lambda text: tuple(model.tokenizer.encode_reply(text)))
-    choices = [grammar.all_explanations(item.candidates) for item in items]
+    choices = [
+        tuple(dict.fromkeys((*grammar.all_explanations(item.candidates), label)))
+        for item, label in zip(items, labels, strict=True)
+    ]
     requests = [
         ScoreRequest(
             explanation_prompt(model.tokenizer, item, grammar),
@@ -60,4 +67,8 @@ def score_explanations(
         for item, options in zip(items, choices, strict=True)
     ]
     scores = score(model, requests, programs, mesh, progress)
-    return [options[int(np.argmax(row))] for options, row in zip(choices, scores, strict=True)]
+    said = [options[int(np.argmax(row))] for options, row in zip(choices, scores, strict=True)]
+    label_logprobs = [
+        float(row[options.index(label)]) for options, label, row in zip(choices, labels, scores, strict=True)
+    ]
+    return said, label_logprobs

@@ -40,12 +40,15 @@ def logged_arms(metrics: Sequence[Mapping[str, Any]], arms: Sequence[str]) -> li
     return [arm for arm in arms if arm in logged] or logged
 
 
-def seed_curves(metrics: Sequence[Mapping[str, Any]], arm: str, key: str) -> dict[Any, dict[float, float]]:
-    """Each seed's values by step; of a step logged twice (before and after a resume) the last counts."""
+def seed_curves(events: Sequence[Mapping[str, Any]], key: str) -> dict[Any, dict[float, float]]:
+    """Each seed's values by step, of one arm's events.
+
+    Of a step that was logged twice (before and after a resume) the last line counts.
+    """
     curves: dict[Any, dict[float, float]] = {}
-    for event in metrics:
+    for event in events:
         step, value = number(event.get("step")), number(event.get(key))
-        if event.get("arm") == arm and step is not None and value is not None:
+        if step is not None and value is not None:
             curves.setdefault(event.get("seed"), {})[step] = value
     return curves
 
@@ -95,7 +98,11 @@ def training_figure(
     """Loss, KL and agreement with all arms in one panel each; below, live Self and Orig in a panel an arm."""
     arms = logged_arms(metrics, arms)
     styles = arm_styles(arms)
-    live = [arm for arm in arms if any(seed_curves(metrics, arm, key) for key, _, _ in LIVE_KEYS)]
+    events: dict[str, list[Mapping[str, Any]]] = {arm: [] for arm in arms}
+    for event in metrics:
+        if event.get("arm") in events:
+            events[event["arm"]].append(event)
+    live = [arm for arm in arms if any(seed_curves(events[arm], key) for key, _, _ in LIVE_KEYS)]
     rows, columns = grid_shape(len(live), 3) if live else (0, 1)
     figure = new_figure(0.5 + 2.35 + 0.22 * -(-len(arms) // 3) + (0.35 + 1.95 * rows if live else 0))
     upper, lower = (
@@ -104,9 +111,9 @@ def training_figure(
         else (figure, None)
     )
     for axes, (key, title) in zip(upper.subplots(1, len(ARM_PANELS)), ARM_PANELS, strict=True):
-        drawn = [_draw(axes, seed_curves(metrics, arm, key), max_points, **styles[arm]) for arm in arms]
+        drawn = [_draw(axes, seed_curves(events[arm], key), max_points, **styles[arm]) for arm in arms]
         _finish(axes, title, empty=not any(drawn))
-        if key == "agreement":
+        if key == "agreement" and any(drawn):
             axes.set_ylim(0, 1.02)
             axes.axhspan(*AGREEMENT_BAND, color=lighter(ORIG_COLOR, 0.8), linewidth=0, zorder=0)
             axes.text(
@@ -121,13 +128,13 @@ def training_figure(
         ncols=min(3, len(arms)),
     )
     if lower is not None:
-        _draw_live(lower, metrics, live, (rows, columns), max_points)
+        _draw_live(lower, events, live, (rows, columns), max_points)
     return figure
 
 
 def _draw_live(
     figure: Any,
-    metrics: Sequence[Mapping[str, Any]],
+    events: Mapping[str, Sequence[Mapping[str, Any]]],
     arms: Sequence[str],
     shape: tuple[int, int],
     max_points: int,
@@ -135,7 +142,7 @@ def _draw_live(
     panels = figure.subplots(*shape, sharex=True, sharey=True, squeeze=False).ravel()
     for axes, arm in zip(panels, arms, strict=False):
         for key, color, _ in LIVE_KEYS:
-            _draw(axes, seed_curves(metrics, arm, key), max_points, color=color)
+            _draw(axes, seed_curves(events[arm], key), max_points, color=color)
         _finish(axes, wrapped(arm, 26, 2), empty=False)
         axes.set_ylim(0, 1.02)
     for axes in panels[len(arms) :]:

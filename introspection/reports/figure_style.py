@@ -166,7 +166,7 @@ def draw_interval(axes: Axes, value: Estimate, y: float, color: str, *, linewidt
         )
 
 
-def percent_axis(axes: Axes, label: str, low: float = 0, high: float = 100) -> None:
+def percent_axis(axes: Axes, label: str, low: int = 0, high: int = 100) -> None:
     axes.set_xlim(low, high)
     axes.set_xticks([tick for tick in range(0, 101, 20) if low <= tick <= high])
     axes.grid(axis="x")

@@ -259,7 +259,7 @@ def cue_kind_figure(arms: Sequence[Arm]) -> Figure:
                 (part.orig_match, ORIG_COLOR, 0.16),
                 (part.self_match, SELF_COLOR, -0.16),
             ):
-                draw_interval(axes, estimate, y + offset, color, linewidth=1)
+                draw_interval(axes, estimate, y + offset, color, linewidth=1.0)
                 axes.plot(100 * estimate.mean, y, "o", markersize=7.5, color=color, markeredgecolor="white")
         axes.set_title(wrapped(arm.name, 26, lines=2))
         percent_axis(axes, "", high=101)
@@ -280,7 +280,7 @@ def cue_kind_figure(arms: Sequence[Arm]) -> Figure:
 def matrix_figure(matrix: Matrix) -> Figure:
     """Emitters (rows) against teachers (columns) with numbers; a model against itself is outlined."""
     rows, columns = len(matrix.emitters), len(matrix.teachers)
-    width = min(8.0, max(4.6, 2.2 + 0.95 * columns))
+    width = min(8.0, max(5.2, 2.2 + 0.95 * columns))
     figure = new_figure(1.4 + 0.56 * rows, width)
     axes = figure.add_subplot()
     axes.set_xlim(-0.5, columns - 0.5)
@@ -313,7 +313,7 @@ def matrix_figure(matrix: Matrix) -> Figure:
     axes.set_yticks(range(rows), [wrapped(name, 20) for name in matrix.emitters], color=INK)
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
-    axes.set_xlabel("whose behaviour they are scored against (teacher)", labelpad=8)
+    axes.set_xlabel("scored against whose behaviour (teacher)", labelpad=8)
     axes.set_ylabel("who explains (emitter)")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

@@ -1,6 +1,7 @@
 """What a run shows, in plain words and from its numbers alone: a verdict, levels, and cautions."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -27,6 +28,7 @@ class Finding:
 
     name: str
     verdict: Verdict
+    words: str  # the verdict as a reader sees it
     gap: Estimate
     sentences: tuple[str, ...]
     cautions: tuple[str, ...]
@@ -39,6 +41,12 @@ def gap_verdict(gap: Estimate) -> Verdict:
     if gap.has_interval and gap.high < 0:
         return "reversed"
     return "undecided"
+
+
+def isolated(name: str) -> str:
+    """A name inside a sentence: marks that reorder text are left out, and right-to-left letters keep to
+    themselves, so that the sentence around it reads as it was written."""
+    return "\u2068" + re.sub("[\u202a-\u202e\u2066-\u2069]", "", name) + "\u2069"
 
 
 def interval(value: Estimate, form: str = "percent") -> str:
@@ -59,6 +67,7 @@ def arm_finding(arm: Arm, cautions: Cautions | None = None) -> Finding:
     return Finding(
         name=arm.name,
         verdict=verdict,
+        words=verdict.capitalize(),
         gap=gap,
         sentences=tuple(sentence for sentence in sentences if sentence),
         cautions=tuple(_arm_cautions(arm, verdict, cautions or Cautions())),
@@ -92,10 +101,15 @@ def matrix_finding(matrix: Matrix) -> Finding:
         if own and own[0].mean is not None and others:
             best, teacher = max(others, key=lambda pair: pair[0])
             sentences.append(
-                f"{emitter} matches itself on {percent(own[0].mean)}%, and of the others {teacher} most,"
-                f" on {percent(best)}%."
+                f"{isolated(emitter)} matches itself on {percent(own[0].mean)}%, and of the others"
+                f" {isolated(teacher)} most, on {percent(best)}%."
             )
-    return Finding("emitters against teachers", verdict, difference, tuple(sentences), ())
+    words = {
+        "coupled": "Diagonal stands out",
+        "undecided": "Undecided",
+        "reversed": "Diagonal below the rest",
+    }
+    return Finding("Itself minus the others", verdict, words[verdict], difference, tuple(sentences), ())
 
 
 def summary(findings: Sequence[Finding]) -> str:
@@ -177,12 +191,13 @@ def _control_sentence(arm: Arm) -> str:
             gap_verdict(difference)
         ]
         sentences.append(
-            f"Self minus the {foreign.name}'s, paired by item: {points(difference.mean)} points"
+            f"Self minus that of the control {isolated(foreign.name)}, paired by item:"
+            f" {points(difference.mean)} points"
             f" {interval(difference, 'points')} ({meaning})."
         )
     if strongest is not None:
         level = percent(strongest.self_scores.exact_match.mean)
-        sentences.append(f"The strongest control by Self is {strongest.name}, with {level}%.")
+        sentences.append(f"The strongest control by Self is {isolated(strongest.name)}, with {level}%.")
     return " ".join(sentences)
 
 
@@ -190,14 +205,16 @@ def _arm_cautions(arm: Arm, verdict: Verdict, limits: Cautions) -> list[str]:
     found = []
     own, strongest, foreign = arm.self_scores.exact_match.mean, _strongest(arm), _foreign(arm)
     if strongest is not None and own is not None and strongest.self_scores.exact_match.mean >= own:
-        found.append(f"The control {strongest.name} reaches at least as high a Self without introspection.")
+        found.append(f"The control {isolated(strongest.name)} reaches at least as high a Self.")
     if (
         verdict == "coupled"
         and foreign is not None
         and foreign.paired_self.mean is not None
         and gap_verdict(foreign.paired_self) != "coupled"
     ):
-        found.append(f"The gap is above 0, but Self is not shown to be above the {foreign.name}'s.")
+        found.append(
+            f"The gap is above 0, but Self is not shown to be above that of {isolated(foreign.name)}."
+        )
     lowest = arm.agreement.get("min")
     if lowest is not None and lowest < limits.agreement:
         found.append(

@@ -194,21 +194,35 @@ def read_matrix(fields: Mapping[str, Any]) -> Matrix:
     emitters, teachers = tuple(fields["emitters"]), tuple(fields["teachers"])
     means = fields["exact_match"]
     intervals = fields.get("ci95") or [[None] * len(teachers) for _ in emitters]
-    diagonal = fields.get("diagonal") or {}
     if len(means) != len(emitters) or any(len(row) != len(teachers) for row in means):
         raise ValueError("exact_match needs a row for each emitter and a column for each teacher")
-    return Matrix(
-        emitters=emitters,
-        teachers=teachers,
-        cells=tuple(
-            tuple(estimate(mean, interval) for mean, interval in zip(mean_row, interval_row, strict=True))
-            for mean_row, interval_row in zip(means, intervals, strict=True)
-        ),
-        n=_count(fields.get("n")),
+    cells = tuple(
+        tuple(estimate(mean, interval) for mean, interval in zip(mean_row, interval_row, strict=True))
+        for mean_row, interval_row in zip(means, intervals, strict=True)
+    )
+    matrix = Matrix(emitters, teachers, cells, _count(fields.get("n")), None, None, Estimate())
+    diagonal = fields.get("diagonal") or _diagonal(matrix)
+    return dataclasses.replace(
+        matrix,
         own=number(diagonal.get("own")),
         others=number(diagonal.get("others")),
         own_minus_others=estimate(diagonal.get("difference")),
     )
+
+
+def _diagonal(matrix: Matrix) -> dict[str, float]:
+    """The mean match with oneself and with the others, where the file has only the cells; no interval."""
+    shared = set(matrix.emitters) & set(matrix.teachers)
+    own, others = [], []
+    for row, emitter in enumerate(matrix.emitters):
+        for column, teacher in enumerate(matrix.teachers):
+            mean = matrix.cells[row][column].mean
+            if mean is not None and {emitter, teacher} <= shared:
+                (own if matrix.is_own(row, column) else others).append(mean)
+    if not own or not others:
+        return {}
+    levels = {"own": sum(own) / len(own), "others": sum(others) / len(others)}
+    return {**levels, "difference": levels["own"] - levels["others"]}
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -224,7 +238,7 @@ def points(value: float | None) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", MINUS)
 
 
-def count(value: float | None) -> str:
+def count(value: float | int | None) -> str:
     return DASH if value is None else f"{value:,.0f}"
 
 

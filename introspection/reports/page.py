@@ -21,7 +21,6 @@ QUESTION = (
     "When a language model is trained to explain its own predictions, do its explanations follow its own"
     " current behaviour, or only imitate the labels?"
 )
-VERDICT_WORDS = {"coupled": "Coupled", "undecided": "Undecided", "reversed": "Reversed"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +129,7 @@ def _findings(run: RunFiles) -> Section:
 
 def _finding_card(finding: Finding, tiny: bool) -> str:
     gap, kind = finding.gap, finding.verdict
-    word = VERDICT_WORDS[kind] + (", but no evidence (tiny)" if tiny else "")
+    word = finding.words + (", but no evidence (tiny)" if tiny else "")
     between = f"95% interval {points(gap.low)} to {points(gap.high)}" if gap.has_interval else "no interval"
     cautions = bullet_list(finding.cautions, "cautions")
     return (

@@ -32,7 +32,7 @@ def page_figures(run: RunFiles) -> list[PageFigure]:
                 "Read the dot against the line at 0. A whisker (95% interval) wholly to the right means"
                 " coupling: explanations follow the current model more than the labels. Wholly to the"
                 " left means the reverse; across the line decides nothing. Hollow dots on grey are"
-                " controls, which can't introspect: an arm shows something only where it differs from"
+                " controls: an arm shows something only where it differs from"
                 " them.",
                 f"Self minus Orig with 95% intervals for {len(arms)} arms and their controls.",
                 lambda: figures.gap_figure(arms),

@@ -42,10 +42,10 @@ GRAMMAR = ExplanationGrammar()
 class WorldFactsConfig:
     """Which facts are asked, how they are split and which cues they get."""
 
-    train_facts: int  # groups
-    validation_facts: int
-    test_facts: int
-    seed: int  # draws the facts, their split, the wrong candidates and the phrasings
+    train_facts: int = 150  # groups
+    validation_facts: int = 30
+    test_facts: int = 120
+    seed: int = 0  # draws the facts, their split, the wrong candidates and the phrasings
     facts: int = 0  # of the table, that exist at all in this world; 0 is all
     candidates: int = 4  # a question, the right one included
     cue_kinds: tuple[str, ...] = tuple(CUES)

@@ -80,16 +80,20 @@ def train(
     (naming the step; the last good checkpoint stays) and when a checkpoint can't be saved.
     """
     loop, seeds = job.loop, job.seeds
+    state, step = restore_newest(put_parameters(state, mesh), store, say)
+    # Said outright: left to the compiler, the state would come back under an equal sharding of another
+    # name, and the second call would be compiled again.
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
     program = programs.program(
         "train_steps",
-        (job.model, job.objective, job.optimizer, loop.stack_seeds),
+        (job.model, job.objective, job.optimizer, loop.stack_seeds, len(seeds)),
         lambda: (
             lambda *arrays: train_steps(job.model, job.objective, job.optimizer, loop.stack_seeds, *arrays)
         ),
         data=(2,),
         donate_argnums=(0,),
+        out_shardings=(shardings, None),
     )
-    state, step = restore_newest(put_parameters(state, mesh), store, say)
     fresh = not store.steps()
     metrics.keep(lambda line: line["arm"] != job.name or (line["step"] <= step and not fresh))
     progress(step)

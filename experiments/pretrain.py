@@ -1,0 +1,32 @@
+"""Trains and caches the model organism that a config describes; finished ones are read from the cache.
+
+python -m experiments.pretrain --config=configs/quickstart.py
+"""
+
+import jax
+from absl import flags
+
+from introspection.errors import InputError
+from introspection.jobs.items import load_task
+from introspection.jobs.organism import format_organism_table, pretrained_organism
+from introspection.jobs.settings import settings
+from introspection.runtime.mesh import MeshConfig, make_mesh
+from introspection.runtime.program import define_config_flag, run_program
+from introspection.runtime.programs import ProgramTable
+
+define_config_flag()
+
+
+def main(values, console) -> None:
+    if values.config is None:
+        raise InputError("give --config=FILE.py[:ARGUMENT], such as --config=configs/quickstart.py")
+    _, questions = load_task(values.config)
+    mesh = make_mesh(settings(MeshConfig, values.config.mesh))
+    with jax.set_mesh(mesh):
+        organism = pretrained_organism(values.config, questions, ProgramTable(), mesh, console)
+    console.print(format_organism_table(organism.table))
+    console.print(f"model: {organism.workdir}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    run_program(main, flags.FLAGS)

@@ -1,0 +1,99 @@
+"""Random parameters and token rows of the quickstart's shapes: what a training step reads."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from introspection.models.config import ModelConfig
+from introspection.models.decoder import initialize
+from introspection.models.head import head_matrix
+from introspection.text.rows import Rows, build_row, pad_time, stack_rows
+from introspection.training.batches import stack_batches
+from introspection.training.loop import weights
+from introspection.training.objectives import Batch, BehaviorBatch, ObjectiveWeights
+from introspection.training.step import Frozen, OptimizerConfig, TrainState, initial_state
+
+
+@dataclasses.dataclass(frozen=True)
+class StepShapes:
+    """The quickstart's model and step (`configs/quickstart.py`), and its rows' lengths in tokens."""
+
+    vocab_size: int = 1538
+    width: int = 64
+    layers: int = 3
+    query_heads: int = 4
+    kv_heads: int = 2
+    head_dim: int = 16
+    mlp_width: int = 192
+    explanation_rows: int = 64
+    behavior_items: int = 32
+    candidates: int = 4
+    prompt: int = 6  # with the tokens that open the reply; an explanation's has one more
+    explanation: int = 3  # with its end token
+    candidate: int = 2  # with its end token
+
+    def model(self) -> ModelConfig:
+        names = ("vocab_size", "width", "layers", "query_heads", "kv_heads", "head_dim", "mlp_width")
+        return ModelConfig(**{name: getattr(self, name) for name in names}, context_length=32)
+
+
+TINY = StepShapes(64, 16, 1, 2, 1, 8, 16, 4, 2, 2)
+OPTIMIZER = OptimizerConfig(learning_rate=4e-3, steps=400, warmup_steps=10)
+
+
+class Case(NamedTuple):
+    """The arguments of `training.step.train_steps` for some seeds."""
+
+    state: TrainState
+    frozen: Frozen
+    weights: ObjectiveWeights
+
+
+def make_case(shapes: StepShapes, seeds: int) -> Case:
+    """Random parameters, the same for every seed; λ is 1."""
+    config = shapes.model()
+    variables = jax.jit(lambda key: initialize(config, key))(jax.random.key(0))
+    frozen = Frozen({}, jnp.array(head_matrix(variables["params"], config), copy=True))
+    state = initial_state({"params": variables["params"]}, OPTIMIZER, seeds)
+    return Case(jax.tree.map(jnp.array, state), frozen, weights(1.0, 0.0))
+
+
+def make_batches(shapes: StepShapes, steps: int, seeds: int) -> Batch:
+    """Random rows, as `train_steps` takes them: `steps seeds rows …`."""
+    return stack_batches([[random_batch(shapes, [step, seed]) for seed in range(seeds)] for step in range(steps)])
+
+
+def random_batch(shapes: StepShapes, seed: list[int]) -> Batch:
+    """The rows of one step and seed: one forward reads explanations and items with their candidates."""
+    rng = np.random.default_rng(seed)
+
+    def tokens(count: int) -> list[int]:
+        return rng.integers(4, shapes.vocab_size, count).tolist()
+
+    explanation = stack_rows(
+        [build_row(tokens(shapes.prompt + 1), [tokens(shapes.explanation)]) for _ in range(shapes.explanation_rows)]
+    )
+    items, slots = shapes.behavior_items, shapes.candidates
+    behavior = stack_rows(
+        [
+            build_row(tokens(shapes.prompt), [tokens(shapes.candidate) for _ in range(slots)])
+            for _ in range(2 * items)
+        ]
+    )
+    time = max(explanation.tokens.shape[1], behavior.tokens.shape[1])
+    explanation, behavior = pad_time(explanation, time), pad_time(behavior, time)
+    return Batch(
+        explanation,
+        BehaviorBatch(
+            rows=Rows(*(array.reshape(items, 2, *array.shape[1:]) for array in behavior)),
+            candidates=np.full(items, slots, np.int32),
+            kl_mask=np.ones((items, 2), bool),
+            reference_hidden=rng.normal(size=(items, 2, shapes.width)).astype(np.float32),
+            reference_logprobs=np.full((items, 2, slots + 1), -np.log(slots + 1), np.float32),
+            label_changed=rng.integers(0, 2, items).astype(bool),
+            label_answer=rng.integers(0, slots + 1, items).astype(np.int32),
+        ),
+    )
