@@ -108,12 +108,12 @@ def synthetic_results() -> dict[str, Any]:
     }
 
 
-def synthetic_metrics() -> list[dict[str, Any]]:
+def synthetic_metrics(steps: int) -> list[dict[str, Any]]:
     rng, events = random.Random(1), []
     for arm, (gap, _) in ARMS.items():
         for seed in SEEDS:
-            for step in range(0, 1000, 4):
-                done, common = step / 1000, {"arm": arm, "seed": seed, "step": step}
+            for step in range(0, steps, 4):
+                done, common = step / steps, {"arm": arm, "seed": seed, "step": step}
                 event = common | {"explanation_loss": 0.3 + 1.9 * (1 - done) ** 4 + rng.gauss(0, 0.05)}
                 event["agreement"] = 0.98 - (0.45 if arm == "no_kl" else 0.2) * done + rng.gauss(0, 0.015)
                 if arm != "no_kl":
@@ -143,7 +143,7 @@ def write_lines(path: Path, values: list[dict[str, Any]]) -> None:
     )
 
 
-def write_workdir(workdir: Path, items: int = 60, **changed: Any) -> Path:
+def write_workdir(workdir: Path, items: int = 60, steps: int = 40, **changed: Any) -> Path:
     """A finished run's workdir with every file that the report reads; `changed` replaces a JSON file."""
     workdir.mkdir(parents=True, exist_ok=True)
     rng = random.Random(0)
@@ -153,7 +153,7 @@ def write_workdir(workdir: Path, items: int = 60, **changed: Any) -> Path:
         {**synthetic_record(*place, rng), "control": name} for name in CONTROLS for place in places[::5]
     ]
     write_lines(workdir / "controls.jsonl", controls)
-    write_lines(workdir / "metrics.jsonl", synthetic_metrics())
+    write_lines(workdir / "metrics.jsonl", synthetic_metrics(steps))
     config = {"name": "quickstart", "task": "world_facts", "training": {"steps": 1000, "lambda": 1.0}}
     values = {"config": config, "results": synthetic_results(), "matrix": MATRIX, "organism": ORGANISM}
     for name, value in (values | changed).items():

@@ -39,7 +39,7 @@ from introspection.reports.page import write_report
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_workdir(tmp_path_factory.mktemp("run"))
+    folder = write_workdir(tmp_path_factory.mktemp("run"), steps=1000)
     write_report(folder)
     return folder
 

@@ -355,5 +355,5 @@ def _by_drift(
     }
 
 
-def _null(value: float) -> float | None:
+def _null(value: Float[np.ndarray, ""] | np.number | float) -> float | None:
     return None if np.isnan(value) else float(value)

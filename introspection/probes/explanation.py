@@ -33,10 +33,10 @@ def decode_explanations(
     invalid, however it starts."""
     prompts = [explanation_prompt(model.tokenizer, item, grammar) for item in items]
     results = []
-    for item, reply in zip(items, decode(model, prompts, max_tokens, programs, mesh, progress), strict=True):
+    for reply in decode(model, prompts, max_tokens, programs, mesh, progress):
         text = model.tokenizer.decode(reply.tokens)
         ended = bool(reply.tokens) and reply.tokens[-1] == model.tokenizer.end_id
-        results.append((text, grammar.parse(text, item.candidates) if ended else INVALID))
+        results.append((text, grammar.parse(text) if ended else INVALID))
     return results
 
 

@@ -26,16 +26,18 @@ class ExplanationGrammar:
         answer = self.neither if explanation.answer == NONE else explanation.answer
         return f"{verb} {answer}"
 
-    def parse(self, text: str, candidates: tuple[str, ...]) -> Explanation:
+    def parse(self, text: str) -> Explanation:
         """Reads a sentence back; anything but exactly a verb phrase, one space and an answer is INVALID.
 
-        An answer that is no candidate is `NONE`, as it is for a behaviour: both put the rest of the
-        vocabulary into one bucket. It is neither trimmed nor case-folded.
+        The answer is neither trimmed nor case-folded. Only the `neither` phrase means `NONE`: any other
+        text that is no candidate is kept as it is and so matches no decision. (Were it `NONE` too, a broken
+        model that names one stray answer and gives another would pass for one that knows itself.)
         """
         for verb, changed in ((self.changed, True), (self.unchanged, False)):
             answer = text.removeprefix(f"{verb} ")
-            if answer != text and answer and answer == answer.strip():
-                return Explanation(changed, answer if answer in candidates else NONE)
+            # A text that reads "none" must not pass for the bucket of that name.
+            if answer != text and answer and answer == answer.strip() and answer != NONE:
+                return Explanation(changed, NONE if answer == self.neither else answer)
         return INVALID
 
     def all_explanations(self, candidates: tuple[str, ...]) -> tuple[Explanation, ...]:

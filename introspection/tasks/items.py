@@ -31,7 +31,8 @@ class Item:
 class Explanation(NamedTuple):
     """`(changed, answer)`: what a model would do without the cue, said by it or computed from it.
 
-    `answer` is a candidate or `NONE`. Both are None where a model's explanation could not be parsed.
+    `answer` is a candidate or `NONE`; a model may also name any other text, which matches no decision.
+    Both are None where a model's explanation could not be parsed.
     """
 
     changed: bool | None

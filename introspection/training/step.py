@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
+from jaxtyping import Array
 
 from introspection.errors import InputError
 from introspection.models.config import ModelConfig
@@ -125,5 +125,5 @@ def train_steps(
     return jax.lax.scan(one_step, state, batches)
 
 
-def seed_count(state: TrainState) -> Int:
+def seed_count(state: TrainState) -> int:
     return jax.tree.leaves(state.trainable)[0].shape[0]
