@@ -313,15 +313,14 @@ def test_table_shows_levels_beside_the_difference():
     text = console.file.getvalue()
     assert "…" not in text  # nothing is cut off
     rows = [line.split() for line in text.splitlines()]
-    arm = next(index for index, cells in enumerate(rows) if cells[:1] == ["kl"])
-    assert rows[arm] == ["kl", "62.5", "37.5", "+25.0", "50.0", "75.0", "85.0", "12.5", "50.0", "100.0"]
-    assert rows[arm + 1][0] == "n=8"
-    assert rows[arm + 1][-4:] == ["→", "37.5", "→", "87.5"]
-    control = next(index for index, cells in enumerate(rows) if cells[:1] == ["majority"])
-    assert rows[control] == ["majority", "/", *["62.5", "37.5", "+25.0", "–", "–", "–", "12.5", "–", "–"]]
-    assert rows[control + 1][0] == "kl"
     low, high = results["arms"]["kl"]["gap"]["exact_match"]["ci95"]
-    assert f"[{100 * low:+.1f},{100 * high:+.1f}]" in text
+    interval = f"[{100 * low:+.1f},{100 * high:+.1f}]"
+    levels = ["62.5", "37.5", "+25.0", interval]
+    arm = next(index for index, cells in enumerate(rows) if cells[:1] == ["kl"])
+    assert rows[arm] == ["kl", *levels, "50.0", "75.0", "85.0", "12.5", "100.0"]
+    assert rows[arm + 1] == ["8", "items", "→", "87.5"]
+    assert rows[arm + 2] == ["majority", *levels[:3], rows[arm + 2][4], "–", "–", "–", "12.5", "–"]
+    assert rows[arm + 2][4].startswith("[")
     assert table.row_count == 2  # a paired difference is no entry
     console.print(format_results_table({"arms": {}}))
 

@@ -164,10 +164,7 @@ def agreement_series(metrics_path: Path, arm: str) -> dict[int, list[tuple[int, 
 
 
 def format_results_table(results: Mapping[str, Any]) -> Table:
-    """Arms, then controls, in percent (differences in points), for a terminal of 80 columns or more.
-
-    `controls` may hold a control's entry under its name, or further names (the arms, say) in between.
-    """
+    """Every arm and, indented below it, the controls scored on it; in percent (differences in points)."""
     table = Table(
         title="Do explanations follow the current model (Self) or the labels (Orig)?",
         caption="In percent. [95% interval]; → from the label teacher to current\n"
@@ -176,7 +173,7 @@ def format_results_table(results: Mapping[str, Any]) -> Table:
         box=box.SIMPLE_HEAD,
         padding=0,
     )
-    table.add_column("", overflow="fold")
+    table.add_column("", overflow="fold", min_width=14)
     headings = (
         "Self",
         "Orig",
@@ -185,51 +182,34 @@ def format_results_table(results: Mapping[str, Any]) -> Table:
         "current\nshare",
         "agree",
         "not\nvalid",
-        "would\nchange",
         "right",
     )
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
-    for name, entry in _entries(results.get("arms", {})):
-        _add_row(table, name, entry)
-    controls = list(_entries(results.get("controls", {})))
-    if controls:
+    for arm, entry in results.get("arms", {}).items():
+        _add_row(table, arm, entry)
+        for control, by_arm in results.get("controls", {}).items():
+            if "n" in by_arm.get(arm, {}):  # a paired difference has no levels
+                _add_row(table, f" {control}", by_arm[arm])
         table.add_section()
-    for name, entry in controls:
-        _add_row(table, name, entry)
     return table
 
 
 def _add_row(table: Table, name: str, entry: Mapping[str, Any]) -> None:
     gap, disagreement = entry["gap"]["exact_match"], entry.get("disagreement", {})
     table.add_row(
-        escape(f"{name}\nn={entry['n']}"),
+        escape(f"{name}\n {entry['n']} items" if disagreement else name),
         _percent(entry["self"]["exact_match"]["mean"]),
         _percent(entry["orig"]["exact_match"]["mean"]),
-        _percent(gap["mean"], "+") + _percent_interval(gap["ci95"], "+"),
+        _percent(gap["mean"], "+") + _percent_interval(gap["ci95"], "+").replace("\n", " "),
         _percent(entry.get("drift")),
-        _percent(disagreement.get("current_share"))
-        + _percent_interval(disagreement.get("current_share_ci95")),
+        _percent(disagreement.get("current_share")),
         _percent(entry.get("agreement", {}).get("end")),
         _percent(entry["invalid_rate"]),
-        *(
-            "\n→ ".join(_percent(entry[rate][model]) for model in ("teacher", "current"))
-            if rate in entry
-            else "–"
-            for rate in ("changed_rate", "behavior_accuracy")
-        ),
+        "\n→ ".join(_percent(entry["behavior_accuracy"][model]) for model in ("teacher", "current"))
+        if "behavior_accuracy" in entry
+        else "–",
     )
-
-
-def _entries(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Mapping[str, Any]]]:
-    """Every entry that has levels and a count, however deep, with its path; paired differences have none."""
-    entries = []
-    for name, entry in tree.items():
-        if isinstance(entry, Mapping) and {"self", "n"} <= entry.keys():
-            entries.append((prefix + name, entry))
-        elif isinstance(entry, Mapping):
-            entries += _entries(entry, f"{prefix}{name} / ")
-    return entries
 
 
 def _percent(value: float | None, sign: str = "") -> str:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from introspection.errors import InputError
 from introspection.models.attention import PrefixBlock
 from introspection.models.config import ModelConfig
 from introspection.models.decoder import Decoder
@@ -118,12 +119,18 @@ def score(
 
 
 def pad_requests(requests: Sequence[ScoreRequest], shape: ScoreShape) -> tuple[np.ndarray, ...]:
-    """The arrays of `continuation_logprobs` for up to `shape.prompts` requests."""
+    """The arrays of `continuation_logprobs` for up to `shape.prompts` requests.
+
+    Raises InputError on an empty prompt or continuation, as `text.rows.build_row` does: scored, it would be
+    certain.
+    """
     prompts = np.zeros((shape.prompts, shape.prompt_length), np.int32)
     prompt_lengths = np.ones(shape.prompts, np.int32)
     continuations = np.zeros((shape.prompts, shape.continuations, shape.continuation_length), np.int32)
     continuation_lengths = np.zeros((shape.prompts, shape.continuations), np.int32)
     for row, request in enumerate(requests):
+        if not all(map(len, (request.prompt, *request.continuations))):
+            raise InputError("a request needs a prompt and continuations with at least one token each")
         prompts[row, : len(request.prompt)] = request.prompt
         prompt_lengths[row] = len(request.prompt)
         for k, continuation in enumerate(request.continuations):

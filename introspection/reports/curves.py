@@ -98,15 +98,22 @@ def training_figure(
     """Loss, KL and agreement with all arms in one panel each; below, live Self and Orig in a panel an arm."""
     arms = logged_arms(metrics, arms)
     styles = arm_styles(arms)
+    labels = [wrapped(arm, 30, 2) for arm in arms]
+    longest = max(len(line) for label in labels for line in label.split("\n"))
+    legend_columns = min(len(arms), max(3, 90 // (longest + 6)))
     events: dict[str, list[Mapping[str, Any]]] = {arm: [] for arm in arms}
     for event in metrics:
         if event.get("arm") in events:
             events[event["arm"]].append(event)
     live = [arm for arm in arms if any(seed_curves(events[arm], key) for key, _, _ in LIVE_KEYS)]
     rows, columns = grid_shape(len(live), 3) if live else (0, 1)
-    figure = new_figure(0.5 + 2.35 + 0.22 * -(-len(arms) // 3) + (0.35 + 1.95 * rows if live else 0))
+    figure = new_figure(
+        0.5 + 2.35 + 0.22 * -(-len(arms) // legend_columns) + (0.35 + 1.95 * rows if live else 0)
+    )
     upper, lower = (
-        figure.subfigures(2, 1, height_ratios=(2.6 + 0.22 * -(-len(arms) // 3), 0.35 + 1.95 * rows))
+        figure.subfigures(
+            2, 1, height_ratios=(2.6 + 0.22 * -(-len(arms) // legend_columns), 0.35 + 1.95 * rows)
+        )
         if live
         else (figure, None)
     )
@@ -118,14 +125,18 @@ def training_figure(
             axes.axhspan(*AGREEMENT_BAND, color=lighter(ORIG_COLOR, 0.8), linewidth=0, zorder=0)
             axes.text(
                 0.02, AGREEMENT_BAND[0] - 0.03, "paper: coupling seen\nonly above", va="top", fontsize=8,
-                color=MUTED, transform=axes.get_yaxis_transform(),
+                color=MUTED, transform=axes.get_yaxis_transform(), zorder=4,
+                bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1.5},
             )  # fmt: skip
         elif any(drawn):
             axes.set_ylim(bottom=0)
     upper.legend(
-        handles=[Line2D([], [], linewidth=2, label=wrapped(arm, 30, 2), **styles[arm]) for arm in arms],
+        handles=[
+            Line2D([], [], linewidth=2, label=label, **styles[arm])
+            for arm, label in zip(arms, labels, strict=True)
+        ],
         loc="outside upper left",
-        ncols=min(3, len(arms)),
+        ncols=legend_columns,
     )
     if lower is not None:
         _draw_live(lower, events, live, (rows, columns), max_points)

@@ -55,7 +55,8 @@ def interval(value: Estimate, form: str = "percent") -> str:
     return f"[{write(value.low)}, {write(value.high)}]" if value.has_interval else ""
 
 
-def arm_finding(arm: Arm, cautions: Cautions | None = None) -> Finding:
+def arm_finding(arm: Arm, arms: Sequence[Arm] = (), limits: Cautions | None = None) -> Finding:
+    """What one arm shows; `arms` are all of the run's, as one trained on shuffled labels is a control."""
     gap = arm.gap.exact_match
     verdict = gap_verdict(gap)
     sentences = [
@@ -64,13 +65,14 @@ def arm_finding(arm: Arm, cautions: Cautions | None = None) -> Finding:
         _drift_sentence(arm),
         _control_sentence(arm),
     ]
+    cautions = _arm_cautions(arm, verdict, limits or Cautions()) + _shuffled_caution(arm, verdict, arms)
     return Finding(
         name=arm.name,
         verdict=verdict,
-        words=verdict.capitalize(),
+        words=verdict.capitalize() + (", with cautions" if cautions else ""),
         gap=gap,
         sentences=tuple(sentence for sentence in sentences if sentence),
-        cautions=tuple(_arm_cautions(arm, verdict, cautions or Cautions())),
+        cautions=tuple(cautions),
     )
 
 
@@ -113,13 +115,16 @@ def matrix_finding(matrix: Matrix) -> Finding:
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    """One line over all arms, e.g. `Of 3 arms, 1 coupled, 1 undecided and 1 reversed.`"""
+    """The verdicts of all arms, e.g. `Of 3 arms, 1 coupled, 1 undecided and 1 reversed.`, and a warning."""
     counts = [
         f"{sum(finding.verdict == verdict for finding in findings)} {verdict}"
         for verdict in ("coupled", "undecided", "reversed")
     ]
     arms = "1 arm" if len(findings) == 1 else f"{len(findings)} arms"
-    return f"Of {arms}, {counts[0]}, {counts[1]} and {counts[2]}."
+    line = f"Of {arms}, {counts[0]}, {counts[1]} and {counts[2]}."
+    warned = sum(bool(finding.cautions) for finding in findings)
+    which = "It comes" if len(findings) == 1 else "1 comes" if warned == 1 else f"{warned} come"
+    return f"{line} {which} with cautions: read them before the verdict." if warned else line
 
 
 def _gap_sentence(gap: Estimate, verdict: Verdict) -> str:
@@ -199,6 +204,22 @@ def _control_sentence(arm: Arm) -> str:
         level = percent(strongest.self_scores.exact_match.mean)
         sentences.append(f"The strongest control by Self is {isolated(strongest.name)}, with {level}%.")
     return " ".join(sentences)
+
+
+def _shuffled_caution(arm: Arm, verdict: Verdict, arms: Sequence[Arm]) -> list[str]:
+    """Whether labels without content give such a gap too: then it doesn't come from learning to explain."""
+    low = arm.gap.exact_match.low
+    return [
+        f"The arm {isolated(other.name)} has a gap of {points(other.gap.exact_match.mean)} points: this one is not"
+        " shown to be larger than what labels without content give."
+        for other in arms
+        if other is not arm
+        and "shuffled" in other.name.lower()
+        and verdict == "coupled"
+        and low is not None
+        and other.gap.exact_match.high is not None
+        and other.gap.exact_match.high >= low
+    ]
 
 
 def _arm_cautions(arm: Arm, verdict: Verdict, limits: Cautions) -> list[str]:

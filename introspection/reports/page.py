@@ -108,7 +108,7 @@ def _facts(run: RunFiles) -> str:
 
 
 def _findings(run: RunFiles) -> Section:
-    findings = [arm_finding(arm) for arm in run.arms]
+    findings = [arm_finding(arm, run.arms) for arm in run.arms]
     parts = []
     if run.tiny:
         parts.append(

@@ -228,14 +228,25 @@ def matrix_table(matrix: Matrix) -> str:
 
 def organism_table(organism: Mapping[str, Any]) -> str:
     """What the base model itself does, by how often it saw a fact and by who said it."""
+    lines = organism.get("rows") or ()
+    columns = [
+        (label, field, write)
+        for label, field, write in (
+            ("n", "n", count),
+            ("Accuracy %", "accuracy", percent),
+            ("with the cue %", "accuracy_with_cue", percent),
+            ("Cue changes %", "changed_rate", percent),
+            ("None %", "none_rate", percent),
+        )
+        if field in ("n", "accuracy", "changed_rate") or any(field in row for row in lines)
+    ]
     rows = [
         f'<tr><th scope="row">{name(row.get("name", DASH))}</th><td>{name(row.get("kind", DASH))}</td>'
-        f'<td class="number">{count(number(row.get("n")))}</td>'
-        f'<td class="number">{percent(number(row.get("accuracy")))}</td>'
-        f'<td class="number">{percent(number(row.get("changed_rate")))}</td></tr>'
-        for row in organism.get("rows") or ()
+        + "".join(f'<td class="number">{write(number(row.get(field)))}</td>' for _, field, write in columns)
+        + "</tr>"
+        for row in lines
     ]
-    head = _heads(("Part", "By", "n", "Accuracy %", "Cue changes %"), text_columns=2)
+    head = _heads(("Part", "By", *(label for label, _, _ in columns)), text_columns=2)
     return scrolling(
         f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>", "The base model"
     )

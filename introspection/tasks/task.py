@@ -2,15 +2,20 @@
 
 import dataclasses
 
+from introspection.errors import InputError
 from introspection.tasks.explanations import ExplanationGrammar
-from introspection.tasks.items import Item
+from introspection.tasks.items import NONE, Item
 
 SPLITS = ("train", "validation", "test")
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """What is asked. No group is in two splits."""
+    """What is asked.
+
+    Raises:
+      InputError: a group in two splits, or an item whose candidates can't be told apart.
+    """
 
     name: str
     template_version: str  # changes whenever a wording does; labels of another version are refused
@@ -18,3 +23,21 @@ class Task:
     splits: dict[str, tuple[Item, ...]]
     names: tuple[str, ...] = ()  # entities and answers, for a word-level vocabulary
     phrases: tuple[str, ...] = ()  # all other wordings, likewise
+
+    def __post_init__(self):
+        split_of: dict[str, str] = {}
+        for split, items in self.splits.items():
+            for item in items:
+                if split_of.setdefault(item.group, split) != split:
+                    raise InputError(
+                        f"group {item.group} is in the splits {split_of[item.group]} and {split}"
+                    )
+                reserved = {NONE, self.grammar.neither} & set(item.candidates)
+                if reserved:
+                    raise InputError(
+                        f"item {item.id}: the candidate {reserved.pop()!r} is reserved"
+                    )
+                if len(set(item.candidates)) < max(len(item.candidates), 2):
+                    raise InputError(f"item {item.id}: needs two or more different candidates")
+                if item.gold not in item.candidates or item.cued not in item.candidates:
+                    raise InputError(f"item {item.id}: gold and cued answers must be candidates")

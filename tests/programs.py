@@ -1,0 +1,157 @@
+"""The project's programs as a user starts them, and what they leave, for the end-to-end tests."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).parent.parent
+TINY = "--config=configs/quickstart.py:tiny"
+
+
+class Outcome(NamedTuple):
+    code: int
+    stdout: str
+    stderr: str
+
+
+class Running:
+    """A program that was started and may still run."""
+
+    def __init__(self, server: subprocess.Popen, folder: Path):
+        self._server, self._folder = server, folder
+        self.pid = self._answer()["pid"]
+
+    def _answer(self) -> dict[str, int]:
+        line = self._server.stdout.readline()
+        assert line, "the program server has ended"
+        return json.loads(line)
+
+    def output(self) -> str:
+        return (self._folder / "stdout").read_text(encoding="utf-8")
+
+    def wait(self) -> Outcome:
+        code = self._answer()["code"]
+        return Outcome(code, self.output(), (self._folder / "stderr").read_text(encoding="utf-8"))
+
+    def kill_when(self, condition: Callable[[], Any], seconds: float = 300) -> Outcome:
+        """SIGKILL as soon as the condition holds; the test fails if the program ends before."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            state = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+            if state == "Z" or time.monotonic() > deadline:
+                break
+            time.sleep(0.001)
+        os.kill(self.pid, signal.SIGKILL)
+        outcome = self.wait()
+        assert outcome.code == -signal.SIGKILL, f"ended before the moment of its kill: {outcome}"
+        return outcome
+
+
+class Programs:
+    """Starts programs with a cache of their own."""
+
+    def __init__(self, cache: Path):
+        self.cache = cache
+        self._server = subprocess.Popen(
+            [sys.executable, "-W", "ignore::RuntimeWarning", str(Path(__file__).parent / "program_server.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+        )
+
+    def start(
+        self,
+        name: str,
+        *arguments: Any,
+        cache: Path | None = None,
+        folder: Path = ROOT,
+        largest_file: int = 0,
+        patch: str = "",
+    ) -> Running:
+        """Starts `python -m experiments.<name> <arguments>`."""
+        output = Path(tempfile.mkdtemp(dir=self.cache.parent))
+        command = {
+            "module": f"experiments.{name}",
+            "arguments": [str(argument) for argument in arguments],
+            "environment": {"INTROSPECTION_CACHE": str(cache or self.cache)},
+            "folder": str(folder),
+            "stdout": str(output / "stdout"),
+            "stderr": str(output / "stderr"),
+            "largest_file": largest_file,
+            "patch": patch,
+        }
+        self._server.stdin.write(json.dumps(command) + "\n")
+        self._server.stdin.flush()
+        return Running(self._server, output)
+
+    def run(self, name: str, *arguments: Any, **options: Any) -> Outcome:
+        """The same, to its end."""
+        return self.start(name, *arguments, **options).wait()
+
+    def run_well(self, name: str, *arguments: Any, **options: Any) -> Outcome:
+        outcome = self.run(name, *arguments, **options)
+        assert outcome.code == 0, outcome.stderr
+        return outcome
+
+    def close(self) -> None:
+        self._server.stdin.close()
+        self._server.wait(timeout=60)
+
+
+def new_cache(folder: Path) -> Path:
+    """An empty cache, except that compiled programs are shared by all tests and kept between sessions."""
+    programs = ROOT / ".cache" / "programs"
+    programs.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True)
+    (folder / "programs").symlink_to(programs)
+    return folder
+
+
+def snapshot(folder: Path) -> dict[str, tuple[str, int]]:
+    """Every path below a folder with its content's hash and time of change; {} if there is no folder."""
+    return {
+        str(path.relative_to(folder)): (
+            hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder",
+            path.stat().st_mtime_ns,
+        )
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def read_json(path: Path) -> Any:
+    """Strict JSON: NaN and infinities are errors."""
+
+    def refuse(constant: str):
+        raise ValueError(f"{path} holds {constant}")
+
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """A JSON-lines file; lines end at line feeds alone."""
+    text = path.read_text(encoding="utf-8")
+    assert text.endswith("\n")
+    return [json.loads(line, parse_constant=_refuse) for line in text[:-1].split("\n")]
+
+
+def _refuse(constant: str):
+    raise ValueError(f"{constant} is no JSON")
+
+
+def comparable_results(workdir: Path) -> dict[str, Any]:
+    """results.json without what may differ between two runs of one config."""
+    results = read_json(workdir / "results.json")
+    del results["versions"], results["runtime_s"]
+    for arm in results["arms"].values():
+        del arm["runtime_s"]
+    return results

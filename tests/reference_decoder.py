@@ -1,0 +1,81 @@
+"""The decoder once more, in float64 numpy and for one plain sequence: what all shortcuts are held against."""
+
+import numpy as np
+
+
+def reference_logits(config, variables, tokens):
+    """Logits after every token of one sequence, without masks, blocks, buckets or batches."""
+    params = _float64(variables["params"])
+    adapters = _float64(variables.get("lora", {}))
+    embedding = params["embedding"]
+    x = embedding[np.asarray(tokens)]
+    time = len(tokens)
+    future = np.triu(np.ones((time, time), bool), 1)
+    for layer in range(config.layers):
+        weights = _select(params["layers"], layer)
+        updates = _select(adapters.get("layers", {}), layer)
+
+        def project(name, inputs, weights=weights, updates=updates):
+            outputs = inputs @ weights[name]["kernel"]
+            if name in updates:
+                scale = config.lora.alpha / config.lora.rank
+                outputs = outputs + scale * (inputs @ updates[name]["A"] @ updates[name]["B"])
+            return outputs
+
+        normed = _norm(x, weights["attention_norm"]["scale"], config.norm_epsilon)
+        queries = _rotate(project("query", normed).reshape(time, config.query_heads, -1), config.rope_base)
+        keys = _rotate(project("key", normed).reshape(time, config.kv_heads, -1), config.rope_base)
+        values = project("value", normed).reshape(time, config.kv_heads, -1)
+        heads = []
+        for head in range(config.query_heads):
+            shared = head // (config.query_heads // config.kv_heads)
+            logits = queries[:, head] @ keys[:, shared].T / np.sqrt(config.head_dim)
+            logits[future] = -np.inf
+            heads.append(_softmax(logits) @ values[:, shared])
+        x = x + project("output", np.concatenate(heads, axis=-1))
+        normed = _norm(x, weights["mlp_norm"]["scale"], config.norm_epsilon)
+        gate = project("gate", normed)
+        x = x + project("down", gate / (1 + np.exp(-gate)) * project("up", normed))
+    hidden = _norm(x, params["final_norm"]["scale"], config.norm_epsilon)
+    return hidden @ (embedding if config.tied_head else params["head"]).T
+
+
+def reference_token_logprobs(config, variables, prompt, continuation):
+    """Log-probability of every token of a continuation after a prompt."""
+    logprobs = log_softmax(reference_logits(config, variables, [*prompt, *continuation]))
+    return np.array([logprobs[len(prompt) - 1 + i, token] for i, token in enumerate(continuation)])
+
+
+def log_softmax(logits):
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def _softmax(logits):
+    return np.exp(log_softmax(logits))
+
+
+def _norm(x, scale, epsilon):
+    return x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + epsilon) * scale
+
+
+def _rotate(vectors, base):
+    """Every pair (i, i + half) of a head's vector turns by position * base^(-i / half)."""
+    half = vectors.shape[-1] // 2
+    angles = np.arange(len(vectors))[:, None] * base ** (-np.arange(half) / half)
+    turned = (vectors[..., :half] + 1j * vectors[..., half:]) * np.exp(1j * angles)[:, None, :]
+    return np.concatenate([turned.real, turned.imag], axis=-1)
+
+
+def _float64(tree):
+    return (
+        {name: _float64(leaf) for name, leaf in tree.items()}
+        if isinstance(tree, dict)
+        else np.asarray(tree, np.float64)
+    )
+
+
+def _select(tree, layer):
+    return (
+        {name: _select(leaf, layer) for name, leaf in tree.items()} if isinstance(tree, dict) else tree[layer]
+    )

@@ -1,0 +1,95 @@
+"""What many tests are built from: a decoder of two narrow layers, its tokenizer and a small task."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from introspection.models.config import ModelConfig
+from introspection.models.decoder import initialize
+from introspection.models.model import Model
+from introspection.runtime.mesh import MeshConfig, make_mesh
+from introspection.tasks.facts import read_facts_table
+from introspection.tasks.world_facts import WorldFactsConfig, build_world_facts, draw_questions
+from introspection.text.tokenizer import phrase_tokenizer
+
+VOCABULARY = 50
+
+
+def tiny_config(**changes):
+    sizes = dict(
+        vocab_size=VOCABULARY,
+        width=16,
+        layers=2,
+        query_heads=4,
+        kv_heads=2,
+        head_dim=8,
+        mlp_width=24,
+        context_length=64,
+        rope_base=100.0,
+    )
+    return ModelConfig(**(sizes | changes))
+
+
+@functools.cache
+def tiny_variables(config, seed=0):
+    """Random parameters of a decided model: every leaf counts, adapters too, and logits are far from equal."""
+    keys = iter(jax.random.split(jax.random.key(seed), 100))
+
+    def varied(path, leaf):
+        noise = jax.random.normal(next(keys), leaf.shape)
+        name = path[-1].key
+        if name in ("embedding", "head"):
+            return noise * 0.5
+        return 1 + 0.3 * noise if name == "scale" else leaf + 0.1 * noise
+
+    return jax.tree_util.tree_map_with_path(varied, jax.jit(initialize, static_argnums=0)(config, next(keys)))
+
+
+@functools.cache
+def tiny_tokenizer():
+    """A vocabulary of `VOCABULARY` words: four special tokens, w0, w1, …"""
+    return phrase_tokenizer((), [f"w{i:02}" for i in range(VOCABULARY - 4)])
+
+
+def tiny_model(seed=0, **changes):
+    config = tiny_config(**changes)
+    return Model(config, tiny_tokenizer(), tiny_variables(config, seed))
+
+
+@functools.cache
+def tiny_questions():
+    facts = [f for f in read_facts_table() if f.relation in ("country_capital", "element_block")]
+    return tuple(draw_questions(facts, 12, candidates=3, seed=0))
+
+
+@functools.cache
+def tiny_task():
+    """Items of twelve facts with all cues: six to train, two to validate, four to test."""
+    return build_world_facts(WorldFactsConfig(6, 2, 4, seed=0, candidates=3, repeats=1), tiny_questions())
+
+
+@functools.cache
+def task_model(seed=0, **changes):
+    """A model whose vocabulary is that of `tiny_task`."""
+    task = tiny_task()
+    tokenizer = phrase_tokenizer(task.names, task.phrases)
+    config = tiny_config(vocab_size=tokenizer.vocab_size, **changes)
+    return Model(config, tokenizer, tiny_variables(config, seed))
+
+
+def mesh_of(data=1, fsdp=1, tensor=1):
+    return make_mesh(MeshConfig(data, fsdp, tensor))
+
+
+def random_tokens(rng, length):
+    return [int(token) for token in rng.integers(4, VOCABULARY, length)]
+
+
+def assert_trees_close(actual, expected, **tolerances):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerances), actual, expected)
+
+
+def gradient_norm(tree):
+    return float(jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree))))
