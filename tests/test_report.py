@@ -136,6 +136,7 @@ def test_a_gap_without_drift_and_a_broken_behaviour_are_called_out() -> None:
     fields |= {"behavior_accuracy": {"teacher": 0.9, "current": 0.4}, "agreement": {"min": 0.5}}
     finding = arm_finding(read_arm("x", fields, ()))
     assert any("0 by construction" in sentence for sentence in finding.sentences)
+    assert finding.words == "Undecided, with cautions"
     for caution in (
         "40.0% of its explanations can't be parsed",
         "behaviour itself got worse",
@@ -143,6 +144,13 @@ def test_a_gap_without_drift_and_a_broken_behaviour_are_called_out() -> None:
         "One seed",
     ):
         assert any(caution in found for found in finding.cautions)
+
+
+def test_a_gap_that_shuffled_labels_also_give_is_called_out() -> None:
+    arms = [read_arm(name, synthetic_arm(gap, 0.04), ()) for name, gap in (("kl", 0.1), ("shuffled", 0.09))]
+    assert "labels without content" in arm_finding(arms[0], arms).cautions[0]
+    assert not arm_finding(arms[0], arms[:1]).cautions
+    assert not arm_finding(arms[1], arms).cautions
 
 
 def without_numbers(value: Any) -> Any:

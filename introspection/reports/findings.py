@@ -210,8 +210,8 @@ def _shuffled_caution(arm: Arm, verdict: Verdict, arms: Sequence[Arm]) -> list[s
     """Whether labels without content give such a gap too: then it doesn't come from learning to explain."""
     low = arm.gap.exact_match.low
     return [
-        f"The arm {isolated(other.name)} has a gap of {points(other.gap.exact_match.mean)} points: this one is not"
-        " shown to be larger than what labels without content give."
+        f"The arm {isolated(other.name)} has a gap of {points(other.gap.exact_match.mean)} points: this one"
+        " is not shown to be larger than what labels without content give."
         for other in arms
         if other is not arm
         and "shuffled" in other.name.lower()
