@@ -150,7 +150,7 @@ def model_fingerprint(model: Model) -> str:
     if "lora" not in variables:
         config = dataclasses.replace(config, lora=None)
     # How it is computed is not what it is.
-    config = dataclasses.replace(config, remat="none", scan_unroll=1)
+    config = dataclasses.replace(config, remat="none", scan_unroll=1, compute_dtype="auto")
     return fingerprint_tree(variables, config)
 
 

@@ -2,10 +2,12 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 
 from introspection.errors import InputError
 
+COMPUTE_DTYPES = ("auto", "float32", "bfloat16", "float16")
 REMAT_POLICIES = ("none", "full", "dots_saveable", "dots_with_no_batch_dims_saveable")
 PROJECTIONS = ("query", "key", "value", "output", "gate", "up", "down")
 
@@ -45,7 +47,10 @@ class ModelConfig:
     tied_head: bool = True  # the head is the embedding
     remat: str = "none"  # what the backward pass keeps of a layer, by jax.checkpoint_policies name
     scan_unroll: int = 1  # layers a scan iteration; `layers` unrolls the stack
-    compute_dtype: str = "float32"  # of matrix products; softmax, norms and losses are float32 always
+    compute_dtype: str = (
+        "auto"  # of matrix products: float32 on a CPU, bfloat16 elsewhere, or a dtype's name;
+    )
+    # softmax, norms and losses are float32 always
     lora: LoraConfig | None = None
 
     def __post_init__(self):
@@ -55,9 +60,15 @@ class ModelConfig:
             )
         if self.head_dim % 2:
             raise InputError(f"model.head_dim ({self.head_dim}) is odd; rotary embeddings need an even one")
+        if self.compute_dtype not in COMPUTE_DTYPES:
+            raise InputError(
+                f"model.compute_dtype is {self.compute_dtype!r}; choose from {', '.join(COMPUTE_DTYPES)}"
+            )
         if self.remat not in REMAT_POLICIES:
             raise InputError(f"model.remat is {self.remat!r}; choose from {', '.join(REMAT_POLICIES)}")
 
     @property
     def dtype(self) -> jnp.dtype:
+        if self.compute_dtype == "auto":
+            return jnp.dtype("float32" if jax.default_backend() == "cpu" else "bfloat16")
         return jnp.dtype(self.compute_dtype)

@@ -72,6 +72,8 @@ class ProgramTable:
 
 
 def describe_shapes(tree) -> str:
-    """The shapes of a tree's distinct array leaves, such as `256×8 256×4×2`."""
+    """The shapes of a tree's distinct array leaves, such as `256×8 256×4×2`; the first three and a count."""
     shapes = ["×".join(map(str, leaf.shape)) or "scalar" for leaf in jax.tree.leaves(tree)]
-    return " ".join(dict.fromkeys(shapes))
+    distinct = list(dict.fromkeys(shapes))
+    more = f" and {len(distinct) - 3} more" if len(distinct) > 3 else ""
+    return " ".join(distinct[:3]) + more

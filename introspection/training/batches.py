@@ -1,5 +1,6 @@
 """`batch = f(step, seed)`: the step is the only data state, so a resumed run sees the same batches."""
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
+from introspection.errors import InputError
 from introspection.text.rows import Rows
 from introspection.training.objectives import Batch, BehaviorBatch
 
@@ -34,10 +36,16 @@ class TrainingRows(NamedTuple):
     shift: Rows | None
 
 
-class BatchSizes(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class BatchSizes:
     explanation: int  # rows a step and seed
     behavior: int  # items a step and seed; each is two rows
-    shift: int  # rows a step and seed
+    shift: int  # rows a step and seed, where there is a shift
+
+    def __post_init__(self):
+        for name, size in dataclasses.asdict(self).items():
+            if size < 1:
+                raise InputError(f"a step needs at least one row of every kind; {name} has {size}")
 
 
 def make_batch(rows: TrainingRows, sizes: BatchSizes, step: int, seed: int) -> Batch:
