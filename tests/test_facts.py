@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from introspection.errors import InputError, RunError
-from introspection.tasks import facts as facts_module
+from introspection.tasks import facts_dataset as facts_module
 from introspection.tasks.facts import (
     FACTS_TABLE,
     Fact,
-    load_facts,
     read_facts_table,
     table_digest,
 )
+from introspection.tasks.facts_dataset import load_facts
 
 HEADER = "relation\tentity\tanswer"
 SMALL = [
@@ -268,7 +268,7 @@ class TestLoadFacts:
             "def refuse(*args): raise AssertionError('network')\n"
             "socket.socket.connect = socket.getaddrinfo = refuse\n"
             "from pathlib import Path\n"
-            "from introspection.tasks.facts import load_facts\n"
+            "from introspection.tasks.facts_dataset import load_facts\n"
             "facts = load_facts(Path(sys.argv[1]))\n"
             "assert facts == load_facts(Path(sys.argv[1]))\n"
             "print(len(facts), 'tensorflow' in sys.modules, 'jax' in sys.modules)\n",
@@ -346,7 +346,7 @@ class TestLoadFacts:
         process = python(
             "import os, sys\n"
             "from pathlib import Path\n"
-            "from introspection.tasks.facts import load_facts\n"
+            "from introspection.tasks.facts_dataset import load_facts\n"
             "os.rename = lambda *args: os._exit(9)\n"
             "load_facts(Path(sys.argv[1]), Path(sys.argv[2]))\n",
             data_dir,
@@ -370,7 +370,7 @@ class TestLoadFacts:
                 "import sys, time\n"
                 "from pathlib import Path\n"
                 "import introspection.tasks.world_facts_builder\n"
-                "from introspection.tasks import facts\n"
+                "from introspection.tasks import facts_dataset as facts\n"
                 "prepare = facts._prepare\n"
                 "def together(*args):\n"
                 "    Path(sys.argv[3]).touch()\n"

@@ -3,16 +3,20 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from introspection.jobs.arms import answer_hidden, behavior_batch, explanation_rows, same_time, shift_rows
 from introspection.models.config import ModelConfig
 from introspection.models.decoder import initialize
 from introspection.models.model import Model
+from introspection.probes.behavior import decisions, probe_behavior
 from introspection.runtime.mesh import MeshConfig, make_mesh
+from introspection.runtime.programs import ProgramTable
 from introspection.tasks.facts import read_facts_table
 from introspection.tasks.world_facts import WorldFactsConfig, build_world_facts, draw_questions
 from introspection.text.tokenizer import phrase_tokenizer
+from introspection.training.batches import TrainingRows
+from introspection.training.shifts import ShiftExample
 
 VOCABULARY = 50
 
@@ -34,7 +38,7 @@ def tiny_config(**changes):
 
 @functools.cache
 def tiny_variables(config, seed=0):
-    """Random parameters of a decided model: every leaf counts, adapters too, and logits are far from equal."""
+    """Random parameters where every leaf counts, adapters too, and logits are far from equal."""
     keys = iter(jax.random.split(jax.random.key(seed), 100))
 
     def varied(path, leaf):
@@ -79,6 +83,27 @@ def task_model(seed=0, **changes):
     return Model(config, tokenizer, tiny_variables(config, seed))
 
 
+@functools.cache
+def tiny_training_rows(kl_prompts="both"):
+    """All rows that `tiny_task` trains: labels of `task_model(0)`, held to `task_model(1)`, and a shift."""
+    task, teacher, reference = tiny_task(), task_model(0), task_model(1)
+    items, tokenizer, programs = task.splits["train"], teacher.tokenizer, ProgramTable()
+    clean = [d.explanation for d in decisions(probe_behavior(teacher, items, programs, mesh_of()), items)]
+    explanation = explanation_rows(tokenizer, items, clean, task)
+    behavior = behavior_batch(
+        tokenizer,
+        items,
+        clean,
+        probe_behavior(reference, items, programs, mesh_of()),
+        answer_hidden(reference, items, programs, mesh_of()),
+        kl_prompts,
+        shifted={items[0].prompt_with_cue},
+    )
+    shift = shift_rows(tokenizer, [ShiftExample(i.prompt_with_cue, i.cued) for i in task.splits["test"]])
+    explanation, rows, shift = same_time(explanation, behavior.rows, shift)
+    return TrainingRows(explanation, behavior._replace(rows=rows), shift)
+
+
 def mesh_of(data=1, fsdp=1, tensor=1):
     return make_mesh(MeshConfig(data, fsdp, tensor))
 
@@ -89,7 +114,3 @@ def random_tokens(rng, length):
 
 def assert_trees_close(actual, expected, **tolerances):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerances), actual, expected)
-
-
-def gradient_norm(tree):
-    return float(jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree))))

@@ -23,7 +23,7 @@ from introspection.coupling.matrix import coupling_matrix
 from introspection.errors import InputError
 from introspection.jobs.items import load_task, within_context
 from introspection.jobs.results import format_program_table
-from introspection.jobs.settings import claim_workdir, write_json
+from introspection.jobs.settings import check_workdir, claim_workdir, write_json
 from introspection.models.model import Model
 from introspection.probes.behavior import decisions, probe_behavior
 from introspection.probes.explanation import decode_explanations
@@ -56,15 +56,18 @@ def compare(names: Sequence[str], task_name: str, workdir: Path, limit: int, con
     takes that many items (0: all), evenly.
 
     Raises:
-      InputError: no such model, models of runs that asked different tasks, or fewer than two models.
+      InputError: no such model, or models of runs that asked different tasks.
     """
     stored = [found for name in names for found in find_models(name)]
     section = task_section(stored, task_name)
+    config = {"compare": list(names), "task": section, "limit": limit}
+    check_workdir(workdir, config)
     task, _ = load_task({"task": section, "cache_dir": ""})
-    claim_workdir(workdir, {"compare": list(names), "task": section, "limit": limit})
+    evenly((), limit)  # a bad limit is refused before anything is loaded
     if (workdir / "matrix.json").exists():
         console.print(f"{workdir} is finished; its matrix stands (delete the folder to run again)")
-        return workdir / "report.html"
+        report = workdir / "report.html"
+        return report if report.exists() else write_report(workdir)  # killed just before
     mesh, programs = make_mesh(MeshConfig()), ProgramTable()
     results: dict[str, Compared] = {}
     with jax.set_mesh(mesh):
@@ -91,6 +94,7 @@ def compare(names: Sequence[str], task_name: str, workdir: Path, limit: int, con
         np.random.default_rng(0),
     )
     matrix["fingerprints"] = {name: result.fingerprint for name, result in results.items()}
+    claim_workdir(workdir, config)
     write_items(workdir / "compared.jsonl", items, results)
     write_json(workdir / "matrix.json", matrix)
     console.print(format_matrix(matrix))

@@ -12,7 +12,7 @@ from rich.console import Console
 from introspection.errors import InputError
 from introspection.jobs.settings import cache_dir, settings
 from introspection.probes.explanation import explanation_prompt
-from introspection.tasks.facts import load_facts
+from introspection.tasks.facts_dataset import load_facts
 from introspection.tasks.items import Item
 from introspection.tasks.task import Task
 from introspection.tasks.world_facts import (
@@ -35,6 +35,11 @@ def load_task(config: Mapping[str, Any]) -> tuple[Task, list[Question]]:
     if name != "world_facts":
         raise InputError(f"config.task.name is {name!r}; there is world_facts")
     chosen = settings(WorldFactsConfig, section | {"cue_kinds": tuple(section["cue_kinds"])})
+    smallest = {"facts": 0, "candidates": 2}
+    for field in ("facts", "train_facts", "validation_facts", "test_facts", "candidates", "repeats"):
+        value, least = getattr(chosen, field), smallest.get(field, 1)
+        if value < least:
+            raise InputError(f"config.task.{field} is {value}; it must be at least {least}")
     facts = load_facts(cache_dir(config) / "datasets")
     questions = draw_questions(facts, chosen.facts, chosen.candidates, chosen.seed)
     return build_world_facts(chosen, questions), questions

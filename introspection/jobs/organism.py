@@ -32,7 +32,7 @@ from introspection.tasks.items import NONE, Decisions, Item
 from introspection.tasks.task import Task
 from introspection.tasks.world import World, WorldConfig, build_world
 from introspection.tasks.world_facts import Question, WorldFactsConfig, build_world_facts
-from introspection.text.tokenizer import phrase_tokenizer
+from introspection.text.tokenizer import ChatTokenizer, phrase_tokenizer
 from introspection.training.loop import Job, LoopConfig, train, weights
 from introspection.training.objectives import ObjectiveConfig
 from introspection.training.pretraining import MixtureConfig, pretraining_batch, token_table
@@ -74,6 +74,7 @@ def pretrained_organism(
     console: Console,
 ) -> Organism:
     """Reads the organism of a config from the cache, or trains it there (and goes on after a kill)."""
+    check_organism(config)
     workdir = organism_workdir(config, questions)
     world = build_world(settings(WorldConfig, config["world"]), questions)
     workdir.parent.mkdir(parents=True, exist_ok=True)
@@ -82,6 +83,34 @@ def pretrained_organism(
             _pretrain(config, questions, world, workdir, programs, mesh, console)
     model = load_model(find_models(str(workdir))[0], mesh)
     return Organism(model, world, workdir, json.loads((workdir / "organism.json").read_text()))
+
+
+def check_organism(config: Mapping[str, Any]) -> None:
+    """Raises InputError if a field of the sections `world`, `model` or `pretrain` can't be used."""
+    settings(WorldConfig, config["world"])
+    settings(ModelConfig, config["model"], vocab_size=1)
+    settings(MixtureConfig, config["pretrain"]["mixture"])
+    _optimizer(config["pretrain"])
+    _loop(config["pretrain"])
+
+
+def organism_tokenizer(task: Task) -> ChatTokenizer:
+    """The vocabulary of the organism that learns a task's questions."""
+    return phrase_tokenizer(task.names, task.phrases)
+
+
+def _optimizer(pretrain: Mapping[str, Any]) -> OptimizerConfig:
+    return OptimizerConfig(pretrain["learning_rate"], pretrain["steps"], "cosine", pretrain["warmup_steps"])
+
+
+def _loop(pretrain: Mapping[str, Any]) -> LoopConfig:
+    return LoopConfig(
+        steps=pretrain["steps"],
+        steps_per_call=pretrain["steps_per_call"],
+        log_steps=pretrain["checkpoint_steps"],
+        evaluation_steps=pretrain["steps"],
+        checkpoint_steps=pretrain["checkpoint_steps"],
+    )
 
 
 @contextlib.contextmanager
@@ -108,7 +137,7 @@ def _pretrain(
     pretrain = config["pretrain"]
     # All facts, each with every cue: the vocabulary and the table of what the base does.
     task = build_world_facts(WorldFactsConfig(0, 0, len(questions), config["task"]["seed"]), questions)
-    tokenizer = phrase_tokenizer(task.names, task.phrases)
+    tokenizer = organism_tokenizer(task)
     model_config = settings(ModelConfig, config["model"], vocab_size=tokenizer.vocab_size)
     workdir.mkdir(exist_ok=True)
     write_json(workdir / "config.json", _identity(config, questions))
@@ -116,9 +145,7 @@ def _pretrain(
     ModelCard(model_config, (pretrain["seed"],)).write(workdir / CHECKPOINTS / ARM)
 
     variables = jax.jit(lambda key: initialize(model_config, key))(jax.random.key(pretrain["seed"]))
-    optimizer = OptimizerConfig(
-        pretrain["learning_rate"], pretrain["steps"], "cosine", pretrain["warmup_steps"]
-    )
+    optimizer = _optimizer(pretrain)
     table = token_table(world, tokenizer)
     mixture = settings(MixtureConfig, pretrain["mixture"])
     job = Job(
@@ -127,13 +154,7 @@ def _pretrain(
         model=model_config,
         objective=ObjectiveConfig(),
         optimizer=optimizer,
-        loop=LoopConfig(
-            steps=pretrain["steps"],
-            steps_per_call=pretrain["steps_per_call"],
-            log_steps=pretrain["checkpoint_steps"],
-            evaluation_steps=pretrain["steps"],
-            checkpoint_steps=pretrain["checkpoint_steps"],
-        ),
+        loop=_loop(pretrain),
         weights=weights(0.0, 0.0),
         frozen=Frozen({}, head_matrix(variables["params"], model_config)),
         batch=lambda step, seed: pretraining_batch(world, table, mixture, pretrain["rows"], step, seed),

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +10,11 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from introspection.checkpoints.models import (
-    CHECKPOINTS,
-    ModelCard,
-    model_fingerprint,
-)
+from introspection.checkpoints.models import CHECKPOINTS, ModelCard, model_fingerprint
 from introspection.checkpoints.store import CheckpointStore
-from introspection.coupling.controls import (
-    input_only_explanations,
-    majority_explanations,
-)
+from introspection.coupling.controls import input_only_explanations, majority_explanations
 from introspection.coupling.labels import Label, read_labels, write_labels
 from introspection.coupling.records import PredictionRecord
-from introspection.errors import InputError
 from introspection.jobs.arms import (
     ArmConfig,
     altered_labels,
@@ -31,51 +23,66 @@ from introspection.jobs.arms import (
     same_time,
     shift_rows,
 )
+from introspection.jobs.fields import (
+    batch_sizes,
+    check_fields,
+    chosen_arms,
+    loop_config,
+    lora_config,
+    objective_config,
+    optimizer_config,
+)
 from introspection.jobs.items import load_task
 from introspection.jobs.results import arm_folder, assemble, write_arm
-from introspection.jobs.settings import claim_workdir, plain, settings
-from introspection.jobs.setup import Setup, label_metadata, prepare
-from introspection.models.config import LoraConfig, ModelConfig
+from introspection.jobs.settings import check_workdir, claim_workdir, plain, settings
+from introspection.jobs.setup import Setup, label_metadata, leave_shared, prepare
+from introspection.models.config import ModelConfig
 from introspection.models.decoder import initialize
 from introspection.models.head import head_matrix
 from introspection.models.model import Model, select_seed
 from introspection.probes.behavior import decisions, probe_behavior
 from introspection.probes.explanation import decode_explanations, score_explanations
+from introspection.reports.page import write_report
 from introspection.runtime.mesh import MeshConfig, make_mesh
 from introspection.runtime.metrics_writer import MetricsWriter
 from introspection.runtime.programs import ProgramTable
 from introspection.runtime.progress import progress_bar
 from introspection.tasks.items import Decisions, Explanation
-from introspection.tasks.task import SPLITS
+from introspection.tasks.task import SPLITS, Task
 from introspection.tasks.world import bayes_optimal_decisions
-from introspection.training.batches import BatchSizes, TrainingRows, make_batch
-from introspection.training.loop import Job, LoopConfig, train, weights
-from introspection.training.objectives import ObjectiveConfig
-from introspection.training.shifts import ShiftConfig, shift_examples
-from introspection.training.step import Frozen, OptimizerConfig, TrainState, initial_state
+from introspection.training.batches import TrainingRows, make_batch
+from introspection.training.loop import Job, train, weights
+from introspection.training.shifts import ShiftExample, shift_examples
+from introspection.training.step import Frozen, TrainState, initial_state
 
 FINISHED = "results.json"
-
-
-def arm_config(fields: Mapping[str, Any]) -> ArmConfig:
-    fields = dict(fields)
-    return settings(ArmConfig, fields | {"shift": settings(ShiftConfig, fields["shift"])})
 
 
 def run(config: Any, workdir: Path, console: Console) -> Path:
     """Runs every arm of a config in `workdir` and returns the report's path."""
     started = time.perf_counter()
     arms = chosen_arms(config)
+    check_fields(config, arms)
+    check_workdir(workdir, plain(config))
     mesh = make_mesh(settings(MeshConfig, config.mesh))
     task, questions = load_task(config)
-    claim_workdir(workdir, plain(config))
     if (workdir / FINISHED).exists():
         console.print(f"{workdir} is finished; its results stand (delete the folder to run again)")
-        return workdir / "report.html"
+        report = workdir / "report.html"
+        return report if report.exists() else write_report(workdir)  # killed just before
+    for arm in arms.values():
+        if arm.labels:  # whose they are is known once there is a teacher, what they are is known now
+            read_labels(labels_folder(arm), expected_labels(task), ())
 
     programs = ProgramTable()
     with jax.set_mesh(mesh):
         setup = prepare(config, workdir, task, questions, programs, mesh, console)
+        for arm in arms.values():
+            if arm.labels:
+                given_labels(arm, setup)
+            shift_of(arm, setup)
+        claim_workdir(workdir, plain(config))  # nothing is refused from here on
+        leave_shared(setup)
         for name in arms:
             if (arm_folder(workdir, name) / "records.jsonl").exists():
                 console.print(f"{name}: finished before", highlight=False)
@@ -85,26 +92,36 @@ def run(config: Any, workdir: Path, console: Console) -> Path:
     return assemble(setup, list(arms), controls, time.perf_counter() - started)
 
 
-def chosen_arms(config: Any) -> dict[str, ArmConfig]:
-    """The arms to run. Raises InputError on an unknown or empty choice."""
-    if not config.run_arms or not config.seeds:
-        raise InputError("config.run_arms and config.seeds name at least one arm and one seed")
-    unknown = [name for name in config.run_arms if name not in config.arms]
-    if unknown:
-        raise InputError(f"config.run_arms has {unknown[0]!r}; choose from {', '.join(config.arms)}")
-    return {name: arm_config(config.arms[name]) for name in config.run_arms}
+def labels_folder(arm: ArmConfig) -> Path:
+    return Path(arm.labels).expanduser()
+
+
+def expected_labels(task: Task) -> dict[str, str]:
+    return {"task": task.name, "template_version": task.template_version}
+
+
+def given_labels(arm: ArmConfig, setup: Setup) -> list[Explanation]:
+    """The labels of the folder that an arm names. Raises InputError if they are not the label teacher's."""
+    expected = {
+        "teacher_fingerprint": setup.probed["label_teacher"].fingerprint,
+        **expected_labels(setup.task),
+    }
+    return [label.explanation for label in read_labels(labels_folder(arm), expected, setup.train_items)]
+
+
+def shift_of(arm: ArmConfig, setup: Setup) -> list[ShiftExample]:
+    """What an arm's shift trains. Raises InputError if no item fits it."""
+    splits = ("test",) if arm.shift.groups == "held_out" else SPLITS
+    items = [item for split in splits for item in setup.task.splits[split]]
+    decided = [d for split in splits for d in setup.probed["initial"].decisions[split]]
+    return shift_examples(arm.shift, items, decided)
 
 
 def arm_labels(name: str, arm: ArmConfig, setup: Setup) -> list[Explanation]:
     """What an arm trains on: the labels of its config's folder, or its own, written to `labels/<arm>`."""
     config, items, teacher = setup.config, setup.train_items, setup.probed["label_teacher"]
     if arm.labels:
-        expected = {
-            "teacher_fingerprint": teacher.fingerprint,
-            "task": setup.task.name,
-            "template_version": setup.task.template_version,
-        }
-        return [label.explanation for label in read_labels(Path(arm.labels).expanduser(), expected, items)]
+        return given_labels(arm, setup)
     labels = altered_labels(arm, items, setup.clean, setup.task, config.task.seed)
     decided = dict(zip([i.id for i in setup.task.splits["train"]], teacher.decisions["train"], strict=True))
     write_labels(
@@ -118,10 +135,7 @@ def arm_labels(name: str, arm: ArmConfig, setup: Setup) -> list[Explanation]:
 def training_rows(name: str, arm: ArmConfig, setup: Setup) -> TrainingRows:
     """Every row that the arm's steps draw from."""
     tokenizer, task = setup.initial.tokenizer, setup.task
-    splits = ("test",) if arm.shift.groups == "held_out" else SPLITS
-    shifted_items = [item for split in splits for item in task.splits[split]]
-    decided = [d for split in splits for d in setup.probed["initial"].decisions[split]]
-    examples = shift_examples(arm.shift, shifted_items, decided)
+    examples = shift_of(arm, setup)
     explanation = explanation_rows(tokenizer, setup.train_items, arm_labels(name, arm, setup), task)
     behavior = behavior_batch(
         tokenizer,
@@ -142,30 +156,16 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup) -> None:
     config, programs, mesh, console = setup.config, setup.programs, setup.mesh, setup.console
     options, seeds = config.train, tuple(config.seeds)
     rows = training_rows(name, arm, setup)
-    sizes = BatchSizes(options.explanation_rows, options.behavior_items, options.shift_rows)
+    sizes = batch_sizes(config)
     model_config, trainable, frozen = trainable_parts(config, setup.initial)
-    optimizer = OptimizerConfig(
-        arm.learning_rate,
-        options.steps,
-        options.schedule,
-        options.warmup_steps,
-        options.weight_decay,
-        options.gradient_clip,
-    )
+    optimizer = optimizer_config(config, arm)
     job = Job(
         name=name,
         seeds=seeds,
         model=model_config,
-        objective=ObjectiveConfig(arm.kl_support, arm.kl_direction, options.head_chunk),
+        objective=objective_config(config, arm),
         optimizer=optimizer,
-        loop=LoopConfig(
-            options.steps,
-            options.steps_per_call,
-            options.log_steps,
-            options.evaluation_steps,
-            options.checkpoint_steps,
-            options.stack_seeds,
-        ),
+        loop=loop_config(config),
         weights=weights(arm.kl_weight, arm.shift.weight),
         frozen=Frozen(frozen, head_matrix(setup.reference.variables["params"], setup.reference.config)),
         batch=lambda step, seed: make_batch(rows, sizes, step, seed),
@@ -205,11 +205,9 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup) -> None:
 
 def trainable_parts(config: Any, initial: Model) -> tuple[ModelConfig, dict, dict]:
     """(model config, what is trained, what is frozen): all parameters, or adapters if lora.rank > 0."""
-    if not config.lora.rank:
-        if "lora" in initial.variables:
-            raise InputError("config.initial has adapters: set config.lora.rank to go on training them")
+    lora = lora_config(config)
+    if lora is None:
         return initial.config, {"params": initial.variables["params"]}, {}
-    lora = LoraConfig(config.lora.rank, config.lora.alpha, tuple(config.lora.targets))
     model_config = dataclasses.replace(initial.config, lora=lora)
     adapters = jax.jit(lambda key: initialize(model_config, key)["lora"])(jax.random.key(config.task.seed))
     return model_config, {"lora": adapters}, {"params": initial.variables["params"]}

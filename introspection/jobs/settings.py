@@ -38,8 +38,16 @@ def cache_dir(config: Mapping[str, Any]) -> Path:
 
 
 def plain(config: Any) -> Any:
-    """A config as JSON-like values (ConfigDicts to dicts, tuples to lists)."""
-    return json.loads(json.dumps(config.to_dict() if hasattr(config, "to_dict") else config))
+    """A config as JSON-like values (ConfigDicts to dicts, tuples to lists).
+
+    Raises:
+      InputError: a number is not finite.
+    """
+    value = config.to_dict() if hasattr(config, "to_dict") else config
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except ValueError as error:
+        raise InputError(f"config: a field is no finite number ({error})") from error
 
 
 def differing_fields(here: Any, there: Any, prefix: str = "") -> list[str]:
@@ -56,11 +64,12 @@ def differing_fields(here: Any, there: Any, prefix: str = "") -> list[str]:
     return [] if here == there else [f"{prefix} is {there!r} there and {here!r} here"]
 
 
-def claim_workdir(workdir: Path, config: dict[str, Any]) -> None:
-    """Makes the workdir this config's, or checks that it is.
+def check_workdir(workdir: Path, config: dict[str, Any]) -> None:
+    """Writes nothing.
 
     Raises:
-      InputError: it belongs to another config; the differing fields are named, and nothing is written.
+      InputError: the workdir belongs to another config (the differing fields are named), or holds other
+        files.
     """
     path = workdir / "config.json"
     if path.exists():
@@ -76,11 +85,18 @@ def claim_workdir(workdir: Path, config: dict[str, Any]) -> None:
             raise InputError(
                 f"{workdir} belongs to another config: {shown}; give another --workdir or the same config"
             )
-        return
-    if workdir.exists() and any(workdir.iterdir()):
+    elif workdir.exists() and not workdir.is_dir():
+        raise InputError(f"{workdir} is a file: give another --workdir")
+    elif workdir.exists() and any(workdir.iterdir()):
         raise InputError(f"{workdir} is not empty and has no config.json: give another --workdir")
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_json(path, config)
+
+
+def claim_workdir(workdir: Path, config: dict[str, Any]) -> None:
+    """Makes the workdir this config's. Raises InputError as `check_workdir` does."""
+    check_workdir(workdir, config)
+    if not (workdir / "config.json").exists():
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_json(workdir / "config.json", config)
 
 
 def write_json(path: Path, value: Any) -> None:

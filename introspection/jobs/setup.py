@@ -9,21 +9,20 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from introspection.checkpoints.models import (
-    TOKENIZER,
-    load_one,
-    model_fingerprint,
-)
-from introspection.coupling.controls import (
-    balance_by_changed,
-)
+from introspection.checkpoints.models import CHECKPOINTS, TOKENIZER, ModelCard, load_one, model_fingerprint
+from introspection.checkpoints.store import CheckpointStore
+from introspection.coupling.controls import balance_by_changed
 from introspection.coupling.labels import Label, write_labels
 from introspection.errors import InputError
-from introspection.jobs.arms import (
-    answer_hidden,
-)
+from introspection.jobs.arms import answer_hidden
 from introspection.jobs.items import within_context
-from introspection.jobs.organism import Organism, copy_initial, format_organism_table, pretrained_organism
+from introspection.jobs.organism import (
+    Organism,
+    copy_initial,
+    format_organism_table,
+    organism_tokenizer,
+    pretrained_organism,
+)
 from introspection.jobs.settings import write_json
 from introspection.models.model import Model
 from introspection.probes.behavior import Behavior, decisions, probe_behavior
@@ -72,24 +71,27 @@ def prepare(
     mesh: jax.sharding.Mesh,
     console: Console,
 ) -> Setup:
-    """Loads the models, probes them and makes the labels."""
+    """Loads the models, probes them and makes the labels; writes to the cache alone, never to `workdir`.
+
+    What can be refused without the base model is refused before it is trained.
+    """
+    stored = stored_models(config, mesh)
+    tokenizer = stored["initial"].tokenizer if "initial" in stored else organism_tokenizer(task)
+    for name, model in stored.items():
+        if model.tokenizer.tokenizer.to_str() != tokenizer.tokenizer.to_str():
+            raise InputError(f"config.{name} and config.initial have different vocabularies")
+    limits = [model.config.context_length for model in stored.values()]
+    if "pretrain" in (config.initial, config.label_teacher, config.kl_reference):
+        limits.append(config.model.context_length)
+    task = within_context(task, tokenizer, min(limits), config.evaluation.skipped_share, console)
+
     organism = pretrained_organism(config, questions, programs, mesh, console)
     console.print(format_organism_table(organism.table))
-    write_json(workdir / "organism.json", organism.table)
-    initial = organism.model if config.initial == "pretrain" else load_one(config.initial, mesh)
-    if config.initial == "pretrain":
-        copy_initial(organism.workdir, workdir)
-    initial.tokenizer.save(workdir / TOKENIZER)
-
-    def model_named(name: str) -> Model:
-        return initial if name == "initial" else load_one(name, mesh)
-
-    teacher, reference = model_named(config.label_teacher), model_named(config.kl_reference)
-    for name, model in (("label_teacher", teacher), ("kl_reference", reference)):
-        if model.tokenizer.tokenizer.to_str() != initial.tokenizer.tokenizer.to_str():
-            raise InputError(f"config.{name} and config.initial have different vocabularies")
-    task = within_context(
-        task, initial.tokenizer, initial.config.context_length, config.evaluation.skipped_share, console
+    models = {"pretrain": organism.model, **stored}
+    models.setdefault("initial", organism.model)
+    initial = models["initial"]
+    teacher, reference = (
+        models[name] if name in models else models[config[name]] for name in ("label_teacher", "kl_reference")
     )
     probed: dict[str, Probed] = {}
     for name, model in (("initial", initial), ("label_teacher", teacher), ("kl_reference", reference)):
@@ -97,7 +99,7 @@ def prepare(
         same = [done for done in probed.values() if done.fingerprint == fingerprint]
         probed[name] = same[0] if same else probe_all(name, model, fingerprint, task, programs, mesh, console)
 
-    train_items, clean = labelled_items(config, workdir, task, probed["label_teacher"])
+    train_items, clean = labelled_items(config, task, probed["label_teacher"])
     index = {item.id: i for i, item in enumerate(task.splits["train"])}
     return Setup(
         config=config,
@@ -115,6 +117,55 @@ def prepare(
         mesh=mesh,
         console=console,
     )
+
+
+def stored_models(config: Any, mesh: jax.sharding.Mesh) -> dict[str, Model]:
+    """The models that a config names by their checkpoints, by the field that names them.
+
+    Raises:
+      InputError: there is no such checkpoint, a name means several models, or `initial` has adapters.
+    """
+    stored = {}
+    for name, others in (("initial", ()), ("label_teacher", ("initial",)), ("kl_reference", ("initial",))):
+        if config[name] not in ("pretrain", *others):
+            try:
+                stored[name] = load_one(config[name], mesh)
+            except InputError as error:
+                raise InputError(f"config.{name}: {error}") from error
+    if "initial" in stored and "lora" in stored["initial"].variables:
+        raise InputError(
+            f"config.initial: {config.initial} has adapters; training starts from a model without them"
+        )
+    return stored
+
+
+def leave_shared(setup: Setup) -> None:
+    """Writes what all arms share to the workdir: tokenizer, initial model, clean labels, the base's table."""
+    workdir = setup.workdir
+    write_json(workdir / "organism.json", setup.organism.table)
+    setup.initial.tokenizer.save(workdir / TOKENIZER)
+    if setup.config.initial == "pretrain":
+        copy_initial(setup.organism.workdir, workdir)
+    else:
+        save_initial(setup.initial, workdir)
+    if not (workdir / "labels" / "clean").exists():
+        teacher, items = setup.probed["label_teacher"], setup.task.splits["train"]
+        labels = [
+            Label(item.id, item.group, decided, decided.explanation)
+            for item, decided in zip(items, teacher.decisions["train"], strict=True)
+        ]
+        metadata = label_metadata(setup.config, setup.task, teacher, noise=0.0)
+        write_labels(workdir / "labels" / "clean", labels, metadata)
+
+
+def save_initial(initial: Model, workdir: Path) -> None:
+    """Makes a run's workdir whole without the workdir of its initial model."""
+    folder = workdir / CHECKPOINTS / "initial"
+    ModelCard(initial.config, (0,)).write(folder)
+    with CheckpointStore(folder) as store:
+        if not store.steps():
+            store.save(0, jax.tree.map(lambda leaf: leaf[None], initial.variables), {}, {"kind": "initial"})
+            store.wait()
 
 
 def probe_all(
@@ -137,16 +188,12 @@ def probe_all(
 
 
 def labelled_items(
-    config: Any, workdir: Path, task: Task, teacher: Probed
+    config: Any, task: Task, teacher: Probed
 ) -> tuple[tuple[Item, ...], tuple[Explanation, ...]]:
-    """The balanced training items and their clean labels, which are also written to `labels/clean`."""
+    """The balanced training items and their clean labels."""
     items = task.splits["train"]
-    decided = teacher.decisions["train"]
-    clean = [decision.explanation for decision in decided]
+    clean = [decision.explanation for decision in teacher.decisions["train"]]
     balanced = balance_by_changed(items, clean, np.random.default_rng([config.task.seed, 8]))
-    labels = [Label(i.id, i.group, d, d.explanation) for i, d in zip(items, decided, strict=True)]
-    if not (workdir / "labels" / "clean").exists():
-        write_labels(workdir / "labels" / "clean", labels, label_metadata(config, task, teacher, noise=0.0))
     return tuple(items[i] for i in balanced), tuple(clean[i] for i in balanced)
 
 

@@ -1,5 +1,7 @@
 """How a command starts and ends: flags, one-line errors, exit codes 0, 1 and 2."""
 
+import difflib
+import errno
 import importlib.util
 import os
 import re
@@ -44,7 +46,8 @@ def run_program(main: Callable[[flags.FlagValues, Console], None], flag_values: 
         _one_line("interrupted; the same command continues from the last checkpoint")
         sys.exit(FAILED)
     except OSError as error:
-        traceback.print_exc()
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # a full disk needs no traceback
+            traceback.print_exc()
         _one_line(f"{error}; the same command continues from the last checkpoint")
         sys.exit(FAILED)
 
@@ -61,13 +64,13 @@ def define_config_flag() -> None:
 
 def parse_flags(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     """Parses like absl, and turns every mistake into an InputError of one line."""
-    config = next((a.split("=", 1)[1] for a in arguments if a.startswith("--config=")), None)
+    config = config_argument(arguments)
     if config is not None:
         check_config_file(config)
-        get_config_of(config)  # an error inside the file is shown as such
+        values = get_config_of(config)  # an error inside the file is shown as such
         for argument in arguments[1:]:
             if argument.startswith("--config."):
-                _refuse_section_override(argument, config)
+                _check_override(argument, values)
     try:
         rest = flag_values(arguments)
     except AttributeError as error:  # an unknown config field
@@ -76,6 +79,16 @@ def parse_flags(flag_values: flags.FlagValues, arguments: list[str]) -> None:
         raise InputError(_sentence(error)) from error
     if len(rest) > 1:
         raise InputError(f"unexpected argument {rest[1]!r}; flags are given as --name=value")
+
+
+def config_argument(arguments: list[str]) -> str | None:
+    """What `--config=FILE` or `--config FILE` gives."""
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument == "--config":
+            return following
+        if argument.startswith("--config="):
+            return argument.split("=", 1)[1]
+    return None
 
 
 def check_config_file(config: str) -> None:
@@ -104,14 +117,18 @@ def get_config_of(config: str) -> ConfigDict:
         raise InputError(f"--config: {path} can't be read: {type(error).__name__}: {error}") from error
 
 
-def _refuse_section_override(argument: str, config: str) -> None:
-    """ml_collections would silently replace a whole section, and lose its other fields."""
+def _check_override(argument: str, config: ConfigDict) -> None:
+    """Refuses a field that there is not, and a section: ml_collections would silently replace it whole."""
     name = argument.removeprefix("--config.").split("=", 1)[0]
-    value: Any = get_config_of(config)
+    value: Any = config
     for part in name.split("."):
-        if not isinstance(value, ConfigDict) or part not in value:
-            return  # an unknown field; the parser says so, with a suggestion
-        value = value[part]
+        if not isinstance(value, ConfigDict):
+            return  # an index, say; the parser knows
+        if re.sub(r"\[.*", "", part) not in value:
+            near = difflib.get_close_matches(part, list(value), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(value)}"
+            raise InputError(f"--config.{name}: the config has no field {part!r} there; {hint}")
+        value = value.get(part)
     if isinstance(value, ConfigDict):
         raise InputError(
             f"--config.{name} is a section; override its fields: "
@@ -129,7 +146,7 @@ def help_text(doc: str, flag_values: flags.FlagValues, arguments: list[str]) -> 
         )
     for flag in own:
         lines.append(f"  --{flag.name}  {flag.help} (default: {flag.default!r})")
-    config = next((a.split("=", 1)[1] for a in arguments if a.startswith("--config=")), None)
+    config = config_argument(arguments)
     if config is not None:
         check_config_file(config)
         lines += ["", f"Fields of {config}:", *_fields(get_config_of(config))]

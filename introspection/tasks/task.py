@@ -34,9 +34,7 @@ class Task:
                     )
                 reserved = {NONE, self.grammar.neither} & set(item.candidates)
                 if reserved:
-                    raise InputError(
-                        f"item {item.id}: the candidate {reserved.pop()!r} is reserved"
-                    )
+                    raise InputError(f"item {item.id}: the candidate {reserved.pop()!r} is reserved")
                 if len(set(item.candidates)) < max(len(item.candidates), 2):
                     raise InputError(f"item {item.id}: needs two or more different candidates")
                 if item.gold not in item.candidates or item.cued not in item.candidates:

@@ -24,7 +24,7 @@ def _permutation(size: int, seed: int, stream: int, epoch: int) -> Int[np.ndarra
 
 def epoch_indices(size: int, count: int, step: int, seed: int, stream: int = 0) -> Int[np.ndarray, " count"]:
     """The `count` indices of step `step`: every index comes once an epoch, each epoch in a new order."""
-    places = step * count + np.arange(count)
+    places = range(step * count, (step + 1) * count)
     return np.array([_permutation(size, seed, stream, place // size)[place % size] for place in places])
 
 

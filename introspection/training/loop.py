@@ -34,6 +34,9 @@ class LoopConfig:
     def __post_init__(self):
         if self.stack_seeds not in ("loop", "vectorize"):
             raise InputError(f"stack_seeds is {self.stack_seeds!r}; choose from loop, vectorize")
+        for name in ("steps_per_call", "log_steps", "evaluation_steps", "checkpoint_steps", "steps"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("log_steps", "evaluation_steps", "checkpoint_steps", "steps"):
             if getattr(self, name) % self.steps_per_call:
                 raise InputError(
