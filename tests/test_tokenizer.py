@@ -48,7 +48,7 @@ def test_a_reply_ends_and_reads_back(tokenizer, name):
     assert tokenizer.decode([*tokens, *tokens]) == f"It would stay {name}"  # nothing after the end
 
 
-@pytest.mark.parametrize("text", ["Oslos", "Nigerian", "What is the capital of Atlantis?", "ÿ"])
+@pytest.mark.parametrize("text", ["Oslos", "NigerOslo", "What is the capital of Atlantis?", "ÿ"])
 def test_an_unknown_word_is_named(tokenizer, text):
     with pytest.raises(InputError, match="not in the model's vocabulary"):
         tokenizer.encode_prompt(text)
@@ -67,7 +67,7 @@ def test_a_saved_tokenizer_is_the_same(tokenizer, tmp_path):
     assert loaded.encode_prompt(text) == tokenizer.encode_prompt(text)
     assert loaded.tokenizer.to_str() == tokenizer.tokenizer.to_str()
     (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(InputError, match="broken.json"):
+    with pytest.raises(InputError, match=r"broken\.json"):
         load_tokenizer(tmp_path / "broken.json")
 
 
