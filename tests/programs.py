@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,10 +16,25 @@ ROOT = Path(__file__).parent.parent
 TINY = "--config=configs/quickstart.py:tiny"
 
 
+# A run draws its figures once it has its results; tests of other things leave them out.
+NO_REPORT = """
+import introspection.jobs.compare, introspection.jobs.results
+def write_report(workdir):
+    (workdir / "report.html").write_text("no figures in this test")
+    return workdir / "report.html"
+introspection.jobs.compare.write_report = introspection.jobs.results.write_report = write_report
+"""
+
+
 class Outcome(NamedTuple):
     code: int
     stdout: str
     stderr: str
+
+
+class FinishedRun(NamedTuple):
+    workdir: Path
+    output: str
 
 
 class Running:
@@ -61,7 +76,12 @@ class Programs:
     def __init__(self, cache: Path):
         self.cache = cache
         self._server = subprocess.Popen(
-            [sys.executable, "-W", "ignore::RuntimeWarning", str(Path(__file__).parent / "program_server.py")],
+            [
+                sys.executable,
+                "-W",
+                "ignore::RuntimeWarning",
+                str(Path(__file__).parent / "program_server.py"),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -83,7 +103,7 @@ class Programs:
         command = {
             "module": f"experiments.{name}",
             "arguments": [str(argument) for argument in arguments],
-            "environment": {"INTROSPECTION_CACHE": str(cache or self.cache)},
+            "environment": {"INTROSPECTION_CACHE": str(cache or self.cache), "COLUMNS": "200"},
             "folder": str(folder),
             "stdout": str(output / "stdout"),
             "stderr": str(output / "stderr"),
@@ -117,6 +137,25 @@ def new_cache(folder: Path) -> Path:
     return folder
 
 
+def run_tiny_quickstart(programs: Programs) -> FinishedRun:
+    """The main job as a process of its own."""
+    workdir = programs.cache.parent / "quickstart"
+    command = [sys.executable, "-m", "experiments.run", TINY, f"--workdir={workdir}"]
+    environment = os.environ | {"INTROSPECTION_CACHE": str(programs.cache), "COLUMNS": "200"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return FinishedRun(workdir, done.stdout)
+
+
+def one_error_line(outcome: Outcome) -> str:
+    """The only line on stderr of a program that stopped on purpose."""
+    lines = outcome.stderr.splitlines()
+    assert len(lines) == 1, outcome.stderr
+    assert lines[0].startswith("error: "), outcome.stderr
+    return lines[0]
+
+
 def snapshot(folder: Path) -> dict[str, tuple[str, int]]:
     """Every path below a folder with its content's hash and time of change; {} if there is no folder."""
     return {
@@ -148,10 +187,14 @@ def _refuse(constant: str):
     raise ValueError(f"{constant} is no JSON")
 
 
-def comparable_results(workdir: Path) -> dict[str, Any]:
-    """results.json without what may differ between two runs of one config."""
+def comparable_results(workdir: Path, arms: Collection[str]) -> dict[str, Any]:
+    """results.json of some arms, without what may differ between two runs of one config."""
     results = read_json(workdir / "results.json")
     del results["versions"], results["runtime_s"]
+    for name in set(results["arms"]) - set(arms):
+        del results["arms"][name], results["fingerprints"][name]
+        for control in results["controls"].values():
+            del control[name]
     for arm in results["arms"].values():
         del arm["runtime_s"]
     return results

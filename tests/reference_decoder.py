@@ -4,11 +4,16 @@ import numpy as np
 
 
 def reference_logits(config, variables, tokens):
-    """Logits after every token of one sequence, without masks, blocks, buckets or batches."""
+    """Logits after every token of one sequence."""
+    head = variables["params"]["embedding" if config.tied_head else "head"]
+    return reference_hidden(config, variables, tokens) @ np.asarray(head, np.float64).T
+
+
+def reference_hidden(config, variables, tokens):
+    """Final hidden states of one sequence, without masks of padding, blocks, buckets or batches."""
     params = _float64(variables["params"])
     adapters = _float64(variables.get("lora", {}))
-    embedding = params["embedding"]
-    x = embedding[np.asarray(tokens)]
+    x = params["embedding"][np.asarray(tokens)]
     time = len(tokens)
     future = np.triu(np.ones((time, time), bool), 1)
     for layer in range(config.layers):
@@ -36,8 +41,7 @@ def reference_logits(config, variables, tokens):
         normed = _norm(x, weights["mlp_norm"]["scale"], config.norm_epsilon)
         gate = project("gate", normed)
         x = x + project("down", gate / (1 + np.exp(-gate)) * project("up", normed))
-    hidden = _norm(x, params["final_norm"]["scale"], config.norm_epsilon)
-    return hidden @ (embedding if config.tied_head else params["head"]).T
+    return _norm(x, params["final_norm"]["scale"], config.norm_epsilon)
 
 
 def reference_token_logprobs(config, variables, prompt, continuation):

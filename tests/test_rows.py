@@ -1,10 +1,14 @@
-"""Rows and their loss masks: every token of every continuation is counted exactly once."""
+"""Rows: every continuation token counts exactly once, at the token that predicts it."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference_decoder import reference_token_logprobs
 from tiny import VOCABULARY, tiny_config, tiny_variables
 
 from introspection.errors import InputError
@@ -13,92 +17,127 @@ from introspection.models.head import head_matrix, target_logprobs
 from introspection.text.rows import build_row, pad_time, stack_rows
 from introspection.training.objectives import sequence_logprobs
 
-tokens = st.lists(st.integers(1, VOCABULARY - 1), min_size=1, max_size=5)
-requests = st.tuples(tokens, st.lists(tokens, min_size=1, max_size=4))
+some_token = st.integers(0, VOCABULARY - 1)
+prompts = st.lists(some_token, min_size=1, max_size=6)
+several_continuations = st.lists(st.lists(some_token, min_size=1, max_size=4), min_size=1, max_size=4)
 
 
-def counted_tokens(row, k):
-    """Continuation k's tokens in the order of the positions that predict them."""
-    places = np.argwhere(row.continuation == k)
-    return [int(row.targets[u, t]) for u, t in places]
+def unfold(row):
+    """(continuation, offset, target, index of the predicting token) of everything that a row scores."""
+    seen = {}
+    for u, t in np.argwhere(row.continuation >= 0):
+        owner = int(row.continuation[u, t])
+        place = int(row.scored[u])
+        yield owner, seen.setdefault(owner, 0), int(row.targets[u, t]), place
+        seen[owner] += 1
 
 
-@given(requests)
-def test_every_continuation_token_is_counted_exactly_once(request_):
-    prompt, continuations = request_
+@given(prompts, several_continuations)
+def test_every_token_of_a_continuation_counts_exactly_once(prompt, continuations):
     row = build_row(prompt, continuations)
-    for k, continuation in enumerate(continuations):
-        assert counted_tokens(row, k) == continuation  # the first and the last among them
-    assert (row.continuation >= 0).sum() == sum(map(len, continuations))
+    found = sorted((owner, offset, target) for owner, offset, target, _ in unfold(row))
+    assert found == [(k, i, token) for k, c in enumerate(continuations) for i, token in enumerate(c)]
 
 
-@given(requests)
-def test_the_predicting_token_is_the_one_before(request_):
-    prompt, continuations = request_
+@given(prompts, several_continuations)
+def test_a_target_is_predicted_by_the_token_before_it(prompt, continuations):
     row = build_row(prompt, continuations)
-    assert row.tokens[: len(prompt)].tolist() == prompt
+    for owner, offset, _, place in unfold(row):
+        assert row.positions[place] == len(prompt) - 1 + offset
+        if offset == 0:
+            assert place == len(prompt) - 1
+        else:
+            assert row.tokens[place] == continuations[owner][offset - 1]
+            assert row.segments[place] == owner + 1
+
+
+@given(prompts, several_continuations)
+def test_tokens_positions_and_segments(prompt, continuations):
+    row = build_row(prompt, continuations)
+    start = len(prompt)
+    assert row.tokens[:start].tolist() == list(prompt)
+    assert row.positions[:start].tolist() == list(range(start))
+    assert (row.segments[:start] == 0).all()
     for k, continuation in enumerate(continuations):
-        read = [prompt[-1], *continuation[:-1]]
-        for (u, _), token, offset in zip(
-            np.argwhere(row.continuation == k), read, range(len(read)), strict=True
-        ):
-            assert row.tokens[row.scored[u]] == token
-            assert row.positions[row.scored[u]] == len(prompt) - 1 + offset
-            assert row.segments[row.scored[u]] == (0 if offset == 0 else k + 1)
+        own = row.segments == k + 1
+        assert row.tokens[own].tolist() == continuation[:-1]  # the last token is never read
+        assert row.positions[own].tolist() == [start + i for i in range(len(continuation) - 1)]
+    assert len(row.tokens) == start + sum(len(c) - 1 for c in continuations)
+    assert all(array.dtype == np.int32 for array in row)
 
 
-@given(st.lists(requests, min_size=1, max_size=4), st.integers(0, 5))
-def test_stacking_and_padding_add_nothing_that_counts(many, extra):
-    rows = [build_row(*request_) for request_ in many]
-    stacked = stack_rows(rows)
-    padded = pad_time(stacked, stacked.tokens.shape[1] + extra)
-    assert padded.tokens.shape[1] == max(len(row.tokens) for row in rows) + extra
-    for i, row in enumerate(rows):
-        assert (padded.segments[i, len(row.tokens) :] == -1).all()
-        for k, continuation in enumerate(many[i][1]):
-            assert counted_tokens(type(row)(*(a[i] for a in padded)), k) == continuation
-        assert (padded.continuation[i] >= 0).sum() == (row.continuation >= 0).sum()
+def test_a_row_worked_by_hand():
+    row = build_row([7, 8], [[1, 2, 3], [4]])
+    assert row.tokens.tolist() == [7, 8, 1, 2]
+    assert row.positions.tolist() == [0, 1, 2, 3]
+    assert row.segments.tolist() == [0, 0, 1, 1]
+    assert row.scored.tolist() == [1, 2, 3]
+    assert row.targets.tolist() == [[1, 4], [2, 0], [3, 0]]
+    assert row.continuation.tolist() == [[0, 1], [0, -1], [0, -1]]
 
 
-def test_rows_are_never_cut():
-    row = build_row([1, 2, 3], [[4, 5], [6, 7]])
-    with pytest.raises(InputError, match="5 tokens, the batch has room for 4"):
-        stack_rows([row], time=4)
-    with pytest.raises(InputError, match="do not fit into 4"):
-        pad_time(stack_rows([row]), 4)
+@given(st.lists(st.tuples(prompts, several_continuations), min_size=1, max_size=4), st.integers(0, 5))
+def test_stacking_and_padding_keep_every_row(pairs, extra):
+    rows = [build_row(*pair) for pair in pairs]
+    longest = max(len(row.tokens) for row in rows)
+    by_stacking = stack_rows(rows, longest + extra)
+    by_padding = pad_time(stack_rows(rows), longest + extra)
+    for stacked in (by_stacking, by_padding):
+        assert stacked.tokens.shape == (len(rows), longest + extra)
+        for i, row in enumerate(rows):
+            length = len(row.tokens)
+            assert stacked.tokens[i, :length].tolist() == row.tokens.tolist()
+            assert stacked.positions[i, :length].tolist() == row.positions.tolist()
+            assert stacked.segments[i, :length].tolist() == row.segments.tolist()
+            assert (stacked.segments[i, length:] == -1).all()
+            own = type(row)(*(array[i] for array in stacked))
+            assert sorted(unfold(own)) == sorted(unfold(row))
 
 
-@pytest.mark.parametrize(("prompt", "continuations"), [([], [[1]]), ([1], []), ([1], [[]]), ([1], [[2], []])])
-def test_an_empty_mask_is_an_error(prompt, continuations):
-    with pytest.raises(InputError, match="at least one token each"):
+def test_rows_that_do_not_fit_are_refused_and_never_cut():
+    row = build_row([1, 2, 3], [[4, 5]])
+    assert stack_rows([row], 4).tokens.shape == (1, 4)
+    with pytest.raises(InputError, match="4 tokens, the batch has room for 3"):
+        stack_rows([row], 3)
+    with pytest.raises(InputError, match="4 tokens do not fit into 3"):
+        pad_time(stack_rows([row]), 3)
+
+
+@pytest.mark.parametrize(("prompt", "continuations"), [([], [[1]]), ([1], []), ([1], [[2], []]), ([1], [[]])])
+def test_rows_without_a_loss_are_refused(prompt, continuations):
+    with pytest.raises(InputError, match="at least one token"):
         build_row(prompt, continuations)
 
 
-def test_a_tree_row_scores_as_plain_rows_do():
+@functools.cache
+def row_logprobs():
     config = tiny_config()
     variables = tiny_variables(config)
-    head = head_matrix(variables["params"], config)
-    rng = np.random.default_rng(0)
-    requests_ = [
-        (
-            rng.integers(1, VOCABULARY, rng.integers(1, 7)).tolist(),
-            [rng.integers(1, VOCABULARY, rng.integers(1, 5)).tolist() for _ in range(rng.integers(1, 5))],
-        )
-        for _ in range(6)
-    ]
-    rows = stack_rows([build_row(*request_) for request_ in requests_])
-    hidden = Decoder(config).apply(variables, *map(jnp.array, rows[:3])).hidden
-    at = jnp.take_along_axis(hidden, jnp.array(rows.scored)[:, :, None], axis=1)
-    count, scored, targets = rows.targets.shape
-    logprobs = target_logprobs(
-        head, at.reshape(-1, config.width), jnp.array(rows.targets.reshape(-1, targets)), 64
-    )
-    got = sequence_logprobs(logprobs.reshape(count, scored, targets), jnp.array(rows.continuation), targets)
-    for i, (prompt, continuations) in enumerate(requests_):
-        for k, continuation in enumerate(continuations):
-            text = jnp.array([prompt + continuation])
-            place = jnp.arange(text.shape[1])[None]
-            plain = Decoder(config).apply(variables, text, place, jnp.zeros_like(text)).hidden[0]
-            read = plain[len(prompt) - 1 : -1]
-            expected = target_logprobs(head, read, jnp.array(continuation)[:, None], 64).sum()
-            np.testing.assert_allclose(got[i, k], expected, atol=1e-4)
+
+    @jax.jit
+    def run(rows):
+        hidden = Decoder(config).apply(variables, rows.tokens, rows.positions, rows.segments).hidden
+        at = jnp.take_along_axis(hidden, rows.scored[:, :, None], axis=1)
+        count, scored, targets = rows.targets.shape
+        logprobs = target_logprobs(
+            head_matrix(variables["params"], config),
+            at.reshape(-1, config.width),
+            rows.targets.reshape(-1, targets),
+            1024,
+        ).reshape(count, scored, targets)
+        return sequence_logprobs(logprobs, rows.continuation, targets)
+
+    return config, variables, run
+
+
+@settings(max_examples=20)
+@given(st.lists(st.tuples(prompts, several_continuations), min_size=2, max_size=2))
+def test_a_tree_row_scores_each_continuation_as_a_row_of_its_own(pairs):
+    config, variables, run = row_logprobs()
+    # A third row of the largest shape, so that one executable serves all examples.
+    largest = build_row([1] * 6, [[2] * 4] * 4)
+    rows = stack_rows([*(build_row(*pair) for pair in pairs), largest])
+    for scores, (prompt, continuations) in zip(run(rows), pairs, strict=False):
+        naive = [reference_token_logprobs(config, variables, prompt, c).sum() for c in continuations]
+        np.testing.assert_allclose(scores[: len(continuations)], naive, atol=1e-4)
+        np.testing.assert_array_equal(scores[len(continuations) :], 0)

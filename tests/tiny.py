@@ -39,16 +39,21 @@ def tiny_config(**changes):
 @functools.cache
 def tiny_variables(config, seed=0):
     """Random parameters where every leaf counts, adapters too, and logits are far from equal."""
-    keys = iter(jax.random.split(jax.random.key(seed), 100))
+    rng = np.random.default_rng(seed)
 
     def varied(path, leaf):
-        noise = jax.random.normal(next(keys), leaf.shape)
+        noise = rng.normal(size=leaf.shape)
         name = path[-1].key
         if name in ("embedding", "head"):
-            return noise * 0.5
-        return 1 + 0.3 * noise if name == "scale" else leaf + 0.1 * noise
+            values = noise * 0.5
+        elif name == "scale":
+            values = 1 + 0.3 * noise
+        else:
+            values = 1.2 * noise / np.sqrt(leaf.shape[-2])
+        return jax.numpy.asarray(values, leaf.dtype)
 
-    return jax.tree_util.tree_map_with_path(varied, jax.jit(initialize, static_argnums=0)(config, next(keys)))
+    shapes = jax.eval_shape(functools.partial(initialize, config), jax.random.key(0))
+    return jax.tree_util.tree_map_with_path(varied, shapes)
 
 
 @functools.cache

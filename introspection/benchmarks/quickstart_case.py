@@ -37,11 +37,13 @@ class StepShapes:
 
     def model(self) -> ModelConfig:
         names = ("vocab_size", "width", "layers", "query_heads", "kv_heads", "head_dim", "mlp_width")
-        return ModelConfig(**{name: getattr(self, name) for name in names}, context_length=32)
+        return ModelConfig(
+            **{name: getattr(self, name) for name in names}, context_length=32, compute_dtype="float32"
+        )
 
 
 TINY = StepShapes(64, 16, 1, 2, 1, 8, 16, 4, 2, 2)
-OPTIMIZER = OptimizerConfig(learning_rate=4e-3, steps=400, warmup_steps=10)
+OPTIMIZER = OptimizerConfig(learning_rate=1.25e-4, steps=100, warmup_steps=10)
 
 
 class Case(NamedTuple):
@@ -63,7 +65,9 @@ def make_case(shapes: StepShapes, seeds: int) -> Case:
 
 def make_batches(shapes: StepShapes, steps: int, seeds: int) -> Batch:
     """Random rows, as `train_steps` takes them: `steps seeds rows …`."""
-    return stack_batches([[random_batch(shapes, [step, seed]) for seed in range(seeds)] for step in range(steps)])
+    return stack_batches(
+        [[random_batch(shapes, [step, seed]) for seed in range(seeds)] for step in range(steps)]
+    )
 
 
 def random_batch(shapes: StepShapes, seed: list[int]) -> Batch:
@@ -74,7 +78,10 @@ def random_batch(shapes: StepShapes, seed: list[int]) -> Batch:
         return rng.integers(4, shapes.vocab_size, count).tolist()
 
     explanation = stack_rows(
-        [build_row(tokens(shapes.prompt + 1), [tokens(shapes.explanation)]) for _ in range(shapes.explanation_rows)]
+        [
+            build_row(tokens(shapes.prompt + 1), [tokens(shapes.explanation)])
+            for _ in range(shapes.explanation_rows)
+        ]
     )
     items, slots = shapes.behavior_items, shapes.candidates
     behavior = stack_rows(

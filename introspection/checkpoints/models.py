@@ -76,7 +76,8 @@ def find_models(name: str) -> list[StoredModel]:
       InputError: no such workdir, arm, seed or step; the message lists what there is.
     """
     match = re.fullmatch(r"(?P<path>.+?)(:(?P<arm>[^:@/]+))?(:(?P<seed>\d+))?(@(?P<step>\d+))?", name)
-    assert match is not None, name  # the pattern takes any non-empty text
+    if match is None:
+        raise InputError("the name of a model is empty; give WORKDIR[:ARM[:SEED]][@STEP]")
     workdir = Path(match["path"]).expanduser()
     root = workdir / CHECKPOINTS
     if not root.is_dir():

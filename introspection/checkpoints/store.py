@@ -6,6 +6,7 @@ All of Orbax that the project uses is here, and all of it is Orbax's v1 API.
 import errno
 import logging
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,11 @@ class CheckpointStore:
 
     def __init__(self, directory: Path, keep: int = 0):
         """`keep` newest steps stay (and step 0); 0 keeps all."""
-        # Orbax logs its progress as warnings of absl; what goes wrong reaches the user through exceptions.
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        # Orbax logs its progress as warnings of absl, and errors with tracebacks beside the exceptions that
+        # it raises; what goes wrong reaches the user through the exceptions.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        warnings.filterwarnings("ignore", "coroutine 'PyTreeHandler", RuntimeWarning)  # of failed loads
         self.directory = directory.absolute()
         self.directory.mkdir(parents=True, exist_ok=True)
         for leftover in self.directory.glob(_UNFINISHED):  # of a killed process; Orbax ignores, never deletes
@@ -59,24 +63,29 @@ class CheckpointStore:
         Raises:
           RunError: this or the previous save failed (disk full, say); earlier steps stay.
         """
-        metadata = {**metadata, "step": step, "content": fingerprint_tree(trainable)}
+        metadata = {
+            **metadata,
+            "step": step,
+            "content": fingerprint_tree(trainable),
+            "optimizer_content": fingerprint_tree(optimizer),
+        }
         checkpointables = {"trainable": trainable, "optimizer": optimizer, "metadata": metadata}
         try:
             self._checkpointer.save_checkpointables_async(step, checkpointables, overwrite=True)
-        except (OSError, ValueError) as error:
-            raise self._save_error(step, error) from error
+        except (OSError, ValueError, RuntimeError) as error:
+            raise self._save_error(f"step {step}", error) from error
 
     def wait(self) -> None:
         """Returns when every save is on disk. Raises RunError as `save` does."""
         try:
             self._checkpointer.wait()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise self._save_error("the last step", error) from error
 
     def close(self) -> None:
         try:
             self._checkpointer.close()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise self._save_error("the last step", error) from error
 
     def metadata(self, step: int) -> dict[str, Any]:
@@ -97,11 +106,13 @@ class CheckpointStore:
             wanted["optimizer"] = optimizer
         self._check_shapes(step, trainable)
         loaded = self._load(step, wanted)
-        # A missing chunk reads as zeros without an error, so what was read is compared with what was saved.
-        if fingerprint_tree(loaded["trainable"]) != loaded["metadata"]["content"]:
-            raise CorruptCheckpointError(
-                f"{self.directory / str(step)}: the numbers read are not those saved"
-            )
+        # Changed bytes and a missing chunk read without an error, so what was read is compared with what was
+        # saved.
+        for name, key in (("trainable", "content"), ("optimizer", "optimizer_content")):
+            if name in loaded and fingerprint_tree(loaded[name]) != loaded["metadata"].get(key):
+                raise CorruptCheckpointError(
+                    f"{self.directory / str(step)}: the numbers read are not those saved ({name})"
+                )
         return loaded["trainable"], loaded.get("optimizer")
 
     def delete(self, step: int) -> None:
@@ -136,10 +147,10 @@ class CheckpointStore:
     def _corrupt(self, step: int, error: Exception) -> CorruptCheckpointError:
         return CorruptCheckpointError(f"{self.directory / str(step)}: damaged ({_first_line(error)})")
 
-    def _save_error(self, step, error: Exception) -> RunError:
+    def _save_error(self, what: str, error: Exception) -> RunError:
         full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
         why = "the disk is full" if full else _first_line(error)
-        return RunError(f"{self.directory}: could not save step {step}: {why}; earlier steps are kept")
+        return RunError(f"{self.directory}: could not save {what}: {why}; earlier steps are kept")
 
 
 def shape_problems(stored: dict[str, tuple], wanted: dict[str, tuple]) -> list[str]:

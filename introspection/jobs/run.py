@@ -2,19 +2,15 @@
 
 import dataclasses
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from rich.console import Console
 
 from introspection.checkpoints.models import CHECKPOINTS, ModelCard, model_fingerprint
 from introspection.checkpoints.store import CheckpointStore
-from introspection.coupling.controls import input_only_explanations, majority_explanations
 from introspection.coupling.labels import Label, read_labels, write_labels
-from introspection.coupling.records import PredictionRecord
 from introspection.jobs.arms import (
     ArmConfig,
     altered_labels,
@@ -33,6 +29,7 @@ from introspection.jobs.fields import (
     optimizer_config,
 )
 from introspection.jobs.items import load_task
+from introspection.jobs.measure import control_explanations, live_measures, probe_records
 from introspection.jobs.results import arm_folder, assemble, write_arm
 from introspection.jobs.settings import check_workdir, claim_workdir, plain, settings
 from introspection.jobs.setup import Setup, label_metadata, leave_shared, prepare
@@ -40,16 +37,13 @@ from introspection.models.config import ModelConfig
 from introspection.models.decoder import initialize
 from introspection.models.head import head_matrix
 from introspection.models.model import Model, select_seed
-from introspection.probes.behavior import decisions, probe_behavior
-from introspection.probes.explanation import decode_explanations, score_explanations
 from introspection.reports.page import write_report
 from introspection.runtime.mesh import MeshConfig, make_mesh
 from introspection.runtime.metrics_writer import MetricsWriter
 from introspection.runtime.programs import ProgramTable
 from introspection.runtime.progress import progress_bar
-from introspection.tasks.items import Decisions, Explanation
+from introspection.tasks.items import Explanation
 from introspection.tasks.task import SPLITS, Task
-from introspection.tasks.world import bayes_optimal_decisions
 from introspection.training.batches import TrainingRows, make_batch
 from introspection.training.loop import Job, train, weights
 from introspection.training.shifts import ShiftExample, shift_examples
@@ -211,107 +205,3 @@ def trainable_parts(config: Any, initial: Model) -> tuple[ModelConfig, dict, dic
     model_config = dataclasses.replace(initial.config, lora=lora)
     adapters = jax.jit(lambda key: initialize(model_config, key)["lora"])(jax.random.key(config.task.seed))
     return model_config, {"lora": adapters}, {"params": initial.variables["params"]}
-
-
-def live_measures(model: Model, setup: Setup) -> dict[str, float]:
-    """Coupling on a fixed validation slice with scored explanations, and what settings are chosen by.
-
-    Settings are chosen by `validation_explanation_loss` (nats a label) and `validation_accuracy` (right
-    without the cue), never by the gap.
-    """
-    items = setup.task.splits["validation"][: setup.config.evaluation.validation_items]
-    teacher = setup.probed["label_teacher"].decisions["validation"][: len(items)]
-    labels = [decision.explanation for decision in teacher]
-    grammar, programs, mesh = setup.task.grammar, setup.programs, setup.mesh
-    current = decisions(probe_behavior(model, items, programs, mesh), items)
-    said, label_logprobs = score_explanations(model, items, grammar, labels, programs, mesh)
-    return {
-        "live_self": float(np.mean([e == c.explanation for e, c in zip(said, current, strict=True)])),
-        "live_orig": float(np.mean([e == label for e, label in zip(said, labels, strict=True)])),
-        "live_drift": float(np.mean([c.explanation != e for c, e in zip(current, labels, strict=True)])),
-        "validation_explanation_loss": float(-np.mean(label_logprobs)),
-        "validation_accuracy": float(
-            np.mean([c.without_cue == item.gold for c, item in zip(current, items, strict=True)])
-        ),
-    }
-
-
-def probe_records(arm: str, seed: int, model: Model, setup: Setup) -> list[PredictionRecord]:
-    """What a trained model decides and says on every test item."""
-    items = setup.task.splits["test"]
-    title = f"{arm}: probing seed {seed}"
-    with progress_bar(setup.console, title, 3 * len(items)) as advance:
-        current = decisions(probe_behavior(model, items, setup.programs, setup.mesh, advance), items)
-        said = decode_explanations(
-            model,
-            items,
-            setup.task.grammar,
-            setup.config.evaluation.explanation_tokens,
-            setup.programs,
-            setup.mesh,
-            advance,
-        )
-    return make_records(arm, seed, setup, current, said)
-
-
-def make_records(
-    arm: str,
-    seed: int,
-    setup: Setup,
-    current: Sequence[Decisions],
-    said: Sequence[tuple[str, Explanation]],
-) -> list[PredictionRecord]:
-    return [
-        PredictionRecord(
-            arm=arm,
-            seed=seed,
-            id=item.id,
-            group=item.group,
-            cue_kind=item.cue_kind,
-            candidates=item.candidates,
-            gold=item.gold,
-            cued=item.cued,
-            prompt_with_cue=item.prompt_with_cue,
-            prompt_without_cue=item.prompt_without_cue,
-            teacher=teacher,
-            initial=initial,
-            current=now,
-            explanation_text=text,
-            explanation=explanation,
-        )
-        for item, teacher, initial, now, (text, explanation) in zip(
-            setup.task.splits["test"],
-            setup.probed["label_teacher"].decisions["test"],
-            setup.probed["initial"].decisions["test"],
-            current,
-            said,
-            strict=True,
-        )
-    ]
-
-
-def control_explanations(setup: Setup) -> dict[str, list[tuple[str, Explanation]]]:
-    """What each control says on the test items, whoever it is scored against."""
-    task, items = setup.task, setup.task.splits["test"]
-    said = {
-        "initial": decode_explanations(
-            setup.initial,
-            items,
-            task.grammar,
-            setup.config.evaluation.explanation_tokens,
-            setup.programs,
-            setup.mesh,
-        )
-    }
-    computed = {
-        "majority": majority_explanations(setup.train_items, setup.clean, items),
-        "input_only": input_only_explanations(
-            setup.train_items, setup.clean, items, seed=setup.config.task.seed
-        ),
-    }
-    if setup.config.initial == "pretrain":
-        bayes = bayes_optimal_decisions(setup.organism.world, items)
-        computed["bayes_optimal"] = [decision.explanation for decision in bayes]
-    for name, explanations in computed.items():
-        said[name] = [(task.grammar.render(explanation), explanation) for explanation in explanations]
-    return said

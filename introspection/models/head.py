@@ -56,20 +56,22 @@ def target_logprobs(
 def vocabulary_kl(
     head: Float[Array, "vocab width"],
     hidden: Float[Array, "tokens width"],
-    reference_head: Float[Array, "vocab width"],
-    reference_hidden: Float[Array, "tokens width"],
+    reference_head: Float[Array, "vocab reference_width"],
+    reference_hidden: Float[Array, "tokens reference_width"],
     chunk: int,
     reverse: bool = False,
 ) -> Float[Array, " tokens"]:
     """KL(reference ‖ current) in nats over the whole vocabulary, or KL(current ‖ reference) if `reverse`.
 
     The reference is kept as final hidden states (width numbers a position), not as log-probabilities
-    (vocabulary numbers a position).
+    (vocabulary numbers a position). Its logits have the current model's precision: in another one, a
+    model would differ from itself.
     """
 
     def divergence(hidden, reference_hidden):
         current = jax.nn.log_softmax(token_logits(head, hidden))
-        reference = jax.lax.stop_gradient(jax.nn.log_softmax(token_logits(reference_head, reference_hidden)))
+        reference_logits = token_logits(reference_head, reference_hidden.astype(hidden.dtype))
+        reference = jax.lax.stop_gradient(jax.nn.log_softmax(reference_logits))
         if reverse:
             current, reference = reference, current
         return jnp.sum(jnp.exp(reference) * (reference - current), axis=-1)

@@ -82,13 +82,14 @@ def parse_flags(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def config_argument(arguments: list[str]) -> str | None:
-    """What `--config=FILE` or `--config FILE` gives."""
+    """What `--config=FILE` or `--config FILE` gives, the last of them."""
+    given = None
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
         if argument == "--config":
-            return following
-        if argument.startswith("--config="):
-            return argument.split("=", 1)[1]
-    return None
+            given = following
+        elif argument.startswith("--config="):
+            given = argument.split("=", 1)[1]
+    return given
 
 
 def check_config_file(config: str) -> None:

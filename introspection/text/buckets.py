@@ -6,14 +6,14 @@ in any batch, and the number of compilations is bounded by the number of buckets
 
 from typing import NamedTuple
 
-# Tokens that one scoring batch may hold; short prompts get more rows, long ones fewer.
+# Tokens that one scoring batch aims at; short prompts get more rows, long ones fewer, never under eight.
 BATCH_TOKENS = 8192
 
 
 def bucket(length: int, smallest: int = 1) -> int:
     """The least of 1, 2, 3, 4, 6, 8, 12, 16, 24, … (powers of two and their halves' sums) >= length.
 
-    At most half of a bucket is padding, a third on average less.
+    Less than a third of a bucket is padding, about a seventh on average; more only below `smallest`.
     """
     length, power = max(length, smallest), 1
     while power < length:

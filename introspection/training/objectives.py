@@ -42,7 +42,7 @@ class BehaviorBatch(NamedTuple):
     rows: Rows  # items 2 time
     candidates: Int[Array, " items"]  # how many of the targets' slots are candidates
     kl_mask: Bool[Array, "items 2"]  # prompts that the KL term holds
-    reference_hidden: Float[Array, "items 2 width"]  # kl_reference's, at the answer position
+    reference_hidden: Float[Array, "items 2 reference_width"]  # kl_reference's, at the answer position
     reference_logprobs: Float[Array, "items 2 slots"]  # kl_reference's, of candidates and `none`
     label_changed: Bool[Array, " items"]  # clean labels, for agreement
     label_answer: Int[Array, " items"]  # candidate index, or the number of slots for `none`
@@ -95,7 +95,7 @@ def batch_loss(
     config: ModelConfig,
     objective: ObjectiveConfig,
     variables: dict,
-    reference_head: Float[Array, "vocab width"],
+    reference_head: Float[Array, "vocab reference_width"],
     batch: Batch,
     weights: ObjectiveWeights,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
@@ -145,7 +145,7 @@ def batch_loss(
                 head,
                 at[:, 0],
                 reference_head,
-                behavior.reference_hidden.reshape(-1, config.width),
+                behavior.reference_hidden.reshape(2 * items, -1),
                 objective.head_chunk,
                 reverse,
             ).reshape(items, 2)

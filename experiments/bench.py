@@ -1,0 +1,72 @@
+"""Benchmarks: what the library promises about speed and memory, each against its alternative.
+
+    python -m experiments.bench [--only=NAME] > benchmarks.jsonl
+
+One JSON object a line on stdout; the same as a table, and the machine that they were measured on, on
+stderr. Both sides of a comparison alternate in one process; a ratio is one of medians.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import flags
+from rich.console import Console
+from rich.table import Table
+
+from introspection.benchmarks import (
+    chunked_loss,
+    shared_prefix_scoring,
+    stacked_seeds,
+    train_step_with_agreement,
+)
+from introspection.benchmarks.timing import Measure, machine
+from introspection.errors import InputError
+from introspection.runtime.program import run_program
+
+BENCHMARKS: dict[str, Callable[[], list[Measure]]] = {
+    "shared_prefix_scoring": shared_prefix_scoring.run,
+    "train_step_with_agreement": train_step_with_agreement.run,
+    "chunked_loss": chunked_loss.run,
+    "stacked_seeds": stacked_seeds.run,
+}
+
+flags.DEFINE_string("only", None, f"one benchmark, of {', '.join(BENCHMARKS)}; all of them if not given")
+
+
+def main(values, console) -> None:
+    if values.only is not None and values.only not in BENCHMARKS:
+        raise InputError(f"--only is {values.only!r}; choose from {', '.join(BENCHMARKS)}")
+    measures = []
+    for name in [values.only] if values.only else BENCHMARKS:
+        for measure in BENCHMARKS[name]():
+            print(json.dumps(measure.line(), allow_nan=False), flush=True)
+            measures.append(measure)
+    readable = Console(file=sys.stderr)
+    readable.print(table(measures))
+    for name, value in machine().items():
+        readable.print(f"{name}: {value}", highlight=False)
+
+
+def table(measures: Sequence[Measure]) -> Table:
+    """One row a measure."""
+    shown = Table()
+    for column in ("benchmark", "value", "reference", "unit", "ratio", "ratio is", "target"):
+        right = column in ("value", "reference", "ratio")
+        shown.add_column(column, justify="right" if right else "left", overflow="fold")
+    for measure in measures:
+        extra = measure.extra
+        shown.add_row(
+            measure.name,
+            f"{measure.value:,.4g}",
+            f"{measure.reference:,.4g}",
+            measure.unit,
+            f"{measure.ratio:.2f}",
+            extra.get("ratio_is", ""),
+            extra.get("target", ""),
+        )
+    return shown
+
+
+if __name__ == "__main__":
+    run_program(main, flags.FLAGS)

@@ -1,0 +1,119 @@
+"""What a run measures of its models: live, on the test items, and the controls."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from introspection.coupling.controls import input_only_explanations, majority_explanations
+from introspection.coupling.records import PredictionRecord
+from introspection.jobs.setup import Setup
+from introspection.models.model import Model
+from introspection.probes.behavior import decisions, probe_behavior
+from introspection.probes.explanation import decode_explanations, score_explanations
+from introspection.runtime.progress import progress_bar
+from introspection.tasks.items import Decisions, Explanation
+from introspection.tasks.world import bayes_optimal_decisions
+
+
+def live_measures(model: Model, setup: Setup) -> dict[str, float]:
+    """Coupling on a fixed validation slice with scored explanations, and what settings are chosen by.
+
+    Settings are chosen by `validation_explanation_loss` (nats a label) and `validation_accuracy` (right
+    without the cue), never by the gap.
+    """
+    items = setup.task.splits["validation"][: setup.config.evaluation.validation_items]
+    teacher = setup.probed["label_teacher"].decisions["validation"][: len(items)]
+    labels = [decision.explanation for decision in teacher]
+    grammar, programs, mesh = setup.task.grammar, setup.programs, setup.mesh
+    current = decisions(probe_behavior(model, items, programs, mesh), items)
+    said, label_logprobs = score_explanations(model, items, grammar, labels, programs, mesh)
+    return {
+        "live_self": float(np.mean([e == c.explanation for e, c in zip(said, current, strict=True)])),
+        "live_orig": float(np.mean([e == label for e, label in zip(said, labels, strict=True)])),
+        "live_drift": float(np.mean([c.explanation != e for c, e in zip(current, labels, strict=True)])),
+        "validation_explanation_loss": float(-np.mean(label_logprobs)),
+        "validation_accuracy": float(
+            np.mean([c.without_cue == item.gold for c, item in zip(current, items, strict=True)])
+        ),
+    }
+
+
+def probe_records(arm: str, seed: int, model: Model, setup: Setup) -> list[PredictionRecord]:
+    """What a trained model decides and says on every test item."""
+    items = setup.task.splits["test"]
+    title = f"{arm}: probing seed {seed}"
+    with progress_bar(setup.console, title, 3 * len(items)) as advance:
+        current = decisions(probe_behavior(model, items, setup.programs, setup.mesh, advance), items)
+        said = decode_explanations(
+            model,
+            items,
+            setup.task.grammar,
+            setup.config.evaluation.explanation_tokens,
+            setup.programs,
+            setup.mesh,
+            advance,
+        )
+    return make_records(arm, seed, setup, current, said)
+
+
+def make_records(
+    arm: str,
+    seed: int,
+    setup: Setup,
+    current: Sequence[Decisions],
+    said: Sequence[tuple[str, Explanation]],
+) -> list[PredictionRecord]:
+    return [
+        PredictionRecord(
+            arm=arm,
+            seed=seed,
+            id=item.id,
+            group=item.group,
+            cue_kind=item.cue_kind,
+            candidates=item.candidates,
+            gold=item.gold,
+            cued=item.cued,
+            prompt_with_cue=item.prompt_with_cue,
+            prompt_without_cue=item.prompt_without_cue,
+            teacher=teacher,
+            initial=initial,
+            current=now,
+            explanation_text=text,
+            explanation=explanation,
+        )
+        for item, teacher, initial, now, (text, explanation) in zip(
+            setup.task.splits["test"],
+            setup.probed["label_teacher"].decisions["test"],
+            setup.probed["initial"].decisions["test"],
+            current,
+            said,
+            strict=True,
+        )
+    ]
+
+
+def control_explanations(setup: Setup) -> dict[str, list[tuple[str, Explanation]]]:
+    """What each control says on the test items, whoever it is scored against."""
+    task, items = setup.task, setup.task.splits["test"]
+    said = {
+        "initial": decode_explanations(
+            setup.initial,
+            items,
+            task.grammar,
+            setup.config.evaluation.explanation_tokens,
+            setup.programs,
+            setup.mesh,
+        )
+    }
+    computed = {
+        "majority": majority_explanations(setup.train_items, setup.clean, items),
+        "input_only": input_only_explanations(
+            setup.train_items, setup.clean, items, seed=setup.config.task.seed
+        ),
+    }
+    if setup.config.initial == "pretrain":
+        bayes = bayes_optimal_decisions(setup.organism.world, items)
+        computed["bayes_optimal"] = [decision.explanation for decision in bayes]
+    for name, explanations in computed.items():
+        said[name] = [(task.grammar.render(explanation), explanation) for explanation in explanations]
+    return said

@@ -1,0 +1,49 @@
+"""Benchmarks run at a tiny size and print what they promise; no time is compared here."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+
+from configs.quickstart import get_config
+from introspection.benchmarks import (
+    chunked_loss,
+    shared_prefix_scoring,
+    stacked_seeds,
+    train_step_with_agreement,
+)
+from introspection.benchmarks.quickstart_case import StepShapes
+
+BENCHMARKS = (chunked_loss, shared_prefix_scoring, stacked_seeds, train_step_with_agreement)
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda module: module.__name__.rsplit(".")[-1])
+def test_each_benchmark_gives_json_lines_with_the_promised_keys(benchmark):
+    measures = benchmark.run(benchmark.TINY)
+    assert measures
+    for measure in measures:
+        line = json.loads(json.dumps(measure.line(), allow_nan=False))
+        assert {"name", "value", "unit", "reference", "ratio"} <= line.keys()
+        assert line["name"].startswith(benchmark.__name__.rsplit(".")[-1])
+        assert line["ratio"] > 0
+
+
+def test_an_unknown_benchmark_is_bad_input():
+    command = [sys.executable, "-m", "experiments.bench", "--only=nothing"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "nothing" in done.stderr
+    assert "stacked_seeds" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+
+
+def test_the_train_step_is_benchmarked_at_the_quickstarts_shapes():
+    config, shapes = get_config(), dataclasses.asdict(StepShapes())
+    for name in ("width", "layers", "query_heads", "kv_heads", "head_dim", "mlp_width"):
+        assert shapes[name] == config.model[name]
+    assert shapes["explanation_rows"] == config.train.explanation_rows
+    assert shapes["behavior_items"] == config.train.behavior_items
+    assert shapes["candidates"] == config.task.candidates
