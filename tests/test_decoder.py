@@ -17,9 +17,9 @@ from introspection.models.head import head_matrix
 from introspection.runtime.mesh import parameter_shardings
 from introspection.text.rows import build_row, stack_rows
 
-# A prompt of four tokens, continuations of two, one and three, then padding.
-SEGMENTS = np.array([0, 0, 0, 0, 1, 1, 2, 3, 3, 3, -1, -1])
-POSITIONS = np.array([0, 1, 2, 3, 4, 5, 4, 4, 5, 6, 0, 0])
+# A prompt of four tokens, continuations of two, one and three; padding between them and at the end.
+SEGMENTS = np.array([0, 0, 0, 0, 1, 1, -1, 2, 3, 3, 3, -1])
+POSITIONS = np.array([0, 1, 2, 3, 4, 5, 0, 4, 4, 5, 6, 0])
 
 
 @functools.cache

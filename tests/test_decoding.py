@@ -114,7 +114,7 @@ def always(token, model):
     return model.with_variables({"params": dict(embedding=embedding, layers=layers, final_norm=final)})
 
 
-def steps_of(model, max_tokens, monkeypatch):
+def steps_of(model, prompt, max_tokens, monkeypatch):
     """How many steps the loop of a decoding took."""
     calls, real = [], decoding.jax.lax.while_loop
 
@@ -124,7 +124,7 @@ def steps_of(model, max_tokens, monkeypatch):
         return final
 
     monkeypatch.setattr(decoding.jax.lax, "while_loop", counting)
-    replies = decode(model, [[5, 6, 7]], max_tokens, ProgramTable(), mesh_of())
+    replies = decode(model, [prompt], max_tokens, ProgramTable(), mesh_of())
     decoding.jax.effects_barrier()
     monkeypatch.undo()
     return calls, replies
@@ -133,12 +133,19 @@ def steps_of(model, max_tokens, monkeypatch):
 def test_the_loop_stops_when_every_reply_has_ended(monkeypatch):
     model = tiny_model()
     end = model.tokenizer.end_id
-    (steps,), (reply,) = steps_of(always(end, model), 40, monkeypatch)
+    (steps,), (reply,) = steps_of(always(end, model), [5, 6], 40, monkeypatch)
     assert steps == 1
     assert reply.tokens == (end,)
-    (steps,), (reply,) = steps_of(always(9, model), 40, monkeypatch)
+    (steps,), (reply,) = steps_of(always(9, model), [5, 6], 40, monkeypatch)
     assert steps == 40
     assert reply.tokens == (9,) * 40
+
+
+def test_the_loop_does_not_wait_for_the_rows_that_fill_the_batch(monkeypatch):
+    model = ending_model()
+    assert len(naive_decode(model, [0]).tokens) > 1  # what the rows that fill the batch would say
+    prompt = next(p for p in some_prompts() if len(naive_decode(model, p).tokens) == 1)
+    assert steps_of(model, prompt, MAX_TOKENS, monkeypatch)[0] == [1]
 
 
 def test_replies_beside_one_that_goes_on_keep_their_length():

@@ -74,8 +74,8 @@ def run(size: Size | None = None) -> list[Measure]:
             extra={
                 "ratio_is": "chunked / full logits",
                 "target": "<= 1",
-                **times["chunked"].milliseconds("chunked"),
-                **times["full"].milliseconds("full"),
+                **times["chunked"].numbers("chunked"),
+                **times["full"].numbers("full"),
                 **shapes,
             },
         ),

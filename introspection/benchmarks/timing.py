@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import platform
+import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -15,15 +16,24 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Seconds of one call, over all runs."""
+    """Seconds of one call, over all runs, and the pages that the process touched first in it.
+
+    A program whose temporary buffers are mapped anew at every call pays for each of their pages.
+    """
 
     median: float
     smallest: float
     largest: float
+    page_faults: float  # median
 
-    def milliseconds(self, name: str) -> dict[str, float]:
-        """The three numbers under keys that begin with `name`."""
+    def divided(self, count: int) -> "Timing":
+        """The same of one of `count` equal parts of a call."""
+        return Timing(*(value / count for value in dataclasses.astuple(self)))
+
+    def numbers(self, name: str) -> dict[str, float]:
+        """All numbers under keys that begin with `name`."""
         return {
+            f"{name}_page_faults": round(self.page_faults, 1),
             f"{name}_ms": round(self.median * 1e3, 4),
             f"{name}_ms_min": round(self.smallest * 1e3, 4),
             f"{name}_ms_max": round(self.largest * 1e3, 4),
@@ -56,14 +66,20 @@ def alternate(ways: Mapping[str, Callable[[], Any]], runs: int, calls: int = 1) 
         jax.block_until_ready(way())
         jax.block_until_ready(way())
     seconds: dict[str, list[float]] = {name: [] for name in ways}
+    faults: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(runs):
         for name, way in ways.items():
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
             start = time.perf_counter()
             for _ in range(calls):
                 result = way()
             jax.block_until_ready(result)
             seconds[name].append((time.perf_counter() - start) / calls)
-    return {name: Timing(statistics.median(s), min(s), max(s)) for name, s in seconds.items()}
+            faults[name].append((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / calls)
+    return {
+        name: Timing(statistics.median(s), min(s), max(s), float(statistics.median(faults[name])))
+        for name, s in seconds.items()
+    }
 
 
 def carried(program: Callable[..., tuple[Any, Any]], state: Any, *arguments: Any) -> Callable[[], Any]:

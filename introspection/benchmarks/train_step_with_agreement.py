@@ -69,6 +69,7 @@ def prompts_alone(batch: Batch, shapes: StepShapes) -> Batch:
 
 
 def run(size: Size | None = None) -> list[Measure]:
+    """Three comparisons of the full step; raises RunError where it and the separate way disagree."""
     size = size or Size()
     shapes, config, objective = size.shapes, size.shapes.model(), ObjectiveConfig()
     case, full = make_case(shapes, 1), make_batches(shapes, 1, 1)
@@ -106,7 +107,7 @@ def run(size: Size | None = None) -> list[Measure]:
         if not abs(one - other) <= TOLERANCE * max(1.0, abs(one)):
             raise RunError(f"{name} is {one} in the shared step and {other} apart")
     times = alternate(ways, size.runs)
-    extra = {key: value for name, time in times.items() for key, value in time.milliseconds(name).items()}
+    extra = {key: value for name, time in times.items() for key, value in time.numbers(name).items()}
 
     def measure(name: str, unit: str, value: str, reference: str, ratio: float, ratio_is: str) -> Measure:
         milliseconds = [round(times[key].median * 1e3, 3) for key in (value, reference)]

@@ -58,18 +58,16 @@ class CheckpointStore:
         return sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
 
     def save(self, step: int, trainable, optimizer, metadata: dict[str, Any]) -> None:
-        """Starts saving a step in the background.
+        """Starts saving a step in the background; `optimizer` is None where nothing is to be trained on.
 
         Raises:
           RunError: this or the previous save failed (disk full, say); earlier steps stay.
         """
-        metadata = {
-            **metadata,
-            "step": step,
-            "content": fingerprint_tree(trainable),
-            "optimizer_content": fingerprint_tree(optimizer),
-        }
-        checkpointables = {"trainable": trainable, "optimizer": optimizer, "metadata": metadata}
+        metadata = {**metadata, "step": step, "content": fingerprint_tree(trainable)}
+        checkpointables = {"trainable": trainable, "metadata": metadata}
+        if optimizer is not None:
+            checkpointables["optimizer"] = optimizer
+            metadata["optimizer_content"] = fingerprint_tree(optimizer)
         try:
             self._checkpointer.save_checkpointables_async(step, checkpointables, overwrite=True)
         except (OSError, ValueError, RuntimeError) as error:

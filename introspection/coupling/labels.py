@@ -61,7 +61,10 @@ def read_labels(folder: Path, expected: dict[str, Any], items: Sequence[Item]) -
         reader = array_record_module.ArrayRecordReader(str(folder / RECORDS))
         lines = reader.read_all()
         reader.close()
-    except (OSError, ValueError, RuntimeError) as error:
+        by_id = {label.id: label for label in map(_read_label, lines)}
+        if not isinstance(metadata, dict):
+            raise ValueError(f"{METADATA} is no object")
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise InputError(f"{folder}: no readable labels folder ({error})") from error
     differing = [
         f"{name} is {metadata.get(name)!r} there and {value!r} here"
@@ -73,16 +76,17 @@ def read_labels(folder: Path, expected: dict[str, Any], items: Sequence[Item]) -
             f"{folder}: these labels were made by another model or task: {'; '.join(differing)}; "
             "name their teacher in config.label_teacher, or let the run make its own"
         )
-    by_id = {}
-    for line in lines:
-        fields = json.loads(line)
-        by_id[fields["id"]] = Label(
-            fields["id"],
-            fields["group"],
-            Decisions(**fields["teacher"]),
-            Explanation(fields["changed"], fields["answer"]),
-        )
     missing = [item.id for item in items if item.id not in by_id]
     if missing:
         raise InputError(f"{folder}: {len(missing)} training items have no label there, such as {missing[0]}")
     return [by_id[item.id] for item in items]
+
+
+def _read_label(line: bytes) -> Label:
+    fields = json.loads(line)
+    return Label(
+        fields["id"],
+        fields["group"],
+        Decisions(**fields["teacher"]),
+        Explanation(fields["changed"], fields["answer"]),
+    )

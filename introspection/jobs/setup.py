@@ -49,7 +49,7 @@ class Setup:
     config: Mapping[str, Any]
     workdir: Path
     task: Task
-    organism: Organism
+    organism: Organism | None  # where config.initial or another model is "pretrain"
     initial: Model
     probed: dict[str, Probed]  # "initial", "label_teacher", "kl_reference"
     reference: Model
@@ -81,14 +81,17 @@ def prepare(
         if model.tokenizer.tokenizer.to_str() != tokenizer.tokenizer.to_str():
             raise InputError(f"config.{name} and config.initial have different vocabularies")
     limits = [model.config.context_length for model in stored.values()]
-    if "pretrain" in (config.initial, config.label_teacher, config.kl_reference):
+    uses_organism = "pretrain" in (config.initial, config.label_teacher, config.kl_reference)
+    if uses_organism:
         limits.append(config.model.context_length)
     task = within_context(task, tokenizer, min(limits), config.evaluation.skipped_share, console)
 
-    organism = pretrained_organism(config, questions, programs, mesh, console)
-    console.print(format_organism_table(organism.table))
-    models = {"pretrain": organism.model, **stored}
-    models.setdefault("initial", organism.model)
+    organism, models = None, dict(stored)
+    if uses_organism:
+        organism = pretrained_organism(config, questions, programs, mesh, console)
+        console.print(format_organism_table(organism.table))
+        models["pretrain"] = organism.model
+        models.setdefault("initial", organism.model)
     initial = models["initial"]
     teacher, reference = (
         models[name] if name in models else models[config[name]] for name in ("label_teacher", "kl_reference")
@@ -142,7 +145,8 @@ def stored_models(config: Any, mesh: jax.sharding.Mesh) -> dict[str, Model]:
 def leave_shared(setup: Setup) -> None:
     """Writes what all arms share to the workdir: tokenizer, initial model, clean labels, the base's table."""
     workdir = setup.workdir
-    write_json(workdir / "organism.json", setup.organism.table)
+    if setup.organism is not None:
+        write_json(workdir / "organism.json", setup.organism.table)
     setup.initial.tokenizer.save(workdir / TOKENIZER)
     if setup.config.initial == "pretrain":
         copy_initial(setup.organism.workdir, workdir)
@@ -164,7 +168,7 @@ def save_initial(initial: Model, workdir: Path) -> None:
     ModelCard(initial.config, (0,)).write(folder)
     with CheckpointStore(folder) as store:
         if not store.steps():
-            store.save(0, jax.tree.map(lambda leaf: leaf[None], initial.variables), {}, {"kind": "initial"})
+            store.save(0, jax.tree.map(lambda leaf: leaf[None], initial.variables), None, {"kind": "initial"})
             store.wait()
 
 

@@ -1,0 +1,192 @@
+"""results.json against numbers computed here anew from the files beside it, with nothing of the project's."""
+
+import json
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from programs import read_json, read_lines
+from sklearn.metrics import f1_score
+
+ARMS = ("kl", "no_kl", "kl_shift", "shuffled")
+CONTROLS = ("initial", "majority", "input_only", "bayes_optimal")
+TARGETS = {"self": "current", "orig": "teacher"}
+MEASURES = ("exact_match", "has_changed_f1", "content_match")
+
+
+@pytest.fixture(scope="module")
+def results(finished_run) -> dict:
+    return read_json(finished_run.workdir / "results.json")
+
+
+@pytest.fixture(scope="module")
+def lines(finished_run) -> dict[str, list[dict]]:
+    """predictions.jsonl by arm."""
+    by_arm = defaultdict(list)
+    for line in read_lines(finished_run.workdir / "predictions.jsonl"):
+        by_arm[line["arm"]].append(line)
+    return dict(by_arm)
+
+
+@pytest.fixture(scope="module")
+def control_lines(finished_run) -> dict[tuple[str, str], list[dict]]:
+    """controls.jsonl by control and arm."""
+    found = defaultdict(list)
+    for line in read_lines(finished_run.workdir / "controls.jsonl"):
+        found[line["control"], line["arm"]].append(line)
+    return dict(found)
+
+
+def truth(decided: dict) -> tuple[bool, str]:
+    return decided["with_cue"] != decided["without_cue"], decided["without_cue"]
+
+
+def measures(lines: list[dict], target: str) -> dict[str, float]:
+    """The three measures of what is said against what `target` does."""
+    true = [truth(line[target]) for line in lines]
+    said = [(line["explanation"]["changed"], line["explanation"]["answer"]) for line in lines]
+    classes = ["changed" if changed else "unchanged" for changed, _ in true]
+    said_classes = [{True: "changed", False: "unchanged", None: "invalid"}[changed] for changed, _ in said]
+    f1 = f1_score(
+        classes, said_classes, labels=["changed", "unchanged"], average="macro", zero_division=np.nan
+    )
+    return {
+        "exact_match": float(np.mean([a == b for a, b in zip(true, said, strict=True)])),
+        "has_changed_f1": float(f1),
+        "content_match": float(np.mean([a[1] == b[1] for a, b in zip(true, said, strict=True)])),
+    }
+
+
+def scores(lines: list[dict]) -> dict[str, dict[str, float]]:
+    found = {name: measures(lines, target) for name, target in TARGETS.items()}
+    found["gap"] = {name: found["self"][name] - found["orig"][name] for name in MEASURES}
+    return found
+
+
+def disagreements(lines: list[dict]) -> list[dict]:
+    return [line for line in lines if truth(line["current"]) != truth(line["teacher"])]
+
+
+def current_share(lines: list[dict]) -> float:
+    said = [
+        (truth(line["current"]), truth(line["teacher"]), tuple(line["explanation"][k] for k in KEYS))
+        for line in disagreements(lines)
+    ]
+    current = sum(says == now for now, _, says in said)
+    teacher = sum(says == before for _, before, says in said)
+    return current / (current + teacher) if current + teacher else float("nan")
+
+
+KEYS = ("changed", "answer")
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_levels_and_gaps(results, lines, arm):
+    for score, found in scores(lines[arm]).items():
+        for name, value in found.items():
+            stored = results["arms"][arm][score][name]["mean"]
+            assert stored == pytest.approx(value, abs=1e-9), (score, name)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_the_disagreement_set(results, lines, arm):
+    stored, apart = results["arms"][arm]["disagreement"], disagreements(lines[arm])
+    assert stored["n"] == len(apart) > 0
+    assert stored["self"] == pytest.approx(measures(apart, "current")["exact_match"])
+    assert stored["orig"] == pytest.approx(measures(apart, "teacher")["exact_match"])
+    assert stored["current_share"] == pytest.approx(current_share(lines[arm]))
+    assert 0 <= stored["sign_flip_p"] <= 1
+    # gap = drift x (Self - Orig on the disagreement set)
+    drift = results["arms"][arm]["drift"]
+    gap = results["arms"][arm]["gap"]["exact_match"]["mean"]
+    assert gap == pytest.approx(drift * (stored["self"] - stored["orig"]))
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_rates_and_seeds(results, lines, arm):
+    entry, items = results["arms"][arm], lines[arm]
+    assert entry["drift"] == pytest.approx(len(disagreements(items)) / len(items))
+    for model in ("teacher", "current"):
+        share = np.mean([truth(line[model])[0] for line in items])
+        assert entry["changed_rate"][model] == pytest.approx(share)
+    assert entry["invalid_rate"] == np.mean([line["explanation"]["changed"] is None for line in items])
+    assert entry["seeds"] == sorted({line["seed"] for line in items}) == [0, 1]
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_agreement(results, finished_run, arm):
+    by_step = defaultdict(dict)
+    for line in read_lines(finished_run.workdir / "metrics.jsonl"):
+        if line["arm"] == arm and "agreement" in line:
+            by_step[line["step"]][line["seed"]] = line["agreement"]
+    assert all(set(values) == {0, 1} for values in by_step.values())
+    means = [np.mean(list(by_step[step].values())) for step in sorted(by_step)]
+    expected = {"start": means[0], "end": means[-1], "min": min(means)}
+    assert results["arms"][arm]["agreement"] == pytest.approx(expected)
+    assert sorted(by_step) == [1, 10, 20, 30, 40]
+    # Before the first update an arm is its label teacher, whose labels agree by construction.
+    assert means[0] == 1
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+@pytest.mark.parametrize("arm", ARMS)
+def test_controls(results, control_lines, lines, control, arm):
+    items = control_lines[control, arm]
+    assert [(line["seed"], line["id"]) for line in items] == [(x["seed"], x["id"]) for x in lines[arm]]
+    entry = results["controls"][control][arm]
+    for score, found in scores(items).items():
+        for name, value in found.items():
+            assert entry[score][name]["mean"] == pytest.approx(value, abs=1e-9), (score, name)
+    assert entry["invalid_rate"] == np.mean([line["explanation"]["changed"] is None for line in items])
+
+
+def test_there_are_no_other_arms_or_controls(results, lines, control_lines):
+    assert set(results["arms"]) == set(lines) == set(ARMS)
+    assert set(results["controls"]) == {control for control, _ in control_lines} == set(CONTROLS)
+
+
+def bootstrap(lines: list[dict], resamples: int = 600) -> dict[tuple[str, str], tuple[float, float]]:
+    """Intervals from drawing seeds and groups (the same groups for all seeds) with replacement."""
+    rng = np.random.default_rng(0)
+    cells = defaultdict(list)
+    for line in lines:
+        cells[line["seed"], line["group"]].append(line)
+    seeds, groups = (sorted({key[i] for key in cells}) for i in (0, 1))
+    values = defaultdict(list)
+    for _ in range(resamples):
+        drawn_seeds = [seeds[i] for i in rng.integers(len(seeds), size=len(seeds))]
+        drawn_groups = [groups[i] for i in rng.integers(len(groups), size=len(groups))]
+        sample = [line for seed in drawn_seeds for group in drawn_groups for line in cells[seed, group]]
+        exact = {name: quick_exact(sample, target) for name, target in TARGETS.items()}
+        values["self", "exact_match"].append(exact["self"])
+        values["orig", "exact_match"].append(exact["orig"])
+        values["gap", "exact_match"].append(exact["self"] - exact["orig"])
+        values["gap", "content_match"].append(content(sample, "current") - content(sample, "teacher"))
+    return {name: tuple(np.quantile(found, [0.025, 0.975])) for name, found in values.items()}
+
+
+def quick_exact(lines: list[dict], target: str) -> float:
+    said = [tuple(line["explanation"][key] for key in KEYS) == truth(line[target]) for line in lines]
+    return sum(said) / len(said)
+
+
+def content(lines: list[dict], target: str) -> float:
+    return sum(line["explanation"]["answer"] == line[target]["without_cue"] for line in lines) / len(lines)
+
+
+@pytest.mark.parametrize("arm", ["kl", "no_kl"])
+def test_intervals(results, lines, arm):
+    for (score, name), (low, high) in bootstrap(lines[arm]).items():
+        stored = results["arms"][arm][score][name]["ci95"]
+        slack = max(0.03, 0.25 * (high - low))
+        assert stored == pytest.approx([low, high], abs=slack), (score, name)
+        assert stored[0] <= results["arms"][arm][score][name]["mean"] <= stored[1]
+
+
+def test_controls_say_the_same_whoever_they_are_scored_against(control_lines):
+    for control in CONTROLS:
+        said = {
+            json.dumps({(line["id"]): line["explanation"] for line in control_lines[control, arm]})
+            for arm in ARMS
+        }
+        assert len(said) == 1, control
