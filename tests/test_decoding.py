@@ -114,38 +114,40 @@ def always(token, model):
     return model.with_variables({"params": dict(embedding=embedding, layers=layers, final_norm=final)})
 
 
-def steps_of(model, prompt, max_tokens, monkeypatch):
-    """How many steps the loop of a decoding took."""
-    calls, real = [], decoding.jax.lax.while_loop
+@pytest.fixture(scope="module")
+def counted_decode():
+    """Decodes one prompt to at most 9 tokens; returns the steps that the loop took and the reply."""
+    steps, real, programs = [], decoding.jax.lax.while_loop, ProgramTable()
 
     def counting(condition, body, state):
         final = real(condition, body, state)
-        decoding.jax.debug.callback(lambda step: calls.append(int(step)), final.step)
+        decoding.jax.debug.callback(lambda step: steps.append(int(step)), final.step)
         return final
 
-    monkeypatch.setattr(decoding.jax.lax, "while_loop", counting)
-    replies = decode(model, [prompt], max_tokens, ProgramTable(), mesh_of())
-    decoding.jax.effects_barrier()
-    monkeypatch.undo()
-    return calls, replies
+    def run(model, prompt):
+        steps.clear()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(decoding.jax.lax, "while_loop", counting)
+            (reply,) = decode(model, [prompt], 9, programs, mesh_of())
+        decoding.jax.effects_barrier()
+        (taken,) = steps
+        return taken, reply.tokens
+
+    return run
 
 
-def test_the_loop_stops_when_every_reply_has_ended(monkeypatch):
+def test_the_loop_stops_when_every_reply_has_ended(counted_decode):
     model = tiny_model()
     end = model.tokenizer.end_id
-    (steps,), (reply,) = steps_of(always(end, model), [5, 6], 40, monkeypatch)
-    assert steps == 1
-    assert reply.tokens == (end,)
-    (steps,), (reply,) = steps_of(always(9, model), [5, 6], 40, monkeypatch)
-    assert steps == 40
-    assert reply.tokens == (9,) * 40
+    assert counted_decode(always(end, model), [5, 6]) == (1, (end,))
+    assert counted_decode(always(8, model), [5, 6]) == (9, (8,) * 9)
 
 
-def test_the_loop_does_not_wait_for_the_rows_that_fill_the_batch(monkeypatch):
+def test_the_loop_does_not_wait_for_the_rows_that_fill_the_batch(counted_decode):
     model = ending_model()
     assert len(naive_decode(model, [0]).tokens) > 1  # what the rows that fill the batch would say
     prompt = next(p for p in some_prompts() if len(naive_decode(model, p).tokens) == 1)
-    assert steps_of(model, prompt, MAX_TOKENS, monkeypatch)[0] == [1]
+    assert counted_decode(model, prompt) == (1, (model.tokenizer.end_id,))
 
 
 def test_replies_beside_one_that_goes_on_keep_their_length():

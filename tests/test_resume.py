@@ -84,15 +84,11 @@ def test_a_run_killed_at_every_stage_ends_as_if_never_stopped(programs, finished
     assert "training the base model" not in between_arms.stdout
     assert re.search(r"kl: continuing from step (20|40)", said(between_arms.stdout))
 
-    def last_arm_trained() -> bool:
-        return '"no_kl", "seed": 1, "step": 40' in (workdir / "metrics.jsonl").read_text()
-
-    in_last_arm = start().kill_when(last_arm_trained)
-    assert "kl: finished before" in said(in_last_arm.stdout)
-    assert not (workdir / "predictions.jsonl").exists()
+    assert not (workdir / "results.json").exists()
 
     start().kill_when(lambda: (workdir / "predictions.jsonl").exists())
     last = start().wait()
+    assert "kl: finished before" in said(last.stdout)
     assert last.code == 0, last.stderr
     assert_same_as(workdir, finished_run.workdir, arms)
 
@@ -178,23 +174,20 @@ ocp.training.Checkpointer.save_checkpointables_async = full
 """
 
 
-@pytest.mark.parametrize(
-    ("broken", "why"),
-    [({"largest_file": 200_000}, "could not save"), ({"patch": FULL_DISK}, "the disk is full")],
-    ids=["files stay small", "no space"],
-)
-def test_a_full_disk_stops_the_run_and_keeps_earlier_checkpoints(
-    programs, finished_run, tmp_path, broken, why
-):
+@pytest.mark.slow
+def test_a_full_disk_stops_the_run_and_keeps_earlier_checkpoints(programs, finished_run, tmp_path):
     workdir = unfinished_copy(finished_run.workdir, tmp_path / "run", "kl")
     shutil.rmtree(workdir / "checkpoints" / "kl" / "40")
-    outcome = programs.run("run", TINY, f"--workdir={workdir}", **broken)
-    assert outcome.code == 1
-    line = one_error_line(outcome)
-    assert why in line
-    assert "earlier steps are kept" in line
-    assert not (workdir / "results.json").exists()
-    assert readable_steps(workdir, "kl") == [0, 20]
+    full = (({"patch": FULL_DISK}, "the disk is full"), ({"largest_file": 200_000}, "File too large"))
+    for broken, why in full:
+        outcome = programs.run("run", TINY, f"--workdir={workdir}", **broken)
+        assert outcome.code == 1
+        line = one_error_line(outcome)
+        assert "could not save" in line
+        assert why in line
+        assert "earlier steps are kept" in line
+        assert not (workdir / "results.json").exists()
+        assert readable_steps(workdir, "kl") == [0, 20]
 
     done = programs.run_well("run", TINY, f"--workdir={workdir}", patch=NO_REPORT)  # there is space again
     assert "kl: continuing from step 20" in said(done.stdout)

@@ -59,7 +59,7 @@ def save(directory: Path, *steps: int, keep: int = 0) -> dict[int, tuple]:
     with CheckpointStore(directory, keep) as store:
         for step in steps:
             trainable = parameters(step)
-            saved[step] = trainable, UPDATE.init(trainable)
+            saved[step] = trainable, UPDATE.update(trainable, UPDATE.init(trainable))[1]
             store.save(step, *saved[step], {"arm": "kl"})
         store.wait()
     return saved

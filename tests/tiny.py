@@ -9,10 +9,11 @@ from introspection.jobs.arms import answer_hidden, behavior_batch, explanation_r
 from introspection.models.config import ModelConfig
 from introspection.models.decoder import initialize
 from introspection.models.model import Model
-from introspection.probes.behavior import decisions, probe_behavior
+from introspection.probes.behavior import probe_behavior
 from introspection.runtime.mesh import MeshConfig, make_mesh
 from introspection.runtime.programs import ProgramTable
 from introspection.tasks.facts import read_facts_table
+from introspection.tasks.items import NONE, Explanation
 from introspection.tasks.world_facts import WorldFactsConfig, build_world_facts, draw_questions
 from introspection.text.tokenizer import phrase_tokenizer
 from introspection.training.batches import TrainingRows
@@ -90,10 +91,13 @@ def task_model(seed=0, **changes):
 
 @functools.cache
 def tiny_training_rows(kl_prompts="both"):
-    """All rows that `tiny_task` trains: labels of `task_model(0)`, held to `task_model(1)`, and a shift."""
-    task, teacher, reference = tiny_task(), task_model(0), task_model(1)
-    items, tokenizer, programs = task.splits["train"], teacher.tokenizer, ProgramTable()
-    clean = [d.explanation for d in decisions(probe_behavior(teacher, items, programs, mesh_of()), items)]
+    """What `tiny_task` trains: labels of every kind, behaviour held to `task_model(1)`, and a shift."""
+    task, reference = tiny_task(), task_model(1)
+    items, tokenizer, programs = task.splits["train"], reference.tokenizer, ProgramTable()
+    clean = [
+        (*task.grammar.all_explanations(item.candidates), Explanation(False, NONE))[i % 7]
+        for i, item in enumerate(items)
+    ]
     explanation = explanation_rows(tokenizer, items, clean, task)
     behavior = behavior_batch(
         tokenizer,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from introspection.benchmarks.timing import Measure, alternate, temporary_bytes
 from introspection.errors import RunError
-from introspection.models.head import target_logprobs
+from introspection.models.head import cross_entropy, target_logprobs
 
 # Of the gradients, relative to their largest entry; the sums over tokens are taken in another order.
 TOLERANCE = 1e-4
@@ -28,22 +28,24 @@ TINY = Size(64, 8, 12, 4, runs=2)
 def run(size: Size | None = None) -> list[Measure]:
     """Mean cross-entropy of random hidden states and its gradient in the hidden states and the head.
 
-    Both sides are `models.head.target_logprobs`; with a chunk of all tokens it makes the full logits and
+    The chunked side is the loss of training, `models.head.cross_entropy`. The full side makes all logits and
     keeps them for the backward pass. Raises RunError where losses or gradients differ.
     """
     size = size or Size()
     keys = jax.random.split(jax.random.key(0), 3)
     head = jax.random.normal(keys[0], (size.vocab_size, size.width)) * 0.02
     hidden = jax.random.normal(keys[1], (size.tokens, size.width))
-    targets = jax.random.randint(keys[2], (size.tokens, 1), 0, size.vocab_size)
+    targets = jax.random.randint(keys[2], (size.tokens,), 0, size.vocab_size)
+    weights = jnp.ones(size.tokens)
 
-    def program(chunk: int):
-        def loss(head, hidden):
-            return -jnp.mean(target_logprobs(head, hidden, targets, chunk))
+    def full(head, hidden):
+        return -jnp.mean(target_logprobs(head, hidden, targets[:, None], size.tokens))
 
-        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))
+    def chunked(head, hidden):
+        return cross_entropy(head, hidden, targets, weights, size.chunk) / size.tokens
 
-    programs = {"full": program(size.tokens), "chunked": program(size.chunk)}
+    losses = {"full": full, "chunked": chunked}
+    programs = {name: jax.jit(jax.value_and_grad(loss, argnums=(0, 1))) for name, loss in losses.items()}
     check_equal(programs["full"](head, hidden), programs["chunked"](head, hidden))
     temporary = {name: temporary_bytes(jitted, head, hidden) for name, jitted in programs.items()}
     ways = {name: lambda jitted=jitted: jitted(head, hidden) for name, jitted in programs.items()}

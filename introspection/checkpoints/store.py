@@ -143,11 +143,12 @@ class CheckpointStore:
             raise self._corrupt(step, error) from error
 
     def _corrupt(self, step: int, error: Exception) -> CorruptCheckpointError:
-        return CorruptCheckpointError(f"{self.directory / str(step)}: damaged ({_first_line(error)})")
+        return CorruptCheckpointError(f"{self.directory / str(step)}: damaged ({_first_line(error)[:200]})")
 
     def _save_error(self, what: str, error: Exception) -> RunError:
         full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-        why = "the disk is full" if full else _first_line(error)
+        # TensorStore's line is long and has its reason last.
+        why = "the disk is full" if full else _first_line(error)[-200:]
         return RunError(f"{self.directory}: could not save {what}: {why}; earlier steps are kept")
 
 
@@ -172,4 +173,4 @@ def _shapes(tree) -> dict[str, tuple]:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,5 +1,6 @@
 """The language-model head, in token chunks: full-vocabulary logits of a whole batch never exist."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -25,15 +26,15 @@ def _in_chunks(function: Callable, arrays: tuple[Array, ...], chunk: int):
     tokens = arrays[0].shape[0]
     if tokens <= chunk:
         return function(*arrays)
-    chunks = -(-tokens // chunk)
-    padding = chunks * chunk - tokens
+    chunks = tuple(_split(array, chunk) for array in arrays)
+    results = jax.lax.map(lambda chunked: jax.checkpoint(function)(*chunked), chunks)
+    return jax.tree.map(lambda r: r.reshape(-1, *r.shape[2:])[:tokens], results)
 
-    def split(array):
-        padded = jnp.pad(array, ((0, padding), *(((0, 0),) * (array.ndim - 1))))
-        return padded.reshape(chunks, chunk, *array.shape[1:])
 
-    results = jax.lax.map(lambda chunked: jax.checkpoint(function)(*chunked), jax.tree.map(split, arrays))
-    return jax.tree.map(lambda r: r.reshape(chunks * chunk, *r.shape[2:])[:tokens], results)
+def _split(array: Array, chunk: int) -> Array:
+    """The leading axis as chunks of equal size, the last one padded with zeros."""
+    padded = jnp.pad(array, ((0, -array.shape[0] % chunk), *(((0, 0),) * (array.ndim - 1))))
+    return padded.reshape(-1, chunk, *array.shape[1:])
 
 
 def target_logprobs(
@@ -51,6 +52,58 @@ def target_logprobs(
 
     with jax.named_scope("head"):
         return _in_chunks(logprobs, (hidden, targets), chunk)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def cross_entropy(
+    head: Float[Array, "vocab width"],
+    hidden: Float[Array, "tokens width"],
+    targets: Int[Array, " tokens"],
+    weights: Float[Array, " tokens"],
+    chunk: int,
+) -> Float[Array, ""]:
+    """Weighted sum of the targets' negative log-probabilities (nats), `chunk` positions' logits at a time.
+
+    The weights are known before the loss, so the forward pass takes each chunk's gradient while it has the
+    chunk's logits, and the backward pass only scales it: nothing is computed twice. The gradient is in
+    `head` and `hidden`.
+    """
+    return -jnp.sum(weights * target_logprobs(head, hidden, targets[:, None], chunk)[:, 0])
+
+
+def _cross_entropy_forward(head, hidden, targets, weights, chunk):
+    def one_chunk(head_gradient, arrays):
+        hidden, targets, weights = arrays
+        logits = token_logits(head, hidden)
+        chosen = jnp.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
+        normaliser = jax.nn.logsumexp(logits, axis=-1)
+        chosen_now = jnp.arange(logits.shape[-1]) == targets[:, None]
+        slope = (jnp.exp(logits - normaliser[:, None]) - chosen_now) * weights[:, None]
+        slope = slope.astype(hidden.dtype)
+        head_gradient += jnp.einsum("nv,nw->vw", slope, hidden, preferred_element_type=jnp.float32)
+        hidden_gradient = jnp.einsum("nv,vw->nw", slope, head.astype(hidden.dtype))
+        return head_gradient, (jnp.sum(weights * (normaliser - chosen)), hidden_gradient)
+
+    with jax.named_scope("cross_entropy"):
+        start = jnp.zeros(head.shape, jnp.float32)
+        arrays = (hidden, targets, weights)
+        if hidden.shape[0] <= chunk:
+            head_gradient, (loss, hidden_gradient) = one_chunk(start, arrays)
+        else:
+            chunks = jax.tree.map(lambda array: _split(array, chunk), arrays)
+            head_gradient, (losses, hidden_gradient) = jax.lax.scan(one_chunk, start, chunks)
+            loss = jnp.sum(losses)
+            hidden_gradient = hidden_gradient.reshape(-1, hidden.shape[1])[: hidden.shape[0]]
+    return loss, (head_gradient.astype(head.dtype), hidden_gradient)
+
+
+def _cross_entropy_backward(chunk, gradients, slope):
+    head_gradient, hidden_gradient = gradients
+    scaled = hidden_gradient * slope.astype(hidden_gradient.dtype)
+    return head_gradient * slope, scaled, None, None
+
+
+cross_entropy.defvjp(_cross_entropy_forward, _cross_entropy_backward)
 
 
 def vocabulary_kl(

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from introspection.errors import InputError
 from introspection.models.config import ModelConfig
 from introspection.models.decoder import Decoder
-from introspection.models.head import head_matrix, target_logprobs, vocabulary_kl
+from introspection.models.head import cross_entropy, head_matrix, target_logprobs, vocabulary_kl
 from introspection.text.rows import Rows
 
 KL_SUPPORTS = ("vocabulary", "candidates")
@@ -117,27 +117,31 @@ def batch_loss(
     for part in parts:
         starts.append(starts[-1] + part.tokens.shape[0])
 
-    def scored(index: int) -> tuple[Float[Array, "rows scored width"], Float[Array, "rows scored targets"]]:
-        part = parts[index]
+    def scored_hidden(index: int) -> Float[Array, "rows scored width"]:
         own = hidden[starts[index] : starts[index + 1]]
-        at = jnp.take_along_axis(own, part.scored[:, :, None], axis=1)
-        rows, positions_scored, targets = part.targets.shape
-        logprobs = target_logprobs(
-            head, at.reshape(-1, config.width), part.targets.reshape(-1, targets), objective.head_chunk
+        return jnp.take_along_axis(own, parts[index].scored[:, :, None], axis=1)
+
+    def mean_loss(index: int) -> Float[Array, ""]:
+        """Nats a counted token of rows with one continuation each."""
+        targets, counted = parts[index].targets[..., 0], parts[index].continuation[..., 0] >= 0
+        total = cross_entropy(
+            head,
+            scored_hidden(index).reshape(-1, config.width),
+            targets.reshape(-1),
+            counted.reshape(-1).astype(jnp.float32),
+            objective.head_chunk,
         )
-        return at, logprobs.reshape(rows, positions_scored, targets)
+        return total / jnp.sum(counted)
 
-    def cross_entropy(index: int) -> Float[Array, ""]:
-        counted = parts[index].continuation >= 0
-        return -jnp.sum(scored(index)[1] * counted) / jnp.sum(counted)
-
-    metrics = {"explanation_loss": cross_entropy(0)}
+    metrics = {"explanation_loss": mean_loss(0)}
     loss = metrics["explanation_loss"]
     if batch.behavior is not None:
         behavior, flat = batch.behavior, parts[1]
-        at, logprobs = scored(1)
-        items = behavior.candidates.shape[0]
-        by_candidate = sequence_logprobs(logprobs, flat.continuation, flat.targets.shape[-1])
+        at, (items,), slots_each = scored_hidden(1), behavior.candidates.shape, flat.targets.shape[-1]
+        logprobs = target_logprobs(
+            head, at.reshape(-1, config.width), flat.targets.reshape(-1, slots_each), objective.head_chunk
+        )
+        by_candidate = sequence_logprobs(logprobs.reshape(flat.targets.shape), flat.continuation, slots_each)
         slots = add_none(by_candidate, jnp.repeat(behavior.candidates, 2)).reshape(items, 2, -1)
         reverse = objective.kl_direction == "current_to_reference"
         if objective.kl_support == "vocabulary":
@@ -156,7 +160,7 @@ def batch_loss(
         metrics["agreement"] = agreement(slots, behavior)
         loss += weights.kl * metrics["kl"]
     if batch.shift is not None:
-        metrics["shift_loss"] = cross_entropy(len(parts) - 1)
+        metrics["shift_loss"] = mean_loss(len(parts) - 1)
         loss += weights.shift * metrics["shift_loss"]
     return loss, {"loss": loss, **metrics}
 
