@@ -50,6 +50,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.model.head_dim = 16
     config.model.mlp_width = 192
     config.model.context_length = 32  # tokens
+    config.model.scan_unroll = 3  # layers in one iteration of the scan: all, which is quicker on a CPU
 
     config.pretrain = ConfigDict()
     config.pretrain.seed = 0
@@ -144,6 +145,7 @@ def _make_tiny(config: ConfigDict) -> None:
     config.task.train_facts, config.task.validation_facts, config.task.test_facts = 24, 8, 16
     config.task.repeats = 1
     config.model.width, config.model.layers, config.model.mlp_width = 32, 2, 64
+    config.model.scan_unroll = 2
     config.pretrain.steps, config.pretrain.rows, config.pretrain.checkpoint_steps = 500, 64, 100
     config.train.steps, config.train.evaluation_steps, config.train.checkpoint_steps = 40, 20, 20
     config.train.explanation_rows, config.train.behavior_items, config.train.shift_rows = 16, 8, 8

@@ -38,7 +38,10 @@ class StepShapes:
     def model(self) -> ModelConfig:
         names = ("vocab_size", "width", "layers", "query_heads", "kv_heads", "head_dim", "mlp_width")
         return ModelConfig(
-            **{name: getattr(self, name) for name in names}, context_length=32, compute_dtype="float32"
+            **{name: getattr(self, name) for name in names},
+            context_length=32,
+            scan_unroll=self.layers,
+            compute_dtype="float32",
         )
 
 
