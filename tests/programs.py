@@ -41,7 +41,7 @@ class Running:
     """A program that was started and may still run."""
 
     def __init__(self, server: subprocess.Popen, folder: Path):
-        self._server, self._folder = server, folder
+        self._server, self._folder, self.ended = server, folder, False
         self.pid = self._answer()["pid"]
 
     def _answer(self) -> dict[str, int]:
@@ -54,6 +54,7 @@ class Running:
 
     def wait(self) -> Outcome:
         code = self._answer()["code"]
+        self.ended = True
         return Outcome(code, self.output(), (self._folder / "stderr").read_text(encoding="utf-8"))
 
     def kill_when(self, condition: Callable[[], Any], seconds: float = 300) -> Outcome:
@@ -64,10 +65,13 @@ class Running:
             if state == "Z" or time.monotonic() > deadline:
                 break
             time.sleep(0.001)
-        os.kill(self.pid, signal.SIGKILL)
-        outcome = self.wait()
+        outcome = self.kill()
         assert outcome.code == -signal.SIGKILL, f"ended before the moment of its kill: {outcome}"
         return outcome
+
+    def kill(self) -> Outcome:
+        os.kill(self.pid, signal.SIGKILL)
+        return self.wait()
 
 
 class Programs:
@@ -75,6 +79,7 @@ class Programs:
 
     def __init__(self, cache: Path):
         self.cache = cache
+        self._last: Running | None = None
         self._server = subprocess.Popen(
             [
                 sys.executable,
@@ -99,7 +104,11 @@ class Programs:
         patch: str = "",
     ) -> Running:
         """Starts `python -m experiments.<name> <arguments>`."""
+        if self._last is not None and not self._last.ended:  # of a test that failed
+            self._last.kill()
         output = Path(tempfile.mkdtemp(dir=self.cache.parent))
+        for stream in ("stdout", "stderr"):
+            (output / stream).touch()
         command = {
             "module": f"experiments.{name}",
             "arguments": [str(argument) for argument in arguments],
@@ -112,7 +121,8 @@ class Programs:
         }
         self._server.stdin.write(json.dumps(command) + "\n")
         self._server.stdin.flush()
-        return Running(self._server, output)
+        self._last = Running(self._server, output)
+        return self._last
 
     def run(self, name: str, *arguments: Any, **options: Any) -> Outcome:
         """The same, to its end."""
