@@ -26,6 +26,7 @@ from introspection.probes.explanation import explanation_prompt, score_explanati
 from introspection.probes.scoring import ScoreRequest, score
 from introspection.runtime.mesh import put_parameters
 from introspection.runtime.programs import ProgramTable
+from introspection.tasks.items import NONE, Explanation
 from introspection.text import buckets
 
 PROGRAMS = ProgramTable()
@@ -237,6 +238,10 @@ def test_a_scored_explanation_is_the_most_probable_sentence():
         scores = naive_scores(model, ScoreRequest(prompt, sentences))
         assert explanation == options[np.argmax(scores)]
         assert logprob == pytest.approx(scores[options.index(label)], abs=1e-4)
+    # A label outside the set is scored and never chosen: the choice tells nothing of the labels.
+    outside = [Explanation(False, NONE)] * len(items)
+    again, _ = score_explanations(model, items, task.grammar, outside, ProgramTable(), mesh_of())
+    assert again == chosen
 
 
 def test_bfloat16_scores_are_near_those_of_float32():

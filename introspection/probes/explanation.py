@@ -51,14 +51,12 @@ def score_explanations(
 ) -> tuple[list[Explanation], list[float]]:
     """The most probable of the grammar's finite set of explanations, and the labels' log-probabilities.
 
-    Cheaper than decoding and never invalid, so it serves live curves, not the final table. A label whose
-    answer is `NONE` is scored beside the set.
+    Cheaper than decoding and never invalid, so it serves live curves, not the final table. A label outside
+    the set (its answer is `NONE`) is scored beside it and never chosen: that would tell of the label.
     """
     encode = functools.cache(lambda text: tuple(model.tokenizer.encode_reply(text)))
-    choices = [
-        tuple(dict.fromkeys((*grammar.all_explanations(item.candidates), label)))
-        for item, label in zip(items, labels, strict=True)
-    ]
+    sets = [grammar.all_explanations(item.candidates) for item in items]
+    choices = [tuple(dict.fromkeys((*options, label))) for options, label in zip(sets, labels, strict=True)]
     requests = [
         ScoreRequest(
             explanation_prompt(model.tokenizer, item, grammar),
@@ -67,7 +65,7 @@ def score_explanations(
         for item, options in zip(items, choices, strict=True)
     ]
     scores = score(model, requests, programs, mesh, progress)
-    said = [options[int(np.argmax(row))] for options, row in zip(choices, scores, strict=True)]
+    said = [options[int(np.argmax(row[: len(options)]))] for options, row in zip(sets, scores, strict=True)]
     label_logprobs = [
         float(row[options.index(label)]) for options, label, row in zip(choices, labels, scores, strict=True)
     ]
