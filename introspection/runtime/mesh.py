@@ -86,10 +86,6 @@ def put_parameters(tree, mesh: Mesh):
     return jax.device_put(tree, parameter_shardings(tree, mesh))
 
 
-def put_replicated(tree, mesh: Mesh):
-    return jax.device_put(tree, NamedSharding(mesh, P()))
-
-
 def put_rows(tree, mesh: Mesh, axis: int = 0):
     """Places host arrays with their rows (dimension `axis`) split over data and fsdp.
 

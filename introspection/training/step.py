@@ -123,7 +123,3 @@ def train_steps(
         return jax.lax.map(lambda both: one_seed(*both), (state, batch))
 
     return jax.lax.scan(one_step, state, batches)
-
-
-def seed_count(state: TrainState) -> int:
-    return jax.tree.leaves(state.trainable)[0].shape[0]
