@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from rich.console import Console
@@ -44,6 +44,7 @@ from introspection.runtime.programs import ProgramTable
 from introspection.runtime.progress import progress_bar
 from introspection.tasks.items import Explanation
 from introspection.tasks.task import SPLITS, Task
+from introspection.tasks.world_facts import Question
 from introspection.training.batches import TrainingRows, make_batch
 from introspection.training.loop import Job, train, weights
 from introspection.training.shifts import ShiftExample, shift_examples
@@ -52,23 +53,44 @@ from introspection.training.step import Frozen, TrainState, initial_state
 FINISHED = "results.json"
 
 
-def run(config: Any, workdir: Path, console: Console) -> Path:
-    """Runs every arm of a config in `workdir` and returns the report's path."""
-    started = time.perf_counter()
+class Checked(NamedTuple):
+    """What a config's fields alone give, once they are found usable."""
+
+    arms: dict[str, ArmConfig]
+    task: Task
+    questions: list[Question]
+
+
+def check_run(config: Any, workdir: Path) -> Checked:
+    """Refuses what can be refused before any model is trained or read; writes to the data cache alone.
+
+    Raises:
+      InputError: a field can't be used, or `workdir` belongs to another config.
+    """
     arms = chosen_arms(config)
     check_fields(config, arms)
     check_workdir(workdir, plain(config))
-    mesh = make_mesh(settings(MeshConfig, config.mesh))
     task, questions = load_task(config)
-    if (workdir / FINISHED).exists():
-        console.print(f"{workdir} is finished; its results stand (delete the folder to run again)")
-        report = workdir / "report.html"
-        return report if report.exists() else write_report(workdir)  # killed just before
     for arm in arms.values():
         if arm.labels:  # whose they are is known once there is a teacher, what they are is known now
             read_labels(labels_folder(arm), expected_labels(task), ())
+    return Checked(arms, task, questions)
 
-    programs = ProgramTable()
+
+def run(config: Any, workdir: Path, console: Console, programs: ProgramTable | None = None) -> Path:
+    """Runs every arm of a config in `workdir` and returns the report's path.
+
+    Runs of one process share `programs`, and so compile what they have in common once.
+    """
+    started = time.perf_counter()
+    mesh = make_mesh(settings(MeshConfig, config.mesh))
+    if is_finished(workdir):
+        check_workdir(workdir, plain(config))
+        console.print(f"{workdir} is finished; its results stand (delete the folder to run again)")
+        report = workdir / "report.html"
+        return report if report.exists() else write_report(workdir)  # killed just before
+    arms, task, questions = check_run(config, workdir)
+    programs = programs or ProgramTable()
     with jax.set_mesh(mesh):
         setup = prepare(config, workdir, task, questions, programs, mesh, console)
         for arm in arms.values():
@@ -84,6 +106,10 @@ def run(config: Any, workdir: Path, console: Console) -> Path:
                 run_arm(name, arms[name], setup)
         controls = control_explanations(setup)
     return assemble(setup, list(arms), controls, time.perf_counter() - started)
+
+
+def is_finished(workdir: Path) -> bool:
+    return (workdir / FINISHED).exists()
 
 
 def labels_folder(arm: ArmConfig) -> Path:
