@@ -14,6 +14,8 @@ def reference_hidden(config, variables, tokens):
     params = _float64(variables["params"])
     adapters = _float64(variables.get("lora", {}))
     x = params["embedding"][np.asarray(tokens)]
+    if config.scale_embedding:
+        x = x * np.sqrt(config.width)
     time = len(tokens)
     future = np.triu(np.ones((time, time), bool), 1)
     for layer in range(config.layers):
@@ -27,9 +29,15 @@ def reference_hidden(config, variables, tokens):
                 outputs = outputs + scale * (inputs @ updates[name]["A"] @ updates[name]["B"])
             return outputs
 
-        normed = _norm(x, weights["attention_norm"]["scale"], config.norm_epsilon)
-        queries = _rotate(project("query", normed).reshape(time, config.query_heads, -1), config.rope_base)
-        keys = _rotate(project("key", normed).reshape(time, config.kv_heads, -1), config.rope_base)
+        def norm(name, inputs, weights=weights):
+            return _norm(inputs, weights[name]["scale"], config)
+
+        normed = norm("attention_norm", x)
+        queries = project("query", normed).reshape(time, config.query_heads, -1)
+        keys = project("key", normed).reshape(time, config.kv_heads, -1)
+        if config.qk_norm:
+            queries, keys = norm("query_norm", queries), norm("key_norm", keys)
+        queries, keys = _rotate(queries, config.rope_base), _rotate(keys, config.rope_base)
         values = project("value", normed).reshape(time, config.kv_heads, -1)
         heads = []
         for head in range(config.query_heads):
@@ -37,11 +45,17 @@ def reference_hidden(config, variables, tokens):
             logits = queries[:, head] @ keys[:, shared].T / np.sqrt(config.head_dim)
             logits[future] = -np.inf
             heads.append(_softmax(logits) @ values[:, shared])
-        x = x + project("output", np.concatenate(heads, axis=-1))
-        normed = _norm(x, weights["mlp_norm"]["scale"], config.norm_epsilon)
+        update = project("output", np.concatenate(heads, axis=-1))
+        x = x + (norm("attention_post_norm", update) if config.post_norms else update)
+        normed = norm("mlp_norm", x)
         gate = project("gate", normed)
-        x = x + project("down", gate / (1 + np.exp(-gate)) * project("up", normed))
-    return _norm(x, params["final_norm"]["scale"], config.norm_epsilon)
+        if config.activation == "silu":
+            gate = gate / (1 + np.exp(-gate))
+        else:
+            gate = gate / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (gate + 0.044715 * gate**3)))
+        update = project("down", gate * project("up", normed))
+        x = x + (norm("mlp_post_norm", update) if config.post_norms else update)
+    return _norm(x, params["final_norm"]["scale"], config)
 
 
 def reference_token_logprobs(config, variables, prompt, continuation):
@@ -59,8 +73,9 @@ def _softmax(logits):
     return np.exp(log_softmax(logits))
 
 
-def _norm(x, scale, epsilon):
-    return x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + epsilon) * scale
+def _norm(x, scale, config):
+    root_mean_square = np.sqrt((x**2).mean(axis=-1, keepdims=True) + config.norm_epsilon)
+    return x / root_mean_square * (1 + scale if config.zero_centered_norms else scale)
 
 
 def _rotate(vectors, base):

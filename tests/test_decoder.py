@@ -11,7 +11,7 @@ from tiny import assert_trees_close, mesh_of, random_tokens, tiny_config, tiny_v
 
 from introspection.errors import InputError
 from introspection.models.attention import PrefixBlock, attend, attend_block, rotate, row_mask
-from introspection.models.config import PROJECTIONS, LoraConfig, ModelConfig
+from introspection.models.config import ARCHITECTURES, PROJECTIONS, LoraConfig, ModelConfig
 from introspection.models.decoder import Decoder, count_parameters, initialize
 from introspection.models.head import head_matrix
 from introspection.runtime.mesh import parameter_shardings
@@ -37,8 +37,12 @@ def plain(config, variables, tokens):
     return forward(config)(variables, tokens, positions, jnp.zeros_like(tokens))
 
 
-def test_hidden_states_equal_the_reference():
-    config = tiny_config(tied_head=False)
+SWITCHES = ("zero_centered_norms", "post_norms", "qk_norm", "scale_embedding")
+
+
+@pytest.mark.parametrize("changes", [*ARCHITECTURES.values(), *({name: True} for name in SWITCHES)])
+def test_hidden_states_equal_the_reference(changes):
+    config = tiny_config(tied_head=False, **changes)
     variables, tokens = tiny_variables(config), random_tokens(np.random.default_rng(0), 12)
     np.testing.assert_allclose(
         plain(config, variables, tokens)[0], reference_hidden(config, variables, tokens), atol=1e-4

@@ -26,10 +26,14 @@ class RMSNorm(nn.Module):
     """Root mean square norm (Zhang & Sennrich 2019), computed in float32."""
 
     epsilon: float
+    zero_centered: bool = False  # the parameter is what the scale has beyond 1
 
     @nn.compact
     def __call__(self, x):
-        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
+        start = nn.initializers.zeros if self.zero_centered else nn.initializers.ones
+        scale = self.param("scale", start, (x.shape[-1],), jnp.float32)
+        if self.zero_centered:
+            scale = 1.0 + scale
         x32 = x.astype(jnp.float32)
         x32 = x32 * jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + self.epsilon)
         return (x32 * scale).astype(x.dtype)
@@ -75,27 +79,33 @@ class Layer(nn.Module):
         def project(name, features):
             return Projection(config, features, name=name)
 
+        def norm(name, x):
+            return RMSNorm(config.norm_epsilon, config.zero_centered_norms, name=name)(x)
+
         with jax.named_scope("attention"):
-            normed = RMSNorm(config.norm_epsilon, name="attention_norm")(x)
+            normed = norm("attention_norm", x)
             queries = project("query", config.query_heads * config.head_dim)(normed)
             keys = project("key", config.kv_heads * config.head_dim)(normed)
             values = project("value", config.kv_heads * config.head_dim)(normed)
             queries = queries.reshape(rows, time, config.query_heads, config.head_dim)
             keys = keys.reshape(rows, time, config.kv_heads, config.head_dim)
             values = values.reshape(rows, time, config.kv_heads, config.head_dim)
+            if config.qk_norm:
+                queries, keys = norm("query_norm", queries), norm("key_norm", keys)
             queries = rotate(queries, positions, config.rope_base)
             keys = rotate(keys, positions, config.rope_base)
             prefixes = tuple(
                 PrefixBlock(k, v, m) for (k, v), m in zip(prefix_keys_values, prefix_masks, strict=True)
             )
             attended = attend(queries, keys, values, mask, prefixes)
-            x = x + project("output", config.width)(attended.reshape(rows, time, -1))
+            update = project("output", config.width)(attended.reshape(rows, time, -1))
+            x = x + (norm("attention_post_norm", update) if config.post_norms else update)
         with jax.named_scope("mlp"):
-            normed = RMSNorm(config.norm_epsilon, name="mlp_norm")(x)
-            gated = nn.silu(project("gate", config.mlp_width)(normed)) * project("up", config.mlp_width)(
-                normed
-            )
-            x = x + project("down", config.width)(gated)
+            normed = norm("mlp_norm", x)
+            activate = nn.silu if config.activation == "silu" else nn.gelu
+            gated = activate(project("gate", config.mlp_width)(normed))
+            update = project("down", config.width)(gated * project("up", config.mlp_width)(normed))
+            x = x + (norm("mlp_post_norm", update) if config.post_norms else update)
         return x, ((keys, values) if self.return_cache else None)
 
 
@@ -123,6 +133,8 @@ class Decoder(nn.Module):
         if not config.tied_head:
             self.param("head", nn.initializers.normal(0.02), (config.vocab_size, config.width), jnp.float32)
         x = embedding.astype(config.dtype)[tokens]
+        if config.scale_embedding:
+            x = x * jnp.asarray(config.width**0.5, config.dtype)
 
         layer = Layer
         if config.remat != "none":
@@ -140,7 +152,7 @@ class Decoder(nn.Module):
         keys_values = tuple((block.keys, block.values) for block in prefixes)
         masks = tuple(block.mask for block in prefixes)
         x, cache = layers(x, keys_values, positions, mask, masks)
-        hidden = RMSNorm(config.norm_epsilon, name="final_norm")(x)
+        hidden = RMSNorm(config.norm_epsilon, config.zero_centered_norms, name="final_norm")(x)
         return DecoderOutput(hidden, *(cache if return_cache else (None, None)))
 
 
