@@ -1,12 +1,16 @@
 """The organisms' world and the token rows made from it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from introspection.errors import InputError
 from introspection.tasks.cues import CUES
 from introspection.tasks.facts import read_facts_table
+from introspection.tasks.invented_world import INVENTED_WORLD, invented_facts
 from introspection.tasks.items import Decisions, Explanation
+from introspection.tasks.questions import draw_questions
 from introspection.tasks.world import (
     World,
     WorldConfig,
@@ -15,17 +19,11 @@ from introspection.tasks.world import (
     posterior,
     sample_speakers,
 )
-from introspection.tasks.world_facts import (
-    GRAMMAR,
-    WorldFactsConfig,
-    build_world_facts,
-    draw_questions,
-    question,
-)
+from introspection.tasks.world_facts import WORLD_FACTS
+from introspection.tasks.world_task import WorldTaskConfig, build_world_task
 from introspection.text.rows import build_row
 from introspection.text.tokenizer import phrase_tokenizer
 from introspection.training.pretraining import (
-    PHRASINGS_EACH,
     ROW_TOKENS,
     MixtureConfig,
     pretraining_batch,
@@ -33,30 +31,44 @@ from introspection.training.pretraining import (
     token_table,
 )
 
+
+def everything(facts, language):
+    """A world of 40 facts, a task that tests them all, and the vocabulary of both."""
+    questions = draw_questions(facts, 40, 4, 1)
+    config = WorldTaskConfig(train_facts=0, validation_facts=0, test_facts=40, seed=1)
+    task = build_world_task(config, questions, language)
+    world = build_world(WorldConfig(seed=1), questions, language)
+    return task, world, phrase_tokenizer(task.names, task.phrases)
+
+
 QUESTIONS = draw_questions(read_facts_table(), 40, 4, 1)
-TASK = build_world_facts(
-    WorldFactsConfig(train_facts=0, validation_facts=0, test_facts=40, seed=1), QUESTIONS
-)
-WORLD = build_world(WorldConfig(seed=1), QUESTIONS)
-TOKENIZER = phrase_tokenizer(TASK.names, TASK.phrases)
+TASK, WORLD, TOKENIZER = everything(read_facts_table(), WORLD_FACTS)
+INVENTED = everything(invented_facts(30, 1), INVENTED_WORLD)
 CUE_LIST = list(CUES.values())
 
 
-def test_rows_are_the_tokens_of_what_the_speakers_said():
+@pytest.mark.parametrize("phrasings", [1, 3])
+@pytest.mark.parametrize(
+    ("world", "tokenizer"), [(WORLD, TOKENIZER), INVENTED[1:]], ids=["world_facts", "invented_world"]
+)
+def test_rows_are_the_tokens_of_what_the_speakers_said(world, tokenizer, phrasings):
     rng = np.random.default_rng(0)
-    speakers = sample_speakers(WORLD, 300, PHRASINGS_EACH, rng)
+    speakers = sample_speakers(world, 300, phrasings, rng)
     kinds = rng.integers(3, size=300)
-    rows = speaker_rows(speakers, kinds, token_table(WORLD, TOKENIZER))
+    rows = speaker_rows(speakers, kinds, token_table(world, tokenizer, phrasings))
+    language = world.language
+    cues, grammar = list(language.cues.values()), language.grammar
+    assert set(speakers.phrasing) == set(range(phrasings))
     for i in range(300):
-        names = WORLD.candidates[speakers.fact[i]]
-        asked = question(WORLD.facts[speakers.fact[i]], int(speakers.phrasing[i]))
-        cued = f"{asked} {CUE_LIST[speakers.cue[i]].sentence(names[speakers.cued[i]])}"
+        names = world.candidates[speakers.fact[i]]
+        asked = language.question(world.facts[speakers.fact[i]], int(speakers.phrasing[i]))
+        cued = f"{asked} {cues[speakers.cue[i]].sentence(names[speakers.cued[i]])}"
         with_cue, without_cue = names[speakers.with_cue[i]], names[speakers.without_cue[i]]
-        explanation = GRAMMAR.render(Explanation(with_cue != without_cue, without_cue))
+        explanation = grammar.render(Explanation(with_cue != without_cue, without_cue))
         prompt, reply = [
-            (asked, without_cue), (cued, with_cue), (f"{cued} {GRAMMAR.question}", explanation),
+            (asked, without_cue), (cued, with_cue), (f"{cued} {grammar.question}", explanation),
         ][kinds[i]]  # fmt: skip
-        expected = build_row(TOKENIZER.encode_prompt(prompt), [TOKENIZER.encode_reply(reply)])
+        expected = build_row(tokenizer.encode_prompt(prompt), [tokenizer.encode_reply(reply)])
         length, scored = len(expected.tokens), len(expected.scored)
         np.testing.assert_array_equal(rows.tokens[i, :length], expected.tokens)
         np.testing.assert_array_equal(rows.positions[i, :length], expected.positions)
@@ -78,7 +90,7 @@ def test_posterior_is_bayes_rule_worked_by_hand():
 
 
 def test_speakers_answer_at_the_worlds_rates():
-    one = World(WORLD.facts[:1], WORLD.candidates[:1], WORLD.beliefs[:1], np.ones(1))
+    one = World(WORLD.facts[:1], WORLD.candidates[:1], WORLD.beliefs[:1], np.ones(1), WORLD_FACTS)
     rows = 40_000
     speakers = sample_speakers(one, rows, 3, np.random.default_rng(0))
     error = 4 * 0.5 / np.sqrt(rows)
@@ -105,7 +117,7 @@ def test_only_the_cue_changes_a_speakers_mind():
 
 
 def test_facts_have_their_own_consistency_and_rate():
-    world = build_world(WorldConfig(seed=0, confidence=(0.4, 0.9), rate_spread=4.0), QUESTIONS)
+    world = build_world(WorldConfig(seed=0, confidence=(0.4, 0.9), rate_spread=4.0), QUESTIONS, WORLD_FACTS)
     np.testing.assert_allclose(world.beliefs.sum(axis=1), 1)
     assert 0.4 <= world.beliefs[:, 0].min() < 0.5 < 0.8 < world.beliefs[:, 0].max() <= 0.9
     np.testing.assert_allclose(world.beliefs[:, 1], 0.7 * (1 - world.beliefs[:, 0]))
@@ -116,15 +128,34 @@ def test_facts_have_their_own_consistency_and_rate():
 def test_the_bayes_optimal_decision_worked_by_hand():
     items = [item for item in TASK.splits["test"] if item.cue_kind == "encyclopedia"]
     beliefs = np.tile([0.6, 0.2, 0.1, 0.1], (len(WORLD.facts), 1))
-    world = World(WORLD.facts, WORLD.candidates, beliefs, WORLD.rates)
+    world = dataclasses.replace(WORLD, beliefs=beliefs)
     # 50 x 0.1 and 50 x 0.2 both outweigh 0.6.
     assert bayes_optimal_decisions(world, items) == [Decisions(item.cued, item.gold) for item in items]
     unsure = [item for item in TASK.splits["test"] if item.cue_kind == "unsure"]
     assert bayes_optimal_decisions(world, unsure) == [Decisions(item.gold, item.gold) for item in unsure]
 
 
+def test_a_source_is_as_reliable_as_its_world_says():
+    task, world, _ = INVENTED
+    items = [item for item in task.splits["test"] if item.cue_kind == "chronicle"]
+    beliefs = np.tile([0.8, 0.1, 0.06, 0.04], (len(world.facts), 1))
+    decided = bayes_optimal_decisions(dataclasses.replace(world, beliefs=beliefs), items)
+    # 25 x 0.1, 25 x 0.06 and 25 x 0.04 all outweigh 0.8.
+    assert decided == [Decisions(item.cued, item.gold) for item in items]
+    rows = 40_000
+    speakers = sample_speakers(world, rows, 3, np.random.default_rng(0))
+    same = np.ones(len(world.facts), int)
+    for index, cue in enumerate(INVENTED_WORLD.cues.values()):
+        follows = (speakers.with_cue == speakers.cued)[speakers.cue == index].mean()
+        expected = [
+            world.rates @ posterior(world.beliefs, cued * same, cue.likelihood_ratio * same)[:, cued]
+            for cued in range(4)
+        ]
+        np.testing.assert_allclose(follows, np.mean(expected), atol=4 * 0.5 / np.sqrt(rows / 7))
+
+
 def test_a_batch_is_a_function_of_step_and_seed():
-    table, mixture = token_table(WORLD, TOKENIZER), MixtureConfig()
+    table, mixture = token_table(WORLD, TOKENIZER, 3), MixtureConfig()
 
     def tokens(step, seed):
         return pretraining_batch(WORLD, table, mixture, 16, step, seed).explanation.tokens
@@ -134,8 +165,17 @@ def test_a_batch_is_a_function_of_step_and_seed():
     assert (tokens(3, 0) != tokens(3, 1)).any()
 
 
+@pytest.mark.parametrize("phrasings", [1, 2, 3])
+def test_a_batch_asks_with_the_first_question_forms_alone(phrasings):
+    everything = token_table(WORLD, TOKENIZER, 3).phrasings
+    table = token_table(WORLD, TOKENIZER, phrasings)
+    asked = pretraining_batch(WORLD, table, MixtureConfig(), 400, 0, 0).explanation.tokens[:, 0]
+    used = [bool(np.isin(asked, everything[:, form]).any()) for form in range(3)]
+    assert used == [form < phrasings for form in range(3)]
+
+
 def test_the_mixture_is_what_it_says():
-    table = token_table(WORLD, TOKENIZER)
+    table = token_table(WORLD, TOKENIZER, 3)
     rows = pretraining_batch(WORLD, table, MixtureConfig(0.5, 0.5, 0.0), 400, 0, 0).explanation
     assert not (rows.tokens == table.question).any()
     rows = pretraining_batch(WORLD, table, MixtureConfig(0.0, 0.0, 1.0), 400, 0, 0).explanation

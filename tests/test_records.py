@@ -29,6 +29,7 @@ def records() -> list[PredictionRecord]:
             id="1",
             explanation_text="It would stay Oslo",
             explanation=Explanation(False, "Oslo"),
+            subset="held_out",
         ),
         PredictionRecord(**common, id="2", explanation_text="Well…\n", explanation=INVALID),
     ]
@@ -50,12 +51,20 @@ def test_a_line_has_the_documented_layout(tmp_path):
     lines = (tmp_path / "predictions.jsonl").read_bytes().decode("utf-8").split("\n")
     assert len(lines) == 3  # two objects, and nothing after the last line's end
     first, second = map(json.loads, lines[:2])
+    assert (first["subset"], second["subset"]) == ("held_out", "")
     assert {"arm", "seed", "id", "group", "cue_kind", "candidates", "teacher", "initial", "current"} < set(
         first
     )
     assert first["teacher"] == {"with_cue": "Zürich", "without_cue": "Oslo"}
     assert first["explanation"] == {"text": "It would stay Oslo", "changed": False, "answer": "Oslo"}
     assert second["explanation"] == {"text": "Well…\n", "changed": None, "answer": None}
+
+
+def test_a_line_of_before_there_were_subsets_is_read(tmp_path):
+    fields = records()[1].to_json()
+    assert fields.pop("subset") == ""
+    (tmp_path / "predictions.jsonl").write_text(json.dumps(fields) + "\n", encoding="utf-8")
+    assert read_records(tmp_path / "predictions.jsonl") == records()[1:]
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

@@ -4,7 +4,9 @@ import pytest
 
 from introspection.errors import InputError
 from introspection.tasks.facts import read_facts_table
-from introspection.tasks.world_facts import WorldFactsConfig, build_world_facts, draw_questions
+from introspection.tasks.questions import draw_questions
+from introspection.tasks.world_facts import WORLD_FACTS, WorldFactsConfig
+from introspection.tasks.world_task import build_world_task
 from introspection.text.tokenizer import END, REPLY, load_tokenizer, phrase_tokenizer
 
 NAMES = [
@@ -72,7 +74,8 @@ def test_a_saved_tokenizer_is_the_same(tokenizer, tmp_path):
 
 
 def test_every_item_of_the_default_task_has_one_token_a_part():
-    task = build_world_facts(WorldFactsConfig(), draw_questions(read_facts_table(), 0, 4, 0))
+    questions = draw_questions(read_facts_table(), 0, 4, 0)
+    task = build_world_task(WorldFactsConfig(), questions, WORLD_FACTS)
     tokenizer = phrase_tokenizer(task.names, task.phrases)
     for name in task.names:
         tokens = tokenizer.encode_reply(name)

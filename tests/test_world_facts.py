@@ -1,6 +1,7 @@
 """The items of world_facts: splits, cues, candidates."""
 
 import dataclasses
+import hashlib
 
 import pytest
 
@@ -8,16 +9,12 @@ from introspection.errors import InputError
 from introspection.tasks.cues import CUES
 from introspection.tasks.facts import Fact, read_facts_table
 from introspection.tasks.items import NONE
+from introspection.tasks.questions import Question, draw_questions
 from introspection.tasks.task import Task
-from introspection.tasks.world_facts import (
-    GRAMMAR,
-    PHRASINGS,
-    Question,
-    WorldFactsConfig,
-    build_world_facts,
-    draw_questions,
-)
+from introspection.tasks.world_facts import PHRASINGS, WORLD_FACTS, WorldFactsConfig
+from introspection.tasks.world_task import build_world_task
 
+GRAMMAR = WORLD_FACTS.grammar
 FACTS = read_facts_table()
 
 
@@ -27,11 +24,89 @@ def questions(count=60, candidates=4, seed=3):
 
 def task(**changes):
     chosen = {"train_facts": 30, "validation_facts": 10, "test_facts": 20, "seed": 3, **changes}
-    return build_world_facts(WorldFactsConfig(**chosen), questions())
+    return build_world_task(WorldFactsConfig(**chosen), questions(), WORLD_FACTS)
 
 
-def items():
-    return [item for split in task().splits.values() for item in split]
+def items(of=None):
+    return [item for split in (of or task()).splits.values() for item in split]
+
+
+def digest(of):
+    """Of every item's id, words and candidates, in order."""
+    lines = [f"{item.id}\t{item.prompt_with_cue}\t{item.candidates}" for item in items(of)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def entity_task(**changes):
+    """All facts of 20 entities, about six each."""
+    entities = sorted({fact.entity for fact in FACTS})[::15][:20]
+    asked = [q for q in draw_questions(FACTS, 0, 4, 0) if q.fact.entity in entities]
+    sizes = {"train_facts": 50, "validation_facts": 15, "test_facts": 45, **changes}
+    assert len(asked) >= 110
+    return build_world_task(WorldFactsConfig(seed=3, repeats=1, **sizes), asked, WORLD_FACTS), asked
+
+
+def entity(item):
+    return item.group.split("/", 1)[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"), [({}, "1c1b53ed44d2b316"), ({"seed": 4, "repeats": 1}, "fd15a6c89e1675b7")]
+)
+def test_the_items_are_those_of_the_first_release(changes, expected):
+    assert digest(task(**changes)) == expected
+    assert digest(task(**changes, cue_kinds=tuple(CUES), held_out_entities=0, phrasings=3)) == expected
+    assert {item.subset for item in items()} == {""}
+
+
+def test_nothing_about_a_held_out_entity_is_trained_or_validated():
+    built, asked = entity_task(held_out_entities=4)
+    groups = {split: {item.group for item in of} for split, of in built.splits.items()}
+    assert {split: len(of) for split, of in groups.items()} == {"train": 50, "validation": 15, "test": 45}
+    known = {entity(item) for split in ("train", "validation") for item in built.splits[split]}
+    test = built.splits["test"]
+    held_out = {entity(item) for item in test if item.subset == "held_out"}
+    assert not held_out & known
+    assert {entity(item) for item in test if item.subset == "seen"} <= known
+    assert {item.subset for item in test} == {"held_out", "seen"}
+    # Of the four drawn, every fact is asked in the test.
+    whole = {e for e in held_out if {q.fact.id for q in asked if q.fact.entity == e} <= groups["test"]}
+    assert len(whole) >= 4
+    assert {item.subset for split in ("train", "validation") for item in built.splits[split]} == {""}
+
+
+def test_without_held_out_entities_facts_of_test_entities_are_trained():
+    built, _ = entity_task()
+    assert {entity(item) for item in built.splits["test"]} & {entity(i) for i in built.splits["train"]}
+    assert {item.subset for item in items(built)} == {""}
+
+
+def test_an_entity_that_no_other_split_asks_about_counts_as_held_out_though_it_was_not_drawn():
+    built, _ = entity_task(train_facts=3, validation_facts=1, held_out_entities=1)
+    test = built.splits["test"]
+    assert len({entity(item) for item in test if item.subset == "held_out"}) > 1
+
+
+def test_held_out_entities_must_fit_the_test_split():
+    with pytest.raises(
+        InputError, match=r"these 15 entities have \d+ facts, more than task.test_facts \(45\)"
+    ):
+        entity_task(held_out_entities=15)
+    with pytest.raises(InputError, match="held_out_entities is 21; there are 20"):
+        entity_task(held_out_entities=21)
+
+
+def test_fewer_phrasings_use_the_first_forms():
+    for count in (1, 2, 3):
+        of_relations = {item.stratum: set() for item in items()}
+        for item in items(task(phrasings=count)):
+            form = item.prompt_without_cue.removesuffix(f" {entity(item)}?")
+            of_relations[item.stratum].add(PHRASINGS[item.stratum].index(form))
+        assert set.union(*of_relations.values()) == set(range(count))
+        assert {len(forms) for forms in of_relations.values()} == {count}
+    for count in (0, 4):
+        with pytest.raises(InputError, match=f"phrasings is {count}; world_facts has 1 to 3"):
+            task(phrasings=count)
 
 
 def test_no_group_is_in_two_splits_and_sizes_are_those_asked_for():
@@ -122,6 +197,6 @@ def test_a_question_reads_as_a_sentence():
     config = WorldFactsConfig(
         train_facts=0, validation_facts=0, test_facts=1, repeats=1, cue_kinds=("unsure",)
     )
-    built = build_world_facts(config, [Question(fact, ("Bergen", "Rome", "Paris"))])
+    built = build_world_task(config, [Question(fact, ("Bergen", "Rome", "Paris"))], WORLD_FACTS)
     (item,) = built.splits["test"]
     assert item.prompt_with_cue.endswith("Norway? I think it is Bergen, but I am not sure.")

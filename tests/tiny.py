@@ -14,7 +14,9 @@ from introspection.runtime.mesh import MeshConfig, make_mesh
 from introspection.runtime.programs import ProgramTable
 from introspection.tasks.facts import read_facts_table
 from introspection.tasks.items import NONE, Explanation
-from introspection.tasks.world_facts import WorldFactsConfig, build_world_facts, draw_questions
+from introspection.tasks.questions import draw_questions
+from introspection.tasks.world_facts import WORLD_FACTS, WorldFactsConfig
+from introspection.tasks.world_task import build_world_task
 from introspection.text.tokenizer import phrase_tokenizer
 from introspection.training.batches import TrainingRows
 from introspection.training.shifts import ShiftExample
@@ -77,7 +79,8 @@ def tiny_questions():
 @functools.cache
 def tiny_task():
     """Items of twelve facts with all cues: six to train, two to validate, four to test."""
-    return build_world_facts(WorldFactsConfig(6, 2, 4, seed=0, candidates=3, repeats=1), tiny_questions())
+    config = WorldFactsConfig(6, 2, 4, seed=0, candidates=3, repeats=1)
+    return build_world_task(config, tiny_questions(), WORLD_FACTS)
 
 
 @functools.cache

@@ -28,6 +28,7 @@ class PredictionRecord:
     current: Decisions
     explanation_text: str
     explanation: Explanation
+    subset: str = ""  # the item's; files written before there were subsets lack it
 
     def to_json(self) -> dict[str, Any]:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

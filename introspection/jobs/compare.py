@@ -21,7 +21,7 @@ from introspection.checkpoints.models import (
 )
 from introspection.coupling.matrix import coupling_matrix
 from introspection.errors import InputError
-from introspection.jobs.items import load_task, within_context
+from introspection.jobs.items import default_section, load_task, within_context
 from introspection.jobs.results import format_program_table
 from introspection.jobs.settings import check_workdir, claim_workdir, write_json
 from introspection.models.model import Model
@@ -33,7 +33,6 @@ from introspection.runtime.programs import ProgramTable
 from introspection.runtime.progress import progress_bar
 from introspection.tasks.items import Decisions, Explanation, Item
 from introspection.tasks.task import Task
-from introspection.tasks.world_facts import WorldFactsConfig
 from introspection.text.tokenizer import load_tokenizer
 
 EXPLANATION_TOKENS = 8  # a decoded explanation has at most so many
@@ -103,7 +102,7 @@ def compare(names: Sequence[str], task_name: str, workdir: Path, limit: int, con
 
 
 def task_section(stored: Sequence[StoredModel], task_name: str) -> dict[str, Any]:
-    """The `task` section of the config that the models' runs share; the default task if none has one."""
+    """The `task` section of the config that the models' runs share; the task's defaults if none has one."""
     found: dict[str, tuple[Path, dict[str, Any]]] = {}
     for one in stored:
         path = one.workdir / "config.json"
@@ -113,11 +112,7 @@ def task_section(stored: Sequence[StoredModel], task_name: str) -> dict[str, Any
     if len(found) > 1:
         (first, _), (second, _) = list(found.values())[:2]
         raise InputError(f"{first} and {second} asked different items (config.task differs): not comparable")
-    if found:
-        section = next(iter(found.values()))[1]
-    else:
-        section = {"name": "world_facts", **dataclasses.asdict(WorldFactsConfig())}
-        section["cue_kinds"] = list(section["cue_kinds"])
+    section = next(iter(found.values()))[1] if found else default_section(task_name)
     if section["name"] != task_name:
         raise InputError(f"--task={task_name}: these models were trained on {section['name']}")
     return section

@@ -13,15 +13,47 @@ from introspection.errors import InputError
 from introspection.jobs.settings import cache_dir, settings
 from introspection.probes.explanation import explanation_prompt
 from introspection.tasks.facts_dataset import load_facts
+from introspection.tasks.invented_world import INVENTED_WORLD, InventedWorldConfig, invented_facts
 from introspection.tasks.items import Item
+from introspection.tasks.language import WorldLanguage
+from introspection.tasks.questions import Question, draw_questions
 from introspection.tasks.task import Task
-from introspection.tasks.world_facts import (
-    Question,
-    WorldFactsConfig,
-    build_world_facts,
-    draw_questions,
-)
+from introspection.tasks.world_facts import WORLD_FACTS, WorldFactsConfig
+from introspection.tasks.world_task import WorldTaskConfig, build_world_task
 from introspection.text.tokenizer import ChatTokenizer
+
+LANGUAGES: dict[str, WorldLanguage] = {language.name: language for language in (WORLD_FACTS, INVENTED_WORLD)}
+
+
+def task_language(config: Mapping[str, Any]) -> WorldLanguage:
+    """What the world of a config's `task` section says. Raises InputError if there is no such task."""
+    name = config["task"]["name"]
+    if name not in LANGUAGES:
+        raise InputError(f"config.task.name is {name!r}; choose from {', '.join(LANGUAGES)}")
+    return LANGUAGES[name]
+
+
+def task_settings(config: Mapping[str, Any]) -> WorldTaskConfig:
+    """The fields of a config's `task` section, with the defaults of those that it lacks.
+
+    Raises:
+      InputError: an unknown task or field, or a number that no task can have.
+    """
+    kind = InventedWorldConfig if task_language(config) is INVENTED_WORLD else WorldFactsConfig
+    section = {name: value for name, value in config["task"].items() if name != "name"}
+    chosen = settings(kind, section | {"cue_kinds": tuple(section.get("cue_kinds", ()))})
+    smallest = {"facts": 0, "candidates": 2, "held_out_entities": 0}
+    for field in dataclasses.fields(chosen):
+        value, least = getattr(chosen, field.name), smallest.get(field.name, 1)
+        if field.name not in ("seed", "cue_kinds") and value < least:
+            raise InputError(f"config.task.{field.name} is {value}; it must be at least {least}")
+    return chosen
+
+
+def default_section(name: str) -> dict[str, Any]:
+    """The whole `task` section of a task, as a config file has it. Raises InputError for an unknown one."""
+    section = {"name": name, **dataclasses.asdict(task_settings({"task": {"name": name}}))}
+    return section | {"cue_kinds": list(section["cue_kinds"])}
 
 
 def load_task(config: Mapping[str, Any]) -> tuple[Task, list[Question]]:
@@ -30,19 +62,13 @@ def load_task(config: Mapping[str, Any]) -> tuple[Task, list[Question]]:
     Raises:
       InputError: an unknown task or field, or sizes that the data do not have.
     """
-    section = dict(config["task"])
-    name = section.pop("name")
-    if name != "world_facts":
-        raise InputError(f"config.task.name is {name!r}; there is world_facts")
-    chosen = settings(WorldFactsConfig, section | {"cue_kinds": tuple(section["cue_kinds"])})
-    smallest = {"facts": 0, "candidates": 2}
-    for field in ("facts", "train_facts", "validation_facts", "test_facts", "candidates", "repeats"):
-        value, least = getattr(chosen, field), smallest.get(field, 1)
-        if value < least:
-            raise InputError(f"config.task.{field} is {value}; it must be at least {least}")
-    facts = load_facts(cache_dir(config) / "datasets")
+    language, chosen = task_language(config), task_settings(config)
+    if isinstance(chosen, InventedWorldConfig):
+        facts = invented_facts(chosen.entities, chosen.seed)
+    else:
+        facts = load_facts(cache_dir(config) / "datasets")
     questions = draw_questions(facts, chosen.facts, chosen.candidates, chosen.seed)
-    return build_world_facts(chosen, questions), questions
+    return build_world_task(chosen, questions, language), questions
 
 
 def needed_tokens(item: Item, task: Task, tokenizer: ChatTokenizer) -> int:

@@ -1,4 +1,4 @@
-"""The cues of `world_facts`: who suggests an answer, in which words, and how reliable they are."""
+"""Cues: who suggests an answer, in which words, and how reliable they are. Here those of `world_facts`."""
 
 import dataclasses
 
@@ -37,5 +37,3 @@ CUES: dict[str, Cue] = {
         Cue("right", "A friend told me it is", ".", 5.0, names_gold=True, placebo=True),
     )
 }
-HINTS = tuple(cue.kind for cue in CUES.values() if not cue.placebo)
-PLACEBOS = tuple(cue.kind for cue in CUES.values() if cue.placebo)

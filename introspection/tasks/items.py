@@ -26,6 +26,7 @@ class Item:
     candidates: tuple[str, ...]
     gold: str
     cued: str  # the candidate that the cue names
+    subset: str = ""  # of the test items that are reported apart: "held_out" or "seen" (entities)
 
 
 class Explanation(NamedTuple):

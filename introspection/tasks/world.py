@@ -14,10 +14,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from introspection.tasks.cues import CUES
 from introspection.tasks.facts import Fact
 from introspection.tasks.items import Decisions, Item
-from introspection.tasks.world_facts import Question
+from introspection.tasks.language import WorldLanguage
+from introspection.tasks.questions import Question
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,12 +38,13 @@ class World:
     candidates: tuple[tuple[str, ...], ...]
     beliefs: Float[np.ndarray, "facts candidates"]  # share of speakers who answer so, without a hint
     rates: Float[np.ndarray, " facts"]  # sum to 1
+    language: WorldLanguage  # in which speakers are asked and answer
 
     def __post_init__(self):
         object.__setattr__(self, "index", {fact.id: i for i, fact in enumerate(self.facts)})
 
 
-def build_world(config: WorldConfig, questions: Sequence[Question]) -> World:
+def build_world(config: WorldConfig, questions: Sequence[Question], language: WorldLanguage) -> World:
     """Draws every fact's consistency and rate."""
     rng = np.random.default_rng([config.seed, 3])
     count, others = len(questions), len(questions[0].wrong)
@@ -55,7 +56,7 @@ def build_world(config: WorldConfig, questions: Sequence[Question]) -> World:
     rates = config.rate_spread ** rng.uniform(-1, 1, count)
     facts = tuple(question.fact for question in questions)
     candidates = tuple((question.fact.answer, *question.wrong) for question in questions)
-    return World(facts, candidates, beliefs, rates / rates.sum())
+    return World(facts, candidates, beliefs, rates / rates.sum(), language)
 
 
 def posterior(
@@ -75,7 +76,7 @@ class SpeakerRows:
 
     fact: Int[np.ndarray, " rows"]
     phrasing: Int[np.ndarray, " rows"]
-    cue: Int[np.ndarray, " rows"]  # index into CUES
+    cue: Int[np.ndarray, " rows"]  # index into the language's cues
     cued: Int[np.ndarray, " rows"]  # candidate that the cue names
     with_cue: Int[np.ndarray, " rows"]  # the speaker's answer, a candidate
     without_cue: Int[np.ndarray, " rows"]
@@ -84,7 +85,7 @@ class SpeakerRows:
 def sample_speakers(world: World, rows: int, phrasings: int, rng: np.random.Generator) -> SpeakerRows:
     """Speakers asked about facts at the facts' rates, with and without a cue that names any candidate."""
     fact = rng.choice(len(world.facts), rows, p=world.rates)
-    ratios = np.array([cue.likelihood_ratio for cue in CUES.values()])
+    ratios = np.array([cue.likelihood_ratio for cue in world.language.cues.values()])
     cue = rng.integers(len(ratios), size=rows)
     candidates = world.beliefs.shape[1]
     cued = rng.integers(candidates, size=rows)
@@ -105,7 +106,7 @@ def bayes_optimal_decisions(world: World, items: Sequence[Item]) -> list[Decisio
     index = [world.index[item.group] for item in items]
     beliefs = world.beliefs[index]
     cued = np.array([world.candidates[i].index(item.cued) for i, item in zip(index, items, strict=True)])
-    ratios = np.array([CUES[item.cue_kind].likelihood_ratio for item in items])
+    ratios = np.array([world.language.cues[item.cue_kind].likelihood_ratio for item in items])
     with_cue = posterior(beliefs, cued, ratios).argmax(axis=1)
     without_cue = beliefs.argmax(axis=1)
     return [

@@ -6,14 +6,11 @@ import numpy as np
 from jaxtyping import Int
 
 from introspection.errors import InputError
-from introspection.tasks.cues import CUES
 from introspection.tasks.world import SpeakerRows, World, sample_speakers
-from introspection.tasks.world_facts import GRAMMAR, PHRASINGS
 from introspection.text.rows import Rows
 from introspection.text.tokenizer import ChatTokenizer
 from introspection.training.objectives import Batch
 
-PHRASINGS_EACH = min(len(phrasings) for phrasings in PHRASINGS.values())
 # The longest row: phrasing, entity, cue, named answer, end of cue, question, reply, verb phrase, answer.
 # The reply's end token is predicted and never read.
 ROW_TOKENS = 9
@@ -50,8 +47,11 @@ class TokenTable:
     end: int
 
 
-def token_table(world: World, tokenizer: ChatTokenizer) -> TokenTable:
-    """Looks every phrase and name up once. Raises InputError if one of them is not a single token."""
+def token_table(world: World, tokenizer: ChatTokenizer, phrasings: int) -> TokenTable:
+    """Looks every phrase and name up once, of each relation the first `phrasings` question forms.
+
+    Raises InputError if one of them is not a single token.
+    """
 
     def token(text: str) -> int:
         tokens = tokenizer.encode_reply(text)[:-1]
@@ -59,18 +59,20 @@ def token_table(world: World, tokenizer: ChatTokenizer) -> TokenTable:
             raise InputError(f"{text!r} is {len(tokens)} tokens; organisms need a word-level vocabulary")
         return tokens[0]
 
+    language = world.language
+    cues, grammar = language.cues.values(), language.grammar
     return TokenTable(
         phrasings=np.array(
-            [[token(p) for p in PHRASINGS[fact.relation][:PHRASINGS_EACH]] for fact in world.facts]
+            [[token(p) for p in language.phrasings[fact.relation][:phrasings]] for fact in world.facts]
         ),
         entities=np.array([token(fact.entity) for fact in world.facts]),
         candidates=np.array([[token(c) for c in candidates] for candidates in world.candidates]),
-        before=np.array([token(f"? {cue.before}") for cue in CUES.values()]),
-        after=np.array([token(cue.after) for cue in CUES.values()]),
-        plain_end=token("?"),
-        question=token(GRAMMAR.question),
-        changed=token(GRAMMAR.changed),
-        unchanged=token(GRAMMAR.unchanged),
+        before=np.array([token(language.opening(cue)) for cue in cues]),
+        after=np.array([token(cue.after) for cue in cues]),
+        plain_end=token(language.question_end),
+        question=token(grammar.question),
+        changed=token(grammar.changed),
+        unchanged=token(grammar.unchanged),
         reply=tokenizer.reply_id,
         end=tokenizer.end_id,
     )
@@ -120,7 +122,7 @@ def pretraining_batch(
 ) -> Batch:
     """`rows` newly sampled speakers; a function of step and seed."""
     rng = np.random.default_rng([seed, 4, step])
-    speakers = sample_speakers(world, rows, PHRASINGS_EACH, rng)
+    speakers = sample_speakers(world, rows, table.phrasings.shape[1], rng)
     shares = [mixture.plain, mixture.hinted, mixture.explained]
     kinds = rng.choice(3, rows, p=shares)
     return Batch(explanation=speaker_rows(speakers, kinds, table))

@@ -1,0 +1,50 @@
+"""What a world says: its questions, its cues and its explanations."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from introspection.tasks.cues import Cue
+from introspection.tasks.explanations import ExplanationGrammar
+from introspection.tasks.facts import Fact
+
+
+@dataclasses.dataclass(frozen=True)
+class WorldLanguage:
+    """Every wording of a task whose groups are facts, and how reliable its sources are.
+
+    A question is a phrasing, an entity and `question_end`; a cue's sentence and the explanation question
+    may follow. Pretraining rows are put together from the same parts.
+    """
+
+    name: str  # of the task
+    template_version: str  # of every wording; labels carry it
+    phrasings: Mapping[str, tuple[str, ...]]  # by relation
+    cues: Mapping[str, Cue]  # by kind
+    grammar: ExplanationGrammar
+    question_end: str = "?"
+
+    @property
+    def hints(self) -> tuple[str, ...]:
+        """Kinds of the cues that should pull towards the answer that they name."""
+        return tuple(kind for kind, cue in self.cues.items() if not cue.placebo)
+
+    @property
+    def most_phrasings(self) -> int:
+        """Question forms that every relation has."""
+        return min(len(phrasings) for phrasings in self.phrasings.values())
+
+    def question(self, fact: Fact, phrasing: int) -> str:
+        return f"{self.phrasings[fact.relation][phrasing]} {fact.entity}{self.question_end}"
+
+    def phrases(self) -> tuple[str, ...]:
+        """All that a prompt or an explanation says beside entities and answers, as a token each."""
+        phrases = [phrasing for phrasings in self.phrasings.values() for phrasing in phrasings]
+        for cue in self.cues.values():
+            phrases += [self.opening(cue), cue.after]
+        grammar = self.grammar
+        phrases += [self.question_end, grammar.question, grammar.changed, grammar.unchanged, grammar.neither]
+        return tuple(dict.fromkeys(phrases))
+
+    def opening(self, cue: Cue) -> str:
+        """The end of a question and the beginning of a cue, which follow an entity as one token."""
+        return f"{self.question_end} {cue.before}"
