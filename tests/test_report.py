@@ -31,8 +31,8 @@ from report_workdir import (
 from introspection.coupling.records import PredictionRecord
 from introspection.errors import InputError
 from introspection.reports.findings import arm_finding, gap_verdict
-from introspection.reports.inputs import ExplainedItem, read_run
-from introspection.reports.item_data import prompt_difference, script_json, thinned_items, verdict
+from introspection.reports.inputs import ExplainedItem, kept_places, read_run
+from introspection.reports.item_data import prompt_difference, script_json, verdict
 from introspection.reports.measures import Estimate, points, read_arm
 from introspection.reports.page import write_report
 
@@ -266,7 +266,7 @@ def test_prompts_are_told_apart_and_whole() -> None:
 
 def test_large_runs_are_thinned_evenly_and_say_so(workdir: Path, tmp_path: Path) -> None:
     items = read_run(workdir).predictions
-    kept = thinned_items(items, 100)
+    kept = [items[place] for place in kept_places([item.record.id for item in items], 100)]
     assert 90 <= len(kept) <= 100
     assert {(i.record.arm, i.record.seed) for i in kept} == {(a, s) for a in ARMS for s in SEEDS}
     ids = sorted({i.record.id for i in kept})

@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,8 +46,10 @@ class RunFiles:
     arms: tuple[Arm, ...]
     fingerprints: Mapping[str, Any]
     versions: Mapping[str, Any]
-    predictions: tuple[ExplainedItem, ...]
+    predictions: tuple[ExplainedItem, ...]  # those that the page embeds
     controls: tuple[ExplainedItem, ...]
+    total_predictions: int  # lines of predictions.jsonl
+    total_controls: int
     metrics: tuple[Mapping[str, Any], ...]
     matrix: Matrix | None
     organism: Mapping[str, Any] | None
@@ -66,10 +69,13 @@ def read_run(workdir: Path) -> RunFiles:
     config = _read_object(workdir / "config.json") or {}
     matrix = _read_object(matrix_path)
     controls, paired = results.get("controls") or {}, results.get("paired")
+    settings = _settings(config, workdir / "config.json")
+    predicted, total_predictions = _read_items(workdir / "predictions.jsonl", settings.max_items)
+    controlled, total_controls = _read_items(workdir / "controls.jsonl", settings.max_control_items)
     return RunFiles(
         name=_run_name(config, workdir),
         config=config,
-        settings=_settings(config, workdir / "config.json"),
+        settings=settings,
         tiny=bool(results.get("tiny") or config.get("tiny") or (matrix or {}).get("tiny")),
         arms=_parsed(
             results_path,
@@ -80,9 +86,11 @@ def read_run(workdir: Path) -> RunFiles:
         ),
         fingerprints=results.get("fingerprints") or (matrix or {}).get("fingerprints") or {},
         versions=results.get("versions") or (matrix or {}).get("versions") or {},
-        predictions=_read_items(workdir / "predictions.jsonl"),
-        controls=_read_items(workdir / "controls.jsonl"),
-        metrics=_read_lines(workdir / "metrics.jsonl", dict),
+        predictions=predicted,
+        controls=controlled,
+        total_predictions=total_predictions,
+        total_controls=total_controls,
+        metrics=tuple(_read_lines(workdir / "metrics.jsonl", dict)),
         matrix=None if matrix is None else _parsed(matrix_path, lambda: read_matrix(matrix)),
         organism=_read_object(workdir / "organism.json"),
     )
@@ -127,35 +135,57 @@ def _parsed(path: Path, parse: Callable[[], Parsed]) -> Parsed:
         ) from error
 
 
-def _read_lines(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> tuple[Parsed, ...]:
-    """Every line of a JSON Lines file, parsed; none where the run left no such file.
+def _read_lines(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> Iterator[Parsed]:
+    """Every line of a JSON Lines file, parsed one at a time; none where the run left no such file.
 
     The last line may be torn (a run that was stopped while writing metrics): without its newline it is
     left out, so that a report can be built of what is there.
     """
     if not path.exists():
-        return ()
-    lines = path.read_text(encoding="utf-8").split("\n")
-    torn = lines.pop()  # what follows the last newline: empty in a whole file
-    parsed = [
-        _parsed(Path(f"{path}:{number}"), lambda line=line: parse(json.loads(line)))
-        for number, line in enumerate(lines, start=1)
-        if line.strip()
-    ]
-    if torn.strip():
-        try:
-            parsed.append(parse(json.loads(torn)))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return tuple(parsed)
-    return tuple(parsed)
+        return
+    with path.open(encoding="utf-8", newline="\n") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                yield parse(json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                if not line.endswith("\n"):
+                    return
+                _parsed(Path(f"{path}:{number}"), lambda line=line: parse(json.loads(line)))
 
 
-def _read_items(path: Path) -> tuple[ExplainedItem, ...]:
+def _read_items(path: Path, most: int) -> tuple[tuple[ExplainedItem, ...], int]:
+    """At most `most` lines, thinned as `kept_places` does, and how many there are.
+
+    Read twice, so that what is left out (of a large study, hundreds of megabytes) never is in memory.
+    """
+
     def parse(fields: dict[str, Any]) -> ExplainedItem:
         control = fields.pop("control", "") or ""
         return ExplainedItem(str(control), PredictionRecord.from_json(fields))
 
-    return _read_lines(path, parse)
+    ids = list(_read_lines(path, lambda fields: sys.intern(str(fields["id"]))))
+    kept = set(kept_places(ids, most))
+    places = iter(range(len(ids)))
+
+    def parse_kept(fields: dict[str, Any]) -> ExplainedItem | None:
+        return parse(fields) if next(places) in kept else None
+
+    return tuple(item for item in _read_lines(path, parse_kept) if item is not None), len(ids)
+
+
+def kept_places(ids: Sequence[str], most: int) -> list[int]:
+    """At most `most` places, taken evenly over the items; an item is kept with all its arms and seeds.
+
+    So what is shown can still be compared across arms.
+    """
+    if len(ids) <= most:
+        return list(range(len(ids)))
+    distinct = list(dict.fromkeys(ids))
+    keep = max(1, most * len(distinct) // len(ids))
+    kept = {distinct[place * len(distinct) // keep] for place in range(keep)}
+    return [place for place, name in enumerate(ids) if name in kept][:most]
 
 
 def named_values(value: Any, prefix: str = "") -> Sequence[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""The items of a run as the page embeds them: thinned evenly, prompts told apart, safe inside HTML."""
+"""The items of a run as the page embeds them: prompts told apart, safe inside HTML."""
 
 import difflib
 import json
@@ -67,33 +67,16 @@ def _words(text: str) -> list[str]:
     return re.findall(rf"\s+|[{UNSPACED}]|[^\W{UNSPACED}]+|[^\w\s]", text)
 
 
-def thinned_items(items: Sequence[ExplainedItem], most: int) -> list[ExplainedItem]:
-    """At most `most` rows, taken evenly over the items; an item is kept with all its arms and seeds.
-
-    So what is shown can still be compared across arms.
-    """
-    if len(items) <= most:
-        return list(items)
-    ids = list(dict.fromkeys(item.record.id for item in items))
-    keep = max(1, most * len(ids) // len(items))
-    kept = {ids[place * len(ids) // keep] for place in range(keep)}
-    return [item for item in items if item.record.id in kept][:most]
-
-
 def item_table(
     predictions: Sequence[ExplainedItem],
     controls: Sequence[ExplainedItem],
-    *,
-    max_items: int,
-    max_control_items: int,
     page_size: int,
 ) -> dict[str, Any]:
     """What the page's script needs: every item once, and a row for each explanation of it."""
-    shown = [*thinned_items(predictions, max_items), *thinned_items(controls, max_control_items)]
     places: dict[tuple[Any, ...], int] = {}
     items: list[dict[str, Any]] = []
     rows = []
-    for entry in shown:
+    for entry in (*predictions, *controls):
         record = entry.record
         key = (record.id, record.cue_kind, record.prompt_with_cue, record.prompt_without_cue)
         if key not in places:

@@ -207,21 +207,13 @@ def _organism_section(run: RunFiles) -> Section | None:
 
 
 def _item_section(run: RunFiles) -> Section | None:
-    total, total_controls = len(run.predictions), len(run.controls)
+    total, total_controls = run.total_predictions, run.total_controls
     if not total and not total_controls:
         return (
             Section("items", "Items", "<p>No predictions.jsonl here, so no items.</p>") if run.arms else None
         )
-    settings = run.settings
-    data = item_table(
-        run.predictions,
-        run.controls,
-        max_items=settings.max_items,
-        max_control_items=settings.max_control_items,
-        page_size=settings.page_size,
-    )
-    shown_controls = sum(bool(row["control"]) for row in data["rows"])
-    shown = len(data["rows"]) - shown_controls
+    data = item_table(run.predictions, run.controls, run.settings.page_size)
+    shown, shown_controls = len(run.predictions), len(run.controls)
     kept = f"{count(shown)} of {count(total)} explanations by the arms"
     if total_controls:
         kept += f" and {count(shown_controls)} of {count(total_controls)} by controls"
