@@ -29,6 +29,8 @@ def get_config(argument: str = "") -> ConfigDict:
     config.task.train_facts = 150
     config.task.validation_facts = 30
     config.task.test_facts = 120
+    config.task.held_out_entities = 0  # of whom no fact is trained on; all theirs are among test_facts
+    config.task.phrasings = 3  # question forms of a relation
     config.task.seed = 0  # draws facts, splits, wrong candidates and phrasings
     config.task.candidates = 4  # a question, the right one included
     config.task.cue_kinds = tuple(CUES)  # hints of four sources, and placebos
@@ -42,6 +44,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.world.rate_spread = 4.0  # a fact's rate is log-uniform in [1 / spread, spread]
 
     # The base model: about 0.25 M parameters, most of them the vocabulary's.
+    config.architecture = "llama"  # or "gemma": which norms, activation and embedding scale
     config.model = ConfigDict()
     config.model.width = 64
     config.model.layers = 3
@@ -67,6 +70,12 @@ def get_config(argument: str = "") -> ConfigDict:
     config.initial = "pretrain"
     config.label_teacher = "initial"  # whose behaviour gives the fixed labels
     config.kl_reference = "initial"  # whose behaviour the KL term holds on to
+    # "pretrain@STEP" is an earlier checkpoint of the organism. A fourth, `foreign`, is what arms with
+    # `foreign_to` start from: "neighbor" (the organism below), a stored checkpoint, or "none".
+    config.foreign = "none"
+    config.neighbor = ConfigDict()  # the same organism but for these
+    config.neighbor.seed = 1  # of its pretraining
+    config.neighbor.architecture = "llama"  # or "gemma"
 
     # Explanation training. Steps and learning rate were chosen by validation explanation loss, with behaviour
     # accuracy beside it, never by the gap (every setting tried: experiments/README.md).
@@ -124,11 +133,14 @@ def arm(shift: dict | None = None, **changes) -> ConfigDict:
             label_noise=0.0,  # share of training labels replaced by a wrong one
             shuffle_labels=False,  # permute labels within relation and cue kind
             labels="",  # an existing labels folder; "" makes them from label_teacher
+            refresh_labels=False,  # label anew, from the model as it is, at every checkpoint: a baseline
+            foreign_to="",  # an arm that this one repeats from config.foreign, as its foreign explainer
             shift=dict(
                 kind="none",  # less_sycophantic, more_sycophantic, new_facts, source_reliability
                 groups="held_out",  # the test groups, or "all"
                 fraction=0.5,  # of those groups
                 weight=1.0,  # μ
+                order="concurrent",  # with explanation training; or alone, as many steps "after" or "before"
                 source="friend",  # cue kind that becomes reliable, for source_reliability
                 seed=0,  # draws the groups and the new facts
             ),

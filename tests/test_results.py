@@ -1,5 +1,6 @@
 """results.json and matrix.json from records, with numbers worked by hand."""
 
+import dataclasses
 import io
 import json
 
@@ -371,3 +372,17 @@ def test_levels_by_cue_kind_are_those_of_the_metrics():
     records = eight_records()
     for kind, entry in results_of(records)["by_cue_kind"].items():
         assert metrics.levels_by_cue_kind(records)[kind].items() <= entry.items()
+
+
+def test_subsets_have_their_own_levels_and_gap():
+    records = [
+        dataclasses.replace(r, subset="held_out" if r.id in ("1", "4") else "seen") for r in eight_records()
+    ]
+    result = arm_results(records, {}, 0.0, np.random.default_rng(0))
+    assert set(result["by_subset"]) == {"seen", "held_out"}
+    # Items 1 and 4 of both seeds: 1 differs and is explained as current twice, 4 is right once.
+    held_out = result["by_subset"]["held_out"]
+    assert (held_out["n"], held_out["self"], held_out["orig"]) == (4, 0.75, 0.25)
+    assert (held_out["gap"], held_out["drift"]) == (0.5, 0.5)
+    assert held_out["gap_ci95"][0] <= 0.5 <= held_out["gap_ci95"][1]
+    assert "by_subset" not in arm_results(eight_records(), {}, 0.0, np.random.default_rng(0))

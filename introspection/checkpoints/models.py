@@ -19,6 +19,7 @@ from introspection.runtime.mesh import parameter_shardings
 from introspection.text.tokenizer import load_tokenizer
 
 CHECKPOINTS, CARD, TOKENIZER = "checkpoints", "model.json", "tokenizer.json"
+STARTS = ("initial", "foreign")  # stores of what arms start from, beside the arms' own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +86,8 @@ def find_models(name: str) -> list[StoredModel]:
             f"{name}: {workdir} is no workdir with checkpoints; give WORKDIR[:ARM[:SEED]][@STEP]"
         )
     arms = sorted(child.name for child in root.iterdir() if (child / CARD).is_file())
-    chosen = [match["arm"]] if match["arm"] else [arm for arm in arms if arm != "initial"] or arms
+    trained = [arm for arm in arms if arm not in STARTS]
+    chosen = [match["arm"]] if match["arm"] else trained or arms
     found, steps = [], set()
     for arm in chosen:
         if arm not in arms:

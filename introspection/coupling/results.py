@@ -70,6 +70,7 @@ def arm_results(
         },
         "invalid_rate": metrics.invalid_rate([r.explanation for r in records]),
         "by_cue_kind": _by_cue_kind(records, rng),
+        **({"by_subset": _by_subset(records, rng)} if any(r.subset for r in records) else {}),
         "by_drift": _by_drift(records, "either"),
         "by_drift_with_cue": _by_drift(records, "with_cue"),
         "by_drift_without_cue": _by_drift(records, "without_cue"),
@@ -321,6 +322,20 @@ def _by_cue_kind(records: Sequence[PredictionRecord], rng: np.random.Generator) 
                 "current": metrics.changed_rate([r.current for r in part]),
             },
             "invalid_rate": metrics.invalid_rate([r.explanation for r in part]),
+        }
+    return parts
+
+
+def _by_subset(records: Sequence[PredictionRecord], rng: np.random.Generator) -> dict[str, dict[str, Any]]:
+    """Levels and gap of items about entities that training knew ("seen") and about others ("held_out")."""
+    parts = {}
+    for subset, part in sorted(metrics.split_records(records, lambda r: r.subset).items()):
+        gap = _scores(part, _counts(part), rng)["gap"]["exact_match"]
+        parts[subset] = {
+            **metrics.levels(part),
+            "gap": gap["mean"],
+            "gap_ci95": gap["ci95"],
+            "drift": metrics.drift(part),
         }
     return parts
 

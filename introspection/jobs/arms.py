@@ -39,6 +39,8 @@ class ArmConfig:
     label_noise: float  # share of training labels replaced by a wrong one
     shuffle_labels: bool  # permuted within relation and cue kind
     labels: str  # a labels folder to train on; "" makes them from label_teacher
+    refresh_labels: bool  # make them anew, from the model as it is, at every checkpoint: the baseline
+    foreign_to: str  # an arm that this one repeats from config.foreign, as its foreign explainer; or ""
     shift: ShiftConfig
 
     def __post_init__(self):
@@ -49,16 +51,14 @@ class ArmConfig:
 
 
 def altered_labels(
-    arm: ArmConfig, items: Sequence[Item], clean: Sequence[Explanation], task: Task, seed: int
+    arm: ArmConfig, items: Sequence[Item], clean: Sequence[Explanation], seed: int
 ) -> list[Explanation]:
     """The labels that an arm trains on: shuffled, then noisy, as its config says."""
     labels = list(clean)
     if arm.shuffle_labels:
         labels = shuffle_labels(items, labels, np.random.default_rng([seed, 6]))
     if arm.label_noise:
-        labels, _ = add_label_noise(
-            items, labels, arm.label_noise, np.random.default_rng([seed, 7]), task.grammar
-        )
+        labels, _ = add_label_noise(items, labels, arm.label_noise, np.random.default_rng([seed, 7]))
     return labels
 
 

@@ -1,13 +1,15 @@
 """A run's config as the values that its parts take; what fields alone tell is refused before work starts."""
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from introspection.checkpoints.models import STARTS
 from introspection.errors import InputError
 from introspection.jobs.arms import ArmConfig
-from introspection.jobs.organism import check_organism
-from introspection.jobs.settings import settings
+from introspection.jobs.organism import MODEL_FIELDS, check_organism, neighbor_config
+from introspection.jobs.settings import differing_fields, settings
 from introspection.models.config import LoraConfig
 from introspection.training.batches import BatchSizes
 from introspection.training.loop import LoopConfig
@@ -15,24 +17,58 @@ from introspection.training.objectives import ObjectiveConfig
 from introspection.training.shifts import ShiftConfig
 from introspection.training.step import OptimizerConfig
 
-RESERVED = ("initial", "clean")  # a store beside the arms' and a labels folder
+RESERVED = (*STARTS, "clean")  # stores beside the arms' and a labels folder
 
 
 def check_fields(config: Any, arms: Mapping[str, ArmConfig]) -> None:
     """Raises InputError if a field can't be used, as far as fields alone tell."""
     check_organism(config)
+    check_organism(neighbor_config(config))
+    for name in MODEL_FIELDS:
+        if config[name].startswith("pretrain@"):
+            _check_organism_step(name, config[name].removeprefix("pretrain@"), config.pretrain)
     loop_config(config)
     lora_config(config)
     batch_sizes(config)
     for name, arm in arms.items():
         try:
             objective_config(config, arm)
+            loop_config(config, arm)
             optimizer_config(config, arm)
         except InputError as error:
             raise InputError(f"config.arms.{name}: {error}") from error
     for name in ("validation_items", "explanation_tokens"):
         if config.evaluation[name] < 1:
             raise InputError(f"config.evaluation.{name} is {config.evaluation[name]}; it must be at least 1")
+
+
+def _check_organism_step(name: str, step: str, pretrain: Any) -> None:
+    interval = pretrain.checkpoint_steps
+    if not step.isdigit() or int(step) > pretrain.steps or int(step) % interval:
+        raise InputError(
+            f"config.{name}: the organism has no step {step!r}; its checkpoints are every {interval} steps, "
+            f"up to {pretrain.steps}"
+        )
+
+
+def _check_foreign(config: Any, arms: Mapping[str, ArmConfig]) -> None:
+    """A foreign explainer's recipe is that of the arm that it is foreign to."""
+    for name, arm in arms.items():
+        if not arm.foreign_to:
+            continue
+        if config.foreign == "none":
+            raise InputError(f"config.arms.{name}: foreign_to needs a model in config.foreign")
+        other = arms.get(arm.foreign_to)
+        if other is None or other.foreign_to:
+            raise InputError(
+                f"config.arms.{name}: foreign_to is {arm.foreign_to!r}; name an arm of config.run_arms"
+            )
+        differing = differing_fields(dataclasses.asdict(arm), dataclasses.asdict(other))
+        differing = [one for one in differing if not one.startswith("foreign_to ")]
+        if differing:
+            raise InputError(
+                f"config.arms.{name}: its recipe must be that of {arm.foreign_to}, but {differing[0]}"
+            )
 
 
 def chosen_arms(config: Any) -> dict[str, ArmConfig]:
@@ -51,7 +87,9 @@ def chosen_arms(config: Any) -> dict[str, ArmConfig]:
     seeds = list(config.seeds)
     if not all(isinstance(seed, int) and seed >= 0 for seed in seeds) or len(set(seeds)) < len(seeds):
         raise InputError(f"config.seeds is {tuple(seeds)}; give different whole numbers, such as (0, 1)")
-    return {name: arm_config(config.arms[name]) for name in config.run_arms}
+    arms = {name: arm_config(config.arms[name]) for name in config.run_arms}
+    _check_foreign(config, arms)
+    return arms
 
 
 def arm_config(fields: Mapping[str, Any]) -> ArmConfig:
@@ -59,10 +97,11 @@ def arm_config(fields: Mapping[str, Any]) -> ArmConfig:
     return settings(ArmConfig, fields | {"shift": settings(ShiftConfig, fields["shift"])})
 
 
-def loop_config(config: Any) -> LoopConfig:
+def loop_config(config: Any, arm: ArmConfig | None = None) -> LoopConfig:
+    """The loop of one arm; an arm whose shift comes before or after takes twice the steps."""
     options = config.train
     return LoopConfig(
-        options.steps,
+        options.steps * (arm.shift.phases if arm else 1),
         options.steps_per_call,
         options.log_steps,
         options.evaluation_steps,
@@ -75,7 +114,7 @@ def optimizer_config(config: Any, arm: ArmConfig) -> OptimizerConfig:
     options = config.train
     return OptimizerConfig(
         arm.learning_rate,
-        options.steps,
+        options.steps * arm.shift.phases,
         options.schedule,
         options.warmup_steps,
         options.weight_decay,

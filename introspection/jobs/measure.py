@@ -6,7 +6,7 @@ import numpy as np
 
 from introspection.coupling.controls import input_only_explanations, majority_explanations
 from introspection.coupling.records import PredictionRecord
-from introspection.jobs.setup import Setup
+from introspection.jobs.setup import Setup, Start
 from introspection.models.model import Model
 from introspection.probes.behavior import decisions, probe_behavior
 from introspection.probes.explanation import decode_explanations, score_explanations
@@ -22,7 +22,7 @@ def live_measures(model: Model, setup: Setup) -> dict[str, float]:
     without the cue), never by the gap.
     """
     items = setup.task.splits["validation"][: setup.config.evaluation.validation_items]
-    teacher = setup.probed["label_teacher"].decisions["validation"][: len(items)]
+    teacher = setup.teacher.decisions["validation"][: len(items)]
     labels = [decision.explanation for decision in teacher]
     grammar, programs, mesh = setup.task.grammar, setup.programs, setup.mesh
     current = decisions(probe_behavior(model, items, programs, mesh), items)
@@ -38,7 +38,7 @@ def live_measures(model: Model, setup: Setup) -> dict[str, float]:
     }
 
 
-def probe_records(arm: str, seed: int, model: Model, setup: Setup) -> list[PredictionRecord]:
+def probe_records(arm: str, seed: int, model: Model, start: Start, setup: Setup) -> list[PredictionRecord]:
     """What a trained model decides and says on every test item."""
     items = setup.task.splits["test"]
     title = f"{arm}: probing seed {seed}"
@@ -53,12 +53,13 @@ def probe_records(arm: str, seed: int, model: Model, setup: Setup) -> list[Predi
             setup.mesh,
             advance,
         )
-    return make_records(arm, seed, setup, current, said)
+    return make_records(arm, seed, start, setup, current, said)
 
 
 def make_records(
     arm: str,
     seed: int,
+    start: Start,
     setup: Setup,
     current: Sequence[Decisions],
     said: Sequence[tuple[str, Explanation]],
@@ -80,11 +81,12 @@ def make_records(
             current=now,
             explanation_text=text,
             explanation=explanation,
+            subset=item.subset,
         )
         for item, teacher, initial, now, (text, explanation) in zip(
             setup.task.splits["test"],
-            setup.probed["label_teacher"].decisions["test"],
-            setup.probed["initial"].decisions["test"],
+            setup.teacher.decisions["test"],
+            start.probed.decisions["test"],
             current,
             said,
             strict=True,
@@ -92,19 +94,9 @@ def make_records(
     ]
 
 
-def control_explanations(setup: Setup) -> dict[str, list[tuple[str, Explanation]]]:
-    """What each control says on the test items, whoever it is scored against."""
+def control_explanations(setup: Setup) -> dict[str, dict[str, list[tuple[str, Explanation]]]]:
+    """What each control says on the test items, whoever it is scored against, by what the arms start from."""
     task, items = setup.task, setup.task.splits["test"]
-    said = {
-        "initial": decode_explanations(
-            setup.initial,
-            items,
-            task.grammar,
-            setup.config.evaluation.explanation_tokens,
-            setup.programs,
-            setup.mesh,
-        )
-    }
     computed = {
         "majority": majority_explanations(setup.train_items, setup.clean, items),
         "input_only": input_only_explanations(
@@ -114,6 +106,17 @@ def control_explanations(setup: Setup) -> dict[str, list[tuple[str, Explanation]
     if setup.config.initial == "pretrain":
         bayes = bayes_optimal_decisions(setup.organism.world, items)
         computed["bayes_optimal"] = [decision.explanation for decision in bayes]
-    for name, explanations in computed.items():
-        said[name] = [(task.grammar.render(explanation), explanation) for explanation in explanations]
-    return said
+    said = {
+        name: [(task.grammar.render(explanation), explanation) for explanation in explanations]
+        for name, explanations in computed.items()
+    }
+    tokens = setup.config.evaluation.explanation_tokens
+    return {
+        name: {
+            "initial": decode_explanations(
+                start.model, items, task.grammar, tokens, setup.programs, setup.mesh
+            ),
+            **said,
+        }
+        for name, start in setup.starts.items()
+    }

@@ -18,8 +18,10 @@ from rich.table import Table
 from introspection.checkpoints.fingerprint import fingerprint_json
 from introspection.checkpoints.models import CARD, CHECKPOINTS, TOKENIZER, ModelCard, find_models, load_model
 from introspection.checkpoints.store import CheckpointStore
+from introspection.errors import InputError
+from introspection.jobs.items import task_language, task_settings
 from introspection.jobs.settings import cache_dir, plain, settings, write_json
-from introspection.models.config import ModelConfig
+from introspection.models.config import ARCHITECTURES, ModelConfig
 from introspection.models.decoder import count_parameters, initialize
 from introspection.models.head import head_matrix
 from introspection.models.model import Model
@@ -27,11 +29,12 @@ from introspection.probes.behavior import decisions, probe_behavior
 from introspection.runtime.metrics_writer import MetricsWriter
 from introspection.runtime.programs import ProgramTable
 from introspection.runtime.progress import progress_bar
-from introspection.tasks.cues import HINTS
 from introspection.tasks.items import NONE, Decisions, Item
+from introspection.tasks.questions import Question
 from introspection.tasks.task import Task
 from introspection.tasks.world import World, WorldConfig, build_world
-from introspection.tasks.world_facts import Question, WorldFactsConfig, build_world_facts
+from introspection.tasks.world_facts import WORLD_FACTS
+from introspection.tasks.world_task import WorldTaskConfig, build_world_task
 from introspection.text.tokenizer import ChatTokenizer, phrase_tokenizer
 from introspection.training.loop import Job, LoopConfig, train, weights
 from introspection.training.objectives import ObjectiveConfig
@@ -40,6 +43,7 @@ from introspection.training.step import Frozen, OptimizerConfig, initial_state
 
 ORGANISM_VERSION = 1  # raise it when a change here makes another organism of the same config
 ARM = "base"
+MODEL_FIELDS = ("initial", "label_teacher", "kl_reference")  # of a config; each may name the organism
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,10 +63,33 @@ def organism_workdir(config: Mapping[str, Any], questions: Sequence[Question]) -
 
 def _identity(config: Mapping[str, Any], questions: Sequence[Question]) -> dict[str, Any]:
     """All that makes the base what it is; intervals of logging and checkpoints do not."""
+    language, phrasings = task_language(config), task_settings(config).phrasings
+    # Bases of before there were several worlds and numbers of question forms keep their names.
+    wordings = {} if language is WORLD_FACTS else {"language": language.template_version}
+    wordings |= {} if phrasings == language.most_phrasings else {"phrasings": phrasings}
     return {
         "version": ORGANISM_VERSION,
         "questions": fingerprint_json([dataclasses.astuple(question) for question in questions]),
-        **{name: plain(config[name]) for name in ("world", "model", "pretrain")},
+        "model": plain(_model_section(config)),
+        **{name: plain(config[name]) for name in ("world", "pretrain")},
+        **wordings,
+    }
+
+
+def _model_section(config: Mapping[str, Any]) -> dict[str, Any]:
+    architecture = config["architecture"]
+    if architecture not in ARCHITECTURES:
+        raise InputError(f"the architecture is {architecture!r}; choose from {', '.join(ARCHITECTURES)}")
+    return {**config["model"], **ARCHITECTURES[architecture]}
+
+
+def neighbor_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of the other organism that explains this one: another seed, perhaps another architecture."""
+    neighbor = config["neighbor"]
+    return {
+        **config,
+        "architecture": neighbor["architecture"],
+        "pretrain": {**config["pretrain"], "seed": neighbor["seed"]},
     }
 
 
@@ -76,7 +103,7 @@ def pretrained_organism(
     """Reads the organism of a config from the cache, or trains it there (and goes on after a kill)."""
     check_organism(config)
     workdir = organism_workdir(config, questions)
-    world = build_world(settings(WorldConfig, config["world"]), questions)
+    world = build_world(settings(WorldConfig, config["world"]), questions, task_language(config))
     workdir.parent.mkdir(parents=True, exist_ok=True)
     with _only_one(workdir.with_suffix(".lock"), console):
         if not (workdir / "organism.json").exists():
@@ -85,10 +112,22 @@ def pretrained_organism(
     return Organism(model, world, workdir, json.loads((workdir / "organism.json").read_text()))
 
 
+def is_organism(name: str) -> bool:
+    return name == "pretrain" or name.startswith("pretrain@")
+
+
+def organism_at(organism: Organism, name: str, mesh: jax.sharding.Mesh) -> Model:
+    """The organism, or its checkpoint of the step that `pretrain@STEP` names."""
+    if name == "pretrain":
+        return organism.model
+    (found,) = find_models(f"{organism.workdir}@{name.removeprefix('pretrain@')}")
+    return load_model(found, mesh)
+
+
 def check_organism(config: Mapping[str, Any]) -> None:
-    """Raises InputError if a field of the sections `world`, `model` or `pretrain` can't be used."""
+    """Raises InputError if a field that describes an organism can't be used."""
     settings(WorldConfig, config["world"])
-    settings(ModelConfig, config["model"], vocab_size=1)
+    settings(ModelConfig, _model_section(config), vocab_size=1)
     settings(MixtureConfig, config["pretrain"]["mixture"])
     _optimizer(config["pretrain"])
     _loop(config["pretrain"])
@@ -136,9 +175,11 @@ def _pretrain(
 ) -> None:
     pretrain = config["pretrain"]
     # All facts, each with every cue: the vocabulary and the table of what the base does.
-    task = build_world_facts(WorldFactsConfig(0, 0, len(questions), config["task"]["seed"]), questions)
+    chosen = task_settings(config)
+    everything = WorldTaskConfig(0, 0, len(questions), chosen.seed, phrasings=chosen.phrasings)
+    task = build_world_task(everything, questions, world.language)
     tokenizer = organism_tokenizer(task)
-    model_config = settings(ModelConfig, config["model"], vocab_size=tokenizer.vocab_size)
+    model_config = settings(ModelConfig, _model_section(config), vocab_size=tokenizer.vocab_size)
     workdir.mkdir(exist_ok=True)
     write_json(workdir / "config.json", _identity(config, questions))
     tokenizer.save(workdir / TOKENIZER)
@@ -146,7 +187,7 @@ def _pretrain(
 
     variables = jax.jit(lambda key: initialize(model_config, key))(jax.random.key(pretrain["seed"]))
     optimizer = _optimizer(pretrain)
-    table = token_table(world, tokenizer)
+    table = token_table(world, tokenizer, chosen.phrasings)
     mixture = settings(MixtureConfig, pretrain["mixture"])
     job = Job(
         name=ARM,
@@ -155,7 +196,7 @@ def _pretrain(
         objective=ObjectiveConfig(),
         optimizer=optimizer,
         loop=_loop(pretrain),
-        weights=weights(0.0, 0.0),
+        weights=lambda step: weights(0.0, 0.0),
         frozen=Frozen({}, head_matrix(variables["params"], model_config)),
         batch=lambda step, seed: pretraining_batch(world, table, mixture, pretrain["rows"], step, seed),
         metadata={"kind": "organism"},
@@ -167,7 +208,7 @@ def _pretrain(
     )
     metrics = MetricsWriter(workdir)
     with (
-        CheckpointStore(workdir / CHECKPOINTS / ARM, keep=2) as store,
+        CheckpointStore(workdir / CHECKPOINTS / ARM) as store,
         progress_bar(console, "pretraining", pretrain["steps"]) as progress,
     ):
         train(
@@ -190,7 +231,7 @@ def _pretrain(
 def organism_table(world: World, task: Task, decided: Sequence[Decisions], parameters: int) -> dict[str, Any]:
     """What a base does: accuracy, and how often a cue changes its answer, by cue, rate and consistency."""
     items = task.splits["test"]
-    hints = [kind for kind in dict.fromkeys(item.cue_kind for item in items) if kind in HINTS]
+    hints = [kind for kind in dict.fromkeys(item.cue_kind for item in items) if kind in world.language.hints]
 
     def row(kind: str, name: str, pairs: list[tuple[Item, Decisions]]) -> dict[str, Any]:
         return {
@@ -242,14 +283,14 @@ def format_organism_table(table: Mapping[str, Any]) -> Table:
     return shown
 
 
-def copy_initial(organism_workdir: Path, workdir: Path) -> None:
-    """Makes a run's workdir whole without the cache: the initial model is copied into it."""
-    target = workdir / CHECKPOINTS / "initial"
+def copy_initial(organism_workdir: Path, workdir: Path, name: str) -> None:
+    """Makes a run's workdir whole without the cache: the model that arms start from is copied into it."""
+    target = workdir / CHECKPOINTS / name
     if (target / "0").exists():
         return
     source = organism_workdir / CHECKPOINTS / ARM
     newest = max(int(child.name) for child in source.iterdir() if child.name.isdigit())
-    temporary = target.with_name("initial.tmp")
+    temporary = target.with_name(f"{name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     shutil.copytree(source / str(newest), temporary / "0")

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,14 @@ from introspection.coupling.results import (
     arm_results,
     control_results,
     format_results_table,
+    paired_results,
 )
 from introspection.jobs.settings import write_json
 from introspection.reports.page import write_report
 from introspection.runtime.programs import ProgramTable
 
 if TYPE_CHECKING:
+    from introspection.jobs.arms import ArmConfig
     from introspection.jobs.setup import Setup
 
 VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
@@ -46,38 +48,51 @@ def write_arm(
     write_records(folder / "records.jsonl", records)
 
 
-def assemble(setup: "Setup", arms: Sequence[str], controls: dict[str, list], runtime_s: float) -> Path:
-    """Writes everything of design.md §7 from the arms' stored records and prints the tables."""
+def assemble(
+    setup: "Setup",
+    arms: Mapping[str, "ArmConfig"],
+    controls: Mapping[str, Mapping[str, list]],
+    runtime_s: float,
+) -> Path:
+    """Writes everything of design.md §7 from the arms' stored records and prints the tables.
+
+    `controls` are explanations by what an arm starts from ("initial", "foreign") and by control. An arm with
+    a foreign explainer has one more, which also stands paired: Self minus foreign, item by item.
+    """
     workdir, console = setup.workdir, setup.console
     seed = setup.config.evaluation.seed
-    results: dict[str, Any] = {"arms": {}, "controls": {name: {} for name in controls}}
-    fingerprints = {name: probed.fingerprint for name, probed in setup.probed.items()}
-    all_records, control_lines = [], []
-    for index, arm in enumerate(arms):
-        folder = arm_folder(workdir, arm)
-        records = read_records(folder / "records.jsonl")
-        stored = json.loads((folder / "arm.json").read_text(encoding="utf-8"))
-        fingerprints[arm] = stored["fingerprints"]
-        results["arms"][arm] = arm_results(
-            records,
-            agreement_series(workdir / "metrics.jsonl", arm),
-            stored["runtime_s"],
-            np.random.default_rng([seed, index]),
-        )
-        all_records += records
-        for name, said in controls.items():
-            replaced = replace_explanations(records, said)
-            results["controls"][name][arm] = control_results(replaced, np.random.default_rng([seed, index]))
-            control_lines += [{"control": name, **record.to_json()} for record in replaced]
+    results: dict[str, Any] = {"arms": {}, "controls": {name: {} for name in controls["initial"]}}
+    fingerprints: dict[str, Any] = dict(setup.fingerprints)
+    records = {arm: read_records(arm_folder(workdir, arm) / "records.jsonl") for arm in arms}
+    foreign = {arm.foreign_to: name for name, arm in arms.items() if arm.foreign_to}
+    with (workdir / "controls.jsonl").open("w", encoding="utf-8") as control_lines:
+        for index, (name, arm) in enumerate(arms.items()):
+            own = records[name]
+            stored = json.loads((arm_folder(workdir, name) / "arm.json").read_text(encoding="utf-8"))
+            fingerprints[name] = stored["fingerprints"]
+            agreement = agreement_series(workdir / "metrics.jsonl", name)
+            results["arms"][name] = arm_results(
+                own, agreement, stored["runtime_s"], np.random.default_rng([seed, index])
+            )
+            emitters = dict(controls["foreign" if arm.foreign_to else "initial"])
+            if name in foreign:
+                emitters["foreign"] = [(r.explanation_text, r.explanation) for r in records[foreign[name]]]
+            for control, said in emitters.items():
+                replaced = replace_explanations(own, said)
+                entry = control_results(replaced, np.random.default_rng([seed, index]))
+                if control == "foreign":
+                    entry["paired"] = paired_results(own, replaced, np.random.default_rng([seed, index]))
+                results["controls"].setdefault(control, {})[name] = entry
+                for record in replaced:
+                    line = json.dumps({"control": control, **record.to_json()}, ensure_ascii=False)
+                    control_lines.write(line + "\n")
     results |= {
         "tiny": bool(setup.config.tiny),
         "fingerprints": fingerprints,
         "versions": {name: version(name) for name in VERSIONED} | {"python": platform.python_version()},
         "runtime_s": runtime_s,
     }
-    write_records(workdir / "predictions.jsonl", all_records)
-    lines = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in control_lines)
-    (workdir / "controls.jsonl").write_text(lines, encoding="utf-8")
+    write_records(workdir / "predictions.jsonl", [record for own in records.values() for record in own])
     console.print(format_results_table(results))
     console.print(format_program_table(setup.programs))
     write_json(workdir / "results.json", results)

@@ -45,7 +45,7 @@ def plain(config: Any) -> Any:
     """
     value = config.to_dict() if hasattr(config, "to_dict") else config
     try:
-        return json.loads(json.dumps(value, allow_nan=False))
+        return json.loads(json.dumps(value, allow_nan=False, default=lambda section: section.to_dict()))
     except ValueError as error:
         raise InputError(f"config: a field is no finite number ({error})") from error
 

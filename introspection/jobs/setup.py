@@ -17,9 +17,13 @@ from introspection.errors import InputError
 from introspection.jobs.arms import answer_hidden
 from introspection.jobs.items import within_context
 from introspection.jobs.organism import (
+    MODEL_FIELDS,
     Organism,
     copy_initial,
     format_organism_table,
+    is_organism,
+    neighbor_config,
+    organism_at,
     organism_tokenizer,
     pretrained_organism,
 )
@@ -29,8 +33,8 @@ from introspection.probes.behavior import Behavior, decisions, probe_behavior
 from introspection.runtime.programs import ProgramTable
 from introspection.runtime.progress import progress_bar
 from introspection.tasks.items import Decisions, Explanation, Item
+from introspection.tasks.questions import Question
 from introspection.tasks.task import SPLITS, Task
-from introspection.tasks.world_facts import Question
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +47,19 @@ class Probed:
 
 
 @dataclasses.dataclass(frozen=True)
+class Start:
+    """What arms start from, and whose behaviour their KL term holds on to."""
+
+    name: str  # "initial" or "foreign": its store in the workdir
+    model: Model
+    probed: Probed
+    workdir: Path | None  # of the organism that it is; None if it is a stored checkpoint
+    reference: Model
+    kl_behaviors: list[Behavior]  # the reference's, on the training items
+    kl_hidden: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
 class Setup:
     """What all arms share."""
 
@@ -50,13 +67,11 @@ class Setup:
     workdir: Path
     task: Task
     organism: Organism | None  # where config.initial or another model is "pretrain"
-    initial: Model
-    probed: dict[str, Probed]  # "initial", "label_teacher", "kl_reference"
-    reference: Model
+    teacher: Probed  # label_teacher
     train_items: tuple[Item, ...]  # balanced between changed and unchanged
     clean: tuple[Explanation, ...]  # their labels
-    kl_behaviors: list[Behavior]  # kl_reference's, on them
-    kl_hidden: np.ndarray
+    starts: dict[str, Start]  # "initial" and, where an arm is a foreign explainer, "foreign"
+    fingerprints: dict[str, str]  # of all models that the config names
     programs: ProgramTable
     mesh: jax.sharding.Mesh
     console: Console
@@ -81,41 +96,60 @@ def prepare(
         if model.tokenizer.tokenizer.to_str() != tokenizer.tokenizer.to_str():
             raise InputError(f"config.{name} and config.initial have different vocabularies")
     limits = [model.config.context_length for model in stored.values()]
-    uses_organism = "pretrain" in (config.initial, config.label_teacher, config.kl_reference)
-    if uses_organism:
+    names = [config[name] for name in MODEL_FIELDS]
+    if any(is_organism(name) for name in names):
         limits.append(config.model.context_length)
     task = within_context(task, tokenizer, min(limits), config.evaluation.skipped_share, console)
 
     organism, models = None, dict(stored)
-    if uses_organism:
+    if any(is_organism(name) for name in names):
         organism = pretrained_organism(config, questions, programs, mesh, console)
         console.print(format_organism_table(organism.table))
-        models["pretrain"] = organism.model
-        models.setdefault("initial", organism.model)
-    initial = models["initial"]
-    teacher, reference = (
-        models[name] if name in models else models[config[name]] for name in ("label_teacher", "kl_reference")
-    )
+        for field, name in zip(MODEL_FIELDS, names, strict=True):
+            if is_organism(name):
+                models[field] = organism_at(organism, name, mesh)
+    neighbor = None
+    if config.foreign == "neighbor":
+        neighbor = pretrained_organism(neighbor_config(config), questions, programs, mesh, console)
+        models["foreign"] = neighbor.model
+    for field in ("label_teacher", "kl_reference"):
+        if config[field] == "initial":
+            models[field] = models["initial"]
+
     probed: dict[str, Probed] = {}
-    for name, model in (("initial", initial), ("label_teacher", teacher), ("kl_reference", reference)):
+    for name, model in models.items():
         fingerprint = model_fingerprint(model)
         same = [done for done in probed.values() if done.fingerprint == fingerprint]
         probed[name] = same[0] if same else probe_all(name, model, fingerprint, task, programs, mesh, console)
-
+    if config.foreign != "none" and probed["foreign"].fingerprint == probed["initial"].fingerprint:
+        raise InputError("config.foreign is the same model as config.initial: it is no foreign explainer")
     train_items, clean = labelled_items(config, task, probed["label_teacher"])
-    index = {item.id: i for i, item in enumerate(task.splits["train"])}
+
+    def start(name: str, reference: str, base: Organism | None) -> Start:
+        index = {item.id: i for i, item in enumerate(task.splits["train"])}
+        return Start(
+            name=name,
+            model=models[name],
+            probed=probed[name],
+            workdir=base.workdir if base else None,
+            reference=models[reference],
+            kl_behaviors=[probed[reference].behaviors["train"][index[item.id]] for item in train_items],
+            kl_hidden=answer_hidden(models[reference], train_items, programs, mesh),
+        )
+
+    starts = {"initial": start("initial", "kl_reference", organism if config.initial == "pretrain" else None)}
+    if config.foreign != "none":  # a foreign explainer holds on to its own behaviour
+        starts["foreign"] = start("foreign", "foreign", neighbor)
     return Setup(
         config=config,
         workdir=workdir,
         task=task,
         organism=organism,
-        initial=initial,
-        probed=probed,
-        reference=reference,
+        teacher=probed["label_teacher"],
         train_items=train_items,
         clean=clean,
-        kl_behaviors=[probed["kl_reference"].behaviors["train"][index[item.id]] for item in train_items],
-        kl_hidden=answer_hidden(reference, train_items, programs, mesh),
+        starts=starts,
+        fingerprints={name: one.fingerprint for name, one in probed.items()},
         programs=programs,
         mesh=mesh,
         console=console,
@@ -126,19 +160,22 @@ def stored_models(config: Any, mesh: jax.sharding.Mesh) -> dict[str, Model]:
     """The models that a config names by their checkpoints, by the field that names them.
 
     Raises:
-      InputError: there is no such checkpoint, a name means several models, or `initial` has adapters.
+      InputError: there is no such checkpoint, a name means several models, or one that training starts from
+        has adapters.
     """
     stored = {}
-    for name, others in (("initial", ()), ("label_teacher", ("initial",)), ("kl_reference", ("initial",))):
-        if config[name] not in ("pretrain", *others):
+    for name in (*MODEL_FIELDS, "foreign"):
+        others = {"initial": (), "foreign": ("none", "neighbor")}.get(name, ("initial",))
+        if config[name] not in others and (name == "foreign" or not is_organism(config[name])):
             try:
                 stored[name] = load_one(config[name], mesh)
             except InputError as error:
                 raise InputError(f"config.{name}: {error}") from error
-    if "initial" in stored and "lora" in stored["initial"].variables:
-        raise InputError(
-            f"config.initial: {config.initial} has adapters; training starts from a model without them"
-        )
+    for name in ("initial", "foreign"):
+        if name in stored and "lora" in stored[name].variables:
+            raise InputError(
+                f"config.{name}: {config[name]} has adapters; training starts from a model without them"
+            )
     return stored
 
 
@@ -147,28 +184,30 @@ def leave_shared(setup: Setup) -> None:
     workdir = setup.workdir
     if setup.organism is not None:
         write_json(workdir / "organism.json", setup.organism.table)
-    setup.initial.tokenizer.save(workdir / TOKENIZER)
-    if setup.config.initial == "pretrain":
-        copy_initial(setup.organism.workdir, workdir)
-    else:
-        save_initial(setup.initial, workdir)
+    setup.starts["initial"].model.tokenizer.save(workdir / TOKENIZER)
+    for start in setup.starts.values():
+        if start.workdir is not None:
+            copy_initial(start.workdir, workdir, start.name)
+        else:
+            save_initial(start, workdir)
     if not (workdir / "labels" / "clean").exists():
-        teacher, items = setup.probed["label_teacher"], setup.task.splits["train"]
+        teacher, items = setup.teacher, setup.task.splits["train"]
         labels = [
             Label(item.id, item.group, decided, decided.explanation)
             for item, decided in zip(items, teacher.decisions["train"], strict=True)
         ]
-        metadata = label_metadata(setup.config, setup.task, teacher, noise=0.0)
+        metadata = label_metadata(setup.config, setup.task, teacher.fingerprint, noise=0.0)
         write_labels(workdir / "labels" / "clean", labels, metadata)
 
 
-def save_initial(initial: Model, workdir: Path) -> None:
-    """Makes a run's workdir whole without the workdir of its initial model."""
-    folder = workdir / CHECKPOINTS / "initial"
-    ModelCard(initial.config, (0,)).write(folder)
+def save_initial(start: Start, workdir: Path) -> None:
+    """Makes a run's workdir whole without the workdir of the model that its arms start from."""
+    folder = workdir / CHECKPOINTS / start.name
+    ModelCard(start.model.config, (0,)).write(folder)
     with CheckpointStore(folder) as store:
         if not store.steps():
-            store.save(0, jax.tree.map(lambda leaf: leaf[None], initial.variables), None, {"kind": "initial"})
+            stacked = jax.tree.map(lambda leaf: leaf[None], start.model.variables)
+            store.save(0, stacked, None, {"kind": start.name})
             store.wait()
 
 
@@ -202,10 +241,10 @@ def labelled_items(
 
 
 def label_metadata(
-    config: Any, task: Task, teacher: Probed, noise: float, shuffled: bool = False
+    config: Any, task: Task, teacher_fingerprint: str, noise: float, shuffled: bool = False
 ) -> dict[str, Any]:
     return {
-        "teacher_fingerprint": teacher.fingerprint,
+        "teacher_fingerprint": teacher_fingerprint,
         "task": task.name,
         "template_version": task.template_version,
         "noise": noise,

@@ -60,7 +60,7 @@ class Job:
     objective: ObjectiveConfig
     optimizer: OptimizerConfig
     loop: LoopConfig
-    weights: ObjectiveWeights
+    weights: Callable[[int], ObjectiveWeights]  # of the call that begins with this step
     frozen: Frozen
     batch: Callable[[int, int], Batch]  # (step, seed) -> host arrays
     metadata: dict[str, Any]  # stored with every checkpoint
@@ -74,13 +74,16 @@ def train(
     programs: ProgramTable,
     mesh: jax.sharding.Mesh,
     evaluate: Callable[[TrainState], Sequence[dict[str, float]]] = lambda state: (),
+    after_checkpoint: Callable[[int, TrainState], None] = lambda step, state: None,
     progress: Callable[..., None] = lambda count, note="": None,
     say: Callable[[str], None] = lambda message: None,
 ) -> TrainState:
     """Trains from the newest good checkpoint (or from `state`) to the last step.
 
-    `evaluate` returns one dict of live measures a seed. Raises RunError on a loss that is not finite
-    (naming the step; the last good checkpoint stays) and when a checkpoint can't be saved.
+    `evaluate` returns one dict of live measures a seed. `after_checkpoint` is called with the step and state
+    that training goes on from, at the start and after every checkpoint, so what it changes for the steps
+    that follow is the same after a resume. Raises RunError on a loss that is not finite (naming the step;
+    the last good checkpoint stays) and when a checkpoint can't be saved.
     """
     loop, seeds = job.loop, job.seeds
     state, step = restore_newest(put_parameters(state, mesh), store, say)
@@ -131,11 +134,13 @@ def train(
         write_evaluation(0)
         metrics.flush()
         store.save(0, state.trainable, state.optimizer, job.metadata)
+    if step < loop.steps:
+        after_checkpoint(step, state)
     while step < loop.steps:
         batches = stack_batches(
             [[job.batch(step + i, seed) for seed in seeds] for i in range(loop.steps_per_call)]
         )
-        state, device_metrics = program(state, job.frozen, put_rows(batches, mesh, axis=2), job.weights)
+        state, device_metrics = program(state, job.frozen, put_rows(batches, mesh, axis=2), job.weights(step))
         # The previous call's metrics are read while this one runs.
         note = read_metrics(*pending) if pending else ""
         pending = (step, device_metrics)
@@ -148,6 +153,8 @@ def train(
         if at_checkpoint:
             metrics.flush()
             store.save(step, state.trainable, state.optimizer, job.metadata)
+            if step < loop.steps:
+                after_checkpoint(step, state)
         progress(loop.steps_per_call, note)
     store.wait()
     return state
@@ -182,5 +189,5 @@ def _write_means(window: list[dict[str, np.ndarray]], job: Job, step: int, metri
         metrics.write(job.name, seed, step, means)
 
 
-def weights(kl: float, shift: float) -> ObjectiveWeights:
-    return ObjectiveWeights(jnp.float32(kl), jnp.float32(shift))
+def weights(kl: float, shift: float, explanation: float = 1.0) -> ObjectiveWeights:
+    return ObjectiveWeights(jnp.float32(explanation), jnp.float32(kl), jnp.float32(shift))

@@ -24,7 +24,7 @@ KL_DIRECTIONS = ("reference_to_current", "current_to_reference")
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveConfig:
-    """What is compiled into the step; the weights λ and μ are arguments of it."""
+    """What is compiled into the step; its terms' weights are arguments of it."""
 
     kl_support: str = "vocabulary"  # at the answer position, or "candidates" and `none`
     kl_direction: str = "reference_to_current"  # KL(reference ‖ current), or the reverse
@@ -57,6 +57,7 @@ class Batch(NamedTuple):
 
 
 class ObjectiveWeights(NamedTuple):
+    explanation: Float[Array, ""]  # 1, or 0 while a sequential shift trains alone
     kl: Float[Array, ""]  # λ
     shift: Float[Array, ""]  # μ
 
@@ -134,7 +135,7 @@ def batch_loss(
         return total / jnp.sum(counted)
 
     metrics = {"explanation_loss": mean_loss(0)}
-    loss = metrics["explanation_loss"]
+    loss = weights.explanation * metrics["explanation_loss"]
     if batch.behavior is not None:
         behavior, flat = batch.behavior, parts[1]
         at, (items,), slots_each = scored_hidden(1), behavior.candidates.shape, flat.targets.shape[-1]

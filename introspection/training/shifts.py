@@ -15,6 +15,7 @@ from introspection.tasks.items import NONE, Decisions, Item
 
 SHIFT_KINDS = ("none", "less_sycophantic", "more_sycophantic", "new_facts", "source_reliability")
 SHIFT_GROUPS = ("held_out", "all")
+SHIFT_ORDERS = ("concurrent", "after", "before")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,15 +26,32 @@ class ShiftConfig:
     groups: str = "held_out"  # the test groups, which explanation training never sees; or all groups
     fraction: float = 0.5  # of those groups that are shifted
     weight: float = 1.0  # μ
+    order: str = "concurrent"  # with explanation training; or alone, as many steps "after" or "before" it
     source: str = "friend"  # cue kind that becomes fully reliable, for kind "source_reliability"
     seed: int = 0  # draws the shifted groups and the new facts
 
     def __post_init__(self):
-        for name, choices in (("kind", SHIFT_KINDS), ("groups", SHIFT_GROUPS)):
+        for name, choices in (
+            ("kind", SHIFT_KINDS),
+            ("groups", SHIFT_GROUPS),
+            ("order", SHIFT_ORDERS),
+        ):
             if getattr(self, name) not in choices:
                 raise InputError(f"shift.{name} is {getattr(self, name)!r}; choose from {', '.join(choices)}")
         if not 0 < self.fraction <= 1:
             raise InputError(f"shift.fraction is {self.fraction}; it must be above 0 and at most 1")
+
+    def terms(self, step: int, steps: int) -> tuple[float, float]:
+        """How much of (explanation loss, shift loss) step `step` trains, of phases of `steps` steps."""
+        if self.kind == "none" or self.order == "concurrent":
+            return 1.0, 1.0
+        shift_now = (step >= steps) == (self.order == "after")
+        return float(not shift_now), float(shift_now)
+
+    @property
+    def phases(self) -> int:
+        """How many times the steps of explanation training a run takes."""
+        return 1 if self.kind == "none" or self.order == "concurrent" else 2
 
 
 class ShiftExample(NamedTuple):
