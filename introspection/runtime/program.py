@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from rich.console import Console
 from introspection.errors import InputError, RunError
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what an OSError says then
 
 
 def run_program(main: Callable[[flags.FlagValues, Console], None], flag_values: flags.FlagValues) -> None:
@@ -49,7 +51,7 @@ def run_program(main: Callable[[flags.FlagValues, Console], None], flag_values: 
         _one_line("interrupted; the same command continues from the last checkpoint")
         sys.exit(FAILED)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # a full disk needs no traceback
+        if error.errno not in FULL_DISK:  # which needs no traceback
             traceback.print_exc()
         _one_line(f"{error}; the same command continues from the last checkpoint")
         sys.exit(FAILED)
@@ -73,7 +75,7 @@ def parse_flags(flag_values: flags.FlagValues, arguments: list[str]) -> None:
         values = get_config_of(config)  # an error inside the file is shown as such
         for argument in arguments[1:]:
             if argument.startswith("--config."):
-                _check_override(argument, values)
+                check_field(argument.removeprefix("--config.").split("=", 1)[0], values, "--config.")
     try:
         rest = flag_values(arguments)
     except AttributeError as error:  # an unknown config field
@@ -110,33 +112,52 @@ def check_config_file(config: str) -> None:
 def get_config_of(config: str) -> ConfigDict:
     """The config of `FILE[:ARGUMENT]`, without overrides."""
     path, _, argument = config.partition(":")
-    spec = importlib.util.spec_from_file_location("experiment_config", path)
-    module = importlib.util.module_from_spec(spec)
+    module = load_config_file(config)
     try:
-        spec.loader.exec_module(module)
         return module.get_config(argument) if argument else module.get_config()
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"--config: {path} can't be read: {type(error).__name__}: {error}") from error
+        raise _unreadable(path, error) from error
 
 
-def _check_override(argument: str, config: ConfigDict) -> None:
-    """Refuses a field that there is not, and a section: ml_collections would silently replace it whole."""
-    name = argument.removeprefix("--config.").split("=", 1)[0]
+def load_config_file(config: str) -> ModuleType:
+    """The module of `FILE[:ARGUMENT]`, for what else than `get_config` it holds (`sweep`)."""
+    path = config.partition(":")[0]
+    spec = importlib.util.spec_from_file_location("experiment_config", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except InputError:
+        raise
+    except Exception as error:
+        raise _unreadable(path, error) from error
+    return module
+
+
+def _unreadable(path: str, error: Exception) -> InputError:
+    return InputError(f"--config: {path} can't be read: {type(error).__name__}: {error}")
+
+
+def check_field(field: str, config: ConfigDict, prefix: str = "") -> None:
+    """Refuses a field that there is not, and a section: ml_collections would silently replace it whole.
+
+    Raises:
+      InputError: with a close match where there is one; it names the field with `prefix` before it.
+    """
     value: Any = config
-    for part in name.split("."):
+    for part in field.split("."):
         if not isinstance(value, ConfigDict):
             return  # an index, say; the parser knows
         if re.sub(r"\[.*", "", part) not in value:
             near = difflib.get_close_matches(part, list(value), n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(value)}"
-            raise InputError(f"--config.{name}: the config has no field {part!r} there; {hint}")
+            raise InputError(f"{prefix}{field}: the config has no field {part!r} there; {hint}")
         value = value.get(part)
     if isinstance(value, ConfigDict):
         raise InputError(
-            f"--config.{name} is a section; override its fields: "
-            + ", ".join(f"--config.{name}.{field}" for field in value)
+            f"{prefix}{field} is a section; override its fields: "
+            + ", ".join(f"{prefix}{field}.{name}" for name in value)
         )
 
 

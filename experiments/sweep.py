@@ -1,0 +1,56 @@
+"""A sweep: every point that a config file's `sweep(add)` adds is a run of its own, in one process.
+
+    python -m experiments.sweep --config=configs/quickstart.py --workdir=runs/learning_rates --dry-run
+    python -m experiments.sweep --config=configs/quickstart.py --workdir=runs/learning_rates
+    python -m experiments.sweep --config=configs/quickstart.py --workdir=runs/learning_rates --summarize
+
+The first checks that all points can be run and prints the plan, a line a point: index, name, state (new,
+started or finished), base, arms, seeds, overridden fields. The second runs the points in order, each in
+WORKDIR/points/NAME; a point that fails doesn't stop the others. Given again, it goes on where it was stopped
+and tries failed points again. The third gathers the results of the finished points: summary.html, .csv, .md.
+
+One point a job, in a job array (the jobs share WORKDIR and may run at the same time):
+
+    python -m experiments.sweep --config=F --workdir=W --index=$SLURM_ARRAY_TASK_ID
+
+--config.<field>=<value> holds for every point, except where a point overrides the same field.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import flags
+
+from introspection.errors import InputError
+from introspection.jobs.grid import collect_points
+from introspection.jobs.summary import summarize
+from introspection.jobs.sweep import dry_run, run_sweep
+from introspection.runtime.program import config_argument, define_config_flag, load_config_file, run_program
+
+define_config_flag()
+flags.DEFINE_string("workdir", None, "folder of this sweep; runs/<config's name>-sweep if not given")
+flags.DEFINE_bool("dry-run", False, "print the plan (with --index: that point's line) and write nothing")
+flags.DEFINE_integer("index", None, "run this point alone, counted from 0")
+flags.DEFINE_bool("summarize", False, "gather the results of the finished points and run nothing")
+
+
+def main(values, console) -> None:
+    if values.config is None:
+        raise InputError("give --config=FILE.py[:ARGUMENT], such as --config=configs/quickstart.py")
+    dry = values["dry-run"].value  # no name in Python
+    if values.summarize and (dry or values.index is not None):
+        other = "--dry-run" if dry else "--index"
+        raise InputError(f"--summarize and {other} contradict each other: give one of them")
+    workdir = Path(values.workdir or Path("runs") / f"{values.config.name}-sweep")
+    file = config_argument(sys.argv)
+    points = collect_points(getattr(load_config_file(file), "sweep", None), file.partition(":")[2])
+    if values.summarize:
+        summarize(values.config, points, workdir, console)
+    elif dry:
+        dry_run(values.config, points, workdir, values.index, console)
+    else:
+        run_sweep(values.config, points, workdir, values.index, console)
+
+
+if __name__ == "__main__":
+    run_program(main, flags.FLAGS)

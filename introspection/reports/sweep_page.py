@@ -1,0 +1,111 @@
+"""The page that shows a sweep's points beside one another: one HTML file that needs nothing else."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+
+from introspection.reports.figure_style import FigureFiles, render_figure, save_figure
+from introspection.reports.findings import arm_finding, isolated, summary
+from introspection.reports.measures import count
+from introspection.reports.page import PARTS, QUESTION
+from introspection.reports.sweep_figure import forest_figure
+from introspection.reports.sweep_table import SweepPoint, sweep_table
+from introspection.reports.tables import bullet_list, name, text
+
+FIGURE = "sweep_gap"  # its files' name
+
+
+def write_sweep_page(
+    workdir: Path, title: str, sweep_points: Sequence[SweepPoint], unfinished: Sequence[str]
+) -> Path:
+    """Writes `summary.html` and its figure's files into a sweep's workdir; returns the page's path."""
+    gaps = [(p.name, arm.name, arm.gap.exact_match) for p in sweep_points for arm in p.arms]
+    figure = render_figure(forest_figure(gaps))
+    page = build_sweep_page(title, sweep_points, unfinished, figure)
+    save_figure(figure, workdir / "figures", FIGURE)
+    path = workdir / "summary.html"
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(page.encode("utf-8", errors="replace"))  # a lone surrogate becomes `?`
+    temporary.replace(path)
+    return path
+
+
+def build_sweep_page(
+    title: str, sweep_points: Sequence[SweepPoint], unfinished: Sequence[str], figure: FigureFiles
+) -> str:
+    """The whole page as text."""
+    style = "".join((PARTS / f"{part}.css").read_text(encoding="utf-8") for part in ("page", "sweep_page"))
+    script = (PARTS / "sweep_page.js").read_text(encoding="utf-8")
+    sections = {"figure": ("Gaps", _figure(figure)), "table": ("Numbers", sweep_table(sweep_points))}
+    facts = {
+        "points": len(sweep_points),
+        "not finished": len(unfinished),
+        "bases": len({point.base for point in sweep_points}),
+        "arms": len({arm.name for point in sweep_points for arm in point.arms}),
+        "explanations": count(sum(arm.n or 0 for point in sweep_points for arm in point.arms)),
+    }
+    return Template((PARTS / "page.html").read_text(encoding="utf-8")).substitute(
+        policy=f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:;"
+        f" style-src '{_digest(style)}'; script-src '{_digest(script)}'",
+        title=text(title),
+        heading=name(title),
+        question=text(QUESTION),
+        facts="".join(f"<div><dt>{label}</dt><dd>{name(value)}</dd></div>" for label, value in facts.items()),
+        navigation="".join(f'<a href="#{key}">{heading}</a>' for key, (heading, _) in sections.items()),
+        findings=f'<section id="findings"><h2>What this sweep shows</h2>'
+        f"{_findings(sweep_points, unfinished)}</section>",
+        sections="".join(
+            f'<section id="{key}"><h2>{heading}</h2>{body}</section>'
+            for key, (heading, body) in sections.items()
+        ),
+        style=style,
+        script=script,
+    )
+
+
+def _findings(sweep_points: Sequence[SweepPoint], unfinished: Sequence[str]) -> str:
+    found = [(point, arm_finding(arm, point.arms)) for point in sweep_points for arm in point.arms]
+    tiny = [point.name for point in sweep_points if point.tiny]
+    parts = []
+    if tiny:
+        parts.append(
+            f'<p class="banner"><strong>Tiny runs: {len(tiny)} of {len(sweep_points)} points.</strong> They'
+            " show that the machinery works; their numbers are no evidence for or against anything.</p>"
+        )
+    if unfinished:
+        parts.append(f'<p class="banner">Not finished, so not here: {text(", ".join(unfinished))}.</p>')
+    parts.append(f'<p class="lead">{text(summary([finding for _, finding in found]))}</p>')
+    parts.append(
+        f"<p>{len(found)} intervals at 95% stand side by side, none corrected for that: of so many, about one"
+        " in twenty leaves its true value out.</p>"
+    )
+    cautions = [
+        f"{isolated(point.name)}, {isolated(finding.name)}: {caution}"
+        for point, finding in found
+        for caution in finding.cautions
+    ]
+    if cautions:
+        parts.append(
+            f"<details><summary>{len(cautions)} cautions</summary>"
+            f"{bullet_list(cautions, 'cautions')}</details>"
+        )
+    return "".join(parts)
+
+
+def _figure(files: FigureFiles) -> str:
+    source = base64.b64encode(files.svg).decode()
+    return (
+        '<figure><div class="drawing" tabindex="0" role="region" aria-label="Gaps of all points">'
+        f'<img alt="Self minus Orig with 95% intervals, by arm and point; the table below has the numbers."'
+        f' width="{files.width}" class="wide" src="data:image/svg+xml;base64,{source}"></div>'
+        "<figcaption><h3>The gap: Self minus Orig</h3><p>An arm's points stand together. A whisker (95%"
+        " interval) wholly to the right of 0 means coupling, wholly to the left the reverse; across the line"
+        " decides nothing. Compare levels and controls in the table before gaps.</p>"
+        f'<p class="file">figures/{FIGURE}.svg, .png</p></figcaption></figure>'
+    )
+
+
+def _digest(part: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()
