@@ -63,7 +63,7 @@ def build_page(run: RunFiles, drawn: dict[str, tuple[PageFigure, FigureFiles]]) 
     return Template((PARTS / "page.html").read_text(encoding="utf-8")).substitute(
         # A second wall behind the escaping: the browser runs this one script and fetches nothing.
         policy=f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:;"
-        f" style-src '{_digest(style)}'; script-src '{_digest(script)}'",
+        f" style-src '{digest(style)}'; script-src '{digest(script)}'",
         title=text(run.name),
         heading=name(run.name),
         question=text(QUESTION),
@@ -80,7 +80,8 @@ def _section_html(section: Section) -> str:
     return f'<section id="{section.id}"><h2>{section.title}</h2>{section.body}</section>'
 
 
-def _digest(part: str) -> str:
+def digest(part: str) -> str:
+    """What the page's policy knows its own style or script by."""
     return "sha256-" + base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()
 
 

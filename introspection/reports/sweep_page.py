@@ -1,7 +1,6 @@
 """The page that shows a sweep's points beside one another: one HTML file that needs nothing else."""
 
 import base64
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from string import Template
@@ -9,7 +8,7 @@ from string import Template
 from introspection.reports.figure_style import FigureFiles, render_figure, save_figure
 from introspection.reports.findings import arm_finding, isolated, summary
 from introspection.reports.measures import count
-from introspection.reports.page import PARTS, QUESTION
+from introspection.reports.page import PARTS, QUESTION, digest
 from introspection.reports.sweep_figure import forest_figure
 from introspection.reports.sweep_table import SweepPoint, sweep_table
 from introspection.reports.tables import bullet_list, name, text
@@ -48,7 +47,7 @@ def build_sweep_page(
     }
     return Template((PARTS / "page.html").read_text(encoding="utf-8")).substitute(
         policy=f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:;"
-        f" style-src '{_digest(style)}'; script-src '{_digest(script)}'",
+        f" style-src '{digest(style)}'; script-src '{digest(script)}'",
         title=text(title),
         heading=name(title),
         question=text(QUESTION),
@@ -105,7 +104,3 @@ def _figure(files: FigureFiles) -> str:
         " decides nothing. Compare levels and controls in the table before gaps.</p>"
         f'<p class="file">figures/{FIGURE}.svg, .png</p></figcaption></figure>'
     )
-
-
-def _digest(part: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()

@@ -1,0 +1,200 @@
+"""One arm: its labels, the rows that its steps draw from, its training, and what came out of it."""
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from introspection.checkpoints.models import CHECKPOINTS, ModelCard, model_fingerprint
+from introspection.checkpoints.store import CheckpointStore
+from introspection.coupling.labels import Label, read_labels, write_labels
+from introspection.jobs.arms import (
+    ArmConfig,
+    altered_labels,
+    behavior_batch,
+    explanation_rows,
+    same_time,
+    shift_rows,
+)
+from introspection.jobs.fields import (
+    batch_sizes,
+    loop_config,
+    lora_config,
+    objective_config,
+    optimizer_config,
+)
+from introspection.jobs.measure import live_measures, probe_records
+from introspection.jobs.results import write_arm
+from introspection.jobs.setup import Setup, Start, label_metadata
+from introspection.models.config import ModelConfig
+from introspection.models.decoder import initialize
+from introspection.models.head import head_matrix
+from introspection.models.model import Model, select_seed
+from introspection.probes.behavior import decisions, probe_behavior
+from introspection.runtime.metrics_writer import MetricsWriter
+from introspection.runtime.progress import progress_bar
+from introspection.tasks.items import Explanation
+from introspection.tasks.task import SPLITS, Task
+from introspection.text.rows import pad_time
+from introspection.training.batches import TrainingRows, make_batch
+from introspection.training.loop import Job, train, weights
+from introspection.training.objectives import ObjectiveWeights
+from introspection.training.shifts import ShiftExample, shift_examples
+from introspection.training.step import Frozen, TrainState, initial_state
+
+
+def labels_folder(arm: ArmConfig) -> Path:
+    return Path(arm.labels).expanduser()
+
+
+def expected_labels(task: Task) -> dict[str, str]:
+    return {"task": task.name, "template_version": task.template_version}
+
+
+def given_labels(arm: ArmConfig, setup: Setup) -> list[Explanation]:
+    """The labels of the folder that an arm names. Raises InputError if they are not the label teacher's."""
+    expected = {"teacher_fingerprint": setup.teacher.fingerprint, **expected_labels(setup.task)}
+    return [label.explanation for label in read_labels(labels_folder(arm), expected, setup.train_items)]
+
+
+def start_of(arm: ArmConfig, setup: Setup) -> Start:
+    return setup.starts["foreign" if arm.foreign_to else "initial"]
+
+
+def shift_of(arm: ArmConfig, setup: Setup) -> list[ShiftExample]:
+    """What an arm's shift trains. Raises InputError if no item fits it."""
+    splits = ("test",) if arm.shift.groups == "held_out" else SPLITS
+    items = [item for split in splits for item in setup.task.splits[split]]
+    decided = [d for split in splits for d in start_of(arm, setup).probed.decisions[split]]
+    return shift_examples(arm.shift, items, decided)
+
+
+def arm_labels(name: str, arm: ArmConfig, setup: Setup) -> list[Explanation]:
+    """What an arm trains on: the labels of its config's folder, or its own, written to `labels/<arm>`."""
+    config, items = setup.config, setup.train_items
+    if arm.labels:
+        return given_labels(arm, setup)
+    labels = altered_labels(arm, items, setup.clean, config.task.seed)
+    metadata = label_metadata(
+        config, setup.task, setup.teacher.fingerprint, arm.label_noise, arm.shuffle_labels
+    )
+    decided = dict(
+        zip([i.id for i in setup.task.splits["train"]], setup.teacher.decisions["train"], strict=True)
+    )
+    write_labels(
+        setup.workdir / "labels" / name,
+        [Label(i.id, i.group, decided[i.id], label) for i, label in zip(items, labels, strict=True)],
+        metadata,
+    )
+    return labels
+
+
+def training_rows(name: str, arm: ArmConfig, setup: Setup) -> TrainingRows:
+    """Every row that the arm's steps draw from."""
+    start, task = start_of(arm, setup), setup.task
+    tokenizer, examples = start.model.tokenizer, shift_of(arm, setup)
+    explanation = explanation_rows(tokenizer, setup.train_items, arm_labels(name, arm, setup), task)
+    behavior = behavior_batch(
+        tokenizer,
+        setup.train_items,
+        setup.clean,
+        start.kl_behaviors,
+        start.kl_hidden,
+        arm.kl_prompts,
+        {example.prompt for example in examples},
+    )
+    explanation, behavior_rows, shift = same_time(explanation, behavior.rows, shift_rows(tokenizer, examples))
+    return TrainingRows(explanation, behavior._replace(rows=behavior_rows), shift)
+
+
+def refreshed_rows(
+    name: str, rows: TrainingRows, model: Model, seed: int, step: int, setup: Setup
+) -> TrainingRows:
+    """The same rows with the labels that `model` earns now; kept in `labels/<arm>-seed<S>-step<N>`."""
+    items = setup.train_items
+    decided = decisions(probe_behavior(model, items, setup.programs, setup.mesh), items)
+    write_labels(
+        setup.workdir / "labels" / f"{name}-seed{seed}-step{step}",
+        [Label(i.id, i.group, d, d.explanation) for i, d in zip(items, decided, strict=True)],
+        label_metadata(setup.config, setup.task, model_fingerprint(model), noise=0.0),
+    )
+    labels = [decision.explanation for decision in decided]
+    fresh = explanation_rows(model.tokenizer, items, labels, setup.task)
+    time = rows.explanation.tokens.shape[-1]
+    return rows._replace(explanation=pad_time(fresh, time))
+
+
+def run_arm(name: str, arm: ArmConfig, setup: Setup) -> None:
+    """Trains one arm (all seeds together), probes what came out and stores its records."""
+    started = time.perf_counter()
+    config, programs, mesh, console = setup.config, setup.programs, setup.mesh, setup.console
+    options, seeds, start = config.train, tuple(config.seeds), start_of(arm, setup)
+    rows = dict.fromkeys(seeds, training_rows(name, arm, setup))
+    sizes = batch_sizes(config)
+    model_config, trainable, frozen = trainable_parts(config, start.model)
+    optimizer, loop = optimizer_config(config, arm), loop_config(config, arm)
+
+    def weights_at(step: int) -> ObjectiveWeights:
+        explanation, shift = arm.shift.terms(step, options.steps)
+        return weights(arm.kl_weight, shift * arm.shift.weight, explanation)
+
+    job = Job(
+        name=name,
+        seeds=seeds,
+        model=model_config,
+        objective=objective_config(config, arm),
+        optimizer=optimizer,
+        loop=loop,
+        weights=weights_at,
+        frozen=Frozen(frozen, head_matrix(start.reference.variables["params"], start.reference.config)),
+        batch=lambda step, seed: make_batch(rows[seed], sizes, step, seed),
+        metadata={"arm": name, "seeds": list(seeds), "initial": start.probed.fingerprint},
+    )
+    store_path = setup.workdir / CHECKPOINTS / name
+    ModelCard(model_config, seeds, base=start.name if frozen else None).write(store_path)
+    metrics = MetricsWriter(setup.workdir)
+
+    def seed_model(state: TrainState, index: int) -> Model:
+        variables = {**frozen, **select_seed(state.trainable, index)}
+        return Model(model_config, start.model.tokenizer, variables)
+
+    def refresh(step: int, state: TrainState) -> None:
+        if arm.refresh_labels and step:
+            for i, seed in enumerate(seeds):
+                rows[seed] = refreshed_rows(name, rows[seed], seed_model(state, i), seed, step, setup)
+
+    with (
+        CheckpointStore(store_path, options.keep_checkpoints) as store,
+        progress_bar(console, name, loop.steps) as progress,
+    ):
+        state = train(
+            job,
+            initial_state(trainable, optimizer, len(seeds)),
+            store,
+            metrics,
+            programs,
+            mesh,
+            evaluate=lambda state: [live_measures(seed_model(state, i), setup) for i in range(len(seeds))],
+            after_checkpoint=refresh,
+            progress=progress,
+            say=lambda message: console.print(f"{name}: {message}", highlight=False),
+        )
+    metrics.close()
+    records, fingerprints = [], {}
+    for i, seed in enumerate(seeds):
+        model = seed_model(state, i)
+        records += probe_records(name, seed, model, start, setup)
+        fingerprints[str(seed)] = model_fingerprint(model)
+    write_arm(setup.workdir, name, records, fingerprints, time.perf_counter() - started)
+
+
+def trainable_parts(config: Any, initial: Model) -> tuple[ModelConfig, dict, dict]:
+    """(model config, what is trained, what is frozen): all parameters, or adapters if lora.rank > 0."""
+    lora = lora_config(config)
+    if lora is None:
+        return initial.config, {"params": initial.variables["params"]}, {}
+    model_config = dataclasses.replace(initial.config, lora=lora)
+    adapters = jax.jit(lambda key: initialize(model_config, key)["lora"])(jax.random.key(config.task.seed))
+    return model_config, {"lora": adapters}, {"params": initial.variables["params"]}
