@@ -1,4 +1,4 @@
-"""Benchmarks: what the library promises about speed and memory, each against its alternative.
+"""Benchmarks: what the library promises about speed, memory and intervals, each against its alternative.
 
     python -m experiments.bench [--only=NAME] > benchmarks.jsonl
 
@@ -16,6 +16,7 @@ from rich.table import Table
 
 from introspection.benchmarks import (
     chunked_loss,
+    interval_coverage,
     shared_prefix_scoring,
     stacked_seeds,
     train_step_with_agreement,
@@ -29,6 +30,7 @@ BENCHMARKS: dict[str, Callable[[], list[Measure]]] = {
     "train_step_with_agreement": train_step_with_agreement.run,
     "chunked_loss": chunked_loss.run,
     "stacked_seeds": stacked_seeds.run,
+    "interval_coverage": interval_coverage.run,
 }
 
 flags.DEFINE_string("only", None, f"one benchmark, of {', '.join(BENCHMARKS)}; all of them if not given")

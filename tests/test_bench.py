@@ -10,13 +10,20 @@ import pytest
 from configs.quickstart import get_config
 from introspection.benchmarks import (
     chunked_loss,
+    interval_coverage,
     shared_prefix_scoring,
     stacked_seeds,
     train_step_with_agreement,
 )
 from introspection.benchmarks.quickstart_case import StepShapes
 
-BENCHMARKS = (chunked_loss, shared_prefix_scoring, stacked_seeds, train_step_with_agreement)
+BENCHMARKS = (
+    chunked_loss,
+    interval_coverage,
+    shared_prefix_scoring,
+    stacked_seeds,
+    train_step_with_agreement,
+)
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda module: module.__name__.rsplit(".")[-1])

@@ -1,11 +1,15 @@
 """Intervals and tests against hand-worked cases, scipy, and simulations."""
 
+import json
+
 import numpy as np
 import pytest
 import scipy.stats
 
+from introspection.benchmarks import interval_coverage
 from introspection.coupling import statistics
 from introspection.coupling.statistics import (
+    expanded_tail,
     hierarchical_bootstrap,
     mcnemar_exact,
     sign_flip_test,
@@ -168,6 +172,141 @@ def test_resampling_items_instead_of_groups_would_not_cover():
             covered[name] += low <= 0 <= high
     assert covered["groups"] / 200 > 0.9
     assert covered["items"] / 200 < 0.65
+
+
+def test_expanded_tail_worked_by_hand():
+    # t of 7 degrees and 97.5% is 2.3646; times sqrt(8/7) it is 2.5279, and Phi(-2.5279) is 0.00574.
+    assert expanded_tail(0.95, 8) == pytest.approx(0.00574, abs=1e-5)
+    assert expanded_tail(0.95, 1) == pytest.approx(0.025)
+    assert expanded_tail(0.95, 100_000) == pytest.approx(0.025, rel=1e-3)
+    tails = [expanded_tail(0.95, n) for n in range(2, 40)]
+    assert tails == sorted(tails)
+
+
+def many_means(values, **options):
+    """Intervals of each column's mean, a row a base: bases are all that varies."""
+    n_bases = len(values)
+    counts, bases = np.repeat(values, 2, axis=0), np.repeat(np.arange(n_bases), 2)
+    groups = np.tile(["a", "b"], n_bases)  # alike, so that drawing them changes nothing
+    rng = np.random.default_rng(1)
+    return hierarchical_bootstrap(
+        counts, groups, lambda sums: sums / (2 * n_bases), rng, bases=bases, **options
+    )
+
+
+def test_expanded_interval_of_bases_is_about_students():
+    values = np.random.default_rng(0).normal(size=(8, 400))
+    low, high = many_means(values)
+    half = scipy.stats.t.ppf(0.975, 7) * values.std(0, ddof=1) / np.sqrt(8)
+    assert np.median((high - low) / 2 / half) == pytest.approx(1, abs=0.05)
+    covered = np.mean((low <= 0) & (high >= 0))
+    assert covered == pytest.approx(np.mean(abs(values.mean(0)) <= half), abs=0.03)
+    low, high = many_means(values, expand_for_bases=False)
+    # Too narrow by 1.96 / 2.36 * sqrt(7 / 8).
+    assert np.median((high - low) / 2 / half) == pytest.approx(0.776, abs=0.04)
+
+
+def test_one_base_is_neither_expanded_nor_crossed():
+    rng = np.random.default_rng(0)
+    counts, groups, seeds = with_ones(rng.integers(0, 9, 60)), rng.integers(0, 9, 60), rng.integers(0, 3, 60)
+    plain, one_base = (
+        hierarchical_bootstrap(counts, groups, mean, np.random.default_rng(1), seeds=seeds, **options)
+        for options in ({}, {"bases": np.zeros(60, int), "crossed_groups": True, "resamples": 2_000})
+    )
+    np.testing.assert_array_equal(plain, one_base)
+
+
+def test_several_bases_take_more_resamples():
+    assert len(collect_resamples(np.eye(4), np.array([0, 1, 0, 1]), bases=np.array([0, 0, 1, 1]))) == 10_000
+    assert len(collect_resamples(np.eye(4), np.arange(4))) == 2_000
+
+
+def test_crossed_groups_are_drawn_once_for_all_bases():
+    bases, groups = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
+    weights = collect_resamples(np.eye(4), groups, bases=bases, crossed_groups=True)
+    np.testing.assert_allclose(weights.sum(1), 4)
+    once = weights[weights[:, :2].sum(1) == 2]
+    np.testing.assert_array_equal(once[:, :2], once[:, 2:])
+    assert np.mean(once[:, 0] == 2) == pytest.approx(1 / 4, abs=0.03)
+    # A base drawn twice keeps the one draw of groups: 4, 2 or 0 of group 0, never 3 or 1.
+    twice = weights[weights[:, :2].sum(1) == 4]
+    assert set(np.unique(twice[:, 0])) == {0, 2, 4}
+
+
+def test_crossed_groups_leave_seeds_to_each_base():
+    # One group of two seeds in each of two bases (another group holds nothing that counts).
+    bases, seeds = np.array([0, 0, 1, 1, 0]), np.array([0, 1, 0, 1, 0])
+    groups = np.array([0, 0, 0, 0, 1])
+    counts = np.vstack([np.eye(4), np.zeros(4)])
+    weights = collect_resamples(counts, groups, bases=bases, seeds=seeds, crossed_groups=True)
+    once = weights[np.isin(weights[:, :2].sum(1), [2, 4]) & (weights[:, :2].sum(1) == weights[:, 2:].sum(1))]
+    shares = once[:, [0, 2]] / once[:, :2].sum(1, keepdims=True)
+    assert np.corrcoef(shares.T)[0, 1] == pytest.approx(0, abs=0.05)
+    assert set(np.unique(shares)) == {0, 0.5, 1}
+
+
+def test_crossed_groups_that_some_bases_lack_and_the_order_of_items():
+    rng = np.random.default_rng(0)
+    bases, groups = np.repeat([0, 1, 2], 20), rng.integers(0, 12, 60)
+    groups[:20] += 6  # base 0 has groups of its own and lacks others
+    counts = with_ones(rng.integers(0, 9, 60))
+    order = rng.permutation(60)
+    one, other = (
+        hierarchical_bootstrap(
+            counts[o], groups[o], mean, np.random.default_rng(1), bases=bases[o], crossed_groups=True
+        )
+        for o in (np.arange(60), order)
+    )
+    np.testing.assert_array_equal(one, other)
+    assert one[0, 0] < counts[:, 0].mean() < one[1, 0]
+
+
+def test_facts_that_all_bases_share_need_crossed_groups():
+    # A fact's effect is the same in 8 bases, so there are 100 observations, not 800.
+    rng = np.random.default_rng(0)
+    effects = rng.normal(size=(100, 400))  # groups, runs
+    counts = np.tile(effects, (8, 1)) + 0.1 * rng.normal(size=(800, 400))
+    groups, bases = np.tile(np.arange(100), 8), np.repeat(np.arange(8), 100)
+    covered = {}
+    for crossed in (True, False):
+        low, high = hierarchical_bootstrap(
+            counts, groups, lambda sums: sums / 800, rng, bases=bases, crossed_groups=crossed, resamples=2_000
+        )
+        covered[crossed] = np.mean((low <= 0) & (high >= 0))
+    assert covered[True] > 0.93
+    assert covered[False] < 0.7
+
+
+def test_coverage_simulation_at_a_small_size():
+    measures = interval_coverage.run(interval_coverage.TINY)
+    for measure in measures:
+        line = json.loads(json.dumps(measure.line(), allow_nan=False))
+        assert line["name"].startswith("interval_coverage.")
+        low, high = line["wilson95"]
+        assert 0 <= low <= line["value"] <= high <= 1
+    by_name = {measure.name.removeprefix("interval_coverage."): measure.value for measure in measures}
+    assert by_name["coverage.4_bases.spread_2"] > 0.8
+
+
+def test_simulated_studies_have_what_was_planted():
+    size = interval_coverage.Size(bases=4, groups=200)
+    cells = interval_coverage.simulate(size, 4, 0.0, 5.0, 60, np.random.default_rng(0))
+    gap = cells.mean((1, 2, 3)) / size.items
+    assert gap.mean() == pytest.approx(0.05, abs=0.005)
+    spread = interval_coverage.simulate(size, 4, 4.5, 0.0, 200, np.random.default_rng(0)).mean((2, 3)) / 7
+    # Beside 4.5 points: seeds' 1.5 / sqrt(3), groups' 15 / sqrt(200) and items' noise.
+    assert spread.std() == pytest.approx(0.048, abs=0.005)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spread", [0.0, 2.0, 4.5])
+def test_a_study_of_eight_bases_covers_0_without_coupling(spread):
+    size = interval_coverage.Size(runs=400, resamples=2_000)
+    covered = interval_coverage.coverage_measure(size, 8, spread)
+    # Conservative where bases hardly differ, as what differs from group to group counts twice.
+    assert covered.extra["wilson95"][1] > 0.95
+    assert covered.value < (0.99 if spread > 4 else 1.01)
+    assert covered.value > covered.extra["plain_covered"]
 
 
 def test_sign_flip_of_three_groups_worked_by_hand():

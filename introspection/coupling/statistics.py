@@ -20,7 +20,9 @@ def hierarchical_bootstrap(
     *,
     seeds: Shaped[np.ndarray, "items"] | None = None,
     bases: Shaped[np.ndarray, "items"] | None = None,
-    resamples: int = 2_000,
+    crossed_groups: bool = False,
+    expand_for_bases: bool = True,
+    resamples: int | None = None,
     confidence: float = 0.95,
 ) -> Float[np.ndarray, "2 outputs"]:
     """Percentile intervals (Efron, 1979) of functions of summed counts, resampled level by level.
@@ -31,15 +33,23 @@ def hierarchical_bootstrap(
     away. A level with one unit is left as it is. Outputs of one call are paired: they come from the same
     resamples. Results don't depend on the order of the items.
 
+    With several bases the percentiles are moved outwards for their number (see `expanded_tail`). Groups are
+    drawn anew for each base, or once for all of them if they are the same in every base (`crossed_groups`):
+    the bases agree on what is peculiar to a common group, so neither their spread nor draws that differ from
+    base to base show that another set of groups would have given another mean.
+
     With two or three seeds the interval knows little of the variance between seeds (it is too small by
     (n - 1) / n), while it counts what is particular to one item in one seed more than once; the second makes
-    it wide rather than narrow.
+    it wide rather than narrow. So with several bases: their spread holds that of seeds and groups already,
+    which are drawn once more.
 
     Args:
         counts: what each item adds to the sums that `statistic` takes.
         groups, seeds, bases: of each item; without seeds or bases there is one.
         statistic: from sums (one row a resample) to outputs; NaN where an output is undefined.
-        resamples: how many.
+        crossed_groups: whether a group's name means the same in all bases; without effect on one base.
+        expand_for_bases: whether to expand; without effect on one base.
+        resamples: how many; if not given 2,000 with one base and, for the farther tail, 10,000 with more.
         confidence: of the central interval, in (0, 1).
 
     Returns:
@@ -49,16 +59,44 @@ def hierarchical_bootstrap(
     if len(counts) == 0:
         raise ValueError("the bootstrap needs at least one item")
     one = np.zeros(len(counts), dtype=int)
-    tables = _cell_tables(counts, groups, one if seeds is None else seeds, one if bases is None else bases)
-    outputs = np.concatenate([statistic(sums) for sums in _resampled_sums(tables, resamples, rng)])
+    bases, seeds = one if bases is None else bases, one if seeds is None else seeds
+    n_bases = len(np.unique(bases))
+    if resamples is None:
+        resamples = 2_000 if n_bases == 1 else 10_000
+    if crossed_groups and n_bases > 1:
+        names, group_index = np.unique(groups, return_inverse=True)
+        tables = _cell_tables(counts, group_index, seeds, bases, all_groups=np.arange(len(names)))
+        all_sums = _crossed_sums(tables, resamples, rng)
+    else:
+        tables = _cell_tables(counts, groups, seeds, bases)
+        all_sums = _resampled_sums(tables, resamples, rng)
+    outputs = np.concatenate([statistic(sums) for sums in all_sums])
     interval = np.full((2, outputs.shape[1]), np.nan)
     if max(table.shape[1] for table in tables) < 2:
         return interval
+    tail = expanded_tail(confidence, n_bases) if expand_for_bases else (1 - confidence) / 2
     for column, values in enumerate(outputs.T):
         defined = values[~np.isnan(values)]
         if 2 * len(defined) >= len(values):
-            interval[:, column] = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
+            interval[:, column] = np.quantile(defined, [tail, 1 - tail])
     return interval
+
+
+def expanded_tail(confidence: float, units: int) -> float:
+    """The share that a percentile interval leaves on each side, smaller the fewer units are resampled.
+
+    A mean's bootstrap distribution is too narrow by sqrt((n - 1) / n), and its percentiles are a normal
+    distribution's where Student's belong. Hesterberg (2015, "What Teachers Should Know About the Bootstrap",
+    The American Statistician 69, expanded percentile interval) corrects both:
+    Phi(-sqrt(n / (n - 1)) t), with t the n - 1 degrees' critical value. For 8 units and 95% it is 0.0057 in
+    place of 0.025. With fewer than 5 units it reaches beyond the resamples' range, which is then the
+    interval, and too short. One unit is left as it is: it isn't resampled.
+    """
+    tail = (1 - confidence) / 2
+    if units < 2:
+        return tail
+    critical = scipy.stats.t.ppf(1 - tail, units - 1)
+    return float(scipy.stats.norm.cdf(-np.sqrt(units / (units - 1)) * critical))
 
 
 def _cell_tables(
@@ -66,13 +104,20 @@ def _cell_tables(
     groups: Shaped[np.ndarray, "items"],
     seeds: Shaped[np.ndarray, "items"],
     bases: Shaped[np.ndarray, "items"],
-) -> list[Float[np.ndarray, "seeds groups statistics"]]:
-    """Summed counts of each base's (seed, group) cells; a cell without items is 0."""
+    all_groups: Shaped[np.ndarray, "all_groups"] | None = None,
+) -> list[Float[np.ndarray, "_seeds _groups statistics"]]:
+    """Summed counts of each base's (seed, group) cells, a cell without items being 0.
+
+    A base's table holds its own groups, or `all_groups` (ascending).
+    """
     tables = []
     for base in np.unique(bases):
         rows = np.flatnonzero(bases == base)
         seed_names, seed_index = np.unique(seeds[rows], return_inverse=True)
-        group_names, group_index = np.unique(groups[rows], return_inverse=True)
+        if all_groups is None:
+            group_names, group_index = np.unique(groups[rows], return_inverse=True)
+        else:
+            group_names, group_index = all_groups, np.searchsorted(all_groups, groups[rows])
         table = np.zeros((len(seed_names), len(group_names), counts.shape[1]))
         np.add.at(table, (seed_index, group_index), counts[rows])
         tables.append(table)
@@ -80,7 +125,7 @@ def _cell_tables(
 
 
 def _resampled_sums(
-    tables: list[Float[np.ndarray, "seeds groups statistics"]], resamples: int, rng: np.random.Generator
+    tables: list[Float[np.ndarray, "_seeds _groups statistics"]], resamples: int, rng: np.random.Generator
 ) -> Iterator[Float[np.ndarray, "chunk statistics"]]:
     """Sums of counts of every resample, in chunks."""
     widest = max(max(t.shape[1], t.shape[0] * t.shape[2]) for t in tables)
@@ -93,6 +138,32 @@ def _resampled_sums(
             for base, table in enumerate(tables):
                 rows = np.flatnonzero(drawn == base)
                 sums[rows] += _resample_table(table, len(rows), rng)
+        yield sums
+
+
+def _crossed_sums(
+    tables: list[Float[np.ndarray, "_seeds _groups statistics"]], resamples: int, rng: np.random.Generator
+) -> Iterator[Float[np.ndarray, "chunk statistics"]]:
+    """Sums of counts of every resample, in chunks, where one draw of groups serves all bases.
+
+    The tables hold the same groups. A base drawn twice gets two draws of its seeds.
+    """
+    n_bases, (_, n_groups, n_statistics) = len(tables), tables[0].shape
+    chunk = max(1, CHUNK_SIZE // max(n_groups, max(table.shape[0] for table in tables) * n_statistics))
+    for start in range(0, resamples, chunk):
+        size = min(chunk, resamples - start)
+        group_weights = _multinomial_weights(n_groups, size, rng)
+        base_weights = _multinomial_weights(n_bases, size, rng)
+        sums = np.zeros((size, n_statistics))
+        for table, draws in zip(tables, base_weights.T.astype(int), strict=True):
+            rows, n_seeds = np.flatnonzero(draws), table.shape[0]  # only resamples that hold the base
+            by_group = table.transpose(1, 0, 2).reshape(n_groups, n_seeds * n_statistics)
+            by_seed = (group_weights[rows] @ by_group).reshape(len(rows), n_seeds, n_statistics)
+            seed_weights = np.zeros((len(rows), n_seeds))
+            for draw in range(draws.max(initial=0)):
+                drawn = np.flatnonzero(draws[rows] > draw)
+                seed_weights[drawn] += _multinomial_weights(n_seeds, len(drawn), rng)
+            sums[rows] += np.einsum("rs,rsk->rk", seed_weights, by_seed)
         yield sums
 
 

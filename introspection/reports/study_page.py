@@ -1,0 +1,128 @@
+"""A study's page: one HTML file that needs nothing else, in the style of a run's report."""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from introspection.reports.figure_style import FigureFiles
+from introspection.reports.measures import estimate
+from introspection.reports.study_tables import (
+    StudyTable,
+    claim_value,
+    claims_table,
+    part_tables,
+    shown_table,
+)
+from introspection.reports.tables import name, text
+
+PARTS = Path(__file__).parent
+QUESTION = (
+    "When a language model is trained to explain its own predictions, do its explanations follow its own"
+    " current behaviour, or only imitate the labels? Here the base model is the unit that varies."
+)
+CARD_KINDS = {"confirmed": "coupled", "refuted": "reversed"}  # the report's colours
+
+
+def study_markdown(study: Mapping[str, Any]) -> str:
+    """The claims, what stands beside them, and every part's tables, to paste into a README."""
+    sections = ["## Claims", "", *(table.markdown() for table in claim_tables(study))]
+    for part_name, part in study["parts"].items():
+        sections += [f"## Part {part_name}", ""]
+        sections += [table.markdown() for table in part_tables(part_name, part)]
+    if study["unfinished"]:
+        sections += [f"Points without results, left out: {', '.join(study['unfinished'])}.", ""]
+    banner = ["*Tiny runs: they show that the machinery works; the numbers are no evidence.*", ""]
+    return "\n".join([*(banner if study["tiny"] else []), *sections])
+
+
+def claim_tables(study: Mapping[str, Any]) -> list[StudyTable]:
+    return [claims_table(study["claims"]), shown_table(study["claims"])]
+
+
+def study_page(
+    study: Mapping[str, Any], figures: Sequence[tuple[str, Mapping[str, Any], FigureFiles]]
+) -> str:
+    """The whole page as text.
+
+    Args:
+        study: what `study.json` holds.
+        figures: of each claim that has one: its file's name, the claim, and the drawing.
+    """
+    sections = [("claims", "Claims", "".join(table.html() for table in claim_tables(study)))]
+    if figures:
+        sections.append(("figures", "Figures", "".join(_figure(*figure) for figure in figures)))
+    sections += [
+        (f"part-{index}", f"Part {text(part_name)}", "".join(t.html() for t in part_tables(part_name, part)))
+        for index, (part_name, part) in enumerate(study["parts"].items())
+    ]
+    navigation = "".join(f'<a href="#{place}">{title}</a>' for place, title, _ in sections)
+    bodies = [f'<section id="{place}"><h2>{title}</h2>{body}</section>' for place, title, body in sections]
+    style = (PARTS / "page.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return Template((PARTS / "page.html").read_text(encoding="utf-8")).substitute(
+        policy="default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:;"
+        f" style-src 'sha256-{digest}'",
+        title="study",
+        heading="A study over several bases",
+        question=text(QUESTION),
+        facts=_facts(study),
+        navigation=navigation,
+        findings=_cards(study),
+        sections="".join(bodies),
+        style=style,
+        script="",  # nothing here needs one, and the policy allows none
+    )
+
+
+def _facts(study: Mapping[str, Any]) -> str:
+    bases = {base for part in study["parts"].values() for base in part["bases"]}
+    facts = (("parts", len(study["parts"])), ("bases", len(bases)), ("points", len(study["points"])))
+    return "".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in facts)
+
+
+def _cards(study: Mapping[str, Any]) -> str:
+    notes = []
+    if study["tiny"]:
+        notes.append("<strong>Tiny runs.</strong> The numbers are no evidence for or against anything.")
+    if study["unfinished"]:
+        notes.append(f"Points without results, left out: {text(', '.join(study['unfinished']))}.")
+    banner = "".join(f'<p class="banner">{note}</p>' for note in notes)
+    cards = "".join(_card(claim) for claim in study["claims"])
+    heading = "<h2>What this study shows</h2>"
+    return f'<section id="findings">{heading}{banner}<div class="cards">{cards}</div></section>'
+
+
+def _card(claim: Mapping[str, Any]) -> str:
+    part = f" · part {claim['part']}" if claim["part"] else ""
+    reason = f"<p>{text(claim['reason'])}</p>" if claim["reason"] else ""
+    return (
+        f'<article class="finding {CARD_KINDS.get(claim["verdict"], "undecided")}"><header>'
+        f'<h3>{name(claim["name"])}</h3><span class="verdict">{claim["verdict"]}</span></header>'
+        f"<p>{text(claim['statement'])}</p>"
+        f'<p class="gap"><span>{name(claim["estimated"] + part)}</span>'
+        f"{text(claim_value(claim, estimate(claim)))}</p>"
+        f"{reason}<p>What else could explain it: {text(claim['other_explanation'])}</p></article>"
+    )
+
+
+def _figure(file_name: str, claim: Mapping[str, Any], files: FigureFiles) -> str:
+    source = base64.b64encode(files.svg).decode()
+    title = f"{claim['name']}: {claim['verdict']}"
+    if claim["points"]:
+        caption = "Each point is one arm in one base, the mean of its seeds."
+    else:
+        caption = (
+            "Diamond: over all bases, with the interval that decides. Dots below it: each base by itself,"
+            " intervals over its seeds and groups. On grey: the arms beside the claim, pooled."
+        )
+    alternative = f"{claim['statement']} {claim['estimated']}: {claim_value(claim, estimate(claim))}."
+    return (
+        f'<figure id="figure-{text(file_name)}"><div class="drawing" tabindex="0" role="region"'
+        f' aria-label="{text(title)}"><img alt="{text(alternative)}" width="{files.width}" class="wide"'
+        f' src="data:image/svg+xml;base64,{source}"></div>'
+        f"<figcaption><h3>{text(title)}</h3><p>{text(caption)}</p>"
+        f'<p class="file">figures/{text(file_name)}.svg, .png</p></figcaption></figure>'
+    )
