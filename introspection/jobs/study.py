@@ -13,6 +13,7 @@ from rich.console import Console
 from introspection.coupling.arm_counts import ArmCounts, count_records, foreign_counts
 from introspection.coupling.claims import evaluate_claims
 from introspection.coupling.pooling import StudyPart, paired_contrast, part_results
+from introspection.coupling.predictors import base_predictors
 from introspection.coupling.records import PredictionRecord, read_records
 from introspection.coupling.results import agreement_series
 from introspection.errors import InputError
@@ -78,6 +79,7 @@ def write_study(
         "seed": seed,
         "parts": shown,
         "claims": evaluate_claims(parts, seed),
+        "predictors": {name: base_predictors(part) for name, part in shown.items()},
     }
     drawn = [
         (_figure_name(claim), claim, render_figure(claim_figure(claim)))

@@ -1,7 +1,6 @@
 """A study's page: one HTML file that needs nothing else, in the style of a run's report."""
 
 import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
@@ -9,11 +8,13 @@ from typing import Any
 
 from introspection.reports.figure_style import FigureFiles
 from introspection.reports.measures import estimate
+from introspection.reports.page import digest
 from introspection.reports.study_tables import (
     StudyTable,
     claim_value,
     claims_table,
     part_tables,
+    predictor_table,
     shown_table,
 )
 from introspection.reports.tables import name, text
@@ -32,10 +33,17 @@ def study_markdown(study: Mapping[str, Any]) -> str:
     for part_name, part in study["parts"].items():
         sections += [f"## Part {part_name}", ""]
         sections += [table.markdown() for table in part_tables(part_name, part)]
+        sections += [table.markdown() for table in exploratory_tables(part_name, study)]
     if study["unfinished"]:
         sections += [f"Points without results, left out: {', '.join(study['unfinished'])}.", ""]
     banner = ["*Tiny runs: they show that the machinery works; the numbers are no evidence.*", ""]
     return "\n".join([*(banner if study["tiny"] else []), *sections])
+
+
+def exploratory_tables(part_name: str, study: Mapping[str, Any]) -> list[StudyTable]:
+    """What in a base goes with its gap, where there are bases enough to ask."""
+    found = study["predictors"].get(part_name, [])
+    return [predictor_table(part_name, found)] if found else []
 
 
 def claim_tables(study: Mapping[str, Any]) -> list[StudyTable]:
@@ -55,16 +63,16 @@ def study_page(
     if figures:
         sections.append(("figures", "Figures", "".join(_figure(*figure) for figure in figures)))
     sections += [
-        (f"part-{index}", f"Part {text(part_name)}", "".join(t.html() for t in part_tables(part_name, part)))
+        (f"part-{index}", f"Part {text(part_name)}", "".join(table.html() for table in tables))
         for index, (part_name, part) in enumerate(study["parts"].items())
+        if (tables := [*part_tables(part_name, part), *exploratory_tables(part_name, study)])
     ]
     navigation = "".join(f'<a href="#{place}">{title}</a>' for place, title, _ in sections)
     bodies = [f'<section id="{place}"><h2>{title}</h2>{body}</section>' for place, title, body in sections]
     style = (PARTS / "page.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return Template((PARTS / "page.html").read_text(encoding="utf-8")).substitute(
         policy="default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:;"
-        f" style-src 'sha256-{digest}'",
+        f" style-src '{digest(style)}'",
         title="study",
         heading="A study over several bases",
         question=text(QUESTION),

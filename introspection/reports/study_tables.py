@@ -175,6 +175,27 @@ def control_table(part_name: str, part: Entry) -> StudyTable:
     )
 
 
+def predictor_table(part_name: str, found: Sequence[Entry]) -> StudyTable:
+    """What in a base goes with its gap."""
+    rows = tuple(
+        (
+            entry["name"],
+            str(len(entry["values"])),
+            DASH if entry["correlation"] is None else f"{entry['correlation']:+.2f}".replace("-", "−"),
+            probability(entry["p"]),
+            f"{percent(min(entry['values'].values()))} to {percent(max(entry['values'].values()))}",
+        )
+        for entry in found
+    )
+    return StudyTable(
+        f"{part_name}, exploratory: what in a base goes with the gap of {found[0]['arm']}",
+        ("In a base", "Bases", "Rank correlation with its gap", "p", "Range, per cent"),
+        rows,
+        f"Spearman's correlation over bases, p by permutation, not corrected for {len(rows)} candidates: a"
+        " place to look next, and no claim.",
+    )
+
+
 def claims_table(claims: Sequence[Entry]) -> StudyTable:
     """Every claim with its verdict."""
     rows = tuple(
