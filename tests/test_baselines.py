@@ -161,8 +161,8 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_foreign_explainer_that_is_none_is_refused(programs, tmp_path, case):
     overrides, phrases = REFUSED[case]
-    fields = ["--config.run_arms=('kl','foreign_kl')", *overrides, f"--workdir={tmp_path / 'run'}"]
-    outcome = programs.run("run", CONFIG, *fields)
+    chosen = [] if "run_arms" in overrides[0] else ["--config.run_arms=('kl','foreign_kl')"]
+    outcome = programs.run("run", CONFIG, *chosen, *overrides, f"--workdir={tmp_path / 'run'}")
     assert outcome.code == 2, outcome.stderr
     assert len(outcome.stderr.splitlines()) == 1
     for phrase in phrases:

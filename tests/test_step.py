@@ -115,7 +115,7 @@ def test_training_adapters_frees_old_states_keeps_the_base_and_compiles_once(siz
             checkpoint_steps=STEPS,
             stack_seeds="vectorize",
         ),
-        weights=WEIGHTS,
+        weights=lambda step: WEIGHTS,
         frozen=frozen,
         batch=batch,
         metadata={},
