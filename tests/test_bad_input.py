@@ -60,6 +60,7 @@ FIELDS = {
     ),
     "pretraining's checkpoints": (["--config.pretrain.checkpoint_steps=130"], ["130", "steps_per_call (20)"]),
     "no steps": (["--config.train.steps=0"], ["steps is 0"]),
+    "an arm twice": (["--config.run_arms=('kl',)", "--config.run_arms=('kl',)"], ["run_arms", "once"]),
     "no rows": (["--config.train.explanation_rows=0"], ["explanation", "0"]),
     "no validation items": (["--config.evaluation.validation_items=0"], ["validation_items"]),
     "rank": (["--config.lora.rank=-1"], ["lora.rank", "-1"]),

@@ -84,6 +84,10 @@ def chosen_arms(config: Any) -> dict[str, ArmConfig]:
             f"config.arms has {unusable[0]!r}: an arm is a folder's name without : @ / and the comma, "
             f"and {', '.join(RESERVED)} are taken"
         )
+    if len(set(config.run_arms)) < len(config.run_arms):
+        raise InputError(
+            f"config.run_arms is {tuple(config.run_arms)}: name each arm once (two flags add up)"
+        )
     seeds = list(config.seeds)
     if not all(isinstance(seed, int) and seed >= 0 for seed in seeds) or len(set(seeds)) < len(seeds):
         raise InputError(f"config.seeds is {tuple(seeds)}; give different whole numbers, such as (0, 1)")
