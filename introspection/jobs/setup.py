@@ -35,6 +35,7 @@ from introspection.runtime.progress import progress_bar
 from introspection.tasks.items import Decisions, Explanation, Item
 from introspection.tasks.questions import Question
 from introspection.tasks.task import SPLITS, Task
+from introspection.text.tokenizer import ChatTokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,9 +93,7 @@ def prepare(
     """
     stored = stored_models(config, mesh)
     tokenizer = stored["initial"].tokenizer if "initial" in stored else organism_tokenizer(task)
-    for name, model in stored.items():
-        if model.tokenizer.tokenizer.to_str() != tokenizer.tokenizer.to_str():
-            raise InputError(f"config.{name} and config.initial have different vocabularies")
+    check_vocabularies(stored, tokenizer)
     limits = [model.config.context_length for model in stored.values()]
     names = [config[name] for name in MODEL_FIELDS]
     if any(is_organism(name) for name in names):
@@ -115,6 +114,7 @@ def prepare(
     for field in ("label_teacher", "kl_reference"):
         if config[field] == "initial":
             models[field] = models["initial"]
+    check_vocabularies(models, tokenizer)
 
     probed: dict[str, Probed] = {}
     for name, model in models.items():
@@ -154,6 +154,13 @@ def prepare(
         mesh=mesh,
         console=console,
     )
+
+
+def check_vocabularies(models: Mapping[str, Model], tokenizer: ChatTokenizer) -> None:
+    """Raises InputError if a model reads other tokens than `config.initial` does."""
+    for name, model in models.items():
+        if model.tokenizer.tokenizer.to_str() != tokenizer.tokenizer.to_str():
+            raise InputError(f"config.{name} and config.initial have different vocabularies")
 
 
 def stored_models(config: Any, mesh: jax.sharding.Mesh) -> dict[str, Model]:
