@@ -9,20 +9,35 @@ no evidence). Procedure, claims and every setting tried: experiments/README.md.
 
 Expected time on 2 cores: a base 2 minutes (kept in the cache), an arm of three seeds 40 seconds; the main
 table 45 minutes as measured with other work beside it, all 54 points about 4 hours, resumable. A point leaves
-about 0.5 GB. Expected result: no coupling in any of the eight bases, and a tracking
-of drift that labels without content give as well (README.md).
+about 0.5 GB. Expected result: no coupling in any of the eight bases, and a tracking of drift that labels
+without content give as well (README.md).
 """
 
 from ml_collections import ConfigDict
 
 from configs import quickstart
-from introspection.jobs.grid import chain, product, vary, zipped
 
 # The other base explains this one, so the last one's neighbour is the first.
 BASES = (*(("llama", seed) for seed in range(6)), ("gemma", 6), ("gemma", 7))
 MAIN = ("kl", "no_kl", "noise30", "shuffled", "shift_less_held_out", "foreign_kl")
-KINDS = {"less": "less_sycophantic", "more": "more_sycophantic", "facts": "new_facts"}
-KINDS["source"] = "source_reliability"
+RATES = ("lr_low", "lr_high", "foreign_lr_high", "noise15", "noise45")
+SHIFTS = (
+    "shift_less_all",
+    "shift_more_held_out",
+    "shift_more_all",
+    "shift_facts_held_out",
+    "shift_facts_all",
+    "shift_source_held_out",
+    "shift_source_all",
+    "sequential",
+    "refreshed",
+)
+KINDS = {
+    "less": "less_sycophantic",
+    "more": "more_sycophantic",
+    "facts": "new_facts",
+    "source": "source_reliability",
+}
 
 
 def get_config(argument: str = "") -> ConfigDict:
@@ -75,7 +90,7 @@ def arms(learning_rate: float) -> ConfigDict:
     return ConfigDict({name: arm(**changes) for name, changes in recipes.items()})
 
 
-def bases(points: str, part: str = "", chosen=BASES) -> list[dict]:
+def bases(points: str, arms: tuple[str, ...], part: str = "", chosen=BASES, **fields) -> list[dict]:
     """One point a base, with its neighbour in the ring of all bases; arms of one part are compared."""
     found = []
     for architecture, seed in chosen:
@@ -89,72 +104,52 @@ def bases(points: str, part: str = "", chosen=BASES) -> list[dict]:
                 "pretrain.seed": seed,
                 "neighbor.architecture": other,
                 "neighbor.seed": other_seed,
+                "run_arms": arms,
+                **fields,
             }
         )
     return found
 
 
-def explored(part: str, settings: dict[str, dict]) -> list[dict]:
-    """Exploratory points: three bases under each of some settings, the arm `kl` and its foreign explainer."""
-    points = []
-    for name, fields in settings.items():
-        for point in bases(f"{part}-{name}", chosen=BASES[:3]):
-            points.append({**point, **fields, "run_arms": ("kl", "foreign_kl")})
-    return points
+def explored(points: str, **fields) -> list[dict]:
+    """Exploratory points: three bases under another setting, the arm `kl` and its foreign explainer."""
+    return bases(points, ("kl", "foreign_kl"), chosen=BASES[:3], **fields)
 
 
 def width(size: int) -> dict:
     return {"model.width": size, "model.mlp_width": 3 * size, "model.head_dim": size // 4}
 
 
-PARTS = {
-    "main": lambda: product(bases("main"), vary("run_arms", [MAIN])),
-    "rates": lambda: product(
-        bases("rates", "main"),
-        vary("run_arms", [("lr_low", "lr_high", "foreign_lr_high", "noise15", "noise45")]),
-    ),
-    "shifts": lambda: product(
-        bases("shifts", "main"),
-        vary(
-            "run_arms",
-            [
-                (
-                    "shift_less_all",
-                    "shift_more_held_out",
-                    "shift_more_all",
-                    "shift_facts_held_out",
-                    "shift_facts_all",
-                    "shift_source_held_out",
-                    "shift_source_all",
-                    "sequential",
-                    "refreshed",
-                )
-            ],
-        ),
-    ),
-    # The labels are those of a base that had half of its pretraining.
-    "earlier": lambda: product(
-        bases("earlier"), zipped(vary("label_teacher", ["pretrain@1000"]), vary("run_arms", [("kl",)]))
-    ),
-    "second_world": lambda: product(
-        bases("second_world", chosen=BASES[:4]),
-        zipped(vary("task.name", ["invented_world"]), vary("task.cue_kinds", [()]), vary("run_arms", [MAIN])),
-    ),
-    "explore": lambda: chain(
-        explored("size", {str(size): width(size) for size in (32, 128)}),
-        explored("mixture", {"unexplained": UNEXPLAINED}),
-        explored("phrasings", {"1": {"task.phrasings": 1}}),
-        explored("rank", {str(rank): {"lora.rank": rank, "lora.alpha": float(rank)} for rank in (4, 32)}),
-    ),
-}
+def rank(size: int) -> dict:
+    return {"lora.rank": size, "lora.alpha": float(size)}
+
+
 # Pretraining without other speakers' explanations: their rows become hinted ones.
 UNEXPLAINED = {"pretrain.mixture.explained": 0.0, "pretrain.mixture.hinted": 0.75}
+PARTS = {
+    "main": bases("main", MAIN),
+    "rates": bases("rates", RATES, "main"),
+    "shifts": bases("shifts", SHIFTS, "main"),
+    # The labels are those of a base that had half of its pretraining.
+    "earlier": bases("earlier", ("kl",), label_teacher="pretrain@1000"),
+    "second_world": bases(
+        "second_world", MAIN, chosen=BASES[:4], **{"task.name": "invented_world", "task.cue_kinds": ()}
+    ),
+    "explore": [
+        *explored("size-32", **width(32)),
+        *explored("size-128", **width(128)),
+        *explored("mixture-unexplained", **UNEXPLAINED),
+        *explored("phrasings-1", **{"task.phrasings": 1}),
+        *explored("rank-4", **rank(4)),
+        *explored("rank-32", **rank(32)),
+    ],
+}
 
 
 def sweep(add, argument: str = "") -> None:
     if argument == "tiny":
-        parts = [product(bases("main", chosen=BASES[5:7]), vary("run_arms", [MAIN]))]
+        points = bases("main", MAIN, chosen=BASES[5:7])
     else:
-        parts = [PARTS[name]() for name in ([argument] if argument else PARTS)]
-    for point in chain(*parts):
+        points = [point for name in ([argument] if argument else PARTS) for point in PARTS[name]]
+    for point in points:
         add(point)

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int, Shaped
 
 from introspection.coupling import metrics
 from introspection.coupling.metrics import MATCH_COUNTS
-from introspection.coupling.records import PredictionRecord
+from introspection.coupling.records import PredictionRecord, check_one_arm
 from introspection.errors import InputError
 
 # Columns of the counts beside `MATCH_COUNTS` against current and against the teacher.
@@ -50,15 +50,8 @@ def count_records(records: Sequence[PredictionRecord]) -> ArmCounts:
     Raises:
         InputError: no records, several arms, or an item twice in a seed.
     """
-    if not records:
-        raise InputError("no prediction records: an arm needs at least one item")
-    arms = sorted({r.arm for r in records})
-    if len(arms) > 1:
-        raise InputError(f"records of several arms in one result: {', '.join(arms)}")
-    if len({(r.seed, r.id) for r in records}) < len(records):
-        raise InputError(f"arm {arms[0]} has an item twice in one seed")
-    # Files written before there were subsets lack them.
-    cell_of = [(r.seed, r.group, getattr(r, "subset", "")) for r in records]
+    check_one_arm(records)
+    cell_of = [(r.seed, r.group, r.subset) for r in records]
     cells = sorted(set(cell_of))
     row_of = {cell: row for row, cell in enumerate(cells)}
     counts = np.zeros((len(cells), 2 * len(MATCH_COUNTS) + len(MORE_COUNTS)))

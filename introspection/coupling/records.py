@@ -2,10 +2,11 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from introspection.errors import InputError
 from introspection.tasks.items import Decisions, Explanation
 
 
@@ -49,6 +50,17 @@ class PredictionRecord:
             explanation_text=explanation["text"],
             explanation=Explanation(explanation["changed"], explanation["answer"]),
         )
+
+
+def check_one_arm(records: Sequence[PredictionRecord]) -> None:
+    """Raises InputError if there are no records, they are of several arms, or an item is twice in a seed."""
+    if not records:
+        raise InputError("no prediction records: a result needs at least one item")
+    arms = sorted({r.arm for r in records})
+    if len(arms) > 1:
+        raise InputError(f"records of several arms in one result: {', '.join(arms)}")
+    if len({(r.seed, r.id) for r in records}) < len(records):
+        raise InputError(f"arm {arms[0]} has an item twice in one seed")
 
 
 def write_records(path: Path, records: Iterable[PredictionRecord]) -> None:

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from introspection.coupling import metrics
 from introspection.coupling.metrics import MATCH_COUNTS, METRICS, divide, match_metrics
-from introspection.coupling.records import PredictionRecord
+from introspection.coupling.records import PredictionRecord, check_one_arm
 from introspection.coupling.statistics import Statistic, hierarchical_bootstrap, sign_flip_test
 from introspection.errors import InputError
 
@@ -45,7 +45,7 @@ def arm_results(
     Raises:
         InputError: no records, several arms, or an item twice in a seed.
     """
-    _check(records)
+    check_one_arm(records)
     teacher, current = [r.teacher for r in records], [r.current for r in records]
     gold = [r.gold for r in records]
     counts = _counts(records)
@@ -54,7 +54,7 @@ def arm_results(
         **{name: scores[name] for name in ("self", "orig", "gap", "initial")},
         "disagreement": _disagreement(records, counts, scores["disagreement"]["current_share"], rng),
         "drift": metrics.drift(records),
-        "agreement": _agreement(agreement_by_seed),
+        "agreement": agreement_levels(agreement_by_seed),
         "changed_rate": {
             "teacher": metrics.changed_rate(teacher),
             "current": metrics.changed_rate(current),
@@ -84,7 +84,7 @@ def control_results(
     records: Sequence[PredictionRecord], rng: np.random.Generator | None = None
 ) -> dict[str, Any]:
     """One control's entry, on one arm's behaviours; `rng` is seeded with 0 if none is given."""
-    _check(records)
+    check_one_arm(records)
     scores = _scores(records, _counts(records), rng or np.random.default_rng(0))
     return {
         **{name: scores[name] for name in ("self", "orig", "gap")},
@@ -106,8 +106,8 @@ def paired_results(
     Raises:
         InputError: the two don't hold the same items and seeds.
     """
-    _check(records)
-    _check(control)
+    check_one_arm(records)
+    check_one_arm(control)
     control_of = {(r.seed, r.id): r for r in control}
     if control_of.keys() != {(r.seed, r.id) for r in records}:
         raise InputError(f"arm {records[0].arm} and its control don't hold the same items and seeds")
@@ -221,16 +221,6 @@ def _percent_interval(ends: Sequence[float] | None, sign: str = "") -> str:
     return "" if ends is None else f"\n[{','.join(_percent(end, sign) for end in ends)}]"
 
 
-def _check(records: Sequence[PredictionRecord]) -> None:
-    if not records:
-        raise InputError("no prediction records: a result needs at least one item")
-    arms = sorted({r.arm for r in records})
-    if len(arms) > 1:
-        raise InputError(f"records of several arms in one result: {', '.join(arms)}")
-    if len({(r.seed, r.id) for r in records}) < len(records):
-        raise InputError(f"arm {arms[0]} has an item twice in one seed")
-
-
 def _counts(records: Sequence[PredictionRecord]) -> Float[np.ndarray, "items statistics"]:
     """Each item's `match_counts` for all of `TARGETS`, then its matches with current and teacher in D."""
     by_target = [metrics.record_match_counts(records, target) for target in TARGETS.values()]
@@ -296,7 +286,7 @@ def _disagreement(
     }
 
 
-def _agreement(series: AgreementSeries) -> dict[str, float | None]:
+def agreement_levels(series: AgreementSeries) -> dict[str, float | None]:
     """Start, end and minimum of the mean over seeds, at the steps that every seed logged."""
     by_seed = [dict(points) for points in series.values()]
     steps = sorted(set.intersection(*map(set, by_seed))) if by_seed else []
@@ -311,12 +301,9 @@ def _by_cue_kind(records: Sequence[PredictionRecord], rng: np.random.Generator) 
     records_of = metrics.split_records(records, lambda r: r.cue_kind)
     for kind, levels in metrics.levels_by_cue_kind(records).items():
         part = records_of[kind]
-        gap = _scores(part, _counts(part), rng)["gap"]["exact_match"]
         parts[kind] = {
             **levels,
-            "gap": gap["mean"],
-            "gap_ci95": gap["ci95"],
-            "drift": metrics.drift(part),
+            **_gap_and_drift(part, rng),
             "changed_rate": {
                 "teacher": metrics.changed_rate([r.teacher for r in part]),
                 "current": metrics.changed_rate([r.current for r in part]),
@@ -328,16 +315,13 @@ def _by_cue_kind(records: Sequence[PredictionRecord], rng: np.random.Generator) 
 
 def _by_subset(records: Sequence[PredictionRecord], rng: np.random.Generator) -> dict[str, dict[str, Any]]:
     """Levels and gap of items about entities that training knew ("seen") and about others ("held_out")."""
-    parts = {}
-    for subset, part in sorted(metrics.split_records(records, lambda r: r.subset).items()):
-        gap = _scores(part, _counts(part), rng)["gap"]["exact_match"]
-        parts[subset] = {
-            **metrics.levels(part),
-            "gap": gap["mean"],
-            "gap_ci95": gap["ci95"],
-            "drift": metrics.drift(part),
-        }
-    return parts
+    by_subset = sorted(metrics.split_records(records, lambda r: r.subset).items())
+    return {subset: {**metrics.levels(part), **_gap_and_drift(part, rng)} for subset, part in by_subset}
+
+
+def _gap_and_drift(part: Sequence[PredictionRecord], rng: np.random.Generator) -> dict[str, Any]:
+    gap = _scores(part, _counts(part), rng)["gap"]["exact_match"]
+    return {"gap": gap["mean"], "gap_ci95": gap["ci95"], "drift": metrics.drift(part)}
 
 
 def _by_drift(

@@ -95,18 +95,17 @@ def prepare(
     tokenizer = stored["initial"].tokenizer if "initial" in stored else organism_tokenizer(task)
     check_vocabularies(stored, tokenizer)
     limits = [model.config.context_length for model in stored.values()]
-    names = [config[name] for name in MODEL_FIELDS]
-    if any(is_organism(name) for name in names):
+    organism_fields = [field for field in MODEL_FIELDS if is_organism(config[field])]
+    if organism_fields:
         limits.append(config.model.context_length)
     task = within_context(task, tokenizer, min(limits), config.evaluation.skipped_share, console)
 
     organism, models = None, dict(stored)
-    if any(is_organism(name) for name in names):
+    if organism_fields:
         organism = pretrained_organism(config, questions, programs, mesh, console)
         console.print(format_organism_table(organism.table))
-        for field, name in zip(MODEL_FIELDS, names, strict=True):
-            if is_organism(name):
-                models[field] = organism_at(organism, name, mesh)
+        for field in organism_fields:
+            models[field] = organism_at(organism, config[field], mesh)
     neighbor = None
     if config.foreign == "neighbor":
         neighbor = pretrained_organism(neighbor_config(config), questions, programs, mesh, console)

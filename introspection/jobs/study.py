@@ -15,11 +15,13 @@ from introspection.coupling.claims import evaluate_claims
 from introspection.coupling.pooling import StudyPart, paired_contrast, part_results
 from introspection.coupling.predictors import base_predictors
 from introspection.coupling.records import PredictionRecord, read_records
-from introspection.coupling.results import agreement_series
+from introspection.coupling.results import agreement_levels, agreement_series
 from introspection.errors import InputError
 from introspection.jobs.results import arm_folder
+from introspection.jobs.run import FINISHED, is_finished
 from introspection.jobs.settings import write_json
 from introspection.reports.figure_style import render_figure, save_figure
+from introspection.reports.page import write_whole
 from introspection.reports.study_figures import claim_figure
 from introspection.reports.study_page import study_markdown, study_page
 
@@ -44,7 +46,7 @@ def write_study(
         InputError: no point is finished, a config lacks `part` or `base`, an arm of a base stands in two
             points, a foreign explainer's arm is missing, or arms to compare hold other items or seeds.
     """
-    finished = [(name, folder) for name, folder in points if (folder / "results.json").exists()]
+    finished = [(name, folder) for name, folder in points if is_finished(folder)]
     if not finished:
         raise InputError(f"no point of {workdir} has results yet: run the sweep first")
     configs = {name: _read_config(folder) for name, folder in finished}
@@ -74,7 +76,7 @@ def write_study(
             {"name": name, "part": configs[name]["part"], "base": configs[name]["base"]}
             for name, _ in finished
         ],
-        "unfinished": [name for name, folder in points if not (folder / "results.json").exists()],
+        "unfinished": [name for name, folder in points if not is_finished(folder)],
         "tiny": any(bool(config.get("tiny")) for config in configs.values()),
         "seed": seed,
         "parts": shown,
@@ -91,9 +93,8 @@ def write_study(
     write_json(workdir / "study.json", study)
     for file_name, _, files in drawn:
         save_figure(files, workdir / "figures", file_name)
-    _write_text(workdir / "study.md", markdown)
-    _write_text(workdir / "study.html", page)
-    return workdir / "study.html"
+    write_whole(workdir / "study.md", markdown)
+    return write_whole(workdir / "study.html", page)
 
 
 def read_part(
@@ -154,7 +155,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _run_arms(folder: Path) -> list[str]:
     """The arms that a finished run holds, in the order of its results."""
-    return list(json.loads((folder / "results.json").read_text(encoding="utf-8"))["arms"])
+    return list(json.loads((folder / FINISHED).read_text(encoding="utf-8"))["arms"])
 
 
 def _read_arm(folder: Path, arm: str) -> list[PredictionRecord]:
@@ -166,10 +167,7 @@ def _read_arm(folder: Path, arm: str) -> list[PredictionRecord]:
 
 def _agreement_at_end(metrics_path: Path, arm: str) -> float | None:
     """Agreement at the last step that every seed logged, the mean over seeds."""
-    series = agreement_series(metrics_path, arm) if metrics_path.exists() else {}
-    by_seed = [dict(values) for values in series.values()]
-    steps = set.intersection(*map(set, by_seed)) if by_seed else set()
-    return float(np.mean([values[max(steps)] for values in by_seed])) if steps else None
+    return agreement_levels(agreement_series(metrics_path, arm) if metrics_path.exists() else {})["end"]
 
 
 def _read_controls(folder: Path) -> Iterator[tuple[str, str, ArmCounts]]:
@@ -191,10 +189,3 @@ def _read_controls(folder: Path) -> Iterator[tuple[str, str, ArmCounts]]:
 
 def _figure_name(claim: Mapping[str, Any]) -> str:
     return re.sub(r"[^a-z0-9]+", "_", f"claim {claim['name']} {claim['part']}".lower()).strip("_")
-
-
-def _write_text(path: Path, content: str) -> None:
-    """Whole or not at all; a lone surrogate becomes `?`."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content.encode("utf-8", errors="replace"))
-    temporary.replace(path)

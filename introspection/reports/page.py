@@ -43,9 +43,13 @@ def write_report(workdir: Path) -> Path:
     page = build_page(run, drawn)
     for file_name, (_, files) in drawn.items():
         save_figure(files, workdir / "figures", file_name)
-    path = workdir / "report.html"
-    temporary = workdir / "report.html.tmp"
-    temporary.write_bytes(page.encode("utf-8", errors="replace"))  # a lone surrogate becomes `?`
+    return write_whole(workdir / "report.html", page)
+
+
+def write_whole(path: Path, content: str) -> Path:
+    """Writes a text whole or not at all; a lone surrogate becomes `?`. Returns the path."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(content.encode("utf-8", errors="replace"))
     temporary.replace(path)
     return path
 

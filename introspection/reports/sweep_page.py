@@ -8,7 +8,7 @@ from string import Template
 from introspection.reports.figure_style import FigureFiles, render_figure, save_figure
 from introspection.reports.findings import arm_finding, isolated, summary
 from introspection.reports.measures import count
-from introspection.reports.page import PARTS, QUESTION, digest
+from introspection.reports.page import PARTS, QUESTION, digest, write_whole
 from introspection.reports.sweep_figure import forest_figure
 from introspection.reports.sweep_table import SweepPoint, sweep_table
 from introspection.reports.tables import bullet_list, name, text
@@ -24,11 +24,7 @@ def write_sweep_page(
     figure = render_figure(forest_figure(gaps))
     page = build_sweep_page(title, sweep_points, unfinished, figure)
     save_figure(figure, workdir / "figures", FIGURE)
-    path = workdir / "summary.html"
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(page.encode("utf-8", errors="replace"))  # a lone surrogate becomes `?`
-    temporary.replace(path)
-    return path
+    return write_whole(workdir / "summary.html", page)
 
 
 def build_sweep_page(
