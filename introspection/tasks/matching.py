@@ -1,0 +1,39 @@
+"""Which candidate a freely said answer names: a strict matcher that knows "neither"."""
+
+import functools
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from introspection.tasks.items import NONE
+
+
+def match_candidate(text: str, candidates: Sequence[str]) -> str:
+    """The one candidate that a text names, or `NONE` if it names none, or several.
+
+    A candidate is named where its words stand whole and in order, whatever their case, accents and the white
+    space between them ("Niger" is not named in "Nigeria"). Where one candidate stands inside another ("York"
+    in "New York"), a place names the longest that fits there. A text that names two, even to deny one of
+    them, is not guessed at: who reads labels made from it must be able to trust them.
+    """
+    folded = fold(text)
+    named = set()
+    by_length = sorted(candidates, key=lambda candidate: -len(fold(candidate)))
+    for candidate in by_length:
+        pattern = _pattern(candidate)
+        if pattern.search(folded):
+            named.add(candidate)
+            folded = pattern.sub(" \0 ", folded)  # so that a shorter one is not found in the same place
+    return named.pop() if len(named) == 1 else NONE
+
+
+def fold(text: str) -> str:
+    """Case, accents and runs of white space taken out of a text."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return " ".join(plain.casefold().split())
+
+
+@functools.lru_cache(maxsize=100_000)
+def _pattern(candidate: str) -> re.Pattern[str]:
+    """The folded candidate, not inside a longer word or number; "1" is not named in "1.5" or "10"."""
+    return re.compile(rf"(?<![\w.+-])(?<!\w['’]){re.escape(fold(candidate))}(?!\w|[.,'’-]\w)")
