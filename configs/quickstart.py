@@ -77,6 +77,12 @@ def get_config(argument: str = "") -> ConfigDict:
     config.neighbor.seed = 1  # of its pretraining
     config.neighbor.architecture = "llama"  # or "gemma"
 
+    # How behaviour is read: candidates are scored, or a reply is generated and matched to them. A generated
+    # reply is held by the KL term over all of its tokens, and agreement is then measured between steps.
+    config.behavior = ConfigDict()
+    config.behavior.readout = "score"  # or "generate"
+    config.behavior.reply_tokens = 24  # of a generated reply, at most
+
     # Explanation training. Steps and learning rate were chosen by validation explanation loss, with behaviour
     # accuracy beside it, never by the gap (every setting tried: experiments/README.md).
     config.train = ConfigDict()
@@ -103,6 +109,7 @@ def get_config(argument: str = "") -> ConfigDict:
 
     config.evaluation = ConfigDict()
     config.evaluation.validation_items = 210  # of the live measures
+    config.evaluation.agreement_items = 128  # training items of agreement, where replies are generated
     config.evaluation.explanation_tokens = 6  # a decoded explanation has at most so many
     config.evaluation.skipped_share = 0.01  # of items that may be longer than the context
     config.evaluation.seed = 0  # of bootstrap and sign-flip resamples

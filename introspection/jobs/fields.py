@@ -11,6 +11,7 @@ from introspection.jobs.arms import ArmConfig
 from introspection.jobs.organism import MODEL_FIELDS, check_organism, neighbor_config
 from introspection.jobs.settings import differing_fields, settings
 from introspection.models.config import LoraConfig
+from introspection.probes.readout import Readout
 from introspection.training.batches import BatchSizes
 from introspection.training.loop import LoopConfig
 from introspection.training.objectives import ObjectiveConfig
@@ -30,14 +31,20 @@ def check_fields(config: Any, arms: Mapping[str, ArmConfig]) -> None:
     loop_config(config)
     lora_config(config)
     batch_sizes(config)
+    readout = readout_of(config)
     for name, arm in arms.items():
+        if readout.kind == "generate" and arm.kl_support == "candidates":
+            raise InputError(
+                f"config.arms.{name}: kl_support is 'candidates', but a generated reply has no probabilities "
+                "of candidates (config.behavior.readout); take 'vocabulary'"
+            )
         try:
             objective_config(config, arm)
             loop_config(config, arm)
             optimizer_config(config, arm)
         except InputError as error:
             raise InputError(f"config.arms.{name}: {error}") from error
-    for name in ("validation_items", "explanation_tokens"):
+    for name in ("validation_items", "explanation_tokens", "agreement_items"):
         if config.evaluation[name] < 1:
             raise InputError(f"config.evaluation.{name} is {config.evaluation[name]}; it must be at least 1")
 
@@ -128,6 +135,10 @@ def optimizer_config(config: Any, arm: ArmConfig) -> OptimizerConfig:
 
 def objective_config(config: Any, arm: ArmConfig) -> ObjectiveConfig:
     return ObjectiveConfig(arm.kl_support, arm.kl_direction, config.train.head_chunk)
+
+
+def readout_of(config: Any) -> Readout:
+    return Readout(config.behavior.readout, config.behavior.reply_tokens)
 
 
 def batch_sizes(config: Any) -> BatchSizes:

@@ -8,8 +8,8 @@ from introspection.coupling.controls import input_only_explanations, majority_ex
 from introspection.coupling.records import PredictionRecord
 from introspection.jobs.setup import Setup, Start
 from introspection.models.model import Model
-from introspection.probes.behavior import decisions, probe_behavior
 from introspection.probes.explanation import decode_explanations, score_explanations
+from introspection.probes.readout import read_behavior
 from introspection.runtime.progress import progress_bar
 from introspection.tasks.items import Decisions, Explanation
 from introspection.tasks.world import bayes_optimal_decisions
@@ -25,9 +25,9 @@ def live_measures(model: Model, setup: Setup) -> dict[str, float]:
     teacher = setup.teacher.decisions["validation"][: len(items)]
     labels = [decision.explanation for decision in teacher]
     grammar, programs, mesh = setup.task.grammar, setup.programs, setup.mesh
-    current = decisions(probe_behavior(model, items, programs, mesh), items)
+    current = read_behavior(model, items, setup.readout, programs, mesh).decisions
     said, label_logprobs = score_explanations(model, items, grammar, labels, programs, mesh)
-    return {
+    return agreement_by_replies(model, setup) | {
         "live_self": float(np.mean([e == c.explanation for e, c in zip(said, current, strict=True)])),
         "live_orig": float(np.mean([e == label for e, label in zip(said, labels, strict=True)])),
         "live_drift": float(np.mean([c.explanation != e for c, e in zip(current, labels, strict=True)])),
@@ -38,12 +38,25 @@ def live_measures(model: Model, setup: Setup) -> dict[str, float]:
     }
 
 
+def agreement_by_replies(model: Model, setup: Setup) -> dict[str, float]:
+    """Agreement on a fixed slice of the training items where behaviour is generated.
+
+    Where it is scored, every train step returns it.
+    """
+    if setup.readout.kind == "score":
+        return {}
+    count = setup.config.evaluation.agreement_items
+    items, labels = setup.train_items[:count], setup.clean[:count]
+    now = read_behavior(model, items, setup.readout, setup.programs, setup.mesh).decisions
+    return {"agreement": float(np.mean([d.explanation == e for d, e in zip(now, labels, strict=True)]))}
+
+
 def probe_records(arm: str, seed: int, model: Model, start: Start, setup: Setup) -> list[PredictionRecord]:
     """What a trained model decides and says on every test item."""
     items = setup.task.splits["test"]
     title = f"{arm}: probing seed {seed}"
     with progress_bar(setup.console, title, 3 * len(items)) as advance:
-        current = decisions(probe_behavior(model, items, setup.programs, setup.mesh, advance), items)
+        current = read_behavior(model, items, setup.readout, setup.programs, setup.mesh, advance).decisions
         said = decode_explanations(
             model,
             items,

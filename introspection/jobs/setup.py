@@ -15,6 +15,7 @@ from introspection.coupling.controls import balance_by_changed
 from introspection.coupling.labels import Label, write_labels
 from introspection.errors import InputError
 from introspection.jobs.arms import answer_hidden
+from introspection.jobs.fields import readout_of
 from introspection.jobs.items import within_context
 from introspection.jobs.organism import (
     MODEL_FIELDS,
@@ -27,9 +28,11 @@ from introspection.jobs.organism import (
     organism_tokenizer,
     pretrained_organism,
 )
+from introspection.jobs.replies import reply_hidden
 from introspection.jobs.settings import write_json
 from introspection.models.model import Model
-from introspection.probes.behavior import Behavior, decisions, probe_behavior
+from introspection.probes.behavior import Behavior
+from introspection.probes.readout import Readout, Replies, read_behavior
 from introspection.runtime.programs import ProgramTable
 from introspection.runtime.progress import progress_bar
 from introspection.tasks.items import Decisions, Explanation, Item
@@ -42,7 +45,7 @@ from introspection.text.tokenizer import ChatTokenizer
 class Probed:
     """A model's behaviour on every split."""
 
-    behaviors: dict[str, list[Behavior]]
+    behaviors: dict[str, list[Behavior] | list[Replies]]
     decisions: dict[str, list[Decisions]]
     fingerprint: str
 
@@ -56,8 +59,8 @@ class Start:
     probed: Probed
     workdir: Path | None  # of the organism that it is; None if it is a stored checkpoint
     reference: Model
-    kl_behaviors: list[Behavior]  # the reference's, on the training items
-    kl_hidden: np.ndarray
+    kl_behaviors: list[Behavior] | list[Replies]  # the reference's, on the training items
+    kl_hidden: np.ndarray  # its hidden states: at both answers' positions, or along both generated replies
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Setup:
     config: Mapping[str, Any]
     workdir: Path
     task: Task
+    readout: Readout  # how behaviour is read, everywhere in the run
     organism: Organism | None  # where config.initial or another model is "pretrain"
     teacher: Probed  # label_teacher
     train_items: tuple[Item, ...]  # balanced between changed and unchanged
@@ -91,6 +95,7 @@ def prepare(
 
     What can be refused without the base model is refused before it is trained.
     """
+    readout = readout_of(config)
     stored = stored_models(config, mesh)
     tokenizer = stored["initial"].tokenizer if "initial" in stored else organism_tokenizer(task)
     check_vocabularies(stored, tokenizer)
@@ -119,21 +124,25 @@ def prepare(
     for name, model in models.items():
         fingerprint = model_fingerprint(model)
         same = [done for done in probed.values() if done.fingerprint == fingerprint]
-        probed[name] = same[0] if same else probe_all(name, model, fingerprint, task, programs, mesh, console)
+        if same:
+            probed[name] = same[0]
+        else:
+            probed[name] = probe_all(name, model, fingerprint, task, readout, programs, mesh, console)
     if config.foreign != "none" and probed["foreign"].fingerprint == probed["initial"].fingerprint:
         raise InputError("config.foreign is the same model as config.initial: it is no foreign explainer")
     train_items, clean = labelled_items(config, task, probed["label_teacher"])
 
     def start(name: str, reference: str, base: Organism | None) -> Start:
         index = {item.id: i for i, item in enumerate(task.splits["train"])}
+        behaviors = [probed[reference].behaviors["train"][index[item.id]] for item in train_items]
         return Start(
             name=name,
             model=models[name],
             probed=probed[name],
             workdir=base.workdir if base else None,
             reference=models[reference],
-            kl_behaviors=[probed[reference].behaviors["train"][index[item.id]] for item in train_items],
-            kl_hidden=answer_hidden(models[reference], train_items, programs, mesh),
+            kl_behaviors=behaviors,
+            kl_hidden=hidden_for_kl(models[reference], train_items, behaviors, readout, programs, mesh),
         )
 
     starts = {"initial": start("initial", "kl_reference", organism if config.initial == "pretrain" else None)}
@@ -143,6 +152,7 @@ def prepare(
         config=config,
         workdir=workdir,
         task=task,
+        readout=readout,
         organism=organism,
         teacher=probed["label_teacher"],
         train_items=train_items,
@@ -222,18 +232,35 @@ def probe_all(
     model: Model,
     fingerprint: str,
     task: Task,
+    readout: Readout,
     programs: ProgramTable,
     mesh: jax.sharding.Mesh,
     console: Console,
 ) -> Probed:
-    behaviors = {}
+    probes = {}
     with progress_bar(
         console, f"probing {name}", 2 * sum(len(task.splits[split]) for split in SPLITS)
     ) as advance:
         for split in SPLITS:
-            behaviors[split] = probe_behavior(model, task.splits[split], programs, mesh, advance)
-    decided = {split: decisions(behaviors[split], task.splits[split]) for split in SPLITS}
-    return Probed(behaviors, decided, fingerprint)
+            probes[split] = read_behavior(model, task.splits[split], readout, programs, mesh, advance)
+    return Probed(
+        {split: probe.behaviors for split, probe in probes.items()},
+        {split: probe.decisions for split, probe in probes.items()},
+        fingerprint,
+    )
+
+
+def hidden_for_kl(
+    model: Model,
+    items: Sequence[Item],
+    behaviors: Sequence[Behavior] | Sequence[Replies],
+    readout: Readout,
+    programs: ProgramTable,
+    mesh: jax.sharding.Mesh,
+) -> np.ndarray:
+    if readout.kind == "score":
+        return answer_hidden(model, items, programs, mesh)
+    return reply_hidden(model, items, behaviors, programs, mesh)
 
 
 def labelled_items(

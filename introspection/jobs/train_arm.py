@@ -26,13 +26,14 @@ from introspection.jobs.fields import (
     optimizer_config,
 )
 from introspection.jobs.measure import live_measures, probe_records
+from introspection.jobs.replies import reply_batch
 from introspection.jobs.results import write_arm
 from introspection.jobs.setup import Setup, Start, label_metadata
 from introspection.models.config import ModelConfig
 from introspection.models.decoder import initialize
 from introspection.models.head import head_matrix
 from introspection.models.model import Model, select_seed
-from introspection.probes.behavior import decisions, probe_behavior
+from introspection.probes.readout import read_behavior
 from introspection.runtime.metrics_writer import MetricsWriter
 from introspection.runtime.progress import progress_bar
 from introspection.tasks.items import Explanation
@@ -96,17 +97,26 @@ def training_rows(name: str, arm: ArmConfig, setup: Setup) -> TrainingRows:
     start, task = start_of(arm, setup), setup.task
     tokenizer, examples = start.model.tokenizer, shift_of(arm, setup)
     explanation = explanation_rows(tokenizer, setup.train_items, arm_labels(name, arm, setup), task)
-    behavior = behavior_batch(
-        tokenizer,
-        setup.train_items,
-        setup.clean,
-        start.kl_behaviors,
-        start.kl_hidden,
-        arm.kl_prompts,
-        {example.prompt for example in examples},
-    )
-    explanation, behavior_rows, shift = same_time(explanation, behavior.rows, shift_rows(tokenizer, examples))
-    return TrainingRows(explanation, behavior._replace(rows=behavior_rows), shift)
+    shift, shifted = shift_rows(tokenizer, examples), {example.prompt for example in examples}
+    if setup.readout.kind == "generate":
+        held = reply_batch(
+            tokenizer, setup.train_items, start.kl_behaviors, start.kl_hidden, arm.kl_prompts, shifted
+        )
+    else:
+        held = behavior_batch(
+            tokenizer,
+            setup.train_items,
+            setup.clean,
+            start.kl_behaviors,
+            start.kl_hidden,
+            arm.kl_prompts,
+            shifted,
+        )
+    explanation, held_rows, shift = same_time(explanation, held.rows, shift)
+    held = held._replace(rows=held_rows)
+    if setup.readout.kind == "generate":
+        return TrainingRows(explanation, None, shift, replies=held)
+    return TrainingRows(explanation, held, shift)
 
 
 def refreshed_rows(
@@ -114,7 +124,7 @@ def refreshed_rows(
 ) -> TrainingRows:
     """The same rows with the labels that `model` earns now; kept in `labels/<arm>-seed<S>-step<N>`."""
     items = setup.train_items
-    decided = decisions(probe_behavior(model, items, setup.programs, setup.mesh), items)
+    decided = read_behavior(model, items, setup.readout, setup.programs, setup.mesh).decisions
     write_labels(
         setup.workdir / "labels" / f"{name}-seed{seed}-step{step}",
         [Label(i.id, i.group, d, d.explanation) for i, d in zip(items, decided, strict=True)],

@@ -11,7 +11,7 @@ from jaxtyping import Int
 
 from introspection.errors import InputError
 from introspection.text.rows import Rows
-from introspection.training.objectives import Batch, BehaviorBatch
+from introspection.training.objectives import Batch, BehaviorBatch, ReplyBatch
 
 # One stream of permutations each, so that adding a kind of rows leaves the others' order alone.
 _EXPLANATION, _BEHAVIOR, _SHIFT = 1, 2, 3
@@ -34,6 +34,7 @@ class TrainingRows(NamedTuple):
     explanation: Rows
     behavior: BehaviorBatch | None
     shift: Rows | None
+    replies: ReplyBatch | None = None  # in place of `behavior` where behaviour is generated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +63,7 @@ def make_batch(rows: TrainingRows, sizes: BatchSizes, step: int, seed: int) -> B
         explanation=draw(rows.explanation, _EXPLANATION, sizes.explanation),
         behavior=draw(rows.behavior, _BEHAVIOR, sizes.behavior),
         shift=draw(rows.shift, _SHIFT, sizes.shift),
+        replies=draw(rows.replies, _BEHAVIOR, sizes.behavior),
     )
 
 

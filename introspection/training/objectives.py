@@ -48,12 +48,23 @@ class BehaviorBatch(NamedTuple):
     label_answer: Int[Array, " items"]  # candidate index, or the number of slots for `none`
 
 
+class ReplyBatch(NamedTuple):
+    """Items whose behaviour is generated: each prompt with what kl_reference replies to it."""
+
+    rows: Rows  # items 2 time; dimension 1 is with the cue, without the cue; one continuation, the reply
+    kl_mask: Bool[Array, "items 2"]  # prompts that the KL term holds
+    reference_hidden: Float[
+        Array, "items 2 scored reference_width"
+    ]  # kl_reference's, wherever a reply is said
+
+
 class Batch(NamedTuple):
     """One step's rows of one seed; a part that is None is not compiled."""
 
     explanation: Rows
     behavior: BehaviorBatch | None = None
     shift: Rows | None = None
+    replies: ReplyBatch | None = None  # in place of `behavior` where behaviour is generated
 
 
 class ObjectiveWeights(NamedTuple):
@@ -102,8 +113,9 @@ def batch_loss(
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The whole objective and its parts (nats a token or prompt; agreement a share)."""
     parts = [batch.explanation]
-    if batch.behavior is not None:
-        parts.append(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch.behavior.rows))
+    for held in (batch.behavior, batch.replies):
+        if held is not None:
+            parts.append(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), held.rows))
     if batch.shift is not None:
         parts.append(batch.shift)
     tokens, positions, segments = (
@@ -159,6 +171,22 @@ def batch_loss(
         held = behavior.kl_mask
         metrics["kl"] = jnp.sum(divergence * held) / jnp.maximum(jnp.sum(held), 1)
         metrics["agreement"] = agreement(slots, behavior)
+        loss += weights.kl * metrics["kl"]
+    if batch.replies is not None:
+        replies, flat, at = batch.replies, parts[1], scored_hidden(1)
+        divergence = vocabulary_kl(
+            head,
+            at.reshape(-1, config.width),
+            reference_head,
+            replies.reference_hidden.reshape(-1, replies.reference_hidden.shape[-1]),
+            objective.head_chunk,
+            objective.kl_direction == "current_to_reference",
+        ).reshape(at.shape[:2])
+        said = flat.continuation[..., 0] >= 0
+        by_prompt = (jnp.sum(divergence * said, axis=-1) / jnp.sum(said, axis=-1)).reshape(
+            replies.kl_mask.shape
+        )
+        metrics["kl"] = jnp.sum(by_prompt * replies.kl_mask) / jnp.maximum(jnp.sum(replies.kl_mask), 1)
         loss += weights.kl * metrics["kl"]
     if batch.shift is not None:
         metrics["shift_loss"] = mean_loss(len(parts) - 1)

@@ -1,0 +1,98 @@
+"""How behaviour is read off a model: candidates are scored, or a reply is generated and matched to them.
+
+Scoring gives a probability to every candidate, but a model that copies any text of its prompt looks as if
+it were swayed by it. A generated reply is what a user would see; its decision is the one candidate that it
+names, or `none`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+
+from introspection.errors import InputError
+from introspection.models.model import Model
+from introspection.probes.behavior import Behavior, decisions, probe_behavior
+from introspection.probes.decoding import decode
+from introspection.runtime.programs import ProgramTable
+from introspection.tasks.items import Decisions, Item
+from introspection.tasks.matching import match_candidate
+
+READOUTS = ("score", "generate")
+
+
+@dataclasses.dataclass(frozen=True)
+class Readout:
+    """Which way, and how long a generated reply may be."""
+
+    kind: str = "score"  # or "generate"
+    tokens: int = 24  # of a generated reply at most, its end included; a longer one is cut and still matched
+
+    def __post_init__(self):
+        if self.kind not in READOUTS:
+            raise InputError(f"readout is {self.kind!r}; choose from {', '.join(READOUTS)}")
+        if self.tokens < 1:
+            raise InputError(f"reply_tokens is {self.tokens}; a reply has at least 1 token")
+
+
+class Reply(NamedTuple):
+    """What a model says to one prompt, greedily."""
+
+    tokens: tuple[int, ...]  # its end token among them, if it was reached
+    text: str
+
+
+class Replies(NamedTuple):
+    """The behaviour of a model on one item, as it is said."""
+
+    with_cue: Reply
+    without_cue: Reply
+
+
+class Probe(NamedTuple):
+    """A model's behaviour on some items and the decisions that follow from it."""
+
+    behaviors: list[Behavior] | list[Replies]
+    decisions: list[Decisions]
+
+
+def read_behavior(
+    model: Model,
+    items: Sequence[Item],
+    readout: Readout,
+    programs: ProgramTable,
+    mesh: jax.sharding.Mesh,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Probe:
+    """B(M) on every item, with and without its cue; `progress` is told of prompts that are done."""
+    if readout.kind == "score":
+        behaviors = probe_behavior(model, items, programs, mesh, progress)
+        return Probe(behaviors, decisions(behaviors, items))
+    replies = probe_replies(model, items, readout.tokens, programs, mesh, progress)
+    return Probe(replies, [decide_replies(both, item) for both, item in zip(replies, items, strict=True)])
+
+
+def probe_replies(
+    model: Model,
+    items: Sequence[Item],
+    tokens: int,
+    programs: ProgramTable,
+    mesh: jax.sharding.Mesh,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Replies]:
+    """Greedy replies to both prompts of every item; prompts that recur are answered once."""
+    prompts = [prompt for item in items for prompt in (item.prompt_with_cue, item.prompt_without_cue)]
+    unique = list(dict.fromkeys(prompts))
+    encoded = [model.tokenizer.encode_prompt(prompt) for prompt in unique]
+    decoded = decode(model, encoded, tokens, programs, mesh, progress)
+    said = {
+        prompt: Reply(reply.tokens, model.tokenizer.decode(reply.tokens))
+        for prompt, reply in zip(unique, decoded, strict=True)
+    }
+    return [Replies(said[item.prompt_with_cue], said[item.prompt_without_cue]) for item in items]
+
+
+def decide_replies(replies: Replies, item: Item) -> Decisions:
+    """The decision of each reply: the one candidate that it names, or `none`."""
+    return Decisions(*(match_candidate(reply.text, item.candidates) for reply in replies))
