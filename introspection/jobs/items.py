@@ -18,10 +18,11 @@ from introspection.tasks.items import Item
 from introspection.tasks.language import WorldLanguage
 from introspection.tasks.questions import Question, draw_questions
 from introspection.tasks.task import Task
-from introspection.tasks.world_facts import WORLD_FACTS, WorldFactsConfig
+from introspection.tasks.world_facts import WORLD_FACTS, WorldFactsConfig, facts_of_relations
 from introspection.tasks.world_task import WorldTaskConfig, build_world_task
 from introspection.text.tokenizer import ChatTokenizer
 
+LISTS = ("cue_kinds", "relations")  # fields of several values: tuples here, lists in JSON
 LANGUAGES: dict[str, WorldLanguage] = {language.name: language for language in (WORLD_FACTS, INVENTED_WORLD)}
 
 
@@ -41,11 +42,12 @@ def task_settings(config: Mapping[str, Any]) -> WorldTaskConfig:
     """
     kind = InventedWorldConfig if task_language(config) is INVENTED_WORLD else WorldFactsConfig
     section = {name: value for name, value in config["task"].items() if name != "name"}
-    chosen = settings(kind, section | {"cue_kinds": tuple(section.get("cue_kinds", ()))})
+    lists = {name: tuple(section[name]) for name in LISTS if name in section}
+    chosen = settings(kind, section | lists)
     smallest = {"facts": 0, "candidates": 2, "held_out_entities": 0}
     for field in dataclasses.fields(chosen):
         value, least = getattr(chosen, field.name), smallest.get(field.name, 1)
-        if field.name not in ("seed", "cue_kinds") and value < least:
+        if field.name not in ("seed", *LISTS) and value < least:
             raise InputError(f"config.task.{field.name} is {value}; it must be at least {least}")
     return chosen
 
@@ -53,7 +55,7 @@ def task_settings(config: Mapping[str, Any]) -> WorldTaskConfig:
 def default_section(name: str) -> dict[str, Any]:
     """The whole `task` section of a task, as a config file has it. Raises InputError for an unknown one."""
     section = {"name": name, **dataclasses.asdict(task_settings({"task": {"name": name}}))}
-    return section | {"cue_kinds": list(section["cue_kinds"])}
+    return section | {name: list(section[name]) for name in LISTS if name in section}
 
 
 def load_task(config: Mapping[str, Any]) -> tuple[Task, list[Question]]:
@@ -66,7 +68,7 @@ def load_task(config: Mapping[str, Any]) -> tuple[Task, list[Question]]:
     if isinstance(chosen, InventedWorldConfig):
         facts = invented_facts(chosen.entities, chosen.seed)
     else:
-        facts = load_facts(cache_dir(config) / "datasets")
+        facts = facts_of_relations(load_facts(cache_dir(config) / "datasets"), chosen.relations)
     questions = draw_questions(facts, chosen.facts, chosen.candidates, chosen.seed)
     return build_world_task(chosen, questions, language), questions
 

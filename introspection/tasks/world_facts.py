@@ -1,9 +1,12 @@
 """`world_facts`: the language of true facts about countries and elements; the embedded default task."""
 
 import dataclasses
+from collections.abc import Sequence
 
+from introspection.errors import InputError
 from introspection.tasks.cues import CUES
 from introspection.tasks.explanations import ExplanationGrammar
+from introspection.tasks.facts import Fact
 from introspection.tasks.language import WorldLanguage
 from introspection.tasks.world_task import WorldTaskConfig
 
@@ -34,4 +37,18 @@ WORLD_FACTS = WorldLanguage(
 
 @dataclasses.dataclass(frozen=True)
 class WorldFactsConfig(WorldTaskConfig):
-    """Which facts of the table are asked; they need no further fields."""
+    """Which facts of the table are asked."""
+
+    relations: tuple[str, ...] = ()  # of PHRASINGS; () is all
+
+
+def facts_of_relations(facts: Sequence[Fact], relations: Sequence[str]) -> list[Fact]:
+    """The facts of some relations, in their order; all of them if none is named.
+
+    Raises:
+      InputError: an unknown relation.
+    """
+    unknown = [name for name in relations if name not in PHRASINGS]
+    if unknown:
+        raise InputError(f"config.task.relations has {unknown[0]!r}; choose from {', '.join(PHRASINGS)}")
+    return [fact for fact in facts if not relations or fact.relation in relations]
