@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Int
 from rich.console import Console
 
 from introspection.checkpoints.models import CHECKPOINTS, TOKENIZER, ModelCard, load_one, model_fingerprint
@@ -270,7 +271,34 @@ def labelled_items(
     items = task.splits["train"]
     clean = [decision.explanation for decision in teacher.decisions["train"]]
     balanced = balance_by_changed(items, clean, np.random.default_rng([config.task.seed, 8]))
+    wanted = config.train.explained_items
+    if wanted:
+        balanced = balanced_subset(balanced, clean, wanted, np.random.default_rng([config.task.seed, 10]))
     return tuple(items[i] for i in balanced), tuple(clean[i] for i in balanced)
+
+
+def balanced_subset(
+    balanced: Int[np.ndarray, " items"],
+    labels: Sequence[Explanation],
+    count: int,
+    rng: np.random.Generator,
+) -> Int[np.ndarray, " subset"]:
+    """`count` of balanced items, drawn, half of them changed; in their order.
+
+    Raises:
+      InputError: there are fewer.
+    """
+    if count > len(balanced):
+        raise InputError(
+            f"config.train.explained_items is {count}, but only {len(balanced)} training items can be balanced between "
+            "changed and unchanged: lower it, or raise config.task.train_facts"
+        )
+    changed = np.array([bool(labels[i].changed) for i in balanced])
+    halves = (
+        rng.permutation(balanced[changed])[: count // 2],
+        rng.permutation(balanced[~changed])[: count // 2],
+    )
+    return np.sort(np.concatenate(halves))
 
 
 def label_metadata(

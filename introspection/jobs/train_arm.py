@@ -154,7 +154,9 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup) -> None:
         name=name,
         seeds=seeds,
         model=model_config,
-        objective=objective_config(config, arm),
+        objective=dataclasses.replace(
+            objective_config(config, arm), reference_softcap=start.reference.config.final_softcap
+        ),
         optimizer=optimizer,
         loop=loop,
         weights=weights_at,

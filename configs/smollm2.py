@@ -1,0 +1,78 @@
+"""SmolLM2-135M-Instruct explains itself: a real pretrained model on the same main job.
+
+    python -m experiments.fetch --model=smollm2
+    python -m experiments.run --config=configs/smollm2.py --workdir=runs/smollm2
+
+A smoke result, not evidence: one model, one seed, 512 training and 203 test items, LoRA of rank 128 on a CPU.
+Behaviour is what the model says: a greedily decoded reply, matched strictly to the candidates, since the
+likelihood of unlisted candidates mostly measures copying for a model of this size. The placebo cues stand
+beside the real hints in the report. `:tiny` walks the path with a few items and steps; its numbers are no
+evidence.
+
+Choices where the paper is silent: relations with short conventional names, which the model mostly knows; the
+first question form alone, the most natural; both prompts held by the KL term, along all tokens of the reply.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import quickstart
+
+
+def get_config(argument: str = "") -> ConfigDict:
+    if argument not in ("", "tiny"):
+        raise ValueError(f"smollm2 takes no argument or 'tiny', not {argument!r}")
+    config = quickstart.get_config()
+    config.name = "smollm2" + (f"-{argument}" if argument else "")
+    config.tiny = argument == "tiny"
+    config.seeds = (0,)
+    config.initial = "smollm2"  # fetched into the cache; or a folder, a GGUF file or a workdir of yours
+
+    config.task.relations = (
+        "country_capital",
+        "country_continent",
+        "country_currency",
+        "country_language",
+        "element_symbol",
+    )
+    config.task.phrasings = 1
+    config.task.repeats = 1
+    config.task.train_facts, config.task.validation_facts, config.task.test_facts = 150, 10, 29
+
+    config.behavior.readout = "generate"
+    config.behavior.reply_tokens = 24
+
+    config.lora.rank = 128
+    config.lora.alpha = 128.0
+
+    config.train.explained_items = 512  # balanced between changed and unchanged
+    config.train.steps = 128
+    config.train.explanation_rows = 8
+    config.train.behavior_items = 4
+    config.train.shift_rows = 4
+    config.train.steps_per_call, config.train.log_steps = 4, 8
+    config.train.evaluation_steps = config.train.checkpoint_steps = 64
+    config.train.head_chunk = 512  # a chunk's logits are 512 × 49,152 numbers
+
+    config.evaluation.validation_items = 70
+    config.evaluation.agreement_items = 64
+    config.evaluation.explanation_tokens = 16
+
+    config.arms = ConfigDict()
+    config.arms.kl = quickstart.arm(learning_rate=1e-4)
+    config.arms.no_kl = quickstart.arm(learning_rate=1e-4, kl_weight=0.0)
+    config.arms.shuffled = quickstart.arm(learning_rate=1e-4, shuffle_labels=True)
+    config.run_arms = ("kl", "no_kl", "shuffled")
+    if config.tiny:
+        config.task.train_facts, config.task.validation_facts, config.task.test_facts = 8, 2, 3
+        config.train.explained_items, config.train.steps = 16, 4
+        config.train.steps_per_call = config.train.log_steps = 2
+        config.train.evaluation_steps = config.train.checkpoint_steps = 4
+        config.train.explanation_rows, config.train.behavior_items = 4, 2
+        config.evaluation.validation_items, config.evaluation.agreement_items = 7, 8
+        config.run_arms = ("kl",)
+    return config
+
+
+def sweep(add) -> None:
+    for learning_rate in (3e-5, 1e-4, 3e-4):
+        add({"arms.kl.learning_rate": learning_rate, "run_arms": ("kl",)})
