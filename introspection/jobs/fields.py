@@ -44,10 +44,9 @@ def check_fields(config: Any, arms: Mapping[str, ArmConfig]) -> None:
             optimizer_config(config, arm)
         except InputError as error:
             raise InputError(f"config.arms.{name}: {error}") from error
-    if config.train.explained_items < 0 or config.train.explained_items % 2:
-        raise InputError(
-            f"config.train.explained_items is {config.train.explained_items}; give an even number, or 0 for all"
-        )
+    explained = config.train.explained_items
+    if explained < 0 or explained % 2:
+        raise InputError(f"config.train.explained_items is {explained}; give an even number, or 0 for all")
     for name in ("validation_items", "explanation_tokens", "agreement_items"):
         if config.evaluation[name] < 1:
             raise InputError(f"config.evaluation.{name} is {config.evaluation[name]}; it must be at least 1")

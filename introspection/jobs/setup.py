@@ -290,8 +290,8 @@ def balanced_subset(
     """
     if count > len(balanced):
         raise InputError(
-            f"config.train.explained_items is {count}, but only {len(balanced)} training items can be balanced between "
-            "changed and unchanged: lower it, or raise config.task.train_facts"
+            f"config.train.explained_items is {count}, but only {len(balanced)} training items can be "
+            "balanced between changed and unchanged: lower it, or raise config.task.train_facts"
         )
     changed = np.array([bool(labels[i].changed) for i in balanced])
     halves = (
