@@ -1,0 +1,377 @@
+"""A Hugging Face config.json as a `ModelConfig`, and back. No key of it is silently ignored.
+
+Both layouts are read: the older one (`rope_theta`, `rope_scaling`, `rope_local_base_freq`,
+`sliding_window_pattern`) and the newer one (`rope_parameters`, of each kind of layer for Gemma 3, and
+`layer_types`). What a missing key means is what it means to transformers' configuration classes.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from introspection.errors import InputError
+from introspection.models.config import ModelConfig, RopeScaling
+from introspection.weights.hf_families import (
+    ACTIVATIONS,
+    FAMILIES,
+    OFF,
+    SHARED,
+    WITHOUT_EFFECT,
+    Family,
+)
+
+SLIDING, FULL = "sliding_attention", "full_attention"
+_GEMMA3_BASES = {FULL: 1_000_000.0, SLIDING: 10_000.0}
+
+
+def model_config(fields: Mapping[str, Any], source: str, **overrides: Any) -> ModelConfig:
+    """The decoder that a config.json describes; `overrides` are fields of `ModelConfig`, `source` its path.
+
+    Raises:
+      InputError: the model_type, or an option that a key switches on, is not implemented; a key is unknown,
+        missing or has no value that it can have.
+    """
+    model_type = fields.get("model_type")
+    if model_type not in FAMILIES:
+        hint = "; a Gemma 3 with vision has its text model in text_config" if model_type == "gemma3" else ""
+        raise InputError(
+            f"{source}: model_type {model_type!r} is not implemented; "
+            f"implemented are {', '.join(FAMILIES)}{hint}"
+        )
+    family = FAMILIES[model_type]
+    for key, value in fields.items():
+        if key in SHARED or key in family.keys or key in WITHOUT_EFFECT:
+            continue
+        if key not in OFF:
+            raise InputError(f"{source}: the key {key!r} of a {model_type} is not known; nothing is ignored")
+        if value not in OFF[key]:
+            raise InputError(f"{source}: {key}={value!r} is not implemented for {model_type}")
+    width, heads = _size(fields, "hidden_size", source), _size(fields, "num_attention_heads", source)
+    head_dim = family.head_dim or width // heads
+    if fields.get("head_dim") is not None:
+        head_dim = _size(fields, "head_dim", source)
+    # Configs of the first Llama have no number of key heads, the others' always: an absent one is refused.
+    kv_heads = heads
+    absent = "num_key_value_heads" not in fields
+    if fields.get("num_key_value_heads") is not None or (absent and model_type != "llama"):
+        kv_heads = _size(fields, "num_key_value_heads", source)
+    layers = _size(fields, "num_hidden_layers", source)
+    context_length = _size(fields, "max_position_embeddings", source)
+    tied_head = fields.get("tie_word_embeddings", family.tied_head)
+    if not isinstance(tied_head, bool):
+        raise InputError(f"{source}: tie_word_embeddings is {tied_head!r}; it is true or false")
+    read = {
+        "vocab_size": _size(fields, "vocab_size", source),
+        "width": width,
+        "layers": layers,
+        "query_heads": heads,
+        "kv_heads": kv_heads,
+        "head_dim": head_dim,
+        "mlp_width": _size(fields, "intermediate_size", source),
+        "context_length": context_length,
+        "norm_epsilon": _number(fields, "rms_norm_eps", source, 1e-6),
+        "tied_head": tied_head,
+        "activation": _activation(fields, family, source),
+        **family.switches,
+        **_softcaps_and_scale(fields, family, head_dim, source),
+        **_windows(fields, model_type, layers, source),
+    }
+    read |= _rope(fields, model_type, context_length, bool(read["window"]), source)
+    try:
+        return ModelConfig(**(read | overrides))
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
+
+
+def hf_config(config: ModelConfig, dtype: str = "float32", **more: Any) -> dict[str, Any]:
+    """The config.json, in the newer layout, of a model that transformers computes as `config` says.
+
+    `more` are further keys, such as eos_token_id. Reading the result gives `config` again, but for what does
+    not belong to the function (adapters, remat, compute dtype).
+
+    Raises:
+      InputError: no model_type has all that the config switches on.
+    """
+    model_type = _model_type(config)
+    family = FAMILIES[model_type]
+    activation = {ours: theirs for theirs, ours in ACTIVATIONS.items()}[config.activation]
+    layer_types = [SLIDING if windowed else FULL for windowed in _windowed(config)]
+    fields = {
+        "architectures": [family.architecture],
+        "model_type": model_type,
+        "dtype": dtype,
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.width,
+        "intermediate_size": config.mlp_width,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.query_heads,
+        "num_key_value_heads": config.kv_heads,
+        "head_dim": config.head_dim,
+        "max_position_embeddings": config.context_length,
+        "rms_norm_eps": config.norm_epsilon,
+        "tie_word_embeddings": config.tied_head,
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        family.activation: activation,
+        "rope_parameters": _rope_parameters(config, config.rope_base, config.rope_scaling),
+        **more,
+    }
+    if "layer_types" in family.keys and model_type != "mistral":
+        fields["layer_types"] = layer_types
+    if model_type == "mistral":
+        fields["sliding_window"] = config.window
+    if model_type.startswith("qwen"):
+        fields |= {"use_sliding_window": bool(config.window), "sliding_window": config.window or None}
+    if model_type.startswith("gemma"):
+        scale = config.query_scale or config.head_dim**-0.5
+        # A window that no layer has is still a number to transformers.
+        fields |= {
+            "query_pre_attn_scalar": round(scale**-2),
+            "sliding_window": config.window or config.context_length,
+            "attn_logit_softcapping": config.attention_softcap,
+            "final_logit_softcapping": config.final_softcap,
+        }
+    if model_type == "gemma3_text":
+        local = fields["rope_parameters"]
+        if config.local_rope_base is not None:
+            local = _rope_parameters(config, config.local_rope_base, None)
+        fields["rope_parameters"] = {FULL: fields["rope_parameters"], SLIDING: local}
+    return fields
+
+
+def _size(fields: Mapping[str, Any], key: str, source: str) -> int:
+    value = fields.get(key)
+    if value is None:
+        raise InputError(f"{source}: the key {key!r} is missing")
+    if isinstance(value, bool) or value != int(_number(fields, key, source)) or value < 1:
+        raise InputError(f"{source}: {key} is {value!r}; it is a whole number of at least 1")
+    return int(value)
+
+
+def _number(fields: Mapping[str, Any], key: str, source: str, default: float | None = None) -> float:
+    value = fields.get(key)
+    value = default if value is None else value
+    if value is None:
+        raise InputError(f"{source}: the key {key!r} is missing")
+    try:
+        number = float(value) if not isinstance(value, bool | str) else math.nan
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{source}: {key} is {value!r}; it is a number")
+    return number
+
+
+def _optional(fields: Mapping[str, Any], key: str, source: str) -> float | None:
+    return None if fields.get(key) is None else _number(fields, key, source)
+
+
+def _activation(fields: Mapping[str, Any], family: Family, source: str) -> str:
+    # Gemma's configs have both keys; transformers reads hidden_activation.
+    default = "silu" if family.activation == "hidden_act" else "gelu_pytorch_tanh"
+    name = fields.get(family.activation) or default
+    for key in ("hidden_act", family.activation):
+        if (fields.get(key) or name) not in ACTIVATIONS:
+            raise InputError(
+                f"{source}: {key} {fields[key]!r} is not implemented; "
+                f"implemented are {', '.join(ACTIVATIONS)}"
+            )
+    if (fields.get("hidden_act") or name) != name:
+        raise InputError(
+            f"{source}: hidden_act is {fields['hidden_act']!r}, but {family.activation} {name!r}"
+        )
+    return ACTIVATIONS[name]
+
+
+def _softcaps_and_scale(
+    fields: Mapping[str, Any], family: Family, head_dim: int, source: str
+) -> dict[str, float | None]:
+    options: dict[str, float | None] = {}
+    for key, name in (
+        ("attn_logit_softcapping", "attention_softcap"),
+        ("final_logit_softcapping", "final_softcap"),
+    ):
+        if key in family.keys:
+            # An absent cap is Gemma 2's, as in transformers; one that is null is none.
+            absent = {"attention_softcap": 50.0, "final_softcap": 30.0}[name]
+            has_default = family.architecture.startswith("Gemma2") and key not in fields
+            options[name] = absent if has_default else _optional(fields, key, source)
+    if "query_pre_attn_scalar" in family.keys:
+        scalar = _number(fields, "query_pre_attn_scalar", source, 256.0)
+        if scalar <= 0:
+            raise InputError(f"{source}: query_pre_attn_scalar is {scalar:g}; it must be above 0")
+        options["query_scale"] = None if scalar == head_dim else scalar**-0.5
+    return options
+
+
+def _windows(fields: Mapping[str, Any], model_type: str, layers: int, source: str) -> dict[str, Any]:
+    """`window` and `windowed_layers`; all layers windowed is (), none is a window of 0."""
+    types, window = fields.get("layer_types"), fields.get("sliding_window")
+    if model_type.startswith("qwen") and not fields.get("use_sliding_window", False):
+        window = None
+    if types is not None and (len(types) != layers or not set(types) <= {SLIDING, FULL}):
+        raise InputError(
+            f"{source}: layer_types is {types!r}; each of {layers} layers is {SLIDING} or {FULL}"
+        )
+    match model_type:
+        case "llama":
+            windowed = [False] * layers
+        case "mistral":
+            windowed = [window is not None] * layers
+            if types is not None and [one == SLIDING for one in types] != windowed:
+                raise InputError(
+                    f"{source}: a mistral whose layer_types differ, or are not what sliding_window says, "
+                    "is not implemented"
+                )
+        case "qwen2" | "qwen3":
+            first = layers if window is None else _number(fields, "max_window_layers", source, 28.0)
+            windowed = [layer >= first for layer in range(layers)]
+        case "gemma2":
+            windowed = [layer % 2 == 0 for layer in range(layers)]
+            size = fields.get("sliding_window_size")
+            if size is not None and size != window:
+                raise InputError(f"{source}: sliding_window_size is {size!r}, but sliding_window {window!r}")
+        case _:
+            keys = ("sliding_window_pattern", "_sliding_window_pattern")
+            given = [key for key in keys if fields.get(key) is not None]
+            every = _size(fields, given[0], source) if given else 6
+            windowed = [(layer + 1) % every != 0 for layer in range(layers)]
+    if types is not None:
+        windowed = [one == SLIDING for one in types]
+    if not any(windowed):
+        return {"window": 0}
+    if window is None:
+        off = " or use_sliding_window false" if model_type.startswith("qwen") else ""
+        raise InputError(f"{source}: layers are {SLIDING}, but sliding_window is missing{off}")
+    size = _size(fields, "sliding_window", source)
+    return {"window": size, "windowed_layers": () if all(windowed) else tuple(windowed)}
+
+
+def _rope(
+    fields: Mapping[str, Any], model_type: str, context_length: int, windowed: bool, source: str
+) -> dict[str, Any]:
+    """`rope_base`, `rope_scaling` and, for Gemma 3, `local_rope_base` from either layout."""
+    newer = fields.get("rope_parameters")
+    if newer is not None and fields.get("rope_scaling") is not None:
+        raise InputError(f"{source}: rope_parameters and rope_scaling are both there; keep one")
+    if model_type != "gemma3_text":
+        base = _number(fields, "rope_theta", source, 10_000.0)
+        given = newer if newer is not None else fields.get("rope_scaling") or {}
+        base, scaling = _base_and_scaling(given, base, context_length, source)
+        return {"rope_base": base, "rope_scaling": scaling}
+    if newer is None:
+        newer = {
+            FULL: {
+                **(fields.get("rope_scaling") or {}),
+                "rope_theta": _number(fields, "rope_theta", source, _GEMMA3_BASES[FULL]),
+            },
+            SLIDING: {"rope_theta": _number(fields, "rope_local_base_freq", source, _GEMMA3_BASES[SLIDING])},
+        }
+    if not isinstance(newer, Mapping) or not set(newer) <= {FULL, SLIDING}:
+        raise InputError(f"{source}: rope_parameters of a {model_type} has {FULL} and {SLIDING} alone")
+    (base, scaling), (local_base, local_scaling) = (
+        _base_and_scaling(newer.get(kind) or {}, _GEMMA3_BASES[kind], context_length, source)
+        for kind in (FULL, SLIDING)
+    )
+    if not windowed or (local_base, local_scaling) == (base, scaling):
+        return {"rope_base": base, "rope_scaling": scaling}
+    if local_scaling is not None:
+        raise InputError(f"{source}: rope_parameters scales {SLIDING}, which is not implemented")
+    return {"rope_base": base, "rope_scaling": scaling, "local_rope_base": local_base}
+
+
+def _base_and_scaling(
+    given: Any, base: float, context_length: int, source: str
+) -> tuple[float, RopeScaling | None]:
+    if not isinstance(given, Mapping):
+        raise InputError(f"{source}: rope parameters are {given!r}; they are a JSON object")
+    base = _number(given, "rope_theta", source, base)
+    kind = given.get("rope_type") or given.get("type") or "default"
+    known = {"rope_theta", "rope_type", "type", "partial_rotary_factor"}
+    match kind:
+        case "default":
+            pass
+        case "linear":
+            known |= {"factor"}
+        case "llama3":
+            known |= {
+                "factor",
+                "low_freq_factor",
+                "high_freq_factor",
+                "original_max_position_embeddings",
+            }
+        case _:
+            raise InputError(
+                f"{source}: rope_type {kind!r} is not implemented; implemented are default, linear, llama3"
+            )
+    for key in given:
+        if key not in known:
+            raise InputError(f"{source}: the key {key!r} of {kind} rope parameters is not known")
+    if given.get("partial_rotary_factor") not in OFF["partial_rotary_factor"]:
+        raise InputError(
+            f"{source}: partial_rotary_factor={given['partial_rotary_factor']!r} is not implemented"
+        )
+    if kind == "default":
+        return base, None
+    options: dict[str, Any] = {"factor": _number(given, "factor", source)}
+    if kind == "llama3":
+        original = {"original_max_position_embeddings": context_length, **given}
+        options |= {
+            "low_frequency_factor": _number(given, "low_freq_factor", source),
+            "high_frequency_factor": _number(given, "high_freq_factor", source),
+            "original_context_length": _size(original, "original_max_position_embeddings", source),
+        }
+    try:
+        return base, RopeScaling(kind, **options)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
+
+
+def _windowed(config: ModelConfig) -> tuple[bool, ...]:
+    return config.windowed_layers or (bool(config.window),) * config.layers
+
+
+def _model_type(config: ModelConfig) -> str:
+    """The first model_type that computes what the config says."""
+    switches = {
+        name: getattr(config, name)
+        for name in ("qkv_bias", "qk_norm", "zero_centered_norms", "post_norms", "scale_embedding")
+    }
+    switched = {name: True for name, on in switches.items() if on}
+    fitting = [name for name, family in FAMILIES.items() if family.switches == switched]
+    windows = set(_windowed(config))
+    if fitting == ["llama", "mistral"]:
+        fitting = {frozenset({False}): ["llama"], frozenset({True}): ["mistral"]}.get(frozenset(windows), [])
+    if not fitting:
+        has = ", ".join([*switched, *(["a window in some layers"] if len(windows) > 1 else [])])
+        raise InputError(f"the model can't be written for transformers: no model_type has just {has}")
+    model_type = fitting[0]
+    family = FAMILIES[model_type]
+    scalar = (config.query_scale or config.head_dim**-0.5) ** -2
+    wanted = round(scalar) if "query_pre_attn_scalar" in family.keys else config.head_dim
+    problems = {
+        "query_scale": not math.isclose(scalar, wanted, rel_tol=1e-9),
+        "attention_softcap": config.attention_softcap and "attn_logit_softcapping" not in family.keys,
+        "final_softcap": config.final_softcap and "final_logit_softcapping" not in family.keys,
+        "local_rope_base": config.local_rope_base is not None and model_type != "gemma3_text",
+    }
+    for name, has in problems.items():
+        if has:
+            raise InputError(
+                f"the model can't be written for transformers: a {model_type} has no {name} of "
+                f"{getattr(config, name)}"
+            )
+    return model_type
+
+
+def _rope_parameters(config: ModelConfig, base: float, scaling: RopeScaling | None) -> dict[str, Any]:
+    if scaling is None:
+        return {"rope_type": "default", "rope_theta": base}
+    parameters = {"rope_type": scaling.kind, "rope_theta": base, "factor": scaling.factor}
+    if scaling.kind == "llama3":
+        parameters |= {
+            "low_freq_factor": scaling.low_frequency_factor,
+            "high_freq_factor": scaling.high_frequency_factor,
+            "original_max_position_embeddings": scaling.original_context_length,
+        }
+    return parameters
