@@ -10,7 +10,14 @@ from reference_decoder import reference_hidden
 from tiny import assert_trees_close, mesh_of, random_tokens, tiny_config, tiny_variables
 
 from introspection.errors import InputError
-from introspection.models.attention import PrefixBlock, attend, attend_block, rotate, row_mask
+from introspection.models.attention import (
+    PrefixBlock,
+    attend,
+    attend_block,
+    rotary_frequencies,
+    rotate,
+    row_mask,
+)
 from introspection.models.config import ARCHITECTURES, PROJECTIONS, LoraConfig, ModelConfig
 from introspection.models.decoder import Decoder, count_parameters, initialize
 from introspection.models.head import head_matrix
@@ -167,10 +174,11 @@ def test_grouped_queries_equal_many_heads_with_repeated_keys():
 def test_rotary_embeddings_depend_on_distance_alone():
     rng = np.random.default_rng(6)
     query, key = (jnp.array(rng.normal(size=(1, 1, 1, 8)), jnp.float32) for _ in range(2))
+    frequencies = rotary_frequencies(8, 100.0)
 
     def product(query_position, key_position):
-        turned = rotate(query, jnp.array([[query_position]]), 100.0)
-        return float(jnp.sum(turned * rotate(key, jnp.array([[key_position]]), 100.0)))
+        turned = rotate(query, jnp.array([[query_position]]), frequencies)
+        return float(jnp.sum(turned * rotate(key, jnp.array([[key_position]]), frequencies)))
 
     for distance in (0, 1, 5):
         assert product(distance, 0) == pytest.approx(product(distance + 9, 9), abs=1e-5)
@@ -203,7 +211,8 @@ def test_attention_over_blocks_equals_attention_over_all_keys_at_once(masked):
     masks = [block[2] for block in blocks]
 
     def in_blocks(queries, keys, values, block_arrays):
-        prefixes = [PrefixBlock(k, v, m) for (k, v), m in zip(block_arrays, masks, strict=True)]
+        places = [jnp.broadcast_to(jnp.arange(m.shape[1]), m.shape) for m in masks]
+        prefixes = [PrefixBlock(*kv, m, p) for kv, m, p in zip(block_arrays, masks, places, strict=True)]
         return attend(queries, keys, values, mask, tuple(prefixes))
 
     def at_once(queries, keys, values, block_arrays):

@@ -67,7 +67,9 @@ def naive_logprobs(
     hidden = Decoder(config).apply(variables, tokens, positions, segments).hidden
     hidden = jnp.take_along_axis(hidden, scored[:, :, None], axis=1)
     head = head_matrix(variables["params"], config)
-    logprobs = target_logprobs(head, hidden.reshape(-1, config.width), targets.reshape(-1, 1), HEAD_CHUNK)
+    logprobs = target_logprobs(
+        head, hidden.reshape(-1, config.width), targets.reshape(-1, 1), HEAD_CHUNK, config.final_softcap
+    )
     return logprobs.reshape(targets.shape).sum(axis=1)
 
 

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from introspection.models.config import RopeScaling
+
 # Finite, so that a query whose block is wholly masked gets a weight of exactly 0 in the merge and no NaN.
 MASKED = -1e30
 
@@ -19,12 +21,14 @@ MASKED = -1e30
 class PrefixBlock(NamedTuple):
     """Keys and values of tokens that come before the row, for every layer.
 
-    A block serves `rows // prefixes` consecutive rows each.
+    A block serves `rows // prefixes` consecutive rows each. Windows go by `positions`, which count from the
+    start of the prompt as those of the rows do.
     """
 
     keys: Float[Array, "layers prefixes source kv_heads head_dim"]
     values: Float[Array, "layers prefixes source kv_heads head_dim"]
     mask: Bool[Array, "prefixes source"]
+    positions: Int[Array, "prefixes source"]
 
 
 def row_mask(segments: Int[Array, "rows time"]) -> Bool[Array, "rows time time"]:
@@ -41,12 +45,40 @@ def row_mask(segments: Int[Array, "rows time"]) -> Bool[Array, "rows time time"]
     return causal & (key >= 0) & ((key == 0) | (key == query))
 
 
+def window_mask(
+    positions: Int[Array, "rows time"], key_positions: Int[Array, "prefixes source"], window: int
+) -> Bool[Array, "prefixes queries source"]:
+    """Which keys are within the `window` tokens that end with a query, for rows that share keys.
+
+    `rows // prefixes` consecutive rows share a prefix: their tokens are its queries. Positions tell, not
+    places in a row, since several continuations of one prompt may lie side by side.
+    """
+    queries = positions.reshape(key_positions.shape[0], -1)
+    return queries[:, :, None] - key_positions[:, None, :] < window
+
+
+def rotary_frequencies(
+    head_dim: int, base: float, scaling: RopeScaling | None = None
+) -> Float[Array, " half"]:
+    """Radians a position by which each pair of a head's numbers turns."""
+    half = head_dim // 2
+    frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    if scaling is None:
+        return frequencies
+    if scaling.kind == "linear":
+        return frequencies / scaling.factor
+    turns = scaling.original_context_length * frequencies / (2 * jnp.pi)
+    low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
+    kept = jnp.clip((turns - low) / (high - low), 0.0, 1.0)
+    return frequencies * (kept + (1.0 - kept) / scaling.factor)
+
+
 def rotate(
-    vectors: Float[Array, "rows time heads head_dim"], positions: Int[Array, "rows time"], base: float
+    vectors: Float[Array, "rows time heads head_dim"],
+    positions: Int[Array, "rows time"],
+    frequencies: Float[Array, " half"],
 ) -> Float[Array, "rows time heads head_dim"]:
     """Rotary position embedding, half-split layout (Su et al. 2021; the layout of Llama checkpoints)."""
-    half = vectors.shape[-1] // 2
-    frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
     angles = positions[:, :, None, None].astype(jnp.float32) * frequencies
     sin, cos = jnp.sin(angles), jnp.cos(angles)
     first, second = jnp.split(vectors.astype(jnp.float32), 2, axis=-1)
@@ -59,13 +91,21 @@ def attend_block(
     keys: Float[Array, "rows source kv_heads head_dim"],
     values: Float[Array, "rows source kv_heads head_dim"],
     mask: Bool[Array, "rows #time source"],
+    scale: float | None = None,
+    softcap: float | None = None,
 ) -> tuple[Float[Array, "rows time heads head_dim"], Float[Array, "rows time heads"]]:
-    """Softmax attention over one block; returns the float32 output and the log normaliser."""
+    """Softmax attention over one block; returns the float32 output and the log normaliser.
+
+    Logits are scaled by `scale` (None: head_dim^-1/2), and with a `softcap` bent into ±softcap by a tanh.
+    """
     rows, time, heads, head_dim = queries.shape
     kv_heads = keys.shape[2]
     grouped = queries.reshape(rows, time, kv_heads, heads // kv_heads, head_dim)
     logits = jnp.einsum("rtkgd,rskd->rkgts", grouped, keys, preferred_element_type=jnp.float32)
-    logits = jnp.where(mask[:, None, None], logits * head_dim**-0.5, MASKED)
+    logits = logits * (head_dim**-0.5 if scale is None else scale)
+    if softcap is not None:
+        logits = softcap * jnp.tanh(logits / softcap)
+    logits = jnp.where(mask[:, None, None], logits, MASKED)
     maximum = jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True))
     weights = jnp.exp(logits - maximum)
     total = weights.sum(axis=-1, keepdims=True)
@@ -84,15 +124,24 @@ def attend(
     values: Float[Array, "rows time kv_heads head_dim"],
     mask: Bool[Array, "rows time time"],
     prefixes: tuple[PrefixBlock, ...] = (),
+    windows: tuple[Bool[Array, "_ _ _"], ...] | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
 ) -> Float[Array, "rows time heads head_dim"]:
-    """Attention of a row to itself and to `prefixes` (here one layer's keys and values)."""
-    output, normaliser = attend_block(queries, keys, values, mask)
+    """Attention of a row to itself and to `prefixes` (here one layer's keys and values).
+
+    `windows` are the `window_mask`s of the row's own keys and then of each prefix; None: nothing is far.
+    """
+    masks = (mask, *(block.mask[:, None] for block in prefixes))
+    if windows is not None:
+        masks = tuple(seen & near for seen, near in zip(masks, windows, strict=True))
+    output, normaliser = attend_block(queries, keys, values, masks[0], scale, softcap)
     rows, time, heads, head_dim = queries.shape
-    for block in prefixes:
+    for block, seen in zip(prefixes, masks[1:], strict=True):
         groups = block.keys.shape[0]
         # The rows that share a prefix become more queries of it: one matrix product, no copied keys.
         shared = queries.reshape(groups, rows // groups * time, heads, head_dim)
-        block_output, block_normaliser = attend_block(shared, block.keys, block.values, block.mask[:, None])
+        block_output, block_normaliser = attend_block(shared, block.keys, block.values, seen, scale, softcap)
         block_output = block_output.reshape(output.shape)
         block_normaliser = block_normaliser.reshape(normaliser.shape)
         merged = jnp.logaddexp(normaliser, block_normaliser)

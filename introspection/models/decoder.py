@@ -12,7 +12,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from introspection.models.attention import PrefixBlock, attend, rotate, row_mask
+from introspection.models.attention import (
+    PrefixBlock,
+    attend,
+    rotary_frequencies,
+    rotate,
+    row_mask,
+    window_mask,
+)
 from introspection.models.config import ModelConfig
 
 
@@ -40,10 +47,11 @@ class RMSNorm(nn.Module):
 
 
 class Projection(nn.Module):
-    """A matrix with an optional low-rank adapter in the collection `lora`."""
+    """A matrix, perhaps an offset, with an optional low-rank adapter in the collection `lora`."""
 
     config: ModelConfig
     features: int
+    bias: bool = False
 
     @nn.compact
     def __call__(self, x):
@@ -51,6 +59,9 @@ class Projection(nn.Module):
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
         y = jnp.einsum("rti,io->rto", x, kernel.astype(dtype))
+        if self.bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+            y = y + bias.astype(dtype)
         if lora is not None and self.name in lora.targets:
             # A is random and B zero, so that training starts from the base's function.
             down = self.variable(
@@ -72,32 +83,48 @@ class Layer(nn.Module):
     return_cache: bool
 
     @nn.compact
-    def __call__(self, x, prefix_keys_values, positions, mask, prefix_masks):
+    def __call__(self, x, prefix_keys_values, windowed, positions, mask, prefix_places, windows):
         config = self.config
         rows, time, _ = x.shape
+        frequencies = rotary_frequencies(config.head_dim, config.rope_base, config.rope_scaling)
+        if config.local_rope_base is not None:
+            local = rotary_frequencies(config.head_dim, config.local_rope_base)
+            frequencies = jnp.where(windowed, local, frequencies)
+        if windows is not None:
+            windows = tuple(near | ~windowed for near in windows)
 
-        def project(name, features):
-            return Projection(config, features, name=name)
+        def project(name, features, bias=False):
+            return Projection(config, features, bias, name=name)
 
         def norm(name, x):
             return RMSNorm(config.norm_epsilon, config.zero_centered_norms, name=name)(x)
 
         with jax.named_scope("attention"):
             normed = norm("attention_norm", x)
-            queries = project("query", config.query_heads * config.head_dim)(normed)
-            keys = project("key", config.kv_heads * config.head_dim)(normed)
-            values = project("value", config.kv_heads * config.head_dim)(normed)
+            queries = project("query", config.query_heads * config.head_dim, config.qkv_bias)(normed)
+            keys = project("key", config.kv_heads * config.head_dim, config.qkv_bias)(normed)
+            values = project("value", config.kv_heads * config.head_dim, config.qkv_bias)(normed)
             queries = queries.reshape(rows, time, config.query_heads, config.head_dim)
             keys = keys.reshape(rows, time, config.kv_heads, config.head_dim)
             values = values.reshape(rows, time, config.kv_heads, config.head_dim)
             if config.qk_norm:
                 queries, keys = norm("query_norm", queries), norm("key_norm", keys)
-            queries = rotate(queries, positions, config.rope_base)
-            keys = rotate(keys, positions, config.rope_base)
+            queries = rotate(queries, positions, frequencies)
+            keys = rotate(keys, positions, frequencies)
             prefixes = tuple(
-                PrefixBlock(k, v, m) for (k, v), m in zip(prefix_keys_values, prefix_masks, strict=True)
+                PrefixBlock(*both, *places)
+                for both, places in zip(prefix_keys_values, prefix_places, strict=True)
             )
-            attended = attend(queries, keys, values, mask, prefixes)
+            attended = attend(
+                queries,
+                keys,
+                values,
+                mask,
+                prefixes,
+                windows,
+                config.query_scale,
+                config.attention_softcap,
+            )
             update = project("output", config.width)(attended.reshape(rows, time, -1))
             x = x + (norm("attention_post_norm", update) if config.post_norms else update)
         with jax.named_scope("mlp"):
@@ -144,14 +171,19 @@ class Decoder(nn.Module):
             layer,
             variable_axes={"params": 0, "lora": 0},
             split_rngs={"params": True},
-            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
+            in_axes=(0, 0, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast),
             length=config.layers,
             unroll=config.scan_unroll,
         )(config, return_cache, name="layers")
         mask: Bool[Array, "rows time time"] = row_mask(segments)
         keys_values = tuple((block.keys, block.values) for block in prefixes)
-        masks = tuple(block.mask for block in prefixes)
-        x, cache = layers(x, keys_values, positions, mask, masks)
+        places = tuple((block.mask, block.positions) for block in prefixes)
+        windowed, windows = None, None
+        if config.window:
+            windowed = jnp.array(config.windowed_layers or (True,) * config.layers)
+            keys_at = (positions, *(block.positions for block in prefixes))
+            windows = tuple(window_mask(positions, at, config.window) for at in keys_at)
+        x, cache = layers(x, keys_values, windowed, positions, mask, places, windows)
         hidden = RMSNorm(config.norm_epsilon, config.zero_centered_norms, name="final_norm")(x)
         return DecoderOutput(hidden, *(cache if return_cache else (None, None)))
 

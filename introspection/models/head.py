@@ -16,9 +16,11 @@ def head_matrix(params: dict, config: ModelConfig) -> Float[Array, "vocab width"
 
 
 def token_logits(
-    head: Float[Array, "vocab width"], hidden: Float[Array, "tokens width"]
+    head: Float[Array, "vocab width"], hidden: Float[Array, "tokens width"], softcap: float | None = None
 ) -> Float[Array, "tokens vocab"]:
-    return jnp.einsum("nw,vw->nv", hidden, head.astype(hidden.dtype), preferred_element_type=jnp.float32)
+    """Logits in float32; with a `softcap` (`ModelConfig.final_softcap`) bent into ±softcap by a tanh."""
+    logits = jnp.einsum("nw,vw->nv", hidden, head.astype(hidden.dtype), preferred_element_type=jnp.float32)
+    return logits if softcap is None else softcap * jnp.tanh(logits / softcap)
 
 
 def _in_chunks(function: Callable, arrays: tuple[Array, ...], chunk: int):
@@ -42,11 +44,12 @@ def target_logprobs(
     hidden: Float[Array, "tokens width"],
     targets: Int[Array, "tokens targets"],
     chunk: int,
+    softcap: float | None = None,
 ) -> Float[Array, "tokens targets"]:
     """Log-probabilities (nats) of each position's targets; `chunk` positions' logits exist at a time."""
 
     def logprobs(hidden, targets):
-        logits = token_logits(head, hidden)
+        logits = token_logits(head, hidden, softcap)
         chosen = jnp.take_along_axis(logits, targets, axis=-1)
         return chosen - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
 
@@ -54,13 +57,14 @@ def target_logprobs(
         return _in_chunks(logprobs, (hidden, targets), chunk)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def cross_entropy(
     head: Float[Array, "vocab width"],
     hidden: Float[Array, "tokens width"],
     targets: Int[Array, " tokens"],
     weights: Float[Array, " tokens"],
     chunk: int,
+    softcap: float | None = None,
 ) -> Float[Array, ""]:
     """Weighted sum of the targets' negative log-probabilities (nats), `chunk` positions' logits at a time.
 
@@ -68,17 +72,19 @@ def cross_entropy(
     chunk's logits, and the backward pass only scales it: nothing is computed twice. The gradient is in
     `head` and `hidden`.
     """
-    return -jnp.sum(weights * target_logprobs(head, hidden, targets[:, None], chunk)[:, 0])
+    return -jnp.sum(weights * target_logprobs(head, hidden, targets[:, None], chunk, softcap)[:, 0])
 
 
-def _cross_entropy_forward(head, hidden, targets, weights, chunk):
+def _cross_entropy_forward(head, hidden, targets, weights, chunk, softcap):
     def one_chunk(head_gradient, arrays):
         hidden, targets, weights = arrays
-        logits = token_logits(head, hidden)
+        logits = token_logits(head, hidden, softcap)
         chosen = jnp.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
         normaliser = jax.nn.logsumexp(logits, axis=-1)
         chosen_now = jnp.arange(logits.shape[-1]) == targets[:, None]
         slope = (jnp.exp(logits - normaliser[:, None]) - chosen_now) * weights[:, None]
+        if softcap is not None:
+            slope *= 1.0 - jnp.square(logits / softcap)  # of the tanh, whose value is logits / softcap
         slope = slope.astype(hidden.dtype)
         head_gradient += jnp.einsum("nv,nw->vw", slope, hidden, preferred_element_type=jnp.float32)
         hidden_gradient = jnp.einsum("nv,vw->nw", slope, head.astype(hidden.dtype))
@@ -97,7 +103,7 @@ def _cross_entropy_forward(head, hidden, targets, weights, chunk):
     return loss, (head_gradient.astype(head.dtype), hidden_gradient)
 
 
-def _cross_entropy_backward(chunk, gradients, slope):
+def _cross_entropy_backward(chunk, softcap, gradients, slope):
     head_gradient, hidden_gradient = gradients
     scaled = hidden_gradient * slope.astype(hidden_gradient.dtype)
     return head_gradient * slope, scaled, None, None
@@ -113,6 +119,8 @@ def vocabulary_kl(
     reference_hidden: Float[Array, "tokens reference_width"],
     chunk: int,
     reverse: bool = False,
+    softcap: float | None = None,
+    reference_softcap: float | None = None,
 ) -> Float[Array, " tokens"]:
     """KL(reference ‖ current) in nats over the whole vocabulary, or KL(current ‖ reference) if `reverse`.
 
@@ -122,8 +130,10 @@ def vocabulary_kl(
     """
 
     def divergence(hidden, reference_hidden):
-        current = jax.nn.log_softmax(token_logits(head, hidden))
-        reference_logits = token_logits(reference_head, reference_hidden.astype(hidden.dtype))
+        current = jax.nn.log_softmax(token_logits(head, hidden, softcap))
+        reference_logits = token_logits(
+            reference_head, reference_hidden.astype(hidden.dtype), reference_softcap
+        )
         reference = jax.lax.stop_gradient(jax.nn.log_softmax(reference_logits))
         if reverse:
             current, reference = reference, current

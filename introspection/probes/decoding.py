@@ -59,13 +59,14 @@ def greedy_decode(
     cache_shape = (layers, count, max_tokens, config.kv_heads, config.head_dim)
 
     def say(state: _LoopState) -> _LoopState:
-        logits = token_logits(head, state.hidden)
+        logits = token_logits(head, state.hidden, config.final_softcap)
         token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
         logprob = jnp.max(logits, axis=-1) - jax.nn.logsumexp(logits, axis=-1)
         said = PrefixBlock(
             state.keys,
             state.values,
             jnp.broadcast_to(jnp.arange(max_tokens) < state.step, (count, max_tokens)),
+            prompt_lengths[:, None] + jnp.arange(max_tokens),
         )
         out = Decoder(config).apply(
             variables,

@@ -51,7 +51,7 @@ def read_prompts(
     with jax.named_scope("read_prompts"):
         out = Decoder(config).apply(variables, prompts, positions, segments, return_cache=True)
     last = jnp.take_along_axis(out.hidden, (lengths - 1)[:, None, None], axis=1)[:, 0]
-    return PromptState(PrefixBlock(out.keys, out.values, inside), last)
+    return PromptState(PrefixBlock(out.keys, out.values, inside, positions), last)
 
 
 def continuation_logprobs(
@@ -66,7 +66,8 @@ def continuation_logprobs(
     state = read_prompts(config, variables, prompts, prompt_lengths)
     head = head_matrix(variables["params"], config)
     count, k, length = continuations.shape
-    first = target_logprobs(head, state.last_hidden, continuations[:, :, 0], HEAD_CHUNK)
+    softcap = config.final_softcap
+    first = target_logprobs(head, state.last_hidden, continuations[:, :, 0], HEAD_CHUNK, softcap)
     logprobs = first * (continuation_lengths > 0)
     if length > 1:
         index = jnp.arange(length - 1)
@@ -78,7 +79,7 @@ def continuation_logprobs(
         with jax.named_scope("read_continuations"):
             hidden = Decoder(config).apply(variables, inputs, positions, segments, (state.block,)).hidden
         targets = continuations[:, :, 1:].reshape(-1, 1)
-        rest = target_logprobs(head, hidden.reshape(-1, config.width), targets, HEAD_CHUNK)
+        rest = target_logprobs(head, hidden.reshape(-1, config.width), targets, HEAD_CHUNK, softcap)
         counted = (index + 1 < lengths).reshape(count, k, length - 1)
         logprobs += jnp.sum(rest.reshape(count, k, length - 1) * counted, axis=-1)
     return logprobs

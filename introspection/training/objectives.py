@@ -29,6 +29,7 @@ class ObjectiveConfig:
     kl_support: str = "vocabulary"  # at the answer position, or "candidates" and `none`
     kl_direction: str = "reference_to_current"  # KL(reference ‖ current), or the reverse
     head_chunk: int = 4096  # scored positions whose full-vocabulary logits exist at a time
+    reference_softcap: float | None = None  # `final_softcap` of kl_reference, whose logits the KL makes
 
     def __post_init__(self):
         for name, choices in (("kl_support", KL_SUPPORTS), ("kl_direction", KL_DIRECTIONS)):
@@ -143,6 +144,7 @@ def batch_loss(
             targets.reshape(-1),
             counted.reshape(-1).astype(jnp.float32),
             objective.head_chunk,
+            config.final_softcap,
         )
         return total / jnp.sum(counted)
 
@@ -152,7 +154,11 @@ def batch_loss(
         behavior, flat = batch.behavior, parts[1]
         at, (items,), slots_each = scored_hidden(1), behavior.candidates.shape, flat.targets.shape[-1]
         logprobs = target_logprobs(
-            head, at.reshape(-1, config.width), flat.targets.reshape(-1, slots_each), objective.head_chunk
+            head,
+            at.reshape(-1, config.width),
+            flat.targets.reshape(-1, slots_each),
+            objective.head_chunk,
+            config.final_softcap,
         )
         by_candidate = sequence_logprobs(logprobs.reshape(flat.targets.shape), flat.continuation, slots_each)
         slots = add_none(by_candidate, jnp.repeat(behavior.candidates, 2)).reshape(items, 2, -1)
@@ -165,6 +171,8 @@ def batch_loss(
                 behavior.reference_hidden.reshape(2 * items, -1),
                 objective.head_chunk,
                 reverse,
+                config.final_softcap,
+                objective.reference_softcap,
             ).reshape(items, 2)
         else:
             divergence = slot_kl(slots, behavior.reference_logprobs, reverse)
@@ -181,6 +189,8 @@ def batch_loss(
             replies.reference_hidden.reshape(-1, replies.reference_hidden.shape[-1]),
             objective.head_chunk,
             objective.kl_direction == "current_to_reference",
+            config.final_softcap,
+            objective.reference_softcap,
         ).reshape(at.shape[:2])
         said = flat.continuation[..., 0] >= 0
         by_prompt = (jnp.sum(divergence * said, axis=-1) / jnp.sum(said, axis=-1)).reshape(
