@@ -35,7 +35,7 @@ from introspection.tasks.task import Task
 from introspection.tasks.world import World, WorldConfig, build_world
 from introspection.tasks.world_facts import WORLD_FACTS
 from introspection.tasks.world_task import WorldTaskConfig, build_world_task
-from introspection.text.tokenizer import ChatTokenizer, phrase_tokenizer
+from introspection.text.tokenizer import WordTokenizer, phrase_tokenizer
 from introspection.training.loop import Job, LoopConfig, train, weights
 from introspection.training.objectives import ObjectiveConfig
 from introspection.training.pretraining import MixtureConfig, pretraining_batch, token_table
@@ -133,7 +133,7 @@ def check_organism(config: Mapping[str, Any]) -> None:
     _loop(config["pretrain"])
 
 
-def organism_tokenizer(task: Task) -> ChatTokenizer:
+def organism_tokenizer(task: Task) -> WordTokenizer:
     """The vocabulary of the organism that learns a task's questions."""
     return phrase_tokenizer(task.names, task.phrases)
 

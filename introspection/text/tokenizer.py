@@ -1,24 +1,44 @@
-"""Text to tokens and back: the tokenizer and the chat format around a user's turn."""
+"""Text to tokens and back: what every tokenizer here can do, and the organisms' word-level one."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import tokenizers
 from tokenizers import AddedToken, models, pre_tokenizers
 
 from introspection.errors import InputError
+from introspection.text.pretrained_tokenizer import CHAT, load_pretrained, read_tokenizer
 
 PADDING, UNKNOWN, END, REPLY = "<pad>", "<unk>", "<end>", "<reply>"
 
 
-@dataclasses.dataclass(frozen=True)
-class ChatTokenizer:
-    """A `tokenizers` tokenizer with the few tokens that frame a conversation.
+@runtime_checkable
+class ChatTokenizer(Protocol):
+    """What the rest of the code asks of a tokenizer: `WordTokenizer` or `PretrainedTokenizer`.
 
     A user's turn ends with the tokens that open the model's reply; a reply ends with `end_id`. So the
     reply's span is known by construction, and the end of an answer is a token that is scored.
     """
+
+    @property
+    def tokenizer(self) -> tokenizers.Tokenizer: ...
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def end_id(self) -> int: ...
+    @property
+    def padding_id(self) -> int: ...
+    def encode_prompt(self, user_text: str) -> list[int]: ...
+    def encode_reply(self, text: str) -> list[int]: ...
+    def decode(self, tokens: Sequence[int]) -> str: ...
+    def save(self, path: Path) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class WordTokenizer:
+    """A `tokenizers` tokenizer whose tokens are words and phrases, with the few that frame a conversation."""
 
     tokenizer: tokenizers.Tokenizer
     padding_id: int
@@ -61,10 +81,11 @@ class ChatTokenizer:
         return encoding.ids
 
     def save(self, path: Path) -> None:
+        path.with_name(CHAT).unlink(missing_ok=True)  # of another kind, saved here before
         self.tokenizer.save(str(path))
 
 
-def phrase_tokenizer(names: Iterable[str], phrases: Iterable[str]) -> ChatTokenizer:
+def phrase_tokenizer(names: Iterable[str], phrases: Iterable[str]) -> WordTokenizer:
     """A word-level tokenizer in which every name (entity, answer) and every phrase is one token.
 
     The longest entry wins where several match. A name matches whole words only ("Niger" is not found in
@@ -84,18 +105,30 @@ def phrase_tokenizer(names: Iterable[str], phrases: Iterable[str]) -> ChatTokeni
     return from_tokenizer(tokenizer)
 
 
-def from_tokenizer(tokenizer: tokenizers.Tokenizer) -> ChatTokenizer:
+def from_tokenizer(tokenizer: tokenizers.Tokenizer) -> WordTokenizer:
     ids = [tokenizer.token_to_id(token) for token in (PADDING, END, REPLY)]
-    return ChatTokenizer(tokenizer, *ids)
+    return WordTokenizer(tokenizer, *ids)
 
 
 def load_tokenizer(path: Path) -> ChatTokenizer:
-    """Reads a tokenizer that `ChatTokenizer.save` wrote.
+    """Reads a tokenizer that `save` of either kind wrote; a pretrained one has `chat.json` beside it.
 
     Raises:
-      InputError: the file is missing or is no tokenizer.
+      InputError: a file is missing or is no tokenizer.
     """
-    try:
-        return from_tokenizer(tokenizers.Tokenizer.from_file(str(path)))
-    except Exception as error:  # the library raises bare Exception
-        raise InputError(f"{path}: no readable tokenizer ({error})") from error
+    if path.with_name(CHAT).is_file():
+        return load_pretrained(path)
+    tokenizer = read_tokenizer(path)
+    missing = [token for token in (PADDING, END, REPLY) if tokenizer.token_to_id(token) is None]
+    if missing:
+        raise InputError(f"{path}: no word-level tokenizer (it lacks {missing[0]}), and no {CHAT} beside it")
+    return from_tokenizer(tokenizer)
+
+
+def check_embedding(tokenizer: ChatTokenizer, rows: int, source: str) -> None:
+    """Raises InputError where a tokenizer has ids beyond a model's `rows` of embedding."""
+    if tokenizer.vocab_size > rows:
+        raise InputError(
+            f"{source}: the tokenizer has {tokenizer.vocab_size} tokens, the model's embedding only {rows}"
+            " rows; they do not belong together"
+        )

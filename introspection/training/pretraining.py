@@ -8,7 +8,7 @@ from jaxtyping import Int
 from introspection.errors import InputError
 from introspection.tasks.world import SpeakerRows, World, sample_speakers
 from introspection.text.rows import Rows
-from introspection.text.tokenizer import ChatTokenizer
+from introspection.text.tokenizer import WordTokenizer
 from introspection.training.objectives import Batch
 
 # The longest row: phrasing, entity, cue, named answer, end of cue, question, reply, verb phrase, answer.
@@ -47,7 +47,7 @@ class TokenTable:
     end: int
 
 
-def token_table(world: World, tokenizer: ChatTokenizer, phrasings: int) -> TokenTable:
+def token_table(world: World, tokenizer: WordTokenizer, phrasings: int) -> TokenTable:
     """Looks every phrase and name up once, of each relation the first `phrasings` question forms.
 
     Raises InputError if one of them is not a single token.

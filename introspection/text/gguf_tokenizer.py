@@ -1,0 +1,194 @@
+"""GGUF vocabularies as tokenizers: byte-level BPE and SentencePiece-like, with their chat template.
+
+Both are rebuilt as the original's `tokenizer.json` does it (GGUF keeps the pieces, not the rules around
+them). Field names, token types and names of pre-tokenizers: the GGUF specification and llama.cpp's
+`llama-vocab.cpp`.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tokenizers
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
+
+from introspection.errors import InputError
+from introspection.text.chat_template import ChatOptions
+from introspection.text.pretrained_tokenizer import PretrainedTokenizer, pretrained_tokenizer
+
+# tokenizer.ggml.token_type
+_UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 2, 3, 4, 5, 6
+
+_LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+
+
+def _by_pattern(pattern: str) -> list[pre_tokenizers.PreTokenizer]:
+    return [
+        pre_tokenizers.Split(Regex(pattern), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+    ]
+
+
+def _gpt2() -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+
+
+# tokenizer.ggml.pre: how text is split before merging, whether a whole word that is a piece skips the merges,
+# and whether text is normalised first. "smollm" takes digits off one by one *before* GPT-2's pattern sees the
+# rest, so a space before a digit is a piece of its own: that order is the original's (Digits, then ByteLevel)
+# and llama.cpp's.
+_PRE_TOKENIZERS = {
+    "gpt-2": (lambda: [_gpt2()], False, False),
+    "default": (lambda: [_gpt2()], False, False),
+    "smollm": (lambda: [pre_tokenizers.Digits(individual_digits=True), _gpt2()], False, False),
+    "llama-bpe": (lambda: _by_pattern(_LLAMA3), True, False),
+    "qwen2": (lambda: _by_pattern(_QWEN2), False, True),
+}
+
+
+def read_gguf_tokenizer(
+    fields: Mapping[str, Any], chat: ChatOptions | None = None, source: str = "the GGUF file"
+) -> PretrainedTokenizer:
+    """The tokenizer of a GGUF file's metadata.
+
+    Args:
+      fields: names to plain values; those that begin with `tokenizer.` are read.
+      source: the file, for messages.
+
+    Raises:
+      InputError: a field is missing or malformed, or names a kind of tokenizer that is not read; the chat
+      template
+        is unusable.
+    """
+    model = _field(fields, "tokenizer.ggml.model", str, source)
+    tokens = list(_field(fields, "tokenizer.ggml.tokens", Sequence, source))
+    types = list(fields.get("tokenizer.ggml.token_type") or [1] * len(tokens))
+    if len(types) != len(tokens) or not all(isinstance(token, str) for token in tokens):
+        raise InputError(
+            f"{source}: {len(tokens)} tokens but {len(types)} token types, or a token is no text"
+        )
+    # Rows that only fill the embedding up are no tokens.
+    vocabulary = {
+        token: i for i, (token, kind) in enumerate(zip(tokens, types, strict=True)) if kind != _UNUSED
+    }
+    if model == "gpt2":
+        tokenizer = _byte_level(fields, vocabulary, source)
+    elif model == "llama":
+        tokenizer = _sentencepiece_like(fields, vocabulary, types, source)
+    else:
+        raise InputError(f"{source}: tokenizer.ggml.model is {model!r}; gpt2 and llama are read")
+    added = [
+        AddedToken(token, normalized=False, special=types[i] != _USER_DEFINED)
+        for token, i in vocabulary.items()
+        if types[i] in (_CONTROL, _USER_DEFINED) or (types[i] == _UNKNOWN and model == "llama")
+    ]
+    tokenizer.add_tokens(added)
+    special = {}
+    for name, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
+        index = fields.get(f"tokenizer.ggml.{key}_token_id")
+        if index is None:
+            continue
+        if not isinstance(index, int) or not 0 <= index < len(tokens) or types[index] == _UNUSED:
+            raise InputError(
+                f"{source}: tokenizer.ggml.{key}_token_id is {index!r}, which is no token's index"
+            )
+        special[f"{name}_token"] = tokens[index]
+    if fields.get("tokenizer.ggml.add_bos_token", model == "llama") and "bos_token" in special:
+        bos = special["bos_token"]
+        tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+            single=f"{bos} $A", special_tokens=[(bos, vocabulary[bos])]
+        )
+    template = fields.get("tokenizer.chat_template")
+    if template is not None and not isinstance(template, str):
+        raise InputError(f"{source}: tokenizer.chat_template is {type(template).__name__}; it must be a text")
+    stops = [fields[key] for key in ("tokenizer.ggml.eot_token_id",) if isinstance(fields.get(key), int)]
+    chat = ChatOptions() if chat is None else chat
+    return pretrained_tokenizer(tokenizer, template, special, chat, source, stops)
+
+
+def _field(fields: Mapping[str, Any], name: str, kind: type, source: str) -> Any:
+    value = fields.get(name)
+    if not isinstance(value, kind):
+        found = "missing" if value is None else f"{type(value).__name__}, not {kind.__name__}"
+        raise InputError(f"{source}: the field {name} is {found}; convert the model to GGUF anew")
+    return value
+
+
+def _byte_level(fields: Mapping[str, Any], vocabulary: dict[str, int], source: str) -> tokenizers.Tokenizer:
+    pre = _field(fields, "tokenizer.ggml.pre", str, source)
+    if pre not in _PRE_TOKENIZERS:
+        known = ", ".join(_PRE_TOKENIZERS)
+        raise InputError(f"{source}: tokenizer.ggml.pre is {pre!r}, which is not read; these are: {known}")
+    split, ignore_merges, normalized = _PRE_TOKENIZERS[pre]
+    merges = [
+        tuple(merge.split(" ", 1)) for merge in _field(fields, "tokenizer.ggml.merges", Sequence, source)
+    ]
+    model = _bpe(source, vocab=vocabulary, merges=merges, ignore_merges=ignore_merges)
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.normalizer = normalizers.NFC() if normalized else None
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(split())
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _sentencepiece_like(
+    fields: Mapping[str, Any], vocabulary: dict[str, int], types: Sequence[int], source: str
+) -> tokenizers.Tokenizer:
+    """BPE with the bytes of unknown characters as pieces.
+
+    A space is put before every stretch of text between control tokens unless `add_space_prefix` is false, as
+    llama.cpp and the original (`Prepend`) do.
+    """
+    scores = _field(fields, "tokenizer.ggml.scores", Sequence, source)
+    if len(scores) != len(types):
+        raise InputError(f"{source}: {len(types)} tokens but {len(scores)} scores")
+    unknown = [token for token, i in vocabulary.items() if types[i] == _UNKNOWN]
+    model = _bpe(
+        source,
+        vocab=vocabulary,
+        merges=_merges(vocabulary, types, scores),
+        unk_token=unknown[0] if unknown else None,
+        fuse_unk=True,
+        byte_fallback=True,
+    )
+    tokenizer = tokenizers.Tokenizer(model)
+    spaces = normalizers.Replace(" ", "▁")
+    read_spaces = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    if fields.get("tokenizer.ggml.add_space_prefix", True):
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), spaces])
+        read_spaces.append(decoders.Strip(" ", 1, 0))
+    else:
+        tokenizer.normalizer = spaces
+    tokenizer.decoder = decoders.Sequence(read_spaces)
+    return tokenizer
+
+
+def _merges(
+    vocabulary: Mapping[str, int], types: Sequence[int], scores: Sequence[float]
+) -> list[tuple[str, str]]:
+    """The merges that a SentencePiece vocabulary implies: any two pieces that make a piece, best score first.
+
+    SentencePiece joins the neighbours whose joint piece scores best; as a list in that order it is what a BPE
+    model applies (also transformers' conversion).
+    """
+    apart = {_UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE}
+    pieces = {token: i for token, i in vocabulary.items() if types[i] not in apart}
+    pairs = []
+    for piece, i in pieces.items():
+        halves = ((piece[:cut], piece[cut:]) for cut in range(1, len(piece)))
+        found = [(left, right) for left, right in halves if left in pieces and right in pieces]
+        found.sort(key=lambda pair: (pieces[pair[0]], pieces[pair[1]]))
+        pairs.append((-scores[i], found))
+    pairs.sort(key=lambda entry: entry[0])
+    return list(itertools.chain.from_iterable(found for _, found in pairs))
+
+
+def _bpe(source: str, **arguments: Any) -> models.BPE:
+    try:
+        return models.BPE(**arguments)
+    except Exception as error:  # the library raises bare Exception
+        raise InputError(f"{source}: the vocabulary and its merges are at odds ({error})") from error

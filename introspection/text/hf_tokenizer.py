@@ -1,0 +1,142 @@
+"""Hugging Face tokenizer files: `tokenizer.json`, chat template and special tokens, read and written."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from introspection.errors import InputError
+from introspection.text.chat_template import ChatOptions
+from introspection.text.pretrained_tokenizer import PretrainedTokenizer, pretrained_tokenizer, read_tokenizer
+from introspection.text.tokenizer import END, PADDING, REPLY, ChatTokenizer
+
+TOKENIZER, CONFIG, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
+SPECIAL_TOKENS, GENERATION = "special_tokens_map.json", "generation_config.json"
+_SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
+
+# What a word-level tokenizer does, as a template.
+_WORD_TEMPLATE = (
+    "{% for message in messages %}{{ message['content'] }}"
+    f"{{% if message['role'] == 'assistant' %}}{END}{{% else %}}{REPLY}{{% endif %}}{{% endfor %}}"
+)
+
+
+def read_hf_tokenizer(folder: Path, chat: ChatOptions | None = None) -> PretrainedTokenizer:
+    """A model folder's tokenizer, with `tokenizer.json` taken as it stands, whatever class the config names.
+
+    The chat template is `chat_template.jinja`, or else the one in `tokenizer_config.json` (of several named
+    ones the `default`). Special tokens are from `tokenizer_config.json`, or else `special_tokens_map.json`;
+    the tokens that may end a generation, from `generation_config.json` too.
+
+    Raises:
+      InputError: a file is missing, unreadable or at odds with another; the template is unusable.
+    """
+    path = folder / TOKENIZER
+    if not path.is_file():
+        raise InputError(f"{folder}: there is no {TOKENIZER}; save the model's fast tokenizer there")
+    tokenizer = read_tokenizer(path)
+    config = {**_read_json(folder / SPECIAL_TOKENS), **_given(_read_json(folder / CONFIG))}
+    _add_tokens(tokenizer, config.get("added_tokens_decoder", {}), folder / CONFIG)
+    special = {name: _token_text(config[name], name, folder) for name in _SPECIAL if config.get(name)}
+    chat = ChatOptions() if chat is None else chat
+    template, source = _template(folder, config)
+    if chat.template is not None:
+        source = "chat.template"
+    stops = _read_json(folder / GENERATION).get("eos_token_id") or []
+    stops = stops if isinstance(stops, list) else [stops]
+    if not all(isinstance(stop, int) for stop in stops):
+        raise InputError(
+            f"{folder / GENERATION}: eos_token_id is {stops}; it must be a number or a list of them"
+        )
+    return pretrained_tokenizer(tokenizer, template, special, chat, str(source), stops)
+
+
+def write_hf_tokenizer(folder: Path, tokenizer: ChatTokenizer) -> None:
+    """Writes tokenizer files that transformers reads, the chat template among them, into a folder."""
+    if isinstance(tokenizer, PretrainedTokenizer):
+        template, special = tokenizer.template.text, dict(tokenizer.template.special_tokens)
+        special.setdefault("pad_token", tokenizer.tokenizer.id_to_token(tokenizer.padding_id))
+    else:
+        template, special = _WORD_TEMPLATE, {"eos_token": END, "pad_token": PADDING}
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+        "model_input_names": ["input_ids", "attention_mask"],
+        **special,
+        "chat_template": template,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.tokenizer.save(str(folder / TOKENIZER))
+    for name, fields in ((CONFIG, config), (SPECIAL_TOKENS, special)):
+        (folder / name).write_text(json.dumps(fields, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: no readable JSON ({error})") from error
+    if not isinstance(fields, dict):
+        raise InputError(f"{path}: it holds {type(fields).__name__}, not an object with fields")
+    return fields
+
+
+def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _token_text(token: Any, name: str, folder: Path) -> str:
+    text = token.get("content") if isinstance(token, dict) else token
+    if not isinstance(text, str):
+        raise InputError(f"{folder / CONFIG}: {name} is {token!r}; it must be a text or have a field content")
+    return text
+
+
+def _template(folder: Path, config: Mapping[str, Any]) -> tuple[str | None, Path]:
+    """The chat template and its file; None for a model without one."""
+    path = folder / TEMPLATE
+    if path.is_file():
+        try:
+            return path.read_text(encoding="utf-8"), path
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: no readable text ({error})") from error
+    path, template = folder / CONFIG, config.get("chat_template")
+    if isinstance(template, list):
+        try:
+            named = {entry["name"]: entry["template"] for entry in template}
+        except (TypeError, KeyError) as error:
+            raise InputError(
+                f"{path}: every chat_template of the list needs a name and a template"
+            ) from error
+        if "default" not in named:
+            raise InputError(f"{path}: no chat_template is named default; there are: {', '.join(named)}")
+        template = named["default"]
+    if template is not None and not isinstance(template, str):
+        raise InputError(
+            f"{path}: chat_template is {type(template).__name__}; it must be a text or a list of them"
+        )
+    return template, path
+
+
+def _add_tokens(tokenizer: tokenizers.Tokenizer, declared: Any, path: Path) -> None:
+    """Adds what the config declares beyond `tokenizer.json`, as transformers does; its ids must come out."""
+    try:
+        tokens = sorted((int(index), token) for index, token in declared.items())
+        flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
+        added = [
+            (index, tokenizers.AddedToken(token["content"], **{f: token[f] for f in flags if f in token}))
+            for index, token in tokens
+        ]
+    except (AttributeError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: added_tokens_decoder is no table of tokens ({error!r})") from error
+    known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    for index, token in added:
+        if token.content not in known:
+            tokenizer.add_tokens([token])
+        if tokenizer.token_to_id(token.content) != index:
+            got = tokenizer.token_to_id(token.content)
+            raise InputError(f"{path}: {token.content!r} has id {index} here and {got} in {TOKENIZER}")

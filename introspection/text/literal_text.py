@@ -1,0 +1,195 @@
+"""Tokenizers that read a user's text as nothing but text.
+
+A tokenizer finds control tokens (`<|im_end|>`, `<s>`, `<think>`) by their text, wherever it comes from. Here
+each of them is renamed to a shielded form, its text between two Unicode noncharacters, that only we write:
+what the template wrote is shielded before encoding, what the user typed is not and becomes ordinary pieces.
+Ids, rules for white space beside a control token and everything else stay, so a text without control tokens
+has the same ids.
+"""
+
+import dataclasses
+import json
+import re
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import tokenizers
+
+from introspection.errors import InputError
+
+_OPEN, _CLOSE = "\ufdd0", "\ufdd1"
+_PREFIXES = ("none", "first", "unspaced", "always")
+_NOTHING = "(?!)"  # a pattern that is found nowhere
+
+
+@dataclasses.dataclass(frozen=True)
+class LiteralTokenizer:
+    """A shielded tokenizer, and the same for text that goes on where a prompt ends."""
+
+    whole: tokenizers.Tokenizer
+    continuing: tokenizers.Tokenizer  # without a space put before its text, and none taken from it
+    control: re.Pattern[str]  # every control token, longest first
+    shielded: re.Pattern[str]
+    # Where a space is put before a stretch of text between control tokens: "always"; "unspaced", where it has
+    # none; "first", at the start of the whole text only; "none".
+    prefix: str
+    pieces_of_spaces: bool  # SentencePiece-like: a space is written ▁
+
+    def encode(self, before: str, literal: str, after: str) -> list[int]:
+        """Ids of a text whose middle is somebody's words, the rest a template's.
+
+        Raises:
+          InputError: the words hold a shielded token, or half a surrogate pair.
+        """
+        self._check(literal)
+        return self.whole.encode(
+            self._shield(before) + literal + self._shield(after), add_special_tokens=False
+        ).ids
+
+    def encode_continuation(self, literal: str) -> list[int]:
+        """Ids of words that go on after a prompt. Raises InputError as `encode`."""
+        self._check(literal)
+        return self.continuing.encode(literal, add_special_tokens=False).ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of a continuation; control tokens stay visible, and so does an id that is no token."""
+        text, run = "", []
+        for token in ids:
+            if self.continuing.id_to_token(token) is not None:
+                run.append(token)
+                continue
+            text += self.continuing.decode(run, skip_special_tokens=False) + f"<no token {token}>"
+            run = []
+        text += self.continuing.decode(run, skip_special_tokens=False)
+        return self.shielded.sub(lambda match: match[0][1:-1], text)
+
+    def canonical(self, text: str) -> str:
+        """What is left of a text when the tokenizer's own normalisation is not counted as a difference."""
+        normalizer = self.continuing.normalizer
+        text = normalizer.normalize_str(text) if normalizer is not None else text
+        return text.replace("▁", " ") if self.pieces_of_spaces else text
+
+    def _shield(self, text: str) -> str:
+        return self.control.sub(lambda match: _shielded(match[0]), text)
+
+    def _check(self, text: str) -> None:
+        if self.shielded.search(text):
+            raise InputError(f"the text {text[:60]!r} holds a control token between U+FDD0 and U+FDD1")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"the text {text[:60]!r} holds half of a surrogate pair; it is no Unicode"
+            ) from error
+
+
+def literal_tokenizer(tokenizer: tokenizers.Tokenizer, template: str, source: str) -> LiteralTokenizer:
+    """Builds the shielded tokenizers of a `tokenizers` tokenizer and its chat template's text.
+
+    Raises:
+      InputError: the tokenizer's model is not BPE.
+    """
+    definition = json.loads(tokenizer.to_str())
+    if definition["model"]["type"] != "BPE":
+        raise InputError(
+            f"{source}: the tokenizer's model is {definition['model']['type']}; only BPE is read"
+        )
+    control = control_tokens(definition, template)
+    _rename(definition, control)
+    definition["post_processor"] = None
+    kinds = list(_components(definition, "pre_tokenizer", "normalizer"))
+    whole = _from_definition(definition)
+    prefix = max((_prefix(kind) for kind in kinds), key=_PREFIXES.index, default="none")
+    _continue(definition)
+    longest_first = "|".join(map(re.escape, sorted(control, key=len, reverse=True))) or _NOTHING
+    literal = LiteralTokenizer(
+        whole=whole,
+        continuing=_from_definition(definition),
+        control=re.compile(longest_first),
+        shielded=re.compile(f"{_OPEN}(?:{longest_first}){_CLOSE}"),
+        prefix=prefix,
+        pieces_of_spaces=not _is_byte_level(definition),
+    )
+    for token in control:
+        if whole.token_to_id(_shielded(token)) != tokenizer.token_to_id(token):
+            raise InputError(f"{source}: the token {token!r} has an id out of order; save the tokenizer anew")
+    return literal
+
+
+def control_tokens(definition: dict[str, Any], template: str) -> frozenset[str]:
+    """The added tokens that steer a model, rather than being text that got an id of its own.
+
+    All that are marked special; all that the template writes; and, in a byte-level vocabulary or outside of
+    the pieces, all that are not only white space. What is left are SentencePiece's user-defined pieces, such
+    as Gemma's line breaks and HTML tags, and runs of spaces: these stay tokens in everybody's text.
+    """
+    byte_level, pieces = _is_byte_level(definition), definition["model"]["vocab"]
+
+    def steers(token: dict[str, Any]) -> bool:
+        text = token["content"]
+        marker = bool(text.strip("▁ \t\r\n"))
+        return token["special"] or (marker and (byte_level or text not in pieces or text in template))
+
+    return frozenset(token["content"] for token in definition["added_tokens"] if steers(token))
+
+
+def _shielded(token: str) -> str:
+    return f"{_OPEN}{token}{_CLOSE}"
+
+
+def _rename(definition: dict[str, Any], control: Collection[str]) -> None:
+    """Shields control tokens wherever the definition names them; no merge makes one from text any more."""
+    for token in definition["added_tokens"]:
+        if token["content"] in control:
+            token["content"] = _shielded(token["content"])
+    model = definition["model"]
+    model["vocab"] = {
+        _shielded(piece) if piece in control else piece: index for piece, index in model["vocab"].items()
+    }
+    if model["unk_token"] in control:
+        model["unk_token"] = _shielded(model["unk_token"])
+    pairs = (merge.split(" ", 1) if isinstance(merge, str) else merge for merge in model["merges"])
+    model["merges"] = [pair for pair in pairs if not {*pair, "".join(pair)} & set(control)]
+
+
+def _components(definition: dict[str, Any], *names: str) -> Any:
+    """Every component under these fields, inside of sequences too."""
+    for name in names:
+        queue = [definition[name]]
+        while queue:
+            component = queue.pop()
+            if component is not None:
+                yield component
+                for nested in ("normalizers", "pretokenizers", "decoders"):
+                    queue += component.get(nested, [])
+
+
+def _is_byte_level(definition: dict[str, Any]) -> bool:
+    return any(kind["type"] == "ByteLevel" for kind in _components(definition, "pre_tokenizer", "decoder"))
+
+
+def _prefix(component: dict[str, Any]) -> str:
+    if component["type"] == "Metaspace":
+        return {"always": "unspaced", "first": "first", "never": "none"}[component["prepend_scheme"]]
+    if component["type"] == "ByteLevel" and component["add_prefix_space"]:
+        return "unspaced"
+    return "always" if component["type"] == "Prepend" else "none"
+
+
+def _continue(definition: dict[str, Any]) -> None:
+    """Takes out of a definition what puts a space before a text, and what takes it away in decoding."""
+    for component in _components(definition, "pre_tokenizer", "decoder"):
+        if component["type"] == "Metaspace":
+            component["prepend_scheme"] = "never"
+        if component["type"] == "ByteLevel":
+            component["add_prefix_space"] = False
+    for name, nested, dropped in (("normalizer", "normalizers", "Prepend"), ("decoder", "decoders", "Strip")):
+        component = definition[name]
+        if component is not None and component["type"] == dropped:
+            definition[name] = None
+        elif component is not None and nested in component:
+            component[nested] = [kind for kind in component[nested] if kind["type"] != dropped]
+
+
+def _from_definition(definition: dict[str, Any]) -> tokenizers.Tokenizer:
+    return tokenizers.Tokenizer.from_str(json.dumps(definition, ensure_ascii=False))

@@ -1,0 +1,188 @@
+"""A pretrained model's tokenizer with its chat template: one user turn in, one reply out."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import tokenizers
+
+from introspection.errors import InputError
+from introspection.text.chat_template import PLAIN_TEMPLATE, ChatFrame, ChatOptions, ChatTemplate, chat_frame
+from introspection.text.literal_text import LiteralTokenizer, literal_tokenizer
+
+CHAT = "chat.json"  # beside the tokenizer's own file: template, special tokens, options
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainedTokenizer:
+    """Encodes a user's turn as the model's family does, and a reply as the model would have written it.
+
+    What the user or the reply says is never read as a control token. A reply ends with `end_id`, the token
+    that the template ends a turn with (`<|im_end|>`, `<|eot_id|>`, `<end_of_turn>`, `</s>`).
+    """
+
+    tokenizer: tokenizers.Tokenizer
+    template: ChatTemplate
+    stop_ids: tuple[int, ...]  # further tokens that a model may end with
+    padding_id: int
+    end_id: int
+    vocab_size: int  # the largest id + 1
+    frame: ChatFrame
+    literal: LiteralTokenizer
+    lead: str  # white space or text between the prompt and the reply's own words
+    tail: str  # the same between the words and the end token
+
+    def encode_prompt(self, user_text: str) -> list[int]:
+        """Tokens of one user turn, up to and with the opening of the reply.
+
+        They are what `apply_chat_template` of transformers gives, but for control tokens in the user's text.
+
+        Raises:
+          InputError: the template does not write this text as it is; the text is no Unicode.
+        """
+        return self.literal.encode(*self.frame.prompt_parts(user_text))
+
+    def encode_reply(self, text: str) -> list[int]:
+        """Tokens of a reply and of its end; the text is written as it is, also where the template would trim it.
+
+        Raises:
+          InputError: the vocabulary has no tokens for a part of the text, or the text is no Unicode.
+        """
+        tokens = [*self.literal.encode_continuation(self.lead + text + self.tail), self.end_id]
+        if self.literal.canonical(self.decode(tokens)) != self.literal.canonical(text):
+            raise InputError(
+                f"the model's vocabulary can't write {text!r}; it would read {self.decode(tokens)!r}"
+            )
+        return tokens
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of a reply up to its end token; control tokens stay visible."""
+        tokens = [int(token) for token in tokens]
+        stops = {self.end_id, *self.stop_ids}
+        length = next((i for i, token in enumerate(tokens) if token in stops), len(tokens))
+        text = _without_start(self.literal.decode(tokens[:length]), self.lead)
+        return text if length == len(tokens) else _without_end(text, self.tail)
+
+    def save(self, path: Path) -> None:
+        """Writes the tokenizer to `path` and the chat format to `chat.json` beside it."""
+        self.tokenizer.save(str(path))
+        fields = {
+            "template": self.template.text,
+            "special_tokens": dict(self.template.special_tokens),
+            "stop_ids": self.stop_ids,
+            "options": dataclasses.asdict(self.template.options),
+        }
+        path.with_name(CHAT).write_text(json.dumps(fields, indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def pretrained_tokenizer(
+    tokenizer: tokenizers.Tokenizer,
+    template: str | None,
+    special_tokens: Mapping[str, str],
+    chat: ChatOptions,
+    source: str,
+    stop_ids: Sequence[int] = (),
+) -> PretrainedTokenizer:
+    """Puts a tokenizer and a chat template together.
+
+    Args:
+      template: the model's own; None for a base model, which then reads PLAIN_TEMPLATE after the token that
+      its
+        tokenizer puts before every text, if it does.
+      special_tokens: texts of bos_token, eos_token, pad_token, unk_token, as far as there are.
+      source: the template's file, for messages.
+      stop_ids: tokens that end a generation, beside the one that ends a turn.
+
+    Raises:
+      InputError: the template is unusable; a special token is not in the vocabulary; nothing ends a reply.
+    """
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    for name, token in special_tokens.items():
+        if tokenizer.token_to_id(token) is None:
+            raise InputError(f"{source}: the {name} {token!r} is not in the tokenizer's vocabulary")
+    eos = special_tokens.get("eos_token")
+    if eos is None and not (chat.template or template):
+        raise InputError(f"{source}: a model without a chat template needs an eos_token, and there is none")
+    text = chat.template or template or _begin(tokenizer) + PLAIN_TEMPLATE
+    written = ChatTemplate(text, dict(special_tokens), chat, source)
+    literal = literal_tokenizer(tokenizer, text, source)
+    if chat.system and literal.control.search(chat.system):
+        token = literal.control.search(chat.system)[0]
+        raise InputError(f"chat.system: the text holds the control token {token}; leave it to the template")
+    frame = chat_frame(written)
+    end = literal.control.search(frame.tail)
+    end_token = end[0] if end else eos
+    if end_token is None:
+        raise InputError(f"{source}: neither the chat template nor eos_token says what ends a reply")
+    end_id = tokenizer.token_to_id(end_token)
+    padding = special_tokens.get("pad_token")
+    stops = {*stop_ids, *([tokenizer.token_to_id(eos)] if eos else [])} - {end_id}
+    return PretrainedTokenizer(
+        tokenizer=tokenizer,
+        template=written,
+        stop_ids=tuple(sorted(stops)),
+        padding_id=end_id if padding is None else tokenizer.token_to_id(padding),
+        end_id=end_id,
+        vocab_size=max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1,
+        frame=frame,
+        literal=literal,
+        lead=_lead(frame, literal),
+        tail=frame.tail[: end.start()] if end else "",
+    )
+
+
+def load_pretrained(path: Path) -> PretrainedTokenizer:
+    """Reads what `PretrainedTokenizer.save` wrote.
+
+    Raises:
+      InputError: a file is missing or unreadable.
+    """
+    chat = path.with_name(CHAT)
+    try:
+        fields = json.loads(chat.read_text(encoding="utf-8"))
+        options = ChatOptions(**fields["options"])
+        parts = fields["template"], fields["special_tokens"], options, str(chat), fields["stop_ids"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{chat}: no readable chat format ({error})") from error
+    return pretrained_tokenizer(read_tokenizer(path), *parts)
+
+
+def read_tokenizer(path: Path) -> tokenizers.Tokenizer:
+    """A `tokenizer.json`. Raises InputError where it is missing or is none."""
+    try:
+        return tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise InputError(f"{path}: no readable tokenizer ({error})") from error
+
+
+def _begin(tokenizer: tokenizers.Tokenizer) -> str:
+    """What the tokenizer itself puts before a text, as the start of a template."""
+    ids, plain = (tokenizer.encode("x", add_special_tokens=special).ids for special in (True, False))
+    return "{{ bos_token }}" if len(ids) > len(plain) and ids[0] != plain[0] else ""
+
+
+def _lead(frame: ChatFrame, literal: LiteralTokenizer) -> str:
+    """What comes before a reply's own words, with the space that a SentencePiece-like tokenizer puts there.
+
+    Some put one after every control token (`LiteralTokenizer.prefix`). And where the words follow the
+    prompt's last word directly (older Mistral's `[/INST]`), the family encodes a reply as a text of its own,
+    which begins with one.
+    """
+    after_control = any(match.end() == len(frame.after) for match in literal.control.finditer(frame.after))
+    if after_control:
+        puts = literal.prefix == "always" or (literal.prefix == "unspaced" and not frame.lead.startswith(" "))
+        return " " + frame.lead if puts else frame.lead
+    against_a_word = not frame.lead and not frame.after[-1:].isspace()
+    return " " if literal.prefix != "none" and against_a_word else frame.lead
+
+
+def _without_start(text: str, lead: str) -> str:
+    """A model may write fewer spaces than its template; words must match."""
+    spaces = len(text) - len(text.lstrip(" "))
+    return text[min(len(lead), spaces) :] if lead.strip(" ") == "" else text.removeprefix(lead)
+
+
+def _without_end(text: str, tail: str) -> str:
+    return _without_start(text[::-1], tail[::-1])[::-1]
