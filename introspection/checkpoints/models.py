@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from introspection.checkpoints.fingerprint import fingerprint_tree
 from introspection.checkpoints.store import CheckpointStore
 from introspection.errors import InputError
-from introspection.models.config import LoraConfig, ModelConfig
+from introspection.models.config import LoraConfig, ModelConfig, RopeScaling
 from introspection.models.decoder import initialize
 from introspection.models.model import Model, select_seed
 from introspection.runtime.mesh import parameter_shardings
@@ -38,13 +38,21 @@ class ModelCard:
     def read(cls, store: Path) -> "ModelCard":
         try:
             fields = json.loads((store / CARD).read_text(encoding="utf-8"))
-            lora = fields["model"].pop("lora")
-            if lora is not None:
-                lora = LoraConfig(**{**lora, "targets": tuple(lora["targets"])})
-            model = ModelConfig(**fields["model"], lora=lora)
-            return cls(model, tuple(fields["seeds"]), fields["base"])
+            return cls(_model_config(fields["model"]), tuple(fields["seeds"]), fields["base"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{store}: no readable {CARD} ({error}); is it a workdir's store?") from error
+
+
+def _model_config(fields: dict[str, Any]) -> ModelConfig:
+    """The inverse of `dataclasses.asdict` and JSON, which has lists for tuples; fields may be missing that
+    a card of before they existed lacks."""
+    fields = dict(fields)
+    if fields["lora"] is not None:
+        fields["lora"] = LoraConfig(**{**fields["lora"], "targets": tuple(fields["lora"]["targets"])})
+    if fields.get("rope_scaling") is not None:
+        fields["rope_scaling"] = RopeScaling(**fields["rope_scaling"])
+    fields["windowed_layers"] = tuple(fields.get("windowed_layers", ()))
+    return ModelConfig(**fields)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,6 +150,7 @@ def model_fingerprint(model: Model) -> str:
     """16 hex digits of what the model computes with: its shape and every number.
 
     Adapters that add nothing (B is zero, as at step 0) do not count, so a run's step 0 is its initial model.
+    Of its shape, what differs from the defaults counts: a field that is new here renames no model.
     """
     variables, config = dict(model.variables), model.config
     if "lora" in variables and not any(
@@ -154,7 +163,20 @@ def model_fingerprint(model: Model) -> str:
         config = dataclasses.replace(config, lora=None)
     # How it is computed is not what it is.
     config = dataclasses.replace(config, remat="none", scan_unroll=1, compute_dtype="auto")
-    return fingerprint_tree(variables, config)
+    return fingerprint_tree(variables, changed_fields(config))
+
+
+def changed_fields(config: Any) -> dict[str, Any]:
+    """A dataclass's fields that are not at their defaults, and so those of dataclasses in them."""
+    changed = {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(config)
+        if getattr(config, field.name) != field.default  # one without a default is always here
+    }
+    return {
+        name: changed_fields(value) if dataclasses.is_dataclass(value) else value
+        for name, value in changed.items()
+    }
 
 
 def abstract_variables(config: ModelConfig) -> Any:
