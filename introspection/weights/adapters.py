@@ -1,0 +1,149 @@
+"""LoRA adapters in PEFT's layout: adapter_config.json and adapter_model.safetensors, in and out."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from safetensors.numpy import save_file
+
+from introspection.errors import InputError
+from introspection.models.config import PROJECTIONS, LoraConfig, ModelConfig
+from introspection.models.decoder import initialize
+from introspection.runtime.mesh import MeshConfig, make_mesh
+from introspection.weights.export import stored_tensors, write_folder
+from introspection.weights.folder import (
+    ADAPTER_CONFIG,
+    ADAPTER_FOLDER,
+    ADAPTER_WEIGHTS,
+    kind_of,
+    read_json_object,
+)
+from introspection.weights.load import load_tree
+from introspection.weights.safetensors_files import SafetensorsFiles
+from introspection.weights.tensor_names import adapter_names, named_leaves, projection_module
+
+# Fields of adapter_config.json that say nothing about what the adapter computes: where it comes from, how it
+# was trained, and details of options that have to be off.
+_WITHOUT_EFFECT = {
+    "alora_invocation_string",
+    "auto_mapping",
+    "base_model_name_or_path",
+    "exclude_modules",
+    "inference_mode",
+    "layers_pattern",
+    "lora_dropout",
+    "megatron_core",
+    "peft_version",
+    "qalora_group_size",
+    "revision",
+    "runtime_config",
+    "target_modules",  # the tensors tell
+    "task_type",
+}
+_READ = {"peft_type", "r", "lora_alpha", "bias", "layers_to_transform", "init_lora_weights"}
+# Starts that leave the base's own weights as they are.
+_PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
+
+
+def load_adapters(
+    folder: Path, config: ModelConfig, mesh: jax.sharding.Mesh | None = None
+) -> tuple[LoraConfig, dict]:
+    """A PEFT adapter for a model of this config: what it is and its float32 tree, the collection `lora`.
+
+    Without a mesh the tree is on one device.
+
+    Raises:
+      InputError: the folder is no LoRA adapter or uses an option that is not implemented, each by name; or
+        its tensors do not fit the model, one report naming all of them.
+    """
+    if kind_of(folder) != ADAPTER_FOLDER:
+        raise InputError(f"{folder} is no adapter folder: {ADAPTER_CONFIG} is missing")
+    path = folder / ADAPTER_CONFIG
+    fields = read_json_object(path)
+    check_adapter_fields(fields, config.layers, str(path))
+    files = SafetensorsFiles([folder / ADAPTER_WEIGHTS])
+    targets = tuple(
+        part
+        for part in PROJECTIONS
+        if any(name.endswith(f".{projection_module(part)}.lora_A.weight") for name in files.shapes)
+    )
+    if not targets:
+        raise InputError(f"{folder}: {ADAPTER_WEIGHTS} has no adapter of a projection of attention or MLP")
+    lora = LoraConfig(fields["r"], float(fields["lora_alpha"]), targets)
+    abstract = jax.eval_shape(
+        lambda key: initialize(dataclasses.replace(config, lora=lora), key)["lora"], jax.random.key(0)
+    )
+    names = adapter_names(named_leaves(abstract))
+    return lora, load_tree(files, str(folder), abstract, names, mesh or make_mesh(MeshConfig()))
+
+
+def check_adapter_fields(fields: Mapping[str, Any], layers: int, source: str) -> None:
+    """Refuses every option that would make the adapter compute something else.
+
+    Raises:
+      InputError: it names all such fields.
+    """
+    if fields.get("peft_type") != "LORA":
+        raise InputError(f"{source}: peft_type is {fields.get('peft_type')!r}; LORA alone is implemented")
+    for name, kinds in (("r", int), ("lora_alpha", (int, float))):
+        if not isinstance(fields.get(name), kinds) or isinstance(fields[name], bool) or fields[name] <= 0:
+            raise InputError(f"{source}: {name} is {fields.get(name)!r}; it must be a number above 0")
+    known = _READ | _WITHOUT_EFFECT
+    refused = [f"{name}={value!r}" for name, value in fields.items() if name not in known and value]
+    if fields.get("bias", "none") != "none":
+        refused.append(f"bias={fields['bias']!r}")
+    chosen = fields.get("layers_to_transform")
+    if chosen is not None and sorted([chosen] if isinstance(chosen, int) else chosen) != list(range(layers)):
+        refused.append(f"layers_to_transform={chosen!r} (not all {layers} layers)")
+    start = fields.get("init_lora_weights")
+    if start not in _PLAIN_STARTS:
+        refused.append(f"init_lora_weights={start!r} (it changes the base's weights)")
+    if refused:
+        raise InputError(f"{source}: not implemented: {', '.join(refused)}")
+
+
+def export_adapters(folder: Path, lora: LoraConfig, adapters: dict, base: str | None = None) -> None:
+    """Writes an adapter folder for PEFT, whole or not at all; `base` is the base model's path or name.
+
+    Raises:
+      InputError: the folder is not empty, or the adapters are spread over several hosts.
+    """
+    leaves = named_leaves(adapters)
+    tensors = stored_tensors(leaves, adapter_names(leaves))
+    modules = sorted(projection_module(part).rsplit(".", 1)[-1] for part in lora.targets)
+    fields = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": lora.rank,
+        "lora_alpha": int(lora.alpha) if float(lora.alpha).is_integer() else lora.alpha,
+        "target_modules": modules,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "use_rslora": False,
+        "use_dora": False,
+        "init_lora_weights": True,
+        "inference_mode": True,
+    }
+
+    def write(target: Path) -> None:
+        (target / ADAPTER_CONFIG).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+        content = {name: read() for name, read in tensors.items()}
+        save_file(content, target / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+
+    write_folder(folder, write)
+
+
+def merge_adapters(params: dict, adapters: dict, lora: LoraConfig) -> dict:
+    """Parameters of a model without adapters that computes what the model with them does, to rounding."""
+    layers = dict(params["layers"])
+    for part, own in adapters["layers"].items():
+        kernel = layers[part]["kernel"]
+        update = jnp.einsum("lik,lko->lio", own["A"], own["B"]) * (lora.alpha / lora.rank)
+        layers[part] = {**layers[part], "kernel": (kernel + update).astype(kernel.dtype)}
+    return {**params, "layers": layers}

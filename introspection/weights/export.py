@@ -1,0 +1,124 @@
+"""Our parameters as a folder that transformers loads: safetensors, config.json and the tokenizer's files."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors.numpy import save_file
+
+from introspection.errors import InputError
+from introspection.models.config import ModelConfig
+from introspection.weights.folder import CONFIG, WEIGHTS, WEIGHTS_INDEX
+from introspection.weights.hf_config import hf_config
+from introspection.weights.tensor_names import TensorName, hugging_face_names, named_leaves
+
+SHARD_BYTES = 5_000_000_000
+_METADATA = {"format": "pt"}  # transformers wants to be told
+
+
+def export_model(
+    folder: Path,
+    config: ModelConfig,
+    params: dict,
+    tokenizer_files: Mapping[str, bytes],
+    token_ids: Mapping[str, int],
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Writes a Hugging Face model folder, whole or not at all.
+
+    Tensors keep their leaves' dtypes. `tokenizer_files` are written by name as they are, and `token_ids`,
+    such as eos_token_id, into config.json. No shard but one of a single tensor is larger than `shard_bytes`;
+    one shard is written as `model.safetensors`, without an index. The host holds one shard at a time.
+
+    Raises:
+      InputError: the folder is not empty, the parameters are spread over several hosts, or no model type of
+        transformers has this config.
+    """
+    leaves = named_leaves(params)
+    fields = hf_config(config, str(leaves["embedding"].dtype), **token_ids)
+    names = hugging_face_names(leaves, config.post_norms)
+    sizes = {
+        tensor: int(np.prod(shape)) * leaf.dtype.itemsize
+        for path, leaf in leaves.items()
+        for tensor, shape in names[path].stored_shapes(leaf.shape).items()
+    }
+    shards = split_into_shards(sizes, shard_bytes)
+    tensors = stored_tensors(leaves, names)
+
+    def write(target: Path) -> None:
+        (target / CONFIG).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+        for name, content in tokenizer_files.items():
+            (target / name).write_bytes(content)
+        files = [WEIGHTS]
+        if len(shards) > 1:
+            files = [f"model-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
+            index = {
+                "metadata": {"total_size": sum(sizes.values())},
+                "weight_map": {name: file for file, own in zip(files, shards, strict=True) for name in own},
+            }
+            (target / WEIGHTS_INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        for file, own in zip(files, shards, strict=True):
+            save_file({name: tensors[name]() for name in own}, target / file, metadata=_METADATA)
+
+    write_folder(folder, write)
+
+
+def stored_tensors(
+    leaves: Mapping[str, Any], names: Mapping[str, TensorName]
+) -> dict[str, Callable[[], np.ndarray]]:
+    """For each tensor of the file, what brings it to the host in the file's layout.
+
+    Raises:
+      InputError: a leaf is spread over several hosts.
+    """
+    for path, leaf in leaves.items():
+        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+            raise InputError(f"{path} is spread over several hosts; export from one process")
+
+    def tensor(path: str, layer: int) -> np.ndarray:
+        name, leaf = names[path], leaves[path]
+        array = np.asarray(leaf[layer] if name.stacked else leaf)
+        return np.ascontiguousarray(array.T if name.transposed else array)
+
+    return {
+        names[path].of_layer(layer): lambda path=path, layer=layer: tensor(path, layer)
+        for path, leaf in leaves.items()
+        for layer in range(leaf.shape[0] if names[path].stacked else 1)
+    }
+
+
+def split_into_shards(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
+    """Names in their order, cut before the one with which a shard would pass `limit` bytes."""
+    shards: list[list[str]] = []
+    room = 0
+    for name, size in sizes.items():
+        if not shards or size > room:
+            shards.append([])
+            room = limit
+        shards[-1].append(name)
+        room -= size
+    return shards
+
+
+def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Makes a folder by `write`, under another name until it is whole.
+
+    Raises:
+      InputError: there is something in the folder already.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is not empty: give another folder")
+    unfinished = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        write(unfinished)
+        if folder.exists():
+            folder.rmdir()
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)

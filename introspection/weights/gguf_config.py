@@ -1,0 +1,132 @@
+"""A GGUF file's metadata as the config.json that the same model has as a Hugging Face folder.
+
+So one reader (`weights.hf_config`) knows what each option means. What GGUF leaves out is filled in as
+llama.cpp's loader of each architecture does (src/llama-model.cpp).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from introspection.errors import InputError
+from introspection.models.attention import rotary_frequencies
+from introspection.models.config import RopeScaling
+
+ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma2", "gemma3")
+# Their norms' scales are stored as 1 + w.
+ONE_ADDED_TO_NORMS = ("gemma2", "gemma3")
+# Rows of query and key are reordered, so that the halves that rotate together lie side by side.
+INTERLEAVED_ROPE = ("llama",)
+# Llama 3's files hold the divisors of the rotary frequencies, not the numbers that they come from, which
+# are these in every published Llama 3.1, 3.2 and 3.3.
+_LLAMA3_SCALINGS = tuple(RopeScaling("llama3", factor, 1.0, 4.0, 8192) for factor in (8.0, 32.0))
+
+
+def hugging_face_fields(
+    metadata: Mapping[str, Any],
+    shapes: Mapping[str, tuple[int, ...]],
+    rope_divisors: np.ndarray | None,
+    source: str,
+) -> dict[str, Any]:
+    """The fields of config.json from GGUF metadata; `rope_divisors` are the tensor rope_freqs.weight.
+
+    Raises:
+      InputError: an architecture or option that is not implemented, or a field that is missing.
+    """
+    architecture = metadata.get("general.architecture")
+    if architecture not in ARCHITECTURES:
+        raise InputError(
+            f"{source}: the architecture {architecture!r} is not implemented; "
+            f"implemented are {', '.join(ARCHITECTURES)}"
+        )
+
+    def get(name: str, default: Any = None) -> Any:
+        return metadata.get(f"{architecture}.{name}", default)
+
+    def need(name: str) -> Any:
+        if get(name) is None:
+            raise InputError(f"{source}: the metadata has no {architecture}.{name}")
+        return get(name)
+
+    heads, width = need("attention.head_count"), need("embedding_length")
+    if not isinstance(heads, int):
+        raise InputError(f"{source}: {architecture}.attention.head_count differs between layers")
+    head_dim = get("attention.key_length", width // heads)
+    for name, wanted in (
+        ("rope.dimension_count", head_dim),
+        ("attention.value_length", head_dim),
+        ("expert_count", 0),
+    ):
+        if get(name, wanted) != wanted:
+            raise InputError(f"{source}: {architecture}.{name}={get(name)} is not implemented")
+    if "token_embd.weight" not in shapes:
+        raise InputError(f"{source}: the tensor token_embd.weight is missing")
+    fields = {
+        "model_type": "gemma3_text" if architecture == "gemma3" else architecture,
+        "vocab_size": shapes["token_embd.weight"][0],
+        "hidden_size": width,
+        "num_hidden_layers": need("block_count"),
+        "num_attention_heads": heads,
+        "num_key_value_heads": get("attention.head_count_kv", heads),
+        "head_dim": head_dim,
+        "intermediate_size": need("feed_forward_length"),
+        "max_position_embeddings": need("context_length"),
+        "rms_norm_eps": need("attention.layer_norm_rms_epsilon"),
+        "rope_theta": get("rope.freq_base", 10_000.0),
+        "rope_scaling": _rope_scaling(get, head_dim, rope_divisors, source),
+        "tie_word_embeddings": "output.weight" not in shapes,
+    }
+    if architecture.startswith("gemma"):
+        return fields | _gemma_fields(architecture, fields, get)
+    return fields | {"hidden_act": "silu"}
+
+
+def _gemma_fields(architecture: str, fields: Mapping[str, Any], get: Callable[..., Any]) -> dict[str, Any]:
+    layers, heads, width = (
+        fields[name] for name in ("num_hidden_layers", "num_attention_heads", "hidden_size")
+    )
+    largest = {"gemma2": 46, "gemma3": 62}[architecture]  # the 27B models scale queries otherwise
+    every = {"gemma2": 2, "gemma3": 6}[architecture]  # the last of so many layers sees everything
+    gemma = {
+        "hidden_activation": "gelu_pytorch_tanh",
+        "query_pre_attn_scalar": width // heads if layers == largest else fields["head_dim"],
+        "sliding_window": get("attention.sliding_window", 4096),
+        "layer_types": [
+            "sliding_attention" if (layer + 1) % every else "full_attention" for layer in range(layers)
+        ],
+    }
+    if architecture == "gemma2":
+        return gemma | {
+            "attn_logit_softcapping": get("attn_logit_softcapping", 50.0),
+            "final_logit_softcapping": get("final_logit_softcapping", 30.0),
+        }
+    return gemma | {
+        "rope_theta": get("rope.freq_base", 1_000_000.0),
+        "rope_local_base_freq": get("rope.freq_base_swa", 10_000.0),
+        "attn_logit_softcapping": None,
+        "final_logit_softcapping": get("final_logit_softcapping"),
+    }
+
+
+def _rope_scaling(
+    get: Callable[..., Any], head_dim: int, divisors: np.ndarray | None, source: str
+) -> dict[str, Any] | None:
+    if divisors is not None:
+        plain = np.asarray(rotary_frequencies(head_dim, get("rope.freq_base", 10_000.0)))
+        for scaling in _LLAMA3_SCALINGS:
+            scaled = np.asarray(rotary_frequencies(head_dim, get("rope.freq_base", 10_000.0), scaling))
+            if divisors.shape == plain.shape and np.allclose(plain / scaled, divisors, rtol=1e-4):
+                return {
+                    "rope_type": scaling.kind,
+                    "factor": scaling.factor,
+                    "low_freq_factor": scaling.low_frequency_factor,
+                    "high_freq_factor": scaling.high_frequency_factor,
+                    "original_max_position_embeddings": scaling.original_context_length,
+                }
+        raise InputError(f"{source}: rope_freqs.weight is of no published Llama 3; it is not implemented")
+    kind = get("rope.scaling.type", "none")
+    if kind == "none":
+        return None
+    # Other kinds than linear are refused, by name, where config.json's are.
+    return {"rope_type": kind, "factor": get("rope.scaling.factor", 1.0)}

@@ -1,0 +1,187 @@
+"""Checkpoints into our parameter tree: each device's part of each leaf is read straight from the file."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from introspection.checkpoints.store import shape_problems
+from introspection.errors import InputError
+from introspection.models.config import ModelConfig
+from introspection.models.decoder import initialize
+from introspection.runtime.mesh import parameter_shardings
+from introspection.weights.folder import CONFIG, MODEL_FOLDER, kind_of, read_json_object
+from introspection.weights.gguf_file import GGUFFile
+from introspection.weights.hf_config import model_config
+from introspection.weights.safetensors_files import SafetensorsFiles, open_folder
+from introspection.weights.tensor_names import (
+    TensorName,
+    gguf_names,
+    hugging_face_names,
+    named_leaves,
+    tree_of,
+)
+
+PARAMETER_DTYPES = ("float32", "bfloat16", "float16")
+# Buffers that old versions of transformers stored; the decoder computes them.
+_HARMLESS = ("rotary_emb.inv_freq",)
+_HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+_COMPARED_ROWS = 4096
+
+
+@runtime_checkable
+class TensorSource(Protocol):
+    """Stored tensors, read by slice."""
+
+    shapes: dict[str, tuple[int, ...]]
+
+    def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray: ...
+
+    def unreadable(self, names: Any) -> list[str]: ...
+
+
+def load_folder(folder: Path, mesh: jax.sharding.Mesh, dtype: str = "float32") -> tuple[ModelConfig, dict]:
+    """A Hugging Face model folder as `(config, params)`, placed on the mesh.
+
+    Matrices, the embedding and offsets have `dtype`; norms' scales are float32, in which they are computed.
+
+    Raises:
+      InputError: the folder is no model that this code can run, a file is damaged, or its tensors are not
+        those of its config.json; one report names all of them.
+    """
+    if kind_of(folder) != MODEL_FOLDER:
+        raise InputError(f"{folder} is no model folder with {CONFIG} and weights")
+    config = model_config(read_json_object(folder / CONFIG), str(folder / CONFIG))
+    return config, load_safetensors(open_folder(folder), str(folder), config, mesh, dtype)
+
+
+def load_gguf(path: Path, mesh: jax.sharding.Mesh, dtype: str = "float32") -> tuple[ModelConfig, dict]:
+    """A GGUF file as `(config, params)`, dequantised and placed on the mesh; dtypes as `load_folder`.
+
+    Raises:
+      InputError: as `load_folder`.
+    """
+    file = GGUFFile(path)
+    return file.config, load_gguf_tensors(file, mesh, dtype)
+
+
+def load_gguf_tensors(file: GGUFFile, mesh: jax.sharding.Mesh, dtype: str = "float32") -> dict:
+    """The parameters of an open GGUF file. Raises InputError as `load_folder`."""
+    abstract = abstract_parameters(file.config, dtype)
+    return load_tree(file, str(file.path), abstract, gguf_names(named_leaves(abstract)), mesh)
+
+
+def load_safetensors(
+    files: SafetensorsFiles, where: str, config: ModelConfig, mesh: jax.sharding.Mesh, dtype: str = "float32"
+) -> dict:
+    """The parameters of `config` from open files; `where` begins the message of an error.
+
+    A stored head is accepted beside a tied one if it is equal to the embedding, bit by bit, and is refused
+    otherwise: which of the two was meant can't be known.
+
+    Raises:
+      InputError: as `load_folder`.
+    """
+    abstract = abstract_parameters(config, dtype)
+    names = hugging_face_names(named_leaves(abstract), config.post_norms)
+    surplus = {name for name in files.shapes if name.endswith(_HARMLESS)}
+    if config.tied_head and _HEAD in files.shapes:
+        if not _equal(files, _HEAD, _EMBEDDING):
+            raise InputError(
+                f"{where}: tie_word_embeddings is true, but {_HEAD} differs from {_EMBEDDING}; "
+                f"set it to false in {CONFIG}, or remove the tensor"
+            )
+        surplus.add(_HEAD)
+    return load_tree(files, where, abstract, names, mesh, ignored=surplus)
+
+
+def abstract_parameters(config: ModelConfig, dtype: str = "float32") -> dict:
+    """Shapes and dtypes of the parameter tree.
+
+    Raises:
+      InputError: `dtype` is none that parameters can have.
+    """
+    if dtype not in PARAMETER_DTYPES:
+        raise InputError(f"parameters can't be {dtype!r}; choose from {', '.join(PARAMETER_DTYPES)}")
+    params = jax.eval_shape(lambda key: initialize(config, key)["params"], jax.random.key(0))
+
+    def typed(path, leaf):
+        # 1 + w of a zero-centred norm would be rounded in a shorter type.
+        own = jnp.float32 if path[-1].key == "scale" else jnp.dtype(dtype)
+        return jax.ShapeDtypeStruct(leaf.shape, own)
+
+    return jax.tree_util.tree_map_with_path(typed, params)
+
+
+def load_tree(
+    source: TensorSource,
+    where: str,
+    abstract: dict,
+    names: Mapping[str, TensorName],
+    mesh: jax.sharding.Mesh,
+    ignored: frozenset[str] | set[str] = frozenset(),
+) -> dict:
+    """Every leaf of `abstract` from the tensors that `names` names, sharded by `parameter_shardings`.
+
+    Raises:
+      InputError: tensors are missing, surplus (but for those `ignored`), misshapen or of an unreadable dtype.
+    """
+    leaves = named_leaves(abstract)
+    wanted: dict[str, tuple] = {}
+    for path, leaf in leaves.items():
+        wanted |= names[path].stored_shapes(leaf.shape)
+    stored = {name: shape for name, shape in source.shapes.items() if name not in ignored}
+    problems = shape_problems(stored, wanted) + source.unreadable(wanted)
+    if problems:
+        raise InputError(f"{where} does not fit the model ({len(problems)} tensors): " + "; ".join(problems))
+    shardings = named_leaves(parameter_shardings(abstract, mesh))
+    return tree_of(
+        {
+            path: jax.make_array_from_callback(
+                leaf.shape, shardings[path], _reader(source, names[path], leaf), leaf.dtype
+            )
+            for path, leaf in leaves.items()
+        }
+    )
+
+
+def _reader(
+    source: TensorSource, name: TensorName, leaf: jax.ShapeDtypeStruct
+) -> Callable[[tuple[slice, ...]], np.ndarray]:
+    """What reads the part of a leaf that one device holds; devices with the same part share one copy."""
+    parts: dict[str, np.ndarray] = {}
+
+    def read(index: tuple[slice, ...]) -> np.ndarray:
+        if str(index) not in parts:
+            parts[str(index)] = _read_part(source, name, leaf, index)
+        return parts[str(index)]
+
+    return read
+
+
+def _read_part(
+    source: TensorSource, name: TensorName, leaf: jax.ShapeDtypeStruct, index: tuple[slice, ...]
+) -> np.ndarray:
+    ranges = [range(*own.indices(size)) for own, size in zip(index, leaf.shape, strict=True)]
+    part = np.empty([len(own) for own in ranges], leaf.dtype)
+    layers, inner = (ranges[0], index[1:]) if name.stacked else (range(1), index)
+    places = part if name.stacked else part[None]
+    for place, layer in zip(places, layers, strict=True):
+        # One layer's slice at a time is in memory beside the part, and is cast as it is copied.
+        if name.transposed:
+            place[...] = source.read(name.of_layer(layer), inner[::-1]).T
+        else:
+            place[...] = source.read(name.of_layer(layer), inner)
+    return part
+
+
+def _equal(files: SafetensorsFiles, one: str, other: str) -> bool:
+    if files.shapes.get(one) != files.shapes.get(other) or files.dtypes[one] != files.dtypes[other]:
+        return False
+    rows = files.shapes[one][0]
+    starts = range(0, rows, _COMPARED_ROWS)
+    blocks = [(slice(start, min(start + _COMPARED_ROWS, rows)),) for start in starts]
+    return all(files.read(one, block).tobytes() == files.read(other, block).tobytes() for block in blocks)

@@ -1,0 +1,112 @@
+"""The tensors of one safetensors file, or of the shards that an index names, read by slice."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import ml_dtypes  # noqa: F401  gives numpy the dtype bfloat16, in which safetensors returns BF16
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from introspection.errors import InputError
+from introspection.weights.folder import WEIGHTS, WEIGHTS_INDEX, read_json_object
+
+READABLE_DTYPES = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8}  # bytes a number
+
+
+class SafetensorsFiles:
+    """Names, shapes and slices of stored tensors. No byte of a tensor is read before it is asked for."""
+
+    def __init__(self, files: Iterable[Path]):
+        """Reads the headers of `files`.
+
+        Raises:
+          InputError: a file is missing, truncated or has no readable header, or two hold the same tensor.
+        """
+        self.bytes_read = 0  # of tensors; what a process asked for, to show that it is its part alone
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.dtypes: dict[str, str] = {}
+        self.file_of: dict[str, Path] = {}
+        for file in files:
+            try:
+                with safe_open(file, framework="numpy") as opened:
+                    headers = [(name, opened.get_slice(name)) for name in opened.keys()]  # noqa: SIM118
+                    for name, header in headers:
+                        if name in self.file_of:
+                            raise InputError(f"{name} is in two files, {self.file_of[name]} and {file}")
+                        self.shapes[name] = tuple(header.get_shape())
+                        self.dtypes[name] = header.get_dtype()
+                        self.file_of[name] = file
+            except (SafetensorError, OSError) as error:
+                raise _unreadable(file, error) from error
+
+    def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
+        """A slice of a tensor, in the dtype on disk.
+
+        Raises:
+          InputError: the file can't be read any more.
+        """
+        # The file is opened anew each time: its pages are mapped, count as this process's memory while it
+        # is open, and would add up to the whole checkpoint.
+        try:
+            with safe_open(self.file_of[name], framework="numpy") as opened:
+                part = opened.get_slice(name)[index]
+        except (SafetensorError, OSError) as error:
+            raise _unreadable(self.file_of[name], error, name) from error
+        self.bytes_read += part.nbytes
+        return part
+
+    def unreadable(self, names: Iterable[str]) -> list[str]:
+        """One phrase for each tensor of a dtype that can't be read."""
+        return [
+            f"{name} in {self.file_of[name].name} is {self.dtypes[name]}, "
+            f"readable are {', '.join(READABLE_DTYPES)}"
+            for name in names
+            if name in self.dtypes and self.dtypes[name] not in READABLE_DTYPES
+        ]
+
+
+def open_folder(folder: Path) -> SafetensorsFiles:
+    """The tensors of a model folder: its one file, else its index's shards.
+
+    Raises:
+      InputError: as `SafetensorsFiles`, or the index is wrong; it names files and tensors.
+    """
+    if (folder / WEIGHTS).is_file() or not (folder / WEIGHTS_INDEX).is_file():
+        return SafetensorsFiles([folder / WEIGHTS])
+    index = folder / WEIGHTS_INDEX
+    said = read_json_object(index).get("weight_map")
+    if not isinstance(said, dict) or not said or not all(isinstance(file, str) for file in said.values()):
+        raise InputError(f"{index}: no weight_map from tensors to files")
+    names = sorted(set(said.values()))
+    for name in names:
+        if Path(name).name != name:
+            raise InputError(f"{index} names {name!r}, which is no file of its own folder")
+        if not (folder / name).is_file():
+            tensors = [tensor for tensor, file in said.items() if file == name]
+            raise InputError(
+                f"{index} names {name}, which is not there; it should hold {len(tensors)} tensors, "
+                f"{tensors[0]} first"
+            )
+    files = SafetensorsFiles(folder / name for name in names)
+    problems = []
+    for tensor in sorted(said.keys() | files.file_of.keys()):
+        real = files.file_of[tensor].name if tensor in files.file_of else None
+        if tensor not in said:
+            problems.append(f"{tensor} is in {real} but not in the index")
+        elif real is None:
+            problems.append(f"{tensor} should be in {said[tensor]}, and is in no file")
+        elif real != said[tensor]:
+            problems.append(f"{tensor} should be in {said[tensor]}, and is in {real}")
+    if problems:
+        raise InputError(f"{index} is wrong ({len(problems)} tensors): " + "; ".join(problems))
+    return files
+
+
+def _unreadable(file: Path, error: Exception, tensor: str | None = None) -> InputError:
+    where = f"{file}: {tensor}" if tensor else f"{file}"
+    if not file.is_file():
+        return InputError(f"{where} can't be read: the file does not exist")
+    reason = " ".join(str(error).split())
+    if "not fully covered" in reason or "header too small" in reason or "invalid header length" in reason:
+        reason = f"the file is truncated or no safetensors file ({reason})"
+    return InputError(f"{where} can't be read: {reason}")

@@ -1,0 +1,131 @@
+"""One table: what Hugging Face, PEFT and GGUF files call the leaves of our parameter tree.
+
+A leaf is named by its path, "layers/query/kernel", and holds all layers, stacked; files hold each layer by
+itself, and matrices as (out, in) where ours are (in, out).
+"""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+
+from introspection.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorName:
+    """What a file calls a leaf; with `{layer}` in it, a tensor for each layer."""
+
+    pattern: str
+    transposed: bool  # stored as (out, in)
+
+    @property
+    def stacked(self) -> bool:
+        return "{layer}" in self.pattern
+
+    def of_layer(self, layer: int) -> str:
+        return self.pattern.format(layer=layer)
+
+    def stored_shapes(self, leaf_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the tensors that together are a leaf of this shape."""
+        shape = leaf_shape[1:] if self.stacked else leaf_shape
+        shape = shape[::-1] if self.transposed else shape
+        count = leaf_shape[0] if self.stacked else 1
+        return {self.of_layer(layer): shape for layer in range(count)}
+
+
+# Leaf: Hugging Face, GGUF.
+_WHOLE = {
+    "embedding": ("model.embed_tokens.weight", "token_embd.weight"),
+    "head": ("lm_head.weight", "output.weight"),  # not there where it is tied to the embedding
+    "final_norm/scale": ("model.norm.weight", "output_norm.weight"),
+}
+# Part of a layer: Hugging Face after "model.layers.N.", GGUF after "blk.N.".
+_LAYER = {
+    "attention_norm": ("input_layernorm", "attn_norm"),
+    "attention_post_norm": ("post_attention_layernorm", "post_attention_norm"),
+    "mlp_norm": ("pre_feedforward_layernorm", "ffn_norm"),
+    "mlp_post_norm": ("post_feedforward_layernorm", "post_ffw_norm"),
+    "query_norm": ("self_attn.q_norm", "attn_q_norm"),
+    "key_norm": ("self_attn.k_norm", "attn_k_norm"),
+    "query": ("self_attn.q_proj", "attn_q"),
+    "key": ("self_attn.k_proj", "attn_k"),
+    "value": ("self_attn.v_proj", "attn_v"),
+    "output": ("self_attn.o_proj", "attn_output"),
+    "gate": ("mlp.gate_proj", "ffn_gate"),
+    "up": ("mlp.up_proj", "ffn_up"),
+    "down": ("mlp.down_proj", "ffn_down"),
+}
+# Without norms after attention and MLP, Hugging Face's "post_attention" norm is the one before the MLP.
+_MLP_NORM_WITHOUT_POST_NORMS = "post_attention_layernorm"
+_ADAPTER_PREFIX = "base_model.model."  # PEFT's, before the base's own names
+
+
+def hugging_face_names(leaves: Iterable[str], post_norms: bool) -> dict[str, TensorName]:
+    """Names in safetensors files of `params`' leaves; `post_norms` is the model's."""
+    names = {}
+    for leaf in leaves:
+        if leaf in _WHOLE:
+            names[leaf] = TensorName(_WHOLE[leaf][0], False)
+            continue
+        part, kind = _layer_part(leaf)
+        module = projection_module(part)
+        if part == "mlp_norm" and not post_norms:
+            module = _MLP_NORM_WITHOUT_POST_NORMS
+        suffix = "bias" if kind == "bias" else "weight"
+        names[leaf] = TensorName(f"model.layers.{{layer}}.{module}.{suffix}", kind == "kernel")
+    return names
+
+
+def gguf_names(leaves: Iterable[str]) -> dict[str, TensorName]:
+    """Names in GGUF files of `params`' leaves."""
+    names = {}
+    for leaf in leaves:
+        if leaf in _WHOLE:
+            names[leaf] = TensorName(_WHOLE[leaf][1], False)
+            continue
+        part, kind = _layer_part(leaf)
+        suffix = "bias" if kind == "bias" else "weight"
+        names[leaf] = TensorName(f"blk.{{layer}}.{_LAYER[part][1]}.{suffix}", kind == "kernel")
+    return names
+
+
+def adapter_names(leaves: Iterable[str]) -> dict[str, TensorName]:
+    """Names in PEFT's adapter files of `lora`'s leaves, "layers/query/A" (in, rank) and "…/B" (rank, out)."""
+    names = {}
+    for leaf in leaves:
+        part, side = _layer_part(leaf)
+        module = f"{_ADAPTER_PREFIX}model.layers.{{layer}}.{projection_module(part)}"
+        names[leaf] = TensorName(f"{module}.lora_{side}.weight", True)
+    return names
+
+
+def projection_module(part: str) -> str:
+    """Hugging Face's name of a layer's part: "self_attn.q_proj" of "query"."""
+    return _LAYER[part][0]
+
+
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """The leaves of a tree of dictionaries by their paths, "layers/query/kernel"."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+def tree_of(leaves: dict[str, Any]) -> dict:
+    """The inverse of `named_leaves`."""
+    tree: dict = {}
+    for path, leaf in leaves.items():
+        *parents, last = path.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = leaf
+    return tree
+
+
+def _layer_part(leaf: str) -> tuple[str, str]:
+    match leaf.split("/"):
+        case ["layers", part, kind] if part in _LAYER:
+            return part, kind
+    raise InputError(f"the parameter {leaf} has no name in files of other programs")
