@@ -11,6 +11,7 @@ from study_workdirs import STUDY_ARMS, random_records, write_lines, write_point,
 
 from introspection.coupling.records import read_records
 from introspection.errors import InputError
+from introspection.jobs import study as study_job
 from introspection.jobs.study import write_study
 from introspection.reports.measures import Estimate
 from introspection.reports.study_tables import StudyTable, claim_value
@@ -209,3 +210,18 @@ def test_values_are_points_and_slope_changes_are_not():
     slope = Estimate(0.5, -0.25, 1.25)
     assert claim_value({"estimand": "slope_change"}, slope) == "+0.50 [−0.25, +1.25] points a point"
     assert claim_value({"estimand": "slope_change"}, Estimate()) == "–"
+
+
+def test_an_arm_is_read_once_whatever_it_is_needed_for(study_root, monkeypatch):
+    read = []
+
+    def counted(path):
+        read.append(path)
+        return read_records(path)
+
+    monkeypatch.setattr(study_job, "read_records", counted)
+    points = points_of(study_root)
+    configs = {name: json.loads((folder / "config.json").read_text()) for name, folder in points}
+    part, _ = study_job.read_part("main", points, configs)
+    assert sorted(part.foreign["kl"]) == [f"base{i}" for i in range(6)]
+    assert len(read) == len(set(read)) == 6 * len(STUDY_ARMS)

@@ -119,21 +119,35 @@ def read_part(
                     f"part {name}: points {other} and {point} both hold {arm} of base {place[0]}"
                 )
             folder_of[place] = (point, folder)
-    # Arms in the order of the points; each base's records are read, counted and let go.
+    originals = {
+        (base, arm): (base, original)
+        for (base, arm), (point, _) in folder_of.items()
+        if (original := (configs[point].get("arms") or {}).get(arm, {}).get("foreign_to", ""))
+    }
+    held: dict[tuple[str, str], list[PredictionRecord]] = {}  # that a foreign explainer or they wait for
+
+    def records_of(place: tuple[str, str]) -> list[PredictionRecord]:
+        if place in held:
+            return held.pop(place)
+        records = _read_arm(folder_of[place][1], place[1])
+        if place in originals.values():
+            held[place] = records
+        return records
+
+    # Arms in the order of the points; records are read once, counted and let go.
     for (base, arm), (point, folder) in folder_of.items():
-        records = _read_arm(folder, arm)
+        original = originals.get((base, arm))
+        if original is not None and original not in folder_of:
+            raise InputError(f"point {point}: {arm} is foreign to {original[1]}, which base {base} lacks")
+        if original is not None and base in foreign.get(original[1], {}):
+            raise InputError(f"part {name}: {original[1]} of base {base} has two foreign explainers")
+        records = records_of((base, arm))
         arms.setdefault(arm, {})[base] = count_records(records)
         end = _agreement_at_end(folder / "metrics.jsonl", arm)
         if end is not None:
             agreement.setdefault(arm, {})[base] = end
-        original = (configs[point].get("arms") or {}).get(arm, {}).get("foreign_to", "")
-        if original:
-            if (base, original) not in folder_of:
-                raise InputError(f"point {point}: {arm} is foreign to {original}, which base {base} lacks")
-            own = _read_arm(folder_of[base, original][1], original)
-            if base in foreign.get(original, {}):
-                raise InputError(f"part {name}: {original} of base {base} has two foreign explainers")
-            foreign.setdefault(original, {})[base] = foreign_counts(own, records)
+        if original is not None:
+            foreign.setdefault(original[1], {})[base] = foreign_counts(records_of(original), records)
     for point, folder in members:
         for control, arm, counts in _read_controls(folder):
             if control != FOREIGN and arm in arms:
