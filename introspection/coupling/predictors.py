@@ -78,6 +78,16 @@ def _of_control(control: str) -> Callable[[Entry, str, str], float | None]:
     return read
 
 
+def _of_circuits(read: Callable[[Entry], float | None]) -> Callable[[Entry, str, str], float | None]:
+    """Of the base's ablations; None where its workdir told nothing."""
+
+    def of_base(part: Entry, arm: str, base: str) -> float | None:
+        entry = part.get("circuits", {}).get(base)
+        return None if entry is None else read(entry)
+
+    return of_base
+
+
 CANDIDATES: dict[str, Callable[[Entry, str, str], float | None]] = {
     "untrained explanations that match the base": _of_control("initial"),
     "Bayes-optimal explanations that match the base": _of_control("bayes_optimal"),
@@ -87,5 +97,9 @@ CANDIDATES: dict[str, Callable[[Entry, str, str], float | None]] = {
     "agreement at the end": lambda part, arm, base: part["arms"][arm]["agreement"]["by_base"].get(base),
     "trained explanations that match the labels (Orig)": _of_arm(
         lambda entry: entry["orig"]["exact_match"]["mean"]
+    ),
+    "overlap of the parts that behaviour and explanations use": _of_circuits(lambda entry: entry["overlap"]),
+    "effect of its parts that behaviour and explanations share": _of_circuits(
+        lambda entry: entry["shared_effect"]
     ),
 }

@@ -17,6 +17,7 @@ from introspection.coupling.predictors import base_predictors
 from introspection.coupling.records import PredictionRecord, read_records
 from introspection.coupling.results import agreement_levels, agreement_series
 from introspection.errors import InputError
+from introspection.jobs.circuits import study_circuits
 from introspection.jobs.results import arm_folder
 from introspection.jobs.run import FINISHED, is_finished
 from introspection.jobs.settings import write_json
@@ -33,8 +34,9 @@ def write_study(
 ) -> Path:
     """Writes `study.json`, `study.md`, `study.html` and `figures/` of the finished points.
 
-    Everything is computed and drawn before the first file is written. The order of the points decides only
-    the order of parts and arms in the tables, and resamples come from `seed` alone.
+    Everything is computed and drawn before the first of them is written; which parts a base uses is kept in
+    a point's workdir (`jobs.circuits`). The order of the points decides only the order of parts and arms in
+    the tables, and resamples come from `seed` alone.
 
     Args:
         points: each one's name and the workdir of its run; those without results.json are listed as left out.
@@ -71,6 +73,9 @@ def write_study(
                 for control, by_arm in controls.items()
             },
         }
+    claims = evaluate_claims(parts, seed)
+    for part_name, circuits in study_circuits(finished, configs, console).items():
+        shown[part_name]["circuits"] = circuits
     study = {
         "points": [
             {"name": name, "part": configs[name]["part"], "base": configs[name]["base"]}
@@ -80,7 +85,7 @@ def write_study(
         "tiny": any(bool(config.get("tiny")) for config in configs.values()),
         "seed": seed,
         "parts": shown,
-        "claims": evaluate_claims(parts, seed),
+        "claims": claims,
         "predictors": {name: base_predictors(part) for name, part in shown.items()},
     }
     drawn = [

@@ -11,6 +11,7 @@ from introspection.reports.measures import estimate
 from introspection.reports.page import digest
 from introspection.reports.study_tables import (
     StudyTable,
+    circuit_table,
     claim_value,
     claims_table,
     part_tables,
@@ -41,9 +42,10 @@ def study_markdown(study: Mapping[str, Any]) -> str:
 
 
 def exploratory_tables(part_name: str, study: Mapping[str, Any]) -> list[StudyTable]:
-    """What in a base goes with its gap, where there are bases enough to ask."""
+    """What in a base goes with its gap, where there are bases enough to ask, and which parts a base uses."""
     found = study["predictors"].get(part_name, [])
-    return [predictor_table(part_name, found)] if found else []
+    predictors = [predictor_table(part_name, found)] if found else []
+    return [*predictors, circuit_table(part_name, study["parts"][part_name])]
 
 
 def claim_tables(study: Mapping[str, Any]) -> list[StudyTable]:

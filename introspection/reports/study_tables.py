@@ -181,7 +181,7 @@ def predictor_table(part_name: str, found: Sequence[Entry]) -> StudyTable:
         (
             entry["name"],
             str(len(entry["values"])),
-            DASH if entry["correlation"] is None else f"{entry['correlation']:+.2f}".replace("-", "−"),
+            _correlation(entry["correlation"]),
             probability(entry["p"]),
             f"{percent(min(entry['values'].values()))} to {percent(max(entry['values'].values()))}",
         )
@@ -194,6 +194,38 @@ def predictor_table(part_name: str, found: Sequence[Entry]) -> StudyTable:
         f"Spearman's correlation over bases, p by permutation, not corrected for {len(rows)} candidates: a"
         " place to look next, and no claim.",
     )
+
+
+def circuit_table(part_name: str, part: Entry) -> StudyTable:
+    """How far each base's behaviour and explanations hang on the same parts of it."""
+    columns = ("overlap", "blocks_alone", "across_halves", "ceiling")
+    columns += ("behavior_reliability", "explanation_reliability")
+    found = part.get("circuits", {})
+    rows = []
+    for base in part["bases"]:
+        entry = found.get(base) or {}
+        size = (str(len(entry["parts"])), count(entry["n"])) if entry else (DASH, DASH)
+        correlations = [_correlation(entry.get(column)) for column in columns]
+        rows.append((base, *size, *correlations[:2], percent(entry.get("shared_effect")), *correlations[2:]))
+    return StudyTable(
+        f"{part_name}, exploratory: do the untrained base's behaviour and explanations use the same parts?",
+        (
+            "Base", "Parts", "Items", "Overlap", "By layers alone", "Shared effect, per cent",
+            "Across halves", "Ceiling", "Behaviour with itself", "Explanations with themselves",
+        ),
+        tuple(rows),
+        "Every attention head and every layer's MLP is zeroed in turn. Overlap: Spearman's correlation, over"
+        " parts, between the mean drop in log-probability of the base's own two decisions and that of its own"
+        " most likely explanation. By layers alone: its expectation if the heads of a layer changed places at"
+        " random. Shared effect: the sum, over parts, of the smaller of the two shares of all drops. Across"
+        " halves: the overlap with behaviour on a random half of the facts and explanations on the other;"
+        " ceiling: about what that would be of two uses of the very same parts, from the two correlations of"
+        " one half with the other that follow. A dash: a point's workdir does not hold what it takes.",
+    )  # fmt: skip
+
+
+def _correlation(value: float | None) -> str:
+    return DASH if value is None else f"{value:+.2f}".replace("-", "−")
 
 
 def claims_table(claims: Sequence[Entry]) -> StudyTable:
