@@ -1,6 +1,6 @@
 """The peers that parity tests are held against run in an environment of their own, by subprocess.
 
-A parity test is marked `parity`, has a session fixture that calls `run_peer`, and reads what the script wrote.
+A parity test is marked `parity`; its session fixture calls `run_peer`, and it reads what the script wrote.
 """
 
 import os
