@@ -9,6 +9,7 @@ evidence.
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from introspection.tasks.cues import CUES
 
@@ -66,7 +67,8 @@ def get_config(argument: str = "") -> ConfigDict:
     config.pretrain.mixture = ConfigDict(dict(plain=0.25, hinted=0.5, explained=0.25))  # shares of rows
 
     # Three models that must not be confused: "pretrain" is the organism above, "initial" is what training
-    # starts from; each can be a stored checkpoint instead, WORKDIR[:ARM[:SEED]][@STEP].
+    # starts from; each can be a stored checkpoint instead, WORKDIR[:ARM[:SEED]][@STEP], or a model made
+    # elsewhere: a Hugging Face folder, a GGUF file, BASE+ADAPTERS, or "smollm2" once it is fetched.
     config.initial = "pretrain"
     config.label_teacher = "initial"  # whose behaviour gives the fixed labels
     config.kl_reference = "initial"  # whose behaviour the KL term holds on to
@@ -76,6 +78,13 @@ def get_config(argument: str = "") -> ConfigDict:
     config.neighbor = ConfigDict()  # the same organism but for these
     config.neighbor.seed = 1  # of its pretraining
     config.neighbor.architecture = "llama"  # or "gemma"
+
+    # How a pretrained model is addressed; an organism knows one format alone.
+    config.chat = ConfigDict()
+    config.chat.system = placeholder(str)  # None: what the model's template does; "": none
+    config.chat.enable_thinking = False  # of families that think before they reply
+    config.chat.date = "2024-07-26"  # what a template that asks for today's date is told
+    config.chat.template = placeholder(str)  # a Jinja template instead of the model's own
 
     # How behaviour is read: candidates are scored, or a reply is generated and matched to them. A generated
     # reply is held by the KL term over all of its tokens, and agreement is then measured between steps.

@@ -1,4 +1,4 @@
-"""Stored models by name: `WORKDIR[:ARM[:SEED]][@STEP]`, and the card that says how to read one back."""
+"""Models by name: `WORKDIR[:ARM[:SEED]][@STEP]` for what runs left, a path for models made elsewhere."""
 
 import dataclasses
 import json
@@ -10,13 +10,22 @@ import jax
 import jax.numpy as jnp
 
 from introspection.checkpoints.fingerprint import fingerprint_tree
+from introspection.checkpoints.pretrained import (
+    PretrainedModel,
+    find_pretrained,
+    is_pretrained,
+    load_pretrained_model,
+    pretrained_config,
+    pretrained_tokenizer_of,
+)
 from introspection.checkpoints.store import CheckpointStore
 from introspection.errors import InputError
 from introspection.models.config import LoraConfig, ModelConfig, RopeScaling
 from introspection.models.decoder import initialize
 from introspection.models.model import Model, select_seed
 from introspection.runtime.mesh import parameter_shardings
-from introspection.text.tokenizer import load_tokenizer
+from introspection.text.chat_template import ChatOptions
+from introspection.text.tokenizer import ChatTokenizer, load_tokenizer
 
 CHECKPOINTS, CARD, TOKENIZER = "checkpoints", "model.json", "tokenizer.json"
 STARTS = ("initial", "foreign")  # stores of what arms start from, beside the arms' own
@@ -78,7 +87,17 @@ def stored_steps(store: Path) -> list[int]:
     return sorted(int(child.name) for child in store.iterdir() if child.is_dir() and child.name.isdigit())
 
 
-def find_models(name: str) -> list[StoredModel]:
+def find_models(name: str, chat: ChatOptions | None = None) -> list[StoredModel | PretrainedModel]:
+    """Every model that a name means: of a workdir, as `find_stored`; or the one at a path, addressed as
+    `chat` says.
+
+    Raises:
+      InputError: as `find_stored` and `find_pretrained`.
+    """
+    return [find_pretrained(name, chat)] if is_pretrained(name) else find_stored(name)
+
+
+def find_stored(name: str) -> list[StoredModel]:
     """Every stored model that a name means: all arms and seeds unless it names one; the newest step too.
 
     Raises:
@@ -91,7 +110,8 @@ def find_models(name: str) -> list[StoredModel]:
     root = workdir / CHECKPOINTS
     if not root.is_dir():
         raise InputError(
-            f"{name}: {workdir} is no workdir with checkpoints; give WORKDIR[:ARM[:SEED]][@STEP]"
+            f"{name}: {workdir} is no workdir with checkpoints; give WORKDIR[:ARM[:SEED]][@STEP], or the "
+            "path of a model folder, of a GGUF file, or BASE+ADAPTERS"
         )
     arms = sorted(child.name for child in root.iterdir() if (child / CARD).is_file())
     trained = [arm for arm in arms if arm not in STARTS]
@@ -114,12 +134,27 @@ def find_models(name: str) -> list[StoredModel]:
     return found
 
 
-def load_model(stored: StoredModel, mesh: jax.sharding.Mesh) -> Model:
-    """Reads one stored model, placed on the mesh.
+def context_length(found: StoredModel | PretrainedModel) -> int:
+    """Tokens that the model can read; no weights are read for it."""
+    if isinstance(found, PretrainedModel):
+        return pretrained_config(found).context_length
+    return ModelCard.read(found.store).model.context_length
+
+
+def tokenizer_of(found: StoredModel | PretrainedModel) -> ChatTokenizer:
+    if isinstance(found, PretrainedModel):
+        return pretrained_tokenizer_of(found)
+    return load_tokenizer(found.workdir / TOKENIZER)
+
+
+def load_model(stored: StoredModel | PretrainedModel, mesh: jax.sharding.Mesh) -> Model:
+    """Reads one model, placed on the mesh.
 
     Raises:
-      InputError, CorruptCheckpointError: as `CheckpointStore.restore`.
+      InputError, CorruptCheckpointError: as `CheckpointStore.restore` and `load_pretrained_model`.
     """
+    if isinstance(stored, PretrainedModel):
+        return load_pretrained_model(stored, mesh)
     card = ModelCard.read(stored.store)
     tokenizer = load_tokenizer(stored.workdir / TOKENIZER)
     variables = abstract_variables(card.model)
@@ -132,13 +167,13 @@ def load_model(stored: StoredModel, mesh: jax.sharding.Mesh) -> Model:
     return Model(card.model, tokenizer, loaded)
 
 
-def load_one(name: str, mesh: jax.sharding.Mesh) -> Model:
+def load_one(name: str, mesh: jax.sharding.Mesh, chat: ChatOptions | None = None) -> Model:
     """The single model that a name means.
 
     Raises:
       InputError: it means several different ones.
     """
-    found = find_models(name)
+    found = find_models(name, chat)
     models = [load_model(stored, mesh) for stored in found]
     if len({model_fingerprint(model) for model in models}) > 1:
         choices = ", ".join(f"{stored.workdir}:{stored.arm}:{stored.seed}@{stored.step}" for stored in found)

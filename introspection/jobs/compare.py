@@ -1,4 +1,4 @@
-"""Comparing stored models: what each does, what each says, and the emitter × teacher matrix."""
+"""Comparing models, stored or made elsewhere: what each does and says, and the emitter × teacher matrix."""
 
 import dataclasses
 import json
@@ -12,30 +12,33 @@ from rich.console import Console
 from rich.table import Table
 
 from introspection.checkpoints.models import (
-    TOKENIZER,
-    ModelCard,
     StoredModel,
+    context_length,
     find_models,
     load_model,
     model_fingerprint,
+    tokenizer_of,
 )
+from introspection.checkpoints.pretrained import PretrainedModel
 from introspection.coupling.matrix import coupling_matrix
 from introspection.errors import InputError
 from introspection.jobs.items import default_section, load_task, within_context
+from introspection.jobs.models import model_path
 from introspection.jobs.results import format_program_table
-from introspection.jobs.settings import check_workdir, claim_workdir, write_json
+from introspection.jobs.settings import cache_dir, check_workdir, claim_workdir, write_json
 from introspection.models.model import Model
-from introspection.probes.behavior import decisions, probe_behavior
 from introspection.probes.explanation import decode_explanations
+from introspection.probes.readout import Readout, read_behavior
 from introspection.reports.page import write_report
 from introspection.runtime.mesh import MeshConfig, make_mesh
 from introspection.runtime.programs import ProgramTable
 from introspection.runtime.progress import progress_bar
-from introspection.tasks.items import Decisions, Explanation, Item
+from introspection.tasks.items import NONE, Decisions, Explanation, Item
 from introspection.tasks.task import Task
-from introspection.text.tokenizer import load_tokenizer
+from introspection.text.tokenizer import ChatTokenizer
 
-EXPLANATION_TOKENS = 8  # a decoded explanation has at most so many
+EXPLANATION_TOKENS = 8  # a decoded explanation has at most so many, or as many as the longest right one
+REPLY_TOKENS = 24  # of a generated reply, where no model's run says how many
 SKIPPED_SHARE = 0.01  # of items that may be longer than a model's context
 
 
@@ -48,18 +51,22 @@ class Compared:
     said: list[tuple[str, Explanation]]
 
 
-def compare(names: Sequence[str], task_name: str, workdir: Path, limit: int, console: Console) -> Path:
-    """Probes every stored model that the names mean, in one process, and writes the matrix and its page.
+def compare(
+    names: Sequence[str], task_name: str, workdir: Path, limit: int, readout: str, console: Console
+) -> Path:
+    """Probes every model that the names mean, in one process, and writes the matrix and its page.
 
-    The items are the test items of the models' own runs; models of one fingerprint are one model. `limit`
-    takes that many items (0: all), evenly.
+    The items are the test items of the models' own runs, or of the task's defaults; models of one fingerprint
+    are one model. `limit` takes that many items (0: all), evenly. `readout` is how behaviour is read, "" as
+    the models' runs did, or by generated replies if all were made elsewhere.
 
     Raises:
-      InputError: no such model, or models of runs that asked different tasks.
+      InputError: no such model, or models of runs that asked different tasks or read behaviour differently.
     """
-    stored = [found for name in names for found in find_models(name)]
-    section = task_section(stored, task_name)
-    config = {"compare": list(names), "task": section, "limit": limit}
+    cache = cache_dir({"cache_dir": ""})
+    stored = [found for name in names for found in find_models(model_path(name, cache))]
+    section, reading = task_section(stored, task_name), readout_section(stored, readout)
+    config = {"compare": list(names), "task": section, "behavior": reading, "limit": limit}
     check_workdir(workdir, config)
     task, _ = load_task({"task": section, "cache_dir": ""})
     evenly((), limit)  # a bad limit is refused before anything is loaded
@@ -71,9 +78,7 @@ def compare(names: Sequence[str], task_name: str, workdir: Path, limit: int, con
     results: dict[str, Compared] = {}
     with jax.set_mesh(mesh):
         for one in stored:
-            limit_tokens = ModelCard.read(one.store).model.context_length
-            tokenizer = load_tokenizer(one.workdir / TOKENIZER)
-            task = within_context(task, tokenizer, limit_tokens, SKIPPED_SHARE, console)
+            task = within_context(task, tokenizer_of(one), context_length(one), SKIPPED_SHARE, console)
         items = evenly(task.splits["test"], limit)
         names_by_fingerprint: dict[str, str] = {}
         for one in stored:  # one model in memory at a time
@@ -83,8 +88,9 @@ def compare(names: Sequence[str], task_name: str, workdir: Path, limit: int, con
             if same != one.name:
                 console.print(f"{one.name} is the same model as {same}: shown once", highlight=False)
                 continue
+            way = Readout(reading["readout"], reading["reply_tokens"])
             results[one.name] = probe_model(
-                one.name, model, fingerprint, items, task, programs, mesh, console
+                one.name, model, fingerprint, items, task, way, programs, mesh, console
             )
     matrix = coupling_matrix(
         {name: [explanation for _, explanation in result.said] for name, result in results.items()},
@@ -101,21 +107,43 @@ def compare(names: Sequence[str], task_name: str, workdir: Path, limit: int, con
     return write_report(workdir)
 
 
-def task_section(stored: Sequence[StoredModel], task_name: str) -> dict[str, Any]:
-    """The `task` section of the config that the models' runs share; the task's defaults if none has one."""
+def shared_section(stored: Sequence[StoredModel | PretrainedModel], name: str) -> dict[str, Any] | None:
+    """A section of the config that the models' runs share; None if no run has it.
+
+    Raises:
+      InputError: two runs differ in it.
+    """
     found: dict[str, tuple[Path, dict[str, Any]]] = {}
     for one in stored:
-        path = one.workdir / "config.json"
-        section = json.loads(path.read_text(encoding="utf-8")).get("task") if path.is_file() else None
+        path = one.workdir / "config.json" if isinstance(one, StoredModel) else None
+        if path is None or not path.is_file():
+            continue
+        section = json.loads(path.read_text(encoding="utf-8")).get(name)
         if section is not None:
             found.setdefault(json.dumps(section, sort_keys=True), (one.workdir, section))
     if len(found) > 1:
         (first, _), (second, _) = list(found.values())[:2]
-        raise InputError(f"{first} and {second} asked different items (config.task differs): not comparable")
-    section = next(iter(found.values()))[1] if found else default_section(task_name)
+        raise InputError(
+            f"{first} and {second} asked different items (config.{name} differs): not comparable"
+        )
+    return next(iter(found.values()))[1] if found else None
+
+
+def task_section(stored: Sequence[StoredModel | PretrainedModel], task_name: str) -> dict[str, Any]:
+    """The `task` section that the models' runs share; the task's defaults if none has one."""
+    section = shared_section(stored, "task") or default_section(task_name)
     if section["name"] != task_name:
         raise InputError(f"--task={task_name}: these models were trained on {section['name']}")
     return section
+
+
+def readout_section(stored: Sequence[StoredModel | PretrainedModel], chosen: str) -> dict[str, Any]:
+    """How behaviour is read: as `chosen`, else as the models' runs did, else by what fits the models."""
+    elsewhere = all(isinstance(one, PretrainedModel) for one in stored)
+    usual = {"readout": "generate" if elsewhere else "score", "reply_tokens": REPLY_TOKENS}
+    if chosen:
+        return usual | {"readout": Readout(chosen).kind}
+    return shared_section(stored, "behavior") or usual
 
 
 def evenly(items: Sequence[Item], limit: int) -> tuple[Item, ...]:
@@ -133,14 +161,24 @@ def probe_model(
     fingerprint: str,
     items: Sequence[Item],
     task: Task,
+    readout: Readout,
     programs: ProgramTable,
     mesh: jax.sharding.Mesh,
     console: Console,
 ) -> Compared:
+    tokens = explanation_tokens(model.tokenizer, items, task)
     with progress_bar(console, f"probing {name}", 3 * len(items)) as advance:
-        decided = decisions(probe_behavior(model, items, programs, mesh, advance), items)
-        said = decode_explanations(model, items, task.grammar, EXPLANATION_TOKENS, programs, mesh, advance)
+        decided = read_behavior(model, items, readout, programs, mesh, advance).decisions
+        said = decode_explanations(model, items, task.grammar, tokens, programs, mesh, advance)
     return Compared(fingerprint, decided, said)
+
+
+def explanation_tokens(tokenizer: ChatTokenizer, items: Sequence[Item], task: Task) -> int:
+    """Tokens of the longest explanation that could be right of any item, its end included."""
+    choices = {choice for item in items for choice in task.grammar.all_explanations(item.candidates)}
+    choices.add(Explanation(True, NONE))
+    longest = max(len(tokenizer.encode_reply(task.grammar.render(choice))) for choice in choices)
+    return max(longest, EXPLANATION_TOKENS)
 
 
 def write_items(path: Path, items: Sequence[Item], results: dict[str, Compared]) -> None:

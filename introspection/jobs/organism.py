@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from introspection.checkpoints.fingerprint import fingerprint_json
-from introspection.checkpoints.models import CARD, CHECKPOINTS, TOKENIZER, ModelCard, find_models, load_model
+from introspection.checkpoints.models import CARD, CHECKPOINTS, TOKENIZER, ModelCard, find_stored, load_model
 from introspection.checkpoints.store import CheckpointStore
 from introspection.errors import InputError
 from introspection.jobs.items import task_language, task_settings
@@ -108,7 +108,7 @@ def pretrained_organism(
     with _only_one(workdir.with_suffix(".lock"), console):
         if not (workdir / "organism.json").exists():
             _pretrain(config, questions, world, workdir, programs, mesh, console)
-    model = load_model(find_models(str(workdir))[0], mesh)
+    model = load_model(find_stored(str(workdir))[0], mesh)
     return Organism(model, world, workdir, json.loads((workdir / "organism.json").read_text()))
 
 
@@ -120,7 +120,7 @@ def organism_at(organism: Organism, name: str, mesh: jax.sharding.Mesh) -> Model
     """The organism, or its checkpoint of the step that `pretrain@STEP` names."""
     if name == "pretrain":
         return organism.model
-    (found,) = find_models(f"{organism.workdir}@{name.removeprefix('pretrain@')}")
+    (found,) = find_stored(f"{organism.workdir}@{name.removeprefix('pretrain@')}")
     return load_model(found, mesh)
 
 
@@ -222,7 +222,7 @@ def _pretrain(
             say=lambda message: console.print(message, highlight=False),
         )
     metrics.close()
-    model = load_model(find_models(str(workdir))[0], mesh)
+    model = load_model(find_stored(str(workdir))[0], mesh)
     decided = decisions(probe_behavior(model, task.splits["test"], programs, mesh), task.splits["test"])
     # Last, so that its presence says that the base is complete.
     write_json(workdir / "organism.json", organism_table(world, task, decided, count_parameters(variables)))

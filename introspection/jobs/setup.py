@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int
 from rich.console import Console
 
-from introspection.checkpoints.models import CHECKPOINTS, TOKENIZER, ModelCard, load_one, model_fingerprint
+from introspection.checkpoints.models import CHECKPOINTS, TOKENIZER, ModelCard, model_fingerprint
 from introspection.checkpoints.store import CheckpointStore
 from introspection.coupling.controls import balance_by_changed
 from introspection.coupling.labels import Label, write_labels
@@ -18,6 +18,7 @@ from introspection.errors import InputError
 from introspection.jobs.arms import answer_hidden
 from introspection.jobs.fields import readout_of
 from introspection.jobs.items import within_context
+from introspection.jobs.models import stored_models
 from introspection.jobs.organism import (
     MODEL_FIELDS,
     Organism,
@@ -30,7 +31,7 @@ from introspection.jobs.organism import (
     pretrained_organism,
 )
 from introspection.jobs.replies import reply_hidden
-from introspection.jobs.settings import write_json
+from introspection.jobs.settings import cache_dir, write_json
 from introspection.models.model import Model
 from introspection.probes.behavior import Behavior
 from introspection.probes.readout import Readout, Replies, read_behavior
@@ -97,7 +98,7 @@ def prepare(
     What can be refused without the base model is refused before it is trained.
     """
     readout = readout_of(config)
-    stored = stored_models(config, mesh)
+    stored = stored_models(config, cache_dir(config), mesh)
     tokenizer = stored["initial"].tokenizer if "initial" in stored else organism_tokenizer(task)
     check_vocabularies(stored, tokenizer)
     limits = [model.config.context_length for model in stored.values()]
@@ -167,33 +168,13 @@ def prepare(
 
 
 def check_vocabularies(models: Mapping[str, Model], tokenizer: ChatTokenizer) -> None:
-    """Raises InputError if a model reads other tokens than `config.initial` does."""
-    for name, model in models.items():
-        if model.tokenizer.tokenizer.to_str() != tokenizer.tokenizer.to_str():
-            raise InputError(f"config.{name} and config.initial have different vocabularies")
+    """Raises InputError if a model reads other tokens than `config.initial` does.
 
-
-def stored_models(config: Any, mesh: jax.sharding.Mesh) -> dict[str, Model]:
-    """The models that a config names by their checkpoints, by the field that names them.
-
-    Raises:
-      InputError: there is no such checkpoint, a name means several models, or one that training starts from
-        has adapters.
+    The label teacher may: what it does is read with its own tokens, and its labels are text.
     """
-    stored = {}
-    for name in (*MODEL_FIELDS, "foreign"):
-        others = {"initial": (), "foreign": ("none", "neighbor")}.get(name, ("initial",))
-        if config[name] not in others and (name == "foreign" or not is_organism(config[name])):
-            try:
-                stored[name] = load_one(config[name], mesh)
-            except InputError as error:
-                raise InputError(f"config.{name}: {error}") from error
-    for name in ("initial", "foreign"):
-        if name in stored and "lora" in stored[name].variables:
-            raise InputError(
-                f"config.{name}: {config[name]} has adapters; training starts from a model without them"
-            )
-    return stored
+    for name, model in models.items():
+        if name != "label_teacher" and model.tokenizer.tokenizer.to_str() != tokenizer.tokenizer.to_str():
+            raise InputError(f"config.{name} and config.initial have different vocabularies")
 
 
 def leave_shared(setup: Setup) -> None:

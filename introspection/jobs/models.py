@@ -1,0 +1,58 @@
+"""The models that a config or a command names, fetched ones by a short name, and how they are addressed."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from introspection.checkpoints.models import load_one
+from introspection.errors import InputError
+from introspection.jobs.organism import MODEL_FIELDS, is_organism
+from introspection.jobs.settings import settings
+from introspection.models.merging import merge_adapters
+from introspection.models.model import Model
+from introspection.text.chat_template import ChatOptions
+from introspection.weights.smollm2 import smollm2_path
+
+FETCHED = {"smollm2": smollm2_path}  # by the name that `experiments.fetch` knows
+STARTED_FROM = ("initial", "foreign")  # what training starts from; it has no adapters
+
+
+def model_path(name: str, cache: Path) -> str:
+    """A model's name with the short name of a fetched one replaced by its path.
+
+    Raises:
+      InputError: that model has not been fetched.
+    """
+    if name not in FETCHED or Path(name).exists():
+        return name
+    path = FETCHED[name](cache)
+    if not path.is_file():
+        raise InputError(f"{name} is not in {path.parent}: python -m experiments.fetch --model={name}")
+    return str(path)
+
+
+def chat_options(config: Mapping[str, Any]) -> ChatOptions:
+    """How a config addresses pretrained models."""
+    return settings(ChatOptions, config["chat"])
+
+
+def stored_models(config: Any, cache: Path, mesh: jax.sharding.Mesh) -> dict[str, Model]:
+    """The models that a config names by path or checkpoint, by the field that names them.
+
+    Adapters of a model that training starts from are merged into it.
+
+    Raises:
+      InputError: there is no such model, a name means several, or it can't be read.
+    """
+    stored = {}
+    for field in (*MODEL_FIELDS, "foreign"):
+        others = {"initial": (), "foreign": ("none", "neighbor")}.get(field, ("initial",))
+        if config[field] not in others and (field == "foreign" or not is_organism(config[field])):
+            try:
+                model = load_one(model_path(config[field], cache), mesh, chat_options(config))
+            except InputError as error:
+                raise InputError(f"config.{field}: {error}") from error
+            stored[field] = merge_adapters(model) if field in STARTED_FROM else model
+    return stored
