@@ -14,12 +14,13 @@ from weights_cases import FAMILIES, LORA, SHARDED, config_of, params_of, write_m
 
 from introspection.models.decoder import Decoder, initialize
 from introspection.models.head import head_matrix, token_logits
+from introspection.models.merging import merged_parameters
 from introspection.text.rows import Rows, build_row, stack_rows
 from introspection.training.batches import stack_batches
 from introspection.training.loop import weights
 from introspection.training.objectives import Batch, ObjectiveConfig
 from introspection.training.step import Frozen, OptimizerConfig, initial_state, train_steps
-from introspection.weights.adapters import export_adapters, load_adapters, merge_adapters
+from introspection.weights.adapters import export_adapters, load_adapters
 from introspection.weights.export import export_model
 
 pytestmark = pytest.mark.parity
@@ -60,7 +61,7 @@ def answers(tmp_path_factory):
     for family in ("llama", "gemma3_text"):
         lora = adapters_of(family)
         export_adapters(folder / "adapters" / family, LORA, lora, base=family)
-        merged = merge_adapters(params_of(family), lora, LORA)
+        merged = merged_parameters(params_of(family), lora, LORA)
         export_model(folder / "models" / f"{family}_merged", config_of(family), merged, {}, {})
     export_adapters(folder / "training" / "adapter", LORA, starting_adapters(), base="llama")
     (folder / "training" / "settings.json").write_text(json.dumps(dataclasses.asdict(OPTIMIZER)))

@@ -12,8 +12,9 @@ from weights_cases import LORA, assert_same_leaves, change_json, change_tensors,
 
 from introspection.errors import InputError
 from introspection.models.decoder import Decoder
+from introspection.models.merging import merged_parameters
 from introspection.runtime.mesh import parameter_shardings
-from introspection.weights.adapters import export_adapters, load_adapters, merge_adapters
+from introspection.weights.adapters import export_adapters, load_adapters
 from introspection.weights.folder import ADAPTER_FOLDER, kind_of
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -132,7 +133,7 @@ def test_merged_parameters_compute_what_the_adapted_model_does(tmp_path):
     variables = tiny_variables(config)
     tokens = jnp.arange(4, 16)[None]
     positions, segments = jnp.arange(12)[None], jnp.zeros((1, 12), jnp.int32)
-    merged = {"params": merge_adapters(variables["params"], variables["lora"], LORA)}
+    merged = {"params": merged_parameters(variables["params"], variables["lora"], LORA)}
     adapted = Decoder(config).apply(variables, tokens, positions, segments).hidden
     plain = Decoder(config_of("qwen2")).apply(merged, tokens, positions, segments).hidden
     base = Decoder(config_of("qwen2")).apply({"params": variables["params"]}, tokens, positions, segments)

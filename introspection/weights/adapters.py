@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from safetensors.numpy import save_file
 
 from introspection.errors import InputError
@@ -137,13 +136,3 @@ def export_adapters(folder: Path, lora: LoraConfig, adapters: dict, base: str | 
         save_file(content, target / ADAPTER_WEIGHTS, metadata={"format": "pt"})
 
     write_folder(folder, write)
-
-
-def merge_adapters(params: dict, adapters: dict, lora: LoraConfig) -> dict:
-    """Parameters of a model without adapters that computes what the model with them does, to rounding."""
-    layers = dict(params["layers"])
-    for part, own in adapters["layers"].items():
-        kernel = layers[part]["kernel"]
-        update = jnp.einsum("lik,lko->lio", own["A"], own["B"]) * (lora.alpha / lora.rank)
-        layers[part] = {**layers[part], "kernel": (kernel + update).astype(kernel.dtype)}
-    return {**params, "layers": layers}
