@@ -26,5 +26,7 @@ def test_no_relation_named_is_all_of_them():
 
 
 def test_an_unknown_relation_is_named():
-    with pytest.raises(InputError, match=r"config\.task\.relations has 'capital'; choose from .*country_capital"):
+    with pytest.raises(
+        InputError, match=r"config\.task\.relations has 'capital'; choose from .*country_capital"
+    ):
         facts_of_relations(read_facts_table(), ("capital",))
