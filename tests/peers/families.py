@@ -84,15 +84,18 @@ def families() -> dict[str, PreTrainedConfig]:
 
 def randomize(model: torch.nn.Module, generator: torch.Generator) -> None:
     """Values with which every parameter counts: a fresh model's norms are 1 and its offsets 0."""
+    gemma = model.config.model_type.startswith("gemma")
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
-        if "norm" in name:
-            centre = 0.0 if model.config.model_type.startswith("gemma") else 1.0
-            parameter.data = centre + 0.3 * noise
+        if name == "model.norm.weight" and gemma:
+            parameter.data = 4.0 + noise
+        elif "norm" in name:
+            parameter.data = (0.0 if gemma else 1.0) + 0.3 * noise
         elif name.endswith("bias"):
             parameter.data = noise
         elif "embed_tokens" in name or "lm_head" in name:
-            parameter.data = 0.5 * noise
+            # Gemma's embedding is scaled up and tied to the head: a large one would repeat the last token.
+            parameter.data = (0.1 if gemma else 0.5) * noise
         else:
             parameter.data = 1.5 * noise / parameter.shape[-1] ** 0.5
 
