@@ -20,6 +20,7 @@ import jinja2.ext
 import jinja2.sandbox
 
 from introspection.errors import InputError
+from introspection.text.literal_text import shortened
 
 # Unicode noncharacters: reserved for a program's own use, never part of a text. Not white space, so that a
 # template's `trim` leaves them alone.
@@ -233,9 +234,9 @@ class ChatFrame:
         written = written.rstrip() if self.trims_right else written
         rendered = self.template.render(_messages(self.opening, self.merged, user_text), True)
         if rendered != self.before + written + self.after:
-            shown = repr(user_text if len(user_text) < 60 else user_text[:60] + "…")
             raise InputError(
-                f"{self.template.source}: the chat template does not write the user's text {shown} as it is"
+                f"{self.template.source}: the chat template does not write the user's text"
+                f" {shortened(user_text)!r} as it is"
             )
         return self.before, written, self.after
 

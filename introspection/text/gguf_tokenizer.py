@@ -14,6 +14,7 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 
 from introspection.errors import InputError
 from introspection.text.chat_template import ChatOptions
+from introspection.text.literal_text import shortened
 from introspection.text.pretrained_tokenizer import PretrainedTokenizer, pretrained_tokenizer
 
 # tokenizer.ggml.token_type
@@ -191,4 +192,5 @@ def _bpe(source: str, **arguments: Any) -> models.BPE:
     try:
         return models.BPE(**arguments)
     except Exception as error:  # the library raises bare Exception
-        raise InputError(f"{source}: the vocabulary and its merges are at odds ({error})") from error
+        fault = shortened(" ".join(str(error).split()))
+        raise InputError(f"{source}: the vocabulary and its merges are at odds ({fault})") from error

@@ -74,12 +74,12 @@ class LiteralTokenizer:
 
     def _check(self, text: str) -> None:
         if self.shielded.search(text):
-            raise InputError(f"the text {text[:60]!r} holds a control token between U+FDD0 and U+FDD1")
+            raise InputError(f"the text {shortened(text)!r} holds a control token between U+FDD0 and U+FDD1")
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise InputError(
-                f"the text {text[:60]!r} holds half of a surrogate pair; it is no Unicode"
+                f"the text {shortened(text)!r} holds half of a surrogate pair; it is no Unicode"
             ) from error
 
 
@@ -131,6 +131,11 @@ def control_tokens(definition: dict[str, Any], template: str) -> frozenset[str]:
         return token["special"] or (marker and (byte_level or text not in pieces or text in template))
 
     return frozenset(token["content"] for token in definition["added_tokens"] if steers(token))
+
+
+def shortened(text: str) -> str:
+    """A text as a message can show it."""
+    return text if len(text) <= 60 else text[:60] + "…"
 
 
 def _shielded(token: str) -> str:

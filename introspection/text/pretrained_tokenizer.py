@@ -9,7 +9,7 @@ import tokenizers
 
 from introspection.errors import InputError
 from introspection.text.chat_template import PLAIN_TEMPLATE, ChatFrame, ChatOptions, ChatTemplate, chat_frame
-from introspection.text.literal_text import LiteralTokenizer, literal_tokenizer
+from introspection.text.literal_text import LiteralTokenizer, literal_tokenizer, shortened
 
 CHAT = "chat.json"  # beside the tokenizer's own file: template, special tokens, options
 
@@ -44,15 +44,16 @@ class PretrainedTokenizer:
         return self.literal.encode(*self.frame.prompt_parts(user_text))
 
     def encode_reply(self, text: str) -> list[int]:
-        """Tokens of a reply and of its end; the text is written as it is, also where the template would trim it.
+        """Tokens of a reply and its end; the text is written as it is, also where the template would trim it.
 
         Raises:
           InputError: the vocabulary has no tokens for a part of the text, or the text is no Unicode.
         """
         tokens = [*self.literal.encode_continuation(self.lead + text + self.tail), self.end_id]
-        if self.literal.canonical(self.decode(tokens)) != self.literal.canonical(text):
+        read = self.decode(tokens)
+        if self.literal.canonical(read) != self.literal.canonical(text):
             raise InputError(
-                f"the model's vocabulary can't write {text!r}; it would read {self.decode(tokens)!r}"
+                f"the model's vocabulary can't write {shortened(text)!r}, only {shortened(read)!r}"
             )
         return tokens
 
@@ -154,7 +155,7 @@ def read_tokenizer(path: Path) -> tokenizers.Tokenizer:
     try:
         return tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception
-        raise InputError(f"{path}: no readable tokenizer ({error})") from error
+        raise InputError(f"{path}: no readable tokenizer ({' '.join(str(error).split())})") from error
 
 
 def _begin(tokenizer: tokenizers.Tokenizer) -> str:

@@ -1,0 +1,146 @@
+"""GGUF vocabularies: rebuilt from their fields they are the source; other kinds are refused by name."""
+
+import json
+
+import chat_templates
+import pytest
+from small_tokenizers import byte_level, sentencepiece_like
+
+from introspection.errors import InputError
+from introspection.text.chat_template import ChatOptions
+from introspection.text.gguf_tokenizer import read_gguf_tokenizer
+from introspection.text.pretrained_tokenizer import pretrained_tokenizer
+
+TEXTS = [
+    "What is the capital of Norway?", "12 345  67\n8", " a\r\n\r\nb ", "é e\u0301 😀 ½ ٣", "I'M we'll", "",
+    "   ", "<|im_end|> <think>", "</s>", "It would change to Rome.",
+]  # fmt: skip
+
+
+def fields_of(tokenizer, pre="qwen2", template=chat_templates.QWEN25, **changes):
+    """The fields of a byte-level tokenizer; two rows only fill an embedding up."""
+    definition = json.loads(tokenizer.to_str())
+    special = {token["id"]: token["special"] for token in definition["added_tokens"]}
+    size = tokenizer.get_vocab_size()
+    return {
+        "general.architecture": "qwen2",
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": pre,
+        "tokenizer.ggml.tokens": [tokenizer.id_to_token(i) for i in range(size)] + ["[PAD0]", "[PAD1]"],
+        "tokenizer.ggml.token_type": [{None: 1, True: 3, False: 4}[special.get(i)] for i in range(size)]
+        + [5, 5],
+        "tokenizer.ggml.merges": [" ".join(merge) for merge in definition["model"]["merges"]],
+        "tokenizer.ggml.eos_token_id": tokenizer.token_to_id("<|im_end|>"),
+        "tokenizer.chat_template": template,
+        **changes,
+    }
+
+
+def pieces_fields(space, template, **changes):
+    tokenizer = sentencepiece_like(space)
+    definition = json.loads(tokenizer.to_str())
+    special = {token["id"]: token["special"] for token in definition["added_tokens"]}
+    tokens = [tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size())]
+    types = [
+        3 if special.get(i) else 4 if i in special else 6 if t.startswith("<0x") else 1
+        for i, t in enumerate(tokens)
+    ]
+    types[0] = 2
+    joined = {"".join(merge): -float(rank) for rank, merge in enumerate(definition["model"]["merges"])}
+    return {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": types,
+        "tokenizer.ggml.scores": [joined.get(token, -1e9) for token in tokens],
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.unknown_token_id": 0,
+        "tokenizer.ggml.add_space_prefix": space == "prepend",
+        "tokenizer.chat_template": template,
+        **changes,
+    }
+
+
+def test_a_byte_level_vocabulary_is_its_source():
+    source = pretrained_tokenizer(
+        byte_level(), chat_templates.QWEN25, {"eos_token": "<|im_end|>"}, ChatOptions(), "source"
+    )
+    rebuilt = read_gguf_tokenizer(fields_of(byte_level()))
+    for text in TEXTS:
+        assert rebuilt.encode_prompt(text) == source.encode_prompt(text)
+        assert rebuilt.encode_reply(text) == source.encode_reply(text)
+    # Rows that fill the embedding up are no tokens.
+    assert (
+        rebuilt.vocab_size == source.vocab_size == len(fields_of(byte_level())["tokenizer.ggml.tokens"]) - 2
+    )
+
+
+@pytest.mark.parametrize(
+    ("space", "template"), [("prepend", chat_templates.LLAMA2), ("none", chat_templates.GEMMA)]
+)
+def test_a_sentencepiece_like_vocabulary_is_its_source(space, template):
+    special = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    source = pretrained_tokenizer(sentencepiece_like(space), template, special, ChatOptions(), "source")
+    rebuilt = read_gguf_tokenizer(pieces_fields(space, template))
+    for text in [*TEXTS, "two\n\nlines <h1>"]:
+        assert rebuilt.encode_prompt(text) == source.encode_prompt(text)
+        assert rebuilt.encode_reply(text) == source.encode_reply(text)
+
+
+@pytest.mark.parametrize(
+    ("pre", "expected"),
+    [
+        ("smollm", ["a", "Ġ", "1", "2", "ĠĠ", "3", "Ġ", "z"]),
+        ("gpt-2", ["a", "Ġ", "12", "Ġ", "Ġ", "3", "Ġ", "z"]),
+        ("llama-bpe", ["a", "Ġ", "12", "Ġ", "Ġ", "3", "Ġ", "z"]),
+        ("qwen2", ["a", "Ġ", "1", "2", "Ġ", "Ġ", "3", "Ġ", "z"]),
+    ],
+)
+def test_digits_and_the_space_before_them(pre, expected):
+    """As "smollm", digits go before GPT-2's pattern is asked: two spaces before one stay together."""
+    fields = fields_of(byte_level(), pre)
+    fields["tokenizer.ggml.merges"] = ["Ġ Ġ", "1 2"]
+    fields["tokenizer.ggml.tokens"][-2:] = ["ĠĠ", "12"]
+    fields["tokenizer.ggml.token_type"][-2:] = [1, 1]
+    rebuilt = read_gguf_tokenizer(fields)
+    tokens = rebuilt.encode_reply("a 12  3 z")[:-1]
+    assert [rebuilt.tokenizer.id_to_token(token) for token in tokens] == expected
+
+
+def test_a_base_model_and_its_first_token():
+    fields = pieces_fields("prepend", None)
+    assert read_gguf_tokenizer(fields).encode_prompt("Why?")[0] == 1
+    fields["tokenizer.ggml.add_bos_token"] = False
+    assert read_gguf_tokenizer(fields).encode_prompt("Why?")[0] != 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "fault"),
+    [
+        ("tokenizer.ggml.model", None, "the field tokenizer.ggml.model is missing"),
+        ("tokenizer.ggml.model", "bert", "tokenizer.ggml.model is 'bert'; gpt2 and llama are read"),
+        ("tokenizer.ggml.pre", None, "the field tokenizer.ggml.pre is missing"),
+        ("tokenizer.ggml.pre", "tekken", "tokenizer.ggml.pre is 'tekken', which is not read"),
+        ("tokenizer.ggml.tokens", None, "the field tokenizer.ggml.tokens is missing"),
+        ("tokenizer.ggml.token_type", [1, 1], "but 2 token types"),
+        ("tokenizer.ggml.merges", ["nothing"], "the vocabulary and its merges are at odds"),
+        ("tokenizer.ggml.merges", ["no thing"], "the vocabulary and its merges are at odds"),
+        ("tokenizer.ggml.eos_token_id", 10**6, "tokenizer.ggml.eos_token_id is 1000000"),
+        ("tokenizer.ggml.eos_token_id", "2", "tokenizer.ggml.eos_token_id is '2'"),
+        ("tokenizer.chat_template", 7, "tokenizer.chat_template is int"),
+        ("tokenizer.chat_template", "{{ ''.__class__.__mro__ }}", "reaches for what it must not"),
+    ],
+)
+def test_bad_fields_are_one_line_that_names_them(field, value, fault):
+    with pytest.raises(InputError) as raised:
+        read_gguf_tokenizer(fields_of(byte_level()) | {field: value}, source="model.gguf")
+    message = str(raised.value)
+    assert message.startswith("model.gguf: ")
+    assert fault in message
+    assert "\n" not in message
+
+
+def test_scores_are_as_many_as_tokens():
+    fields = pieces_fields("prepend", chat_templates.LLAMA2)
+    with pytest.raises(InputError, match="but 1 scores"):
+        read_gguf_tokenizer(fields | {"tokenizer.ggml.scores": [0.0]})
