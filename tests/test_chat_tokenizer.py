@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from small_tokenizers import CHATML, MARKERS, byte_level, model_folder, sentencepiece_like
 from tiny import tiny_config
+from tokenizers import Tokenizer
 
 from introspection.errors import InputError
 from introspection.models.model import Model
@@ -167,12 +168,23 @@ def test_gemmas_user_defined_pieces_stay_tokens_of_text():
     assert "<h1>" in prompt
 
 
+def test_merges_that_make_a_control_token_are_not_applied():
+    definition = json.loads(sentencepiece_like("none").to_str())
+    for piece in ("<", ">", "/", "</", "s>"):
+        definition["model"]["vocab"].setdefault(piece, len(definition["model"]["vocab"]))
+    definition["model"]["merges"] += [["<", "/"], ["s", ">"], ["</", "s>"]]
+    tokenizer = pretrained_tokenizer(
+        Tokenizer.from_str(json.dumps(definition)), chat_templates.GEMMA, END, ChatOptions(), "m"
+    )
+    assert pieces(tokenizer, tokenizer.encode_reply("</s>")) == ["</", "s>", "<end_of_turn>"]
+
+
 def test_a_vocabulary_without_some_bytes_refuses_replies_it_can_not_write():
     tokenizer = byte_level()
     definition = json.loads(tokenizer.to_str())
     del definition["model"]["vocab"]["ö"]  # the byte F6, which begins characters that Unicode hasn't
     definition["model"]["vocab"].pop("ð")  # F0, which begins an emoji
-    small = type(tokenizer).from_str(json.dumps(definition))
+    small = Tokenizer.from_str(json.dumps(definition))
     small = pretrained_tokenizer(
         small, chat_templates.QWEN25, {"eos_token": "<|im_end|>"}, ChatOptions(), "m"
     )
