@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from small_tokenizers import CHATML, MARKERS, byte_level, model_folder, sentencepiece_like
 from tiny import tiny_config
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from introspection.errors import InputError
 from introspection.models.model import Model
@@ -166,6 +166,25 @@ def test_gemmas_user_defined_pieces_stay_tokens_of_text():
     prompt = pieces(tokenizer, tokenizer.encode_prompt("Norway?\n\n<h1>Oslo"))
     assert "\n\n" in prompt
     assert "<h1>" in prompt
+
+
+def test_no_space_is_put_before_a_reply_that_begins_a_line():
+    template = (
+        "{% for m in messages %}{{ bos_token + m.role + '\\n' + m.content + eos_token }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ bos_token + 'assistant\\n' }}{% endif %}"
+    )
+    for space in ("prepend", "first", "none"):
+        tokenizer = pretrained_tokenizer(sentencepiece_like(space), template, END, ChatOptions(), "m", [])
+        assert pieces(tokenizer, tokenizer.encode_reply("Oslo")) == [*"Oslo", "</s>"]
+        assert tokenizer.decode(tokenizer.encode_reply(" Oslo")) == " Oslo"
+
+
+def test_runs_of_white_space_with_an_id_of_their_own_stay_tokens_of_text():
+    tokenizer = byte_level()
+    tokenizer.add_tokens([AddedToken("    ", normalized=False)])
+    special = {"eos_token": "<|im_end|>"}
+    tokenizer = pretrained_tokenizer(tokenizer, chat_templates.QWEN25, special, ChatOptions(), "m", [])
+    assert "    " in pieces(tokenizer, tokenizer.encode_prompt("two    words"))
 
 
 def test_merges_that_make_a_control_token_are_not_applied():
