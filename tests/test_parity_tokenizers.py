@@ -8,7 +8,8 @@ from peers_environment import run_peer
 from introspection.errors import InputError
 from introspection.text.chat_template import ChatOptions
 from introspection.text.gguf_tokenizer import read_gguf_tokenizer
-from introspection.text.hf_tokenizer import read_hf_tokenizer
+from introspection.text.hf_tokenizer import read_hf_tokenizer, write_hf_tokenizer
+from introspection.text.tokenizer import phrase_tokenizer
 
 pytestmark = pytest.mark.parity
 
@@ -155,3 +156,23 @@ def test_a_system_prompt(folder, texts, family, form):
     indices = [i for i in plain(tokenizer, texts) if i < len(expected) and texts[i].strip()]
     assert len(indices) > 150
     assert different(lambda i: tokenizer.encode_prompt(texts[i]), expected.__getitem__, texts, indices) == []
+
+
+def test_transformers_reads_the_files_written_here(folder, tmp_path):
+    words = phrase_tokenizer(["Oslo", "Norway"], ["What is the capital of", "?"])
+    written = {"words": (words, ["What is the capital of Norway ?", "Oslo ?"])}
+    for family in ("smollm2", "qwen25", "llama2", "mistral", "gemma"):
+        written[family] = (
+            read(folder, family, "hf"),
+            ["What is the capital of Norway?", " 12  é\n\n😀 ", "I"],
+        )
+    for family, (tokenizer, texts) in written.items():
+        write_hf_tokenizer(tmp_path / family, tokenizer)
+        (tmp_path / family / "texts.json").write_text(json.dumps(texts))
+    run_peer("tokenizer_files.py", tmp_path)
+    for family, (tokenizer, texts) in written.items():
+        found = json.loads((tmp_path / family / "ids.json").read_text())
+        assert found["prompts"] == [tokenizer.encode_prompt(text) for text in texts], family
+        assert found["pad"] == tokenizer.padding_id
+        end = tokenizer.stop_ids[0] if family == "gemma" else tokenizer.end_id  # Gemma's turn ends otherwise
+        assert found["eos"] == end
