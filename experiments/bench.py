@@ -17,6 +17,7 @@ from rich.table import Table
 from introspection.benchmarks import (
     chunked_loss,
     interval_coverage,
+    sharded_loading,
     shared_prefix_scoring,
     stacked_seeds,
     train_step_with_agreement,
@@ -31,6 +32,7 @@ BENCHMARKS: dict[str, Callable[[], list[Measure]]] = {
     "chunked_loss": chunked_loss.run,
     "stacked_seeds": stacked_seeds.run,
     "interval_coverage": interval_coverage.run,
+    "sharded_loading": sharded_loading.run,
 }
 
 flags.DEFINE_string("only", None, f"one benchmark, of {', '.join(BENCHMARKS)}; all of them if not given")

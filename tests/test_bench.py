@@ -11,6 +11,7 @@ from configs.quickstart import get_config
 from introspection.benchmarks import (
     chunked_loss,
     interval_coverage,
+    sharded_loading,
     shared_prefix_scoring,
     stacked_seeds,
     train_step_with_agreement,
@@ -23,6 +24,7 @@ BENCHMARKS = (
     shared_prefix_scoring,
     stacked_seeds,
     train_step_with_agreement,
+    pytest.param(sharded_loading, marks=pytest.mark.slow),  # starts three processes
 )
 
 

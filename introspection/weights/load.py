@@ -30,6 +30,7 @@ PARAMETER_DTYPES = ("float32", "bfloat16", "float16")
 _HARMLESS = ("rotary_emb.inv_freq",)
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 _COMPARED_ROWS = 4096
+_ALIGNMENT = 64  # bytes
 
 
 @runtime_checkable
@@ -166,7 +167,7 @@ def _read_part(
     source: TensorSource, name: TensorName, leaf: jax.ShapeDtypeStruct, index: tuple[slice, ...]
 ) -> np.ndarray:
     ranges = [range(*own.indices(size)) for own, size in zip(index, leaf.shape, strict=True)]
-    part = np.empty([len(own) for own in ranges], leaf.dtype)
+    part = _empty([len(own) for own in ranges], leaf.dtype)
     layers, inner = (ranges[0], index[1:]) if name.stacked else (range(1), index)
     places = part if name.stacked else part[None]
     for place, layer in zip(places, layers, strict=True):
@@ -176,6 +177,14 @@ def _read_part(
         else:
             place[...] = source.read(name.of_layer(layer), inner)
     return part
+
+
+def _empty(shape: list[int], dtype: np.dtype) -> np.ndarray:
+    """An array that a CPU device takes over as it is, since it is aligned; others it copies."""
+    size = int(np.prod(shape)) * dtype.itemsize
+    room = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % _ALIGNMENT
+    return room[start : start + size].view(dtype).reshape(shape)
 
 
 def _equal(files: SafetensorsFiles, one: str, other: str) -> bool:
