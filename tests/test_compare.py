@@ -173,9 +173,16 @@ def test_adapters_on_a_checkpoint_held_to_another_one(programs, finished_run, tm
         assert line["decisions"] == recorded[name]["current"]
         assert line["explanation"]["text"] == recorded[name]["explanation"]["text"]
 
-    # Adapters are no model to start from: their base would be trained without them.
-    again = f"--config.initial={workdir}:kl:0@40"
-    outcome = programs.run("run", TINY, again, f"--workdir={tmp_path / 'again'}")
-    assert outcome.code == 2
-    assert "has adapters" in one_error_line(outcome)
-    assert not (tmp_path / "again").exists()
+    # A model with adapters starts another run with them merged into it.
+    again = tmp_path / "again"
+    programs.run_well(
+        "run", TINY, f"--config.initial={workdir}:kl:0@40", f"--workdir={again}", patch=NO_REPORT
+    )
+    (stored,) = find_models(f"{again}:initial")
+    merged = load_model(stored, mesh)
+    assert "lora" not in merged.variables
+    starts = {line["id"]: line["initial"] for line in read_lines(again / "predictions.jsonl")}
+    ended = {
+        line["id"]: line["current"] for line in read_lines(workdir / "predictions.jsonl") if line["seed"] == 0
+    }
+    assert starts == ended
