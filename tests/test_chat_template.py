@@ -160,3 +160,42 @@ def test_a_default_that_an_empty_system_message_does_not_replace_is_named():
     assert prompt(text) == "<sys>Be kind.</sys>Why?</s>"
     with pytest.raises(InputError, match=r"keeps a system text of its own; give chat\.system"):
         prompt(text, system="")
+
+
+USER, SAID = {"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}
+
+
+@pytest.mark.parametrize(
+    ("text", "earlier", "expected"),
+    [
+        (
+            chat_templates.SMOLLM2,
+            [{"role": "system", "content": "Be brief."}, USER, SAID],
+            "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi.<|im_end|>\n"
+            "<|im_start|>assistant\nHello.<|im_end|>\n" + ASK,
+        ),
+        # No place for a system text: it opens the first user's turn, and no other.
+        (
+            chat_templates.GEMMA,
+            [{"role": "system", "content": "Be brief."}, USER, SAID],
+            "<s><start_of_turn>user\nBe brief.\n\nHi.<end_of_turn>\n"
+            "<start_of_turn>model\nHello.<end_of_turn>\n"
+            f"<start_of_turn>user\nWhy?{GEMMA_REST}",
+        ),
+        (
+            chat_templates.GEMMA,
+            [{"role": "system", "content": "Be brief."}],
+            f"<s><start_of_turn>user\nBe brief.\n\nWhy?{GEMMA_REST}",
+        ),
+    ],
+)
+def test_earlier_turns_and_their_system_text(text, earlier, expected):
+    frame = chat_frame(template(text, system="never used where a conversation has its own"), earlier)
+    assert "".join(frame.prompt_parts("Why?")) == expected
+
+
+def test_the_system_option_stands_before_a_conversation_without_its_own():
+    frame = chat_frame(template(chat_templates.SMOLLM2, system="Be brief."), [USER, SAID])
+    assert "".join(frame.prompt_parts("Why?")).startswith(
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi."
+    )

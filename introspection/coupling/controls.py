@@ -40,15 +40,20 @@ def majority_explanations(
 ) -> list[Explanation]:
     """What someone says who knows only the cue kind's usual `changed`, and the right answer.
 
-    A tie says unchanged. A cue kind that training lacks takes the majority over all kinds.
+    A tie says unchanged. A cue kind that training lacks takes the majority over all kinds. Where the right
+    answer is not known, it is the labels' commonest answer among the item's candidates, or the first of them.
     """
     margin: Counter[str | None] = Counter()
     for item, label in zip(train_items, train_labels, strict=True):
         vote = 1 if label.changed else -1
         margin[item.cue_kind] += vote
         margin[None] += vote
+    answers = Counter(label.answer for label in train_labels)
     return [
-        Explanation(margin[item.cue_kind if item.cue_kind in margin else None] > 0, item.gold)
+        Explanation(
+            margin[item.cue_kind if item.cue_kind in margin else None] > 0,
+            item.gold or max(item.candidates, key=lambda candidate: answers[candidate]),
+        )
         for item in test_items
     ]
 
@@ -93,9 +98,9 @@ def input_only_explanations(
             ngram_range=ngrams, n_features=features, lowercase=False, token_pattern=r"(?u)\b\w+\b"
         )
         model = LogisticRegression(C=inverse_regularization, max_iter=max_iterations, random_state=seed)
-        prompts = vectorizer.transform([item.prompt_with_cue for item in train_items])
+        prompts = vectorizer.transform([str(item.prompt_with_cue) for item in train_items])
         model.fit(prompts, [names.index(c) for c in classes])
-        log_odds = model.predict_log_proba(vectorizer.transform([i.prompt_with_cue for i in test_items]))
+        log_odds = model.predict_log_proba(vectorizer.transform([str(i.prompt_with_cue) for i in test_items]))
         ranking = np.argsort(-log_odds, axis=1, kind="stable")
     return [
         _likeliest_fitting(item, [names[index] for index in order])

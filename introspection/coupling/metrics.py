@@ -132,10 +132,13 @@ def invalid_rate(explanations: Sequence[Explanation]) -> float:
 
 def behavior_accuracy(
     decisions: Sequence[Decisions], gold: Sequence[str], *, with_cue: bool = False
-) -> float:
-    """Share of items whose decision, without the cue unless `with_cue`, is the right answer."""
-    pairs = zip(decisions, gold, strict=True)
-    return _share([(d.with_cue if with_cue else d.without_cue) == answer for d, answer in pairs])
+) -> float | None:
+    """Share of decisions, without the cue unless `with_cue`, that are right, of the items whose right answer
+    is known (not ""); None if there is none."""
+    known = [(d, answer) for d, answer in zip(decisions, gold, strict=True) if answer]
+    if not known:
+        return None
+    return _share([(d.with_cue if with_cue else d.without_cue) == answer for d, answer in known])
 
 
 def decision_direction(before: str, after: str, gold: str, cued: str) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 from introspection.checkpoints.models import STARTS
 from introspection.errors import InputError
 from introspection.jobs.arms import ArmConfig
-from introspection.jobs.organism import MODEL_FIELDS, check_organism, neighbor_config
+from introspection.jobs.items import task_language
+from introspection.jobs.organism import MODEL_FIELDS, check_organism, is_organism, neighbor_config
 from introspection.jobs.settings import differing_fields, settings
 from introspection.models.config import LoraConfig
 from introspection.probes.readout import Readout
@@ -28,6 +29,8 @@ def check_fields(config: Any, arms: Mapping[str, ArmConfig]) -> None:
     for name in MODEL_FIELDS:
         if config[name].startswith("pretrain@"):
             _check_organism_step(name, config[name].removeprefix("pretrain@"), config.pretrain)
+    if any(is_organism(config[name]) for name in MODEL_FIELDS) or config.foreign == "neighbor":
+        task_language(config)
     loop_config(config)
     lora_config(config)
     batch_sizes(config)

@@ -17,58 +17,88 @@ from introspection.tasks.invented_world import INVENTED_WORLD, InventedWorldConf
 from introspection.tasks.items import Item
 from introspection.tasks.language import WorldLanguage
 from introspection.tasks.questions import Question, draw_questions
+from introspection.tasks.registry import TASKS
 from introspection.tasks.task import Task
 from introspection.tasks.world_facts import WORLD_FACTS, WorldFactsConfig, facts_of_relations
 from introspection.tasks.world_task import WorldTaskConfig, build_world_task
 from introspection.text.tokenizer import ChatTokenizer
 
-LISTS = ("cue_kinds", "relations")  # fields of several values: tuples here, lists in JSON
 LANGUAGES: dict[str, WorldLanguage] = {language.name: language for language in (WORLD_FACTS, INVENTED_WORLD)}
 
 
 def task_language(config: Mapping[str, Any]) -> WorldLanguage:
-    """What the world of a config's `task` section says. Raises InputError if there is no such task."""
+    """What the world of a config's `task` section says. Raises InputError if the task is of no world."""
     name = config["task"]["name"]
+    check_name(name)
     if name not in LANGUAGES:
-        raise InputError(f"config.task.name is {name!r}; choose from {', '.join(LANGUAGES)}")
+        raise InputError(
+            f"config.task.name is {name!r}, which no organism learns ({', '.join(LANGUAGES)}): "
+            "name a model in config.initial"
+        )
     return LANGUAGES[name]
 
 
-def task_settings(config: Mapping[str, Any]) -> WorldTaskConfig:
-    """The fields of a config's `task` section, with the defaults of those that it lacks.
+def check_name(name: str) -> None:
+    """Raises InputError if there is no such task."""
+    if name not in (*LANGUAGES, *TASKS):
+        raise InputError(f"config.task.name is {name!r}; choose from {', '.join((*LANGUAGES, *TASKS))}")
+
+
+def section_settings(section: Mapping[str, Any]) -> Any:
+    """The fields of a `task` section as the dataclass of its task, with the defaults of those that it lacks.
 
     Raises:
       InputError: an unknown task or field, or a number that no task can have.
     """
-    kind = InventedWorldConfig if task_language(config) is INVENTED_WORLD else WorldFactsConfig
-    section = {name: value for name, value in config["task"].items() if name != "name"}
-    lists = {name: tuple(section[name]) for name in LISTS if name in section}
-    chosen = settings(kind, section | lists)
+    name = section["name"]
+    check_name(name)
+    if name in TASKS:
+        kind = TASKS[name].config
+    else:
+        kind = InventedWorldConfig if LANGUAGES[name] is INVENTED_WORLD else WorldFactsConfig
+    fields = {field: value for field, value in section.items() if field != "name"}
+    # Fields of several values are tuples here, lists in JSON.
+    fields |= {field: tuple(value) for field, value in fields.items() if isinstance(value, list)}
+    return settings(kind, fields)
+
+
+def task_settings(config: Mapping[str, Any]) -> WorldTaskConfig:
+    """The fields of a world's `task` section.
+
+    Raises:
+      InputError: an unknown task or field, or a number that no task can have.
+    """
+    task_language(config)
+    chosen = section_settings(config["task"])
     smallest = {"facts": 0, "candidates": 2, "held_out_entities": 0}
     for field in dataclasses.fields(chosen):
         value, least = getattr(chosen, field.name), smallest.get(field.name, 1)
-        if field.name not in ("seed", *LISTS) and value < least:
+        if field.name != "seed" and isinstance(value, int) and value < least:
             raise InputError(f"config.task.{field.name} is {value}; it must be at least {least}")
     return chosen
 
 
 def default_section(name: str) -> dict[str, Any]:
     """The whole `task` section of a task, as a config file has it. Raises InputError for an unknown one."""
-    section = {"name": name, **dataclasses.asdict(task_settings({"task": {"name": name}}))}
-    return section | {name: list(section[name]) for name in LISTS if name in section}
+    section = {"name": name, **dataclasses.asdict(section_settings({"name": name}))}
+    return {field: list(value) if isinstance(value, tuple) else value for field, value in section.items()}
 
 
 def load_task(config: Mapping[str, Any]) -> tuple[Task, list[Question]]:
-    """The task of a config's `task` section, and the questions that it was drawn from.
+    """The task of a config's `task` section, and the questions that it was drawn from, if it is of a world.
 
     Raises:
       InputError: an unknown task or field, or sizes that the data do not have.
     """
+    section, data = config["task"], cache_dir(config) / "datasets"
+    check_name(section["name"])
+    if section["name"] in TASKS:
+        return TASKS[section["name"]].build(section_settings(section), data), []
     language, chosen = task_language(config), task_settings(config)
     if isinstance(chosen, InventedWorldConfig):
         facts = invented_facts(chosen.entities, chosen.seed)
     else:
-        facts = facts_of_relations(load_facts(cache_dir(config) / "datasets"), chosen.relations)
+        facts = facts_of_relations(load_facts(data), chosen.relations)
     questions = draw_questions(facts, chosen.facts, chosen.candidates, chosen.seed)
     return build_world_task(chosen, questions, language), questions
 

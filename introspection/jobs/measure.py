@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from introspection.coupling.controls import input_only_explanations, majority_explanations
+from introspection.coupling.metrics import behavior_accuracy
 from introspection.coupling.records import PredictionRecord
 from introspection.jobs.setup import Setup, Start
 from introspection.models.model import Model
@@ -27,14 +28,13 @@ def live_measures(model: Model, setup: Setup) -> dict[str, float]:
     grammar, programs, mesh = setup.task.grammar, setup.programs, setup.mesh
     current = read_behavior(model, items, setup.readout, programs, mesh).decisions
     said, label_logprobs = score_explanations(model, items, grammar, labels, programs, mesh)
+    accuracy = behavior_accuracy(current, [item.gold for item in items])
     return agreement_by_replies(model, setup) | {
         "live_self": float(np.mean([e == c.explanation for e, c in zip(said, current, strict=True)])),
         "live_orig": float(np.mean([e == label for e, label in zip(said, labels, strict=True)])),
         "live_drift": float(np.mean([c.explanation != e for c, e in zip(current, labels, strict=True)])),
         "validation_explanation_loss": float(-np.mean(label_logprobs)),
-        "validation_accuracy": float(
-            np.mean([c.without_cue == item.gold for c, item in zip(current, items, strict=True)])
-        ),
+        **({} if accuracy is None else {"validation_accuracy": accuracy}),
     }
 
 
@@ -87,8 +87,8 @@ def make_records(
             candidates=item.candidates,
             gold=item.gold,
             cued=item.cued,
-            prompt_with_cue=item.prompt_with_cue,
-            prompt_without_cue=item.prompt_without_cue,
+            prompt_with_cue=str(item.prompt_with_cue),
+            prompt_without_cue=str(item.prompt_without_cue),
             teacher=teacher,
             initial=initial,
             current=now,

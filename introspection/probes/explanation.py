@@ -11,13 +11,14 @@ from introspection.probes.decoding import decode
 from introspection.probes.scoring import ScoreRequest, score
 from introspection.runtime.programs import ProgramTable
 from introspection.tasks.explanations import ExplanationGrammar
-from introspection.tasks.items import INVALID, Explanation, Item
+from introspection.tasks.items import INVALID, Explanation, Item, add_to_prompt
 from introspection.text.tokenizer import ChatTokenizer
 
 
 def explanation_prompt(tokenizer: ChatTokenizer, item: Item, grammar: ExplanationGrammar) -> list[int]:
     """One user turn: the prompt with its cue and the question; no model's answer is shown."""
-    return tokenizer.encode_prompt(f"{item.prompt_with_cue} {grammar.question}")
+    question = item.explanation_question or grammar.question
+    return tokenizer.encode_prompt(add_to_prompt(item.prompt_with_cue, question))
 
 
 def decode_explanations(

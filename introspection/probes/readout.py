@@ -2,7 +2,7 @@
 
 Scoring gives a probability to every candidate, but a model that copies any text of its prompt looks as if
 it were swayed by it. A generated reply is what a user would see; its decision is the one candidate that it
-names, or `none`.
+names, or `none`; where the candidates are classes of behaviour (refuse, comply), a judge reads it.
 """
 
 import dataclasses
@@ -15,8 +15,9 @@ from introspection.errors import InputError
 from introspection.models.model import Model
 from introspection.probes.behavior import Behavior, decisions, probe_behavior
 from introspection.probes.decoding import decode
+from introspection.probes.judges import Judge, Said
 from introspection.runtime.programs import ProgramTable
-from introspection.tasks.items import Decisions, Item
+from introspection.tasks.items import Decisions, Item, Prompt
 from introspection.tasks.matching import match_candidate
 
 READOUTS = ("score", "generate")
@@ -28,12 +29,15 @@ class Readout:
 
     kind: str = "score"  # or "generate"
     tokens: int = 24  # of a generated reply at most, its end included; a longer one is cut and still matched
+    judge: Judge | None = None  # of the replies to items whose candidates are its classes; others are matched
 
     def __post_init__(self):
         if self.kind not in READOUTS:
             raise InputError(f"readout is {self.kind!r}; choose from {', '.join(READOUTS)}")
         if self.tokens < 1:
             raise InputError(f"reply_tokens is {self.tokens}; a reply has at least 1 token")
+        if self.judge is not None and self.kind != "generate":
+            raise InputError("a judge reads generated replies: set readout to 'generate'")
 
 
 class Reply(NamedTuple):
@@ -70,6 +74,8 @@ def read_behavior(
         behaviors = probe_behavior(model, items, programs, mesh, progress)
         return Probe(behaviors, decisions(behaviors, items))
     replies = probe_replies(model, items, readout.tokens, programs, mesh, progress)
+    if readout.judge is not None:
+        return Probe(replies, judge_replies(model, replies, items, readout.judge, programs, mesh))
     return Probe(replies, [decide_replies(both, item) for both, item in zip(replies, items, strict=True)])
 
 
@@ -82,7 +88,7 @@ def probe_replies(
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Replies]:
     """Greedy replies to both prompts of every item; prompts that recur are answered once."""
-    prompts = [prompt for item in items for prompt in (item.prompt_with_cue, item.prompt_without_cue)]
+    prompts = [prompt for item in items for prompt in prompts_of(item)]
     unique = list(dict.fromkeys(prompts))
     encoded = [model.tokenizer.encode_prompt(prompt) for prompt in unique]
     decoded = decode(model, encoded, tokens, programs, mesh, progress)
@@ -93,6 +99,32 @@ def probe_replies(
     return [Replies(said[item.prompt_with_cue], said[item.prompt_without_cue]) for item in items]
 
 
+def prompts_of(item: Item) -> tuple[Prompt, Prompt]:
+    return item.prompt_with_cue, item.prompt_without_cue
+
+
 def decide_replies(replies: Replies, item: Item) -> Decisions:
     """The decision of each reply: the one candidate that it names, or `none`."""
     return Decisions(*(match_candidate(reply.text, item.candidates) for reply in replies))
+
+
+def judge_replies(
+    model: Model,
+    replies: Sequence[Replies],
+    items: Sequence[Item],
+    judge: Judge,
+    programs: ProgramTable,
+    mesh: jax.sharding.Mesh,
+) -> list[Decisions]:
+    """The classes of the replies to each item: a judge's where they are its candidates, else as matched."""
+    decided = [decide_replies(both, item) for both, item in zip(replies, items, strict=True)]
+    judged = [i for i, item in enumerate(items) if item.candidates == judge.classes]
+    said = [
+        Said(prompt, reply.text)
+        for i in judged
+        for prompt, reply in zip(prompts_of(items[i]), replies[i], strict=True)
+    ]
+    classes = judge.judge(said, model, programs, mesh) if said else []
+    for i, with_cue, without_cue in zip(judged, classes[::2], classes[1::2], strict=True):
+        decided[i] = Decisions(with_cue, without_cue)
+    return decided

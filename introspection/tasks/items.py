@@ -3,9 +3,50 @@
 import dataclasses
 from typing import NamedTuple
 
+from introspection.errors import InputError
+
+ROLES = ("system", "user", "assistant")
+
 # The decision where everything that is not a candidate outweighs every candidate; no candidate may be
 # named so.
 NONE = "none"
+
+
+class Turn(NamedTuple):
+    """One message of a conversation."""
+
+    role: str  # of ROLES
+    content: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversation:
+    """A prompt of several turns, or with a system text of its own; the last turn is the user's."""
+
+    turns: tuple[Turn, ...]
+
+    def __post_init__(self):
+        if not self.turns or self.turns[-1].role != "user":
+            raise InputError("a conversation ends with the user's turn")
+        for number, turn in enumerate(self.turns):
+            if turn.role not in ROLES:
+                raise InputError(f"turn {number + 1}: the role is {turn.role!r}; it is {', '.join(ROLES)}")
+            if turn.role == "system" and number:
+                raise InputError(f"turn {number + 1}: a system text can only come first")
+
+    def __str__(self) -> str:
+        return "\n\n".join(f"{turn.role}: {turn.content}" for turn in self.turns)
+
+
+Prompt = str | Conversation  # a text is one user turn
+
+
+def add_to_prompt(prompt: Prompt, sentence: str) -> Prompt:
+    """The prompt with a sentence at the end of the user's (last) turn."""
+    if isinstance(prompt, str):
+        return f"{prompt} {sentence}"
+    *before, last = prompt.turns
+    return Conversation((*before, Turn(last.role, f"{last.content} {sentence}")))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,12 +62,13 @@ class Item:
     group: str  # what must not be on both sides of a split: the fact, the question, the post
     stratum: str  # labels are shuffled within a stratum and cue kind: the relation, the subject
     cue_kind: str
-    prompt_with_cue: str
-    prompt_without_cue: str
+    prompt_with_cue: Prompt
+    prompt_without_cue: Prompt
     candidates: tuple[str, ...]
-    gold: str
-    cued: str  # the candidate that the cue names
-    subset: str = ""  # of the test items that are reported apart: "held_out" or "seen" (entities)
+    gold: str  # "" where nobody knows the right answer
+    cued: str  # the candidate that the cue names; "" if it names none
+    subset: str = ""  # what is reported apart: "held_out" or "seen" (entities); in a mixture, the task
+    explanation_question: str = ""  # how its explanation is asked for; "" is the grammar's own question
 
 
 class Explanation(NamedTuple):

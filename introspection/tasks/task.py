@@ -1,6 +1,7 @@
 """A task: items in splits by group, and the grammar of its explanations."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from introspection.errors import InputError
 from introspection.tasks.explanations import ExplanationGrammar
@@ -20,14 +21,14 @@ class Task:
     name: str
     template_version: str  # changes whenever a wording does; labels of another version are refused
     grammar: ExplanationGrammar
-    splits: dict[str, tuple[Item, ...]]
+    splits: dict[str, Sequence[Item]]  # tuples; or read from a data set, which was checked when it was made
     names: tuple[str, ...] = ()  # entities and answers, for a word-level vocabulary
     phrases: tuple[str, ...] = ()  # all other wordings, likewise
 
     def __post_init__(self):
         split_of: dict[str, str] = {}
         for split, items in self.splits.items():
-            for item in items:
+            for item in items if isinstance(items, tuple) else ():
                 if split_of.setdefault(item.group, split) != split:
                     raise InputError(
                         f"group {item.group} is in the splits {split_of[item.group]} and {split}"
@@ -37,5 +38,5 @@ class Task:
                     raise InputError(f"item {item.id}: the candidate {reserved.pop()!r} is reserved")
                 if len(set(item.candidates)) < max(len(item.candidates), 2):
                     raise InputError(f"item {item.id}: needs two or more different candidates")
-                if item.gold not in item.candidates or item.cued not in item.candidates:
+                if not {item.gold, item.cued} <= {"", *item.candidates}:
                     raise InputError(f"item {item.id}: gold and cued answers must be candidates")

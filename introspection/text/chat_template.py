@@ -241,15 +241,19 @@ class ChatFrame:
         return self.before, written, self.after
 
 
-def chat_frame(template: ChatTemplate) -> ChatFrame:
+def chat_frame(template: ChatTemplate, earlier: Sequence[Message] = ()) -> ChatFrame:
     """Renders a template with placeholders and cuts it there.
+
+    Args:
+      earlier: turns before the user's last; a system text among them, which comes first, stands in place of
+        `ChatOptions.system`.
 
     Raises:
       InputError: as `ChatTemplate.render`; or the template does not write the user's text or the reply once;
       or
         it keeps a system text of its own although `system` is "".
     """
-    opening, merged = _opening(template)
+    opening, merged = _opening_with(template, earlier)
     messages = _messages(opening, merged, _USER)
     prompt = template.render(messages, True)
     before, after = template.cut(prompt, _USER, "user's text")
@@ -273,6 +277,18 @@ def chat_frame(template: ChatTemplate) -> ChatFrame:
 
 def _messages(opening: Sequence[Message], merged: str, user_text: str) -> list[Message]:
     return [*opening, {"role": "user", "content": merged + user_text}]
+
+
+def _opening_with(template: ChatTemplate, earlier: Sequence[Message]) -> tuple[tuple[Message, ...], str]:
+    """As `_opening`, with earlier turns; a system text without a place goes before the first user's text."""
+    if earlier and earlier[0]["role"] == "system":
+        options = dataclasses.replace(template.options, system=earlier[0]["content"])
+        template, earlier = dataclasses.replace(template, options=options), earlier[1:]
+    opening, merged = _opening(template)
+    if not earlier:
+        return opening, merged
+    first, *rest = earlier
+    return (*opening, {**first, "content": merged + first["content"]}, *rest), ""
 
 
 def _opening(template: ChatTemplate) -> tuple[tuple[Message, ...], str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import tokenizers
 
 from introspection.errors import InputError
+from introspection.tasks.items import Prompt
 from introspection.text.chat_template import PLAIN_TEMPLATE, ChatFrame, ChatOptions, ChatTemplate, chat_frame
 from introspection.text.literal_text import LiteralTokenizer, literal_tokenizer, shortened
 
@@ -33,15 +34,25 @@ class PretrainedTokenizer:
     lead: str  # white space or text between the prompt and the reply's own words
     tail: str  # the same between the words and the end token
 
-    def encode_prompt(self, user_text: str) -> list[int]:
-        """Tokens of one user turn, up to and with the opening of the reply.
+    def encode_prompt(self, prompt: Prompt) -> list[int]:
+        """Tokens of one user turn, or of a conversation, up to and with the opening of the reply.
 
         They are what `apply_chat_template` of transformers gives, but for control tokens in the user's text.
 
         Raises:
-          InputError: the template does not write this text as it is; the text is no Unicode.
+          InputError: the template does not write this text as it is; the text is no Unicode; an earlier turn
+            holds a control token.
         """
-        return self.literal.encode(*self.frame.prompt_parts(user_text))
+        if isinstance(prompt, str):
+            return self.literal.encode(*self.frame.prompt_parts(prompt))
+        *earlier, last = prompt.turns
+        for turn in earlier:  # they are written with the template's own text, where such a token would count
+            if held := self.literal.control.search(turn.content):
+                raise InputError(
+                    f"an earlier {turn.role} turn holds the control token {held[0]}; take it out"
+                )
+        messages = [{"role": turn.role, "content": turn.content} for turn in earlier]
+        return self.literal.encode(*chat_frame(self.template, messages).prompt_parts(last.content))
 
     def encode_reply(self, text: str) -> list[int]:
         """Tokens of a reply and its end; the text is written as it is, also where the template would trim it.

@@ -9,6 +9,7 @@ import tokenizers
 from tokenizers import AddedToken, models, pre_tokenizers
 
 from introspection.errors import InputError
+from introspection.tasks.items import Prompt
 from introspection.text.pretrained_tokenizer import CHAT, load_pretrained, read_tokenizer
 
 PADDING, UNKNOWN, END, REPLY = "<pad>", "<unk>", "<end>", "<reply>"
@@ -30,7 +31,7 @@ class ChatTokenizer(Protocol):
     def end_id(self) -> int: ...
     @property
     def padding_id(self) -> int: ...
-    def encode_prompt(self, user_text: str) -> list[int]: ...
+    def encode_prompt(self, prompt: Prompt) -> list[int]: ...
     def encode_reply(self, text: str) -> list[int]: ...
     def decode(self, tokens: Sequence[int]) -> str: ...
     def save(self, path: Path) -> None: ...
@@ -49,13 +50,15 @@ class WordTokenizer:
     def vocab_size(self) -> int:
         return self.tokenizer.get_vocab_size()
 
-    def encode_prompt(self, user_text: str) -> list[int]:
+    def encode_prompt(self, prompt: Prompt) -> list[int]:
         """Tokens of one user turn, up to and with the opening of the reply.
 
         Raises:
-          InputError: a word is not in the vocabulary.
+          InputError: a word is not in the vocabulary, or there are several turns.
         """
-        return [*self._encode(user_text), self.reply_id]
+        if not isinstance(prompt, str):
+            raise InputError(f"an organism reads one user turn, not a conversation: {str(prompt)[:80]!r}")
+        return [*self._encode(prompt), self.reply_id]
 
     def encode_reply(self, text: str) -> list[int]:
         """Tokens of a reply and of its end."""

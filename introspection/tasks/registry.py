@@ -1,0 +1,17 @@
+"""The tasks that are read from files or made by rule, by name. (Worlds of facts: jobs/items.py.)"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from introspection.tasks.task import Task
+
+
+class TaskKind(NamedTuple):
+    """How a task's section of a config becomes its items."""
+
+    config: type  # a frozen dataclass: the section's fields
+    build: Callable[[Any, Path], Task]  # from the fields and the folder of data sets
+
+
+TASKS: dict[str, TaskKind] = {}
