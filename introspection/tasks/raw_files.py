@@ -24,6 +24,7 @@ class RawRow(NamedTuple):
     """One row and where it stands."""
 
     place: str  # "train.jsonl: line 7"
+    id: str  # for rows that bring none: the file's name without its ending, and the row's number from 1
     fields: Mapping[str, Any]
 
 
@@ -56,17 +57,18 @@ def json_lines(path: Path) -> Iterator[RawRow]:
     Raises:
       InputError: as `read_text`; a line is no JSON object.
     """
+    count = 0
     for number, line in enumerate(read_text(path).split("\n"), start=1):  # only \n ends a line of JSON
         if not line.strip():
             continue
-        place = f"{path.name}: line {number}"
+        count += 1
         try:
             fields = json.loads(line)
         except ValueError as error:
             raise InputError(f"{path}: line {number} is no JSON ({error})") from error
         if not isinstance(fields, dict):
             raise InputError(f"{path}: line {number} is {type(fields).__name__}, not a JSON object")
-        yield RawRow(place, fields)
+        yield RawRow(f"{path.name}: line {number}", f"{path.stem}/{count}", fields)
 
 
 def csv_rows(path: Path) -> Iterator[RawRow]:
@@ -77,18 +79,20 @@ def csv_rows(path: Path) -> Iterator[RawRow]:
     """
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     try:
-        header = next(reader, [])
+        header, count = next(reader, []), 0
         start = reader.line_num + 1
         for values in reader:
-            place, line, start = f"{path.name}: line {start}", start, reader.line_num + 1
+            line, start = start, reader.line_num + 1
             if not values:
                 continue
+            count += 1
             if len(values) != len(header):
                 raise InputError(
                     f"{path}: line {line} has {len(values)} fields, the header has {len(header)}: put quotes "
                     "around a field that holds commas or line ends"
                 )
-            yield RawRow(place, dict(zip(header, values, strict=True)))
+            fields = dict(zip(header, values, strict=True))
+            yield RawRow(f"{path.name}: line {line}", f"{path.stem}/{count}", fields)
     except csv.Error as error:
         raise InputError(f"{path}: line {reader.line_num}: {error}") from error
 
@@ -106,7 +110,7 @@ def parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[RawRow]:
             for batch in file.iter_batches(_BATCH, columns=there):
                 for fields in batch.to_pylist():
                     number += 1
-                    yield RawRow(f"{path.name}: row {number}", fields)
+                    yield RawRow(f"{path.name}: row {number}", f"{path.stem}/{number}", fields)
     except (OSError, pyarrow.ArrowException) as error:
         raise InputError(f"{path}: no readable parquet file ({' '.join(str(error).split())})") from error
 
