@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import pytest
 from array_record.python import array_record_module
-from programs import NO_REPORT, TINY, one_error_line, read_json, read_lines
+from programs import NO_REPORT, TINY, read_json, read_lines
 
 from introspection.checkpoints.models import find_models, load_model, model_fingerprint
 from introspection.jobs.items import load_task
