@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from introspection.errors import InputError
-from introspection.tasks.raw_files import RawRow, csv_rows, json_lines, refuse_rows
+from introspection.tasks.raw_files import RawRow, csv_rows, json_lines, refuse_rows, row_id
 
 VERDICTS = ("AUTHOR", "OTHER", "EVERYBODY", "NOBODY", "INFO")  # who is in the wrong
 BINARY = {"AUTHOR": "WRONG", "EVERYBODY": "WRONG", "OTHER": "RIGHT", "NOBODY": "RIGHT"}  # the author
@@ -41,8 +41,8 @@ _PATTERNS = ("*.jsonl", "*.csv")
 DOWNLOAD = (
     "download the Scruples Anecdotes of the Allen Institute for AI "
     "(https://storage.googleapis.com/ai2-mosaic-public/projects/scruples/v1.0/data/anecdotes.tar.gz; "
-    "github.com/allenai/scruples, Apache-2.0; the posts are their authors', for research) and unpack it there, "
-    "or put a CSV with the columns post and verdict there"
+    "github.com/allenai/scruples, Apache-2.0; the posts are their authors', for research) and unpack it "
+    "there, or put a CSV with the columns post and verdict there"
 )
 
 
@@ -70,7 +70,7 @@ def read_posts(source: Path) -> list[Post]:
     posts, problems, first_seen = [], [], {}
     for path in raw_paths(source):
         for row in _rows(path):
-            post, wrong = _post(row, _columns_of(path))
+            post, wrong = _post(row, row_id(source, path, row), _columns_of(path))
             if post is not None:
                 first = first_seen.setdefault(post.id, row.place)
                 if first != row.place:
@@ -108,8 +108,8 @@ def _columns_of(path: Path) -> dict[str, str]:
     return {"id": "id", "title": "title", "text": "post!", "verdict": "verdict!"}
 
 
-def _post(row: RawRow, columns: Mapping[str, str]) -> tuple[Post | None, list[str]]:
-    """One post, or None and what is wrong with its row."""
+def _post(row: RawRow, name: str, columns: Mapping[str, str]) -> tuple[Post | None, list[str]]:
+    """One post (called `name` if it brings no id), or None and what is wrong with its row."""
     fields = row.fields
     missing = [name[:-1] for name in columns.values() if name.endswith("!") and name[:-1] not in fields]
     if missing:
@@ -131,7 +131,7 @@ def _post(row: RawRow, columns: Mapping[str, str]) -> tuple[Post | None, list[st
     votes, share, unusable = _votes(fields, binary)
     wrong += unusable
     return Post(
-        id=values["id"] or row.id,
+        id=values["id"] or name,
         title=_plain(values["title"]),
         text=text,
         verdict=verdict,

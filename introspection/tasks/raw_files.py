@@ -24,7 +24,7 @@ class RawRow(NamedTuple):
     """One row and where it stands."""
 
     place: str  # "train.jsonl: line 7"
-    id: str  # for rows that bring none: the file's name without its ending, and the row's number from 1
+    number: int  # of the row in its file, from 1
     fields: Mapping[str, Any]
 
 
@@ -68,7 +68,7 @@ def json_lines(path: Path) -> Iterator[RawRow]:
             raise InputError(f"{path}: line {number} is no JSON ({error})") from error
         if not isinstance(fields, dict):
             raise InputError(f"{path}: line {number} is {type(fields).__name__}, not a JSON object")
-        yield RawRow(f"{path.name}: line {number}", f"{path.stem}/{count}", fields)
+        yield RawRow(f"{path.name}: line {number}", count, fields)
 
 
 def csv_rows(path: Path) -> Iterator[RawRow]:
@@ -92,7 +92,7 @@ def csv_rows(path: Path) -> Iterator[RawRow]:
                     "around a field that holds commas or line ends"
                 )
             fields = dict(zip(header, values, strict=True))
-            yield RawRow(f"{path.name}: line {line}", f"{path.stem}/{count}", fields)
+            yield RawRow(f"{path.name}: line {line}", count, fields)
     except csv.Error as error:
         raise InputError(f"{path}: line {reader.line_num}: {error}") from error
 
@@ -110,9 +110,15 @@ def parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[RawRow]:
             for batch in file.iter_batches(_BATCH, columns=there):
                 for fields in batch.to_pylist():
                     number += 1
-                    yield RawRow(f"{path.name}: row {number}", f"{path.stem}/{number}", fields)
+                    yield RawRow(f"{path.name}: row {number}", number, fields)
     except (OSError, pyarrow.ArrowException) as error:
         raise InputError(f"{path}: no readable parquet file ({' '.join(str(error).split())})") from error
+
+
+def row_id(source: Path, path: Path, row: RawRow) -> str:
+    """A name for a row that brings none: its file below `source` and its number."""
+    file = path.with_suffix("").relative_to(source) if path != source else Path(path.stem)
+    return f"{file.as_posix()}/{row.number}"
 
 
 def refuse_rows(folder: Path, problems: Sequence[str]) -> None:

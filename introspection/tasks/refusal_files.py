@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from introspection.errors import InputError
-from introspection.tasks.raw_files import RawRow, json_lines, parquet_rows, refuse_rows
+from introspection.tasks.raw_files import RawRow, json_lines, parquet_rows, refuse_rows, row_id
 
 FALSE_REJECT, WILDGUARDMIX = SOURCES = ("false_reject", "wildguardmix")
 _COLUMNS = (
@@ -67,7 +67,7 @@ def read_requests(source: Path) -> list[Request]:
     requests, problems, first_seen = [], [], {}
     for path in raw_paths(source):
         for row in _rows(path):
-            request, wrong = _request(row)
+            request, wrong = _request(row, row_id(source, path, row))
             if request is not None:
                 first = first_seen.setdefault(request.id, row.place)
                 if first != row.place:
@@ -113,10 +113,10 @@ def _rows(path: Path) -> Iterator[RawRow]:
     return json_lines(path) if path.suffix == ".jsonl" else parquet_rows(path, _COLUMNS)
 
 
-def _request(row: RawRow) -> tuple[Request | None, list[str]]:
-    """One request, or None and what is wrong with its row."""
+def _request(row: RawRow, name: str) -> tuple[Request | None, list[str]]:
+    """One request (called `name` if it brings no id), or None and what is wrong with its row."""
     fields, source = row.fields, _source(row)
-    prompt, span, name = fields.get("prompt"), fields.get("span") or "", fields.get("id") or row.id
+    prompt, span, name = fields.get("prompt"), fields.get("span") or "", fields.get("id") or name
     if not isinstance(prompt, str) or not isinstance(span, str) or not isinstance(name, str):
         return None, ["prompt, span and id must be texts"]
     prompt, wrong = prompt.strip(), []
@@ -163,4 +163,5 @@ def _source(row: RawRow) -> str:
 
 def _unknown(name: str, label: Any, known: Mapping[Any, Any]) -> list[str]:
     choices = ", ".join(str(choice) for choice in known if choice)
-    return [] if label in known else [f"{name} {label!r} is unknown (choose from {choices}, or leave it out)"]
+    fits = label is None or (isinstance(label, str) and label in known)
+    return [] if fits else [f"{name} {label!r} is unknown (choose from {choices}, or leave it out)"]
