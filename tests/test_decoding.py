@@ -1,20 +1,25 @@
 """Greedy decoding says what a full forward at every step would say."""
 
+import dataclasses
 import functools
 
+import chat_templates
 import numpy as np
 import pytest
 from reference_decoder import log_softmax, reference_logits
+from small_tokenizers import byte_level
 from tiny import mesh_of, random_tokens, task_model, tiny_model, tiny_task
 
 from introspection.models.config import LoraConfig
 from introspection.probes import decoding
-from introspection.probes.decoding import Decoded, decode
+from introspection.probes.decoding import Decoded, decode, end_tokens
 from introspection.probes.explanation import decode_explanations
 from introspection.runtime.mesh import put_parameters
 from introspection.runtime.programs import ProgramTable
 from introspection.tasks.items import INVALID, Explanation
 from introspection.text import buckets
+from introspection.text.chat_template import ChatOptions
+from introspection.text.pretrained_tokenizer import pretrained_tokenizer
 
 PROGRAMS = ProgramTable()
 MAX_TOKENS = 5
@@ -30,7 +35,7 @@ def small_batches():
 
 def naive_decode(model, prompt, max_tokens=MAX_TOKENS):
     tokens, logprobs = [], []
-    while len(tokens) < max_tokens and model.tokenizer.end_id not in tokens:
+    while len(tokens) < max_tokens and not {*end_tokens(model.tokenizer)} & {*tokens}:
         row = log_softmax(reference_logits(model.config, model.variables, [*prompt, *tokens])[-1])
         tokens.append(int(row.argmax()))
         logprobs.append(float(row.max()))
@@ -161,6 +166,29 @@ def test_replies_beside_one_that_goes_on_keep_their_length():
         assert len(reply.logprobs) == len(reply.tokens)
 
 
+@functools.cache
+def chat_model():
+    """A tiny model whose family ends with `<|im_end|>` and also stops at `<|endoftext|>`, often."""
+    special = {"eos_token": "<|endoftext|>"}
+    tokenizer = pretrained_tokenizer(byte_level(), chat_templates.QWEN25, special, ChatOptions(), "here")
+    model = tiny_model(vocab_size=tokenizer.vocab_size)
+    params, (stop,) = model.variables["params"], tokenizer.stop_ids
+    ends = {tokenizer.end_id: 1.3, stop: 1.5}
+    embedding = params["embedding"]
+    for token, times in ends.items():
+        embedding = embedding.at[token].multiply(times)
+    model = dataclasses.replace(model, tokenizer=tokenizer)
+    return model.with_variables({"params": {**params, "embedding": embedding}})
+
+
+def test_a_reply_ends_at_any_token_that_the_models_family_stops_at():
+    model, prompts = chat_model(), some_prompts(40, seed=3)
+    end, (stop,) = model.tokenizer.end_id, model.tokenizer.stop_ids
+    replies = decode_here(model, prompts, 9)
+    assert {(reply.tokens[-1], len(reply.tokens) < 9) for reply in replies} >= {(end, True), (stop, True)}
+    assert_same_replies(replies, [naive_decode(model, prompt, 9) for prompt in prompts])
+
+
 def test_a_shorter_limit_cuts_the_same_reply():
     model, prompts = ending_model(), some_prompts(6)
     for longer, shorter in zip(decode_here(model, prompts), decode_here(model, prompts, 2), strict=True):
@@ -184,6 +212,18 @@ def test_a_reply_without_an_end_is_invalid_however_it_starts(monkeypatch):
         saying(model, sentence, monkeypatch, ended)
         (result,) = decode_explanations(model, [item], task.grammar, 6, ProgramTable(), mesh_of())
         assert result == (sentence, expected)
+
+
+def test_an_explanation_may_end_as_the_models_family_does(monkeypatch):
+    model, task = chat_model(), tiny_task()
+    item, (stop,) = task.splits["test"][0], model.tokenizer.stop_ids
+    said = Explanation(False, item.candidates[2])
+    tokens = tuple(model.tokenizer.encode_reply(task.grammar.render(said)))
+    for last, expected in ((model.tokenizer.end_id, said), (stop, said), (5, INVALID)):
+        reply = Decoded((*tokens[:-1], last), (0.0,) * len(tokens))
+        monkeypatch.setattr("introspection.probes.explanation.decode", lambda *rest, reply=reply: [reply])
+        ((_, explanation),) = decode_explanations(model, [item], task.grammar, 99, PROGRAMS, mesh_of())
+        assert explanation == expected
 
 
 def test_decoded_explanations_are_parsed_replies_to_the_question():

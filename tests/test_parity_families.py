@@ -106,7 +106,9 @@ def test_logits_after_a_shared_prompt_are_those_of_the_whole_sequence(case):
 def test_greedy_replies_are_those_of_transformers(case):
     config, variables, reference = case
     count, steps = reference["replies"].shape
-    tokens, _, lengths = jax.jit(functools.partial(greedy_decode, config, end_id=NEVER, max_tokens=steps))(
+    tokens, _, lengths = jax.jit(
+        functools.partial(greedy_decode, config, end_ids=(NEVER,), max_tokens=steps)
+    )(
         variables,
         jnp.array(reference["prompts"], jnp.int32),
         jnp.array(reference["prompt_lengths"], jnp.int32),

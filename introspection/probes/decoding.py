@@ -18,13 +18,20 @@ from introspection.probes.scoring import ScoreRequest, pad_requests, read_prompt
 from introspection.runtime.mesh import put_rows
 from introspection.runtime.programs import ProgramTable
 from introspection.text.buckets import score_shape
+from introspection.text.tokenizer import ChatTokenizer
 
 
 class Decoded(NamedTuple):
-    """A greedy reply: its tokens, the end token among them if it was reached, and their log-probabilities."""
+    """A greedy reply: its tokens, the one that ended it among them if it was reached, and their
+    log-probabilities."""
 
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
+
+
+def end_tokens(tokenizer: ChatTokenizer) -> tuple[int, ...]:
+    """The tokens that end what a model says: the end of its turn, and what else its family stops at."""
+    return tuple(sorted({tokenizer.end_id, *tokenizer.stop_ids}))
 
 
 class _LoopState(NamedTuple):
@@ -45,13 +52,13 @@ def greedy_decode(
     prompt_lengths: Int[Array, " prompts"],
     active: Array,
     *,
-    end_id: int,
+    end_ids: tuple[int, ...],
     max_tokens: int,
 ) -> tuple[Int[Array, "prompts max_tokens"], Float[Array, "prompts max_tokens"], Int[Array, " prompts"]]:
     """Greedy replies of up to `max_tokens` tokens: tokens, log-probabilities, lengths.
 
-    The loop ends as soon as every active row has said `end_id`. The prompt stays one prefix block and the
-    tokens said so far are a second one, so a step attends exactly as a full forward would.
+    The loop ends as soon as every active row has said one of `end_ids`. The prompt stays one prefix block
+    and the tokens said so far are a second one, so a step attends exactly as a full forward would.
     """
     prompt = read_prompts(config, variables, prompts, prompt_lengths)
     head = head_matrix(variables["params"], config)
@@ -84,7 +91,7 @@ def greedy_decode(
             keys=jax.lax.dynamic_update_slice(state.keys, out.keys, (0, 0, state.step, 0, 0)),
             values=jax.lax.dynamic_update_slice(state.values, out.values, (0, 0, state.step, 0, 0)),
             lengths=state.lengths + ~state.ended,
-            ended=state.ended | (token == end_id),
+            ended=state.ended | jnp.isin(token, jnp.array(end_ids, jnp.int32)),
         )
 
     final = jax.lax.while_loop(
@@ -113,11 +120,11 @@ def decode(
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Decoded]:
     """Greedy replies to tokenised prompts, in their order; batches are padded to shape buckets."""
-    end_id = model.tokenizer.end_id
+    end_ids = end_tokens(model.tokenizer)
     program = programs.program(
         "greedy_decode",
-        (model.config, end_id, max_tokens),
-        lambda: lambda *arrays: greedy_decode(model.config, *arrays, end_id=end_id, max_tokens=max_tokens),
+        (model.config, end_ids, max_tokens),
+        lambda: lambda *arrays: greedy_decode(model.config, *arrays, end_ids=end_ids, max_tokens=max_tokens),
         data=(1,),
     )
     by_shape = defaultdict(list)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from introspection.models.model import Model
-from introspection.probes.decoding import decode
+from introspection.probes.decoding import decode, end_tokens
 from introspection.probes.scoring import ScoreRequest, score
 from introspection.runtime.programs import ProgramTable
 from introspection.tasks.explanations import ExplanationGrammar
@@ -33,10 +33,10 @@ def decode_explanations(
     """Greedily decoded texts and what they parse to; a reply without an end within `max_tokens` tokens is
     invalid, however it starts."""
     prompts = [explanation_prompt(model.tokenizer, item, grammar) for item in items]
-    results = []
+    ends, results = end_tokens(model.tokenizer), []
     for reply in decode(model, prompts, max_tokens, programs, mesh, progress):
         text = model.tokenizer.decode(reply.tokens)
-        ended = bool(reply.tokens) and reply.tokens[-1] == model.tokenizer.end_id
+        ended = bool(reply.tokens) and reply.tokens[-1] in ends
         results.append((text, grammar.parse(text) if ended else INVALID))
     return results
 

@@ -20,7 +20,8 @@ class ChatTokenizer(Protocol):
     """What the rest of the code asks of a tokenizer: `WordTokenizer` or `PretrainedTokenizer`.
 
     A user's turn ends with the tokens that open the model's reply; a reply ends with `end_id`. So the
-    reply's span is known by construction, and the end of an answer is a token that is scored.
+    reply's span is known by construction, and the end of an answer is a token that is scored. What a model
+    says itself may end with one of `stop_ids` as well.
     """
 
     @property
@@ -29,6 +30,8 @@ class ChatTokenizer(Protocol):
     def vocab_size(self) -> int: ...
     @property
     def end_id(self) -> int: ...
+    @property
+    def stop_ids(self) -> tuple[int, ...]: ...
     @property
     def padding_id(self) -> int: ...
     def encode_prompt(self, prompt: Prompt) -> list[int]: ...
@@ -45,6 +48,10 @@ class WordTokenizer:
     padding_id: int
     end_id: int
     reply_id: int
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        return ()
 
     @property
     def vocab_size(self) -> int:
