@@ -72,9 +72,9 @@ def read_posts(source: Path) -> list[Post]:
         for row in _rows(path):
             post, wrong = _post(row, row_id(source, path, row), _columns_of(path))
             if post is not None:
-                first = first_seen.setdefault(post.id, row.place)
-                if first != row.place:
-                    wrong = [f"id {post.id!r} is already in {first}"]
+                first = first_seen.setdefault(post.id, row)
+                if first is not row:
+                    wrong = [f"id {post.id!r} is already in {first.place}"]
             if wrong:
                 problems += [f"{row.place}: {', '.join(wrong)}"]
             elif post is not None:

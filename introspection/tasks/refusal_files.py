@@ -69,9 +69,9 @@ def read_requests(source: Path) -> list[Request]:
         for row in _rows(path):
             request, wrong = _request(row, row_id(source, path, row))
             if request is not None:
-                first = first_seen.setdefault(request.id, row.place)
-                if first != row.place:
-                    wrong = [f"id {request.id!r} is already in {first}"]
+                first = first_seen.setdefault(request.id, row)
+                if first is not row:
+                    wrong = [f"id {request.id!r} is already in {first.place}"]
             if wrong:
                 problems += [f"{row.place}: {', '.join(wrong)}"]
             elif request is not None:
