@@ -1,0 +1,260 @@
+"""Mixtures of tasks, for training and for evaluation: each part is reported by itself, and all together.
+
+- What could collide carries its part's name: ids, groups, strata and cue kinds are prefixed with it (a
+  friend's hint of one task is no friend's hint of another to a control that knows cue kinds), and `subset`
+  is the name, by which results are reported.
+- An item is asked for its explanation in its own task's words; all parts answer in one sentence.
+- Training items are drawn by weight, without replacement and by seed; with `train_items=0` as many as the
+  weights allow. Test items are all, or drawn by weight as well. Validation items are all.
+- A part with `explained=False` is never in explanation training: its training and validation items are for
+  training by behaviour alone (the shift `taught`), all of them, whatever its weight. Its test items are
+  tested like any others.
+- Validation items of explained parts come first, in drawn order, so that a slice of the first so many is
+  a fair one of them.
+
+Items are relabelled when they are read, so a mixture takes no memory beside its parts.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from introspection.errors import InputError
+from introspection.tasks.drawn_order import permuted
+from introspection.tasks.item_sequence import ItemSequence
+from introspection.tasks.items import Item
+from introspection.tasks.task import Task
+
+NAME = "mixture"
+TEST_DRAWS = ("all", "weighted")
+PART_FIELDS = ("weight", "explained")
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One task of a mixture."""
+
+    task: Task
+    weight: float = 1.0  # of its training items among those of all explained parts, and of test items
+    explained: bool = True  # else it is trained by behaviour alone, if at all
+    name: str = ""  # what its items are called after; "" is the task's name
+
+    @property
+    def title(self) -> str:
+        return self.name or self.task.name
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture(Task):
+    """A task of several."""
+
+    unexplained: tuple[str, ...] = ()  # subsets whose items are never in explanation training
+
+
+@dataclasses.dataclass(frozen=True)
+class MixtureConfig:
+    """Which tasks, and how many items of each.
+
+    A part's section has the fields of its task, and `weight` and `explained` as in `Part`. Its `name` is the
+    task; without one, what the part is called.
+    """
+
+    parts: Mapping[str, Mapping[str, Any]]  # sections by what the parts are called in ids and results
+    seed: int = 0  # draws items; the parts have seeds of their own
+    train_items: int = 0  # of explained parts together; 0 is as many as the weights allow
+    test: str = "all"  # test items of every part; or "weighted"
+    test_items: int = 0  # of all parts together, where "weighted"; 0 is as many as the weights allow
+
+
+def is_explained(task: Task, item: Item) -> bool:
+    """Whether an item of a task may be in explanation training."""
+    return not (isinstance(task, Mixture) and item.subset in task.unexplained)
+
+
+def unmixed(task: Task, item: Item) -> Item:
+    """The item as its own task has it, but for its subset; of a task that is no mixture, the item itself."""
+    if not isinstance(task, Mixture):
+        return item
+    names = ("id", "group", "stratum", "cue_kind")
+    own = {name: getattr(item, name).removeprefix(f"{item.subset}/") for name in names}
+    return dataclasses.replace(item, **own)
+
+
+def part_sections(section: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The `task` section of each part of a mixture's, by what the part is called.
+
+    Raises:
+      InputError: there are no parts, or one is a mixture itself.
+    """
+    parts = section.get("parts") or {}
+    if not isinstance(parts, Mapping) or not parts:
+        raise InputError("config.task.parts has no parts: name some tasks, each with its fields")
+    sections = {}
+    for title, fields in parts.items():
+        own = {"name": title} | {name: value for name, value in fields.items() if name not in PART_FIELDS}
+        if own["name"] == NAME:
+            raise InputError(f"config.task.parts.{title} is a mixture itself; name its parts here")
+        sections[title] = own
+    return sections
+
+
+def build_mixture(config: MixtureConfig, load: Callable[[Mapping[str, Any]], Task]) -> Mixture:
+    """The mixture of a config's sections; `load` builds one part from the section of its task.
+
+    Raises:
+      InputError: as `part_sections`, `load` and `mix`.
+    """
+    parts = []
+    for title, section in part_sections({"parts": config.parts}).items():
+        own = {name: config.parts[title][name] for name in PART_FIELDS if name in config.parts[title]}
+        parts.append(Part(load(section), name=title, **own))
+    return mix(
+        parts,
+        seed=config.seed,
+        train_items=config.train_items,
+        test=config.test,
+        test_items=config.test_items,
+    )
+
+
+def mix(
+    parts: Sequence[Part], *, seed: int = 0, train_items: int = 0, test: str = "all", test_items: int = 0
+) -> Mixture:
+    """One task of several; see the module's text, and `MixtureConfig` for the arguments.
+
+    Raises:
+      InputError: no part is explained, two have one name, parts explain in different sentences, a weight is
+        not above 0, or a part has too few items for its weight.
+    """
+    _check_parts(parts, test)
+    explained = [part for part in parts if part.explained]
+    taught = [part for part in parts if not part.explained]
+
+    def some(split: str, chosen: Sequence[Part], total: int) -> list["PartItems"]:
+        sizes = [len(part.task.splits[split]) for part in chosen]
+        counts = _counts_by_weight(split, chosen, sizes, total)
+        return [PartItems(part, split, count, seed) for part, count in zip(chosen, counts, strict=True)]
+
+    def every(split: str, chosen: Sequence[Part]) -> list["PartItems"]:
+        return [PartItems(part, split, len(part.task.splits[split]), seed) for part in chosen]
+
+    validation = every("validation", explained)
+    return Mixture(
+        name=NAME,
+        template_version="+".join((f"{NAME}/1", *(f"{p.title}:{p.task.template_version}" for p in parts))),
+        grammar=explained[0].task.grammar,
+        splits={
+            "train": MixedItems((*some("train", explained, train_items), *every("train", taught))),
+            "validation": MixedItems(
+                (*validation, *every("validation", taught)), drawn=sum(map(len, validation)), seed=seed
+            ),
+            "test": MixedItems(
+                tuple(every("test", parts) if test == "all" else some("test", parts, test_items))
+            ),
+        },
+        names=tuple(dict.fromkeys(name for part in parts for name in part.task.names)),
+        phrases=tuple(dict.fromkeys(phrase for part in parts for phrase in part.task.phrases)),
+        unexplained=tuple(part.title for part in taught),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class PartItems(ItemSequence):
+    """`count` items of a part's split, called after the part; drawn, where they are not all."""
+
+    part: Part
+    split: str
+    count: int
+    seed: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def item(self, place: int) -> Item:
+        items, title = self.part.task.splits[self.split], self.part.title
+        if self.count < len(items):
+            place = permuted(place, len(items), self.seed)
+        item = items[place]
+        return dataclasses.replace(
+            item,
+            id=f"{title}/{item.id}",
+            group=f"{title}/{item.group}",
+            stratum=f"{title}/{item.stratum}",
+            cue_kind=f"{title}/{item.cue_kind}",
+            subset=title,
+            explanation_question=item.explanation_question or self.part.task.grammar.question,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class MixedItems(ItemSequence):
+    """Parts one after another; of all, the first `drawn` items in an order drawn by `seed`."""
+
+    parts: tuple[PartItems, ...]
+    drawn: int = 0
+    seed: int = 0
+
+    @functools.cached_property
+    def ends(self) -> list[int]:
+        return list(itertools.accumulate(map(len, self.parts)))
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    def item(self, place: int) -> Item:
+        if place < self.drawn:
+            place = permuted(place, self.drawn, self.seed)
+        part = int(np.searchsorted(self.ends, place, side="right"))
+        return self.parts[part].item(place - (self.ends[part] - len(self.parts[part])))
+
+
+def _counts_by_weight(split: str, parts: Sequence[Part], sizes: Sequence[int], total: int) -> list[int]:
+    """How many of each part's `sizes` items make `total` of their weights; 0 is as many as can be."""
+    weights = np.array([part.weight for part in parts]) / sum(part.weight for part in parts)
+    if not total:
+        # Rounded down, so that the rarest part, which sets the total, is used up and none is overdrawn.
+        total = int(np.floor(np.min(np.array(sizes) / weights) + 1e-6))
+    exact = total * weights
+    counts = np.floor(exact + 1e-6).astype(int)
+    for place in np.argsort(counts - exact, kind="stable")[: total - counts.sum()]:
+        counts[place] += 1
+    for part, size, count in zip(parts, sizes, counts, strict=True):
+        if not 0 < count <= size:
+            raise InputError(
+                f"config.task.parts.{part.title} has {size} {split} items, its weight asks for "
+                f"{count} of {total}: change config.task.{split}_items or the weights"
+            )
+    return [int(count) for count in counts]
+
+
+def _check_parts(parts: Sequence[Part], test: str) -> None:
+    if test not in TEST_DRAWS:
+        raise InputError(f"config.task.test is {test!r}; choose from {', '.join(TEST_DRAWS)}")
+    titles = [part.title for part in parts]
+    if len(set(titles)) < len(titles):
+        raise InputError(f"config.task.parts: two parts are called {max(titles, key=titles.count)!r}")
+    explained = [part for part in parts if part.explained]
+    if not explained:
+        raise InputError(
+            "config.task.parts: no part is explained, so there is nothing to train explanations on"
+        )
+    sentence = dataclasses.replace(explained[0].task.grammar, question="")
+    for part in parts:
+        if type(part.explained) is not bool:
+            raise InputError(
+                f"config.task.parts.{part.title}.explained is {part.explained!r}; give True or False"
+            )
+        if type(part.weight) not in (int, float) or not 0 < part.weight < math.inf:
+            raise InputError(
+                f"config.task.parts.{part.title}.weight is {part.weight!r}; it must be a number above 0"
+            )
+        if dataclasses.replace(part.task.grammar, question="") != sentence:
+            raise InputError(
+                f"config.task.parts: {explained[0].title} and {part.title} explain in different sentences "
+                f"({sentence.changed!r} and {part.task.grammar.changed!r}); a mixture has one"
+            )
