@@ -91,6 +91,10 @@ def get_config(argument: str = "") -> ConfigDict:
     config.behavior = ConfigDict()
     config.behavior.readout = "score"  # or "generate"
     config.behavior.reply_tokens = 24  # of a generated reply, at most
+    # Who puts replies into classes, where a task's candidates are classes (refuse, comply): "phrases" (rules),
+    # "openings" (log-odds of beginnings), "model"; "" is the rules, where the task needs a judge.
+    config.behavior.judge = ""
+    config.behavior.judge_model = ""  # whom the judge "model" asks: any model that `initial` can name
 
     # Explanation training. Steps and learning rate were chosen by validation explanation loss, with behaviour
     # accuracy beside it, never by the gap (every setting tried: experiments/README.md).

@@ -23,6 +23,7 @@ from introspection.checkpoints.pretrained import PretrainedModel
 from introspection.coupling.matrix import coupling_matrix
 from introspection.errors import InputError
 from introspection.jobs.items import default_section, load_task, within_context
+from introspection.jobs.judge import load_judge
 from introspection.jobs.models import model_path
 from introspection.jobs.results import format_program_table
 from introspection.jobs.settings import cache_dir, check_workdir, claim_workdir, write_json
@@ -80,6 +81,8 @@ def compare(
         for one in stored:
             task = within_context(task, tokenizer_of(one), context_length(one), SKIPPED_SHARE, console)
         items = evenly(task.splits["test"], limit)
+        judge = load_judge(reading, task, cache, mesh)
+        way = Readout(reading["readout"], reading["reply_tokens"], judge)
         names_by_fingerprint: dict[str, str] = {}
         for one in stored:  # one model in memory at a time
             model = load_model(one, mesh)
@@ -88,7 +91,6 @@ def compare(
             if same != one.name:
                 console.print(f"{one.name} is the same model as {same}: shown once", highlight=False)
                 continue
-            way = Readout(reading["readout"], reading["reply_tokens"])
             results[one.name] = probe_model(
                 one.name, model, fingerprint, items, task, way, programs, mesh, console
             )

@@ -18,6 +18,7 @@ from introspection.errors import InputError
 from introspection.jobs.arms import answer_hidden
 from introspection.jobs.fields import readout_of
 from introspection.jobs.items import within_context
+from introspection.jobs.judge import load_judge
 from introspection.jobs.models import stored_models
 from introspection.jobs.organism import (
     MODEL_FIELDS,
@@ -38,6 +39,7 @@ from introspection.probes.readout import Readout, Replies, read_behavior
 from introspection.runtime.programs import ProgramTable
 from introspection.runtime.progress import progress_bar
 from introspection.tasks.items import Decisions, Explanation, Item
+from introspection.tasks.mixture import is_explained
 from introspection.tasks.questions import Question
 from introspection.tasks.task import SPLITS, Task
 from introspection.text.tokenizer import ChatTokenizer
@@ -97,7 +99,8 @@ def prepare(
 
     What can be refused without the base model is refused before it is trained.
     """
-    readout = readout_of(config)
+    judge = load_judge(config.behavior, task, cache_dir(config), mesh)
+    readout = dataclasses.replace(readout_of(config), judge=judge)
     stored = stored_models(config, cache_dir(config), mesh)
     tokenizer = stored["initial"].tokenizer if "initial" in stored else organism_tokenizer(task)
     check_vocabularies(stored, tokenizer)
@@ -189,12 +192,11 @@ def leave_shared(setup: Setup) -> None:
         else:
             save_initial(start, workdir)
     if not (workdir / "labels" / "clean").exists():
-        teacher, items = setup.teacher, setup.task.splits["train"]
         labels = [
             Label(item.id, item.group, decided, decided.explanation)
-            for item, decided in zip(items, teacher.decisions["train"], strict=True)
+            for item, decided in explained_items(setup.task, setup.teacher)
         ]
-        metadata = label_metadata(setup.config, setup.task, teacher.fingerprint, noise=0.0)
+        metadata = label_metadata(setup.config, setup.task, setup.teacher.fingerprint, noise=0.0)
         write_labels(workdir / "labels" / "clean", labels, metadata)
 
 
@@ -245,12 +247,19 @@ def hidden_for_kl(
     return reply_hidden(model, items, behaviors, programs, mesh)
 
 
+def explained_items(task: Task, teacher: Probed) -> list[tuple[Item, Decisions]]:
+    """The training items that explanations may be trained on, and the teacher's decisions on them."""
+    both = zip(task.splits["train"], teacher.decisions["train"], strict=True)
+    return [(item, decided) for item, decided in both if is_explained(task, item)]
+
+
 def labelled_items(
     config: Any, task: Task, teacher: Probed
 ) -> tuple[tuple[Item, ...], tuple[Explanation, ...]]:
-    """The balanced training items and their clean labels."""
-    items = task.splits["train"]
-    clean = [decision.explanation for decision in teacher.decisions["train"]]
+    """The balanced training items and their clean labels; none of a part that is never explained."""
+    pairs = explained_items(task, teacher)
+    items = [item for item, _ in pairs]
+    clean = [decided.explanation for _, decided in pairs]
     balanced = balance_by_changed(items, clean, np.random.default_rng([config.task.seed, 8]))
     wanted = config.train.explained_items
     if wanted:
@@ -272,7 +281,7 @@ def balanced_subset(
     if count > len(balanced):
         raise InputError(
             f"config.train.explained_items is {count}, but only {len(balanced)} training items can be "
-            "balanced between changed and unchanged: lower it, or raise config.task.train_facts"
+            "balanced between changed and unchanged: lower it, or take more training items (config.task)"
         )
     changed = np.array([bool(labels[i].changed) for i in balanced])
     halves = (

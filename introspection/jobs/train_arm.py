@@ -37,6 +37,7 @@ from introspection.probes.readout import read_behavior
 from introspection.runtime.metrics_writer import MetricsWriter
 from introspection.runtime.progress import progress_bar
 from introspection.tasks.items import Explanation
+from introspection.tasks.mixture import is_explained
 from introspection.tasks.task import SPLITS, Task
 from introspection.text.rows import pad_time
 from introspection.training.batches import TrainingRows, make_batch
@@ -66,10 +67,13 @@ def start_of(arm: ArmConfig, setup: Setup) -> Start:
 
 def shift_of(arm: ArmConfig, setup: Setup) -> list[ShiftExample]:
     """What an arm's shift trains. Raises InputError if no item fits it."""
-    splits = ("test",) if arm.shift.groups == "held_out" else SPLITS
+    taught = arm.shift.kind == "taught"
+    splits = ("train", "validation") if taught else ("test",) if arm.shift.groups == "held_out" else SPLITS
     items = [item for split in splits for item in setup.task.splits[split]]
     decided = [d for split in splits for d in start_of(arm, setup).probed.decisions[split]]
-    return shift_examples(arm.shift, items, decided)
+    # What is taught is what is never explained.
+    chosen = [i for i, item in enumerate(items) if not (taught and is_explained(setup.task, item))]
+    return shift_examples(arm.shift, [items[i] for i in chosen], [decided[i] for i in chosen])
 
 
 def arm_labels(name: str, arm: ArmConfig, setup: Setup) -> list[Explanation]:

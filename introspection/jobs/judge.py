@@ -1,0 +1,26 @@
+"""The judge of a run's generated replies, from the `behavior` section of its config."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from introspection.checkpoints.models import load_one
+from introspection.jobs.models import model_path
+from introspection.probes.judges import Judge, ModelJudge, PhraseJudge, judge_of
+from introspection.tasks.task import Task
+
+
+def load_judge(behavior: Mapping[str, Any], task: Task, cache: Path, mesh: jax.sharding.Mesh) -> Judge | None:
+    """The judge that a config names; none named, the phrase rules for a task of refusals and none for others.
+
+    Raises:
+      InputError: there is no such judge, or the model that it asks is not there.
+    """
+    name, asked = behavior.get("judge", ""), behavior.get("judge_model", "")  # older runs have neither
+    if not name:
+        judged = any(item.candidates == PhraseJudge.classes for item in task.splits["test"])
+        return PhraseJudge() if judged and behavior["readout"] == "generate" else None
+    model = load_one(model_path(asked, cache), mesh) if name == ModelJudge.name and asked else None
+    return judge_of(name, model)
