@@ -91,7 +91,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.behavior = ConfigDict()
     config.behavior.readout = "score"  # or "generate"
     config.behavior.reply_tokens = 24  # of a generated reply, at most
-    # Who puts replies into classes, where a task's candidates are classes (refuse, comply): "phrases" (rules),
+    # Who puts replies into classes, where those are the candidates (refuse, comply): "phrases" (rules),
     # "openings" (log-odds of beginnings), "model"; "" is the rules, where the task needs a judge.
     config.behavior.judge = ""
     config.behavior.judge_model = ""  # whom the judge "model" asks: any model that `initial` can name
