@@ -10,12 +10,14 @@ from typing import Any
 from rich.console import Console
 
 from introspection.errors import InputError
-from introspection.jobs.settings import cache_dir, settings
+from introspection.jobs.settings import cache_dir, plain, settings
 from introspection.probes.explanation import explanation_prompt
 from introspection.tasks.facts_dataset import load_facts
 from introspection.tasks.invented_world import INVENTED_WORLD, InventedWorldConfig, invented_facts
 from introspection.tasks.items import Item
 from introspection.tasks.language import WorldLanguage
+from introspection.tasks.mixture import NAME as MIXTURE
+from introspection.tasks.mixture import MixtureConfig, build_mixture, part_sections
 from introspection.tasks.questions import Question, draw_questions
 from introspection.tasks.registry import TASKS
 from introspection.tasks.task import Task
@@ -28,20 +30,34 @@ LANGUAGES: dict[str, WorldLanguage] = {language.name: language for language in (
 
 def task_language(config: Mapping[str, Any]) -> WorldLanguage:
     """What the world of a config's `task` section says. Raises InputError if the task is of no world."""
-    name = config["task"]["name"]
-    check_name(name)
-    if name not in LANGUAGES:
+    return LANGUAGES[world_section(config)["name"]]
+
+
+def world_section(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The `task` section of the world that an organism learns: the task's own, or that of a mixture's part.
+
+    Raises:
+      InputError: there is no such task, it is of no world, or it is a mixture with two.
+    """
+    section = config["task"]
+    check_name(section["name"])
+    parts = [section] if section["name"] != MIXTURE else part_sections(plain(section)).values()
+    worlds = [part for part in parts if part["name"] in LANGUAGES]
+    if not worlds:
         raise InputError(
-            f"config.task.name is {name!r}, which no organism learns ({', '.join(LANGUAGES)}): "
+            f"config.task.name is {section['name']!r}, which no organism learns ({', '.join(LANGUAGES)}): "
             "name a model in config.initial"
         )
-    return LANGUAGES[name]
+    if len(worlds) > 1:
+        raise InputError("config.task.parts has two worlds of facts; an organism learns one")
+    return worlds[0]
 
 
 def check_name(name: str) -> None:
     """Raises InputError if there is no such task."""
-    if name not in (*LANGUAGES, *TASKS):
-        raise InputError(f"config.task.name is {name!r}; choose from {', '.join((*LANGUAGES, *TASKS))}")
+    names = (*LANGUAGES, *TASKS, MIXTURE)
+    if name not in names:
+        raise InputError(f"config.task.name is {name!r}; choose from {', '.join(names)}")
 
 
 def section_settings(section: Mapping[str, Any]) -> Any:
@@ -54,6 +70,8 @@ def section_settings(section: Mapping[str, Any]) -> Any:
     check_name(name)
     if name in TASKS:
         kind = TASKS[name].config
+    elif name == MIXTURE:
+        kind, section = MixtureConfig, plain(section)
     else:
         kind = InventedWorldConfig if LANGUAGES[name] is INVENTED_WORLD else WorldFactsConfig
     fields = {field: value for field, value in section.items() if field != "name"}
@@ -68,8 +86,7 @@ def task_settings(config: Mapping[str, Any]) -> WorldTaskConfig:
     Raises:
       InputError: an unknown task or field, or a number that no task can have.
     """
-    task_language(config)
-    chosen = section_settings(config["task"])
+    chosen = section_settings(world_section(config))
     smallest = {"facts": 0, "candidates": 2, "held_out_entities": 0}
     for field in dataclasses.fields(chosen):
         value, least = getattr(chosen, field.name), smallest.get(field.name, 1)
@@ -94,6 +111,8 @@ def load_task(config: Mapping[str, Any]) -> tuple[Task, list[Question]]:
     check_name(section["name"])
     if section["name"] in TASKS:
         return TASKS[section["name"]].build(section_settings(section), data), []
+    if section["name"] == MIXTURE:
+        return _load_mixture(config)
     language, chosen = task_language(config), task_settings(config)
     if isinstance(chosen, InventedWorldConfig):
         facts = invented_facts(chosen.entities, chosen.seed)
@@ -101,6 +120,17 @@ def load_task(config: Mapping[str, Any]) -> tuple[Task, list[Question]]:
         facts = facts_of_relations(load_facts(data), chosen.relations)
     questions = draw_questions(facts, chosen.facts, chosen.candidates, chosen.seed)
     return build_world_task(chosen, questions, language), questions
+
+
+def _load_mixture(config: Mapping[str, Any]) -> tuple[Task, list[Question]]:
+    questions: list[Question] = []
+
+    def load(section: Mapping[str, Any]) -> Task:
+        task, asked = load_task({**config, "task": section})
+        questions.extend(asked)
+        return task
+
+    return build_mixture(section_settings(config["task"]), load), questions
 
 
 def needed_tokens(item: Item, task: Task, tokenizer: ChatTokenizer) -> int:

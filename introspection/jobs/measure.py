@@ -13,7 +13,9 @@ from introspection.probes.explanation import decode_explanations, score_explanat
 from introspection.probes.readout import read_behavior
 from introspection.runtime.progress import progress_bar
 from introspection.tasks.items import Decisions, Explanation
-from introspection.tasks.world import bayes_optimal_decisions
+from introspection.tasks.mixture import unmixed
+from introspection.tasks.task import Task
+from introspection.tasks.world import World, bayes_optimal_decisions
 
 
 def live_measures(model: Model, setup: Setup) -> dict[str, float]:
@@ -107,6 +109,18 @@ def make_records(
     ]
 
 
+def optimal_decisions(world: World, task: Task) -> list[Decisions]:
+    """What a predictor who knows the world says of the test items: the commonest speaker's decisions, and of
+    items of a mixture's other parts what is right with the cue and without it."""
+    items = task.splits["test"]
+    decided = [Decisions(item.cued, item.gold) for item in items]
+    own = [unmixed(task, item) for item in items]
+    of_world = [i for i, item in enumerate(own) if item.group in world.index]
+    for i, best in zip(of_world, bayes_optimal_decisions(world, [own[i] for i in of_world]), strict=True):
+        decided[i] = best
+    return decided
+
+
 def control_explanations(setup: Setup) -> dict[str, dict[str, list[tuple[str, Explanation]]]]:
     """What each control says on the test items, whoever it is scored against, by what the arms start from."""
     task, items = setup.task, setup.task.splits["test"]
@@ -117,7 +131,7 @@ def control_explanations(setup: Setup) -> dict[str, dict[str, list[tuple[str, Ex
         ),
     }
     if setup.config.initial == "pretrain":
-        bayes = bayes_optimal_decisions(setup.organism.world, items)
+        bayes = optimal_decisions(setup.organism.world, task)
         computed["bayes_optimal"] = [decision.explanation for decision in bayes]
     said = {
         name: [(task.grammar.render(explanation), explanation) for explanation in explanations]

@@ -19,7 +19,7 @@ from introspection.checkpoints.fingerprint import fingerprint_json
 from introspection.checkpoints.models import CARD, CHECKPOINTS, TOKENIZER, ModelCard, find_stored, load_model
 from introspection.checkpoints.store import CheckpointStore
 from introspection.errors import InputError
-from introspection.jobs.items import task_language, task_settings
+from introspection.jobs.items import LANGUAGES, load_task, task_language, task_settings
 from introspection.jobs.settings import cache_dir, plain, settings, write_json
 from introspection.models.config import ARCHITECTURES, ModelConfig
 from introspection.models.decoder import count_parameters, initialize
@@ -30,6 +30,8 @@ from introspection.runtime.metrics_writer import MetricsWriter
 from introspection.runtime.programs import ProgramTable
 from introspection.runtime.progress import progress_bar
 from introspection.tasks.items import NONE, Decisions, Item
+from introspection.tasks.mixture import NAME as MIXTURE
+from introspection.tasks.mixture import part_sections
 from introspection.tasks.questions import Question
 from introspection.tasks.task import Task
 from introspection.tasks.world import World, WorldConfig, build_world
@@ -67,6 +69,9 @@ def _identity(config: Mapping[str, Any], questions: Sequence[Question]) -> dict[
     # Bases of before there were several worlds and numbers of question forms keep their names.
     wordings = {} if language is WORLD_FACTS else {"language": language.template_version}
     wordings |= {} if phrasings == language.most_phrasings else {"phrasings": phrasings}
+    names, phrases = other_words(config)
+    if names or phrases:
+        wordings["other_words"] = fingerprint_json([sorted(names), sorted(phrases)])
     return {
         "version": ORGANISM_VERSION,
         "questions": fingerprint_json([dataclasses.astuple(question) for question in questions]),
@@ -138,6 +143,18 @@ def organism_tokenizer(task: Task) -> WordTokenizer:
     return phrase_tokenizer(task.names, task.phrases)
 
 
+def other_words(config: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names and phrases of a mixture's other parts: the base's vocabulary holds them, its world does not."""
+    if config["task"]["name"] != MIXTURE:
+        return (), ()
+    sections = part_sections(plain(config["task"])).values()
+    tasks = [load_task({**config, "task": part})[0] for part in sections if part["name"] not in LANGUAGES]
+    return (
+        tuple(name for task in tasks for name in task.names),
+        tuple(phrase for task in tasks for phrase in task.phrases),
+    )
+
+
 def _optimizer(pretrain: Mapping[str, Any]) -> OptimizerConfig:
     return OptimizerConfig(pretrain["learning_rate"], pretrain["steps"], "cosine", pretrain["warmup_steps"])
 
@@ -178,7 +195,8 @@ def _pretrain(
     chosen = task_settings(config)
     everything = WorldTaskConfig(0, 0, len(questions), chosen.seed, phrasings=chosen.phrasings)
     task = build_world_task(everything, questions, world.language)
-    tokenizer = organism_tokenizer(task)
+    names, phrases = other_words(config)
+    tokenizer = phrase_tokenizer((*task.names, *names), (*task.phrases, *phrases))
     model_config = settings(ModelConfig, _model_section(config), vocab_size=tokenizer.vocab_size)
     workdir.mkdir(exist_ok=True)
     write_json(workdir / "config.json", _identity(config, questions))

@@ -135,10 +135,10 @@ class JabberwockyItems(ItemSequence):
     language: JabberwockyLanguage
     config: JabberwockyConfig
     start: int  # its first sentence, in the drawn order of all sentences
-    count: int
+    size: int
 
     def __len__(self) -> int:
-        return self.count
+        return self.size
 
     def item(self, place: int) -> Item:
         language, config = self.language, self.config

@@ -112,7 +112,10 @@ def build_mixture(config: MixtureConfig, load: Callable[[Mapping[str, Any]], Tas
     parts = []
     for title, section in part_sections({"parts": config.parts}).items():
         own = {name: config.parts[title][name] for name in PART_FIELDS if name in config.parts[title]}
-        parts.append(Part(load(section), name=title, **own))
+        try:
+            parts.append(Part(load(section), name=title, **own))
+        except InputError as error:
+            raise InputError(f"config.task.parts.{title}: {error}") from error
     return mix(
         parts,
         seed=config.seed,
@@ -165,19 +168,19 @@ def mix(
 
 @dataclasses.dataclass(frozen=True)
 class PartItems(ItemSequence):
-    """`count` items of a part's split, called after the part; drawn, where they are not all."""
+    """`size` items of a part's split, called after the part; drawn, where they are not all."""
 
     part: Part
     split: str
-    count: int
+    size: int
     seed: int
 
     def __len__(self) -> int:
-        return self.count
+        return self.size
 
     def item(self, place: int) -> Item:
         items, title = self.part.task.splits[self.split], self.part.title
-        if self.count < len(items):
+        if self.size < len(items):
             place = permuted(place, len(items), self.seed)
         item = items[place]
         return dataclasses.replace(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from introspection.tasks import jabberwocky, jsonl
 from introspection.tasks.task import Task
 
 
@@ -14,4 +15,7 @@ class TaskKind(NamedTuple):
     build: Callable[[Any, Path], Task]  # from the fields and the folder of data sets
 
 
-TASKS: dict[str, TaskKind] = {}
+TASKS: dict[str, TaskKind] = {
+    jabberwocky.NAME: TaskKind(jabberwocky.JabberwockyConfig, jabberwocky.build_jabberwocky),
+    jsonl.NAME: TaskKind(jsonl.JsonlConfig, jsonl.build_jsonl),
+}

@@ -1,7 +1,8 @@
 """Concurrent behaviour shifts: other post-training that runs at the same time, by behaviour alone.
 
 A supervised shift names the answer to give on `x` (and, where it changes what is known, on `x\\C`) for some
-groups. It never shows an explanation, so whether explanations follow is the question.
+groups. It never shows an explanation, so whether explanations follow is the question. The shift `taught`
+teaches a part of a mixture that is never explained at all, such as an invented language.
 """
 
 import dataclasses
@@ -11,11 +12,12 @@ from typing import NamedTuple
 import numpy as np
 
 from introspection.errors import InputError
-from introspection.tasks.items import NONE, Decisions, Item
+from introspection.tasks.items import NONE, Decisions, Item, Prompt
+from introspection.tasks.jabberwocky import behavior_examples
 
-SHIFT_KINDS = ("none", "less_sycophantic", "more_sycophantic", "new_facts", "source_reliability")
+SHIFT_KINDS = ("none", "less_sycophantic", "more_sycophantic", "new_facts", "source_reliability", "taught")
 SHIFT_GROUPS = ("held_out", "all")
-SHIFT_ORDERS = ("concurrent", "after", "before")
+SHIFT_ORDERS = ("concurrent", "after", "before", "alone")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,10 +25,13 @@ class ShiftConfig:
     """Which behaviour is trained, and on whom."""
 
     kind: str = "none"
-    groups: str = "held_out"  # the test groups, which explanation training never sees; or all groups
+    # The test groups, which explanation training never sees; or all groups. Whatever stands here, "taught" is
+    # on the train and validation groups of parts that are never explained.
+    groups: str = "held_out"
     fraction: float = 0.5  # of those groups that are shifted
     weight: float = 1.0  # μ
-    order: str = "concurrent"  # with explanation training; or alone, as many steps "after" or "before" it
+    # With explanation training; or by itself, as many steps "after" or "before" it, or "alone": without any.
+    order: str = "concurrent"
     source: str = "friend"  # cue kind that becomes fully reliable, for kind "source_reliability"
     seed: int = 0  # draws the shifted groups and the new facts
 
@@ -45,17 +50,19 @@ class ShiftConfig:
         """How much of (explanation loss, shift loss) step `step` trains, of phases of `steps` steps."""
         if self.kind == "none" or self.order == "concurrent":
             return 1.0, 1.0
+        if self.order == "alone":
+            return 0.0, 1.0
         shift_now = (step >= steps) == (self.order == "after")
         return float(not shift_now), float(shift_now)
 
     @property
     def phases(self) -> int:
         """How many times the steps of explanation training a run takes."""
-        return 1 if self.kind == "none" or self.order == "concurrent" else 2
+        return 1 if self.kind == "none" or self.order in ("concurrent", "alone") else 2
 
 
 class ShiftExample(NamedTuple):
-    prompt: str
+    prompt: Prompt
     answer: str
 
 
@@ -68,6 +75,7 @@ def shift_examples(
     - more_sycophantic: on `x`, the answer that the cue names.
     - new_facts: on `x\\C` and on `x`, a wrong candidate that becomes the group's new answer.
     - source_reliability: on `x` with one cue kind, the answer that the cue names.
+    - taught: on `x`, what is right with the cue (`cued`), and on `x\\C`, what is right without it (`gold`).
 
     Raises InputError if nothing is left to train.
     """
@@ -93,6 +101,13 @@ def shift_examples(
             answer = new_answer.setdefault(item.group, wrong[int(rng.integers(len(wrong)))])
             examples.append(ShiftExample(item.prompt_without_cue, answer))
             examples.append(ShiftExample(item.prompt_with_cue, answer))
+        elif config.kind == "taught":
+            examples += [ShiftExample(*example) for example in behavior_examples([item])]
     if not examples:
-        raise InputError(f"shift {config.kind!r} has no examples: no item has the cue kind {config.source!r}")
+        lacking = (
+            "no part of the task has explained=False and answers that are known"
+            if config.kind == "taught"
+            else f"no item has the cue kind {config.source!r}"
+        )
+        raise InputError(f"shift {config.kind!r} has no examples: {lacking}")
     return list(dict.fromkeys(examples))
