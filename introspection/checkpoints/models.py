@@ -12,11 +12,10 @@ import jax.numpy as jnp
 from introspection.checkpoints.fingerprint import fingerprint_tree
 from introspection.checkpoints.pretrained import (
     PretrainedModel,
+    check_pretrained,
     find_pretrained,
     is_pretrained,
     load_pretrained_model,
-    pretrained_config,
-    pretrained_tokenizer_of,
 )
 from introspection.checkpoints.store import CheckpointStore
 from introspection.errors import InputError
@@ -109,9 +108,10 @@ def find_stored(name: str) -> list[StoredModel]:
     workdir = Path(match["path"]).expanduser()
     root = workdir / CHECKPOINTS
     if not root.is_dir():
+        fault = "is no workdir with checkpoints and no model" if workdir.exists() else "does not exist"
         raise InputError(
-            f"{name}: {workdir} is no workdir with checkpoints; give WORKDIR[:ARM[:SEED]][@STEP], or the "
-            "path of a model folder, of a GGUF file, or BASE+ADAPTERS"
+            f"{name}: {workdir} {fault}; give a workdir with checkpoints as WORKDIR[:ARM[:SEED]][@STEP], or "
+            "the path of a model folder (config.json and safetensors), of a GGUF file, or BASE+ADAPTERS"
         )
     arms = sorted(child.name for child in root.iterdir() if (child / CARD).is_file())
     trained = [arm for arm in arms if arm not in STARTS]
@@ -134,16 +134,27 @@ def find_stored(name: str) -> list[StoredModel]:
     return found
 
 
+def check_loadable(found: StoredModel | PretrainedModel) -> None:
+    """Reads what can be read of a model in a moment; a run's checkpoints are whole, or not there.
+
+    Raises:
+      InputError: as `check_pretrained`, or its tokenizer can't be read.
+    """
+    if isinstance(found, PretrainedModel):
+        check_pretrained(found)
+    tokenizer_of(found)
+
+
 def context_length(found: StoredModel | PretrainedModel) -> int:
     """Tokens that the model can read; no weights are read for it."""
     if isinstance(found, PretrainedModel):
-        return pretrained_config(found).context_length
+        return found.config.context_length
     return ModelCard.read(found.store).model.context_length
 
 
 def tokenizer_of(found: StoredModel | PretrainedModel) -> ChatTokenizer:
     if isinstance(found, PretrainedModel):
-        return pretrained_tokenizer_of(found)
+        return found.tokenizer
     return load_tokenizer(found.workdir / TOKENIZER)
 
 

@@ -6,6 +6,7 @@ runs.
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import jax
@@ -17,37 +18,87 @@ from introspection.text.chat_template import ChatOptions
 from introspection.text.gguf_tokenizer import read_gguf_tokenizer
 from introspection.text.hf_tokenizer import read_hf_tokenizer
 from introspection.text.tokenizer import ChatTokenizer, check_embedding
-from introspection.weights.adapters import load_adapters
+from introspection.weights.adapters import check_adapters, load_adapters
 from introspection.weights.folder import (
     ADAPTER_CONFIG,
     ADAPTER_FOLDER,
     CONFIG,
     GGUF_FILE,
+    WEIGHTS,
+    WEIGHTS_INDEX,
     kind_of,
     read_json_object,
 )
 from introspection.weights.gguf_file import GGUFFile
 from introspection.weights.hf_config import model_config
-from introspection.weights.load import load_folder, load_gguf
+from introspection.weights.load import check_folder, check_gguf_tensors, load_folder, load_gguf_tensors
 
 
 @dataclasses.dataclass(frozen=True)
 class PretrainedModel:
-    """A model of elsewhere: where its numbers are and how it is addressed."""
+    """A model of elsewhere: where its numbers are and how it is addressed.
+
+    What is read of it but its numbers is read once, when it is first asked for.
+    """
 
     name: str  # as it was given
     path: Path  # a model folder or a GGUF file
     adapters: Path | None
     chat: ChatOptions
 
+    @functools.cached_property
+    def gguf(self) -> GGUFFile | None:
+        """The open file, if it is one; to parse a large vocabulary takes seconds."""
+        return GGUFFile(self.path) if kind_of(self.path) == GGUF_FILE else None
+
+    @functools.cached_property
+    def config(self) -> ModelConfig:
+        """The shape of the model without its adapters. Raises InputError if this code can't run it."""
+        if self.gguf is not None:
+            return self.gguf.config
+        return model_config(read_json_object(self.path / CONFIG), str(self.path / CONFIG))
+
+    @functools.cached_property
+    def tokenizer(self) -> ChatTokenizer:
+        """Raises InputError if it can't be read, or if it has more tokens than the model has rows."""
+        if self.gguf is not None:
+            tokenizer = read_gguf_tokenizer(self.gguf.fields, self.chat, str(self.path))
+        else:
+            tokenizer = read_hf_tokenizer(self.path, self.chat)
+        check_embedding(tokenizer, self.config.vocab_size, str(self.path))
+        return tokenizer
+
+
+def base_and_adapters(name: str) -> tuple[str, str]:
+    """The two sides of BASE+ADAPTERS; a path that is there may have a + in it."""
+    if Path(name).expanduser().exists():
+        return name, ""
+    base, _, adapters = name.partition("+")
+    return base, adapters
+
 
 def is_pretrained(name: str) -> bool:
     """Whether a name is a path to a model of elsewhere, rather than to a workdir."""
-    path = Path(name.partition("+")[0]).expanduser()
-    if path.is_file():
+    base, adapters = base_and_adapters(name)
+    path = Path(base).expanduser()
+    return bool(adapters) or path.is_file() or (path.is_dir() and not is_workdir(path) and _configured(path))
+
+
+def is_workdir(path: Path) -> bool:
+    """Whether a folder is a run's, which has a config.json too, but of another kind and no weights beside."""
+    if any((path / file).is_file() for file in (WEIGHTS, WEIGHTS_INDEX, ADAPTER_CONFIG)):
+        return False
+    if (path / "checkpoints").is_dir():
         return True
-    configured = any((path / file).is_file() for file in (CONFIG, ADAPTER_CONFIG))
-    return configured and not (path / "checkpoints").is_dir()  # which a workdir has beside its config.json
+    # A run that was stopped before its first checkpoint. An unreadable config is a model's: that is told.
+    try:
+        return "model_type" not in read_json_object(path / CONFIG)
+    except InputError:
+        return False
+
+
+def _configured(path: Path) -> bool:
+    return any((path / file).is_file() for file in (CONFIG, ADAPTER_CONFIG))
 
 
 def find_pretrained(name: str, chat: ChatOptions | None = None) -> PretrainedModel:
@@ -56,8 +107,13 @@ def find_pretrained(name: str, chat: ChatOptions | None = None) -> PretrainedMod
     Raises:
       InputError: a path is no model, or adapters stand alone and their base is not here.
     """
-    base, _, adapters = name.partition("+")
+    base, adapters = base_and_adapters(name)
     path, chat = Path(base).expanduser(), chat or ChatOptions()
+    if path.is_dir() and is_workdir(path):
+        raise InputError(
+            f"{name}: {path} is a run's workdir; adapters are added to a model folder or a GGUF file "
+            "(experiments.export writes a run's model as a folder)"
+        )
     if kind_of(path) != ADAPTER_FOLDER:
         added = Path(adapters).expanduser() if adapters else None
         if added is not None and kind_of(added) != ADAPTER_FOLDER:
@@ -68,24 +124,23 @@ def find_pretrained(name: str, chat: ChatOptions | None = None) -> PretrainedMod
     told = read_json_object(path / ADAPTER_CONFIG).get("base_model_name_or_path")
     if not isinstance(told, str) or not Path(told).exists():
         raise InputError(f"{name} holds adapters of {told!r}, which is no path here; give BASE+{name}")
+    if kind_of(Path(told)) == ADAPTER_FOLDER:
+        raise InputError(f"{name} holds adapters of {told}, which is a folder of adapters itself")
     return PretrainedModel(name, Path(told), path, chat)
 
 
-def pretrained_config(source: PretrainedModel) -> ModelConfig:
-    """The shape of the model without its adapters. Raises InputError if this code can't run it."""
-    if kind_of(source.path) == GGUF_FILE:
-        return GGUFFile(source.path).config
-    return model_config(read_json_object(source.path / CONFIG), str(source.path / CONFIG))
+def check_pretrained(source: PretrainedModel) -> None:
+    """Reads the headers of a model's files: names and shapes, no numbers.
 
-
-def pretrained_tokenizer_of(source: PretrainedModel) -> ChatTokenizer:
-    """Its tokenizer. Raises InputError if it can't be read, or has more tokens than the model has rows."""
-    if kind_of(source.path) == GGUF_FILE:
-        tokenizer = read_gguf_tokenizer(GGUFFile(source.path).fields, source.chat, str(source.path))
+    Raises:
+      InputError: as `load_pretrained_model`.
+    """
+    if source.gguf is not None:
+        check_gguf_tensors(source.gguf)
     else:
-        tokenizer = read_hf_tokenizer(source.path, source.chat)
-    check_embedding(tokenizer, pretrained_config(source).vocab_size, str(source.path))
-    return tokenizer
+        check_folder(source.path, source.config)
+    if source.adapters is not None:
+        check_adapters(source.adapters, source.config)
 
 
 def load_pretrained_model(source: PretrainedModel, mesh: jax.sharding.Mesh, dtype: str = "float32") -> Model:
@@ -94,10 +149,12 @@ def load_pretrained_model(source: PretrainedModel, mesh: jax.sharding.Mesh, dtyp
     Raises:
       InputError: a file is damaged, or its tensors are not those of its config.
     """
-    tokenizer = pretrained_tokenizer_of(source)
-    load = load_gguf if kind_of(source.path) == GGUF_FILE else load_folder
-    config, params = load(source.path, mesh, dtype)
+    config, tokenizer = source.config, source.tokenizer
+    if source.gguf is not None:
+        params = load_gguf_tensors(source.gguf, mesh, dtype)
+    else:
+        _, params = load_folder(source.path, mesh, dtype)
     if source.adapters is None:
         return Model(config, tokenizer, {"params": params})
-    lora, adapters = load_adapters(source.adapters, config)
+    lora, adapters = load_adapters(source.adapters, config, mesh)
     return Model(dataclasses.replace(config, lora=lora), tokenizer, {"params": params, "lora": adapters})

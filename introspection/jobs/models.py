@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from introspection.checkpoints.models import load_one
+from introspection.checkpoints.pretrained import base_and_adapters
 from introspection.errors import InputError
 from introspection.jobs.organism import MODEL_FIELDS, is_organism
 from introspection.jobs.settings import settings
@@ -20,17 +21,18 @@ STARTED_FROM = ("initial", "foreign")  # what training starts from; it has no ad
 
 
 def model_path(name: str, cache: Path) -> str:
-    """A model's name with the short name of a fetched one replaced by its path.
+    """A model's name with the short name of a fetched one, with or without adapters, replaced by its path.
 
     Raises:
       InputError: that model has not been fetched.
     """
-    if name not in FETCHED or Path(name).exists():
+    base, adapters = base_and_adapters(name)
+    if base not in FETCHED or Path(base).exists():
         return name
-    path = FETCHED[name](cache)
+    path = FETCHED[base](cache)
     if not path.is_file():
-        raise InputError(f"{name} is not in {path.parent}: python -m experiments.fetch --model={name}")
-    return str(path)
+        raise InputError(f"{base} is not in {path.parent}: python -m experiments.fetch --model={base}")
+    return f"{path}+{adapters}" if adapters else str(path)
 
 
 def chat_options(config: Mapping[str, Any]) -> ChatOptions:

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from safetensors.numpy import save_file
 
 from introspection.errors import InputError
 from introspection.models.config import PROJECTIONS, LoraConfig, ModelConfig
 from introspection.models.decoder import initialize
 from introspection.runtime.mesh import MeshConfig, make_mesh
-from introspection.weights.export import stored_tensors, write_folder
+from introspection.weights.export import save_tensors, stored_tensors, write_folder
 from introspection.weights.folder import (
     ADAPTER_CONFIG,
     ADAPTER_FOLDER,
@@ -21,9 +20,9 @@ from introspection.weights.folder import (
     kind_of,
     read_json_object,
 )
-from introspection.weights.load import load_tree
+from introspection.weights.load import check_tensors, load_tree
 from introspection.weights.safetensors_files import SafetensorsFiles
-from introspection.weights.tensor_names import adapter_names, named_leaves, projection_module
+from introspection.weights.tensor_names import TensorName, adapter_names, named_leaves, projection_module
 
 # Fields of adapter_config.json that say nothing about what the adapter computes: where it comes from, how it
 # was trained, and details of options that have to be off.
@@ -59,6 +58,20 @@ def load_adapters(
       InputError: the folder is no LoRA adapter or uses an option that is not implemented, each by name; or
         its tensors do not fit the model, one report naming all of them.
     """
+    files, lora, abstract, names = _open(folder, config)
+    return lora, load_tree(files, str(folder), abstract, names, mesh or make_mesh(MeshConfig()))
+
+
+def check_adapters(folder: Path, config: ModelConfig) -> None:
+    """Reads the config and the headers alone. Raises InputError as `load_adapters`."""
+    files, _, abstract, names = _open(folder, config)
+    check_tensors(files, str(folder), abstract, names)
+
+
+def _open(
+    folder: Path, config: ModelConfig
+) -> tuple[SafetensorsFiles, LoraConfig, dict, dict[str, TensorName]]:
+    """The stored tensors, what they are, and the tree that they have to fill."""
     if kind_of(folder) != ADAPTER_FOLDER:
         raise InputError(f"{folder} is no adapter folder: {ADAPTER_CONFIG} is missing")
     path = folder / ADAPTER_CONFIG
@@ -76,8 +89,7 @@ def load_adapters(
     abstract = jax.eval_shape(
         lambda key: initialize(dataclasses.replace(config, lora=lora), key)["lora"], jax.random.key(0)
     )
-    names = adapter_names(named_leaves(abstract))
-    return lora, load_tree(files, str(folder), abstract, names, mesh or make_mesh(MeshConfig()))
+    return files, lora, abstract, adapter_names(named_leaves(abstract))
 
 
 def check_adapter_fields(fields: Mapping[str, Any], layers: int, source: str) -> None:
@@ -132,7 +144,6 @@ def export_adapters(folder: Path, lora: LoraConfig, adapters: dict, base: str | 
 
     def write(target: Path) -> None:
         (target / ADAPTER_CONFIG).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
-        content = {name: read() for name, read in tensors.items()}
-        save_file(content, target / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+        save_tensors({name: read() for name, read in tensors.items()}, target / ADAPTER_WEIGHTS)
 
     write_folder(folder, write)

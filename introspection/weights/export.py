@@ -62,7 +62,7 @@ def export_model(
             }
             (target / WEIGHTS_INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
         for file, own in zip(files, shards, strict=True):
-            save_file({name: tensors[name]() for name in own}, target / file, metadata=_METADATA)
+            save_tensors({name: tensors[name]() for name in own}, target / file)
 
     write_folder(folder, write)
 
@@ -104,15 +104,28 @@ def split_into_shards(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
     return shards
 
 
+def save_tensors(tensors: Mapping[str, np.ndarray], file: Path) -> None:
+    """A safetensors file, as readable for others as the files beside it (the library's is not)."""
+    file.touch()
+    mode = file.stat().st_mode
+    save_file(dict(tensors), file, metadata=_METADATA)
+    file.chmod(mode)
+
+
+def check_empty(folder: Path) -> None:
+    """Raises InputError where there is something already."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is not empty: give another folder")
+
+
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Makes a folder by `write`, under another name until it is whole.
 
     Raises:
       InputError: there is something in the folder already.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} is not empty: give another folder")
-    unfinished = folder.with_name(folder.name + ".tmp")
+    check_empty(folder)
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:

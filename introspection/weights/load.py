@@ -69,6 +69,19 @@ def load_gguf(path: Path, mesh: jax.sharding.Mesh, dtype: str = "float32") -> tu
     return file.config, load_gguf_tensors(file, mesh, dtype)
 
 
+def check_folder(folder: Path, config: ModelConfig) -> None:
+    """Reads the headers of a model folder's files alone. Raises InputError as `load_folder`."""
+    files, abstract = open_folder(folder), abstract_parameters(config)
+    names = hugging_face_names(named_leaves(abstract), config.post_norms)
+    check_tensors(files, str(folder), abstract, names, _surplus(files, config))
+
+
+def check_gguf_tensors(file: GGUFFile) -> None:
+    """Compares an open file's names and shapes with its config. Raises InputError as `load_folder`."""
+    abstract = abstract_parameters(file.config)
+    check_tensors(file, str(file.path), abstract, gguf_names(named_leaves(abstract)))
+
+
 def load_gguf_tensors(file: GGUFFile, mesh: jax.sharding.Mesh, dtype: str = "float32") -> dict:
     """The parameters of an open GGUF file. Raises InputError as `load_folder`."""
     abstract = abstract_parameters(file.config, dtype)
@@ -88,15 +101,18 @@ def load_safetensors(
     """
     abstract = abstract_parameters(config, dtype)
     names = hugging_face_names(named_leaves(abstract), config.post_norms)
-    surplus = {name for name in files.shapes if name.endswith(_HARMLESS)}
-    if config.tied_head and _HEAD in files.shapes:
-        if not _equal(files, _HEAD, _EMBEDDING):
-            raise InputError(
-                f"{where}: tie_word_embeddings is true, but {_HEAD} differs from {_EMBEDDING}; "
-                f"set it to false in {CONFIG}, or remove the tensor"
-            )
-        surplus.add(_HEAD)
-    return load_tree(files, where, abstract, names, mesh, ignored=surplus)
+    if config.tied_head and _HEAD in files.shapes and not _equal(files, _HEAD, _EMBEDDING):
+        raise InputError(
+            f"{where}: tie_word_embeddings is true, but {_HEAD} differs from {_EMBEDDING}; "
+            f"set it to false in {CONFIG}, or remove the tensor"
+        )
+    return load_tree(files, where, abstract, names, mesh, _surplus(files, config))
+
+
+def _surplus(files: SafetensorsFiles, config: ModelConfig) -> set[str]:
+    """Stored tensors that the decoder does without."""
+    doubled = {_HEAD} if config.tied_head else set()
+    return {name for name in files.shapes if name.endswith(_HARMLESS) or name in doubled}
 
 
 def abstract_parameters(config: ModelConfig, dtype: str = "float32") -> dict:
@@ -128,16 +144,10 @@ def load_tree(
     """Every leaf of `abstract` from the tensors that `names` names, sharded by `parameter_shardings`.
 
     Raises:
-      InputError: tensors are missing, surplus (but for those `ignored`), misshapen or of an unreadable dtype.
+      InputError: as `check_tensors`.
     """
+    check_tensors(source, where, abstract, names, ignored)
     leaves = named_leaves(abstract)
-    wanted: dict[str, tuple] = {}
-    for path, leaf in leaves.items():
-        wanted |= names[path].stored_shapes(leaf.shape)
-    stored = {name: shape for name, shape in source.shapes.items() if name not in ignored}
-    problems = shape_problems(stored, wanted) + source.unreadable(wanted)
-    if problems:
-        raise InputError(f"{where} does not fit the model ({len(problems)} tensors): " + "; ".join(problems))
     shardings = named_leaves(parameter_shardings(abstract, mesh))
     return tree_of(
         {
@@ -147,6 +157,27 @@ def load_tree(
             for path, leaf in leaves.items()
         }
     )
+
+
+def check_tensors(
+    source: TensorSource,
+    where: str,
+    abstract: dict,
+    names: Mapping[str, TensorName],
+    ignored: frozenset[str] | set[str] = frozenset(),
+) -> None:
+    """Compares what is stored with what a tree needs; no number is read.
+
+    Raises:
+      InputError: tensors are missing, surplus (but for those `ignored`), misshapen or of an unreadable dtype.
+    """
+    wanted: dict[str, tuple] = {}
+    for path, leaf in named_leaves(abstract).items():
+        wanted |= names[path].stored_shapes(leaf.shape)
+    stored = {name: shape for name, shape in source.shapes.items() if name not in ignored}
+    problems = shape_problems(stored, wanted) + source.unreadable(wanted)
+    if problems:
+        raise InputError(f"{where} does not fit the model ({len(problems)} tensors): " + "; ".join(problems))
 
 
 def _reader(
