@@ -6,7 +6,7 @@ import platform
 import resource
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,15 @@ def alternate(ways: Mapping[str, Callable[[], Any]], runs: int, calls: int = 1) 
     return {
         name: Timing(statistics.median(s), min(s), max(s), float(statistics.median(faults[name])))
         for name, s in seconds.items()
+    }
+
+
+def spread(name: str, seconds: Sequence[float]) -> dict[str, float]:
+    """The median of some runs and their extremes, in ms, under keys that begin with `name`."""
+    return {
+        f"{name}_ms": round(statistics.median(seconds) * 1e3, 1),
+        f"{name}_ms_min": round(min(seconds) * 1e3, 1),
+        f"{name}_ms_max": round(max(seconds) * 1e3, 1),
     }
 
 
