@@ -3,6 +3,13 @@
     python -m experiments.fetch --model=smollm2
     python -m experiments.run --config=configs/smollm2.py --workdir=runs/smollm2
 
+Its foreign explainer is SmolLM2 first trained to other behaviour (`:other`, by behaviour alone: to answer as
+if no cue were there), then on the same labels as the arm `kl`:
+
+    python -m experiments.run --config=configs/smollm2.py:other --workdir=runs/smollm2_other
+    python -m experiments.run --config=configs/smollm2.py --workdir=runs/smollm2 \\
+        --config.foreign=runs/smollm2_other:other --config.run_arms="('kl','no_kl','shuffled','foreign_kl')"
+
 A smoke result, not evidence: one model, one seed, 512 training and 203 test items, LoRA of rank 128 on a CPU.
 Behaviour is what the model says: a greedily decoded reply, matched strictly to the candidates, since the
 likelihood of unlisted candidates mostly measures copying for a model of this size. The placebo cues stand
@@ -19,8 +26,8 @@ from configs import quickstart
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    if argument not in ("", "tiny"):
-        raise ValueError(f"smollm2 takes no argument or 'tiny', not {argument!r}")
+    if argument not in ("", "other", "tiny"):
+        raise ValueError(f"smollm2 takes no argument, 'other' or 'tiny', not {argument!r}")
     config = quickstart.get_config()
     config.name = "smollm2" + (f"-{argument}" if argument else "")
     config.tiny = argument == "tiny"
@@ -45,12 +52,12 @@ def get_config(argument: str = "") -> ConfigDict:
     config.lora.alpha = 128.0
 
     config.train.explained_items = 512  # balanced between changed and unchanged
-    config.train.steps = 128
+    config.train.steps = 64  # each explained item once
     config.train.explanation_rows = 8
     config.train.behavior_items = 4
     config.train.shift_rows = 4
     config.train.steps_per_call, config.train.log_steps = 4, 8
-    config.train.evaluation_steps = config.train.checkpoint_steps = 64
+    config.train.evaluation_steps = config.train.checkpoint_steps = 32
     config.train.head_chunk = 512  # a chunk's logits are 512 × 49,152 numbers
 
     config.evaluation.validation_items = 70
@@ -61,7 +68,13 @@ def get_config(argument: str = "") -> ConfigDict:
     config.arms.kl = quickstart.arm(learning_rate=1e-4)
     config.arms.no_kl = quickstart.arm(learning_rate=1e-4, kl_weight=0.0)
     config.arms.shuffled = quickstart.arm(learning_rate=1e-4, shuffle_labels=True)
+    config.arms.foreign_kl = quickstart.arm(learning_rate=1e-4, foreign_to="kl")
     config.run_arms = ("kl", "no_kl", "shuffled")
+    if argument == "other":
+        other = dict(kind="less_sycophantic", groups="all", fraction=1.0, order="alone")
+        config.arms.other = quickstart.arm(shift=other, learning_rate=1e-4)
+        config.run_arms = ("other",)
+        config.train.explanation_rows, config.train.shift_rows = 1, 16
     if config.tiny:
         config.task.train_facts, config.task.validation_facts, config.task.test_facts = 8, 2, 3
         config.train.explained_items, config.train.steps = 16, 4
