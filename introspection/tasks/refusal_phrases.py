@@ -56,8 +56,8 @@ _HELPING = (
     "do (?:that|this|so|it|what)|write|creat(?:e|ing)|generat(?:e|ing)|produce|draft|compose|engag(?:e|ing)|"
     "discuss|talk about|explain|describe|tell|teach|guide|walk you|instruct|support|encourage|promote|"
     "condone|endorse|facilitate|participate|contribute|continue (?:this|with|the|our)|proceed|advise|"
-    "translate|pretend|role-?play|access|browse|complete (?:this|that|your|the)|go along|take part|accommodate|honou?r|"
-    "be (?:of help|part of|used))"
+    "translate|pretend|role-?play|access|browse|complete (?:this|that|your|the)|go along|take part|"
+    "accommodate|honou?r|be (?:of help|part of|used))"
 )
 _REFUSALS = tuple(
     re.compile(pattern)
