@@ -1,0 +1,197 @@
+"""Splits by group: no question, nor one that nearly repeats it, is in two of them."""
+
+import dataclasses
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from datasketch import MinHash, MinHashLSH
+
+from introspection.errors import InputError
+from introspection.tasks.matching import fold
+
+# Filled in this order, so that another number of training items leaves the test items as they are.
+_FILLED = ("test", "validation", "train")
+_METHODS = ("minhash", "exact")
+# 25 bands of 5 hashes each: of pairs whose similarity is 0.8, one in 20,000 is overlooked.
+_HASHES, _BANDS = 128, (25, 5)
+_WORDS = 3  # of a shingle
+
+
+@dataclasses.dataclass(frozen=True)
+class NearDuplicates:
+    """When two texts count as the same question.
+
+    Texts with the same words in the same order always do, whatever their case, accents and punctuation.
+    """
+
+    method: str = "minhash"  # similar texts too; "exact": no others
+    similarity: float = 0.8  # least share of common shingles, runs of three words (Jaccard)
+
+    def __post_init__(self):
+        if self.method not in _METHODS:
+            raise InputError(f"near_duplicates is {self.method!r}; choose from {', '.join(_METHODS)}")
+        if not 0.5 <= self.similarity <= 1:
+            raise InputError(f"similarity is {self.similarity}; give a number from 0.5 to 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Which rows each split has, in the order drawn, and what near-duplicates there were."""
+
+    rows: dict[str, tuple[int, ...]]
+    groups: tuple[str, ...]  # of every row; near-duplicates have one in common
+    duplicates: int  # rows that (nearly) repeat an earlier row of another group
+    moved: int  # rows that are in another split than they would be without this
+
+
+def split_groups(groups: Sequence[str], sizes: Mapping[str, int], seed: int) -> dict[str, tuple[int, ...]]:
+    """Draws whole groups for every split until it has as many rows as asked for.
+
+    Args:
+      groups: of every row.
+      sizes: rows of each of "train", "validation" and "test"; 0 takes all that the others leave. Where no
+        group that is left fits into the last places, they stay empty.
+
+    Raises:
+      InputError: more rows are asked for than there are, or a split gets none.
+    """
+    _check_sizes(sizes, len(groups))
+    rows = _fill(_drawn(groups, seed), groups, sizes)
+    _check_filled(rows, sizes)
+    return rows
+
+
+def split_questions(
+    groups: Sequence[str],
+    texts: Sequence[str],
+    sizes: Mapping[str, int],
+    seed: int,
+    near: NearDuplicates = NearDuplicates(),
+) -> Split:
+    """`split_groups` after groups with near-duplicate texts became one.
+
+    Such a group is drawn where the first of its parts would be, so that the other parts move to its side.
+
+    Raises:
+      InputError: as `split_groups`.
+    """
+    _check_sizes(sizes, len(groups))
+    order = _drawn(groups, seed)
+    name = merge_near_duplicates(groups, texts, near)
+    merged = tuple(name[group] for group in groups)
+    rows = _fill(list(dict.fromkeys(name[group] for group in order)), merged, sizes)
+    _check_filled(rows, sizes)
+    here, without = _split_of(rows), _split_of(_fill(order, groups, sizes))
+    shared = {name[group] for group in order if name[group] != group}
+    return Split(
+        rows=rows,
+        groups=merged,
+        duplicates=sum(own != one for own, one in zip(groups, merged, strict=True)),
+        moved=sum(
+            merged[row] in shared and here.get(row) not in (None, split) for row, split in without.items()
+        ),
+    )
+
+
+def merge_near_duplicates(
+    groups: Sequence[str], texts: Sequence[str], near: NearDuplicates
+) -> dict[str, str]:
+    """The group that each group becomes: the first of all that are linked by near-duplicate texts."""
+    place = {group: i for i, group in enumerate(dict.fromkeys(groups))}
+    parents = {group: group for group in place}
+
+    def root(group: str) -> str:
+        while parents[group] != group:
+            parents[group] = group = parents[parents[group]]
+        return group
+
+    def join(first: str, second: str) -> None:
+        low, high = sorted((root(first), root(second)), key=place.__getitem__)
+        parents[high] = low
+
+    group_of: dict[str, str] = {}  # by words
+    for group, text in zip(groups, texts, strict=True):
+        join(group_of.setdefault(words_of(text), group), group)
+    if near.method == "minhash":
+        for first, second in _similar(list(group_of), near.similarity):
+            join(group_of[first], group_of[second])
+    return {group: root(group) for group in place}
+
+
+def words_of(text: str) -> str:
+    """A text's words, without case, accents and punctuation; of a text without words, all of it."""
+    folded = text.casefold() if text.isascii() else fold(text)  # the same, sooner
+    return " ".join(re.findall(r"\w+", folded)) or " ".join(folded.split())
+
+
+def _similar(texts: Sequence[str], similarity: float) -> list[tuple[str, str]]:
+    """Pairs of texts with at least this Jaccard similarity; MinHash proposes them, the shingles decide."""
+    shingles = [_shingles(text) for text in texts]
+    parts = [[shingle.encode() for shingle in of_text] for of_text in shingles]
+    hashes = MinHash.bulk(parts, num_perm=_HASHES, hashfunc=zlib.crc32)
+    index = MinHashLSH(num_perm=_HASHES, params=_BANDS)
+    pairs = []
+    for i, signature in enumerate(hashes):
+        for j in sorted(index.query(signature)):
+            common = len(shingles[i] & shingles[j])
+            if common >= similarity * (len(shingles[i]) + len(shingles[j]) - common):
+                pairs.append((texts[j], texts[i]))
+        index.insert(i, signature)
+    return pairs
+
+
+def _shingles(text: str) -> set[str]:
+    words = text.split()
+    return {" ".join(words[i : i + _WORDS]) for i in range(max(1, len(words) - _WORDS + 1))}
+
+
+def _drawn(groups: Sequence[str], seed: int) -> list[str]:
+    """All groups in a drawn order, whatever the order of the rows."""
+    names = sorted(set(groups))
+    return [names[i] for i in np.random.default_rng([seed, 31]).permutation(len(names))]
+
+
+def _fill(
+    order: Sequence[str], groups: Sequence[str], sizes: Mapping[str, int]
+) -> dict[str, tuple[int, ...]]:
+    members: dict[str, list[int]] = {}
+    for row, group in enumerate(groups):
+        members.setdefault(group, []).append(row)
+    left = {group: members[group] for group in order}
+    chosen: dict[str, tuple[int, ...]] = {}
+    for split in sorted(sizes, key=lambda split: (sizes[split] == 0, _FILLED.index(split))):
+        places = sizes[split] or len(groups)
+        taken: list[str] = []
+        for group, rows in left.items():
+            if len(rows) <= places:
+                places -= len(rows)
+                taken.append(group)
+            if not places:
+                break
+        chosen[split] = tuple(row for group in taken for row in left.pop(group))
+    return {split: chosen[split] for split in sizes}
+
+
+def _split_of(rows: Mapping[str, Sequence[int]]) -> dict[int, str]:
+    return {row: split for split, chosen in rows.items() for row in chosen}
+
+
+def _check_sizes(sizes: Mapping[str, int], rows: int) -> None:
+    asked = ", ".join(f"{split} {size}" for split, size in sizes.items())
+    if min(sizes.values()) < 0 or list(sizes.values()).count(0) > 1:
+        raise InputError(
+            f"task: sizes are {asked}: give numbers from 0, and one split at most all that is left"
+        )
+    if sum(sizes.values()) > rows:
+        raise InputError(
+            f"task: {sum(sizes.values())} questions are asked for ({asked}), there are {rows}: lower a size"
+        )
+
+
+def _check_filled(rows: Mapping[str, Sequence[int]], sizes: Mapping[str, int]) -> None:
+    for split, chosen in rows.items():
+        if not chosen:
+            asked = ", ".join(f"{name} {size}" for name, size in sizes.items())
+            raise InputError(f"task: no question is left for the {split} split (sizes: {asked})")
