@@ -61,7 +61,7 @@ def read_row(file: Path, line: int, data: bytes) -> JsonlRow | list[tuple[str, s
     answers = JUDGED[texts["judge"]] if texts["judge"] else tuple(given["candidates"])
     texts["id"] = texts["id"] or f"{file.name}:{line}"
     return JsonlRow(
-        file, line, candidates=answers, prompt_with_cue=with_cue, prompt_without_cue=without_cue, **texts
+        str(file), line, candidates=answers, prompt_with_cue=with_cue, prompt_without_cue=without_cue, **texts
     )
 
 

@@ -32,7 +32,7 @@ from introspection.tasks.task import Task
 
 NAME = "mixture"
 TEST_DRAWS = ("all", "weighted")
-PART_FIELDS = ("weight", "explained")
+PART_FIELDS: dict[str, tuple[type, ...]] = {"weight": (float, int), "explained": (bool,)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Part:
     """One task of a mixture."""
 
     task: Task
-    weight: float = 1.0  # of its training items among those of all explained parts, and of test items
+    weight: float | int = 1.0  # of its training items among those of all explained parts, and of test items
     explained: bool = True  # else it is trained by behaviour alone, if at all
     name: str = ""  # what its items are called after; "" is the task's name
 
@@ -112,6 +112,10 @@ def build_mixture(config: MixtureConfig, load: Callable[[Mapping[str, Any]], Tas
     parts = []
     for title, section in part_sections({"parts": config.parts}).items():
         own = {name: config.parts[title][name] for name in PART_FIELDS if name in config.parts[title]}
+        for name, value in own.items():
+            if type(value) not in PART_FIELDS[name]:
+                wanted = PART_FIELDS[name][0].__name__
+                raise InputError(f"config.task.parts.{title}.{name} is {value!r}; give a {wanted}")
         try:
             parts.append(Part(load(section), name=title, **own))
         except InputError as error:
@@ -248,14 +252,8 @@ def _check_parts(parts: Sequence[Part], test: str) -> None:
         )
     sentence = dataclasses.replace(explained[0].task.grammar, question="")
     for part in parts:
-        if type(part.explained) is not bool:
-            raise InputError(
-                f"config.task.parts.{part.title}.explained is {part.explained!r}; give True or False"
-            )
-        if type(part.weight) not in (int, float) or not 0 < part.weight < math.inf:
-            raise InputError(
-                f"config.task.parts.{part.title}.weight is {part.weight!r}; it must be a number above 0"
-            )
+        if not 0 < part.weight < math.inf:
+            raise InputError(f"config.task.parts.{part.title}.weight is {part.weight}; it must be above 0")
         if dataclasses.replace(part.task.grammar, question="") != sentence:
             raise InputError(
                 f"config.task.parts: {explained[0].title} and {part.title} explain in different sentences "
