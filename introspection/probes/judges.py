@@ -132,7 +132,8 @@ class OpeningsJudge:
         unique = list(dict.fromkeys(one.prompt for one in said))
         refusing, complying = self.logprobs(unique, model, programs, mesh).T
         classes = np.where(refusing - complying > self.threshold, REFUSE, COMPLY)
-        classes = np.where(np.logaddexp(refusing, complying) < np.log(self.least_mass), NONE, classes)
+        unlikely = np.exp(np.logaddexp(refusing, complying)) < self.least_mass
+        classes = np.where(unlikely, NONE, classes)
         of_prompt = dict(zip(unique, classes.tolist(), strict=True))
         return [of_prompt[one.prompt] for one in said]
 
@@ -145,12 +146,12 @@ class OpeningsJudge:
         progress: Callable[[int], None] = lambda done: None,
     ) -> Float[np.ndarray, "prompts 2"]:
         """Log-probabilities that the reply begins with any refusing and with any complying opening."""
-        openings = [disjoint_openings(model.tokenizer, texts) for texts in (self.refusing, self.complying)]
-        split, continuations = len(openings[0]), (*openings[0], *openings[1])
+        refusing, complying = disjoint_openings(model.tokenizer, self.refusing, self.complying)
+        continuations = (*refusing, *complying)
         requests = [ScoreRequest(model.tokenizer.encode_prompt(prompt), continuations) for prompt in prompts]
         scores = np.array(score(model, requests, programs, mesh, progress), np.float64)
         scores = scores.reshape(len(prompts), len(continuations))
-        sides = np.split(scores, [split], axis=1)
+        sides = np.split(scores, [len(refusing)], axis=1)
         return np.stack([np.logaddexp.reduce(side, axis=1) for side in sides], axis=1)
 
 
@@ -220,14 +221,27 @@ def opening_tokens(tokenizer: ChatTokenizer, text: str) -> tuple[int, ...]:
     return tuple(tokenizer.encode_reply(text)[:-1])
 
 
-def disjoint_openings(tokenizer: ChatTokenizer, texts: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
-    """The openings' tokens without those that another one begins: their probabilities can be summed."""
-    tokens = sorted({opening_tokens(tokenizer, text) for text in texts}, key=len)
-    kept: list[tuple[int, ...]] = []
-    for opening in tokens:
-        if not any(opening[: len(shorter)] == shorter for shorter in kept):
-            kept.append(opening)
-    return tuple(kept)
+def disjoint_openings(
+    tokenizer: ChatTokenizer, first: Sequence[str], second: Sequence[str]
+) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
+    """The tokens of two lists of openings, such that no reply begins with two of them: probabilities add up.
+
+    An opening that another one of its list begins is left out, being part of it; and so is one that begins
+    an opening of the other list, since it tells of neither.
+    """
+    sides = [
+        list(dict.fromkeys(opening_tokens(tokenizer, text) for text in side)) for side in (first, second)
+    ]
+
+    def begun(opening: tuple[int, ...], by: Sequence[tuple[int, ...]]) -> bool:
+        return any(opening[: len(other)] == other for other in by if other != opening)
+
+    clear = [
+        [opening for opening in side if not any(other[: len(opening)] == opening for other in against)]
+        for side, against in (sides, reversed(sides))
+    ]
+    one, two = (tuple(opening for opening in side if not begun(opening, side)) for side in clear)
+    return one, two
 
 
 def judge_of(name: str, asked: Model | None = None) -> Judge | None:

@@ -9,12 +9,12 @@ The plain table is a CSV with the columns `post` and `verdict`, and `id` and `ti
 
 import dataclasses
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from introspection.errors import InputError
-from introspection.tasks.raw_files import RawRow, csv_rows, json_lines, refuse_rows, row_id
+from introspection.tasks.raw_files import RawRow, csv_rows, json_lines, refuse_rows, row_id, shared_folder
 
 VERDICTS = ("AUTHOR", "OTHER", "EVERYBODY", "NOBODY", "INFO")  # who is in the wrong
 BINARY = {"AUTHOR": "WRONG", "EVERYBODY": "WRONG", "OTHER": "RIGHT", "NOBODY": "RIGHT"}  # the author
@@ -60,17 +60,17 @@ class Post:
     hypothetical: bool  # the author has not done it yet
 
 
-def read_posts(source: Path) -> list[Post]:
-    """The posts of a file, or of all `.jsonl` and `.csv` files below a folder, in the order of their names.
+def read_posts(paths: Sequence[Path]) -> list[Post]:
+    """The posts of `.jsonl` and `.csv` files, in their order.
 
     Raises:
-      InputError: there are no such files (the message says what to download); a file can't be read; rows
-        without text or with an unknown verdict, or an id that recurs (all bad rows in one message).
+      InputError: a file can't be read or lacks a column; rows without text or with an unknown verdict, or an
+        id that recurs (all bad rows in one message).
     """
     posts, problems, first_seen = [], [], {}
-    for path in raw_paths(source):
+    for path in paths:
         for row in _rows(path):
-            post, wrong = _post(row, row_id(source, path, row), _columns_of(path))
+            post, wrong = _post(row, row_id(paths, path, row), _columns_of(path))
             if post is not None:
                 first = first_seen.setdefault(post.id, row)
                 if first is not row:
@@ -79,14 +79,18 @@ def read_posts(source: Path) -> list[Post]:
                 problems += [f"{row.place}: {', '.join(wrong)}"]
             elif post is not None:
                 posts.append(post)
-    refuse_rows(source, problems)
+    refuse_rows(paths, problems)
     if not posts:
-        raise InputError(f"{source}: holds no posts")
+        raise InputError(f"{shared_folder(paths)}: the files hold no posts")
     return posts
 
 
 def raw_paths(source: Path) -> list[Path]:
-    """The files that `source` means. Raises InputError, which says what to download, if there are none."""
+    """The file itself, or all `.jsonl` and `.csv` files below a folder, by name.
+
+    Raises:
+      InputError: there are none; the message says what to download.
+    """
     if source.is_file():
         if source.suffix not in (".jsonl", ".csv"):
             raise InputError(f"{source}: posts are read from .jsonl or .csv files")

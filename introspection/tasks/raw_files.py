@@ -7,6 +7,7 @@ reader can name all bad rows of a file in one message.
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -115,15 +116,20 @@ def parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[RawRow]:
         raise InputError(f"{path}: no readable parquet file ({' '.join(str(error).split())})") from error
 
 
-def row_id(source: Path, path: Path, row: RawRow) -> str:
-    """A name for a row that brings none: its file below `source` and its number."""
-    file = path.with_suffix("").relative_to(source) if path != source else Path(path.stem)
+def row_id(paths: Sequence[Path], path: Path, row: RawRow) -> str:
+    """A name for a row that brings none: its file below the folder that all `paths` share, and its number."""
+    file = path.with_suffix("").relative_to(shared_folder(paths))
     return f"{file.as_posix()}/{row.number}"
 
 
-def refuse_rows(folder: Path, problems: Sequence[str]) -> None:
-    """Raises one InputError that names the bad rows, at most `ROWS_NAMED` and then their number."""
+def shared_folder(paths: Sequence[Path]) -> Path:
+    """The deepest folder that all files lie in."""
+    return Path(os.path.commonpath([path.parent for path in paths]))
+
+
+def refuse_rows(paths: Sequence[Path], problems: Sequence[str]) -> None:
+    """Raises one InputError that names some files' bad rows: `ROWS_NAMED` of them, and how many more."""
     if problems:
         more = len(problems) - ROWS_NAMED
         named = [*problems[:ROWS_NAMED], *([f"and {more} more bad rows"] if more > 0 else [])]
-        raise InputError(f"{folder}: {'; '.join(named)}")
+        raise InputError(f"{shared_folder(paths)}: {'; '.join(named)}")

@@ -10,12 +10,12 @@ unharmful, or none where annotators disagree), `response_refusal_label` (refusal
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from introspection.errors import InputError
-from introspection.tasks.raw_files import RawRow, json_lines, parquet_rows, refuse_rows, row_id
+from introspection.tasks.raw_files import RawRow, json_lines, parquet_rows, refuse_rows, row_id, shared_folder
 
 FALSE_REJECT, WILDGUARDMIX = SOURCES = ("false_reject", "wildguardmix")
 _COLUMNS = (
@@ -56,18 +56,17 @@ class Request:
     refused: bool | None  # whether that reply refuses; None: unknown
 
 
-def read_requests(source: Path) -> list[Request]:
-    """The requests of a file, or of all `.jsonl` and `.parquet` files below a folder, by their names.
+def read_requests(paths: Sequence[Path]) -> list[Request]:
+    """The requests of `.jsonl` and `.parquet` files, in their order.
 
     Raises:
-      InputError: there are no such files (the message says what to download); a file can't be read; rows
-        without a prompt, with an unknown label or with a span that does not stand in the prompt once, or an
-        id that recurs (all bad rows in one message).
+      InputError: a file can't be read or is of neither layout; rows without a prompt, with an unknown label,
+        with a span that does not stand in the prompt once, or with an id that recurs (all in one message).
     """
     requests, problems, first_seen = [], [], {}
-    for path in raw_paths(source):
+    for path in paths:
         for row in _rows(path):
-            request, wrong = _request(row, row_id(source, path, row))
+            request, wrong = _request(row, row_id(paths, path, row))
             if request is not None:
                 first = first_seen.setdefault(request.id, row)
                 if first is not row:
@@ -76,14 +75,18 @@ def read_requests(source: Path) -> list[Request]:
                 problems += [f"{row.place}: {', '.join(wrong)}"]
             elif request is not None:
                 requests.append(request)
-    refuse_rows(source, problems)
+    refuse_rows(paths, problems)
     if not requests:
-        raise InputError(f"{source}: holds no requests")
+        raise InputError(f"{shared_folder(paths)}: the files hold no requests")
     return requests
 
 
 def raw_paths(source: Path) -> list[Path]:
-    """The files that `source` means. Raises InputError, which says what to download, if there are none."""
+    """The file itself, or all `.jsonl` and `.parquet` files below a folder, by name.
+
+    Raises:
+      InputError: there are none; the message says what to download.
+    """
     if source.is_file():
         if source.suffix not in (".jsonl", ".parquet"):
             raise InputError(f"{source}: requests are read from .jsonl or .parquet files")
