@@ -4,6 +4,7 @@ import json
 
 import chat_templates
 import pytest
+from gguf_cases import fields_of
 from small_tokenizers import byte_level, sentencepiece_like
 
 from introspection.errors import InputError
@@ -15,25 +16,6 @@ TEXTS = [
     "What is the capital of Norway?", "12 345  67\n8", " a\r\n\r\nb ", "é e\u0301 😀 ½ ٣", "I'M we'll", "",
     "   ", "<|im_end|> <think>", "</s>", "It would change to Rome.",
 ]  # fmt: skip
-
-
-def fields_of(tokenizer, pre="qwen2", template=chat_templates.QWEN25, **changes):
-    """The fields of a byte-level tokenizer; two rows only fill an embedding up."""
-    definition = json.loads(tokenizer.to_str())
-    special = {token["id"]: token["special"] for token in definition["added_tokens"]}
-    size = tokenizer.get_vocab_size()
-    return {
-        "general.architecture": "qwen2",
-        "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": pre,
-        "tokenizer.ggml.tokens": [tokenizer.id_to_token(i) for i in range(size)] + ["[PAD0]", "[PAD1]"],
-        "tokenizer.ggml.token_type": [{None: 1, True: 3, False: 4}[special.get(i)] for i in range(size)]
-        + [5, 5],
-        "tokenizer.ggml.merges": [" ".join(merge) for merge in definition["model"]["merges"]],
-        "tokenizer.ggml.eos_token_id": tokenizer.token_to_id("<|im_end|>"),
-        "tokenizer.chat_template": template,
-        **changes,
-    }
 
 
 def pieces_fields(space, template, **changes):

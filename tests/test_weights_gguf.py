@@ -5,7 +5,8 @@ import math
 import gguf
 import numpy as np
 import pytest
-from tiny import mesh_of, tiny_config, tiny_variables
+from gguf_cases import params_of, write_gguf
+from tiny import mesh_of
 from weights_cases import assert_same_leaves
 
 from introspection.errors import InputError
@@ -15,117 +16,7 @@ from introspection.weights.gguf_file import GGUFFile
 from introspection.weights.load import load_gguf
 from introspection.weights.tensor_names import named_leaves
 
-GEMMA = dict(activation="gelu", zero_centered_norms=True, post_norms=True, scale_embedding=True, window=8)
-CONFIGS = {
-    "llama": dict(tied_head=False, rope_scaling=RopeScaling("linear", 2.0)),
-    "qwen2": dict(qkv_bias=True),
-    "qwen3": dict(qk_norm=True, head_dim=12),
-    "gemma2": dict(**GEMMA, attention_softcap=20.0, final_softcap=10.0, windowed_layers=(True, False)),
-    "gemma3": dict(**GEMMA, qk_norm=True, local_rope_base=1e4, head_dim=12, rope_base=1e6),
-}
 QUERY, DOWN = "blk.1.attn_q.weight", "blk.0.ffn_down.weight"
-# Names as llama.cpp has them, by their paths in our tree.
-PARTS = {
-    "query": "attn_q",
-    "key": "attn_k",
-    "value": "attn_v",
-    "output": "attn_output",
-    "gate": "ffn_gate",
-    "up": "ffn_up",
-    "down": "ffn_down",
-    "attention_norm": "attn_norm",
-    "mlp_norm": "ffn_norm",
-    "attention_post_norm": "post_attention_norm",
-    "mlp_post_norm": "post_ffw_norm",
-    "query_norm": "attn_q_norm",
-    "key_norm": "attn_k_norm",
-}
-
-
-def config_of(architecture, **changes):
-    sizes = dict(width=32, mlp_width=64, norm_epsilon=2**-20, kv_heads=2)
-    return tiny_config(**(sizes | CONFIGS[architecture] | changes))
-
-
-def params_of(architecture, **changes):
-    return tiny_variables(config_of(architecture, **changes))["params"]
-
-
-def metadata_of(architecture, config) -> dict:
-    metadata = {
-        "block_count": config.layers,
-        "context_length": config.context_length,
-        "embedding_length": config.width,
-        "feed_forward_length": config.mlp_width,
-        "attention.head_count": config.query_heads,
-        "attention.head_count_kv": config.kv_heads,
-        "attention.key_length": config.head_dim,
-        "attention.layer_norm_rms_epsilon": config.norm_epsilon,
-        "rope.freq_base": config.rope_base,
-    }
-    if config.rope_scaling is not None and config.rope_scaling.kind == "linear":
-        metadata |= {"rope.scaling.type": "linear", "rope.scaling.factor": config.rope_scaling.factor}
-    if config.window:
-        metadata["attention.sliding_window"] = config.window
-    if architecture == "gemma2":
-        metadata["attn_logit_softcapping"] = config.attention_softcap
-        metadata["final_logit_softcapping"] = config.final_softcap
-    return metadata
-
-
-def tensors_of(architecture, config, params) -> dict[str, np.ndarray]:
-    """What convert_hf_to_gguf.py makes of the parameters: each (out, in), queries and keys permuted."""
-    tensors = {}
-    for path, leaf in named_leaves(params).items():
-        leaf = np.asarray(leaf)
-        if architecture.startswith("gemma") and path.endswith("scale"):
-            leaf = leaf + 1
-        match path.split("/"):
-            case ["embedding"]:
-                tensors["token_embd.weight"] = leaf
-            case ["head"]:
-                tensors["output.weight"] = leaf
-            case ["final_norm", _]:
-                tensors["output_norm.weight"] = leaf
-            case [_, part, kind]:
-                for layer, own in enumerate(leaf):
-                    own = own.T if kind == "kernel" else own
-                    if architecture == "llama" and part in ("query", "key"):
-                        heads = config.query_heads if part == "query" else config.kv_heads
-                        halves = own.reshape(heads, 2, own.shape[0] // heads // 2, own.shape[1])
-                        own = halves.swapaxes(1, 2).reshape(own.shape)
-                    suffix = "bias" if kind == "bias" else "weight"
-                    tensors[f"blk.{layer}.{PARTS[part]}.{suffix}"] = own
-    return tensors
-
-
-def write(path, architecture="llama", quantized=False, metadata=(), tensors=(), named=None, **changes):
-    """Writes a tiny model; entries of `metadata` and `tensors` replace its own, None leaves them out."""
-    config = config_of(architecture, **changes)
-    own = tensors_of(architecture, config, params_of(architecture, **changes))
-    writer = gguf.GGUFWriter(path, named or architecture)
-    for name, value in {**metadata_of(architecture, config), **dict(metadata)}.items():
-        match value:
-            case int():
-                writer.add_uint32(f"{architecture}.{name}", value)
-            case float():
-                writer.add_float32(f"{architecture}.{name}", value)
-            case str():
-                writer.add_string(f"{architecture}.{name}", value)
-    for name, array in {**own, **dict(tensors)}.items():
-        if array is None:
-            continue
-        array = np.ascontiguousarray(array)
-        if quantized and array.ndim == 2:
-            kind = gguf.GGMLQuantizationType.Q8_0
-            writer.add_tensor(name, gguf.quantize(array, kind), raw_dtype=kind)
-        else:
-            writer.add_tensor(name, array)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return config
 
 
 def refused(path) -> str:
@@ -138,7 +29,7 @@ def refused(path) -> str:
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
 def test_numbers_and_config_are_those_written(tmp_path, architecture):
     path = tmp_path / "model.gguf"
-    config = write(path, architecture)
+    config = write_gguf(path, architecture)
     assert kind_of(path) == GGUF_FILE
     loaded_config, params = load_gguf(path, mesh_of())
     assert loaded_config == config
@@ -149,7 +40,7 @@ def test_numbers_and_config_are_those_written(tmp_path, architecture):
 def test_gemmas_norms_lose_the_one_that_was_added(tmp_path, architecture):
     layers = 6 if architecture == "gemma3" else 2
     pattern = (True, True, True, True, True, False) if architecture == "gemma3" else (True, False)
-    config = write(tmp_path / "model.gguf", architecture, layers=layers, windowed_layers=pattern)
+    config = write_gguf(tmp_path / "model.gguf", architecture, layers=layers, windowed_layers=pattern)
     loaded_config, params = load_gguf(tmp_path / "model.gguf", mesh_of())
     assert loaded_config == config
     expected = named_leaves(params_of(architecture, layers=layers, windowed_layers=pattern))
@@ -160,7 +51,7 @@ def test_gemmas_norms_lose_the_one_that_was_added(tmp_path, architecture):
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (1, 2, 2)])
 def test_quantised_tensors_are_dequantised_also_by_slice(tmp_path, sizes):
-    write(tmp_path / "model.gguf", quantized=True)
+    write_gguf(tmp_path / "model.gguf", quantized=True)
     _, params = load_gguf(tmp_path / "model.gguf", mesh_of(*sizes))
     kind = gguf.GGMLQuantizationType.Q8_0
 
@@ -188,17 +79,17 @@ def test_llama3s_divisors_of_frequencies_are_recognised(tmp_path, factor):
     divisors = np.array(divisors, np.float32)
     assert 1 == divisors.min() < divisors.max() == factor
     tensors = {"rope_freqs.weight": divisors}
-    config = write(tmp_path / "a.gguf", tensors=tensors, rope_base=500_000.0, rope_scaling=scaling)
+    config = write_gguf(tmp_path / "a.gguf", tensors=tensors, rope_base=500_000.0, rope_scaling=scaling)
     loaded_config, params = load_gguf(tmp_path / "a.gguf", mesh_of())
     assert loaded_config == config
     assert_same_leaves(params, params_of("llama", rope_base=500_000.0, rope_scaling=scaling))
-    write(tmp_path / "b.gguf", tensors={"rope_freqs.weight": divisors * 2}, rope_base=500_000.0)
+    write_gguf(tmp_path / "b.gguf", tensors={"rope_freqs.weight": divisors * 2}, rope_base=500_000.0)
     assert "rope_freqs.weight is of no published Llama 3" in refused(tmp_path / "b.gguf")
 
 
 @pytest.mark.parametrize("keep", [4, 20, 100, 1000, -5000, -1], ids=lambda keep: f"{keep}_bytes")
 def test_a_truncated_file_is_refused(tmp_path, keep):
-    write(tmp_path / "model.gguf")
+    write_gguf(tmp_path / "model.gguf")
     content = (tmp_path / "model.gguf").read_bytes()
     (tmp_path / "model.gguf").write_bytes(content[:keep])
     assert f"{tmp_path / 'model.gguf'} can't be read: it is truncated or damaged" in refused(
@@ -207,7 +98,7 @@ def test_a_truncated_file_is_refused(tmp_path, keep):
 
 
 def test_other_architectures_and_options_are_refused_by_name(tmp_path):
-    write(tmp_path / "a.gguf", named="phi3")
+    write_gguf(tmp_path / "a.gguf", named="phi3")
     assert "'phi3' is not implemented; implemented are llama, qwen2" in refused(tmp_path / "a.gguf")
     for i, (metadata, phrase) in enumerate(
         [
@@ -217,7 +108,7 @@ def test_other_architectures_and_options_are_refused_by_name(tmp_path):
             ({"feed_forward_length": None}, "no llama.feed_forward_length"),
         ]
     ):
-        write(tmp_path / f"{i}.gguf", metadata=metadata)
+        write_gguf(tmp_path / f"{i}.gguf", metadata=metadata)
         assert phrase in refused(tmp_path / f"{i}.gguf")
 
 
@@ -228,7 +119,7 @@ def test_one_report_names_every_tensor_that_does_not_fit(tmp_path):
         "blk.0.attn_q.bias": np.zeros(32, np.float32),
         "blk.0.ffn_up.weight": np.zeros((64, 32), np.int8),
     }
-    write(tmp_path / "model.gguf", tensors=changed)
+    write_gguf(tmp_path / "model.gguf", tensors=changed)
     message = refused(tmp_path / "model.gguf")
     assert "(4 tensors)" in message
     assert f"{QUERY} is (8, 8) in the checkpoint and (32, 32) in the model" in message
@@ -238,7 +129,7 @@ def test_one_report_names_every_tensor_that_does_not_fit(tmp_path):
 
 
 def test_fields_are_those_of_the_file(tmp_path):
-    write(tmp_path / "model.gguf")
+    write_gguf(tmp_path / "model.gguf")
     fields = GGUFFile(tmp_path / "model.gguf").fields
     assert fields["general.architecture"] == "llama"
     assert fields["llama.block_count"] == 2

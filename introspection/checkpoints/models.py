@@ -108,10 +108,11 @@ def find_stored(name: str) -> list[StoredModel]:
     workdir = Path(match["path"]).expanduser()
     root = workdir / CHECKPOINTS
     if not root.is_dir():
-        fault = "is no workdir with checkpoints and no model" if workdir.exists() else "does not exist"
+        absent = "" if workdir.exists() else " (it does not exist)"
         raise InputError(
-            f"{name}: {workdir} {fault}; give a workdir with checkpoints as WORKDIR[:ARM[:SEED]][@STEP], or "
-            "the path of a model folder (config.json and safetensors), of a GGUF file, or BASE+ADAPTERS"
+            f"{name}: {workdir} is no workdir with checkpoints and no model{absent}; give "
+            "WORKDIR[:ARM[:SEED]][@STEP], or the path of a model folder (config.json and safetensors), of a "
+            "GGUF file, or BASE+ADAPTERS"
         )
     arms = sorted(child.name for child in root.iterdir() if (child / CARD).is_file())
     trained = [arm for arm in arms if arm not in STARTS]
@@ -140,9 +141,9 @@ def check_loadable(found: StoredModel | PretrainedModel) -> None:
     Raises:
       InputError: as `check_pretrained`, or its tokenizer can't be read.
     """
+    tokenizer_of(found)
     if isinstance(found, PretrainedModel):
         check_pretrained(found)
-    tokenizer_of(found)
 
 
 def context_length(found: StoredModel | PretrainedModel) -> int:

@@ -98,7 +98,7 @@ def is_workdir(path: Path) -> bool:
 
 
 def _configured(path: Path) -> bool:
-    return any((path / file).is_file() for file in (CONFIG, ADAPTER_CONFIG))
+    return any((path / file).is_file() for file in (CONFIG, ADAPTER_CONFIG, WEIGHTS, WEIGHTS_INDEX))
 
 
 def find_pretrained(name: str, chat: ChatOptions | None = None) -> PretrainedModel:

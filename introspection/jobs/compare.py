@@ -1,8 +1,10 @@
 """Comparing models, stored or made elsewhere: what each does and says, and the emitter × teacher matrix."""
 
 import dataclasses
+import functools
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from rich.table import Table
 
 from introspection.checkpoints.models import (
     StoredModel,
+    check_loadable,
     context_length,
     find_models,
     load_model,
@@ -26,7 +29,13 @@ from introspection.jobs.items import default_section, load_task, within_context
 from introspection.jobs.judge import load_judge
 from introspection.jobs.models import model_path
 from introspection.jobs.results import format_program_table
-from introspection.jobs.settings import cache_dir, check_workdir, claim_workdir, write_json
+from introspection.jobs.settings import (
+    cache_dir,
+    check_workdir,
+    claim_workdir,
+    differing_fields,
+    write_json,
+)
 from introspection.models.model import Model
 from introspection.probes.explanation import decode_explanations
 from introspection.probes.readout import Readout, read_behavior
@@ -66,34 +75,37 @@ def compare(
     """
     cache = cache_dir({"cache_dir": ""})
     stored = [found for name in names for found in find_models(model_path(name, cache))]
+    for one in stored:
+        check_loadable(one)  # the last of them before the first is probed
     section, reading = task_section(stored, task_name), readout_section(stored, readout)
     config = {"compare": list(names), "task": section, "behavior": reading, "limit": limit}
     check_workdir(workdir, config)
-    task, _ = load_task({"task": section, "cache_dir": ""})
     evenly((), limit)  # a bad limit is refused before anything is loaded
+    task, _ = load_task({"task": section, "cache_dir": ""})
+    task = dataclasses.replace(task, splits={"test": task.splits["test"]})
     if (workdir / "matrix.json").exists():
         console.print(f"{workdir} is finished; its matrix stands (delete the folder to run again)")
         report = workdir / "report.html"
         return report if report.exists() else write_report(workdir)  # killed just before
-    mesh, programs = make_mesh(MeshConfig()), ProgramTable()
+    mesh, programs, shown = make_mesh(MeshConfig()), ProgramTable(), shown_names(stored)
     results: dict[str, Compared] = {}
     with jax.set_mesh(mesh):
-        for one in stored:
-            task = within_context(task, tokenizer_of(one), context_length(one), SKIPPED_SHARE, console)
+        for one, name in zip(stored, shown, strict=True):
+            task = readable_items(one, name, task, reading, console)
         items = evenly(task.splits["test"], limit)
         judge = load_judge(reading, task, cache, mesh)
         way = Readout(reading["readout"], reading["reply_tokens"], judge)
         names_by_fingerprint: dict[str, str] = {}
-        for one in stored:  # one model in memory at a time
+        for one, name in zip(stored, shown, strict=True):  # one model in memory at a time
+            if name in results:
+                continue  # named twice
             model = load_model(one, mesh)
             fingerprint = model_fingerprint(model)
-            same = names_by_fingerprint.setdefault(fingerprint, one.name)
-            if same != one.name:
-                console.print(f"{one.name} is the same model as {same}: shown once", highlight=False)
+            same = names_by_fingerprint.setdefault(fingerprint, name)
+            if same != name:
+                console.print(f"{name} is the same model as {same}: shown once", highlight=False)
                 continue
-            results[one.name] = probe_model(
-                one.name, model, fingerprint, items, task, way, programs, mesh, console
-            )
+            results[name] = probe_model(name, model, fingerprint, items, task, way, programs, mesh, console)
     matrix = coupling_matrix(
         {name: [explanation for _, explanation in result.said] for name, result in results.items()},
         {name: result.decisions for name, result in results.items()},
@@ -109,11 +121,23 @@ def compare(
     return write_report(workdir)
 
 
+def shown_names(stored: Sequence[StoredModel | PretrainedModel]) -> list[str]:
+    """What each model is called: with the whole path of its workdir where the folder's name is not enough."""
+    models = {(one.name, one.workdir if isinstance(one, StoredModel) else None) for one in stored}
+    count = Counter(name for name, _ in models)
+    return [
+        str(one.workdir.parent / one.name)
+        if isinstance(one, StoredModel) and count[one.name] > 1
+        else one.name
+        for one in stored
+    ]
+
+
 def shared_section(stored: Sequence[StoredModel | PretrainedModel], name: str) -> dict[str, Any] | None:
     """A section of the config that the models' runs share; None if no run has it.
 
     Raises:
-      InputError: two runs differ in it.
+      InputError: two runs differ in it; the fields are named.
     """
     found: dict[str, tuple[Path, dict[str, Any]]] = {}
     for one in stored:
@@ -124,10 +148,10 @@ def shared_section(stored: Sequence[StoredModel | PretrainedModel], name: str) -
         if section is not None:
             found.setdefault(json.dumps(section, sort_keys=True), (one.workdir, section))
     if len(found) > 1:
-        (first, _), (second, _) = list(found.values())[:2]
-        raise InputError(
-            f"{first} and {second} asked different items (config.{name} differs): not comparable"
-        )
+        (first, here), (second, there) = list(found.values())[:2]
+        what = "asked different items" if name == "task" else "read behaviour differently"
+        differing = "; ".join(differing_fields(there, here, f"config.{name}"))
+        raise InputError(f"{first} and {second} {what}, so they can't be compared: {differing}")
     return next(iter(found.values()))[1] if found else None
 
 
@@ -146,6 +170,49 @@ def readout_section(stored: Sequence[StoredModel | PretrainedModel], chosen: str
     if chosen:
         return usual | {"readout": Readout(chosen).kind}
     return shared_section(stored, "behavior") or usual
+
+
+def readable_items(
+    one: StoredModel | PretrainedModel,
+    name: str,
+    task: Task,
+    reading: Mapping[str, Any],
+    console: Console,
+) -> Task:
+    """The task without the items that are too long for a model; `reading` is how behaviour is read.
+
+    Raises:
+      InputError: it can't read or write what is asked; the message names the model.
+    """
+    reply = reading["reply_tokens"] if reading["readout"] == "generate" else 0
+    try:
+        tokenizer = tokenizer_of(one)
+        check_candidates(tokenizer, task.splits["test"])
+        task = within_context(task, tokenizer, context_length(one), SKIPPED_SHARE, console, reply)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    return task
+
+
+def check_candidates(tokenizer: ChatTokenizer, items: Sequence[Item]) -> None:
+    """Every model has to choose from the same candidates.
+
+    Raises:
+      InputError: the tokenizer can't write a candidate, or writes two of an item alike.
+    """
+    encode = functools.cache(lambda text: tuple(tokenizer.encode_reply(text)))
+    for item in items:
+        written: dict[tuple[int, ...], str] = {}
+        for candidate in item.candidates:
+            try:
+                other = written.setdefault(encode(candidate), candidate)
+            except InputError as error:
+                raise InputError(f"a candidate of item {item.id} is none for this model: {error}") from error
+            if other != candidate:
+                raise InputError(
+                    f"the candidates {other!r} and {candidate!r} of item {item.id} are one to this model: "
+                    "its tokenizer writes them alike"
+                )
 
 
 def evenly(items: Sequence[Item], limit: int) -> tuple[Item, ...]:

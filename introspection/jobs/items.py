@@ -4,7 +4,7 @@ Prompts longer than a model's context are skipped, counted and reported.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -133,32 +133,47 @@ def _load_mixture(config: Mapping[str, Any]) -> tuple[Task, list[Question]]:
     return build_mixture(section_settings(config["task"]), load), questions
 
 
-def needed_tokens(item: Item, task: Task, tokenizer: ChatTokenizer) -> int:
-    """Tokens of the longest thing that is asked about an item: its explanation prompt and a reply."""
-    replies = [
-        len(tokenizer.encode_reply(task.grammar.render(choice)))
-        for choice in task.grammar.all_explanations(item.candidates)
-    ]
-    return len(explanation_prompt(tokenizer, item, task.grammar)) + max(replies)
+def needed_tokens(item: Item, task: Task, tokenizer: ChatTokenizer, reply_tokens: int = 0) -> int:
+    """Tokens of the longest thing that is asked about an item and of the reply to it.
+
+    An explanation is as long as the longest that can be right, behaviour as the longest candidate; or, where
+    it is generated, as long as `reply_tokens` allows.
+    """
+
+    def longest(texts: Iterable[str]) -> int:
+        return max(len(tokenizer.encode_reply(text)) for text in texts)
+
+    explanations = map(task.grammar.render, task.grammar.all_explanations(item.candidates))
+    explained = len(explanation_prompt(tokenizer, item, task.grammar)) + longest(explanations)
+    prompts = [len(tokenizer.encode_prompt(p)) for p in (item.prompt_with_cue, item.prompt_without_cue)]
+    return max(explained, max(prompts) + (reply_tokens or longest(item.candidates)))
 
 
 def within_context(
-    task: Task, tokenizer: ChatTokenizer, limit: int, skipped_share: float, console: Console
+    task: Task,
+    tokenizer: ChatTokenizer,
+    limit: int,
+    skipped_share: float,
+    console: Console,
+    reply_tokens: int = 0,
 ) -> Task:
-    """The task without the items that are longer than a model's context of `limit` tokens.
+    """The task without the items that need more than a model's context of `limit` tokens.
 
     Raises:
       InputError: more than `skipped_share` of a split would be skipped.
     """
     kept = {}
     for split, items in task.splits.items():
-        kept[split] = tuple(item for item in items if needed_tokens(item, task, tokenizer) <= limit)
+        kept[split] = tuple(
+            item for item in items if needed_tokens(item, task, tokenizer, reply_tokens) <= limit
+        )
         skipped = len(items) - len(kept[split])
+        replying = f" with a generated reply of {reply_tokens}" if reply_tokens else ""
         if skipped > skipped_share * len(items):
             raise InputError(
                 f"{skipped} of {len(items)} {split} items are longer than the model's context of {limit} "
-                f"tokens, more than config.evaluation.skipped_share ({skipped_share:.0%}): shorten them, "
-                "take a model with a longer context, or raise the share"
+                f"tokens{replying}, more than may be skipped ({skipped_share:.0%}; in a run's config, "
+                "evaluation.skipped_share): shorten them, or take a model with a longer context"
             )
         if skipped:
             console.print(

@@ -1,6 +1,5 @@
 """The models that a config or a command names, fetched ones by a short name, and how they are addressed."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ def model_path(name: str, cache: Path) -> str:
     return f"{path}+{adapters}" if adapters else str(path)
 
 
-def chat_options(config: Mapping[str, Any]) -> ChatOptions:
+def chat_options(config: Any) -> ChatOptions:
     """How a config addresses pretrained models."""
     return settings(ChatOptions, config["chat"])
 

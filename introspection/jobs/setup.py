@@ -42,7 +42,7 @@ from introspection.tasks.items import Decisions, Explanation, Item
 from introspection.tasks.mixture import is_explained
 from introspection.tasks.questions import Question
 from introspection.tasks.task import SPLITS, Task
-from introspection.text.tokenizer import ChatTokenizer
+from introspection.text.tokenizer import ChatTokenizer, chat_format
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,13 +102,8 @@ def prepare(
     judge = load_judge(config.behavior, task, cache_dir(config), mesh)
     readout = dataclasses.replace(readout_of(config), judge=judge)
     stored = stored_models(config, cache_dir(config), mesh)
-    tokenizer = stored["initial"].tokenizer if "initial" in stored else organism_tokenizer(task)
-    check_vocabularies(stored, tokenizer)
-    limits = [model.config.context_length for model in stored.values()]
     organism_fields = [field for field in MODEL_FIELDS if is_organism(config[field])]
-    if organism_fields:
-        limits.append(config.model.context_length)
-    task = within_context(task, tokenizer, min(limits), config.evaluation.skipped_share, console)
+    task = readable_task(config, task, stored, organism_fields, readout, console)
 
     organism, models = None, dict(stored)
     if organism_fields:
@@ -123,7 +118,7 @@ def prepare(
     for field in ("label_teacher", "kl_reference"):
         if config[field] == "initial":
             models[field] = models["initial"]
-    check_vocabularies(models, tokenizer)
+    check_vocabularies({name: model.tokenizer for name, model in models.items()})
 
     probed: dict[str, Probed] = {}
     for name, model in models.items():
@@ -170,14 +165,55 @@ def prepare(
     )
 
 
-def check_vocabularies(models: Mapping[str, Model], tokenizer: ChatTokenizer) -> None:
-    """Raises InputError if a model reads other tokens than `config.initial` does.
+def readable_task(
+    config: Any,
+    task: Task,
+    stored: Mapping[str, Model],
+    organism_fields: Sequence[str],
+    readout: Readout,
+    console: Console,
+) -> Task:
+    """The task without the items that are too long for one of the models, each by its own tokens.
+
+    Raises:
+      InputError: as `check_vocabularies` and `within_context`.
+    """
+    readers = {name: (model.tokenizer, model.config.context_length) for name, model in stored.items()}
+    organisms = [*organism_fields, *(["foreign"] if config.foreign == "neighbor" else [])]
+    if organisms:
+        organism = organism_tokenizer(task), config.model.context_length
+        readers |= dict.fromkeys(organisms, organism)
+    check_vocabularies({name: tokenizer for name, (tokenizer, _) in readers.items()})
+    # All but the label teacher have one vocabulary.
+    shared = readers["initial"][0]
+    limit = min(length for name, (_, length) in readers.items() if name != "label_teacher")
+    passes = [(shared, limit)]
+    if "label_teacher" in readers and readers["label_teacher"][0] is not shared:
+        passes.append(readers["label_teacher"])
+    reply_tokens = readout.tokens if readout.kind == "generate" else 0
+    for tokenizer, limit in passes:
+        task = within_context(task, tokenizer, limit, config.evaluation.skipped_share, console, reply_tokens)
+    return task
+
+
+def check_vocabularies(tokenizers: Mapping[str, ChatTokenizer]) -> None:
+    """Raises InputError if a model reads other tokens than `config.initial` does, or in another chat format.
 
     The label teacher may: what it does is read with its own tokens, and its labels are text.
     """
-    for name, model in models.items():
-        if name != "label_teacher" and model.tokenizer.tokenizer.to_str() != tokenizer.tokenizer.to_str():
+    initial = tokenizers["initial"]
+    for name, tokenizer in tokenizers.items():
+        if name == "label_teacher" or tokenizer is initial:
+            continue
+        if tokenizer.tokenizer.to_str() != initial.tokenizer.to_str():
             raise InputError(f"config.{name} and config.initial have different vocabularies")
+        one, other = chat_format(tokenizer), chat_format(initial)
+        differing = [part for part in one if one[part] != other.get(part)]
+        if differing:
+            raise InputError(
+                f"config.{name} and config.initial have different chat formats ({', '.join(differing)}), so "
+                "they would read different prompts: config.chat.template gives both the same"
+            )
 
 
 def leave_shared(setup: Setup) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 
@@ -75,6 +76,13 @@ class PretrainedTokenizer:
         length = next((i for i, token in enumerate(tokens) if token in stops), len(tokens))
         text = _without_start(self.literal.decode(tokens[:length]), self.lead)
         return text if length == len(tokens) else _without_end(text, self.tail)
+
+    def chat_format(self) -> dict[str, Any]:
+        """What decides, beside the vocabulary, which tokens a prompt and a reply become."""
+        special = {name: text for name, text in self.template.special_tokens.items() if name != "pad_token"}
+        options = dataclasses.asdict(self.template.options)
+        del options["template"]  # which is the text, if it is given
+        return {"template": self.template.text, "special_tokens": special, **options}
 
     def save(self, path: Path) -> None:
         """Writes the tokenizer to `path` and the chat format to `chat.json` beside it."""

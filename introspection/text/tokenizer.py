@@ -3,14 +3,14 @@
 import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import tokenizers
 from tokenizers import AddedToken, models, pre_tokenizers
 
 from introspection.errors import InputError
 from introspection.tasks.items import Prompt
-from introspection.text.pretrained_tokenizer import CHAT, load_pretrained, read_tokenizer
+from introspection.text.pretrained_tokenizer import CHAT, PretrainedTokenizer, load_pretrained, read_tokenizer
 
 PADDING, UNKNOWN, END, REPLY = "<pad>", "<unk>", "<end>", "<reply>"
 
@@ -133,6 +133,11 @@ def load_tokenizer(path: Path) -> ChatTokenizer:
     if missing:
         raise InputError(f"{path}: no word-level tokenizer (it lacks {missing[0]}), and no {CHAT} beside it")
     return from_tokenizer(tokenizer)
+
+
+def chat_format(tokenizer: ChatTokenizer) -> dict[str, Any]:
+    """What decides, beside the vocabulary, which tokens a prompt and a reply become; {} if nothing does."""
+    return tokenizer.chat_format() if isinstance(tokenizer, PretrainedTokenizer) else {}
 
 
 def check_embedding(tokenizer: ChatTokenizer, rows: int, source: str) -> None:
