@@ -2,8 +2,8 @@
 
 The paper's tasks are four; whatever else has a cue that can be taken away comes in here. Choices:
 
-- Splits are the file's own (`split`), or drawn by group. Groups that ask the same without the cue, but for
-  case, accents and white space, are then kept together: no question is on both sides.
+- Splits are the file's own (`split`), or drawn by group. Groups that ask the same without the cue are then
+  kept together (`near_duplicates`), so that no question is on both sides.
 - Candidates are put into the order that controls rely on: the right one, the one that the cue names, the
   others. A judge's classes keep theirs.
 - The explanation is asked for in one sentence for the whole file, `explanation_question`: it should name the
@@ -20,7 +20,8 @@ import numpy as np
 from introspection.errors import InputError
 from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.items import Item
-from introspection.tasks.jsonl_files import JsonlRow, jsonl_paths, question_words, read_jsonl
+from introspection.tasks.jsonl_files import JsonlRow, jsonl_paths, read_jsonl
+from introspection.tasks.splits import NearDuplicates, merge_near_duplicates
 from introspection.tasks.task import SPLITS, Task
 
 NAME = "jsonl"
@@ -38,6 +39,9 @@ class JsonlConfig:
     test_items: int = 0  # likewise
     validation_share: float = 0.1  # of the groups, where the file has no splits
     test_share: float = 0.3  # likewise
+    # Which questions count as one: "exact", or "minhash" for similar ones too. Where all prompts share long
+    # instructions, different questions are similar.
+    near_duplicates: str = "exact"
     explanation_question: str = ExplanationGrammar().question
 
     def __post_init__(self):
@@ -51,6 +55,7 @@ class JsonlConfig:
                 f"config.task: validation_share is {self.validation_share} and test_share {self.test_share}; "
                 "give shares above 0 that leave something to train on"
             )
+        NearDuplicates(self.near_duplicates)
         if not self.explanation_question.strip():
             raise InputError("config.task.explanation_question is empty")
 
@@ -93,7 +98,8 @@ def _given_splits(rows: Sequence[JsonlRow]) -> dict[str, list[JsonlRow]]:
 
 def _drawn_splits(rows: Sequence[JsonlRow], config: JsonlConfig) -> dict[str, list[JsonlRow]]:
     """The rows by split, drawn by group; groups that ask the same stay together."""
-    joined = _joined_groups(rows)
+    asked = [str(row.prompt_without_cue).removeprefix("user: ") for row in rows]
+    joined = merge_near_duplicates([row.group for row in rows], asked, NearDuplicates(config.near_duplicates))
     groups = sorted(set(joined.values()))
     if len(groups) < len(SPLITS):
         raise InputError(
@@ -111,23 +117,6 @@ def _drawn_splits(rows: Sequence[JsonlRow], config: JsonlConfig) -> dict[str, li
     for row in rows:
         splits[split_of[joined[row.group]]].append(row)
     return splits
-
-
-def _joined_groups(rows: Sequence[JsonlRow]) -> dict[str, str]:
-    """One name for all groups that are tied by questions they share, by group."""
-    leader: dict[str, str] = {}
-
-    def find(group: str) -> str:
-        while (above := leader.setdefault(group, group)) != group:
-            leader[group] = leader[above]
-            group = above
-        return group
-
-    asked_by: dict[str, str] = {}
-    for row in rows:
-        first = asked_by.setdefault(question_words(row.prompt_without_cue), row.group)
-        leader[find(row.group)] = find(first)
-    return {row.group: find(row.group) for row in rows}
 
 
 def _some(rows: Sequence[JsonlRow], count: int, rng: np.random.Generator) -> list[JsonlRow]:

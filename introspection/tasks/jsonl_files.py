@@ -132,7 +132,7 @@ def _problems_between(rows: Sequence[JsonlRow]) -> list[RowProblem]:
             problems.append(_problem(row, "split", why))
             continue
         grouped = groups.setdefault(row.group, row)
-        asked = questions.setdefault(question_words(row.prompt_without_cue), row)
+        asked = questions.setdefault(_question_words(row.prompt_without_cue), row)
         if grouped.split != row.split:
             why = (
                 f"puts group {row.group!r} into {row.split}, but {_place(grouped, row)} into {grouped.split}"
@@ -152,6 +152,6 @@ def _place(other: JsonlRow, row: JsonlRow) -> str:
     return f"line {other.line}" if other.file == row.file else f"{other.file}: line {other.line}"
 
 
-def question_words(prompt: Prompt) -> str:
+def _question_words(prompt: Prompt) -> str:
     """A prompt by which it is recognised: without case, accents and the white space between words."""
     return fold(str(prompt) if isinstance(prompt, Conversation) else f"user: {prompt}")
