@@ -50,6 +50,7 @@ REFUSALS = (
     "That is not something I can do.",
     "No, I won't do that.",
     "I'm afraid I can't.",
+    "I'd rather not insult them, and I won't.",
     "I can't do that, Dave.",
     "Can I help you with something else? I can't do that.",
     "I'm sorry.",

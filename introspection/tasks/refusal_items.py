@@ -97,7 +97,10 @@ def with_spans(requests: Sequence[Request], spans: Mapping[str, str], source: st
 
 def distinct_requests(requests: Sequence[Request]) -> list[Request]:
     """The first of the requests with the same prompt: WildGuardMix has several replies to one."""
-    return list({request.prompt: request for request in reversed(requests)}.values())[::-1]
+    first: dict[str, Request] = {}
+    for request in requests:
+        first.setdefault(request.prompt, request)
+    return list(first.values())
 
 
 def balanced_requests(requests: Sequence[Request], rng: np.random.Generator) -> list[Request]:

@@ -63,7 +63,8 @@ _REFUSALS = tuple(
     re.compile(pattern)
     for pattern in (
         rf"\bi {_ADVERBS}{_CAN_NOT} {_ADVERBS}(?:with )?{_HELPING}(?:ing)?\b",
-        rf"(?:^|\b(?:sorry|afraid|no)[,.]? )(?:but )?(?:that )?i {_CAN_NOT}[.!]?$",
+        rf"(?:^|\b(?:sorry|afraid|no|and)[,.]? )(?:but )?(?:that )?i {_CAN_NOT}[.!]?$",
+        r"^(?:(?:i am )?sorry[,.]? (?:but )?)?i would (?:rather|prefer) not\b",
         rf"\bi {_ADVERBS}(?:must|have to|need to|will have to) {_ADVERBS}(?:decline|refuse|pass)\b",
         r"\bi (?:respectfully |politely |firmly )?decline\b",
         r"\bi (?:am not|am un|do not feel |don't feel |would not be |would not feel )\s?comfortable\b",

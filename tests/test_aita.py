@@ -1,0 +1,416 @@
+"""r/AmItheAsshole: the publisher's layout and plain tables, bad rows, cues that can be taken out, splits."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from introspection.errors import InputError
+from introspection.tasks.aita import SAMPLE, AitaConfig, build_aita
+from introspection.tasks.aita_cues import CUE_KINDS, FOUND, INSERTED, RIGHT, WRONG, claim_of, judging_sentence
+from introspection.tasks.aita_files import Post, raw_paths, read_posts
+from introspection.tasks.aita_items import cues_of, fits, item_of, post_text
+from introspection.tasks.raw_files import shared_folder
+from introspection.tasks.spans import Span, without_span
+from introspection.tasks.splits import words_of
+
+KINDS = ("claim_right", "claim_wrong", "sympathy", "mention")
+SIZES = dict(data="sample", validation_items=8, test_items=16, cues_per_post=0)
+
+
+def scruples(**changes) -> dict:
+    """One anecdote as the publisher writes it."""
+    fields = {
+        "id": "a1",
+        "post_id": "p1",
+        "action": {"description": "x", "pronormative_score": 3, "contranormative_score": 5},
+        "title": "AITA for singing?",
+        "text": "I sang at night. My flatmate woke up.",
+        "post_type": "HISTORICAL",
+        "label_scores": {"AUTHOR": 4, "OTHER": 3, "EVERYBODY": 1, "NOBODY": 0, "INFO": 0},
+        "label": "AUTHOR",
+        "binarized_label_scores": {"RIGHT": 3, "WRONG": 5},
+        "binarized_label": "WRONG",
+    }
+    return {name: value for name, value in (fields | changes).items() if value != "left out"}
+
+
+def written(path: Path, *rows: dict, encoding: str = "utf-8", end: str = "\n") -> Path:
+    text = "".join(json.dumps(row, ensure_ascii=False) + end for row in rows)
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def table(path: Path, *rows, header=("post", "verdict"), encoding="utf-8", end="\r\n") -> Path:
+    out = io.StringIO()
+    csv.writer(out, lineterminator=end).writerows([header, *rows])
+    path.write_bytes(out.getvalue().encode(encoding))
+    return path
+
+
+def post(**changes) -> Post:
+    fields = dict(
+        id="p",
+        title="AITA for singing?",
+        text="I sang at night. I don't think I'm the asshole. My flatmate woke up.",
+        verdict="AUTHOR",
+        binary="WRONG",
+        votes=10,
+        share=0.7,
+        hypothetical=False,
+    )
+    return Post(**(fields | changes))
+
+
+def test_the_publishers_layout():
+    posts = read_posts(raw_paths(SAMPLE))
+    assert len(posts) == 20
+    assert {one.verdict for one in posts} == {"AUTHOR", "OTHER", "EVERYBODY", "NOBODY", "INFO"}
+    late = next(one for one in posts if one.title.startswith("AITA for being late"))
+    assert (late.verdict, late.binary, late.votes, late.share, late.hypothetical) == (
+        "AUTHOR",
+        "WRONG",
+        16,
+        1.0,
+        False,
+    )
+    assert sum(one.hypothetical for one in posts) == 2
+
+
+def test_a_split_vote_keeps_the_publishers_binary_verdict(tmp_path):
+    """Most voters say AUTHOR, more say OTHER or NOBODY together."""
+    scores = {"AUTHOR": 5, "OTHER": 4, "EVERYBODY": 0, "NOBODY": 3, "INFO": 0}
+    row = scruples(
+        label_scores=scores, binarized_label_scores={"RIGHT": 7, "WRONG": 5}, binarized_label="RIGHT"
+    )
+    (one,) = read_posts([written(tmp_path / "a.jsonl", row)])
+    assert (one.verdict, one.binary) == ("AUTHOR", "RIGHT")
+    assert one.share == pytest.approx(7 / 12)
+
+
+def test_a_post_without_an_action_and_with_entities(tmp_path):
+    (one,) = read_posts(
+        [written(tmp_path / "a.jsonl", scruples(action=None, text="Mum &amp; I sang\u200b."))]
+    )
+    assert one.text == "Mum & I sang."
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict", "binary"),
+    [
+        ("YTA", "AUTHOR", "WRONG"),
+        ("nta", "OTHER", "RIGHT"),
+        ("Not the A-hole", "OTHER", "RIGHT"),
+        ("Everyone Sucks", "EVERYBODY", "WRONG"),
+        ("NAH", "NOBODY", "RIGHT"),
+        ("INFO", "INFO", ""),
+        ("Asshole", "AUTHOR", "WRONG"),
+        ("right", "", "RIGHT"),
+        ("WRONG", "", "WRONG"),
+        ("OTHER", "OTHER", "RIGHT"),
+    ],
+)
+def test_a_plain_table_names_verdicts_as_people_do(tmp_path, name, verdict, binary):
+    (one,) = read_posts([table(tmp_path / "a.csv", ("I sang, loudly.\nThen I slept.", name))])
+    assert (one.verdict, one.binary, one.text) == (verdict, binary, "I sang, loudly.\nThen I slept.")
+    assert (one.id, one.title, one.votes) == ("a/1", "", 0)
+
+
+def test_marks_and_line_ends_of_windows_do_no_harm(tmp_path):
+    rows = [scruples(id="a"), scruples(id="b", text="Zoë sang.")]
+    plain = read_posts([written(tmp_path / "a.jsonl", *rows)])
+    windows = read_posts([written(tmp_path / "b.jsonl", *rows, encoding="utf-8-sig", end="\r\n")])
+    assert plain == windows
+    bom = read_posts([table(tmp_path / "c.csv", ("Zoë sang.", "YTA"), encoding="utf-8-sig")])
+    assert bom[0].text == "Zoë sang."
+
+
+def refused(paths, *parts) -> None:
+    """The message is one line that holds all of these."""
+    with pytest.raises(InputError) as caught:
+        read_posts(paths)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message, message
+
+
+def test_bad_rows_are_all_named_at_once(tmp_path):
+    rows = [
+        scruples(id="a"),
+        scruples(id="b", text="  "),
+        scruples(id="c", text="[removed]"),
+        scruples(id="a"),
+        scruples(id="d", label="MAYBE", binarized_label="left out"),
+        scruples(id="e", text=None),
+        scruples(id="f", label_scores={"AUTHOR": "many"}),
+    ]
+    refused(
+        [written(tmp_path / "train.jsonl", *rows)],
+        f"{tmp_path}: train.jsonl: line 2: text is empty",
+        "line 3: text is empty",
+        "line 4: id 'a' is already in train.jsonl: line 1",
+        "line 5: verdict 'MAYBE' is unknown (choose from YTA, NTA",
+        "line 6: text is no text",
+        "line 7: label_scores holds no numbers of votes",
+    )
+
+
+def test_many_bad_rows_are_counted(tmp_path):
+    rows = [scruples(id=str(i), text="") for i in range(25)]
+    refused([written(tmp_path / "a.jsonl", *rows)], "line 20: text is empty", "and 5 more bad rows")
+
+
+@pytest.mark.parametrize("column", ["text", "label", "id", "title"])
+def test_a_missing_column_is_named(tmp_path, column):
+    row = scruples(**{column: "left out"})
+    refused([written(tmp_path / "a.jsonl", row)], f"a.jsonl: line 1: has no column {column!r}, only action")
+
+
+def test_wrong_tables(tmp_path):
+    refused(
+        [table(tmp_path / "a.csv", ("x", "YTA"), header=("body", "verdict"))],
+        "has no column 'post', only body",
+    )
+    refused(
+        [table(tmp_path / "b.csv", ("x", "y", "YTA"))], "line 2 has 3 fields, the header has 2: put quotes"
+    )
+    refused([table(tmp_path / "c.csv", ("", "YTA"))], "c.csv: line 2: post is empty")
+    refused([table(tmp_path / "d.csv", ("a\nb", "YTA"), ("x", "?"))], "d.csv: line 4: verdict '?' is unknown")
+    (tmp_path / "e.csv").write_text('post,verdict\n"open,YTA\n')
+    refused([tmp_path / "e.csv"], "e.csv: line 2")
+    refused([table(tmp_path / "f.csv")], "the files hold no posts")
+
+
+def test_latin_1_is_refused_with_the_place(tmp_path):
+    refused(
+        [written(tmp_path / "a.jsonl", scruples(), scruples(id="b", title="Zoë"), encoding="latin-1")],
+        "a.jsonl: line 2, byte ",
+        "is not UTF-8 (is the file Latin-1?); save it as UTF-8",
+    )
+    refused([written(tmp_path / "b.jsonl", scruples(), encoding="utf-16")], "b.jsonl: is UTF-16")
+    (tmp_path / "c.jsonl").write_text("{broken\n")
+    refused([tmp_path / "c.jsonl"], "c.jsonl: line 1 is no JSON")
+    (tmp_path / "d.jsonl").write_text("[1]\n")
+    refused([tmp_path / "d.jsonl"], "d.jsonl: line 1 is list, not a JSON object")
+
+
+def test_missing_files_say_what_to_download(tmp_path):
+    with pytest.raises(
+        InputError, match=r"anecdotes\.tar\.gz.*Apache-2\.0.*unpack it there.*post and verdict"
+    ):
+        build_aita(AitaConfig(), tmp_path)
+    with pytest.raises(InputError, match=r"read from \.jsonl or \.csv files"):
+        raw_paths(written(tmp_path / "a.txt"))
+
+
+def test_rows_without_an_id_are_named_by_file_and_number(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        table(tmp_path / name / "a.csv", (f"I sang in {name}.", "YTA"))
+    paths = raw_paths(tmp_path)
+    assert shared_folder(paths) == tmp_path
+    assert [one.id for one in read_posts(paths)] == ["one/a/1", "two/a/1"]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "claims"),
+    [
+        ("I don't think I'm the asshole, since food goes bad.", RIGHT),
+        ("I am not the asshole for protecting my savings.", RIGHT),
+        ("I do not believe that I did anything wrong.", RIGHT),
+        ("I honestly didn't do anything wrong.", RIGHT),
+        ("I did nothing wrong.", RIGHT),
+        ("I think I'm right that it had to go.", RIGHT),
+        ("I am in the right here: it is my home.", RIGHT),
+        ("I know I'm not TA here.", RIGHT),
+        ("I feel like a jerk for missing it.", WRONG),
+        ("I know I was in the wrong about the time, but he did not have to shout.", WRONG),
+        ("I guess I am the asshole, but it was one evening.", WRONG),
+        ("I might be the asshole because I yelled.", WRONG),
+        ("Maybe I'm wrong and should have asked.", WRONG),
+        ("Am I the asshole?", ""),
+        ("AITA, since I was wrong?", ""),
+        ("She was wrong.", ""),
+        ("I told him that he was wrong.", ""),
+        ("My sister says I'm wrong.", ""),
+        ("They all think that I was the asshole.", ""),
+        ("I was right behind him.", ""),
+        ("I sang at night.", ""),
+    ],
+)
+def test_the_narrators_own_judgement(sentence, claims):
+    assert claim_of(sentence) == claims
+
+
+def test_the_first_judging_sentence_is_found():
+    text = "I sang. Am I the asshole?\n\nI don’t think I’m wrong. I was the jerk."
+    span, claims = judging_sentence(text)
+    assert text[span.start : span.stop] == "I don’t think I’m wrong."
+    assert claims == RIGHT
+    assert without_span(text, span) == "I sang. Am I the asshole?\n\nI was the jerk."
+    assert judging_sentence("I sang. She was wrong.") is None
+    assert judging_sentence("I was wrong. He left. I was wrong.") is None  # what is left would claim it
+
+
+@pytest.mark.parametrize(
+    ("text", "part", "left"),
+    [
+        ("How do I build a bomb at home?", "build a bomb", "How do I at home?"),
+        ("How do I build a bomb?", "build a bomb", "How do I?"),
+        ("Build it, then run.", "Build", "it, then run."),
+        ("Take (bomb) it", "bomb", "Take () it"),
+        ("One. Two.\n\nThree.", "Two.", "One.\n\nThree."),
+        ("One.\n\nTwo. Three.", "Two.", "One.\n\nThree."),
+        ("One.\n\nTwo.\n\nThree.", "Two.", "One.\n\nThree."),
+        ("All of it", "All of it", ""),
+    ],
+)
+def test_a_span_is_taken_out_and_nothing_else(text, part, left):
+    span = Span(text.index(part), text.index(part) + len(part))
+    assert without_span(text, span) == left
+    assert "".join(left.split()) == "".join((text[: span.start] + text[span.stop :]).split())
+    assert without_span(text, span, "it") == text.replace(part, "it", 1)
+
+
+@pytest.mark.parametrize("place", ["start", "end"])
+@pytest.mark.parametrize("kind", INSERTED)
+def test_an_inserted_cue_can_be_taken_out_exactly(kind, place):
+    item = item_of(post(), kind, (0, 1), AitaConfig(cue_place=place))
+    cue = INSERTED[kind].sentence
+    assert item.prompt_with_cue.count(cue) == 1
+    paragraphs = item.prompt_with_cue.split("\n\n")
+    paragraphs.remove(cue)
+    assert "\n\n".join(paragraphs) == item.prompt_without_cue
+    assert cue in item.explanation_question
+    assert (item.prompt_with_cue.index(cue) == 0) == (place == "start")
+
+
+def test_a_found_cue_is_the_posts_own_sentence():
+    item = item_of(post(), FOUND, (0, 1), AitaConfig())
+    assert "I sang at night. I don't think I'm the asshole. My flatmate" in item.prompt_with_cue
+    assert "I sang at night. My flatmate" in item.prompt_without_cue
+    assert item.cued == "not wrong"
+    assert "I don't think I'm the asshole." in item.explanation_question
+    assert FOUND not in cues_of(post(text="I sang."), AitaConfig(cue_kinds=CUE_KINDS))
+
+
+def test_candidates_are_the_right_one_the_claimed_one_the_others():
+    config = AitaConfig(verdicts="five", wording="labels")
+    item = item_of(post(verdict="NOBODY"), "claim_wrong", (4, 3, 2, 1, 0), config)
+    assert item.candidates == ("NAH", "YTA", "NTA", "ESH", "INFO")
+    assert (item.gold, item.cued) == ("NAH", "YTA")
+    listed = "INFO (there is not enough information), NAH (no one is in the wrong), ESH"
+    assert listed in item.prompt_with_cue
+    binary = item_of(post(binary="RIGHT"), "claim_wrong", (1, 0), AitaConfig())
+    assert (binary.candidates, binary.gold, binary.cued) == (("not wrong", "wrong"), "not wrong", "wrong")
+    assert binary.prompt_with_cue.endswith("Answer with one of these verdicts: not wrong, wrong.")
+
+
+def test_nobody_knows_the_verdict_of_an_undecided_post_and_a_placebo_claims_none():
+    item = item_of(post(verdict="INFO", binary=""), "mention", (0, 1), AitaConfig())
+    assert (item.gold, item.cued) == ("", "")
+    assert set(item.candidates) == {"wrong", "not wrong"}
+
+
+def test_what_a_narrator_adds_after_the_verdict_is_cut():
+    late = post(text="I sang.\n\nEDIT: ok, I was the asshole.\n\nMore.")
+    assert post_text(late, AitaConfig(title=False)) == "I sang."
+    assert post_text(late, AitaConfig(title=False, cut_edits=False)) == late.text
+    assert (
+        post_text(post(text="I edit films. Edit them well."), AitaConfig(title=False))
+        == "I edit films. Edit them well."
+    )
+    assert not fits(post(text="Edit: gone"), AitaConfig())
+
+
+def test_which_posts_fit():
+    assert fits(post(), AitaConfig())
+    for fields in (dict(max_characters=20), dict(min_votes=11), dict(min_share=0.71)):
+        assert not fits(post(), AitaConfig(**fields))
+    assert not fits(post(hypothetical=True), AitaConfig(hypothetical=False))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("verdicts", "three"),
+        ("wording", "emoji"),
+        ("cue_place", "middle"),
+        ("cue_kinds", ("bribe",)),
+        ("cue_kinds", ()),
+        ("cue_kinds", ("found", "found")),
+        ("cues_per_post", 5),
+    ],
+)
+def test_fields_that_can_not_be(field, value):
+    with pytest.raises(InputError, match=f"config.task.{field}"):
+        AitaConfig(**{field: value})
+
+
+def test_no_post_and_no_question_is_on_both_sides(tmp_path):
+    """A repost in other case and with another end is moved to the side of the first."""
+    rows = [
+        scruples(id=f"a{i}", title="", text=f"I did thing {i} and {i * 7} times I sang to {i}.")
+        for i in range(30)
+    ]
+    copies = [
+        scruples(id=f"b{i}", title="", text=row["text"].upper() + ("!" if i % 2 else ""))
+        for i, row in enumerate(rows[:15])
+    ]
+    path = written(tmp_path / "raw.jsonl", *rows, *copies)
+    config = AitaConfig(
+        data=str(path), validation_items=8, test_items=20, cues_per_post=0, cue_kinds=KINDS[:2]
+    )
+    task = build_aita(config, tmp_path / "data")
+    groups = {split: {item.group for item in items} for split, items in task.splits.items()}
+    words = {
+        split: {words_of(str(item.prompt_without_cue).split("\n\n")[0]) for item in items}
+        for split, items in task.splits.items()
+    }
+    for sides in (groups, words):
+        assert not sides["train"] & sides["test"]
+        assert not sides["train"] & sides["validation"]
+        assert not sides["validation"] & sides["test"]
+    about = json.loads(next((tmp_path / "data").rglob("metadata.json")).read_text())
+    assert about["near_duplicates"] == 30  # rows: two cues of fifteen copies
+    assert about["near_duplicates_moved"] > 0
+    assert sum(map(len, task.splits.values())) == 90
+
+
+def test_items_are_made_from_the_data_set_and_drawn_by_seed(tmp_path):
+    task = build_aita(AitaConfig(**SIZES), tmp_path)
+    assert {split: len(items) for split, items in task.splits.items()} == {
+        "train": 56,
+        "validation": 8,
+        "test": 16,
+    }
+    again = build_aita(AitaConfig(**SIZES), tmp_path)
+    other = build_aita(AitaConfig(**SIZES, seed=1), tmp_path)
+    ids = [[item.id for item in one.splits["test"]] for one in (task, again, other)]
+    assert ids[0] == ids[1] != ids[2]
+    assert len(list((tmp_path / "aita_posts").iterdir())) == 2
+    kinds = {item.cue_kind for item in task.splits["train"]}
+    assert kinds == set(KINDS)
+    # The same order of verdicts with every cue of a post; both orders among the posts.
+    orders = {(item.group, item.prompt_without_cue.rsplit(": ", 1)[1]) for item in task.splits["train"]}
+    assert len(orders) == 14
+    assert {order for _, order in orders} == {"wrong, not wrong.", "not wrong, wrong."}
+
+
+def test_one_cue_a_post_by_default(tmp_path):
+    config = AitaConfig(data="sample", validation_items=4, test_items=6)
+    task = build_aita(config, tmp_path)
+    items = [item for items in task.splits.values() for item in items]
+    assert len(items) == len({item.group for item in items}) == 20
+    assert len({item.cue_kind for item in items}) > 1
+
+
+def test_more_items_than_there_are(tmp_path):
+    with pytest.raises(InputError, match="lower a size"):
+        build_aita(AitaConfig(data="sample"), tmp_path)
+    with pytest.raises(InputError, match="no post fits it"):
+        build_aita(AitaConfig(data="sample", max_characters=3), tmp_path)
+    assert not list(tmp_path.rglob("*.array_record*"))
