@@ -1,5 +1,6 @@
 """Tiny models made elsewhere, and a run's workdir: what users give commands as the names of models."""
 
+import dataclasses
 import functools
 import json
 from pathlib import Path
@@ -60,25 +61,27 @@ def gguf_model(path: Path, architecture="llama", **changes) -> Path:
     return path
 
 
-def run_workdir(folder: Path, config=None, seeds=(0, 1)) -> Path:
+def run_workdir(folder: Path, config=None, seeds=(0, 1), tokenizer=None) -> Path:
     """What a run leaves of its models: `initial`, the arm `full`, and `lora`, adapters on `initial`.
 
-    `config` is its config.json, as far as tests need it; None leaves that out.
+    `config` is its config.json, as far as tests need it; None leaves that out. Its models are organisms, or
+    of `chat_config`'s shape with the `tokenizer` that is given.
     """
-    base, adapted = task_model(0), task_model(0, lora=LORA)
-    whole = stacked([task_model(seed + 1).variables for seed in seeds])
-    adapters = stacked([{"lora": task_model(seed, lora=LORA).variables["lora"]} for seed in seeds])
+    plain = task_model().config if tokenizer is None else chat_config()
+    adapted = dataclasses.replace(plain, lora=LORA)
+    base, whole = (stacked([tiny_variables(plain, one) for one in ids]) for ids in ((0,), seeds))
+    adapters = stacked([{"lora": tiny_variables(adapted, seed)["lora"]} for seed in seeds])
     for name, card, trees in (
-        ("initial", ModelCard(base.config, (0,)), {0: stacked([base.variables])}),
-        ("full", ModelCard(base.config, seeds), {4: whole}),
-        ("lora", ModelCard(adapted.config, seeds, base="initial"), {4: adapters}),
+        ("initial", ModelCard(plain, (0,)), {0: base}),
+        ("full", ModelCard(plain, seeds), {4: whole}),
+        ("lora", ModelCard(adapted, seeds, base="initial"), {4: adapters}),
     ):
         card.write(folder / CHECKPOINTS / name)
         with CheckpointStore(folder / CHECKPOINTS / name) as store:
             for step, tree in trees.items():
                 store.save(step, tree, None, {})
             store.wait()
-    base.tokenizer.save(folder / TOKENIZER)
+    (tokenizer or task_model().tokenizer).save(folder / TOKENIZER)
     if config is not None:
         (folder / "config.json").write_text(json.dumps(config))
     return folder

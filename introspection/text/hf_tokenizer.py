@@ -10,7 +10,7 @@ import tokenizers
 from introspection.errors import InputError
 from introspection.text.chat_template import ChatOptions
 from introspection.text.pretrained_tokenizer import PretrainedTokenizer, pretrained_tokenizer, read_tokenizer
-from introspection.text.tokenizer import END, PADDING, REPLY, ChatTokenizer
+from introspection.text.tokenizer import END, PADDING, REPLY, ChatTokenizer, from_tokenizer
 
 TOKENIZER, CONFIG, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 SPECIAL_TOKENS, GENERATION = "special_tokens_map.json", "generation_config.json"
@@ -23,12 +23,13 @@ _WORD_TEMPLATE = (
 )
 
 
-def read_hf_tokenizer(folder: Path, chat: ChatOptions | None = None) -> PretrainedTokenizer:
+def read_hf_tokenizer(folder: Path, chat: ChatOptions | None = None) -> ChatTokenizer:
     """A model folder's tokenizer, with `tokenizer.json` taken as it stands, whatever class the config names.
 
     The chat template is `chat_template.jinja`, or else the one in `tokenizer_config.json` (of several named
     ones the `default`). Special tokens are from `tokenizer_config.json`, or else `special_tokens_map.json`;
-    the tokens that may end a generation, from `generation_config.json` too.
+    the tokens that may end a generation, from `generation_config.json` too. An organism's word-level
+    tokenizer is read as what it is.
 
     Raises:
       InputError: a file is missing, unreadable or at odds with another; the template is unusable.
@@ -37,6 +38,9 @@ def read_hf_tokenizer(folder: Path, chat: ChatOptions | None = None) -> Pretrain
     if not path.is_file():
         raise InputError(f"{folder}: there is no {TOKENIZER}; save the model's fast tokenizer there")
     tokenizer = read_tokenizer(path)
+    framing = [tokenizer.token_to_id(token) for token in (PADDING, END, REPLY)]
+    if isinstance(tokenizer.model, tokenizers.models.WordLevel) and None not in framing:
+        return from_tokenizer(tokenizer)
     config = {**_read_json(folder / SPECIAL_TOKENS), **_given(_read_json(folder / CONFIG))}
     _add_tokens(tokenizer, config.get("added_tokens_decoder", {}), folder / CONFIG)
     special = {name: _token_text(config[name], name, folder) for name in _SPECIAL if config.get(name)}
@@ -54,7 +58,23 @@ def read_hf_tokenizer(folder: Path, chat: ChatOptions | None = None) -> Pretrain
 
 
 def write_hf_tokenizer(folder: Path, tokenizer: ChatTokenizer) -> None:
-    """Writes tokenizer files that transformers reads, the chat template among them, into a folder."""
+    """Writes `hf_tokenizer_files` into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in hf_tokenizer_files(tokenizer).items():
+        (folder / name).write_bytes(content)
+
+
+def token_ids(tokenizer: ChatTokenizer) -> dict[str, int]:
+    """The ids of special tokens that a model's config.json names."""
+    ids = {"eos_token_id": tokenizer.end_id, "pad_token_id": tokenizer.padding_id}
+    if isinstance(tokenizer, PretrainedTokenizer) and "bos_token" in tokenizer.template.special_tokens:
+        bos = tokenizer.template.special_tokens["bos_token"]
+        ids["bos_token_id"] = tokenizer.tokenizer.token_to_id(bos)
+    return ids
+
+
+def hf_tokenizer_files(tokenizer: ChatTokenizer) -> dict[str, bytes]:
+    """Files by name that transformers reads: tokenizer, chat template, and what ends a generation."""
     if isinstance(tokenizer, PretrainedTokenizer):
         template, special = tokenizer.template.text, dict(tokenizer.template.special_tokens)
         special.setdefault("pad_token", tokenizer.tokenizer.id_to_token(tokenizer.padding_id))
@@ -67,10 +87,13 @@ def write_hf_tokenizer(folder: Path, tokenizer: ChatTokenizer) -> None:
         **special,
         "chat_template": template,
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.tokenizer.save(str(folder / TOKENIZER))
-    for name, fields in ((CONFIG, config), (SPECIAL_TOKENS, special)):
-        (folder / name).write_text(json.dumps(fields, indent=1, ensure_ascii=False), encoding="utf-8")
+    ends = [tokenizer.end_id, *tokenizer.stop_ids]
+    generation = {**token_ids(tokenizer), "eos_token_id": ends, "do_sample": False}
+    objects = {CONFIG: config, SPECIAL_TOKENS: special, GENERATION: generation}
+    return {TOKENIZER: tokenizer.tokenizer.to_str(pretty=True).encode()} | {
+        name: (json.dumps(fields, indent=1, ensure_ascii=False) + "\n").encode()
+        for name, fields in objects.items()
+    }
 
 
 def _read_json(path: Path) -> dict[str, Any]:
