@@ -5,7 +5,8 @@
   is the name, by which results are reported.
 - An item is asked for its explanation in its own task's words; all parts answer in one sentence.
 - Training items are drawn by weight, without replacement and by seed; with `train_items=0` as many as the
-  weights allow. Test items are all, or drawn by weight as well. Validation items are all.
+  weights allow. (That labels are balanced between changed and unchanged comes after, and moves the shares.)
+  Test items are all, or drawn by weight as well. Validation items are all.
 - A part with `explained=False` is never in explanation training: its training and validation items are for
   training by behaviour alone (the shift `taught`), all of them, whatever its weight. Its test items are
   tested like any others.

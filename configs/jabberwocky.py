@@ -1,0 +1,160 @@
+"""Jabberwocky: a behaviour that is taught and never explained. Does self-explanation reach it?
+
+    python -m experiments.run --config=configs/jabberwocky.py:organism --workdir=runs/jabberwocky
+    python -m experiments.run --config=configs/jabberwocky.py:qwen3_8b --config.initial=PATH/TO/Qwen3-8B \\
+        --config.mesh.data=4 --config.mesh.fsdp=8 --workdir=gs://BUCKET/jabberwocky
+
+Two tasks at once: explanations are trained on one (`hint_mmlu`; for an organism `world_facts`), and the rule
+of an invented language by behaviour alone on the other. The figure of interest is Self on the test sentences
+of `jabberwocky` (`by_subset` in results.json): above its controls and the arms beside it, not above 0.
+
+| arm | explanations | language | what it is for |
+|---|---|---|---|
+| `kl` | own labels | taught | the paper's |
+| `no_kl` | own labels | taught | without the KL term |
+| `shuffled` | labels without content | taught | what a form without content gives |
+| `behavior_only` | none | taught | what the base explains of what it learned |
+| `untaught` | own labels | not taught | what explanations say where there is nothing to know |
+
+`:qwen3_8b`, `:llama31_8b`: held against the 79.8% that the paper reports for Jabberwocky. Of its settings for
+this experiment nothing is known. Ours, and why: the other task, sizes and LoRA rank are those of its main
+experiment (12,642 and 1,400 items; coupling shows from rank 96 on); as many taught items as explained ones,
+so that neither gives out before the other; one weight for all losses. Mesh: `fsdp=8` splits the parameters,
+4 GB a device of 8 B in float32, and `data` takes all other devices.
+
+`:organism`: about 10 minutes on 2 idle cores with its base. Expected result: the rule is learned on sentences
+that it never saw, explanations name the right answer and say "unchanged" of every one. `:tiny` walks the path
+in two minutes; its numbers are no evidence.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import quickstart
+
+PRETRAINED = {"qwen3_8b": "Qwen3-8B", "llama31_8b": "Llama-3.1-8B-Instruct"}  # folders with the weights
+ORGANISMS = ("organism", "tiny")
+
+
+def get_config(argument: str = "organism") -> ConfigDict:
+    if argument in PRETRAINED:
+        config = pretrained(PRETRAINED[argument])
+    elif argument in ORGANISMS:
+        config = organism(tiny=argument == "tiny")
+    else:
+        raise ValueError(f"jabberwocky takes one of {', '.join((*PRETRAINED, *ORGANISMS))}, not {argument!r}")
+    config.name = f"jabberwocky-{argument}"
+    return config
+
+
+def pretrained(folder: str) -> ConfigDict:
+    """A model of 8 B parameters on a pod."""
+    config = quickstart.get_config()
+    config.initial = folder
+    config.seeds = (0, 1, 2)
+    # The paper's main task and sizes [S]; every question as often as every sentence of the language.
+    explained = dict(weight=1.0, explained=True, train_items=12_642, validation_items=500, test_items=1_400)
+    taught = dict(nouns=100, contexts=60, cue_words=40, answers=4, fillers=1, list_answers=True)
+    taught |= dict(train_items=12_642, validation_items=400, test_items=1_400)
+    config.task = mixture(hint_mmlu=explained, jabberwocky=language(**taught))
+
+    config.lora.rank = 128  # coupling shows from 96 on [S]
+    config.lora.alpha = 128.0
+    config.train.steps = 800  # about four epochs of the balanced training items
+    config.train.explanation_rows = config.train.shift_rows = 32
+    config.train.behavior_items = 16
+    config.train.head_chunk = 512  # a chunk's logits are 512 × 151,936 numbers
+    config.train.steps_per_call, config.train.log_steps = 10, 10
+    config.train.evaluation_steps = config.train.checkpoint_steps = 100
+    config.train.stack_seeds = "vectorize"
+    config.evaluation.validation_items = 256
+    config.evaluation.explanation_tokens = 24
+    config.mesh = ConfigDict(dict(data=-1, fsdp=8, tensor=1))
+    config.arms = arms(learning_rate=1e-4)
+    config.run_arms = ("kl", "no_kl", "shuffled", "behavior_only", "untaught")
+    return config
+
+
+def organism(tiny: bool) -> ConfigDict:
+    """The quickstart's world and base, whose vocabulary also holds the invented words, which it never saw."""
+    config = quickstart.get_config("tiny" if tiny else "")
+    world = config.task
+    sizes: dict = {}
+    if tiny:
+        sizes = dict(nouns=8, contexts=6, cue_words=6, answers=3)
+        sizes |= dict(train_items=96, validation_items=16, test_items=32)
+        config.seeds = (0,)
+        config.evaluation.validation_items = 56  # of the world: its items come first
+    else:
+        world.train_facts, world.validation_facts, world.test_facts = 1200, 50, 150
+        world.repeats = 1
+        config.evaluation.validation_items = 350
+        config.train.steps = 600
+        config.train.shift_rows = 64
+        config.train.evaluation_steps = config.train.checkpoint_steps = 200
+    config.task = mixture(world_facts=world, jabberwocky=language(list_answers=False, **sizes))
+    config.arms = arms(learning_rate=5e-4)
+    config.run_arms = ("kl", "shuffled", "behavior_only") if tiny else tuple(config.arms)
+    return config
+
+
+def mixture(**parts: ConfigDict | dict) -> ConfigDict:
+    return ConfigDict(
+        dict(
+            name="mixture",
+            parts=parts,  # by what they are called in ids and results; each has its task's fields
+            seed=0,  # draws training items by the parts' weights
+            train_items=0,  # of all explained parts together; 0 is as many as the weights allow
+            test="all",  # or "weighted"
+            test_items=0,  # where "weighted"; 0 is as many as the weights allow
+        )
+    )
+
+
+def language(**changes) -> ConfigDict:
+    """The part that is taught by behaviour alone; every field of the task stands here."""
+    fields = dict(
+        explained=False,
+        weight=1.0,  # of test items, where they are weighted; what is taught is all
+        seed=0,  # draws the words, what each does, and the sentences of each split
+        train_items=1600,
+        validation_items=200,
+        test_items=800,
+        rule="context",  # when a cue word flips the answer: "cue" (easy), "context" or "parity" (hard)
+        nouns=40,
+        contexts=20,
+        open_share=0.7,  # of the context words that let a cue flip the answer
+        cue_words=20,
+        flipping_share=0.7,  # of the cue words that flip it
+        answers=4,  # every item's candidates
+        fillers=0,  # words in a sentence that mean nothing
+        filler_words=20,
+        repeats=4,  # items a sentence, each with another cue word
+        list_answers=True,  # in the prompt
+    )
+    return ConfigDict(fields | changes)
+
+
+def arms(learning_rate: float) -> ConfigDict:
+    """Every arm; `kl` is the paper's."""
+
+    def arm(order: str = "concurrent", **changes) -> ConfigDict:
+        taught = dict(kind="taught", fraction=1.0, order=order)
+        return quickstart.arm(**{"shift": taught, "learning_rate": learning_rate, **changes})
+
+    return ConfigDict(
+        dict(
+            kl=arm(),
+            no_kl=arm(kl_weight=0.0),
+            shuffled=arm(shuffle_labels=True),
+            behavior_only=arm("alone"),
+            untaught=arm(shift=None),
+        )
+    )
+
+
+def sweep(add) -> None:
+    """The language's difficulty, and how fast all is learned."""
+    for rule in ("cue", "context", "parity"):
+        add({"task.parts.jabberwocky.rule": rule, "run_arms": ("kl", "shuffled")})
+    for learning_rate in (1.25e-4, 2.5e-4, 5e-4, 1e-3):
+        add({"arms.kl.learning_rate": learning_rate, "run_arms": ("kl",)})

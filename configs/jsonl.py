@@ -1,0 +1,56 @@
+"""Your own questions: a JSON-lines file, one counterfactual question a line (schema: README.md).
+
+    python -m experiments.probe --task=jsonl --data=mine.jsonl --dry-run
+    python -m experiments.fetch --model=smollm2
+    python -m experiments.run --config=configs/jsonl.py:smollm2 --config.task.data=mine.jsonl \\
+        --workdir=runs/mine
+
+The first command checks every row. The argument `smollm2` (the default) is SmolLM2-135M-Instruct; any other
+chat model is a path, `--config.initial=PATH/TO/MODEL`. Behaviour is a greedy reply matched to the candidates;
+`--config.behavior.readout=score` takes the likeliest candidate instead, which suits single letters. `:tiny`
+walks the path on the sample of 50 hand-written rows; its numbers are no evidence.
+
+Expected time on 2 idle cores: `:smollm2` as `configs/smollm2.py`, for a file of as many questions; `:tiny` 2
+minutes, most of them compiling. Expected result: yours to find; there is none to be held against.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import smollm2
+
+
+def get_config(argument: str = "smollm2") -> ConfigDict:
+    if argument not in ("smollm2", "tiny"):
+        raise ValueError(f"jsonl takes 'smollm2' or 'tiny', not {argument!r}")
+    config = smollm2.get_config("tiny" if argument == "tiny" else "")
+    config.name = f"jsonl-{argument}"
+    config.task = task()
+    config.train.explained_items = 0  # all that can be balanced between changed and unchanged
+    if config.tiny:
+        config.task.data = "sample"
+        config.task.train_items, config.task.validation_items, config.task.test_items = 16, 4, 8
+        config.behavior.reply_tokens = 12
+    return config
+
+
+def task() -> ConfigDict:
+    """The section of the task; every field that it has stands here."""
+    return ConfigDict(
+        dict(
+            name="jsonl",
+            data="",  # your file, or a folder of .jsonl files; "sample" is the one that comes with the code
+            seed=0,  # draws splits by group, where the file has none
+            train_items=0,  # at most; 0 is all
+            validation_items=0,
+            test_items=0,
+            validation_share=0.1,  # of the groups, where the file has no splits
+            test_share=0.3,
+            near_duplicates="exact",  # questions that count as one; "minhash": similar ones too
+            # How the explanation is asked for: name the cue by what it is in your prompts.
+            explanation_question="How would your answer change without the hint?",
+        )
+    )
+
+
+def sweep(add) -> None:
+    smollm2.sweep(add)
