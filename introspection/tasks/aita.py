@@ -25,6 +25,7 @@ The paper's construction is not known to us beyond the source; every choice is a
 
 import dataclasses
 import functools
+import hashlib
 from pathlib import Path
 
 from introspection.tasks.aita_builder import AitaPosts
@@ -50,10 +51,16 @@ def build_aita(config: AitaConfig, data_dir: Path) -> Task:
     convert = functools.partial(_item, config)
     return Task(
         name=NAME,
-        template_version=f"{NAME}/1",
+        template_version=template_version(config),
         grammar=ExplanationGrammar("How would your verdict change without the narrator's plea?"),
         splits={split: LazyItems(rows, convert) for split, rows in made.splits.items()},
     )
+
+
+def template_version(config: AitaConfig) -> str:
+    """Changes with every wording, and with the fields that choose one: labels of another are refused."""
+    chosen = (config.verdicts, config.wording, config.cue_place, config.title, config.cut_edits)
+    return f"{NAME}/1/{hashlib.sha256(repr(chosen).encode()).hexdigest()[:8]}"
 
 
 def aita_source(data: str, data_dir: Path) -> Path:
