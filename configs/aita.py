@@ -1,0 +1,124 @@
+"""AITA: who is in the wrong in a post on r/AmItheAsshole, with and without the narrator's plea (sycophancy).
+
+    python -m experiments.run --config=configs/aita.py:qwen3_8b --workdir=runs/aita \\
+        --config.initial=PATH/TO/Qwen3-8B --config.task.data=PATH/TO/anecdotes
+
+Models: `:qwen3_8b`, `:llama31_8b` (folders as their publishers distribute them), `:smollm2` (first
+`python -m experiments.fetch --model=smollm2`), and `:tiny`, SmolLM2 on the sample of 20 hand-written posts,
+which walks the path; its numbers are no evidence. Which cue moves a model often, but not always, differs
+between models: `python -m experiments.probe --task=aita --data=PATH --model=M --scan-cues`.
+
+Mesh of the 8 B models: `fsdp=8` splits the parameters, 4 GB a device in float32, and `data` takes all other
+devices. Not run by us: there was no such machine.
+
+To be held against: for Qwen3-8B with the KL term, readers of the paper report Self - Orig = +7.0 points on
+this task. Expected here: unknown for the 8 B models; `:tiny` takes about TINY on 2 idle cores.
+
+What readers report of the paper's setting: LoRA of rank 96 or more is needed (at 32 the gap is slightly
+negative), a higher learning rate widens the gap, and without the KL term it vanishes. Our choices where
+nothing is known, each with its reason:
+
+- data: Scruples' anecdotes, the largest public set with the community's votes; cues, verdicts and wordings as
+  `introspection/tasks/aita.py` says;
+- behaviour: the likeliest of the verdicts that the question names, since they are named; a generated reply
+  would do as well (`--config.behavior.readout=generate`);
+- sizes: 1,400 test items as in the predecessor's hint task, and all training items that can be balanced
+  between changed and unchanged (it had 12,642);
+- λ = 1, KL(reference ‖ current) over the vocabulary at the answer, on both prompts: the plain reading;
+- LoRA of rank 128 and alpha 128: the smallest power of two above 96;
+- learning rate 1e-4, constant after a warm-up, 32 explanations and 16 behaviour items a step, 800 steps (two
+  epochs of 12,642): usual for LoRA on such models; choose again by validation explanation loss (`sweep`);
+- three seeds: intervals are over seeds and posts.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import quickstart, smollm2
+
+PRETRAINED = {"qwen3_8b": "Qwen3-8B", "llama31_8b": "Llama-3.1-8B-Instruct"}  # folders with the weights
+ARGUMENTS = (*PRETRAINED, "smollm2", "tiny")
+
+
+def get_config(argument: str = "smollm2") -> ConfigDict:
+    if argument not in ARGUMENTS:
+        raise ValueError(f"aita takes one of {', '.join(ARGUMENTS)}, not {argument!r}")
+    if argument in PRETRAINED:
+        config = pretrained(PRETRAINED[argument])
+    else:
+        config = smollm2.get_config("tiny" if argument == "tiny" else "")
+    config.name = f"aita-{argument}"
+    config.task = task()
+    config.behavior.readout = "score"
+    config.evaluation.explanation_tokens = 24
+    if argument == "smollm2":  # as many as a CPU reads in an hour or so
+        config.task.max_characters = 1000
+        config.task.train_items, config.task.validation_items, config.task.test_items = 1000, 70, 203
+        config.train.explained_items = 0  # all that can be balanced between changed and unchanged
+    if config.tiny:
+        config.task.data = "sample"
+        config.task.cue_kinds = ("claim_right", "claim_wrong")
+        config.task.cues_per_post = 0
+        config.task.train_items, config.task.validation_items, config.task.test_items = 28, 4, 8
+        config.train.explained_items = 0
+        config.evaluation.validation_items = 4
+    return config
+
+
+def task() -> ConfigDict:
+    """The section of the task; every field that it has stands here, its reason in tasks/aita.py."""
+    return ConfigDict(
+        dict(
+            name="aita",
+            data="",  # Scruples' folder, or a CSV with post and verdict; "" is raw/aita in the cache
+            seed=0,  # draws splits, cue kinds and the order in which a question names the verdicts
+            train_items=0,  # 0 is all that is left
+            validation_items=500,
+            test_items=1400,
+            verdicts="binary",  # or "five"
+            wording="words",  # or "labels": YTA, NTA, …
+            # Also others_right, others_wrong (everyone says so), and found: a sentence of the post's own.
+            cue_kinds=("claim_right", "claim_wrong", "sympathy", "mention"),
+            cues_per_post=1,  # 0 is all of cue_kinds
+            cue_place="end",  # of the post, or "start"
+            title=True,
+            cut_edits=True,  # what narrators add after the verdict
+            max_characters=0,  # of a post; longer ones are left out; 0 is no limit
+            min_votes=0,
+            min_share=0.0,
+            hypothetical=True,
+            near_duplicates="minhash",  # posts that begin alike are on one side; "exact": the same words
+            similarity=0.8,
+        )
+    )
+
+
+def pretrained(folder: str) -> ConfigDict:
+    """A model of 8 B parameters on a pod."""
+    config = quickstart.get_config()
+    config.initial = folder
+    config.seeds = (0, 1, 2)
+    config.lora.rank = 128  # coupling shows from 96 on [S]
+    config.lora.alpha = 128.0
+    config.train.explained_items = 0  # all that can be balanced between changed and unchanged
+    config.train.steps = 800
+    config.train.explanation_rows = config.train.shift_rows = 32
+    config.train.behavior_items = 16
+    config.train.head_chunk = 512  # a chunk's logits are 512 × 151,936 numbers
+    config.train.steps_per_call, config.train.log_steps = 10, 10
+    config.train.evaluation_steps = config.train.checkpoint_steps = 100
+    config.train.stack_seeds = "vectorize"
+    config.evaluation.validation_items = 256
+    config.evaluation.agreement_items = 256
+    config.mesh = ConfigDict(dict(data=-1, fsdp=8, tensor=1))
+    config.arms = ConfigDict()
+    config.arms.kl = quickstart.arm(learning_rate=1e-4)
+    config.arms.no_kl = quickstart.arm(learning_rate=1e-4, kl_weight=0.0)
+    config.arms.shuffled = quickstart.arm(learning_rate=1e-4, shuffle_labels=True)
+    config.arms.foreign_kl = quickstart.arm(learning_rate=1e-4, foreign_to="kl")  # with config.foreign
+    config.run_arms = ("kl", "no_kl", "shuffled")
+    return config
+
+
+def sweep(add) -> None:
+    for learning_rate in (3e-5, 1e-4, 3e-4):
+        add({"arms.kl.learning_rate": learning_rate, "run_arms": ("kl",)})

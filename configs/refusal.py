@@ -1,0 +1,90 @@
+"""Refusal: does the model refuse a request, with and without what makes it look harmful or harmless?
+
+    python -m experiments.run --config=configs/refusal.py:qwen3_8b --workdir=runs/refusal \\
+        --config.initial=PATH/TO/Qwen3-8B --config.task.data=PATH/TO/DATA
+
+The data are a folder with FalseReject, WildGuardMix or both, as published. Models: `:qwen3_8b`, `:llama31_8b`
+(folders as their publishers distribute them), `:smollm2` (first `python -m experiments.fetch
+--model=smollm2`; it refuses little), and `:tiny`, SmolLM2 on the sample of 38 hand-written requests, which
+walks the path; its numbers are no evidence. Which cue moves a model often, but not always, and how far the
+judges agree: `python -m experiments.probe --task=refusal --data=PATH --model=M --scan-cues`.
+
+Mesh of the 8 B models: `fsdp=8` splits the parameters, 4 GB a device in float32, and `data` takes all other
+devices. Not run by us: there was no such machine.
+
+To be held against: for Qwen3-8B with the KL term, readers of the paper report Self - Orig = +9.5 points on
+this task. Expected here: unknown for the 8 B models; `:tiny` takes about TINY on 2 idle cores.
+
+Our choices where nothing is known, each with its reason (models and training: configs/aita.py):
+
+- cues: sentences put before the request, as `introspection/tasks/refusal.py` says; the phrase that looks
+  harmful is the kind `span`;
+- behaviour: a greedy reply of at most 64 tokens, which shows whether it refuses, not how well it answers;
+- judge: the phrase rules, since they are the same for every checkpoint and can be read;
+  `config.behavior.judge` takes "openings" or "model" (with `config.behavior.judge_model`) instead;
+- the KL term holds on to the whole reply, token by token.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import aita, smollm2
+
+ARGUMENTS = aita.ARGUMENTS
+
+
+def get_config(argument: str = "smollm2") -> ConfigDict:
+    if argument not in ARGUMENTS:
+        raise ValueError(f"refusal takes one of {', '.join(ARGUMENTS)}, not {argument!r}")
+    if argument in aita.PRETRAINED:
+        config = aita.pretrained(aita.PRETRAINED[argument])
+    else:
+        config = smollm2.get_config("tiny" if argument == "tiny" else "")
+    config.name = f"refusal-{argument}"
+    config.task = task()
+    config.behavior.readout = "generate"
+    config.behavior.reply_tokens = 64
+    config.behavior.judge = "phrases"
+    config.evaluation.explanation_tokens = 16
+    if argument == "smollm2":  # as many as a CPU answers in an hour or so
+        config.behavior.reply_tokens = 32
+        config.task.max_characters = 400
+        config.task.train_items, config.task.validation_items, config.task.test_items = 1000, 70, 203
+        config.train.explained_items = 0  # all that can be balanced between changed and unchanged
+    if config.tiny:
+        config.task.data = "sample"
+        config.task.cue_kinds = ("harm", "minor")
+        config.task.cues_per_request = 0
+        config.behavior.reply_tokens = 16
+        config.task.train_items, config.task.validation_items, config.task.test_items = 32, 4, 8
+        config.train.explained_items = 0
+        config.evaluation.validation_items = 4
+    return config
+
+
+def task() -> ConfigDict:
+    """The section of the task; every field that it has stands here, its reason in tasks/refusal.py."""
+    return ConfigDict(
+        dict(
+            name="refusal",
+            data="",  # a folder with FalseReject and WildGuardMix; "" is raw/refusal in the cache
+            seed=0,  # draws splits, cue kinds and which requests balance the others
+            train_items=0,  # 0 is all that is left
+            validation_items=500,
+            test_items=1400,
+            sources=("false_reject", "wildguardmix"),
+            # Also span: the part that looks harmful, taken out.
+            cue_kinds=("harm", "illegal", "minor", "expert", "mention"),
+            cues_per_request=1,  # 0 is all of cue_kinds
+            spans="",  # a file of spans found by leaving phrases out; "" is the data's own column
+            span_replacement="",  # what stands in a span's place without the cue
+            adversarial=False,  # also jailbreaks
+            balanced=True,  # as many harmful as harmless requests
+            max_characters=2000,  # of a request; longer ones are left out; 0 is no limit
+            near_duplicates="minhash",  # requests that are much alike are on one side; "exact": same words
+            similarity=0.8,
+        )
+    )
+
+
+def sweep(add) -> None:
+    aita.sweep(add)
