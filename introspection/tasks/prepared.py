@@ -32,7 +32,7 @@ Row = Mapping[str, Any]  # text, numbers, and lists of them, by column
 _ATTEMPTS = 3  # to prepare: another process may replace the data set just before it is read
 # TFDS writes every record as a group of its own. A reader's index holds 8 bytes a group, and reading the
 # index of 10 M groups takes four times that and seconds; reading one record of 64 costs microseconds more.
-_GROUP = "group_size:64"
+GROUP = "group_size:64"
 _RANDOM_ACCESS = "readahead_buffer_size:0,max_parallelism:0"
 _BUFFER = 32_768  # bytes of a reader's file buffer
 
@@ -270,7 +270,7 @@ def _regroup(shard: Path) -> None:
     """Writes a file of records again, in groups that keep its index small."""
     regrouped = shard.with_name(f"{shard.name}.regrouped")
     reader = array_record_module.ArrayRecordReader(str(shard))
-    writer = array_record_module.ArrayRecordWriter(str(regrouped), _GROUP)
+    writer = array_record_module.ArrayRecordWriter(str(regrouped), GROUP)
     for _ in range(reader.num_records()):
         writer.write(reader.read())
     writer.close()

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from datasketch import MinHash, MinHashLSH
+from datasketch import MinHash
 
 from introspection.errors import InputError
 from introspection.tasks.matching import fold
@@ -14,8 +14,8 @@ from introspection.tasks.matching import fold
 # Filled in this order, so that another number of training items leaves the test items as they are.
 _FILLED = ("test", "validation", "train")
 _METHODS = ("minhash", "exact")
-# 25 bands of 5 hashes each: of pairs whose similarity is 0.8, one in 20,000 is overlooked.
-_HASHES, _BANDS = 128, (25, 5)
+# Texts with a band in common are compared; of pairs whose similarity is 0.8, one in 20,000 has none.
+_BANDS, _BAND_HASHES = 25, 5
 _WORDS = 3  # of a shingle
 
 
@@ -130,15 +130,18 @@ def _similar(texts: Sequence[str], similarity: float) -> list[tuple[str, str]]:
     """Pairs of texts with at least this Jaccard similarity; MinHash proposes them, the shingles decide."""
     shingles = [_shingles(text) for text in texts]
     parts = [[shingle.encode() for shingle in of_text] for of_text in shingles]
-    hashes = MinHash.bulk(parts, num_perm=_HASHES, hashfunc=zlib.crc32)
-    index = MinHashLSH(num_perm=_HASHES, params=_BANDS)
+    signatures = MinHash.bulk(parts, num_perm=_BANDS * _BAND_HASHES, hashfunc=zlib.crc32)
+    alike: dict[tuple[int, bytes], list[int]] = {}  # texts by a band of their hashes
     pairs = []
-    for i, signature in enumerate(hashes):
-        for j in sorted(index.query(signature)):
+    for i, signature in enumerate(signatures):
+        bands = enumerate(signature.hashvalues.reshape(_BANDS, _BAND_HASHES))
+        found = [alike.setdefault((number, band.tobytes()), []) for number, band in bands]
+        for j in sorted({j for of_band in found for j in of_band}):
             common = len(shingles[i] & shingles[j])
             if common >= similarity * (len(shingles[i]) + len(shingles[j]) - common):
                 pairs.append((texts[j], texts[i]))
-        index.insert(i, signature)
+        for of_band in found:
+            of_band.append(i)
     return pairs
 
 
