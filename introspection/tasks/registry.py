@@ -4,7 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from introspection.tasks import jabberwocky, jsonl
+from introspection.tasks import aita, hint_mmlu, jabberwocky, jsonl, refusal
+from introspection.tasks.aita_items import AitaConfig
+from introspection.tasks.refusal_items import RefusalConfig
 from introspection.tasks.task import Task
 
 
@@ -16,6 +18,9 @@ class TaskKind(NamedTuple):
 
 
 TASKS: dict[str, TaskKind] = {
+    hint_mmlu.NAME: TaskKind(hint_mmlu.HintMmluConfig, hint_mmlu.build_hint_mmlu),
+    aita.NAME: TaskKind(AitaConfig, aita.build_aita),
+    refusal.NAME: TaskKind(RefusalConfig, refusal.build_refusal),
     jabberwocky.NAME: TaskKind(jabberwocky.JabberwockyConfig, jabberwocky.build_jabberwocky),
     jsonl.NAME: TaskKind(jsonl.JsonlConfig, jsonl.build_jsonl),
 }
