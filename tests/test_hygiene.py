@@ -16,14 +16,16 @@ from introspection.coupling.hygiene import (
     recommended_cue,
 )
 from introspection.coupling.hygiene_report import hygiene_report
-from introspection.coupling.retest import (
-    agreement,
+from introspection.coupling.option_order import (
     average_orders,
-    base_and_order,
     has_orders,
+    order_of,
+    question_of,
     retest_orders,
-    retest_paraphrases,
+    shown_options,
 )
+from introspection.coupling.repeated import agreement
+from introspection.coupling.retest import retest_paraphrases
 from introspection.probes.behavior import Behavior, decisions
 from introspection.probes.readout import Probe, Replies, Reply
 from introspection.reports.hygiene_findings import hygiene_cautions
@@ -296,37 +298,62 @@ def test_paraphrases_are_one_question_cue_and_cued_answer_in_other_words():
 
 # Orders of the options
 
-OPTIONS = np.log(np.array([0.5, 0.2, 0.2, 0.1]))  # what a model thinks of the options, the right one first
-LETTERS = np.log(np.array([0.7, 0.1, 0.1, 0.1]))  # and of letters
+OPTIONS = {"red": 0.5, "green": 0.2, "blue": 0.2, "grey": 0.1}  # what a model thinks of them; red is right
+LETTERS = {"A": 0.7, "B": 0.1, "C": 0.1, "D": 0.1}  # and of letters
 
 
-def ordered(orders=4):
+def ordered(orders=4, name="q/hint/{}"):
     """One question in cyclic orders of its options, and a model that likes the letter A as well."""
     items, behaviors = [], []
     for order in range(orders):
-        letters = [(rank + order) % 4 for rank in range(4)]  # of the options, by rank
-        name = f"q/hint/order{order}" if order else "q/hint"
+        shown = [*list(OPTIONS)[order:], *list(OPTIONS)[:order]]
+        letter_of = dict(zip(shown, LETTERS, strict=True))
+        gold, cued = letter_of["red"], letter_of["green"]
+        asked = "\n".join(["Which one?", *(f"{letter}. {option}" for option, letter in letter_of.items())])
         items.append(
             item(
-                name,
+                name.format(order),
                 "q",
-                candidates="".join("ABCD"[letter] for letter in letters),
-                gold="ABCD"[letters[0]],
-                cued="ABCD"[letters[1]],
+                prompt_without_cue=asked,
+                prompt_with_cue=f"{asked}\n\nIt is {cued}.",
+                # By letter after the first two, so that a rank is no option.
+                candidates=tuple(dict.fromkeys((gold, cued, *LETTERS))),
+                gold=gold,
+                cued=cued,
             )
         )
-        scores = np.exp(OPTIONS + LETTERS[letters])
+        option_of = {letter: option for option, letter in letter_of.items()}
+        scores = np.array([OPTIONS[option_of[one]] * LETTERS[one] for one in items[-1].candidates])
         side = np.append(scores / scores.sum() * 0.9, 0.1)
         behaviors.append(behavior(side, side))
     return items, behaviors
 
 
-def test_the_order_is_the_end_of_an_id():
-    assert base_and_order(item("q/hint/order12")) == ("q/hint", 12)
-    assert base_and_order(item("q/hint")) == ("q/hint", 0)
-    assert base_and_order(item("q/order2/hint")) == ("q/order2/hint", 0)
-    assert has_orders(ordered()[0])
-    assert not has_orders([item("q/hint/order1"), item("r/hint/order1")])
+def test_letters_mean_the_options_that_the_prompt_shows_at_them():
+    items, _ = ordered()
+    assert shown_options(items[1]) == {"A": "green", "B": "blue", "C": "grey", "D": "red"}
+    brackets = dataclasses.replace(items[0], prompt_without_cue="A) x\n(B) y\nC: z\n  D. A. Smith\nA) w")
+    assert shown_options(brackets) == {"A": "w", "B": "y", "C": "z", "D": "A. Smith"}
+    assert shown_options(item()) == {letter: letter for letter in "ABCD"}  # it shows none
+    twice = dataclasses.replace(items[0], prompt_without_cue="A. x\nB. y\nC. x\nD. z")
+    assert shown_options(twice) == {"A": "A", "B": "y", "C": "C", "D": "z"}
+    assert shown_options(item(candidates=("x", "yes"), gold="x", cued="yes")) == {"x": "x", "yes": "yes"}
+
+
+@pytest.mark.parametrize("name", ["q/hint/{}", "q/hint/order{}"])
+def test_orders_are_items_whose_options_and_ids_agree_but_for_the_ending(name):
+    items, _ = ordered(name=name)
+    assert has_orders(items)
+    assert [order_of(one) for one in items] == [0, 1, 2, 3]
+    assert len({question_of(one) for one in items}) == 1
+    other = [dataclasses.replace(one, id=one.id.replace("q/", f"{i}/")) for i, one in enumerate(items)]
+    assert not has_orders(other)
+    named = [dataclasses.replace(one, cued=one.gold) if i else one for i, one in enumerate(items)]
+    assert len({question_of(one) for one in named}) == 2  # the cue names another option
+    # Repeats of a question that shows no options are none.
+    assert not has_orders([item(f"q/hint/{i}", "q") for i in range(3)])
+    words = [item(f"q/order{i}", "q", candidates=("x", "yy"), gold="x", cued="") for i in range(2)]
+    assert has_orders(words)
 
 
 def test_the_mean_over_orders_takes_a_preferred_letter_out():
@@ -334,25 +361,31 @@ def test_the_mean_over_orders_takes_a_preferred_letter_out():
     by_order = decisions(behaviors, items)
     assert {d.without_cue for d in by_order} == {"A"}  # always A, which is another option each time
     means, averaged = average_orders(items, behaviors)
-    assert [one.id for one in means] == ["q/hint"]
-    expected = np.mean([np.exp(b.without_cue) for b in behaviors], axis=0)
-    np.testing.assert_allclose(np.exp(averaged[0].without_cue), expected, rtol=1e-9)
-    assert np.argsort(-averaged[0].with_cue)[0] == 0  # the right option, as the model thinks
-    assert np.exp(averaged[0].with_cue).sum() == pytest.approx(1)
+    assert [one.id for one in means] == ["q/hint/0"]
+    by_hand = dict.fromkeys(OPTIONS, 0.0)
+    for one, both in zip(items, behaviors, strict=True):
+        for letter, logprob in zip(one.candidates, both.without_cue[:4], strict=True):
+            by_hand[shown_options(one)[letter]] += np.exp(logprob) / 4
+    mean = {
+        shown_options(means[0])[c]: np.exp(p)
+        for c, p in zip(means[0].candidates, averaged[0].with_cue[:4], strict=True)
+    }
+    assert mean == pytest.approx(by_hand)
+    assert max(mean, key=mean.__getitem__) == "red"  # the right option, as the model thinks
+    assert np.exp(averaged[0].with_cue[4]) == pytest.approx(0.1)
     found = retest_orders(items, by_order, rng())
     assert found["without_cue"]["pairs"] == 6
     assert found["without_cue"]["equal"]["mean"] == 0  # as options, no two orders agree
     assert found["changed"]["equal"]["mean"] == 1
+    right = [Decisions(one.cued, one.gold) for one in items]  # one option in four letters
+    assert retest_orders(items, right, rng())["without_cue"]["equal"]["mean"] == 1
 
 
-def test_an_item_in_one_order_stays_as_it_is_and_orders_must_match():
+def test_an_item_in_one_order_stays_as_it_is():
     items, behaviors = ordered(1)
     means, averaged = average_orders(items, behaviors)
     assert means == items
     np.testing.assert_allclose(averaged[0].with_cue, behaviors[0].with_cue)
-    shorter = dataclasses.replace(items[0], id="q/hint/order1", candidates=("A", "B", "C"))
-    with pytest.raises(ValueError, match="different numbers of candidates"):
-        average_orders([items[0], shorter], behaviors * 2)
 
 
 def test_orders_are_no_paraphrases():

@@ -7,13 +7,8 @@ import numpy as np
 
 from introspection.coupling.choice_bias import answer_bias, place_bias
 from introspection.coupling.hygiene import behavior_rates, decision_margins, margin_report, rates_by, shares
-from introspection.coupling.retest import (
-    average_orders,
-    base_and_order,
-    has_orders,
-    retest_orders,
-    retest_paraphrases,
-)
+from introspection.coupling.option_order import average_orders, has_orders, order_of, retest_orders
+from introspection.coupling.retest import retest_paraphrases
 from introspection.probes.behavior import Behavior, decisions
 from introspection.probes.readout import Probe, Replies
 from introspection.tasks.items import NONE, Item
@@ -64,7 +59,7 @@ def order_report(
     scored = [one for one in answers.behaviors if isinstance(one, Behavior)]
     report = {
         "agreement": retest_orders(items, decided, rng),
-        "by_order": rates_by(lambda item: str(base_and_order(item)[1]), items, decided, rng),
+        "by_order": rates_by(lambda item: str(order_of(item) or 0), items, decided, rng),
         "averaged": None,
     }
     if scored:

@@ -1,0 +1,121 @@
+"""One question with its options shown in several orders: what changes with them, and the mean over them.
+
+Such items differ in the ending of their ids alone, `/order1` or `/1`, and show the same options. Where
+candidates are letters, an option is what stands at the letter; elsewhere it is the candidate itself. So
+options are compared by what they say, and the order of `Item.candidates` does not matter.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from introspection.coupling.repeated import agreement
+from introspection.probes.behavior import Behavior
+from introspection.tasks.items import NONE, Decisions, Item
+
+_ENDING = re.compile(r"/(?P<word>order)?(?P<number>\d+)$")
+
+
+def shown_options(item: Item) -> dict[str, str]:
+    """What each candidate means: the option that the prompt shows at its letter, or the candidate itself.
+
+    An option is the rest of the last line that starts with the letter, as in `A. …` or `(A) …`. A letter
+    without such a line, or whose option stands at another letter too, means itself.
+    """
+    if not all(len(candidate) == 1 for candidate in item.candidates):
+        return {candidate: candidate for candidate in item.candidates}
+    text, options = str(item.prompt_without_cue), {}
+    for letter in item.candidates:
+        lines = re.findall(rf"^\s*\(?{re.escape(letter)}[.):]\)?\s+(.*\S)", text, re.MULTILINE)
+        options[letter] = lines[-1] if lines else letter
+    texts = list(options.values())
+    return {letter: shown if texts.count(shown) == 1 else letter for letter, shown in options.items()}
+
+
+def order_of(item: Item) -> int | None:
+    """The number that the id of an item ends with, where it can be that of an order; else None.
+
+    `/order1` always is; `/1` only where candidates are letters that stand for options.
+    """
+    found = _ENDING.search(item.id)
+    if found is None or not (found["word"] or set(shown_options(item).values()).isdisjoint(item.candidates)):
+        return None
+    return int(found["number"])
+
+
+def question_of(item: Item) -> tuple:
+    """What items in several orders share: the id without its ending, the options, and the cued one."""
+    options = shown_options(item)
+    base = item.id if order_of(item) is None else _ENDING.sub("", item.id)
+    return base, frozenset(options.values()), options.get(item.cued, "")
+
+
+def has_orders(items: Sequence[Item]) -> bool:
+    """Whether any question is asked with its options in several orders."""
+    return len({question_of(item) for item in items}) < len(items)
+
+
+def retest_orders(
+    items: Sequence[Item], decided: Sequence[Decisions], rng: np.random.Generator
+) -> dict[str, dict[str, Any] | None]:
+    """`agreement` of decisions, as options and not as letters, between orders of the options."""
+    cells = _by_question(items, decided)
+    groups = {question: cell[0][0].group for question, cell in cells.items()}
+
+    def options(side: str) -> dict[tuple, list[int]]:
+        found = {}
+        for question, cell in cells.items():
+            order = _option_order(cell[0][0])
+            said = [{**shown_options(item), NONE: NONE}[getattr(d, side)] for item, d in cell]
+            found[question] = [(*order, NONE).index(option) for option in said]
+        return found
+
+    changed = {question: [int(d.explanation.changed) for _, d in cell] for question, cell in cells.items()}
+    return {
+        **{side: agreement(options(side), groups, rng) for side in ("without_cue", "with_cue")},
+        "changed": agreement(changed, groups, rng),
+    }
+
+
+def average_orders(items: Sequence[Item], behaviors: Sequence[Behavior]) -> tuple[list[Item], list[Behavior]]:
+    """One item and behaviour for each question: its first order, with the mean of the orders' probabilities,
+    option by option.
+
+    So a preference for a letter or a place, which the orders spread over the options, takes no side (the
+    average over permutations of Zheng et al., 2024, "Large Language Models Are Not Robust Multiple Choice
+    Selectors", arXiv:2309.03882). An item in one order stays as it is.
+    """
+    averaged = []
+    for cell in _by_question(items, behaviors).values():
+        first = cell[0][0]
+        sides = zip(*(_aligned(behavior, item, first) for item, behavior in cell), strict=True)
+        averaged.append((first, Behavior(*(_log_mean(np.stack(side)) for side in sides))))
+    return [item for item, _ in averaged], [behavior for _, behavior in averaged]
+
+
+def _by_question(items: Sequence[Item], values: Sequence[Any]) -> dict[tuple, list[tuple[Item, Any]]]:
+    cells: dict[tuple, list[tuple[Item, Any]]] = {}
+    for item, value in zip(items, values, strict=True):
+        cells.setdefault(question_of(item), []).append((item, value))
+    return cells
+
+
+def _option_order(item: Item) -> list[str]:
+    """The options of a question in an order of its own: the right one, the cued one, the others by name."""
+    options = shown_options(item)
+    first = [options[name] for name in (item.gold, item.cued) if name]
+    return list(dict.fromkeys((*first, *sorted(options.values()))))
+
+
+def _aligned(behavior: Behavior, item: Item, first: Item) -> Behavior:
+    """The behaviour on an item with its options in the order of another's candidates."""
+    place = {option: at for at, option in enumerate(shown_options(item).values())}
+    order = [place[option] for option in shown_options(first).values()]
+    return Behavior(*(side[[*order, len(order)]] for side in behavior))
+
+
+def _log_mean(logprobs: Float[np.ndarray, "orders answers"]) -> Float[np.ndarray, " answers"]:
+    return np.logaddexp.reduce(logprobs.astype(np.float64), axis=0) - np.log(len(logprobs))
