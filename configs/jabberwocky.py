@@ -29,10 +29,11 @@ in two minutes; its numbers are no evidence.
 
 from ml_collections import ConfigDict
 
-from configs import quickstart
+from configs import aita, quickstart
+from configs.aita import PRETRAINED  # folders with the weights, by argument
 
-PRETRAINED = {"qwen3_8b": "Qwen3-8B", "llama31_8b": "Llama-3.1-8B-Instruct"}  # folders with the weights
 ORGANISMS = ("organism", "tiny")
+ARMS = ("kl", "no_kl", "shuffled", "behavior_only", "untaught")
 
 
 def get_config(argument: str = "organism") -> ConfigDict:
@@ -47,30 +48,16 @@ def get_config(argument: str = "organism") -> ConfigDict:
 
 
 def pretrained(folder: str) -> ConfigDict:
-    """A model of 8 B parameters on a pod."""
-    config = quickstart.get_config()
-    config.initial = folder
-    config.seeds = (0, 1, 2)
-    # The paper's main task and sizes [S]; every question as often as every sentence of the language.
+    """A model of 8 B parameters on a pod: the settings of `configs/aita.py`, on these two tasks."""
+    config = aita.pretrained(folder)
     explained = dict(weight=1.0, explained=True, train_items=12_642, validation_items=500, test_items=1_400)
-    taught = dict(nouns=100, contexts=60, cue_words=40, answers=4, fillers=1, list_answers=True)
+    taught = dict(nouns=100, contexts=60, cue_words=40, fillers=1)
     taught |= dict(train_items=12_642, validation_items=400, test_items=1_400)
     config.task = mixture(hint_mmlu=explained, jabberwocky=language(**taught))
-
-    config.lora.rank = 128  # coupling shows from 96 on [S]
-    config.lora.alpha = 128.0
-    config.train.steps = 800  # about four epochs of the balanced training items
-    config.train.explanation_rows = config.train.shift_rows = 32
-    config.train.behavior_items = 16
-    config.train.head_chunk = 512  # a chunk's logits are 512 × 151,936 numbers
-    config.train.steps_per_call, config.train.log_steps = 10, 10
-    config.train.evaluation_steps = config.train.checkpoint_steps = 100
-    config.train.stack_seeds = "vectorize"
-    config.evaluation.validation_items = 256
+    config.behavior.readout = "score"
     config.evaluation.explanation_tokens = 24
-    config.mesh = ConfigDict(dict(data=-1, fsdp=8, tensor=1))
     config.arms = arms(learning_rate=1e-4)
-    config.run_arms = ("kl", "no_kl", "shuffled", "behavior_only", "untaught")
+    config.run_arms = ARMS
     return config
 
 
@@ -93,7 +80,7 @@ def organism(tiny: bool) -> ConfigDict:
         config.train.evaluation_steps = config.train.checkpoint_steps = 200
     config.task = mixture(world_facts=world, jabberwocky=language(list_answers=False, **sizes))
     config.arms = arms(learning_rate=5e-4)
-    config.run_arms = ("kl", "shuffled", "behavior_only") if tiny else tuple(config.arms)
+    config.run_arms = ("kl", "shuffled", "behavior_only") if tiny else ARMS
     return config
 
 
