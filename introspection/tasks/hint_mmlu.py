@@ -20,6 +20,7 @@ Questions that (nearly) repeat each other are one group, and so on one side of a
 import dataclasses
 import functools
 import hashlib
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -180,23 +181,27 @@ def make_item(config: HintMmluConfig, row: Row, variant: int) -> Item:
 
 
 def check_letters(encode_reply: Callable[[str], Sequence[int]]) -> None:
-    """Makes sure that a letter is one token, so that its log-probability is that of a single choice.
+    """Makes sure that a model chooses between the letters with a single token, the first of its reply.
+
+    What follows is the same for all: the end token, in some families (Llama 2) with a space before it.
 
     Args:
-      encode_reply: a tokenizer's; it gives a reply's tokens, with the right spacing, and the end token.
+      encode_reply: a tokenizer's; it gives a reply's tokens, with the right spacing, to the end token.
 
     Raises:
-      InputError: a letter is not exactly one token and the end token, or two letters are the same token.
+      InputError: a letter is not one token.
     """
-    tokens = {letter: tuple(encode_reply(letter)) for letter in LETTERS}
-    for letter, reply in tokens.items():
-        if len(reply) != 2:
+    replies = {letter: tuple(encode_reply(letter)) for letter in LETTERS}
+    ends = zip(*(reversed(reply) for reply in replies.values()), strict=False)
+    common = sum(1 for _ in itertools.takewhile(lambda tokens: len(set(tokens)) == 1, ends))
+    for letter, reply in replies.items():
+        own = len(reply) - common
+        if own != 1:
             raise InputError(
-                f"hint_mmlu: this tokenizer writes the reply {letter!r} as {len(reply) - 1} tokens and the "
-                "end of the answer; a letter is scored as one: take another model, or generate replies "
-                "(config.behavior.readout)"
+                f"hint_mmlu: this tokenizer writes the letter {letter} with {own} tokens of its own, not "
+                "one; take another model, or generate replies (config.behavior.readout)"
             )
-    if len(set(tokens.values())) < len(LETTERS):
+    if len({reply[0] for reply in replies.values()}) < len(LETTERS):
         raise InputError("hint_mmlu: this tokenizer writes two of the letters A to D as the same token")
 
 
