@@ -113,7 +113,7 @@ def test_a_post_without_an_action_and_with_entities(tmp_path):
     ],
 )
 def test_a_plain_table_names_verdicts_as_people_do(tmp_path, name, verdict, binary):
-    (one,) = read_posts([table(tmp_path / "a.csv", ("I sang, loudly.\nThen I slept.", name))])
+    (one,) = read_posts([table(tmp_path / "a.csv", ("I sang, loudly.\r\nThen I slept.", name))])
     assert (one.verdict, one.binary, one.text) == (verdict, binary, "I sang, loudly.\nThen I slept.")
     assert (one.id, one.title, one.votes) == ("a/1", "", 0)
 

@@ -9,6 +9,7 @@ from introspection.tasks.aita_cues import CUE_KINDS, FOUND, INSERTED, RIGHT, WRO
 from introspection.tasks.aita_files import Post
 from introspection.tasks.items import Item
 from introspection.tasks.spans import without_span
+from introspection.tasks.splits import NearDuplicates
 
 # What the model may say for each verdict of a file, and how the question glosses it ("" where it is plain).
 WORDINGS: dict[str, dict[str, dict[str, tuple[str, str]]]] = {
@@ -79,6 +80,7 @@ class AitaConfig:
             raise InputError(
                 f"config.task.cues_per_post is {self.cues_per_post}; 0 (all) to {len(self.cue_kinds)}"
             )
+        NearDuplicates(self.near_duplicates, self.similarity)
 
 
 def post_text(post: Post, config: AitaConfig) -> str:

@@ -10,6 +10,7 @@ from introspection.tasks.items import Item
 from introspection.tasks.refusal_files import SOURCES, Request
 from introspection.tasks.refusal_phrases import CLASSES, COMPLY, REFUSE
 from introspection.tasks.spans import Span, without_span
+from introspection.tasks.splits import NearDuplicates
 
 SPAN = "span"
 
@@ -68,6 +69,7 @@ class RefusalConfig:
             raise InputError(
                 f"config.task.cues_per_request is {self.cues_per_request}; 0 (all) to {len(self.cue_kinds)}"
             )
+        NearDuplicates(self.near_duplicates, self.similarity)
 
 
 def fits(request: Request, config: RefusalConfig) -> bool:
