@@ -1,0 +1,74 @@
+"""Behaviour and hygiene of one task and model: a page, the same as JSON, and every item's behaviour.
+
+    python -m experiments.probe --task=world_facts --model=smollm2
+    python -m experiments.probe --task=hint_mmlu --model=smollm2 --scan-cues
+    python -m experiments.probe --task=jsonl --data=questions.jsonl --dry-run
+
+The first asks a model (named as for experiments.compare) the task's test items and writes hygiene.html,
+hygiene.json and behaviors.jsonl into its workdir. The second asks every variant of the cue about the same
+training questions, prints how often each changes the decision, and recommends one at which both classes of
+labels are there. The third reads the data alone: it lists the bad rows of a user's own file and ends with
+exit code 2, or prints splits, cue kinds, what x and x\\C differ in, and lengths, in words or in the tokens of
+a model. Without --model it is what is done. The last two write nothing.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from introspection.errors import InputError
+from introspection.jobs.probe_task import ProbeRequest
+from introspection.runtime.program import run_program
+
+flags.DEFINE_string("task", None, "which task, such as world_facts")
+flags.DEFINE_string("data", "", "the user's own file or folder, of tasks that read one")
+flags.DEFINE_string(
+    "model", "", "WORKDIR[:ARM[:SEED]][@STEP], a model's path, or smollm2; none: the data alone"
+)
+flags.DEFINE_bool("dry-run", False, "read the data alone, print what they hold, and write nothing")
+flags.DEFINE_bool("scan-cues", False, "compare the variants of the cue, recommend one, and write nothing")
+flags.DEFINE_string("workdir", None, "folder of the report; runs/probe-<task> if not given")
+flags.DEFINE_integer(
+    "limit", None, "items asked (with --scan-cues: groups, 100 if not given), taken evenly; 0 is all"
+)
+flags.DEFINE_string(
+    "readout", "", "how behaviour is read, score or generate; as the model's run if not given"
+)
+flags.DEFINE_float("margin", 0.1, "nats; labels of decisions closer than this count as noise")
+flags.DEFINE_multi_string("set", [], "FIELD=VALUE of the task's config; may be given several times")
+
+
+def main(values, console) -> None:
+    if not values.task:
+        raise InputError("give --task=T, such as --task=world_facts")
+    dry, scan = (values[name].value for name in ("dry-run", "scan-cues"))  # no names in Python
+    if dry and scan:
+        raise InputError("--dry-run and --scan-cues contradict each other: give one of them")
+    if scan and not values.model:
+        raise InputError("--scan-cues asks a model: give --model=M")
+    # The models' code is loaded only where a model is asked.
+    from introspection.jobs.dry_run import dry_run
+    from introspection.jobs.probe import probe
+    from introspection.jobs.scan_cues import GROUPS, scan_cues
+
+    limit = values.limit if values.limit is not None else GROUPS if scan else 0
+    request = ProbeRequest(
+        values.task,
+        values.data,
+        values.model,
+        tuple(values["set"].value),
+        limit,
+        values.readout,
+        values.margin,
+    )
+    if scan:
+        scan_cues(request, console)
+    elif dry or not request.model:
+        dry_run(request, console)
+    else:
+        report = probe(request, Path(values.workdir or Path("runs") / f"probe-{request.task}"), console)
+        console.print(f"report: {report}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    run_program(main, flags.FLAGS)
