@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from introspection.benchmarks import prepared_reading
 from introspection.errors import InputError, RunError
 from introspection.tasks import prepared as module
 from introspection.tasks.items import Item
@@ -229,3 +231,12 @@ def test_items_are_made_when_asked_for_and_not_kept(source):
     for index in (600, -601):
         with pytest.raises(IndexError):
             items[index]
+
+
+@pytest.mark.slow
+def test_the_benchmark_measures_building_and_reading():
+    measures = prepared_reading.run(prepared_reading.TINY)
+    assert [measure.name for measure in measures] == ["prepared_reading.build", "prepared_reading.memory"]
+    assert measures[0].extra["items"] == 120
+    for measure in measures:
+        assert json.loads(json.dumps(measure.line(), allow_nan=False))["ratio"] > 0
