@@ -348,7 +348,7 @@ def test_the_sample_is_good_and_has_every_form_of_row():
     roles = {
         tuple(t.role for t in r.prompt_with_cue.turns) for r in rows if not isinstance(r.prompt_with_cue, str)
     }
-    assert roles == {("system", "user"), ("user", "assistant", "user")}
+    assert roles == {("system", "user"), ("system", "user", "assistant", "user")}
     assert {bool(row.cued) for row in rows} == {True, False}
     task = build_jsonl(JsonlConfig(data="sample"), Path())
     assert [len(task.splits[split]) for split in SPLITS] == [30, 5, 15]
