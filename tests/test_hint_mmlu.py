@@ -16,8 +16,11 @@ import small_tokenizers
 from chat_templates import GEMMA, LLAMA2, MISTRAL, QWEN3
 from small_tokenizers import byte_level, sentencepiece_like
 
+from configs import hint_mmlu as hint_mmlu_configs
 from introspection.benchmarks.prepared_reading import Size, write_archive
 from introspection.errors import InputError
+from introspection.jobs.items import default_section, load_task
+from introspection.jobs.settings import plain
 from introspection.tasks.hint_mmlu import (
     SAMPLE,
     WORDINGS,
@@ -503,3 +506,15 @@ def test_as_many_questions_as_mmlu_has_are_ready_in_two_minutes(tmp_path):
     start = time.perf_counter()
     build_hint_mmlu(HintMmluConfig(), tmp_path)
     assert time.perf_counter() - start < 10
+
+
+@pytest.mark.parametrize("argument", hint_mmlu_configs.ARGUMENTS)
+def test_the_configs_name_every_field_and_can_be_used(argument, tmp_path):
+    config = hint_mmlu_configs.get_config(argument)
+    section = plain(config.task)
+    assert section.keys() == default_section("hint_mmlu").keys()
+    if argument in ("qwen3_8b", "llama31_8b"):
+        assert section == default_section("hint_mmlu")
+    if config.tiny:
+        task, _ = load_task({"task": section, "cache_dir": str(tmp_path)})
+        assert [len(split) for split in task.splits.values()] == [8, 2, 5]
