@@ -6,12 +6,14 @@ import re
 
 import numpy as np
 import pytest
+from elsewhere import chat_folder
 from programs import one_error_line, read_json, read_lines, snapshot
 from report_workdir import HOSTILE
 from test_report import Elements
 from tiny import tiny_task
 
-from introspection.jobs.probe_task import field_value, named_groups
+from introspection.jobs.items import default_section, load_task
+from introspection.jobs.probe_task import field_value, named_groups, with_every_cue, with_sample_sizes
 from introspection.jobs.scan_cues import one_item_a_cue
 from introspection.jobs.survey import evenly_by_question, survey, word_lengths
 from introspection.reports.hygiene_page import hygiene_figures, hygiene_page
@@ -237,6 +239,59 @@ def test_bad_rows_of_a_users_file_are_listed_all(programs, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+# Tasks with letters, orders and judges, asked of a tiny model made elsewhere
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    return chat_folder(tmp_path_factory.mktemp("elsewhere") / "model", context_length=4096)
+
+
+def test_orders_of_options_are_compared_and_averaged(elsewhere, programs, tmp_path):
+    workdir = tmp_path / "probe"
+    arguments = ["--task=hint_mmlu", "--data=sample", f"--model={elsewhere}", "--set=permutations=4"]
+    programs.run_well("probe", *arguments, f"--workdir={workdir}")
+    report, lines = read_json(workdir / "hygiene.json"), read_lines(workdir / "behaviors.jsonl")
+    assert report["readout"]["readout"] == "score"  # a letter is all that is to be said
+    assert report["asked"]["items"] == len(lines) == 6 * 4
+    orders = report["orders"]
+    assert {name: found["n"] for name, found in orders["by_order"].items()} == dict.fromkeys("0123", 6)
+    assert orders["agreement"]["without_cue"]["questions"] == orders["averaged"]["rates"]["n"] == 6
+    assert orders["agreement"]["without_cue"]["pairs"] == 6 * 6
+    assert report["answers"].keys() == {*"ABCD", "none"}
+    right = {letter: np.mean([line["gold"] == letter for line in lines]) for letter in "ABCD"}
+    assert {letter: report["answers"][letter]["right"] for letter in "ABCD"} == pytest.approx(right)
+    assert report["wording"] == dict.fromkeys(
+        ("without_cue", "with_cue", "changed")
+    )  # orders are no wordings
+    page = (workdir / "hygiene.html").read_text(encoding="utf-8")
+    assert_inert(page)
+    assert "Another order of the options" in page
+    assert "mean over orders" in page
+
+
+def test_judges_read_the_same_replies_and_their_agreement_is_reported(elsewhere, programs, tmp_path):
+    workdir = tmp_path / "probe"
+    arguments = ["--task=refusal", "--data=sample", f"--model={elsewhere}", "--limit=4"]
+    programs.run_well("probe", *arguments, f"--workdir={workdir}")
+    report = read_json(workdir / "hygiene.json")
+    judges = report["judges"]
+    assert judges["texts"] == 2 * report["asked"]["items"] == 8
+    assert [(pair["first"], pair["second"]) for pair in judges["pairs"]] == [
+        ("phrases", "openings"),
+        ("phrases", "model"),
+        ("openings", "model"),
+    ]
+    for classes in judges["classes"].values():
+        assert sum(classes.values()) == 8
+        assert set(classes) <= {"refuse", "comply", "none"}
+    assert "Judges of the same replies" in (workdir / "hygiene.html").read_text(encoding="utf-8")
+    scored = programs.run("probe", *arguments, "--readout=score", f"--workdir={tmp_path / 'none'}")
+    assert scored.code == 2
+    assert "--readout=generate" in one_error_line(scored)
+    assert not (tmp_path / "none").exists()
+
+
 # Without a program
 
 
@@ -297,6 +352,28 @@ def test_a_field_takes_a_value_of_its_own_kind(assignment, expected):
     assert field == assignment.partition("=")[0]
     assert value == expected
     assert type(value) is type(expected)
+
+
+def test_a_scan_asks_all_kinds_of_cue_that_all_data_can_have():
+    for task, expected in (
+        ("world_facts", {"cue_kinds": []}),
+        ("hint_mmlu", {"cue_kinds": []}),
+        ("aita", {"cues_per_post": 0}),
+        ("refusal", {"cues_per_request": 0}),
+    ):
+        section = default_section(task)
+        assert with_every_cue(section, ()) == section | expected
+    chosen = default_section("aita") | {"cue_kinds": ["sympathy"], "cues_per_post": 1}
+    assert with_every_cue(chosen, ("cue_kinds", "cues_per_post")) == chosen
+
+
+@pytest.mark.parametrize("task", ["hint_mmlu", "aita", "refusal", "jsonl"])
+def test_a_sample_fills_the_splits_that_a_probe_asks(task, tmp_path):
+    section = default_section(task) | {"data": "sample"}
+    for one in (section, with_every_cue(section, ())):
+        built, _ = load_task({"task": with_sample_sizes(one), "cache_dir": str(tmp_path)})
+        assert min(map(len, built.splits.values())) > 0
+    assert len({item.cue_kind for item in built.splits["train"]}) > 1
 
 
 # Bad input: one line, exit code 2, nothing written

@@ -175,8 +175,10 @@ def ask(
     console: Console,
 ) -> Probe:
     """The model's behaviour on all items, with a progress bar."""
-    prompts = len({prompt for item in items for prompt in prompts_of(item)})
-    with progress_bar(console, "asking", prompts) as advance:
+    # What recurs is asked once: of replies the prompt, of scores also the candidates in their order.
+    scored = readout.kind == "score"
+    asked = {(p, item.candidates if scored else ()) for item in items for p in prompts_of(item)}
+    with progress_bar(console, "asking", len(asked)) as advance:
         return read_behavior(model, items, readout, programs, mesh, advance)
 
 

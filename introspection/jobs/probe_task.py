@@ -3,7 +3,7 @@
 import ast
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from introspection.checkpoints.models import StoredModel, check_loadable, find_models
@@ -12,6 +12,8 @@ from introspection.errors import InputError
 from introspection.jobs.items import default_section, section_settings
 from introspection.jobs.models import model_path
 from introspection.jobs.settings import cache_dir
+
+SAMPLED = (2, 6)  # validation and test questions of a task's hand-written sample; training gets the others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +49,14 @@ def find_model(name: str) -> StoredModel | PretrainedModel:
     return found[0]
 
 
-def probed_section(request: ProbeRequest, model: StoredModel | PretrainedModel | None) -> dict[str, Any]:
+def probed_section(
+    request: ProbeRequest, model: StoredModel | PretrainedModel | None, *, every_cue: bool = False
+) -> dict[str, Any]:
     """The `task` section that is probed: that of the model's own run, if it was of this task, or the task's
     defaults; with `--data` and `--set` on top.
+
+    Args:
+      every_cue: every kind of cue is asked about every question, unless the request says which.
 
     Raises:
       InputError: an unknown task or field, or a value that the field can't have.
@@ -62,11 +69,39 @@ def probed_section(request: ProbeRequest, model: StoredModel | PretrainedModel |
         if "data" not in section:
             raise InputError(f"--data: {request.task} reads no file of yours; leave --data out")
         section["data"] = request.data
-    for assignment in request.fields:
-        field, value = field_value(assignment, section)
-        section[field] = value
+    chosen = dict(field_value(assignment, section) for assignment in request.fields)
+    section |= chosen
     section_settings(section)
+    if every_cue:
+        section = with_every_cue(section, chosen)
+    if request.data == "sample" and not any(name.endswith("_items") for name in chosen):
+        section = with_sample_sizes(section)
     return section
+
+
+def with_every_cue(section: Mapping[str, Any], chosen: Collection[str]) -> dict[str, Any]:
+    """The section with every kind of cue asked about every question; fields that are `chosen` stay."""
+    # Some tasks draw a few of their kinds for each question; 0 draws none and asks all.
+    drawn = {name: 0 for name in section if name.startswith("cues_per_") and name not in chosen}
+    every = {**section, **drawn}
+    if "cue_kinds" not in section or "cue_kinds" in chosen:
+        return every
+    try:
+        section_settings({**every, "cue_kinds": []})
+    except InputError:
+        return every  # there () is not all kinds but none; the task's own list has what all data can have
+    return {**every, "cue_kinds": []}
+
+
+def with_sample_sizes(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The section with sizes that a few hand-written questions can fill, where its own are too large."""
+    if not section.get("test_items"):
+        return dict(section)
+    kinds = len(section.get("cue_kinds", ()))
+    drawn = [number or kinds for name, number in section.items() if name.startswith("cues_per_")]
+    items = getattr(section_settings(section), "variants", drawn[0] if drawn else 1)  # of a question
+    sizes = {"train_items": 0, "validation_items": SAMPLED[0] * items, "test_items": SAMPLED[1] * items}
+    return {**section, **sizes}
 
 
 def run_section(model: StoredModel | PretrainedModel | None) -> Mapping[str, Any]:

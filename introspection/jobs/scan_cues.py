@@ -11,13 +11,13 @@ from rich.text import Text
 
 from introspection.checkpoints.models import load_model
 from introspection.coupling.hygiene import POPULATED, rates_by, recommended_cue
-from introspection.errors import InputError
-from introspection.jobs.items import LANGUAGES, load_task, section_settings
+from introspection.jobs.items import LANGUAGES, load_task
 from introspection.jobs.judge import load_judge
 from introspection.jobs.probe import ask, probed_readout, readable
 from introspection.jobs.probe_task import ProbeRequest, find_model, named_groups, probed_section
 from introspection.jobs.settings import cache_dir
 from introspection.probes.readout import Readout
+from introspection.reports.hygiene_findings import HygieneLimits
 from introspection.reports.measures import count, estimate, percent
 from introspection.reports.study_tables import with_interval
 from introspection.runtime.mesh import MeshConfig, make_mesh
@@ -38,7 +38,7 @@ def scan_cues(request: ProbeRequest, console: Console) -> str | None:
       InputError: the task or the model can't be used.
     """
     found = find_model(request.model)
-    section = every_cue(probed_section(request, found), request)
+    section = probed_section(request, found, every_cue=True)
     task, _ = load_task({"task": section, "cache_dir": ""})
     items = one_item_a_cue(task.splits[SPLIT], request.limit)
     reading = probed_readout(request, found, items)
@@ -53,21 +53,11 @@ def scan_cues(request: ProbeRequest, console: Console) -> str | None:
     console.print(scan_table(rates, placebos, f"{task.name}, {request.model}, {reading['readout']}"))
     kind = recommended_cue({kind: one for kind, one in rates.items() if kind not in placebos})
     console.print(recommendation(kind, rates), highlight=False, soft_wrap=True)
+    unnamed = max(found["none_with_cue"]["mean"] for found in rates.values())
+    if unnamed > HygieneLimits().none:
+        way = ": see what it says instead with --readout=generate" if readout.kind == "score" else ""
+        console.print(f"caution: up to {percent(unnamed)}% of decisions are none of the candidates{way}")
     return kind
-
-
-def every_cue(section: Mapping[str, Any], request: ProbeRequest) -> dict[str, Any]:
-    """The section of a task with every one of its cue kinds asked about every question, unless the request
-    says which."""
-    # Some tasks draw a few of their kinds for each question; 0 draws none and asks all.
-    every = {**section, **{name: 0 for name in section if name.startswith("cues_per_")}}
-    if "cue_kinds" not in section or any(field.startswith("cue_kinds=") for field in request.fields):
-        return every
-    try:
-        section_settings({**every, "cue_kinds": []})
-    except InputError:
-        return every  # there () is not all kinds but none; the task's own list has what all data can have
-    return {**every, "cue_kinds": []}
 
 
 def one_item_a_cue(items: Sequence[Item], groups: int) -> tuple[Item, ...]:

@@ -68,7 +68,8 @@ def _noise_cautions(report: Report, limits: HygieneLimits) -> Iterator[str]:
     for side, words in (("without_cue", "without the cue"), ("with_cue", "with the cue")):
         none = everything[f"none_{side}"]["mean"]
         if none > limits.none:
-            yield f"{percent(none)}% of decisions {words} are none of the candidates."
+            way = "" if replies else ": see what the model says instead with --readout=generate"
+            yield f"{percent(none)}% of decisions {words} are none of the candidates{way}."
         if replies and replies[f"cut_{side}"]["mean"] > limits.cut:
             yield f"{percent(replies[f'cut_{side}']['mean'])}% of replies {words} are cut before their end."
 
