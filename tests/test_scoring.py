@@ -176,12 +176,14 @@ def test_the_number_of_compilations_is_the_number_of_buckets():
 
 @pytest.mark.parametrize("sizes", MESHES, ids=str)
 def test_scores_are_the_same_on_every_mesh(sizes):
-    model, mesh = tiny_model(), mesh_of(*sizes)
+    model, mesh = tiny_model(vocab_size=56), mesh_of(*sizes)
     requests = ragged_requests(np.random.default_rng(4), 10)
     placed = model.with_variables(put_parameters(model.variables, mesh))
     kernel = placed.variables["params"]["layers"]["query"]["kernel"]
     parts = dict(mesh.shape)
     assert kernel.sharding.shard_shape(kernel.shape) == (2, 16 // parts["fsdp"], 32 // parts["tensor"])
+    embedding = placed.variables["params"]["embedding"]
+    assert embedding.sharding.shard_shape(embedding.shape) == (56 // parts["fsdp"] // parts["tensor"], 16)
     for request, scores in zip(requests, score_here(placed, requests, mesh=mesh), strict=True):
         np.testing.assert_allclose(scores, naive_scores(model, request), atol=1e-4)
 

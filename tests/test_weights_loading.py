@@ -14,9 +14,9 @@ def test_two_processes_read_about_half_of_the_bytes_each(tmp_path):
     assert len(list((tmp_path / "model").glob("*.safetensors"))) > 1
     (alone,) = load_in_processes(tmp_path / "model", SIZE, 1)
     assert alone["read"] == total
-    # The embedding and the norms are copied to every device, and so are read by both.
-    copied = 4 * (SIZE.vocab_size * SIZE.width + (2 * SIZE.layers + 1) * SIZE.width)
+    # The norms are copied to every device, and so are read by both.
+    copied = 4 * (2 * SIZE.layers + 1) * SIZE.width
     for process in load_in_processes(tmp_path / "model", SIZE, 2):
         assert process["read"] == (total - copied) / 2 + copied
-        assert process["read"] < 0.52 * total
+        assert process["read"] < 0.501 * total
         assert process["held"] == (total - copied) / 2 + 2 * copied  # on two devices

@@ -29,7 +29,7 @@ _SECONDS = 600
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """A Llama of random float32 numbers. Of these, the embedding is copied to every device, not split."""
+    """A Llama of random float32 numbers. Of these, the norms are copied to every device, not split."""
 
     vocab_size: int = 4096
     width: int = 2048
