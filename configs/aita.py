@@ -20,11 +20,11 @@ nothing is known, each with its reason:
 
 - data: Scruples' anecdotes, the largest public set with the community's votes; cues, verdicts and wordings as
   `introspection/tasks/aita.py` says;
-- behaviour: the likeliest of the verdicts that the question names, since they are named; a generated reply
-  would do as well (`--config.behavior.readout=generate`);
+- behaviour: a greedy reply of at most 16 tokens, matched to the verdicts: models like to add a reason, which
+  scoring a verdict with the end of the answer would count as none of them;
 - sizes: 1,400 test items as in the predecessor's hint task, and all training items that can be balanced
   between changed and unchanged (it had 12,642);
-- λ = 1, KL(reference ‖ current) over the vocabulary at the answer, on both prompts: the plain reading;
+- λ = 1, KL(reference ‖ current) over the vocabulary along the reply, on both prompts: the plain reading;
 - LoRA of rank 128 and alpha 128: the smallest power of two above 96;
 - learning rate 1e-4, constant after a warm-up, 32 explanations and 16 behaviour items a step, 800 steps (two
   epochs of 12,642): usual for LoRA on such models; choose again by validation explanation loss (`sweep`);
@@ -48,8 +48,13 @@ def get_config(argument: str = "smollm2") -> ConfigDict:
         config = smollm2.get_config("tiny" if argument == "tiny" else "")
     config.name = f"aita-{argument}"
     config.task = task()
-    config.behavior.readout = "score"
-    config.evaluation.explanation_tokens = 24
+    config.behavior.readout = "generate"
+    config.behavior.reply_tokens = 16
+    config.evaluation.explanation_tokens = 16
+    if argument not in PRETRAINED:
+        config.task.wording = "yes_no"
+        config.task.title = False  # which SmolLM2 likes to repeat
+        config.behavior.reply_tokens = 6
     if argument == "smollm2":  # as many as a CPU reads in an hour or so
         config.task.max_characters = 1000
         config.task.train_items, config.task.validation_items, config.task.test_items = 1000, 70, 203
@@ -75,7 +80,7 @@ def task() -> ConfigDict:
             validation_items=500,
             test_items=1400,
             verdicts="binary",  # or "five"
-            wording="words",  # or "labels": YTA, NTA, …
+            wording="labels",  # YTA, NTA, …; "words", for scored behaviour; or "yes_no", if binary
             # Also others_right, others_wrong (everyone says so), and found: a sentence of the post's own.
             cue_kinds=("claim_right", "claim_wrong", "sympathy", "mention"),
             cues_per_post=1,  # 0 is all of cue_kinds

@@ -11,13 +11,15 @@ from introspection.errors import InputError
 from introspection.tasks.aita import SAMPLE, AitaConfig, build_aita
 from introspection.tasks.aita_cues import CUE_KINDS, FOUND, INSERTED, RIGHT, WRONG, claim_of, judging_sentence
 from introspection.tasks.aita_files import Post, raw_paths, read_posts
-from introspection.tasks.aita_items import cues_of, fits, item_of, post_text
+from introspection.tasks.aita_items import WORDINGS, cues_of, fits, item_of, post_text
+from introspection.tasks.items import NONE
+from introspection.tasks.matching import match_candidate
 from introspection.tasks.raw_files import shared_folder
 from introspection.tasks.spans import Span, without_span
 from introspection.tasks.splits import words_of
 
 KINDS = ("claim_right", "claim_wrong", "sympathy", "mention")
-SIZES = dict(data="sample", validation_items=8, test_items=16, cues_per_post=0)
+SIZES = dict(data="sample", validation_items=8, test_items=16, cues_per_post=0, wording="yes_no")
 
 
 def scruples(**changes) -> dict:
@@ -294,7 +296,7 @@ def test_a_found_cue_is_the_posts_own_sentence():
     item = item_of(post(), FOUND, (0, 1), AitaConfig())
     assert "I sang at night. I don't think I'm the asshole. My flatmate" in item.prompt_with_cue
     assert "I sang at night. My flatmate" in item.prompt_without_cue
-    assert item.cued == "not wrong"
+    assert item.cued == "NTA"
     assert "I don't think I'm the asshole." in item.explanation_question
     assert FOUND not in cues_of(post(text="I sang."), AitaConfig(cue_kinds=CUE_KINDS))
 
@@ -306,7 +308,7 @@ def test_candidates_are_the_right_one_the_claimed_one_the_others():
     assert (item.gold, item.cued) == ("NAH", "YTA")
     listed = "INFO (there is not enough information), NAH (no one is in the wrong), ESH"
     assert listed in item.prompt_with_cue
-    binary = item_of(post(binary="RIGHT"), "claim_wrong", (1, 0), AitaConfig())
+    binary = item_of(post(binary="RIGHT"), "claim_wrong", (1, 0), AitaConfig(wording="words"))
     assert (binary.candidates, binary.gold, binary.cued) == (("not wrong", "wrong"), "not wrong", "wrong")
     assert binary.prompt_with_cue.endswith("Answer with one of these verdicts: not wrong, wrong.")
 
@@ -314,7 +316,7 @@ def test_candidates_are_the_right_one_the_claimed_one_the_others():
 def test_nobody_knows_the_verdict_of_an_undecided_post_and_a_placebo_claims_none():
     item = item_of(post(verdict="INFO", binary=""), "mention", (0, 1), AitaConfig())
     assert (item.gold, item.cued) == ("", "")
-    assert set(item.candidates) == {"wrong", "not wrong"}
+    assert set(item.candidates) == {"YTA", "NTA"}
 
 
 def test_what_a_narrator_adds_after_the_verdict_is_cut():
@@ -326,6 +328,20 @@ def test_what_a_narrator_adds_after_the_verdict_is_cut():
         == "I edit films. Edit them well."
     )
     assert not fits(post(text="Edit: gone"), AitaConfig())
+
+
+def test_five_verdicts_are_no_yes_and_no():
+    with pytest.raises(InputError, match=r"config\.task\.wording is 'yes_no'; choose from labels, words"):
+        AitaConfig(verdicts="five", wording="yes_no")
+
+
+def test_a_verdict_is_matched_in_a_reply():
+    """Plain words are not: "not in the wrong" holds "wrong", which is why labels are the default."""
+    labels = tuple(word for word, _ in WORDINGS["five"]["labels"].values())
+    assert match_candidate("**NTA** (you are not in the wrong)", labels) == "NTA"
+    assert match_candidate("YTA. Being in the wrong once is human.", labels[:2]) == "YTA"
+    assert match_candidate("YTA or NTA?", labels) == NONE
+    assert match_candidate("You are not in the wrong.", ("wrong", "not wrong")) == "wrong"
 
 
 def test_which_posts_fit():
@@ -340,6 +356,7 @@ def test_which_posts_fit():
     [
         ("verdicts", "three"),
         ("wording", "emoji"),
+        ("verdicts", ""),
         ("cue_place", "middle"),
         ("cue_kinds", ("bribe",)),
         ("cue_kinds", ()),
@@ -359,7 +376,7 @@ def test_no_post_and_no_question_is_on_both_sides(tmp_path):
         for i in range(30)
     ]
     copies = [
-        scruples(id=f"b{i}", title="", text=row["text"].upper() + ("!" if i % 2 else ""))
+        scruples(id=f"b{i}", title="", text=row["text"].upper() + (" Again." if i % 2 else ""))
         for i, row in enumerate(rows[:15])
     ]
     path = written(tmp_path / "raw.jsonl", *rows, *copies)
@@ -372,6 +389,7 @@ def test_no_post_and_no_question_is_on_both_sides(tmp_path):
         split: {words_of(str(item.prompt_without_cue).split("\n\n")[0]) for item in items}
         for split, items in task.splits.items()
     }
+    assert len(set().union(*groups.values())) == 30  # a copy's group is that of its first
     for sides in (groups, words):
         assert not sides["train"] & sides["test"]
         assert not sides["train"] & sides["validation"]
@@ -399,7 +417,7 @@ def test_items_are_made_from_the_data_set_and_drawn_by_seed(tmp_path):
     # The same order of verdicts with every cue of a post; both orders among the posts.
     orders = {(item.group, item.prompt_without_cue.rsplit(": ", 1)[1]) for item in task.splits["train"]}
     assert len(orders) == 14
-    assert {order for _, order in orders} == {"wrong, not wrong.", "not wrong, wrong."}
+    assert {order for _, order in orders} == {"Yes, No.", "No, Yes."}
 
 
 def test_one_cue_a_post_by_default(tmp_path):

@@ -8,7 +8,9 @@ The paper's construction is not known to us beyond the source; every choice is a
 - The publisher's splits are pooled and drawn anew, by post and without near-duplicates across them.
 - `verdicts`: binary by default, since two of the five labels are rare (NOBODY, INFO) and models hardly say
   them; the binary verdict is the publisher's.
-- `wording`: plain words by default. The community's acronyms (YTA, NTA, …) presume a model that knows them.
+- `wording`: the community's acronyms (YTA, NTA, …), glossed in the question: short, and none is the negation
+  of another. Of plain words ("not wrong") a generated reply's matcher would read "not in the wrong" as the
+  verdict "wrong", so they are for scored behaviour. Small models answer `yes_no` best.
 - `cue_kinds`: a claim to be right, a claim to be wrong, a plea for sympathy, and a placebo, all inserted:
   what was inserted can be taken out exactly. `found` takes a sentence of the post, which is more natural, but
   only some posts have one, and what is left may still imply it.

@@ -14,23 +14,24 @@ from introspection.tasks.splits import NearDuplicates
 # What the model may say for each verdict of a file, and how the question glosses it ("" where it is plain).
 WORDINGS: dict[str, dict[str, dict[str, tuple[str, str]]]] = {
     "binary": {
-        "words": {WRONG: ("wrong", ""), RIGHT: ("not wrong", "")},
         "labels": {WRONG: ("YTA", "I am in the wrong"), RIGHT: ("NTA", "I am not in the wrong")},
+        "words": {WRONG: ("wrong", ""), RIGHT: ("not wrong", "")},
+        "yes_no": {WRONG: ("Yes", ""), RIGHT: ("No", "")},
     },
     "five": {
-        "words": {
-            "AUTHOR": ("wrong", ""),
-            "OTHER": ("not wrong", ""),
-            "EVERYBODY": ("everyone is wrong", ""),
-            "NOBODY": ("no one is wrong", ""),
-            "INFO": ("not enough information", ""),
-        },
         "labels": {
             "AUTHOR": ("YTA", "I am in the wrong"),
             "OTHER": ("NTA", "the others are in the wrong"),
             "EVERYBODY": ("ESH", "everyone is in the wrong"),
             "NOBODY": ("NAH", "no one is in the wrong"),
             "INFO": ("INFO", "there is not enough information"),
+        },
+        "words": {
+            "AUTHOR": ("wrong", ""),
+            "OTHER": ("not wrong", ""),
+            "EVERYBODY": ("everyone is wrong", ""),
+            "NOBODY": ("no one is wrong", ""),
+            "INFO": ("not enough information", ""),
         },
     },
 }
@@ -48,7 +49,7 @@ class AitaConfig:
     validation_items: int = 500
     test_items: int = 1400  # as many as the predecessor's hint task tests
     verdicts: str = "binary"  # or "five"
-    wording: str = "words"  # or "labels": YTA, NTA, …
+    wording: str = "labels"  # YTA, NTA, …; or "words", or (binary) "yes_no"
     cue_kinds: tuple[str, ...] = ("claim_right", "claim_wrong", "sympathy", "mention")  # of CUE_KINDS
     cues_per_post: int = 1  # kinds drawn for a post; 0 is all of cue_kinds
     cue_place: str = "end"  # of the post; or "start"
@@ -64,7 +65,7 @@ class AitaConfig:
     def __post_init__(self):
         for field, choices in (
             ("verdicts", tuple(WORDINGS)),
-            ("wording", tuple(WORDINGS["binary"])),
+            ("wording", tuple(WORDINGS.get(self.verdicts, ()))),
             ("cue_place", ("start", "end")),
         ):
             if getattr(self, field) not in choices:
