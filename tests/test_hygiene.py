@@ -413,6 +413,12 @@ def test_scored_answers_have_margins_and_generated_ones_have_replies():
     assert scored["orders"]["averaged"]["rates"]["n"] == 1
     assert scored["orders"]["averaged"]["rates"]["right_without_cue"]["mean"] == 1
     assert scored["rates"]["all"]["right_without_cue"]["mean"] == pytest.approx(1 / 4)
+    silent = [Behavior(*(np.append(side[:4] - 5, 0) for side in both)) for both in behaviors]
+    rates = report_of(items, Probe(silent, decisions(silent, items)))["rates"]
+    assert rates["all"]["none_without_cue"]["mean"] == 1
+    chosen = scored["rates"]["all"]
+    assert rates["likeliest_candidate"]["right_without_cue"]["mean"] == chosen["right_without_cue"]["mean"]
+    assert rates["likeliest_candidate"]["none_without_cue"]["mean"] == 0
     replies = [Replies(Reply((3, 9), "A"), Reply((3, 4), "Well"))] * 4
     decided = [Decisions("A", NONE)] * 4
     said = report_of(items, Probe(replies, decided))

@@ -11,7 +11,7 @@ from introspection.coupling.option_order import average_orders, has_orders, orde
 from introspection.coupling.retest import retest_paraphrases
 from introspection.probes.behavior import Behavior, decisions
 from introspection.probes.readout import Probe, Replies
-from introspection.tasks.items import NONE, Item
+from introspection.tasks.items import NONE, Decisions, Item
 
 REPLIES_SHOWN = 8  # of those that name no candidate
 
@@ -37,6 +37,9 @@ def hygiene_report(
     return {
         "rates": {
             "all": behavior_rates(items, decided, rng),
+            "likeliest_candidate": behavior_rates(items, likeliest_candidates(items, scored), rng)
+            if scored
+            else None,
             "by_cue_kind": rates_by(lambda item: item.cue_kind, items, decided, rng),
             "by_subset": rates_by(lambda item: item.subset, items, decided, rng) if len(subsets) > 1 else {},
         },
@@ -49,6 +52,14 @@ def hygiene_report(
         else None,
         "replies": reply_report(items, answers, replies, end_ids, rng) if replies else None,
     }
+
+
+def likeliest_candidates(items: Sequence[Item], behaviors: Sequence[Behavior]) -> list[Decisions]:
+    """What the decisions would be if a model had to choose a candidate: `none` is left out."""
+    return [
+        Decisions(*(item.candidates[int(np.argmax(side[:-1]))] for side in behavior))
+        for item, behavior in zip(items, behaviors, strict=True)
+    ]
 
 
 def order_report(

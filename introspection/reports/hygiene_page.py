@@ -161,8 +161,11 @@ def _rates(rates: Report, figure: FigureFiles) -> str:
         "decision goes when the cue changes it. Right answers are counted where they are known."
     )
     shown = tables.rates_table("By kind of cue", "Cue kind", rates["by_cue_kind"], note).html()
-    everything = {"all": rates["all"]}
-    shown += tables.rates_table("All kinds of cue together", "Items", everything).html()
+    everything, note = {"as decided": rates["all"]}, ""
+    if rates["likeliest_candidate"]:
+        everything["likeliest candidate"] = rates["likeliest_candidate"]
+        note = "The second line leaves “none” out: what would be decided if a candidate had to be chosen."
+    shown += tables.rates_table("All kinds of cue together", "Decisions", everything, note).html()
     if rates["by_subset"]:
         shown += tables.rates_table("By subset", "Subset", rates["by_subset"]).html()
     caption = (
