@@ -102,7 +102,8 @@ def test_a_config_that_cannot_be_used_is_refused_before_anything_is_trained(prog
 def test_a_config_file_that_is_not_there_or_is_none(programs, tmp_path):
     workdir = tmp_path / "run"
     line = refused(programs, "run", "--config=configs/quikstart.py", workdir=workdir)
-    assert "configs/quikstart.py does not exist; there are configs/organism.py, configs/quickstart.py" in line
+    assert "configs/quikstart.py does not exist; there are " in line
+    assert "configs/organism.py, configs/quickstart.py" in line
     empty = tmp_path / "empty.py"
     empty.write_text("x = 1\n")
     assert "no function get_config" in refused(programs, "run", f"--config={empty}", workdir=workdir)
