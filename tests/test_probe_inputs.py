@@ -1,0 +1,159 @@
+"""What a probe is asked for, without a model's answers: surveys, fields, samples, and bad input."""
+
+import pytest
+from programs import one_error_line, snapshot
+from tiny import tiny_task
+
+from introspection.jobs.items import default_section, load_task
+from introspection.jobs.probe_task import field_value, named_groups, with_every_cue, with_sample_sizes
+from introspection.jobs.scan_cues import one_item_a_cue
+from introspection.jobs.survey import evenly_by_question, survey, word_lengths
+from introspection.tasks.items import Conversation, Item, Turn
+
+
+def item(name, group, kind="hint", **fields):
+    defaults = dict(prompt_with_cue="What? It is b.", prompt_without_cue="What?")
+    defaults |= dict(candidates=("a", "b"), gold="a", cued="b")
+    return Item(name, group, "s", kind, **(defaults | fields))
+
+
+def test_the_scan_takes_one_item_a_group_and_cue_of_evenly_chosen_groups():
+    items = [
+        item(f"{group}/{kind}/{repeat}", group, kind)
+        for group in "abcdef"
+        for kind in ("x", "y")
+        for repeat in range(3)
+    ]
+    assert [one.id for one in one_item_a_cue(items, 2)] == ["a/x/0", "a/y/0", "d/x/0", "d/y/0"]
+    assert len(one_item_a_cue(items, 0)) == 12
+    assert named_groups("aabbcc", 0) == ["a", "b", "c"]
+
+
+def test_a_survey_counts_and_keeps_pairs_that_differ_otherwise():
+    task = tiny_task()
+    turns = (Turn("system", "Be brief."), Turn("user", "What? It is b."))
+    told, asked = Conversation(turns), Conversation((turns[0], Turn("user", "What?")))
+    items = [
+        item("0", "g"),
+        item("1", "g", prompt_with_cue="Well, what? It is b."),
+        item("2", "h", kind="", prompt_with_cue=told, prompt_without_cue=asked),
+    ]
+    found = survey(items, word_lengths(task))
+    assert found["differences"] == {
+        "insertion": 2, "scattered": 1, "spacing": 0, "replacement": 0, "removal": 0, "none": 0
+    }  # fmt: skip
+    assert (found["items"], found["groups"]) == (3, 2)
+    assert found["cue_kinds"] == {"hint": 2, "": 1}
+    assert [one["id"] for one in found["odd"]] == ["1"]
+    assert found["longest"]["id"] == "2"
+    assert found["lengths"]["prompt_without_cue"]["min"] == 1
+
+
+def test_a_limit_keeps_the_orders_of_a_question_together():
+    words = dict(candidates=("aa", "bb"), gold="aa", cued="bb")
+    items = [item(f"q{i}/x/order{k}", f"q{i}", **words) for i in range(10) for k in range(4)]
+    some = evenly_by_question(items, 8)
+    assert [one.id for one in some] == [f"q{i}/x/order{k}" for i in (0, 9) for k in range(4)]
+    plain = [item(f"q{i}", f"q{i}") for i in range(10)]
+    assert [one.id for one in evenly_by_question(plain, 3)] == ["q0", "q4", "q9"]
+    assert evenly_by_question(plain, 0) == tuple(plain)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "expected"),
+    [
+        ("count=7", 7),
+        ("share=1", 1.0),
+        ("share=0.25", 0.25),
+        ("flag=False", False),
+        ("label=1", "1"),
+        ("label=a=b", "a=b"),
+        ("kinds=a,b", ["a", "b"]),
+        ("kinds=('a','b')", ["a", "b"]),
+        ("kinds=()", []),
+        ("kinds=1,2", [1, 2]),
+    ],
+)
+def test_a_field_takes_a_value_of_its_own_kind(assignment, expected):
+    section = {"count": 3, "share": 0.5, "flag": True, "kinds": ["a"], "label": ""}
+    field, value = field_value(assignment, section)
+    assert field == assignment.partition("=")[0]
+    assert value == expected
+    assert type(value) is type(expected)
+
+
+def test_a_scan_asks_all_kinds_of_cue_that_all_data_can_have():
+    for task, expected in (
+        ("world_facts", {"cue_kinds": []}),
+        ("hint_mmlu", {"cue_kinds": []}),
+        ("aita", {"cues_per_post": 0}),
+        ("refusal", {"cues_per_request": 0}),
+    ):
+        section = default_section(task)
+        assert with_every_cue(section, ()) == section | expected
+    chosen = default_section("aita") | {"cue_kinds": ["sympathy"], "cues_per_post": 1}
+    assert with_every_cue(chosen, ("cue_kinds", "cues_per_post")) == chosen
+
+
+@pytest.mark.parametrize("task", ["hint_mmlu", "aita", "refusal", "jsonl"])
+def test_a_sample_fills_the_splits_that_a_probe_asks(task, tmp_path):
+    section = default_section(task) | {"data": "sample"}
+    for one in (section, with_every_cue(section, ())):
+        built, _ = load_task({"task": with_sample_sizes(one), "cache_dir": str(tmp_path)})
+        assert min(map(len, built.splits.values())) > 0
+    assert len({item.cue_kind for item in built.splits["train"]}) > 1
+
+
+# Bad input: one line, exit code 2, nothing written
+
+BAD = {
+    "no task": ([], ["--task"]),
+    "unknown task": (["--task=mmlu"], ["'mmlu'", "world_facts"]),
+    "data of no file": (["--task=world_facts", "--data=x.csv"], ["--data", "world_facts"]),
+    "no such file": (["--task=jsonl", "--data=/nonexistent.jsonl"], ["/nonexistent.jsonl"]),
+    "unknown field": (["--task=world_facts", "--set=nope=1"], ["--set=nope=1", "test_facts"]),
+    "no value": (["--task=world_facts", "--set=repeats"], ["FIELD=VALUE"]),
+    "wrong kind": (["--task=world_facts", "--set=repeats=many"], ["repeats", "int"]),
+    "wrong value": (["--task=world_facts", "--set=repeats=0"], ["repeats", "at least 1"]),
+    "below 0": (["--task=world_facts", "--limit=-1"], ["--limit is -1"]),
+    "no model": (["--task=world_facts", "--scan-cues"], ["--scan-cues", "--model"]),
+    "two ways": (["--task=world_facts", "--scan-cues", "--dry-run"], ["--dry-run", "--scan-cues"]),
+    "no such model": (["--task=world_facts", "--model=/nonexistent"], ["/nonexistent"]),
+    "no margin": (["--task=world_facts", "--model=/nonexistent", "--margin=0"], ["--margin is 0"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_cannot_be_probed_is_refused(programs, tmp_path, case):
+    arguments, phrases = BAD[case]
+    workdir = tmp_path / "none"
+    outcome = programs.run("probe", *arguments, f"--workdir={workdir}")
+    assert outcome.code == 2, outcome
+    line = one_error_line(outcome)
+    for phrase in phrases:
+        assert phrase in line
+    assert not workdir.exists()
+
+
+def test_a_stored_model_that_cannot_be_probed_is_refused(finished_run, programs, tmp_path):
+    model = f"{finished_run.workdir}:kl:0@40"
+    task, named, workdir = "--task=world_facts", f"--model={model}", tmp_path / "none"
+    for arguments, phrase in (
+        ([task, named, "--readout=sample"], "score, generate"),
+        (["--task=jabberwocky", named], "not in the model's vocabulary"),
+        ([task, f"--model={finished_run.workdir}:kl:0@7"], "no checkpoint of that step"),
+        ([task, f"--model={finished_run.workdir}:kl"], "means 2 models; name one of"),
+        ([task, named, "--set=cue_kinds=nope"], "nope"),
+    ):
+        outcome = programs.run("probe", *arguments, f"--workdir={workdir}")
+        assert outcome.code == 2, outcome
+        assert phrase in one_error_line(outcome)
+        assert not workdir.exists()
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "mine.txt").write_text("kept")
+    before = snapshot(full)
+    outcome = programs.run("probe", task, named, f"--workdir={full}")
+    assert outcome.code == 2
+    assert "is not empty" in one_error_line(outcome)
+    assert snapshot(full) == before
