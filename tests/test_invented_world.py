@@ -201,8 +201,8 @@ def test_models_without_a_run_are_compared_on_the_defaults_of_the_task():
     task, _ = load_task({"task": section, "cache_dir": ""})
     assert {item.cue_kind for item in task.splits["test"]} == set(CUES)
     assert task_section([], "invented_world")["entities"] == 600
-    with pytest.raises(InputError, match=r"'aita'; choose from world_facts, invented_world"):
-        task_section([], "aita")
+    with pytest.raises(InputError, match=r"'trivia'; choose from world_facts, invented_world"):
+        task_section([], "trivia")
 
 
 def test_a_language_is_a_value():
