@@ -3,7 +3,9 @@
     python -m experiments.bench [--only=NAME] > benchmarks.jsonl
 
 One JSON object a line on stdout; the same as a table, and the machine that they were measured on, on
-stderr. Both sides of a comparison alternate in one process; a ratio is one of medians.
+stderr. Both sides of a comparison alternate in one process, or one of them in the peers' own
+(`requirements-peers.txt`); a ratio is one of medians. Without `--only`, a benchmark that needs what is not
+here (the peers, or the model that `experiments.fetch` brings) is left out, and named.
 """
 
 import json
@@ -16,7 +18,11 @@ from rich.table import Table
 
 from introspection.benchmarks import (
     chunked_loss,
+    first_step,
     interval_coverage,
+    prepared_reading,
+    pretrained_objective,
+    pretrained_scoring,
     sharded_loading,
     shared_prefix_scoring,
     stacked_seeds,
@@ -33,6 +39,10 @@ BENCHMARKS: dict[str, Callable[[], list[Measure]]] = {
     "stacked_seeds": stacked_seeds.run,
     "interval_coverage": interval_coverage.run,
     "sharded_loading": sharded_loading.run,
+    "prepared_reading": prepared_reading.run,
+    "first_step": first_step.run,
+    "pretrained_scoring": pretrained_scoring.run,
+    "pretrained_objective": pretrained_objective.run,
 }
 
 flags.DEFINE_string("only", None, f"one benchmark, of {', '.join(BENCHMARKS)}; all of them if not given")
@@ -41,12 +51,18 @@ flags.DEFINE_string("only", None, f"one benchmark, of {', '.join(BENCHMARKS)}; a
 def main(values, console) -> None:
     if values.only is not None and values.only not in BENCHMARKS:
         raise InputError(f"--only is {values.only!r}; choose from {', '.join(BENCHMARKS)}")
-    measures = []
+    readable, measures = Console(file=sys.stderr), []
     for name in [values.only] if values.only else BENCHMARKS:
-        for measure in BENCHMARKS[name]():
+        try:
+            own = BENCHMARKS[name]()
+        except InputError as error:
+            if values.only:
+                raise
+            readable.print(f"{name} is left out: {error}", highlight=False, soft_wrap=True)
+            continue
+        for measure in own:
             print(json.dumps(measure.line(), allow_nan=False), flush=True)
             measures.append(measure)
-    readable = Console(file=sys.stderr)
     readable.print(table(measures))
     for name, value in machine().items():
         readable.print(f"{name}: {value}", highlight=False)

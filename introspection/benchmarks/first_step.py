@@ -1,0 +1,162 @@
+"""Seconds from the command to the first training step, with compiled programs kept from a run before.
+
+The command is `experiments.run --config=configs/smollm2.py:tiny`, one step a call, in a process of its own
+that ends after its first training step. It is started twice, and then timed. A training run has to know how
+the model behaves before it can label anything, and measures it once more before its first step: that grows
+with the number of items, is work and no start, and is reported beside the rest (`probing`).
+"""
+
+import dataclasses
+import functools
+import importlib
+import json
+import os
+import pkgutil
+import runpy
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from introspection.benchmarks.peer_process import ROOT
+from introspection.benchmarks.timing import Measure, spread
+from introspection.errors import RunError
+
+BEGUN = "INTROSPECTION_BENCH_BEGUN"
+# What a run calls on its way, by module and name, and the phase that it counts to; the rest is "else".
+PHASES = {
+    "introspection.jobs.run.check_run": "task",
+    "introspection.jobs.setup.within_context": "task",
+    "introspection.jobs.setup.stored_models": "model",
+    "introspection.jobs.setup.model_fingerprint": "model",
+    "introspection.jobs.setup.probe_all": "probing",
+    "introspection.jobs.setup.hidden_for_kl": "probing",
+    "introspection.jobs.train_arm.live_measures": "probing",
+    "introspection.jobs.run.leave_shared": "storing",
+    "introspection.checkpoints.store.CheckpointStore.save": "storing",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    config: str = "configs/smollm2.py:tiny"
+    overrides: tuple[str, ...] = ("train.steps_per_call=1", "train.log_steps=1")
+    warm_up: int = 1  # starts that are not timed; the first compiles
+    runs: int = 3
+
+
+TINY = Size("configs/quickstart.py:tiny", runs=1)
+
+
+def run(size: Size | None = None) -> list[Measure]:
+    """The time without probing, and with it.
+
+    Raises:
+      RunError: the command fails; what it says is in the message.
+    """
+    size = size or Size()
+    starts = [start(size) for _ in range(size.warm_up + size.runs)][size.warm_up :]
+    phases = {name: statistics.median(one[name] for one in starts) for name in starts[0]}
+    whole = [sum(one.values()) for one in starts]
+    own = [sum(one.values()) - one["probing"] for one in starts]
+    extra = {
+        "config": size.config,
+        **{f"{name}_ms": round(1e3 * seconds, 1) for name, seconds in phases.items()},
+        **spread("without_probing", own),
+        **spread("all", whole),
+    }
+    return [
+        Measure(
+            name="first_step",
+            value=round(statistics.median(own), 2),
+            unit="s from command to the end of the first step, probing left out",
+            reference=round(statistics.median(whole), 2),
+            ratio=statistics.median(own) / 15.0,
+            extra={"ratio_is": "of the target; reference: probing included", "target": "<= 15 s", **extra},
+        )
+    ]
+
+
+def start(size: Size) -> dict[str, float]:
+    """Seconds of each phase of one start, in a workdir that is deleted."""
+    with tempfile.TemporaryDirectory() as workdir:
+        overrides = [f"--config.{override}" for override in size.overrides]
+        command = [sys.executable, "-m", __name__, f"--config={size.config}", f"--workdir={workdir}"]
+        begun = time.clock_gettime(time.CLOCK_MONOTONIC)
+        done = subprocess.run(
+            [*command, *overrides],
+            env=os.environ | {"PYTHONPATH": str(ROOT), BEGUN: repr(begun)},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    lines = done.stdout.splitlines()
+    if done.returncode or not lines:
+        raise RunError(f"the run failed: {done.stderr[-1000:]}")
+    return json.loads(lines[-1])
+
+
+class Phases:
+    """Where the time of this process goes; a phase does not count what phases inside it take."""
+
+    def __init__(self, begun: float, first: str):
+        self._last, self._open = begun, [first]
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    def go_on(self, name: str | None = None) -> None:
+        """Counts the time until now to the innermost phase, which is `name` from here on."""
+        now = time.clock_gettime(time.CLOCK_MONOTONIC)
+        self.seconds[self._open[-1]] += now - self._last
+        self._last, self._open[-1] = now, name or self._open[-1]
+
+    def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, as a phase."""
+
+        @functools.wraps(function)
+        def call(*arguments: Any, **options: Any) -> Any:
+            self.go_on()
+            self._open.append(name)
+            try:
+                return function(*arguments, **options)
+            finally:
+                self.go_on()
+                self._open.pop()
+
+        return call
+
+
+def run_to_first_step(begun: float) -> None:
+    """The command in this process, which ends once its first training step is done; prints the phases."""
+    phases = Phases(begun, "imports")
+    phases.seconds |= dict.fromkeys(("else", *PHASES.values()), 0.0)
+    importlib.import_module("introspection.jobs.run")  # all that the command imports
+    from introspection.runtime.programs import Program
+
+    phases.go_on("else")
+    call = Program.__call__
+
+    def first_step(program: Program, *arguments: Any) -> Any:
+        # An organism is trained, by the same program, before anything is probed.
+        if program.name != "train_steps" or not phases.seconds["probing"]:
+            return call(program, *arguments)
+        phases.timed("first_step", lambda: jax.block_until_ready(call(program, *arguments)))()
+        print(json.dumps(phases.seconds), flush=True)
+        os._exit(0)
+
+    Program.__call__ = first_step
+    for path, name in PHASES.items():
+        owner, attribute = path.rsplit(".", 1)
+        owner = pkgutil.resolve_name(owner)
+        setattr(owner, attribute, phases.timed(name, getattr(owner, attribute)))
+    runpy.run_module("experiments.run", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    run_to_first_step(float(os.environ[BEGUN]))
