@@ -180,6 +180,7 @@ def test_a_foreign_explainer_that_is_none_is_refused(programs, tmp_path, case):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_labels_of_an_earlier_checkpoint_of_the_same_base(programs, tmp_path):
     fields = ["--config.label_teacher=pretrain@400", "--config.pretrain.checkpoint_steps=100"]
     fields += ["--config.run_arms=('kl',)", "--config.seeds=(0,)", f"--workdir={tmp_path / 'run'}"]

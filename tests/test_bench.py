@@ -22,8 +22,8 @@ BENCHMARKS = (
     chunked_loss,
     interval_coverage,
     shared_prefix_scoring,
-    stacked_seeds,
-    train_step_with_agreement,
+    pytest.param(stacked_seeds, marks=pytest.mark.slow),
+    pytest.param(train_step_with_agreement, marks=pytest.mark.slow),
     pytest.param(sharded_loading, marks=pytest.mark.slow),  # starts three processes
 )
 
