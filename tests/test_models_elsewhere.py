@@ -16,6 +16,7 @@ from elsewhere import (
     vocabulary,
     with_adapters,
 )
+from programs import NO_REPORT, read_json, read_lines
 from tiny import mesh_of, task_model, tiny_variables
 from weights_cases import assert_same_leaves, change_json, change_tensors
 
@@ -268,3 +269,25 @@ def test_more_tokens_than_rows_of_the_embedding_are_refused(tmp_path):
     change_json(folder / "config.json", vocab_size=rows + 1)
     with pytest.raises(InputError, match=rf"embed_tokens.weight is \({rows}, 16\) in the checkpoint"):
         load_one(str(folder), mesh_of())
+
+
+@pytest.mark.slow
+def test_compare_takes_paths_and_shows_each_model_once(programs, tmp_path):
+    folder, file = chat_folder(tmp_path / "base"), gguf_model(tmp_path / "model.gguf")
+    adapted = f"{folder}+{adapter_folder(tmp_path / 'adapters', folder)}"
+    merged = chat_folder(tmp_path / "copy")  # the same numbers in another place
+    names = [str(folder), adapted, str(file), str(tmp_path / "adapters"), str(merged), str(folder)]
+    workdir = tmp_path / "compared"
+    outcome = programs.run_well(
+        "compare", f"--models={','.join(names)}", f"--workdir={workdir}", "--limit=2", patch=NO_REPORT
+    )
+    matrix = read_json(workdir / "matrix.json")
+    assert matrix["emitters"] == matrix["teachers"] == names[:3]
+    assert matrix["n"] == 2
+    for again, first in ((names[3], adapted), (names[4], names[0])):
+        assert f"{again} is the same model as {first}: shown once" in outcome.stdout
+    for name in names[:3]:
+        assert matrix["fingerprints"][name] == model_fingerprint(load_one(name, mesh_of()))
+    assert read_json(workdir / "config.json")["behavior"]["readout"] == "generate"
+    lines = read_lines(workdir / "compared.jsonl")
+    assert [line["model"] for line in lines] == [name for name in names[:3] for _ in range(2)]
