@@ -78,12 +78,12 @@ def _bias_cautions(report: Report, limits: HygieneLimits) -> Iterator[str]:
     for field, words in (("answers", "the answer"), ("places", "the option in place")):
         for label, found in (report[field] or {}).items():
             excess = estimate(found["excess"])
-            clear = excess.has_interval and (excess.low > 0 or excess.high < 0)
-            if label != "none" and clear and abs(excess.mean) > limits.excess:
+            clear = excess.has_interval and excess.low > 0
+            if label != "none" and clear and excess.mean > limits.excess:
                 expected = "its share of right answers" if found["right"] is not None else "chance"
                 yield (
                     f"Without a cue, decisions for {words} {label} are {points(excess.mean)} points "
-                    f"{interval(excess, 'points')} off {expected}."
+                    f"{interval(excess, 'points')} above {expected}."
                 )
 
 
