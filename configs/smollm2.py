@@ -11,6 +11,7 @@ if no cue were there), then on the same labels as the arm `kl`:
         --config.foreign=runs/smollm2_other:other --config.run_arms="('kl','no_kl','shuffled','foreign_kl')"
 
 A smoke result, not evidence: one model, one seed, 512 training and 203 test items, LoRA of rank 128 on a CPU.
+Not yet run in full: neither its time nor its result is known, and 1e-4 is a usual rate for LoRA, not chosen.
 Behaviour is what the model says: a greedily decoded reply, matched strictly to the candidates, since the
 likelihood of unlisted candidates mostly measures copying for a model of this size. The placebo cues stand
 beside the real hints in the report. `:tiny` walks the path with a few items and steps; its numbers are no

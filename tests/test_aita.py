@@ -1,13 +1,16 @@
 """r/AmItheAsshole: the publisher's layout and plain tables, bad rows, cues that can be taken out, splits."""
 
 import csv
+import dataclasses
 import io
 import json
 from pathlib import Path
 
 import pytest
 
+from configs import aita as aita_experiment
 from introspection.errors import InputError
+from introspection.jobs.items import section_settings
 from introspection.tasks.aita import SAMPLE, AitaConfig, build_aita
 from introspection.tasks.aita_cues import CUE_KINDS, FOUND, INSERTED, RIGHT, WRONG, claim_of, judging_sentence
 from introspection.tasks.aita_files import Post, raw_paths, read_posts
@@ -17,6 +20,7 @@ from introspection.tasks.matching import match_candidate
 from introspection.tasks.raw_files import shared_folder
 from introspection.tasks.spans import Span, without_span
 from introspection.tasks.splits import words_of
+from introspection.tasks.task import SPLITS
 
 KINDS = ("claim_right", "claim_wrong", "sympathy", "mention")
 SIZES = dict(data="sample", validation_items=8, test_items=16, cues_per_post=0, wording="yes_no")
@@ -434,3 +438,23 @@ def test_more_items_than_there_are(tmp_path):
     with pytest.raises(InputError, match="no post fits it"):
         build_aita(AitaConfig(data="sample", max_characters=3), tmp_path)
     assert not list(tmp_path.rglob("*.array_record*"))
+
+
+@pytest.mark.parametrize("argument", aita_experiment.ARGUMENTS)
+def test_configs_name_every_field_of_the_task_and_no_other(argument):
+    config = aita_experiment.get_config(argument)
+    section = config.task.to_dict()
+    assert section.keys() == {"name", *(field.name for field in dataclasses.fields(AitaConfig))}
+    assert section_settings(section).seed == 0
+    # What the config leaves as it is, it shows as it is.
+    shown, default = section_settings(aita_experiment.task().to_dict()), AitaConfig()
+    assert shown == default
+
+
+def test_the_sample_is_enough_for_the_tiny_config(tmp_path):
+    section = aita_experiment.get_config("tiny").task.to_dict()
+    task = build_aita(section_settings(section), tmp_path)
+    sizes = {split: len(items) for split, items in task.splits.items()}
+    assert sizes == {split: section[f"{split}_items"] for split in SPLITS}
+    with pytest.raises(ValueError, match="aita takes one of qwen3_8b"):
+        aita_experiment.get_config("gpt")

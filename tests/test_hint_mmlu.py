@@ -17,6 +17,7 @@ from chat_templates import GEMMA, LLAMA2, MISTRAL, QWEN3
 from small_tokenizers import byte_level, sentencepiece_like
 
 from configs import hint_mmlu as hint_mmlu_configs
+from introspection.benchmarks import prepared_reading
 from introspection.benchmarks.prepared_reading import Size, write_archive
 from introspection.errors import InputError
 from introspection.jobs.items import default_section, load_task
@@ -518,3 +519,12 @@ def test_the_configs_name_every_field_and_can_be_used(argument, tmp_path):
     if config.tiny:
         task, _ = load_task({"task": section, "cache_dir": str(tmp_path)})
         assert [len(split) for split in task.splits.values()] == [8, 2, 5]
+
+
+@pytest.mark.slow
+def test_the_benchmark_measures_building_and_reading():
+    measures = prepared_reading.run(prepared_reading.TINY)
+    assert [measure.name for measure in measures] == ["prepared_reading.build", "prepared_reading.memory"]
+    assert measures[0].extra["items"] == 120
+    for measure in measures:
+        assert json.loads(json.dumps(measure.line(), allow_nan=False))["ratio"] > 0

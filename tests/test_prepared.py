@@ -2,8 +2,8 @@
 
 import concurrent.futures
 import dataclasses
-import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from introspection.benchmarks import prepared_reading
 from introspection.errors import InputError, RunError
 from introspection.tasks import prepared as module
 from introspection.tasks.items import Item
@@ -182,7 +181,11 @@ def test_one_that_stays_damaged_is_a_failure(source, monkeypatch):
         load(source)
 
 
-def test_several_processes_prepare_it_at_once(source):
+@pytest.mark.parametrize("damaged", [False, True])
+def test_several_processes_prepare_it_at_once(source, damaged):
+    """Here alone without type checks, which read a row of whatever they check."""
+    if damaged:
+        cut(shard(load(source).folder))
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, 'tests'); import test_prepared as t;"
         "data = t.load(Path(sys.argv[1])); print(data.folder, sum(r['number'] for r in data.splits['train']))"
@@ -194,10 +197,25 @@ def test_several_processes_prepare_it_at_once(source):
                          env=os.environ | {"PYTHONPATH": str(root)})
         for _ in range(3)
     ]  # fmt: skip
-    ended = [process.communicate(timeout=120) for process in started]
+    ended = [process.communicate(timeout=600) for process in started]
     folder = load(source).folder
     assert [out.strip() for out, _ in ended] == [f"{folder} {sum(range(300))}"] * 3, ended
     assert [path.name for path in (source.parent / "datasets").iterdir()] == ["toy_rows"]
+
+
+def test_one_that_another_process_put_there_meanwhile_is_taken(source, tmp_path, monkeypatch):
+    folder, regroup = load(source).folder, module._regroup
+    shutil.move(folder, tmp_path / "others")
+
+    def while_the_other_finishes(path):
+        regroup(path)
+        if not folder.exists():
+            shutil.copytree(tmp_path / "others", folder)
+            (folder / "theirs").touch()
+
+    monkeypatch.setattr(module, "_regroup", while_the_other_finishes)
+    assert len(load(source).splits["train"]) == 300
+    assert (folder / "theirs").exists()
 
 
 def test_threads_share_a_split(source):
@@ -231,12 +249,3 @@ def test_items_are_made_when_asked_for_and_not_kept(source):
     for index in (600, -601):
         with pytest.raises(IndexError):
             items[index]
-
-
-@pytest.mark.slow
-def test_the_benchmark_measures_building_and_reading():
-    measures = prepared_reading.run(prepared_reading.TINY)
-    assert [measure.name for measure in measures] == ["prepared_reading.build", "prepared_reading.memory"]
-    assert measures[0].extra["items"] == 120
-    for measure in measures:
-        assert json.loads(json.dumps(measure.line(), allow_nan=False))["ratio"] > 0

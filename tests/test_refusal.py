@@ -1,5 +1,6 @@
 """Refusal: FalseReject and WildGuardMix as published, bad rows, cues that can be taken out, found spans."""
 
+import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -10,7 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from tiny import mesh_of, tiny_model
 
+from configs import refusal as refusal_experiment
 from introspection.errors import InputError
+from introspection.jobs.items import section_settings
 from introspection.probes.judges import OpeningsJudge, PhraseJudge, Said
 from introspection.probes.leave_one_out import (
     PhraseEffect,
@@ -34,6 +37,7 @@ from introspection.tasks.refusal_items import (
 )
 from introspection.tasks.refusal_phrases import CLASSES, COMPLY, REFUSE
 from introspection.tasks.spans import Span, without_span
+from introspection.tasks.task import SPLITS
 
 PROGRAMS = ProgramTable()
 SIZES = dict(data="sample", validation_items=4, test_items=6)
@@ -333,3 +337,23 @@ def test_the_strongest_phrase_makes_a_refusal_likelier_and_stands_once():
     assert strongest_spans([text], [[knife._replace(effect=4.0), bomb]]) == ["knife"]
     assert strongest_spans([text], [[knife._replace(effect=-1.0)]]) == [""]
     assert without_span(text, knife.span) == "bomb and and bomb"
+
+
+@pytest.mark.parametrize("argument", refusal_experiment.ARGUMENTS)
+def test_configs_name_every_field_of_the_task_and_no_other(argument):
+    config = refusal_experiment.get_config(argument)
+    section = config.task.to_dict()
+    assert section.keys() == {"name", *(field.name for field in dataclasses.fields(RefusalConfig))}
+    assert section_settings(section).seed == 0
+    # What the config leaves as it is, it shows as it is.
+    shown, default = section_settings(refusal_experiment.task().to_dict()), RefusalConfig()
+    assert shown == default
+
+
+def test_the_sample_is_enough_for_the_tiny_config(tmp_path):
+    section = refusal_experiment.get_config("tiny").task.to_dict()
+    task = build_refusal(section_settings(section), tmp_path)
+    sizes = {split: len(items) for split, items in task.splits.items()}
+    assert sizes == {split: section[f"{split}_items"] for split in SPLITS}
+    with pytest.raises(ValueError, match="refusal takes one of qwen3_8b"):
+        refusal_experiment.get_config("gpt")
