@@ -252,7 +252,6 @@ def test_orders_of_options_are_compared_and_averaged(elsewhere, programs, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_judges_read_the_same_replies_and_their_agreement_is_reported(elsewhere, programs, tmp_path):
     workdir = tmp_path / "probe"
     arguments = ["--task=refusal", "--data=sample", f"--model={elsewhere}", "--limit=4"]
