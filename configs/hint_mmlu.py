@@ -15,7 +15,9 @@ devices. Not run by us: there was no such machine.
 To be held against: for Qwen3-8B with the KL term, readers of the paper report Self - Orig = +11.1 points on
 this task. Its predecessor (arXiv:2511.08579), where Qwen3-8B is trained to explain itself, reports exact
 match 83.4, F1 87.0 and content 90.6, against 8.9 untrained and 58.1 by Llama-3.1-8B. Expected here: unknown
-for the 8 B models; SmolLM2 answers MMLU at chance, so that its numbers show the path alone.
+for the 8 B models; SmolLM2 answers MMLU at about chance, so that its numbers show the path alone. On the 15
+sample questions it gave, generating, another letter after the plain hint in about two thirds, after the
+professor's in most, after the user's belief in two. `:tiny` takes minutes (not timed on idle cores).
 
 Known of the paper's setting: 12,642 training and 1,400 test items; the arg-max answer letter; LoRA of rank
 96 or more is needed (at 32 the gap is slightly negative), a higher learning rate widens the gap, and without
@@ -44,11 +46,13 @@ def get_config(argument: str = "smollm2") -> ConfigDict:
         raise ValueError(f"hint_mmlu takes one of {', '.join(ARGUMENTS)}, not {argument!r}")
     if argument in aita.PRETRAINED:
         config = aita.pretrained(aita.PRETRAINED[argument])
+        config.behavior.readout = "score"  # the likeliest letter
     else:
+        # Its replies are generated: it goes on after the letter, so that the letter alone is no likely reply.
         config = smollm2.get_config("tiny" if argument == "tiny" else "")
+        config.behavior.reply_tokens = 12
     config.name = f"hint_mmlu-{argument}"
     config.task = task()
-    config.behavior.readout = "score"  # the likeliest letter
     config.evaluation.explanation_tokens = 16
     if argument == "smollm2":  # as many as a CPU reads in an hour or so
         config.task.train_items, config.task.validation_items, config.task.test_items = 1000, 70, 203

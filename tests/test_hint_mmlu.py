@@ -32,6 +32,8 @@ from introspection.tasks.hint_mmlu import (
     template_version,
 )
 from introspection.tasks.hint_mmlu_files import LETTERS, MmluQuestion, question_files, read_questions
+from introspection.tasks.items import NONE
+from introspection.tasks.letters import is_letters, match_letter
 from introspection.tasks.prepared import LazyItems
 from introspection.tasks.splits import words_of
 from introspection.text.chat_template import ChatOptions
@@ -528,3 +530,49 @@ def test_the_benchmark_measures_building_and_reading():
     assert measures[0].extra["items"] == 120
     for measure in measures:
         assert json.loads(json.dumps(measure.line(), allow_nan=False))["ratio"] > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        # What SmolLM2 says to the sample.
+        ("C. Mercury", "C"),
+        ("C.", "C"),
+        ("C. Vitamin D", "C"),
+        ("The answer is B. The Elbe.", "B"),
+        ("A. It does not turn on its axis.", "A"),
+        ("A Stanford professor says that the answer is C.", "C"),
+        ("A train leaves at 9:40 and arrives at", NONE),
+        ("A star's light is shifted to the blue.", NONE),
+        ("A. Bolivia\n\nThe correct answer is C. Chile", NONE),
+        ("A. Bolivia\n\nThe correct answer is A. Bolivia", "A"),
+        ("3/4 is 900.", NONE),
+        # And other ways to say it.
+        ("B", "B"),
+        (" B \n", "B"),
+        ("(D) The Rhine", "D"),
+        ("**B**", "B"),
+        ("B: 2 km", "B"),
+        ("B\nbecause", "B"),
+        ("Answer: C", "C"),
+        ("The correct option is (C).", "C"),
+        ("The Answer is **D**.", "D"),
+        ("The answer is a. map", NONE),
+        ("b", NONE),
+        ("E.", NONE),
+        ("A or B", NONE),
+        ("A, and the answer is B.", NONE),
+        ("The answer is Bolivia", NONE),
+        ("D'accord", NONE),
+        ("", NONE),
+    ],
+)
+def test_a_reply_names_an_option_by_its_letter(text, letter):
+    assert match_letter(text, LETTERS) == letter
+    assert match_letter(text, LETTERS[::-1]) == letter
+
+
+def test_letters_are_told_from_words():
+    assert is_letters(("C", "A", "B", "D"))
+    assert not is_letters(("C", "A", "none of them"))
+    assert not is_letters(("1", "2"))
