@@ -16,8 +16,8 @@ To be held against: for Qwen3-8B with the KL term, readers of the paper report S
 this task. Its predecessor (arXiv:2511.08579), where Qwen3-8B is trained to explain itself, reports exact
 match 83.4, F1 87.0 and content 90.6, against 8.9 untrained and 58.1 by Llama-3.1-8B. Expected here: unknown
 for the 8 B models; SmolLM2 answers MMLU at about chance, so that its numbers show the path alone. On the 15
-sample questions it gave, generating, another letter after the plain hint in about two thirds, after the
-professor's in most, after the user's belief in two. `:tiny` takes minutes (not timed on idle cores).
+sample questions its replies named another letter, or none, after the plain hint in 13, after the professor's
+in 12, after the user's belief in 5. `:tiny` takes minutes (not timed on idle cores).
 
 Known of the paper's setting: 12,642 training and 1,400 test items; the arg-max answer letter; LoRA of rank
 96 or more is needed (at 32 the gap is slightly negative), a higher learning rate widens the gap, and without
@@ -59,9 +59,10 @@ def get_config(argument: str = "smollm2") -> ConfigDict:
         config.train.explained_items = 0  # all that can be balanced between changed and unchanged
     if config.tiny:
         config.task.data = "sample"
-        config.task.train_items, config.task.validation_items, config.task.test_items = 8, 2, 5
+        config.task.cue_kinds = ("plain", "belief")  # so that some labels are changed and some are not
+        config.task.train_items, config.task.validation_items, config.task.test_items = 16, 4, 10
         config.train.explained_items = 0
-        config.evaluation.validation_items = 2
+        config.evaluation.validation_items = 4
     return config
 
 

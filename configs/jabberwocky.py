@@ -2,7 +2,7 @@
 
     python -m experiments.run --config=configs/jabberwocky.py:organism --workdir=runs/jabberwocky
     python -m experiments.run --config=configs/jabberwocky.py:qwen3_8b --config.initial=PATH/TO/Qwen3-8B \\
-        --config.mesh.data=4 --config.mesh.fsdp=8 --workdir=gs://BUCKET/jabberwocky
+        --config.task.parts.hint_mmlu.data=PATH/TO/data.tar --workdir=runs/jabberwocky
 
 Two tasks at once: explanations are trained on one (`hint_mmlu`; for an organism `world_facts`), and the rule
 of an invented language by behaviour alone on the other. The figure of interest is Self on the test sentences
@@ -22,14 +22,18 @@ experiment (12,642 and 1,400 items; coupling shows from rank 96 on); as many tau
 so that neither gives out before the other; one weight for all losses. Mesh: `fsdp=8` splits the parameters,
 4 GB a device of 8 B in float32, and `data` takes all other devices.
 
-`:organism`: about 10 minutes on 2 idle cores with its base. Expected result: the rule is learned on sentences
-that it never saw, explanations name the right answer and say "unchanged" of every one. `:tiny` walks the path
-in two minutes; its numbers are no evidence.
+`:organism`: about 15 minutes on 2 idle cores with its base (estimated; it was run beside much else). Expected
+result, of one seed: in all taught arms the rule is right on every prompt of sentences that were never seen.
+Explanations name the answer without the cue (`kl` 85%, `shuffled` 100%, `behavior_only` 69%), and say
+"changed" of none, where 48% change. So Self is 50.1 (`kl`), 52.0 (`shuffled`), 44.5 (`behavior_only`) against
+52.0 of the majority class: no self-explanation of the rule. Orig is 0 there, since the base says no word of
+Jabberwocky, so a gap on this part, and the one over both parts, are no evidence of coupling. `:tiny` walks
+the path in 2 minutes; its numbers are no evidence.
 """
 
 from ml_collections import ConfigDict
 
-from configs import aita, quickstart
+from configs import aita, hint_mmlu, quickstart
 from configs.aita import PRETRAINED  # folders with the weights, by argument
 
 ORGANISMS = ("organism", "tiny")
@@ -50,7 +54,7 @@ def get_config(argument: str = "organism") -> ConfigDict:
 def pretrained(folder: str) -> ConfigDict:
     """A model of 8 B parameters on a pod: the settings of `configs/aita.py`, on these two tasks."""
     config = aita.pretrained(folder)
-    explained = dict(weight=1.0, explained=True, train_items=12_642, validation_items=500, test_items=1_400)
+    explained = ConfigDict(dict(weight=1.0, explained=True) | dict(hint_mmlu.task()))
     taught = dict(nouns=100, contexts=60, cue_words=40, fillers=1)
     taught |= dict(train_items=12_642, validation_items=400, test_items=1_400)
     config.task = mixture(hint_mmlu=explained, jabberwocky=language(**taught))

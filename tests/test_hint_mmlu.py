@@ -520,7 +520,7 @@ def test_the_configs_name_every_field_and_can_be_used(argument, tmp_path):
         assert section == default_section("hint_mmlu")
     if config.tiny:
         task, _ = load_task({"task": section, "cache_dir": str(tmp_path)})
-        assert [len(split) for split in task.splits.values()] == [8, 2, 5]
+        assert [len(split) for split in task.splits.values()] == [16, 4, 10]
 
 
 @pytest.mark.slow

@@ -12,12 +12,12 @@ from ml_collections import ConfigDict
 from programs import read_json
 from tiny import tiny_questions, tiny_task
 
-from configs import quickstart
+from configs import jabberwocky, quickstart
 from introspection.coupling.labels import RECORDS
 from introspection.errors import InputError
 from introspection.jobs.arms import explanation_rows, shift_rows
 from introspection.jobs.fields import arm_config
-from introspection.jobs.items import load_task, task_language, task_settings
+from introspection.jobs.items import load_task, section_settings, task_language, task_settings
 from introspection.jobs.measure import optimal_decisions
 from introspection.jobs.organism import organism_tokenizer, organism_workdir, other_words
 from introspection.jobs.settings import plain
@@ -27,7 +27,7 @@ from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.items import Decisions
 from introspection.tasks.jabberwocky import JabberwockyConfig, behavior_examples, build_jabberwocky
 from introspection.tasks.jabberwocky_language import QUESTION
-from introspection.tasks.mixture import Mixture, Part, is_explained, mix, unmixed
+from introspection.tasks.mixture import Mixture, Part, is_explained, mix, part_sections, unmixed
 from introspection.tasks.task import SPLITS
 from introspection.tasks.world import WorldConfig, bayes_optimal_decisions, build_world
 from introspection.tasks.world_facts import WORLD_FACTS
@@ -285,6 +285,22 @@ def test_what_cannot_be_mixed_is_refused(changes, named):
     assert "\n" not in str(refusal.value)
     for part in named:
         assert part in str(refusal.value)
+
+
+@pytest.mark.parametrize("argument", ["qwen3_8b", "llama31_8b", "organism", "tiny"])
+def test_every_config_of_jabberwocky_has_the_fields_of_its_tasks(argument):
+    config = jabberwocky.get_config(argument)
+    arms = {name: arm_config(arm.to_dict()) for name, arm in config.arms.items()}
+    assert set(config.run_arms) <= set(arms)
+    assert {name for name, arm in arms.items() if arm.shift.kind != "taught"} == {"untaught"}
+    parts = part_sections(plain(config.task))
+    assert [name for name, fields in config.task.parts.items() if not fields.get("explained", True)] == [
+        "jabberwocky"
+    ]
+    for section in parts.values():
+        section_settings(section)
+    language = build_jabberwocky(section_settings(parts["jabberwocky"]))
+    assert len(language.splits["test"]) == config.task.parts.jabberwocky.test_items
 
 
 def test_parts_of_one_name_are_refused():
