@@ -103,7 +103,9 @@ def compare(
             fingerprint = model_fingerprint(model)
             same = names_by_fingerprint.setdefault(fingerprint, name)
             if same != name:
-                console.print(f"{name} is the same model as {same}: shown once", highlight=False, soft_wrap=True)
+                console.print(
+                    f"{name} is the same model as {same}: shown once", highlight=False, soft_wrap=True
+                )
                 continue
             results[name] = probe_model(name, model, fingerprint, items, task, way, programs, mesh, console)
     matrix = coupling_matrix(
