@@ -88,5 +88,5 @@ def get_config(argument: str = "") -> ConfigDict:
 
 
 def sweep(add) -> None:
-    for learning_rate in (3e-5, 1e-4, 3e-4):
+    for learning_rate in (3e-5, 1e-4, 3e-4, 1e-3):
         add({"arms.kl.learning_rate": learning_rate, "run_arms": ("kl",)})
