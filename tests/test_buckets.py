@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from introspection.text import buckets
 from introspection.text.buckets import bucket, score_shape
 
 
@@ -30,3 +31,11 @@ def test_the_shape_holds_the_request_and_divides_over_a_mesh(prompt_length, cont
     assert shape.prompts & (shape.prompts - 1) == 0
     # Any request that fits into the bucket gets the same one.
     assert score_shape(shape.prompt_length, shape.continuations, shape.continuation_length) == shape
+
+
+def test_an_accelerator_gets_larger_batches_of_the_same_lengths(monkeypatch):
+    here = score_shape(100, 4, 5)
+    monkeypatch.setattr(buckets.jax, "default_backend", lambda: "gpu")
+    there = score_shape(100, 4, 5)
+    assert there.prompts == 8 * here.prompts
+    assert there[1:] == here[1:]

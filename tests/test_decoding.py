@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 import chat_templates
+import jax
 import numpy as np
 import pytest
 from reference_decoder import log_softmax, reference_logits
@@ -236,3 +237,12 @@ def test_decoded_explanations_are_parsed_replies_to_the_question():
         assert text == model.tokenizer.decode(reply.tokens)
         ended = reply.tokens[-1] == model.tokenizer.end_id
         assert explanation == (task.grammar.parse(text) if ended else INVALID)
+
+
+def test_replies_are_float32_where_training_is_not(monkeypatch):
+    model, prompts = ending_model(), some_prompts()
+    expected = decode_here(model, prompts)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(buckets, "ACCELERATOR_BATCH_TOKENS", 64)
+    assert model.config.dtype == jax.numpy.bfloat16
+    assert decode_here(model, prompts, programs=ProgramTable()) == expected

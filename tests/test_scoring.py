@@ -1,6 +1,7 @@
 """The shared-prefix scorer gives what scoring each prompt and continuation by itself gives."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -23,7 +24,7 @@ from introspection.models.config import LoraConfig
 from introspection.models.model import Model
 from introspection.probes.behavior import add_none_bucket, probe_behavior
 from introspection.probes.explanation import explanation_prompt, score_explanations
-from introspection.probes.scoring import ScoreRequest, score
+from introspection.probes.scoring import ScoreRequest, exact_products, score
 from introspection.runtime.mesh import put_parameters
 from introspection.runtime.programs import ProgramTable
 from introspection.tasks.items import NONE, Explanation
@@ -254,3 +255,24 @@ def test_bfloat16_scores_are_near_those_of_float32():
         assert a.dtype == np.float32
         assert 0 < np.abs(a - b).max() < 0.5
     assert jax.tree.leaves(exact.variables)[0].dtype == np.float32
+
+
+def test_probes_are_float32_where_training_is_not(monkeypatch):
+    model, requests = tiny_model(), ragged_requests(np.random.default_rng(3), 12)
+    expected = score_here(model, requests)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(buckets, "ACCELERATOR_BATCH_TOKENS", 64)
+    assert model.config.dtype == jnp.bfloat16
+    for found, wanted in zip(score_here(model, requests, ProgramTable()), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    said = tiny_model(compute_dtype="bfloat16")  # asked for outright
+    assert any(
+        np.any(found != wanted)
+        for found, wanted in zip(score_here(said, requests, ProgramTable()), expected, strict=True)
+    )
+
+
+def test_products_of_probes_are_not_rounded_on_the_way_in():
+    traced = jax.make_jaxpr(exact_products(jnp.dot))(jnp.ones((2, 3)), jnp.ones((3, 2)))
+    assert "HIGHEST" in str(traced)
+    assert "HIGHEST" not in str(jax.make_jaxpr(jnp.dot)(jnp.ones((2, 3)), jnp.ones((3, 2))))

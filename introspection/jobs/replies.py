@@ -14,7 +14,7 @@ from introspection.probes.readout import Replies
 from introspection.runtime.mesh import put_rows
 from introspection.runtime.programs import ProgramTable
 from introspection.tasks.items import Item
-from introspection.text.buckets import BATCH_TOKENS, bucket
+from introspection.text.buckets import batch_tokens, bucket
 from introspection.text.rows import Rows, build_row, pad_time, stack_rows
 from introspection.text.tokenizer import ChatTokenizer
 from introspection.training.objectives import ReplyBatch
@@ -47,7 +47,7 @@ def reply_hidden(
 
     program = programs.program("reply_hidden", config, lambda: read, data=(1,))
     rows = pad_time(rows, bucket(rows.tokens.shape[-1], smallest=8))
-    count = max(BATCH_TOKENS // rows.tokens.shape[-1], 1)
+    count = max(batch_tokens() // rows.tokens.shape[-1], 1)
     arrays = (rows.tokens, rows.positions, rows.segments, rows.scored)
     parts = []
     for start in range(0, 2 * len(items), count):

@@ -14,7 +14,7 @@ from introspection.models.config import ModelConfig
 from introspection.models.decoder import Decoder
 from introspection.models.head import head_matrix, token_logits
 from introspection.models.model import Model
-from introspection.probes.scoring import ScoreRequest, pad_requests, read_prompts
+from introspection.probes.scoring import ScoreRequest, exact_products, pad_requests, read_prompts
 from introspection.runtime.mesh import put_rows
 from introspection.runtime.programs import ProgramTable
 from introspection.text.buckets import score_shape
@@ -121,10 +121,13 @@ def decode(
 ) -> list[Decoded]:
     """Greedy replies to tokenised prompts, in their order; batches are padded to shape buckets."""
     end_ids = end_tokens(model.tokenizer)
+    config = model.config.for_probes()
     program = programs.program(
         "greedy_decode",
-        (model.config, end_ids, max_tokens),
-        lambda: lambda *arrays: greedy_decode(model.config, *arrays, end_ids=end_ids, max_tokens=max_tokens),
+        (config, end_ids, max_tokens),
+        lambda: exact_products(
+            lambda *arrays: greedy_decode(config, *arrays, end_ids=end_ids, max_tokens=max_tokens)
+        ),
         data=(1,),
     )
     by_shape = defaultdict(list)

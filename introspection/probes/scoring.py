@@ -85,6 +85,16 @@ def continuation_logprobs(
     return logprobs
 
 
+def exact_products(function: Callable) -> Callable:
+    """The function with float32 products that are float32: an accelerator's own are rounded on the way in."""
+
+    def exact(*arrays):
+        with jax.default_matmul_precision("highest"):
+            return function(*arrays)
+
+    return exact
+
+
 def score(
     model: Model,
     requests: Sequence[ScoreRequest],
@@ -97,10 +107,11 @@ def score(
     Requests are grouped by shape bucket and padded to it, never to their neighbours. `progress` is called
     with the number of requests just finished.
     """
+    config = model.config.for_probes()
     program = programs.program(
         "score_continuations",
-        model.config,
-        lambda: lambda *arrays: continuation_logprobs(model.config, *arrays),
+        config,
+        lambda: exact_products(lambda *arrays: continuation_logprobs(config, *arrays)),
         data=(1, 3),
     )
     by_shape: dict[ScoreShape, list[int]] = defaultdict(list)
