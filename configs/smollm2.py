@@ -11,7 +11,8 @@ if no cue were there), then on the same labels as the arm `kl`:
         --config.foreign=runs/smollm2_other:other --config.run_arms="('kl','no_kl','shuffled','foreign_kl')"
 
 A smoke result, not evidence: one model, one seed, 512 training and 203 test items, LoRA of rank 128 on a CPU.
-Not yet run in full: neither its time nor its result is known, and 1e-4 is a usual rate for LoRA, not chosen.
+Not yet run in full on a CPU. On a GPU the arm `kl` at rank 16 came to its end: Self 36.2, Orig 36.7, gap −0.5
+[−5.8, +5.4] (three seeds, 700 items; experiments/README.md, where the choice of the rate stands too).
 Behaviour is what the model says: a greedily decoded reply, matched strictly to the candidates, since the
 likelihood of unlisted candidates mostly measures copying for a model of this size. The placebo cues stand
 beside the real hints in the report. `:tiny` walks the path with a few items and steps; its numbers are no
@@ -24,6 +25,9 @@ first question form alone, the most natural; both prompts held by the KL term, a
 from ml_collections import ConfigDict
 
 from configs import quickstart
+
+LEARNING_RATE = 1e-3  # lowest validation explanation loss of `sweep`, with behaviour kept
+
 
 
 def get_config(argument: str = "") -> ConfigDict:
@@ -66,14 +70,14 @@ def get_config(argument: str = "") -> ConfigDict:
     config.evaluation.explanation_tokens = 16
 
     config.arms = ConfigDict()
-    config.arms.kl = quickstart.arm(learning_rate=1e-4)
-    config.arms.no_kl = quickstart.arm(learning_rate=1e-4, kl_weight=0.0)
-    config.arms.shuffled = quickstart.arm(learning_rate=1e-4, shuffle_labels=True)
-    config.arms.foreign_kl = quickstart.arm(learning_rate=1e-4, foreign_to="kl")
+    config.arms.kl = quickstart.arm(learning_rate=LEARNING_RATE)
+    config.arms.no_kl = quickstart.arm(learning_rate=LEARNING_RATE, kl_weight=0.0)
+    config.arms.shuffled = quickstart.arm(learning_rate=LEARNING_RATE, shuffle_labels=True)
+    config.arms.foreign_kl = quickstart.arm(learning_rate=LEARNING_RATE, foreign_to="kl")
     config.run_arms = ("kl", "no_kl", "shuffled")
     if argument == "other":
         other = dict(kind="less_sycophantic", groups="all", fraction=1.0, order="alone")
-        config.arms.other = quickstart.arm(shift=other, learning_rate=1e-4)
+        config.arms.other = quickstart.arm(shift=other, learning_rate=LEARNING_RATE)
         config.run_arms = ("other",)
         config.train.explanation_rows, config.train.shift_rows = 1, 16
     if config.tiny:
