@@ -3,7 +3,7 @@
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from introspection.reports.figure_style import render_figure, save_figure
 from introspection.reports.page import write_whole
 from introspection.reports.study_figures import claim_figure
 from introspection.reports.study_page import study_markdown, study_page
+from introspection.runtime.progress import progress_bar
 
 FOREIGN = "foreign"  # this control comes from the foreign explainer's own records
 
@@ -58,7 +59,9 @@ def write_study(
     parts, shown = [], {}
     for part_name, members in by_part.items():
         console.print(f"study: part {part_name}, {len(members)} points", highlight=False, markup=False)
-        part, controls = read_part(part_name, members, configs)
+        # A point of the study's size takes half a minute to read: every explanation and control is a line.
+        with progress_bar(console, f"study: reading {part_name}", 2 * len(members)) as advance:
+            part, controls = read_part(part_name, members, configs, advance)
         results = part_results(part, seed)
         parts.append((part, results))
         bases = sorted({base for by_base in part.arms.values() for base in by_base})
@@ -103,9 +106,14 @@ def write_study(
 
 
 def read_part(
-    name: str, members: Sequence[tuple[str, Path]], configs: Mapping[str, Mapping[str, Any]]
+    name: str,
+    members: Sequence[tuple[str, Path]],
+    configs: Mapping[str, Mapping[str, Any]],
+    advance: Callable[[int], None] = lambda count: None,
 ) -> tuple[StudyPart, dict[str, dict[str, dict[str, ArmCounts]]]]:
     """Reads the points of one part, keeping counts alone; with them each control's, by control, arm, base.
+
+    `advance` is called with 1 when a point's arms are read, and again when its controls are.
 
     Raises:
         InputError: as `write_study`.
@@ -140,6 +148,7 @@ def read_part(
         return records
 
     # Arms in the order of the points; records are read once, counted and let go.
+    last_arm = {point: place for place, (point, _) in folder_of.items()}
     for (base, arm), (point, folder) in folder_of.items():
         original = originals.get((base, arm))
         if original is not None and original not in folder_of:
@@ -153,10 +162,13 @@ def read_part(
             agreement.setdefault(arm, {})[base] = end
         if original is not None:
             foreign.setdefault(original[1], {})[base] = foreign_counts(records_of(original), records)
+        if last_arm[point] == (base, arm):
+            advance(1)
     for point, folder in members:
         for control, arm, counts in _read_controls(folder):
             if control != FOREIGN and arm in arms:
                 controls.setdefault(control, {}).setdefault(arm, {})[configs[point]["base"]] = counts
+        advance(1)
     return StudyPart(name, arms, foreign, agreement), controls
 
 
