@@ -29,7 +29,6 @@ from configs import quickstart
 LEARNING_RATE = 1e-3  # lowest validation explanation loss of `sweep`, with behaviour kept
 
 
-
 def get_config(argument: str = "") -> ConfigDict:
     if argument not in ("", "other", "tiny"):
         raise ValueError(f"smollm2 takes no argument, 'other' or 'tiny', not {argument!r}")

@@ -117,6 +117,7 @@ def test_effects_are_drops_of_the_models_own_answers(items):
     assert effects.explanation[row, number] == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_part_that_reads_only_the_question_serves_explanations_alone(items):
     """Layer 0's second key-value head sees nothing but a direction that the question's words alone have."""
     model, grammar = task_model(), tiny_task().grammar

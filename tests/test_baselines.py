@@ -168,6 +168,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_foreign_explainer_that_is_none_is_refused(programs, tmp_path, case):
     overrides, phrases = REFUSED[case]

@@ -63,6 +63,7 @@ def circuits_of(points, console=None):
     return study_circuits(points, configs, console or Console(quiet=True))
 
 
+@pytest.mark.slow
 def test_a_base_is_measured_once_from_whichever_of_its_points_can_tell(tmp_path, few_items, monkeypatch):
     bare = write_base(tmp_path / "bare", "base0")
     whole = write_base(tmp_path / "whole", "base0", task=TASK, cache_dir=str(tmp_path / "cache"))

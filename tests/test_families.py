@@ -215,6 +215,7 @@ def test_the_divergence_softcaps_each_model_by_its_own():
         np.testing.assert_allclose(divergence, rel_entr(*pair).sum(axis=-1), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_objective_softcaps_the_current_model_and_its_reference():
     model, task, programs = task_model(1, final_softcap=2.0), tiny_task(), ProgramTable()
     items = task.splits["train"]

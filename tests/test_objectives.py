@@ -246,6 +246,7 @@ def test_agreement_is_the_share_of_items_whose_label_the_model_still_follows():
     np.testing.assert_allclose(agreements, np.arange(len(asked) + 1) / len(asked), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_model_agrees_with_itself_and_has_no_divergence_from_itself():
     items, programs = tiny_task().splits["train"][:8], ProgramTable()
     for dtype in ("float32", "bfloat16"):

@@ -228,6 +228,7 @@ def elsewhere(tmp_path_factory):
     return chat_folder(tmp_path_factory.mktemp("elsewhere") / "model", context_length=4096)
 
 
+@pytest.mark.slow
 def test_orders_of_options_are_compared_and_averaged(elsewhere, programs, tmp_path):
     workdir = tmp_path / "probe"
     arguments = ["--task=hint_mmlu", "--data=sample", f"--model={elsewhere}", "--set=permutations=4"]

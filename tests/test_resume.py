@@ -130,6 +130,7 @@ def overwrite_middle(path: Path) -> None:
     path.write_bytes(bytes(content))
 
 
+@pytest.mark.slow
 def test_when_every_checkpoint_is_damaged_the_arm_starts_again(programs, finished_run, tmp_path):
     workdir = unfinished_copy(finished_run.workdir, tmp_path / "run", "kl")
     for step in (0, 20, 40):

@@ -57,10 +57,10 @@ def losses_of(seeds=(0,), stack_seeds="loop", sizes=(1, 1, 1), steps_per_call=ST
 @pytest.mark.parametrize(
     ("sizes", "stack_seeds"),
     [
-        ((4, 1, 1), "loop"),
-        ((1, 4, 1), "vectorize"),
+        pytest.param((4, 1, 1), "loop", marks=pytest.mark.slow),
+        pytest.param((1, 4, 1), "vectorize", marks=pytest.mark.slow),
         ((2, 1, 2), "vectorize"),
-        ((1, 2, 2), "loop"),
+        pytest.param((1, 2, 2), "loop", marks=pytest.mark.slow),
         ((2, 2, 1), "loop"),
     ],
     ids=str,
@@ -89,7 +89,7 @@ def test_losses_do_not_depend_on_the_steps_in_a_call(steps_per_call):
     np.testing.assert_allclose(losses_of(steps_per_call=steps_per_call)[0], losses_of()[0], rtol=1e-5)
 
 
-@pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 2, 1)], ids=str)
+@pytest.mark.parametrize("sizes", [(1, 1, 1), pytest.param((2, 2, 1), marks=pytest.mark.slow)], ids=str)
 def test_training_adapters_frees_old_states_keeps_the_base_and_compiles_once(sizes, tmp_path):
     model = task_model(lora=LoraConfig(2, 4.0, ("query", "value", "down")))
     mesh, programs, seen = mesh_of(*sizes), ProgramTable(), []

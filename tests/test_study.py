@@ -114,6 +114,7 @@ def test_figures_and_the_page_hold_every_claim_that_ran(study_root, study):
     assert "$" not in re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_order_of_points_does_not_change_a_number(study_root, study, tmp_path):
     write_study(tmp_path / "again", points_of(study_root)[::-1], console())
     again = json.loads((tmp_path / "again" / "study.json").read_text(encoding="utf-8"))
@@ -121,6 +122,7 @@ def test_the_order_of_points_does_not_change_a_number(study_root, study, tmp_pat
     assert again["claims"] == study["claims"]
 
 
+@pytest.mark.slow
 def test_arms_of_one_base_may_stand_in_several_points(study_root, study, tmp_path):
     points = []
     for name, folder in points_of(study_root):

@@ -40,6 +40,7 @@ def sweep(add, argument):
 """
 
 
+@pytest.mark.slow
 def test_the_command_runs_what_it_planned(programs, finished_run, tmp_path):  # the run that trains the base
     file, workdir = tmp_path / "config.py", tmp_path / "sweep"
     file.write_text(SWEEP)
