@@ -17,7 +17,7 @@ this task. Its predecessor (arXiv:2511.08579), where Qwen3-8B is trained to expl
 match 83.4, F1 87.0 and content 90.6, against 8.9 untrained and 58.1 by Llama-3.1-8B. Expected here: unknown
 for the 8 B models; SmolLM2 answers MMLU at about chance, so that its numbers show the path alone. On the 15
 sample questions its replies named another letter, or none, after the plain hint in 13, after the professor's
-in 12, after the user's belief in 5. `:tiny` takes minutes (not timed on idle cores).
+in 12, after the user's belief in 5. `:tiny` took 15 minutes on one core.
 
 Known of the paper's setting: 12,642 training and 1,400 test items; the arg-max answer letter; LoRA of rank
 96 or more is needed (at 32 the gap is slightly negative), a higher learning rate widens the gap, and without
