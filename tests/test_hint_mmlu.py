@@ -34,6 +34,7 @@ from introspection.tasks.hint_mmlu import (
 from introspection.tasks.hint_mmlu_files import LETTERS, MmluQuestion, question_files, read_questions
 from introspection.tasks.items import NONE
 from introspection.tasks.letters import is_letters, match_letter
+from introspection.tasks.matching import match_candidate
 from introspection.tasks.prepared import LazyItems
 from introspection.tasks.splits import words_of
 from introspection.text.chat_template import ChatOptions
@@ -570,9 +571,11 @@ def test_the_benchmark_measures_building_and_reading():
 def test_a_reply_names_an_option_by_its_letter(text, letter):
     assert match_letter(text, LETTERS) == letter
     assert match_letter(text, LETTERS[::-1]) == letter
+    assert match_candidate(text, LETTERS) == letter  # what reads every generated reply
 
 
 def test_letters_are_told_from_words():
     assert is_letters(("C", "A", "B", "D"))
     assert not is_letters(("C", "A", "none of them"))
     assert not is_letters(("1", "2"))
+    assert not is_letters(("H", "C", "O", "N"))  # of elements

@@ -1,6 +1,7 @@
 """Which option a generated reply names by its letter: stricter than words, since A is also an article."""
 
 import re
+import string
 from collections.abc import Sequence
 
 from introspection.tasks.items import NONE
@@ -12,8 +13,8 @@ _NAMED = r"\b(?:answer|option|choice)(?:\s+is)?\s*:?\s*[*_\"'(\[]*({letters})(?=
 
 
 def is_letters(candidates: Sequence[str]) -> bool:
-    """Whether candidates are options' letters."""
-    return all(len(candidate) == 1 and "A" <= candidate <= "Z" for candidate in candidates)
+    """Whether candidates are options' letters: the alphabet's first, so symbols of elements are none."""
+    return len(candidates) > 1 and sorted(candidates) == list(string.ascii_uppercase[: len(candidates)])
 
 
 def match_letter(text: str, candidates: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from introspection.tasks.items import NONE
+from introspection.tasks.letters import is_letters, match_letter
 
 
 def match_candidate(text: str, candidates: Sequence[str]) -> str:
@@ -14,8 +15,11 @@ def match_candidate(text: str, candidates: Sequence[str]) -> str:
     A candidate is named where its words stand whole and in order, whatever their case, accents and the white
     space between them ("Niger" is not named in "Nigeria"). Where one candidate stands inside another ("York"
     in "New York"), a place names the longest that fits there. A text that names two, even to deny one of
-    them, is not guessed at: who reads labels made from it must be able to trust them.
+    them, is not guessed at: who reads labels made from it must be able to trust them. Options' letters are
+    no words, and are matched as `letters.match_letter` says.
     """
+    if is_letters(candidates):
+        return match_letter(text, candidates)
     folded = fold(text)
     named = set()
     by_length = sorted(candidates, key=lambda candidate: -len(fold(candidate)))

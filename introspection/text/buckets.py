@@ -9,9 +9,9 @@ from typing import NamedTuple
 import jax
 
 # Tokens that one probing batch aims at; short prompts get more rows, long ones fewer, never under eight.
-# An accelerator waits on itself with a CPU's: on an H100, SmolLM2 said 1,024 replies of 24 tokens at 212 a
-# second with 8,192, 258 with 32,768 and 785 with 131,072 (JAX 0.11.2, bfloat16). Half of that leaves room
-# for larger models, whose keys and values take up to 0.3 MB a token.
+# Small batches leave an accelerator idle: on an H100, SmolLM2 said 1,024 replies of 24 tokens at 212 a second
+# with 8,192, 258 with 32,768 and 785 with 131,072 (JAX 0.11.2, bfloat16, once, by hand). Half of the last,
+# itself not measured, leaves room for larger models, whose keys and values take up to 0.3 MB a token.
 BATCH_TOKENS = 8192
 ACCELERATOR_BATCH_TOKENS = 65_536
 
