@@ -31,3 +31,11 @@ def programs(tmp_path_factory) -> Iterator[Programs]:
 def finished_run(programs) -> FinishedRun:
     """One run of the tiny quickstart, uninterrupted, by the very command that a user gives; never changed."""
     return run_tiny_quickstart(programs)
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests run in one process, and all that need the finished run in one, so it's made once."""
+    for item in items:
+        group = "finished_run" if "finished_run" in item.fixturenames else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))

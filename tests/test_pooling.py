@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from study_workdirs import MOVED, SAYS_MOVED, SAYS_STAYS, STAYS, make_record, random_records
 
-from introspection.coupling.arm_counts import count_records, foreign_counts, read_counts, subset_counts
+from introspection.coupling.arm_counts import count_records, foreign_counts, subset_counts
 from introspection.coupling.pooling import StudyPart, paired_contrast, part_results, pooled_results
 from introspection.coupling.results import arm_results, paired_results
 from introspection.errors import InputError
@@ -209,20 +209,6 @@ def test_bad_records_are_refused():
         count_records([*records, records[0]])
     with pytest.raises(InputError, match="several arms"):
         count_records([*records, dataclasses.replace(records[0], arm="no_kl", id="x")])
-
-
-def test_readers_are_called_one_after_another():
-    events = []
-
-    def reader(base):
-        def read():
-            events.append(base)
-            return random_records(rng(), 0.5)
-
-        return read
-
-    assert list(read_counts({"a": reader("a"), "b": reader("b")})) == ["a", "b"]
-    assert events == ["a", "b"]
 
 
 def test_results_of_a_part_do_not_depend_on_its_other_arms():

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -37,11 +37,6 @@ class ArmCounts:
 
 
 ByBase = Mapping[str, ArmCounts]
-
-
-def read_counts(readers: Mapping[str, Callable[[], Sequence[PredictionRecord]]]) -> dict[str, ArmCounts]:
-    """Reads one arm base by base, and keeps only counts: one base's records are in memory at a time."""
-    return {base: count_records(read()) for base, read in readers.items()}
 
 
 def count_records(records: Sequence[PredictionRecord]) -> ArmCounts:

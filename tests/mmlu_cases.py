@@ -1,0 +1,22 @@
+"""MMLU's questions for tests: the sample's, and files of the publisher's layout with rows that a test gives."""
+
+import csv
+import io
+
+from introspection.tasks.hint_mmlu import SAMPLE
+from introspection.tasks.hint_mmlu_files import question_files, read_questions
+
+PARTS = ("test", "validation")
+
+
+def sample_questions(source=SAMPLE, parts=PARTS):
+    return read_questions(question_files(source, parts), parts).questions
+
+
+def write_csv(folder, rows, encoding="utf-8", end="\n", part="test", subject="astronomy"):
+    text = io.StringIO()
+    csv.writer(text, lineterminator=end).writerows(rows)
+    path = folder / part / f"{subject}_{part}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.getvalue().encode(encoding))
+    return path
