@@ -1,4 +1,4 @@
-"""MMLU's questions for tests: the sample's, and files of the publisher's layout with rows that a test gives."""
+"""MMLU's questions for tests: the sample's, and files of the publisher's layout with a test's own rows."""
 
 import csv
 import io
