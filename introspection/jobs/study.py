@@ -1,9 +1,8 @@
 """A study over several bases from the workdirs of its points: tables, claims, figures and a page."""
 
-import itertools
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from introspection.coupling.records import PredictionRecord, read_records
 from introspection.coupling.results import agreement_levels, agreement_series
 from introspection.errors import InputError
 from introspection.jobs.circuits import study_circuits
+from introspection.jobs.control_counts import control_counts
 from introspection.jobs.results import arm_folder
 from introspection.jobs.run import FINISHED, is_finished
 from introspection.jobs.settings import write_json
@@ -35,9 +35,9 @@ def write_study(
 ) -> Path:
     """Writes `study.json`, `study.md`, `study.html` and `figures/` of the finished points.
 
-    Everything is computed and drawn before the first of them is written; which parts a base uses is kept in
-    a point's workdir (`jobs.circuits`). The order of the points decides only the order of parts and arms in
-    the tables, and resamples come from `seed` alone.
+    Everything is computed and drawn before the first of them is written; which parts a base uses and what a
+    point's controls count to are kept in its workdir (`jobs.circuits`, `jobs.control_counts`). The order of
+    the points decides only the order of parts and arms in the tables, and resamples come from `seed` alone.
 
     Args:
         points: each one's name and the workdir of its run; those without results.json are listed as left out.
@@ -59,7 +59,8 @@ def write_study(
     parts, shown = [], {}
     for part_name, members in by_part.items():
         console.print(f"study: part {part_name}, {len(members)} points", highlight=False, markup=False)
-        # A point of the study's size takes half a minute to read: every explanation and control is a line.
+        # A point of the study's size takes half a minute to read at first: every explanation and control
+        # is a line.
         with progress_bar(console, f"study: reading {part_name}", 2 * len(members)) as advance:
             part, controls = read_part(part_name, members, configs, advance)
         results = part_results(part, seed)
@@ -165,7 +166,7 @@ def read_part(
         if last_arm[point] == (base, arm):
             advance(1)
     for point, folder in members:
-        for control, arm, counts in _read_controls(folder):
+        for control, arm, counts in control_counts(folder):
             if control != FOREIGN and arm in arms:
                 controls.setdefault(control, {}).setdefault(arm, {})[configs[point]["base"]] = counts
         advance(1)
@@ -199,23 +200,6 @@ def _read_arm(folder: Path, arm: str) -> list[PredictionRecord]:
 def _agreement_at_end(metrics_path: Path, arm: str) -> float | None:
     """Agreement at the last step that every seed logged, the mean over seeds."""
     return agreement_levels(agreement_series(metrics_path, arm) if metrics_path.exists() else {})["end"]
-
-
-def _read_controls(folder: Path) -> Iterator[tuple[str, str, ArmCounts]]:
-    """Each control of each arm; a control's lines of one arm follow each other, so no more are held."""
-    path = folder / "controls.jsonl"
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8") as lines:
-        parsed = (json.loads(line) for line in lines)
-        for (control, arm), group in itertools.groupby(
-            parsed, key=lambda line: (line["control"], line["arm"])
-        ):
-            records = [
-                PredictionRecord.from_json({key: value for key, value in line.items() if key != "control"})
-                for line in group
-            ]
-            yield control, arm, count_records(records)
 
 
 def _figure_name(claim: Mapping[str, Any]) -> str:
