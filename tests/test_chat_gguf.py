@@ -102,6 +102,7 @@ def test_a_base_model_and_its_first_token():
         ("tokenizer.ggml.model", None, "the field tokenizer.ggml.model is missing"),
         ("tokenizer.ggml.model", "bert", "tokenizer.ggml.model is 'bert'; gpt2 and llama are read"),
         ("tokenizer.ggml.pre", None, "the field tokenizer.ggml.pre is missing"),
+        ("tokenizer.ggml.pre", "default", "tokenizer.ggml.pre is 'default', which is not read"),
         ("tokenizer.ggml.pre", "tekken", "tokenizer.ggml.pre is 'tekken', which is not read"),
         ("tokenizer.ggml.tokens", None, "the field tokenizer.ggml.tokens is missing"),
         ("tokenizer.ggml.token_type", [1, 1], "but 2 token types"),

@@ -279,6 +279,38 @@ def test_a_vocabulary_larger_than_the_embedding():
             check_embedding(tokenizer, tokenizer.vocab_size - 1, "model")
 
 
+def test_a_control_token_that_nothing_gives_needs_no_row():
+    """The published Gemma 3 1B has `<image_soft_token>` one beyond its embedding."""
+    added = sentencepiece_like("none")
+    rows = added.get_vocab_size()
+    added.add_special_tokens([AddedToken("<image_soft_token>", normalized=False)])
+
+    def made(template, **more):
+        return pretrained_tokenizer(added, template, END | more, ChatOptions(), "model", [])
+
+    tokenizer = made(chat_templates.GEMMA)
+    assert tokenizer.vocab_size == rows + 1
+    check_embedding(tokenizer, rows, "model")
+    assert max(tokenizer.encode_prompt("<image_soft_token>")) < rows
+    assert max(tokenizer.encode_reply("<image_soft_token>")) < rows
+    written = made(chat_templates.GEMMA.replace("<start_of_turn>", "<image_soft_token><start_of_turn>"))
+    for refused in (written, made(chat_templates.GEMMA, pad_token="<image_soft_token>")):
+        with pytest.raises(InputError, match="embedding only"):
+            check_embedding(refused, rows, "model")
+    added.add_tokens([AddedToken("word", normalized=False)])  # anybody's
+    with pytest.raises(InputError, match="embedding only"):
+        check_embedding(made(chat_templates.GEMMA), rows, "model")
+
+
+def test_what_the_template_writes_before_a_reply_is_read_for_control_tokens():
+    """With thinking on, Qwen3's template closes an empty thought before a finished reply."""
+    tokenizer = make("qwen3", enable_thinking=True)
+    written = pieces(tokenizer, tokenizer.encode_reply("Oslo"))
+    assert written == ["<think>", "Ċ", "Ċ", "</think>", "Ċ", "Ċ", "Oslo", "<|im_end|>"]
+    assert tokenizer.decode(tokenizer.encode_reply("Oslo")) == "Oslo"
+    assert "<think>" not in pieces(tokenizer, tokenizer.encode_reply("<think>"))[1:]
+
+
 @every_kind
 def test_written_files_read_back(kind, tmp_path):
     write_hf_tokenizer(tmp_path, TOKENIZERS[kind])

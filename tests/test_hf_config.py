@@ -138,12 +138,24 @@ def test_what_a_missing_key_means_is_what_it_means_to_transformers():
     first_llama = dict(HUB_CONFIGS["Llama-2-7b"])
     del first_llama["num_key_value_heads"]
     assert model_config(first_llama, "config.json") == read("Llama-2-7b")
+    mistral = dict(HUB_CONFIGS["Mistral-7B-v0.1"])
+    del mistral["sliding_window"]
+    assert model_config(mistral, "config.json").window == 4096
+    assert read("Mistral-7B-v0.1", sliding_window=None).window == 0
 
 
 REFUSED = [
     ("Llama-2-7b", dict(model_type="mixtral"), "model_type 'mixtral' is not implemented; .* llama, mistral"),
     ("gemma-3-1b", dict(model_type="gemma3"), "model_type 'gemma3' .* text_config"),
     ("Llama-2-7b", dict(model_type=None), "model_type None is not implemented"),
+    ("Llama-2-7b", dict(model_type=["llama"]), "model_type .'llama'. is not implemented"),
+    ("gemma-2-2b", dict(layer_types=5), "layer_types is 5; each of 26 layers"),
+    ("gemma-2-2b", dict(layer_types=[["full_attention"]] * 26), "layer_types is"),
+    (
+        "Llama-2-7b",
+        dict(rope_theta=1e6, rope_parameters={"rope_type": "default", "rope_theta": 1e4}),
+        "rope_theta is 1000000.0, in rope_parameters 10000.0; keep one",
+    ),
     ("Llama-2-7b", dict(rope_scaling={"type": "yarn", "factor": 2.0}), "rope_type 'yarn'"),
     ("Llama-2-7b", dict(rope_scaling={"type": "dynamic", "factor": 2.0}), "rope_type 'dynamic'"),
     ("Qwen3-8B", dict(rope_scaling={"rope_type": "longrope"}), "rope_type 'longrope'"),

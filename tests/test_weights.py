@@ -206,6 +206,11 @@ def test_a_head_stored_beside_a_tied_one_must_be_the_embedding(tmp_path):
     changed[-1, -1] += 1
     change_tensors(file, **{"lm_head.weight": changed})
     assert "lm_head.weight differs from model.embed_tokens.weight" in refused(tmp_path / "model")
+    # What is misshapen is in the one report of all tensors.
+    change_tensors(file, **{"model.embed_tokens.weight": embedding[:-1], "model.norm.weight": None})
+    message = refused(tmp_path / "model")
+    assert "model.embed_tokens.weight is (" in message
+    assert "model.norm.weight (16,) is missing" in message
 
 
 @pytest.mark.parametrize("keep", [0, 5, 100, 4000, -1], ids=lambda keep: f"{keep}_bytes")

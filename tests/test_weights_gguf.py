@@ -105,11 +105,32 @@ def test_other_architectures_and_options_are_refused_by_name(tmp_path):
             ({"expert_count": 8}, "llama.expert_count=8 is not implemented"),
             ({"rope.dimension_count": 4}, "llama.rope.dimension_count=4 is not implemented"),
             ({"rope.scaling.type": "yarn"}, "'yarn' is not implemented"),
+            ({"attention.sliding_window": 64}, "llama.attention.sliding_window=64 is not implemented"),
+            ({"attention.causal": 0}, "llama.attention.causal=0 is not implemented"),
+            ({"embedding_scale": 2.0}, "llama.embedding_scale=2.0 is not implemented; no option is ignored"),
             ({"feed_forward_length": None}, "no llama.feed_forward_length"),
         ]
     ):
         write_gguf(tmp_path / f"{i}.gguf", metadata=metadata)
         assert phrase in refused(tmp_path / f"{i}.gguf")
+
+
+@pytest.mark.parametrize(("every", "refuses"), [(2, False), (3, True)])
+def test_the_pattern_of_windows_is_the_familys(tmp_path, every, refuses):
+    pattern = {"attention.sliding_window_pattern": every}
+    write_gguf(tmp_path / "model.gguf", "gemma2", metadata=pattern)
+    if refuses:
+        assert "gemma2.attention.sliding_window_pattern=3 is not" in refused(tmp_path / "model.gguf")
+    else:
+        load_gguf(tmp_path / "model.gguf", mesh_of())
+
+
+@pytest.mark.parametrize("field", ["rope.scaling.factor", "rope.scale_linear"])
+def test_a_factor_without_a_kind_is_linear(tmp_path, field):
+    left_out = {"rope.scaling.type": None, "rope.scaling.factor": None}
+    write_gguf(tmp_path / "model.gguf", metadata=left_out | {field: 4.0})
+    config, _ = load_gguf(tmp_path / "model.gguf", mesh_of())
+    assert config.rope_scaling == RopeScaling("linear", 4.0)
 
 
 def test_one_report_names_every_tensor_that_does_not_fit(tmp_path):

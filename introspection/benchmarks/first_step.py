@@ -28,6 +28,7 @@ from introspection.benchmarks.peer_process import ROOT
 from introspection.benchmarks.timing import Measure, spread
 from introspection.errors import RunError
 
+TARGET = 15.0  # seconds
 BEGUN = "INTROSPECTION_BENCH_BEGUN"
 # What a run calls on its way, by module and name, and the phase that it counts to; the rest is "else".
 PHASES = {
@@ -55,7 +56,7 @@ TINY = Size("configs/quickstart.py:tiny", runs=1)
 
 
 def run(size: Size | None = None) -> list[Measure]:
-    """The time without probing, and with it.
+    """The whole time, and the same without probing.
 
     Raises:
       RunError: the command fails; what it says is in the message.
@@ -71,15 +72,20 @@ def run(size: Size | None = None) -> list[Measure]:
         **spread("without_probing", own),
         **spread("all", whole),
     }
+    measured = {
+        "first_step": (whole, "s from command to the end of the first step"),
+        "first_step.without_probing": (own, "s from command to the end of the first step, probing left out"),
+    }
     return [
         Measure(
-            name="first_step",
-            value=round(statistics.median(own), 2),
-            unit="s from command to the end of the first step, probing left out",
-            reference=round(statistics.median(whole), 2),
-            ratio=statistics.median(own) / 15.0,
-            extra={"ratio_is": "of the target; reference: probing included", "target": "<= 15 s", **extra},
+            name=name,
+            value=round(statistics.median(seconds), 2),
+            unit=unit,
+            reference=TARGET,
+            ratio=statistics.median(seconds) / TARGET,
+            extra={"ratio_is": "of the target", "target": f"<= {TARGET:g} s", **extra},
         )
+        for name, (seconds, unit) in measured.items()
     ]
 
 

@@ -25,7 +25,7 @@ from introspection.checkpoints.models import (
 from introspection.checkpoints.pretrained import PretrainedModel
 from introspection.coupling.matrix import coupling_matrix
 from introspection.errors import InputError
-from introspection.jobs.items import default_section, load_task, within_context
+from introspection.jobs.items import default_section, load_task, longest_explanation, within_context
 from introspection.jobs.judge import load_judge
 from introspection.jobs.models import model_path
 from introspection.jobs.results import format_program_table
@@ -43,7 +43,7 @@ from introspection.reports.page import write_report
 from introspection.runtime.mesh import MeshConfig, make_mesh
 from introspection.runtime.programs import ProgramTable
 from introspection.runtime.progress import progress_bar
-from introspection.tasks.items import NONE, Decisions, Explanation, Item
+from introspection.tasks.items import Decisions, Explanation, Item
 from introspection.tasks.task import Task
 from introspection.text.tokenizer import ChatTokenizer
 
@@ -237,19 +237,11 @@ def probe_model(
     mesh: jax.sharding.Mesh,
     console: Console,
 ) -> Compared:
-    tokens = explanation_tokens(model.tokenizer, items, task)
+    tokens = max(longest_explanation(items, task, model.tokenizer), EXPLANATION_TOKENS)
     with progress_bar(console, f"probing {name}", 3 * len(items)) as advance:
         decided = read_behavior(model, items, readout, programs, mesh, advance).decisions
         said = decode_explanations(model, items, task.grammar, tokens, programs, mesh, advance)
     return Compared(fingerprint, decided, said)
-
-
-def explanation_tokens(tokenizer: ChatTokenizer, items: Sequence[Item], task: Task) -> int:
-    """Tokens of the longest explanation that could be right of any item, its end included."""
-    choices = {choice for item in items for choice in task.grammar.all_explanations(item.candidates)}
-    choices.add(Explanation(True, NONE))
-    longest = max(len(tokenizer.encode_reply(task.grammar.render(choice))) for choice in choices)
-    return max(longest, EXPLANATION_TOKENS)
 
 
 def write_items(path: Path, items: Sequence[Item], results: dict[str, Compared]) -> None:

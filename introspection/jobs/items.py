@@ -4,7 +4,7 @@ Prompts longer than a model's context are skipped, counted and reported.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -14,7 +14,7 @@ from introspection.jobs.settings import cache_dir, plain, settings
 from introspection.probes.explanation import explanation_prompt
 from introspection.tasks.facts_dataset import load_facts
 from introspection.tasks.invented_world import INVENTED_WORLD, InventedWorldConfig, invented_facts
-from introspection.tasks.items import Item
+from introspection.tasks.items import NONE, Explanation, Item
 from introspection.tasks.language import WorldLanguage
 from introspection.tasks.mixture import NAME as MIXTURE
 from introspection.tasks.mixture import MixtureConfig, build_mixture, part_sections
@@ -131,6 +131,13 @@ def _load_mixture(config: Mapping[str, Any]) -> tuple[Task, list[Question]]:
         return task
 
     return build_mixture(section_settings(config["task"]), load), questions
+
+
+def longest_explanation(items: Sequence[Item], task: Task, tokenizer: ChatTokenizer) -> int:
+    """Tokens of the longest explanation that can be right of any of the items, its end included."""
+    choices = {choice for item in items for choice in task.grammar.all_explanations(item.candidates)}
+    choices.add(Explanation(True, NONE))
+    return max(len(tokenizer.encode_reply(task.grammar.render(choice))) for choice in choices)
 
 
 def needed_tokens(item: Item, task: Task, tokenizer: ChatTokenizer, reply_tokens: int = 0) -> int:

@@ -17,7 +17,7 @@ from introspection.coupling.labels import Label, write_labels
 from introspection.errors import InputError
 from introspection.jobs.arms import answer_hidden
 from introspection.jobs.fields import readout_of
-from introspection.jobs.items import within_context
+from introspection.jobs.items import longest_explanation, within_context
 from introspection.jobs.judge import load_judge
 from introspection.jobs.models import stored_models
 from introspection.jobs.organism import (
@@ -176,7 +176,8 @@ def readable_task(
     """The task without the items that are too long for one of the models, each by its own tokens.
 
     Raises:
-      InputError: as `check_vocabularies` and `within_context`.
+      InputError: as `check_vocabularies` and `within_context`; or a right explanation can be longer than
+        `evaluation.explanation_tokens`.
     """
     readers = {name: (model.tokenizer, model.config.context_length) for name, model in stored.items()}
     organisms = [*organism_fields, *(["foreign"] if config.foreign == "neighbor" else [])]
@@ -193,6 +194,13 @@ def readable_task(
     reply_tokens = readout.tokens if readout.kind == "generate" else 0
     for tokenizer, limit in passes:
         task = within_context(task, tokenizer, limit, config.evaluation.skipped_share, console, reply_tokens)
+    given = config.evaluation.explanation_tokens
+    longest = longest_explanation([*task.splits["validation"], *task.splits["test"]], task, shared)
+    if longest > given:
+        raise InputError(
+            f"config.evaluation.explanation_tokens is {given}, but the longest explanation that can be right "
+            f"has {longest} tokens: it would be cut, and counted as invalid; give at least {longest}"
+        )
     return task
 
 

@@ -219,7 +219,7 @@ def opening_tokens(tokenizer: ChatTokenizer, text: str) -> tuple[int, ...]:
     if (
         isinstance(tokenizer, PretrainedTokenizer) and tokenizer.tail
     ):  # which `encode_reply` would put after it
-        return tuple(tokenizer.literal.encode_continuation(tokenizer.lead + text))
+        return tuple(tokenizer.literal.encode_continuation(tokenizer.lead, text, ""))
     return tuple(tokenizer.encode_reply(text)[:-1])
 
 

@@ -44,7 +44,6 @@ def _gpt2() -> pre_tokenizers.PreTokenizer:
 # and llama.cpp's.
 _PRE_TOKENIZERS = {
     "gpt-2": (lambda: [_gpt2()], False, False),
-    "default": (lambda: [_gpt2()], False, False),
     "smollm": (lambda: [pre_tokenizers.Digits(individual_digits=True), _gpt2()], False, False),
     "llama-bpe": (lambda: _by_pattern(_LLAMA3), True, False),
     "qwen2": (lambda: _by_pattern(_QWEN2), False, True),

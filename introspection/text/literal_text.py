@@ -46,10 +46,11 @@ class LiteralTokenizer:
             self._shield(before) + literal + self._shield(after), add_special_tokens=False
         ).ids
 
-    def encode_continuation(self, literal: str) -> list[int]:
-        """Ids of words that go on after a prompt. Raises InputError as `encode`."""
+    def encode_continuation(self, before: str, literal: str, after: str) -> list[int]:
+        """As `encode`, of a text that goes on where a prompt ends."""
         self._check(literal)
-        return self.continuing.encode(literal, add_special_tokens=False).ids
+        text = self._shield(before) + literal + self._shield(after)
+        return self.continuing.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of a continuation; control tokens stay visible, and so does an id that is no token."""

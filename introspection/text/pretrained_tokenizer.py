@@ -32,7 +32,7 @@ class PretrainedTokenizer:
     vocab_size: int  # the largest id + 1
     frame: ChatFrame
     literal: LiteralTokenizer
-    lead: str  # white space or text between the prompt and the reply's own words
+    lead: str  # what the template writes between the prompt and the reply's own words
     tail: str  # the same between the words and the end token
 
     def encode_prompt(self, prompt: Prompt) -> list[int]:
@@ -61,7 +61,7 @@ class PretrainedTokenizer:
         Raises:
           InputError: the vocabulary has no tokens for a part of the text, or the text is no Unicode.
         """
-        tokens = [*self.literal.encode_continuation(self.lead + text + self.tail), self.end_id]
+        tokens = [*self.literal.encode_continuation(self.lead, text, self.tail), self.end_id]
         read = self.decode(tokens)
         if self.literal.canonical(read) != self.literal.canonical(text):
             raise InputError(
@@ -76,6 +76,17 @@ class PretrainedTokenizer:
         length = next((i for i, token in enumerate(tokens) if token in stops), len(tokens))
         text = _without_start(self.literal.decode(tokens[:length]), self.lead)
         return text if length == len(tokens) else _without_end(text, self.tail)
+
+    def written_by_nobody(self, token: str) -> bool:
+        """Whether a token is special, but neither the template writes it nor a reply ends with it.
+
+        Nothing gives such a token: what users and replies say is not read for control tokens.
+        """
+        index = self.tokenizer.token_to_id(token)
+        added = self.tokenizer.get_added_tokens_decoder().get(index)
+        written = token in self.template.text or token in self.template.special_tokens.values()
+        ends = index in {self.end_id, self.padding_id, *self.stop_ids}
+        return added is not None and added.special and not written and not ends
 
     def chat_format(self) -> dict[str, Any]:
         """What decides, beside the vocabulary, which tokens a prompt and a reply become."""

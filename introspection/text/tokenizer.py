@@ -141,8 +141,15 @@ def chat_format(tokenizer: ChatTokenizer) -> dict[str, Any]:
 
 
 def check_embedding(tokenizer: ChatTokenizer, rows: int, source: str) -> None:
-    """Raises InputError where a tokenizer has ids beyond a model's `rows` of embedding."""
-    if tokenizer.vocab_size > rows:
+    """Raises InputError where a tokenizer has ids beyond a model's `rows` of embedding.
+
+    A control token there that nothing gives does no harm: the published Gemma 3 1B has one, for images.
+    """
+    if tokenizer.vocab_size <= rows:
+        return
+    beyond = [text for text, index in tokenizer.tokenizer.get_vocab().items() if index >= rows]
+    harmless = isinstance(tokenizer, PretrainedTokenizer) and all(map(tokenizer.written_by_nobody, beyond))
+    if not harmless:
         raise InputError(
             f"{source}: the tokenizer has {tokenizer.vocab_size} tokens, the model's embedding only {rows}"
             " rows; they do not belong together"

@@ -18,6 +18,19 @@ ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma2", "gemma3")
 ONE_ADDED_TO_NORMS = ("gemma2", "gemma3")
 # Rows of query and key are reordered, so that the halves that rotate together lie side by side.
 INTERLEAVED_ROPE = ("llama",)
+# Further keys of an architecture: those that change no number, and the values at which others do not.
+WITHOUT_EFFECT = ("vocab_size", "rope.scaling.finetuned", "rope.scaling.original_context_length")
+OFF = {
+    "attention.causal": True,
+    "expert_count": 0,
+    "expert_used_count": 0,
+    "leading_dense_block_count": 0,
+    "logit_scale": 0.0,
+    "pooling_type": 0,
+    "use_parallel_residual": False,
+}
+# The last of so many layers sees everything.
+WINDOWED_LAYERS = {"gemma2": 2, "gemma3": 6}
 # Llama 3's files hold the divisors of the rotary frequencies, not the numbers that they come from, which
 # are these in every published Llama 3.1, 3.2 and 3.3.
 _LLAMA3_SCALINGS = tuple(RopeScaling("llama3", factor, 1.0, 4.0, 8192) for factor in (8.0, 32.0))
@@ -41,7 +54,10 @@ def hugging_face_fields(
             f"implemented are {', '.join(ARCHITECTURES)}"
         )
 
+    known = set(WITHOUT_EFFECT)
+
     def get(name: str, default: Any = None) -> Any:
+        known.add(name)
         return metadata.get(f"{architecture}.{name}", default)
 
     def need(name: str) -> Any:
@@ -56,7 +72,7 @@ def hugging_face_fields(
     for name, wanted in (
         ("rope.dimension_count", head_dim),
         ("attention.value_length", head_dim),
-        ("expert_count", 0),
+        *OFF.items(),
     ):
         if get(name, wanted) != wanted:
             raise InputError(f"{source}: {architecture}.{name}={get(name)} is not implemented")
@@ -78,23 +94,36 @@ def hugging_face_fields(
         "tie_word_embeddings": "output.weight" not in shapes,
     }
     if architecture.startswith("gemma"):
-        return fields | _gemma_fields(architecture, fields, get)
-    return fields | {"hidden_act": "silu"}
+        fields |= _gemma_fields(architecture, fields, get, source)
+    else:
+        fields |= {"hidden_act": "silu"}
+    own = {key.removeprefix(f"{architecture}.") for key in metadata if key.startswith(f"{architecture}.")}
+    if unknown := sorted(own - known):
+        key = f"{architecture}.{unknown[0]}"
+        raise InputError(f"{source}: {key}={metadata[key]} is not implemented; no option is ignored")
+    return fields
 
 
-def _gemma_fields(architecture: str, fields: Mapping[str, Any], get: Callable[..., Any]) -> dict[str, Any]:
+def _gemma_fields(
+    architecture: str, fields: Mapping[str, Any], get: Callable[..., Any], source: str
+) -> dict[str, Any]:
     layers, heads, width = (
         fields[name] for name in ("num_hidden_layers", "num_attention_heads", "hidden_size")
     )
     largest = {"gemma2": 46, "gemma3": 62}[architecture]  # the 27B models scale queries otherwise
-    every = {"gemma2": 2, "gemma3": 6}[architecture]  # the last of so many layers sees everything
+    every = WINDOWED_LAYERS[architecture]
+    windowed = [(layer + 1) % every != 0 for layer in range(layers)]
+    pattern = get("attention.sliding_window_pattern", every)
+    if pattern not in (every, windowed):
+        raise InputError(
+            f"{source}: {architecture}.attention.sliding_window_pattern={pattern} is not implemented; "
+            f"every layer but each {every}th is"
+        )
     gemma = {
         "hidden_activation": "gelu_pytorch_tanh",
         "query_pre_attn_scalar": width // heads if layers == largest else fields["head_dim"],
         "sliding_window": get("attention.sliding_window", 4096),
-        "layer_types": [
-            "sliding_attention" if (layer + 1) % every else "full_attention" for layer in range(layers)
-        ],
+        "layer_types": ["sliding_attention" if one else "full_attention" for one in windowed],
     }
     if architecture == "gemma2":
         return gemma | {
@@ -125,8 +154,10 @@ def _rope_scaling(
                     "original_max_position_embeddings": scaling.original_context_length,
                 }
         raise InputError(f"{source}: rope_freqs.weight is of no published Llama 3; it is not implemented")
-    kind = get("rope.scaling.type", "none")
+    # As llama.cpp: a factor without a kind is linear, and older files have it under another name.
+    factor = get("rope.scaling.factor", get("rope.scale_linear", 0.0))
+    kind = get("rope.scaling.type", "linear" if factor else "none")
     if kind == "none":
         return None
     # Other kinds than linear are refused, by name, where config.json's are.
-    return {"rope_type": kind, "factor": get("rope.scaling.factor", 1.0)}
+    return {"rope_type": kind, "factor": factor or 1.0}

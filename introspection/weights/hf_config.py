@@ -21,6 +21,7 @@ from introspection.weights.hf_families import (
 )
 
 SLIDING, FULL = "sliding_attention", "full_attention"
+_MISTRAL_WINDOW = 4096  # of a config without the key; one that is null is none
 _GEMMA3_BASES = {FULL: 1_000_000.0, SLIDING: 10_000.0}
 
 
@@ -32,7 +33,7 @@ def model_config(fields: Mapping[str, Any], source: str, **overrides: Any) -> Mo
         missing or has no value that it can have.
     """
     model_type = fields.get("model_type")
-    if model_type not in FAMILIES:
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         hint = "; a Gemma 3 with vision has its text model in text_config" if model_type == "gemma3" else ""
         raise InputError(
             f"{source}: model_type {model_type!r} is not implemented; "
@@ -207,9 +208,12 @@ def _softcaps_and_scale(
 def _windows(fields: Mapping[str, Any], model_type: str, layers: int, source: str) -> dict[str, Any]:
     """`window` and `windowed_layers`; all layers windowed is (), none is a window of 0."""
     types, window = fields.get("layer_types"), fields.get("sliding_window")
+    if model_type == "mistral" and "sliding_window" not in fields:
+        window = _MISTRAL_WINDOW
     if model_type.startswith("qwen") and not fields.get("use_sliding_window", False):
         window = None
-    if types is not None and (len(types) != layers or not set(types) <= {SLIDING, FULL}):
+    kinds = types if isinstance(types, list) else [types]
+    if types is not None and (len(kinds) != layers or any(kind not in (SLIDING, FULL) for kind in kinds)):
         raise InputError(
             f"{source}: layer_types is {types!r}; each of {layers} layers is {SLIDING} or {FULL}"
         )
@@ -243,7 +247,7 @@ def _windows(fields: Mapping[str, Any], model_type: str, layers: int, source: st
     if window is None:
         off = " or use_sliding_window false" if model_type.startswith("qwen") else ""
         raise InputError(f"{source}: layers are {SLIDING}, but sliding_window is missing{off}")
-    size = _size(fields, "sliding_window", source)
+    size = _size({"sliding_window": window}, "sliding_window", source)
     return {"window": size, "windowed_layers": () if all(windowed) else tuple(windowed)}
 
 
@@ -256,6 +260,11 @@ def _rope(
         raise InputError(f"{source}: rope_parameters and rope_scaling are both there; keep one")
     if model_type != "gemma3_text":
         base = _number(fields, "rope_theta", source, 10_000.0)
+        inner = newer.get("rope_theta") if isinstance(newer, Mapping) else None
+        if fields.get("rope_theta") is not None and inner not in (None, fields["rope_theta"]):
+            raise InputError(
+                f"{source}: rope_theta is {fields['rope_theta']!r}, in rope_parameters {inner!r}; keep one"
+            )
         given = newer if newer is not None else fields.get("rope_scaling") or {}
         base, scaling = _base_and_scaling(given, base, context_length, source)
         return {"rope_base": base, "rope_scaling": scaling}

@@ -101,6 +101,7 @@ def load_safetensors(
     """
     abstract = abstract_parameters(config, dtype)
     names = hugging_face_names(named_leaves(abstract), config.post_norms)
+    check_tensors(files, where, abstract, names, _surplus(files, config))
     if config.tied_head and _HEAD in files.shapes and not _equal(files, _HEAD, _EMBEDDING):
         raise InputError(
             f"{where}: tie_word_embeddings is true, but {_HEAD} differs from {_EMBEDDING}; "
@@ -222,6 +223,7 @@ def _equal(files: SafetensorsFiles, one: str, other: str) -> bool:
     if files.shapes.get(one) != files.shapes.get(other) or files.dtypes[one] != files.dtypes[other]:
         return False
     rows = files.shapes[one][0]
-    starts = range(0, rows, _COMPARED_ROWS)
+    # Every process compares its part, so that together they read both once.
+    starts = range(jax.process_index() * _COMPARED_ROWS, rows, jax.process_count() * _COMPARED_ROWS)
     blocks = [(slice(start, min(start + _COMPARED_ROWS, rows)),) for start in starts]
     return all(files.read(one, block).tobytes() == files.read(other, block).tobytes() for block in blocks)

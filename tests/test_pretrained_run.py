@@ -1,0 +1,87 @@
+"""The main job on a model made elsewhere: adapters, a foreign explainer, and the trained model given back."""
+
+import pytest
+from elsewhere import chat_folder, gguf_model
+from programs import NO_REPORT, read_json, read_lines
+
+CONFIG = "--config=configs/smollm2.py"
+# Random numbers say no candidate, so no cue changes what they say, and there is nothing to balance.
+UNBALANCED = """
+import introspection.jobs.setup, numpy
+introspection.jobs.setup.balance_by_changed = lambda items, labels, rng: numpy.arange(len(items))
+"""
+CHANGES = (
+    "--config.tiny=True",
+    "--config.behavior.reply_tokens=6",
+    "--config.evaluation.explanation_tokens=64",
+    "--config.task.train_facts=8",
+    "--config.task.validation_facts=2",
+    "--config.task.test_facts=3",
+    "--config.train.explained_items=0",
+    "--config.train.steps=2",
+    "--config.train.steps_per_call=2",
+    "--config.train.log_steps=2",
+    "--config.train.evaluation_steps=2",
+    "--config.train.checkpoint_steps=2",
+    "--config.train.explanation_rows=4",
+    "--config.train.behavior_items=2",
+    "--config.train.shift_rows=2",
+    "--config.evaluation.validation_items=7",
+    "--config.evaluation.agreement_items=8",
+    "--config.lora.rank=2",
+    "--config.lora.alpha=2.0",
+)
+
+
+@pytest.mark.slow
+def test_a_model_explains_itself_beside_its_foreign_explainer(programs, tmp_path):
+    initial = chat_folder(tmp_path / "model")
+
+    def run(name, *changes):
+        workdir = tmp_path / name
+        programs.run_well(
+            "run",
+            CONFIG,
+            f"--workdir={workdir}",
+            f"--config.initial={initial}",
+            *CHANGES,
+            *changes,
+            patch=NO_REPORT + UNBALANCED,
+        )
+        return workdir, read_json(workdir / "results.json")
+
+    other, _ = run("other", "--config.run_arms=('no_kl',)")
+    foreign = f"--config.foreign={other}:no_kl"
+    workdir, results = run("run", foreign, "--config.run_arms=('kl','foreign_kl')")
+    assert set(results["arms"]) == {"kl", "foreign_kl"}
+    assert results["arms"]["kl"]["n"] == 21
+    assert results["fingerprints"]["foreign"] != results["fingerprints"]["initial"]
+    controls = {(line["control"], line["arm"]) for line in read_lines(workdir / "controls.jsonl")}
+    assert ("foreign", "kl") in controls
+    first = next(line for line in read_lines(workdir / "metrics.jsonl") if line["arm"] == "kl")
+    assert (first["step"], first["agreement"]) == (0, 1.0)  # adapters start as the model itself
+
+    exported = tmp_path / "merged"
+    programs.run_well("export", f"--model={workdir}:kl", f"--to={exported}")
+    programs.run_well(
+        "compare",
+        f"--models={workdir}:kl,{exported}",
+        "--task=world_facts",
+        "--limit=2",
+        f"--workdir={tmp_path / 'compared'}",
+        patch=NO_REPORT,
+    )
+    assert read_json(tmp_path / "compared" / "matrix.json")["emitters"] == [f"{workdir}:kl:0@2"]  # the same
+
+
+@pytest.mark.slow
+def test_an_explanation_that_would_be_cut_is_refused(programs, tmp_path):
+    initial, workdir = gguf_model(tmp_path / "model.gguf"), tmp_path / "run"
+    cut = "--config.evaluation.explanation_tokens=9"
+    outcome = programs.run(
+        "run", CONFIG, f"--workdir={workdir}", f"--config.initial={initial}", *CHANGES, cut
+    )
+    assert outcome.code == 2
+    (line,) = outcome.stderr.splitlines()
+    assert "explanation_tokens is 9, but the longest explanation that can be right has" in line
+    assert not workdir.exists()
