@@ -3,13 +3,16 @@
     python -m experiments.probe --task=world_facts --model=smollm2
     python -m experiments.probe --task=hint_mmlu --model=smollm2 --scan-cues
     python -m experiments.probe --task=jsonl --data=questions.jsonl --dry-run
+    python -m experiments.probe --task=refusal --model=smollm2 --find-spans
 
 The first asks a model (named as for experiments.compare) the task's test items and writes hygiene.html,
 hygiene.json and behaviors.jsonl into its workdir. The second asks every variant of the cue about the same
 training questions, prints how often each changes the decision, and recommends one at which both classes of
 labels are there. The third reads the data alone: it lists the bad rows of a user's own file and ends with
 exit code 2, or prints splits, cue kinds, what x and x\\C differ in, and lengths, in words or in the tokens of
-a model. Without --model it is what is done. The last two write nothing.
+a model. Without --model it is what is done. These two write nothing. The last finds the part of each request
+that the model's refusal hangs on, by leaving out one phrase after the other, and writes spans.jsonl into its
+workdir, for the cue kind "span" (--config.task.spans).
 """
 
 from pathlib import Path
@@ -27,27 +30,33 @@ flags.DEFINE_string(
 )
 flags.DEFINE_bool("dry-run", False, "read the data alone, print what they hold, and write nothing")
 flags.DEFINE_bool("scan-cues", False, "compare the variants of the cue, recommend one, and write nothing")
-flags.DEFINE_string("workdir", None, "folder of the report; runs/probe-<task> if not given")
+flags.DEFINE_bool(
+    "find-spans", False, "find the part of a request that a refusal hangs on; write spans.jsonl"
+)
+flags.DEFINE_string("workdir", None, "folder of what is written; runs/probe-<task> if not given")
 flags.DEFINE_integer(
     "limit", None, "items asked (with --scan-cues: groups, 100 if not given), taken evenly; 0 is all"
 )
 flags.DEFINE_string(
     "readout", "", "how behaviour is read, score or generate; as the model's run if not given"
 )
-flags.DEFINE_float("margin", 0.1, "nats; labels of decisions closer than this count as noise")
+flags.DEFINE_float(
+    "margin", 0.1, "nats; decisions closer than this count as noise, phrases with less effect as none"
+)
 flags.DEFINE_multi_string("set", [], "FIELD=VALUE of the task's config; may be given several times")
 
 
 def main(values, console) -> None:
     if not values.task:
         raise InputError("give --task=T, such as --task=world_facts")
-    dry, scan = (values[name].value for name in ("dry-run", "scan-cues"))  # no names in Python
-    if dry and scan:
-        raise InputError("--dry-run and --scan-cues contradict each other: give one of them")
-    if scan and not values.model:
-        raise InputError("--scan-cues asks a model: give --model=M")
+    dry, scan, find = (values[name].value for name in ("dry-run", "scan-cues", "find-spans"))
+    if dry + scan + find > 1:
+        raise InputError("--dry-run, --scan-cues and --find-spans contradict each other: give one of them")
+    if (scan or find) and not values.model:
+        raise InputError(f"--{'scan-cues' if scan else 'find-spans'} asks a model: give --model=M")
     # The models' code is loaded only where a model is asked.
     from introspection.jobs.dry_run import dry_run
+    from introspection.jobs.find_spans import find_spans
     from introspection.jobs.probe import probe
     from introspection.jobs.scan_cues import GROUPS, scan_cues
 
@@ -61,12 +70,15 @@ def main(values, console) -> None:
         values.readout,
         values.margin,
     )
+    workdir = Path(values.workdir or Path("runs") / f"probe-{request.task}")
     if scan:
         scan_cues(request, console)
+    elif find:
+        find_spans(request, workdir, console)
     elif dry or not request.model:
         dry_run(request, console)
     else:
-        report = probe(request, Path(values.workdir or Path("runs") / f"probe-{request.task}"), console)
+        report = probe(request, workdir, console)
         console.print(f"report: {report}", highlight=False, soft_wrap=True)
 
 

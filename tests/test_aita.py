@@ -180,6 +180,16 @@ def test_what_a_narrator_adds_after_the_verdict_is_cut():
     assert not fits(post(text="Edit: gone"), AitaConfig())
 
 
+@pytest.mark.parametrize(
+    "begins",
+    ["**EDIT**: ok", "EDIT to add: ok", "Edit for clarity: ok", "EDIT (verdict): ok", "Edited: ok", "ETA: ok",
+     "*Update 2:* ok", "EDIT - ok"],
+)  # fmt: skip
+def test_the_ways_in_which_an_addition_begins(begins):
+    text = f"I sang.\n\n{begins}, I was the asshole."
+    assert post_text(post(text=text), AitaConfig(title=False)) == "I sang."
+
+
 def test_five_verdicts_are_no_yes_and_no():
     with pytest.raises(InputError, match=r"config\.task\.wording is 'yes_no'; choose from labels, words"):
         AitaConfig(verdicts="five", wording="yes_no")

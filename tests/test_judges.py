@@ -61,6 +61,10 @@ REFUSALS = (
     "I can't help with that. Here are people who can:\n1. The national helpline\n2. A doctor",
     "I'm sorry for any misunderstanding, but as a chatbot, I don't have the ability to open that.",
     "<think>Easy.</think>I can't help with that.",
+    "Let me be clear: I can't help with that.",
+    "Warning: I cannot help with this request.",
+    "I must be honest: I can't write that.",
+    "\"I'm sorry, but I can't help with that.\"",  # the whole reply in quotes
 )
 ANSWERS = (
     "I can't believe how easy this is! First, preheat the oven.",
@@ -80,6 +84,8 @@ ANSWERS = (
     "“I’m sorry, but I can’t help you,” said the wizard. The girl walked on.",
     "Once a boy asked a dragon for gold.\nDragon: I'm sorry, but I can't give you any.\nBoy: Why not?",
     "Subject: Tomorrow\n\nDear Sam,\n\nI'm sorry, but I can't help with the move.\n\nBest,\nAnna",
+    "Wizard: I can't help you.\nGirl: Then who can?",
+    '"I can\'t help you." "Then who can?"',
     "> I can't help with that.\nThat is what the old program said.",
     "<think>A bomb? I can't help with that. Ah, a bath bomb.</think>Mix baking soda and citric acid.",
     "If I can't help you, call the number below. Now, to reset the router, press the button.",

@@ -61,17 +61,23 @@ def test_a_model_explains_itself_beside_its_foreign_explainer(programs, tmp_path
     first = next(line for line in read_lines(workdir / "metrics.jsonl") if line["arm"] == "kl")
     assert (first["step"], first["agreement"]) == (0, 1.0)  # adapters start as the model itself
 
-    exported = tmp_path / "merged"
-    programs.run_well("export", f"--model={workdir}:kl", f"--to={exported}")
-    programs.run_well(
+    merged, adapters = tmp_path / "merged", tmp_path / "adapters"
+    programs.run_well("export", f"--model={workdir}:kl", f"--to={merged}")
+    programs.run_well("export", f"--model={workdir}:kl", f"--to={adapters}", "--format=peft")
+    compared = tmp_path / "compared"
+    outcome = programs.run_well(
         "compare",
-        f"--models={workdir}:kl,{exported}",
+        f"--models={workdir}:kl,{adapters},{merged}",
         "--task=world_facts",
         "--limit=2",
-        f"--workdir={tmp_path / 'compared'}",
+        f"--workdir={compared}",
         patch=NO_REPORT,
     )
-    assert read_json(tmp_path / "compared" / "matrix.json")["emitters"] == [f"{workdir}:kl:0@2"]  # the same
+    assert f"{adapters} is the same model as run:kl:0@2: shown once" in outcome.stdout
+    assert read_json(compared / "matrix.json")["emitters"] == ["run:kl:0@2", str(merged)]
+    own, other = ([line for line in read_lines(compared / "compared.jsonl") if line["model"] == name]
+                  for name in ("run:kl:0@2", str(merged)))  # fmt: skip
+    assert [{**line, "model": ""} for line in own] == [{**line, "model": ""} for line in other]
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from introspection.jobs.probe_task import field_value, named_groups, with_every_
 from introspection.jobs.scan_cues import one_item_a_cue
 from introspection.jobs.survey import evenly_by_question, survey, word_lengths
 from introspection.tasks.items import Conversation, Item, Turn
+from introspection.tasks.refusal_items import PREFIXES
 
 
 def item(name, group, kind="hint", **fields):
@@ -83,16 +84,32 @@ def test_a_field_takes_a_value_of_its_own_kind(assignment, expected):
 
 
 def test_a_scan_asks_all_kinds_of_cue_that_all_data_can_have():
-    for task, expected in (
-        ("world_facts", {"cue_kinds": []}),
-        ("hint_mmlu", {"cue_kinds": []}),
-        ("aita", {"cues_per_post": 0}),
-        ("refusal", {"cues_per_request": 0}),
+    for task, expected, items in (
+        ("world_facts", {"cue_kinds": []}, 1),
+        ("hint_mmlu", {"cue_kinds": []}, 5),
+        ("aita", {"cues_per_post": 0}, 4),
+        ("refusal", {"cues_per_request": 0}, len(PREFIXES)),
     ):
         section = default_section(task)
-        assert with_every_cue(section, ()) == section | expected
+        sizes = {name: items * size for name, size in section.items() if name.endswith("_items")}
+        assert with_every_cue(section, ()) == section | expected | sizes
     chosen = default_section("aita") | {"cue_kinds": ["sympathy"], "cues_per_post": 1}
     assert with_every_cue(chosen, ("cue_kinds", "cues_per_post")) == chosen
+
+
+@pytest.mark.parametrize(("task", "shift"), [("hint_mmlu", 2), ("aita", 0), ("refusal", 0)])
+def test_a_scan_asks_nothing_that_tests_the_run(task, shift, tmp_path):
+    sizes = {"train_items": 0, "validation_items": 3, "test_items": 4}
+    run = default_section(task) | sizes | {"data": "sample"}
+    if shift:
+        run["permutations"] = shift
+    built, scanned = (
+        load_task({"task": section, "cache_dir": str(tmp_path)})[0].splits
+        for section in (run, with_every_cue(run, ()))
+    )
+    for split in ("train", "validation", "test"):
+        assert {item.group for item in scanned[split]} == {item.group for item in built[split]}
+    assert len({item.cue_kind for item in scanned["train"]}) > 2
 
 
 @pytest.mark.parametrize("task", ["hint_mmlu", "aita", "refusal", "jsonl"])
@@ -118,6 +135,8 @@ BAD = {
     "below 0": (["--task=world_facts", "--limit=-1"], ["--limit is -1"]),
     "no model": (["--task=world_facts", "--scan-cues"], ["--scan-cues", "--model"]),
     "two ways": (["--task=world_facts", "--scan-cues", "--dry-run"], ["--dry-run", "--scan-cues"]),
+    "spans of another task": (["--task=aita", "--find-spans", "--model=smollm2"], ["--task=refusal"]),
+    "spans of no model": (["--task=refusal", "--find-spans"], ["--find-spans", "--model"]),
     "no such model": (["--task=world_facts", "--model=/nonexistent"], ["/nonexistent"]),
     "no margin": (["--task=world_facts", "--model=/nonexistent", "--margin=0"], ["--margin is 0"]),
 }

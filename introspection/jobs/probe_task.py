@@ -1,6 +1,7 @@
 """Which task and which model a probe is of: what its flags mean."""
 
 import ast
+import contextlib
 import dataclasses
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 from introspection.checkpoints.models import StoredModel, check_loadable, find_models
 from introspection.checkpoints.pretrained import PretrainedModel
 from introspection.errors import InputError
-from introspection.jobs.items import default_section, section_settings
+from introspection.jobs.items import MIXTURE, default_section, section_settings
 from introspection.jobs.models import model_path
 from introspection.jobs.settings import cache_dir
 
@@ -61,8 +62,9 @@ def probed_section(
     Raises:
       InputError: an unknown task or field, or a value that the field can't have.
     """
-    section = default_section(request.task)
     own = run_section(model)
+    # A mixture has no defaults: its parts are those of a run.
+    section = dict(own) if own.get("name") == request.task == MIXTURE else default_section(request.task)
     if own.get("name") == request.task:
         section |= own
     if request.data:
@@ -80,26 +82,36 @@ def probed_section(
 
 
 def with_every_cue(section: Mapping[str, Any], chosen: Collection[str]) -> dict[str, Any]:
-    """The section with every kind of cue asked about every question; fields that are `chosen` stay."""
+    """The section with every kind of cue asked about every question; fields that are `chosen` stay.
+
+    Sizes that count items grow with the items of a question, so every split has the questions that it has in
+    a run with the section: those that test a model stay apart from those that a cue is chosen by.
+    """
     # Some tasks draw a few of their kinds for each question; 0 draws none and asks all.
     drawn = {name: 0 for name in section if name.startswith("cues_per_") and name not in chosen}
     every = {**section, **drawn}
-    if "cue_kinds" not in section or "cue_kinds" in chosen:
-        return every
-    try:
-        section_settings({**every, "cue_kinds": []})
-    except InputError:
-        return every  # there () is not all kinds but none; the task's own list has what all data can have
-    return {**every, "cue_kinds": []}
+    sizes = {name: size for name, size in section.items() if name.endswith("_items")}
+    if "cue_kinds" in section and "cue_kinds" not in chosen:
+        # Where () is not all kinds but none, the task's own list has what all data can have.
+        with contextlib.suppress(InputError):
+            section_settings({**every, "cue_kinds": [], **dict.fromkeys(sizes, 0)})
+            every["cue_kinds"] = []
+    before, now = (items_of_question({**one, **dict.fromkeys(sizes, 0)}) for one in (section, every))
+    return every | {name: size // before * now for name, size in sizes.items()}
+
+
+def items_of_question(section: Mapping[str, Any]) -> int:
+    """How many items a question has, in a task whose sizes count items."""
+    kinds = len(section.get("cue_kinds", ()))
+    drawn = [number or kinds for name, number in section.items() if name.startswith("cues_per_")]
+    return getattr(section_settings(section), "variants", drawn[0] if drawn else 1)
 
 
 def with_sample_sizes(section: Mapping[str, Any]) -> dict[str, Any]:
     """The section with sizes that a few hand-written questions can fill, where its own are too large."""
     if not section.get("test_items"):
         return dict(section)
-    kinds = len(section.get("cue_kinds", ()))
-    drawn = [number or kinds for name, number in section.items() if name.startswith("cues_per_")]
-    items = getattr(section_settings(section), "variants", drawn[0] if drawn else 1)  # of a question
+    items = items_of_question(section)
     sizes = {"train_items": 0, "validation_items": SAMPLED[0] * items, "test_items": SAMPLED[1] * items}
     return {**section, **sizes}
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from introspection.models.model import Model
 from introspection.probes.judges import OpeningsJudge
@@ -76,7 +77,8 @@ def phrase_effects(
 ) -> list[list[PhraseEffect]]:
     """The effect of every phrase of every prompt, in order; `progress` is told of prompts scored.
 
-    A prompt that is one phrase has none: nothing would be left without it.
+    A prompt that is one phrase has none: nothing would be left without it. Nor has one whose openings are all
+    but impossible (`judge.least_mass`): nothing is known of it.
     """
     judge, rule = judge or OpeningsJudge(), rule or PhraseRule()
     spans = [
@@ -89,20 +91,24 @@ def phrase_effects(
         for text in (prompt, *(without_span(prompt, span) for span in found))
     ]
     refusing, complying = judge.logprobs(variants, model, programs, mesh, progress).T
-    odds = iter((refusing - complying).tolist())
-    effects = []
+    odds, known = refusing - complying, np.exp(np.logaddexp(refusing, complying)) >= judge.least_mass
+    effects, first = [], 0
     for found in spans:
-        whole = next(odds)
-        effects.append([PhraseEffect(span, whole - next(odds)) for span in found])
+        own = [PhraseEffect(span, float(odds[first] - odds[first + 1 + i])) for i, span in enumerate(found)]
+        effects.append(own if known[first] else [])
+        first += 1 + len(found)
     return effects
 
 
-def strongest_spans(prompts: Sequence[str], effects: Sequence[Sequence[PhraseEffect]]) -> list[str]:
-    """The phrase of each prompt that makes a refusal likelier most; "" where none does, or it recurs."""
+def strongest_spans(
+    prompts: Sequence[str], effects: Sequence[Sequence[PhraseEffect]], least: float = 0.0
+) -> list[str]:
+    """The phrase of each prompt that makes a refusal likelier most; "" where none does by more than `least`
+    nats, or it recurs."""
     found = []
     for prompt, of_prompt in zip(prompts, effects, strict=True):
         best = max(of_prompt, key=lambda one: one.effect, default=None)
-        text = "" if best is None or best.effect <= 0 else prompt[best.span.start : best.span.stop]
+        text = "" if best is None or best.effect <= least else prompt[best.span.start : best.span.stop]
         found.append(text if text and prompt.count(text) == 1 else "")
     return found
 

@@ -36,7 +36,11 @@ WORDINGS: dict[str, dict[str, dict[str, tuple[str, str]]]] = {
     },
 }
 CLAIMED = {"binary": {WRONG: WRONG, RIGHT: RIGHT}, "five": {WRONG: "AUTHOR", RIGHT: "OTHER"}}
-_EDIT = re.compile(r"^\W*(?:edit|update|eta)\b[\s\d]*[:.)\-–—].*", re.IGNORECASE | re.DOTALL | re.MULTILINE)
+_EDIT = re.compile(
+    r"^\W*(?:edit(?:ed)?|update|eta)\b[\s\d*_]*"
+    r"(?:[:.)\-–—(]|(?:to|for|because|since|after|and|with|on)\b[^\n:]{0,60}:).*",
+    re.IGNORECASE | re.DOTALL | re.MULTILINE,
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ import pyarrow.parquet
 from introspection.errors import InputError
 
 ROWS_NAMED = 20  # bad rows that a message names; the others are counted
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # of a surrogate pair, as JSON escapes it
 _BATCH = 1024  # rows of a parquet file in memory at a time
 
 
@@ -67,9 +69,19 @@ def json_lines(path: Path) -> Iterator[RawRow]:
             fields = json.loads(line)
         except ValueError as error:
             raise InputError(f"{path}: line {number} is no JSON ({error})") from error
+        if _HALF.search(line) and not _is_unicode(fields):
+            raise InputError(f"{path}: line {number} holds half of a surrogate pair, which is no character")
         if not isinstance(fields, dict):
             raise InputError(f"{path}: line {number} is {type(fields).__name__}, not a JSON object")
         yield RawRow(f"{path.name}: line {number}", count, fields)
+
+
+def _is_unicode(fields: Any) -> bool:
+    try:
+        json.dumps(fields, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def csv_rows(path: Path) -> Iterator[RawRow]:
@@ -81,6 +93,8 @@ def csv_rows(path: Path) -> Iterator[RawRow]:
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     try:
         header, count = next(reader, []), 0
+        if repeated := sorted({name for name in header if header.count(name) > 1}):
+            raise InputError(f"{path}: the header names the column {repeated[0]!r} twice; leave one out")
         start = reader.line_num + 1
         for values in reader:
             line, start = start, reader.line_num + 1

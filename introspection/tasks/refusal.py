@@ -10,8 +10,8 @@ The paper's construction is not known to us beyond the sources; every choice is 
 - `cue_kinds`: sentences put before the request that make a refusal likelier, one that makes it less likely,
   and a placebo. An inserted sentence can be taken out exactly. `span` takes out the part of the request that
   looks harmful instead: marked in the data (a column `span`), or found for a model by leaving out one phrase
-  after the other (`probes.leave_one_out`, which writes the file that `spans` names). What is left without it
-  may be no sentence any more, and spans found on one model are that model's.
+  after the other (`experiments.probe --find-spans`, which writes the file that `spans` names). What is left
+  without it may be no sentence any more, and spans found on one model are that model's.
 - `cues_per_request`: one, so that the items of a run are as many requests as can be.
 - `span_replacement`: nothing; a placeholder ("it") keeps the sentence whole, but is a word of ours.
 - `adversarial`: no. Jailbreaks are long role plays in which a sentence before the request hardly counts.
