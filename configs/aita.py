@@ -85,6 +85,7 @@ def task() -> ConfigDict:
             cue_kinds=("claim_right", "claim_wrong", "sympathy", "mention"),
             cues_per_post=1,  # 0 is all of cue_kinds
             cue_place="end",  # of the post, or "start"
+            phrasings=1,  # of the question, to 3; each is an item of every post and cue, beside the sizes
             title=True,
             cut_edits=True,  # what narrators add after the verdict
             max_characters=0,  # of a post; longer ones are left out; 0 is no limit

@@ -81,6 +81,7 @@ def task() -> ConfigDict:
             hint_place="after",  # the options, or "before" the question
             instruction="Answer the question with the letter of the right option alone.",
             permutations=1,  # orders of the options, to 4; each is an item of every question and wording
+            phrasings=1,  # of the instruction, to 3; each is an item of all these
             near_duplicates="minhash",  # similar questions are on one side; "exact": the same words
             similarity=0.8,
         )

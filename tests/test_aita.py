@@ -222,6 +222,7 @@ def test_which_posts_fit():
         ("cue_kinds", ()),
         ("cue_kinds", ("found", "found")),
         ("cues_per_post", 5),
+        ("phrasings", 4),
     ],
 )
 def test_fields_that_can_not_be(field, value):
@@ -278,6 +279,19 @@ def test_items_are_made_from_the_data_set_and_drawn_by_seed(tmp_path):
     orders = {(item.group, item.prompt_without_cue.rsplit(": ", 1)[1]) for item in task.splits["train"]}
     assert len(orders) == 14
     assert {order for _, order in orders} == {"Yes, No.", "No, Yes."}
+
+
+def test_phrasings_ask_for_the_same_in_other_words(tmp_path):
+    one, three = (
+        build_aita(AitaConfig(**SIZES, phrasings=count), tmp_path).splits["test"] for count in (1, 3)
+    )
+    assert len({item.prompt_without_cue for item in three}) == 3 * len({i.prompt_without_cue for i in one})
+    assert list(three)[::3] == list(one)
+    assert len({item.id for item in three}) == len(three) == 3 * len(one)
+    for first, other in zip(three[::3], three[1::3], strict=True):
+        changed = ("id", "prompt_with_cue", "prompt_without_cue")
+        assert dataclasses.replace(other, **{name: getattr(first, name) for name in changed}) == first
+    assert len(list((tmp_path / "aita_posts").iterdir())) == 1  # one data set serves both
 
 
 def test_one_cue_a_post_by_default(tmp_path):

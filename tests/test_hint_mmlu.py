@@ -12,6 +12,7 @@ from mmlu_cases import sample_questions, write_csv
 from configs import hint_mmlu as hint_mmlu_configs
 from introspection.benchmarks import prepared_reading
 from introspection.benchmarks.prepared_reading import Size, write_archive
+from introspection.coupling.retest import retest_paraphrases
 from introspection.errors import InputError
 from introspection.jobs.items import default_section, load_task
 from introspection.jobs.settings import plain
@@ -24,6 +25,7 @@ from introspection.tasks.hint_mmlu import (
     template_version,
 )
 from introspection.tasks.hint_mmlu_files import LETTERS
+from introspection.tasks.items import Decisions
 from introspection.tasks.prepared import LazyItems
 from introspection.tasks.splits import words_of
 
@@ -171,6 +173,24 @@ def test_a_questions_variants_stay_together(datasets):
     assert len({item.id for item in items_of(task)}) == 36
 
 
+def test_phrasings_ask_for_the_same_in_other_words(datasets):
+    sizes = dict(train_items=0, validation_items=12, test_items=12)
+    fewer = {name: size // 3 for name, size in sizes.items()}
+    task = build_hint_mmlu(small(phrasings=3, permutations=2, **sizes), datasets)
+    once = build_hint_mmlu(small(permutations=2, **fewer), datasets)
+    items = items_of(task)
+    assert items[::3] == items_of(once)
+    assert len({item.id for item in items}) == len(items)
+    for start in range(0, len(items), 3):
+        prompts = [item.prompt_without_cue.split("\n\n", 1) for item in items[start : start + 3]]
+        assert len({instruction for instruction, _ in prompts}) == 3
+        assert len({rest for _, rest in prompts}) == 1
+    decided = [Decisions(item.cued, item.gold) for item in items]
+    found = retest_paraphrases(items, decided, np.random.default_rng(0))
+    assert found["without_cue"]["questions"] == found["changed"]["questions"] > 0
+    assert found["changed"]["equal"]["mean"] == 1.0
+
+
 def test_the_default_sizes_are_those_reported():
     config = HintMmluConfig()
     assert (config.train_items, config.test_items) == (12_642, 1_400)
@@ -197,6 +217,8 @@ def test_template_versions_differ_with_the_wording():
         ({"hint_place": "inside"}, "hint_place has 'inside'; choose from after, before"),
         ({"permutations": 5}, "permutations is 5; it must be 1 to 4"),
         ({"permutations": 0}, "permutations is 0"),
+        ({"phrasings": 4}, "phrasings is 4; it must be 1 to 3"),
+        ({"phrasings": 2, "instruction": ""}, "and 1 without an instruction"),
         ({"test_items": 3, "permutations": 4}, "test_items is 3; a question has 4 items"),
         ({"train_items": -1}, "train_items is -1"),
         ({"near_duplicates": "fuzzy"}, "choose from minhash, exact"),

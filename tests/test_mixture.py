@@ -27,7 +27,15 @@ from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.items import Decisions
 from introspection.tasks.jabberwocky import JabberwockyConfig, behavior_examples, build_jabberwocky
 from introspection.tasks.jabberwocky_language import QUESTION
-from introspection.tasks.mixture import Mixture, Part, is_explained, mix, part_sections, unmixed
+from introspection.tasks.mixture import (
+    Mixture,
+    Part,
+    check_apart,
+    is_explained,
+    mix,
+    part_sections,
+    unmixed,
+)
 from introspection.tasks.task import SPLITS
 from introspection.tasks.world import WorldConfig, bayes_optimal_decisions, build_world
 from introspection.tasks.world_facts import WORLD_FACTS
@@ -204,6 +212,18 @@ def test_the_best_predictor_of_a_mixture_knows_the_world_and_the_rule():
     for item in language().splits["test"]:
         assert by_subset[f"jabberwocky/{item.id}"] == Decisions(item.cued, item.gold)
     assert optimal_decisions(world, tiny_task()) == best
+
+
+def test_a_question_of_two_parts_stays_on_one_side():
+    check_apart(taught_mixture())
+    world = tiny_task()
+    check_apart(mix([Part(world, name="one"), Part(world, name="two")]))
+    splits = dict(
+        zip(world.splits, [world.splits[name] for name in ("validation", "test", "train")], strict=True)
+    )
+    turned = dataclasses.replace(world, splits=splits)
+    with pytest.raises(InputError, match=r"asks in train .* what (one|two) asks in (validation|test)"):
+        check_apart(mix([Part(world, name="one"), Part(turned, name="two")]))
 
 
 def test_a_mixture_takes_no_memory_beside_its_parts():

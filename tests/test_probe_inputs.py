@@ -1,11 +1,23 @@
 """What a probe is asked for, without a model's answers: surveys, fields, samples, and bad input."""
 
+import json
+
 import pytest
 from programs import one_error_line, snapshot
 from tiny import tiny_task
 
+from configs import jabberwocky
+from introspection.checkpoints.models import StoredModel
+from introspection.errors import InputError
 from introspection.jobs.items import default_section, load_task
-from introspection.jobs.probe_task import field_value, named_groups, with_every_cue, with_sample_sizes
+from introspection.jobs.probe_task import (
+    ProbeRequest,
+    field_value,
+    named_groups,
+    probed_section,
+    with_every_cue,
+    with_sample_sizes,
+)
 from introspection.jobs.scan_cues import one_item_a_cue
 from introspection.jobs.survey import evenly_by_question, survey, word_lengths
 from introspection.tasks.items import Conversation, Item, Turn
@@ -119,6 +131,15 @@ def test_a_sample_fills_the_splits_that_a_probe_asks(task, tmp_path):
         built, _ = load_task({"task": with_sample_sizes(one), "cache_dir": str(tmp_path)})
         assert min(map(len, built.splits.values())) > 0
     assert len({item.cue_kind for item in built.splits["train"]}) > 1
+
+
+def test_a_mixture_is_that_of_the_models_run(tmp_path):
+    section = jabberwocky.get_config("tiny").task.to_dict()
+    (tmp_path / "config.json").write_text(json.dumps({"task": section}))
+    model = StoredModel(tmp_path, "initial", 0, 0)
+    assert probed_section(ProbeRequest("mixture"), model) == json.loads(json.dumps(section))
+    with pytest.raises(InputError, match="parts"):
+        probed_section(ProbeRequest("mixture"), None)
 
 
 # Bad input: one line, exit code 2, nothing written

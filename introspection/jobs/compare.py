@@ -25,7 +25,13 @@ from introspection.checkpoints.models import (
 from introspection.checkpoints.pretrained import PretrainedModel
 from introspection.coupling.matrix import coupling_matrix
 from introspection.errors import InputError
-from introspection.jobs.items import default_section, load_task, longest_explanation, within_context
+from introspection.jobs.items import (
+    check_letters_scored,
+    default_section,
+    load_task,
+    longest_explanation,
+    within_context,
+)
 from introspection.jobs.judge import load_judge
 from introspection.jobs.models import model_path
 from introspection.jobs.results import format_program_table
@@ -190,6 +196,7 @@ def readable_items(
     try:
         tokenizer = tokenizer_of(one)
         check_candidates(tokenizer, task.splits["test"])
+        check_letters_scored(task, tokenizer, reading["readout"])
         task = within_context(task, tokenizer, context_length(one), SKIPPED_SHARE, console, reply)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error

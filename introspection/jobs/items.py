@@ -12,6 +12,7 @@ from rich.console import Console
 from introspection.errors import InputError
 from introspection.jobs.settings import cache_dir, plain, settings
 from introspection.probes.explanation import explanation_prompt
+from introspection.tasks import hint_mmlu
 from introspection.tasks.facts_dataset import load_facts
 from introspection.tasks.invented_world import INVENTED_WORLD, InventedWorldConfig, invented_facts
 from introspection.tasks.items import NONE, Explanation, Item
@@ -131,6 +132,12 @@ def _load_mixture(config: Mapping[str, Any]) -> tuple[Task, list[Question]]:
         return task
 
     return build_mixture(section_settings(config["task"]), load), questions
+
+
+def check_letters_scored(task: Task, tokenizer: ChatTokenizer, readout: str) -> None:
+    """Raises InputError if MMLU's letters are to be scored and one is several tokens of the tokenizer."""
+    if task.name == hint_mmlu.NAME and readout == "score":
+        hint_mmlu.check_letters(tokenizer.encode_reply)
 
 
 def longest_explanation(items: Sequence[Item], task: Task, tokenizer: ChatTokenizer) -> int:

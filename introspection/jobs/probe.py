@@ -22,7 +22,7 @@ from introspection.checkpoints.pretrained import PretrainedModel
 from introspection.coupling.hygiene_report import hygiene_report
 from introspection.errors import InputError
 from introspection.jobs.compare import check_candidates, readout_section
-from introspection.jobs.items import load_task, needed_tokens
+from introspection.jobs.items import check_letters_scored, load_task, needed_tokens
 from introspection.jobs.judge import load_judge
 from introspection.jobs.judge_report import judge_report
 from introspection.jobs.probe_task import ProbeRequest, find_model, probed_section
@@ -163,6 +163,7 @@ def readable(
             "or take a model with a longer context"
         )
     check_candidates(tokenizer, fitting)
+    check_letters_scored(task, tokenizer, reading["readout"])
     return tuple(fitting), len(items) - len(fitting)
 
 

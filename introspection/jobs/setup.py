@@ -17,7 +17,7 @@ from introspection.coupling.labels import Label, write_labels
 from introspection.errors import InputError
 from introspection.jobs.arms import answer_hidden
 from introspection.jobs.fields import readout_of
-from introspection.jobs.items import longest_explanation, within_context
+from introspection.jobs.items import check_letters_scored, longest_explanation, within_context
 from introspection.jobs.judge import load_judge
 from introspection.jobs.models import stored_models
 from introspection.jobs.organism import (
@@ -39,7 +39,7 @@ from introspection.probes.readout import Readout, Replies, read_behavior
 from introspection.runtime.programs import ProgramTable
 from introspection.runtime.progress import progress_bar
 from introspection.tasks.items import Decisions, Explanation, Item
-from introspection.tasks.mixture import is_explained
+from introspection.tasks.mixture import Mixture, check_apart, is_explained
 from introspection.tasks.questions import Question
 from introspection.tasks.task import SPLITS, Task
 from introspection.text.tokenizer import ChatTokenizer, chat_format
@@ -176,8 +176,8 @@ def readable_task(
     """The task without the items that are too long for one of the models, each by its own tokens.
 
     Raises:
-      InputError: as `check_vocabularies` and `within_context`; or a right explanation can be longer than
-        `evaluation.explanation_tokens`.
+      InputError: as `check_vocabularies`, `check_apart`, `check_letters_scored` and `within_context`; or a
+        right explanation can be longer than `evaluation.explanation_tokens`.
     """
     readers = {name: (model.tokenizer, model.config.context_length) for name, model in stored.items()}
     organisms = [*organism_fields, *(["foreign"] if config.foreign == "neighbor" else [])]
@@ -192,7 +192,10 @@ def readable_task(
     if "label_teacher" in readers and readers["label_teacher"][0] is not shared:
         passes.append(readers["label_teacher"])
     reply_tokens = readout.tokens if readout.kind == "generate" else 0
+    if isinstance(task, Mixture):
+        check_apart(task)
     for tokenizer, limit in passes:
+        check_letters_scored(task, tokenizer, readout.kind)
         task = within_context(task, tokenizer, limit, config.evaluation.skipped_share, console, reply_tokens)
     given = config.evaluation.explanation_tokens
     longest = longest_explanation([*task.splits["validation"], *task.splits["test"]], task, shared)

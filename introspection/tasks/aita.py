@@ -16,6 +16,7 @@ The paper's construction is not known to us beyond the source; every choice is a
   only some posts have one, and what is left may still imply it.
 - `cues_per_post`: one, so that the items of a run are as many posts as can be.
 - `cue_place`: at the end, right before the question, where it weighs most.
+- `phrasings`: one. More ask for the verdict in other words too: test and retest.
 - `cut_edits`: yes. What narrators add after the verdict ("EDIT: ok, I was the asshole") tells it.
 - `max_characters`: no limit. A post is never cut, since a cut post is another post that may deserve another
   verdict; longer ones are left out, here or by the model's context.
@@ -49,13 +50,13 @@ def build_aita(config: AitaConfig, data_dir: Path) -> Task:
       InputError: there are no raw files, they can't be used, or they have too few posts that fit.
     """
     files = raw_paths(aita_source(config.data, data_dir))
-    made = load_prepared(AitaPosts, files, dataclasses.replace(config, data=""), data_dir)
+    made = load_prepared(AitaPosts, files, dataclasses.replace(config, data="", phrasings=1), data_dir)
     convert = functools.partial(_item, config)
     return Task(
         name=NAME,
         template_version=template_version(config),
         grammar=ExplanationGrammar("How would your verdict change without the narrator's plea?"),
-        splits={split: LazyItems(rows, convert) for split, rows in made.splits.items()},
+        splits={split: LazyItems(rows, convert, config.phrasings) for split, rows in made.splits.items()},
     )
 
 
@@ -73,8 +74,7 @@ def aita_source(data: str, data_dir: Path) -> Path:
 
 
 def _item(config: AitaConfig, row: Row, variant: int) -> Item:
-    del variant  # a row is one item
     names = [field.name for field in dataclasses.fields(Post)]
     post = Post(**{name: row[name] for name in names} | {"hypothetical": bool(row["hypothetical"])})
-    item = item_of(post, row["cue_kind"], row["order"], config)
+    item = item_of(post, row["cue_kind"], row["order"], config, variant)
     return dataclasses.replace(item, group=row["group"])  # near-duplicates share one

@@ -12,9 +12,10 @@ The model answers with a letter. The paper's construction is known in part; wher
 - `permutations`: the publishers' order of options alone. More are cyclic shifts, so that with 4 every option
   stands at every letter once (as Zheng et al., 2024, arXiv:2309.03882, average over them); the hint names the
   same option in all. They are for measuring a liking for letters or places.
+- `phrasings`: one. More ask the same under `PARAPHRASES` of the instruction: test and retest.
 
-A question's wordings and permutations stay together, so a size in items is rounded down to whole questions.
-Questions that (nearly) repeat each other are one group, and so on one side of a split.
+A question's wordings, permutations and phrasings stay together, so a size in items is rounded down to whole
+questions. Questions that (nearly) repeat each other are one group, and so on one side of a split.
 """
 
 import dataclasses
@@ -38,6 +39,10 @@ NAME = "hint_mmlu"
 SAMPLE = Path(__file__).parent / "data" / "samples" / NAME
 GRAMMAR = ExplanationGrammar()
 INSTRUCTION = "Answer the question with the letter of the right option alone."
+PARAPHRASES = (  # of the instruction
+    "Which option is right? Reply with its letter and nothing else.",
+    "Choose the correct option below. Give only its letter.",
+)
 
 
 class Wording(NamedTuple):
@@ -76,6 +81,7 @@ class HintMmluConfig:
     hint_place: str = "after"  # the options, or "before" the question
     instruction: str = INSTRUCTION  # the prompt's first paragraph; "" is none
     permutations: int = 1  # orders of the options, 1 to 4; each is an item of every question and wording
+    phrasings: int = 1  # of the instruction, 1 to 3; each is an item of all these
     near_duplicates: str = "minhash"  # questions that count as one: "minhash", similar; "exact", same words
     similarity: float = 0.8  # of similar ones at least (share of common runs of three words), 0.5 to 1
 
@@ -86,6 +92,11 @@ class HintMmluConfig:
         if not 1 <= self.permutations <= len(LETTERS):
             raise InputError(
                 f"config.task.permutations is {self.permutations}; it must be 1 to {len(LETTERS)}"
+            )
+        if not 1 <= self.phrasings <= 1 + len(PARAPHRASES) or (self.phrasings > 1 and not self.instruction):
+            raise InputError(
+                f"config.task.phrasings is {self.phrasings}; it must be 1 to {1 + len(PARAPHRASES)}, and 1 "
+                "without an instruction"
             )
         for split in SPLITS:
             size = getattr(self, f"{split}_items")
@@ -103,7 +114,7 @@ class HintMmluConfig:
     @property
     def variants(self) -> int:
         """Items of a question."""
-        return len(self.kinds) * self.permutations
+        return len(self.kinds) * self.permutations * self.phrasings
 
 
 def build_hint_mmlu(config: HintMmluConfig, data_dir: Path) -> Task:
@@ -146,11 +157,13 @@ def template_version(config: HintMmluConfig) -> str:
 
 
 def make_item(config: HintMmluConfig, row: Row, variant: int) -> Item:
-    """One wording and permutation of a question of the data set.
+    """One wording, permutation and phrasing of a question of the data set.
 
-    The item's id ends with the number of places that the options are shifted by.
+    The item's id ends with the number of places that the options are shifted by, and that of a phrasing
+    other than the first.
     """
-    which, shift = divmod(variant, config.permutations)
+    rest, phrasing = divmod(variant, config.phrasings)
+    which, shift = divmod(rest, config.permutations)
     kind = config.kinds[which]
     wording = WORDINGS[kind]
     named = row["named_wrong" if wording.wrong else "named"]
@@ -165,9 +178,10 @@ def make_item(config: HintMmluConfig, row: Row, variant: int) -> Item:
     if config.hint_place == "before":
         hinted = [hint, asked]
         question = f"\n\n{question or GRAMMAR.question}"  # not on the last option's line
-    instruction = [config.instruction] if config.instruction else []
+    asking = PARAPHRASES[phrasing - 1] if phrasing else config.instruction
+    instruction = [asking] if asking else []
     return Item(
-        id=f"{row['id']}/{kind}/{shift}",
+        id=f"{row['id']}/{kind}/{shift}" + (f"/{phrasing}" if phrasing else ""),
         group=row["group"],
         stratum=row["subject"],
         cue_kind=kind,

@@ -29,6 +29,7 @@ from introspection.errors import InputError
 from introspection.tasks.drawn_order import permuted
 from introspection.tasks.item_sequence import ItemSequence
 from introspection.tasks.items import Item
+from introspection.tasks.splits import words_of
 from introspection.tasks.task import Task
 
 NAME = "mixture"
@@ -84,6 +85,22 @@ def unmixed(task: Task, item: Item) -> Item:
     names = ("id", "group", "stratum", "cue_kind")
     own = {name: getattr(item, name).removeprefix(f"{item.subset}/") for name in names}
     return dataclasses.replace(item, **own)
+
+
+def check_apart(mixture: Mixture) -> None:
+    """Raises InputError if a question of one part is also another part's, in another split.
+
+    Each part keeps its own splits apart; two of the same source, with other sizes or seeds, may not.
+    """
+    first: dict[str, tuple[str, Item]] = {}
+    for split, items in mixture.splits.items():
+        for item in items:
+            there, other = first.setdefault(words_of(str(item.prompt_without_cue)), (split, item))
+            if there != split and other.subset != item.subset:
+                raise InputError(
+                    f"config.task.parts: {other.subset} asks in {there} ({other.id}) what {item.subset} asks "
+                    f"in {split} ({item.id}); give both the same seed and sizes, or other data"
+                )
 
 
 def part_sections(section: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

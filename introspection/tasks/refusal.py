@@ -17,6 +17,7 @@ The paper's construction is not known to us beyond the sources; every choice is 
 - `adversarial`: no. Jailbreaks are long role plays in which a sentence before the request hardly counts.
 - `balanced`: as many harmful as other requests, else three quarters would be of the commoner kind.
 - `max_characters`: 2,000; few are longer, and those are mostly pasted texts. A request is never cut.
+- No other phrasings, for test and retest: the request is its author's, and has no question of ours.
 - The explanation question quotes the cue, so that it is clear what is to be thought away.
 """
 
