@@ -7,8 +7,8 @@ The data are a folder with FalseReject, WildGuardMix or both, as published. Mode
 (folders as their publishers distribute them), `:smollm2` (first `python -m experiments.fetch
 --model=smollm2`; it refuses little), and `:tiny`, SmolLM2 on the sample of 38 hand-written requests, which
 walks the path; its numbers are no evidence. Which cue moves a model often, but not always: `python -m
-experiments.probe --task=refusal --data=PATH --model=M --scan-cues`; how far the judges agree: the same without
-`--scan-cues`.
+experiments.probe --task=refusal --data=PATH --model=M --scan-cues`; how far the judges agree: the same
+without `--scan-cues`.
 
 Mesh of the 8 B models: `fsdp=8` splits the parameters, 4 GB a device in float32, and `data` takes all other
 devices. Not run by us: there was no such machine.
