@@ -85,6 +85,13 @@ def test_parquet_files_in_a_folder_for_each_subject(tmp_path):
     ]  # fmt: skip
 
 
+def test_a_part_in_several_parquet_files_numbers_its_questions_once(tmp_path):
+    for shard in range(2):
+        rows = [parquet_row(question=f"Question {shard} {i}?") for i in range(2)]
+        write_parquet(tmp_path, rows, name=f"test-0000{shard}-of-00002.parquet")
+    assert [one.id for one in read(tmp_path).questions] == [f"test/astronomy/{i}" for i in (1, 2, 3, 4)]
+
+
 def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path):
     rows = [["Ünd\nwas?", *GOOD[1:]], GOOD]
     write_csv(tmp_path / "plain", rows)

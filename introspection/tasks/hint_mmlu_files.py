@@ -15,6 +15,7 @@ import dataclasses
 import io
 import tarfile
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -125,6 +126,7 @@ def _parquet_files(source: Path, part: str) -> list[Path]:
 
 def _raw_questions(files: Sequence[Path], parts: Sequence[str]) -> Iterator[_RawQuestion]:
     names = {ours: part for part, ours in PARTS.items() if part in parts}
+    counts: Counter[tuple[str, str]] = Counter()  # a part may lie in several parquet files
     for path in files:
         if path.suffix == ".csv":
             if path.parent.name not in names:
@@ -132,7 +134,7 @@ def _raw_questions(files: Sequence[Path], parts: Sequence[str]) -> Iterator[_Raw
             part = names[path.parent.name]
             yield from _csv_questions(_bytes_of(path), path.parent, path.name, path.stem, part)
         elif path.suffix == ".parquet":
-            yield from _parquet_questions(path, parts)
+            yield from _parquet_questions(path, parts, counts)
         else:
             yield from _archived_questions(path, names)
 
@@ -183,20 +185,22 @@ def _decoded(data: bytes, place: str) -> str:
         ) from error
 
 
-def _parquet_questions(path: Path, parts: Iterable[str]) -> Iterator[_RawQuestion]:
+def _parquet_questions(
+    path: Path, parts: Iterable[str], counts: Counter[tuple[str, str]]
+) -> Iterator[_RawQuestion]:
+    """`counts` are the questions so far of each part and subject; these are added."""
     part = path.name.partition("-")[0]
     if part not in parts:
         raise InputError(f"{path}: the name must begin with one of {', '.join(parts)} (config.task.parts)")
-    counts: dict[str, int] = {}
     for row in parquet_rows(path, COLUMNS):
         missing = [column for column in COLUMNS if column not in row.fields]
         if missing:
             raise InputError(f"{path}: has no column {missing[0]!r}; MMLU's are {', '.join(COLUMNS)}")
         question, subject, choices, answer = (row.fields[column] for column in COLUMNS)
         subject = subject if isinstance(subject, str) and subject else part  # auxiliary_train has none
-        counts[subject] = counts.get(subject, 0) + 1
+        counts[part, subject] += 1
         choices = choices if isinstance(choices, list) else [choices]
-        yield _RawQuestion(row.place, part, subject, counts[subject], (question, *choices, answer))
+        yield _RawQuestion(row.place, part, subject, counts[part, subject], (question, *choices, answer))
 
 
 def _problem(raw: _RawQuestion) -> str:
