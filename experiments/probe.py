@@ -43,6 +43,10 @@ flags.DEFINE_string(
 flags.DEFINE_float(
     "margin", 0.1, "nats; decisions closer than this count as noise, phrases with less effect as none"
 )
+flags.DEFINE_integer(
+    "reply-tokens", 0, "longest generated reply; 0: as the model's run has it, 24 of a model made elsewhere"
+)
+flags.DEFINE_string("judge-model", "", "what the model judge of refusals asks; the model itself if not given")
 flags.DEFINE_multi_string("set", [], "FIELD=VALUE of the task's config; may be given several times")
 
 
@@ -69,6 +73,8 @@ def main(values, console) -> None:
         limit,
         values.readout,
         values.margin,
+        values["reply-tokens"].value,
+        values["judge-model"].value,
     )
     workdir = Path(values.workdir or Path("runs") / f"probe-{request.task}")
     if scan:

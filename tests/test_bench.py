@@ -10,7 +10,10 @@ import pytest
 from configs.quickstart import get_config
 from introspection.benchmarks import (
     chunked_loss,
+    first_step,
     interval_coverage,
+    pretrained_objective,
+    pretrained_scoring,
     sharded_loading,
     shared_prefix_scoring,
     stacked_seeds,
@@ -25,6 +28,9 @@ BENCHMARKS = (
     pytest.param(stacked_seeds, marks=pytest.mark.slow),
     pytest.param(train_step_with_agreement, marks=pytest.mark.slow),
     pytest.param(sharded_loading, marks=pytest.mark.slow),  # starts three processes
+    pytest.param(first_step, marks=pytest.mark.slow),  # starts two
+    pytest.param(pretrained_objective, marks=pytest.mark.parity),
+    pytest.param(pretrained_scoring, marks=pytest.mark.parity),
 )
 
 

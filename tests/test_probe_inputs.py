@@ -9,7 +9,9 @@ from tiny import tiny_task
 from configs import jabberwocky
 from introspection.checkpoints.models import StoredModel
 from introspection.errors import InputError
+from introspection.jobs.compare import readout_section
 from introspection.jobs.items import default_section, load_task
+from introspection.jobs.probe import probed_readout
 from introspection.jobs.probe_task import (
     ProbeRequest,
     field_value,
@@ -133,6 +135,22 @@ def test_a_sample_fills_the_splits_that_a_probe_asks(task, tmp_path):
     assert len({item.cue_kind for item in built.splits["train"]}) > 1
 
 
+def test_a_chosen_readout_leaves_the_rest_as_the_runs_have_it(tmp_path):
+    def run(name, **behavior):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({"behavior": behavior}))
+        return StoredModel(tmp_path / name, "initial", 0, 0)
+
+    judged = dict(readout="generate", reply_tokens=64, judge="model", judge_model="m")
+    one, other = run("one", **judged), run("other", readout="score", reply_tokens=24)
+    assert readout_section([one], "") == readout_section([one], "generate") == judged
+    assert readout_section([one, other], "score") == dict(readout="score", reply_tokens=24)
+    with pytest.raises(InputError, match="read behaviour differently"):
+        readout_section([one, other], "")
+    asked = ProbeRequest("refusal", reply_tokens=7, judge_model="n")
+    assert probed_readout(asked, one, ()) == judged | dict(reply_tokens=7, judge_model="n")
+
+
 def test_a_mixture_is_that_of_the_models_run(tmp_path):
     section = jabberwocky.get_config("tiny").task.to_dict()
     (tmp_path / "config.json").write_text(json.dumps({"task": section}))
@@ -159,6 +177,7 @@ BAD = {
     "spans of another task": (["--task=aita", "--find-spans", "--model=smollm2"], ["--task=refusal"]),
     "spans of no model": (["--task=refusal", "--find-spans"], ["--find-spans", "--model"]),
     "no such model": (["--task=world_facts", "--model=/nonexistent"], ["/nonexistent"]),
+    "no reply": (["--task=world_facts", "--reply-tokens=-1"], ["--reply-tokens is -1"]),
     "no margin": (["--task=world_facts", "--model=/nonexistent", "--margin=0"], ["--margin is 0"]),
 }
 

@@ -172,12 +172,22 @@ def task_section(stored: Sequence[StoredModel | PretrainedModel], task_name: str
 
 
 def readout_section(stored: Sequence[StoredModel | PretrainedModel], chosen: str) -> dict[str, Any]:
-    """How behaviour is read: as `chosen`, else as the models' runs did, else by what fits the models."""
+    """How behaviour is read: as the models' runs did, else by what fits the models.
+
+    A readout that is `chosen` takes the place of theirs.
+
+    Raises:
+      InputError: the runs differ, and none is chosen.
+    """
     elsewhere = all(isinstance(one, PretrainedModel) for one in stored)
     usual = {"readout": "generate" if elsewhere else "score", "reply_tokens": REPLY_TOKENS}
-    if chosen:
-        return usual | {"readout": Readout(chosen).kind}
-    return shared_section(stored, "behavior") or usual
+    try:
+        section = shared_section(stored, "behavior") or usual
+    except InputError:
+        if not chosen:
+            raise
+        section = usual
+    return section | {"readout": Readout(chosen).kind} if chosen else section
 
 
 def readable_items(

@@ -123,6 +123,8 @@ def probed_readout(
     letters = bool(first) and all(len(candidate) == 1 for candidate in first)
     chosen = "score" if letters and isinstance(found, PretrainedModel) else ""
     reading = readout_section([found], request.readout or chosen)
+    reading |= {"reply_tokens": request.reply_tokens} if request.reply_tokens else {}
+    reading |= {"judge_model": request.judge_model} if request.judge_model else {}
     if first == PhraseJudge.classes and reading["readout"] == "score":
         raise InputError(
             f"{request.task}: {' and '.join(first)} are what a judge reads in a reply, no texts to score: "

@@ -28,10 +28,14 @@ class ProbeRequest:
     limit: int = 0  # items (of a scan: groups) that are asked, taken evenly; 0 is all
     readout: str = ""  # score or generate; "" as the model's run did, or by generated replies
     margin: float = 0.1  # nats; decisions that are closer count as noise
+    reply_tokens: int = 0  # longest generated reply; 0 is as the model's run has it, or the default
+    judge_model: str = ""  # asked by the model judge; "": the model that replied
 
     def __post_init__(self):
         if self.limit < 0:
             raise InputError(f"--limit is {self.limit}; it must be 0 (all) or more")
+        if self.reply_tokens < 0:
+            raise InputError(f"--reply-tokens is {self.reply_tokens}; it must be 0 (the default) or more")
         if not 0 < self.margin < float("inf"):
             raise InputError(f"--margin is {self.margin}; give a number of nats above 0")
 
