@@ -1,5 +1,6 @@
 """Settings that must hold before jax is used: CPU, four simulated devices, a kept compilation cache."""
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import hypothesis
 import jax
 import pytest
 from programs import FinishedRun, Programs, new_cache, run_tiny_quickstart
+from xdist.scheduler import LoadScopeScheduling
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 4)
@@ -33,9 +35,18 @@ def finished_run(programs) -> FinishedRun:
     return run_tiny_quickstart(programs)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests run in one process, and all that need the finished run in one, so it's made once."""
-    for item in items:
-        group = "finished_run" if "finished_run" in item.fixturenames else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
+class _FilesTogether(LoadScopeScheduling):
+    """A file's tests run in one process, and those of all files that need the finished run in one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "finished_run" if _needs_finished_run(file) else file
+
+
+@functools.cache
+def _needs_finished_run(file: str) -> bool:
+    return "finished_run" in (Path(__file__).parent.parent / file).read_text(encoding="utf-8")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log) -> LoadScopeScheduling:
+    return _FilesTogether(config, log)

@@ -121,7 +121,10 @@ def test_an_unrolled_stack_equals_a_scanned_one():
     )
 
 
-@pytest.mark.parametrize("remat", ["full", "dots_saveable", "dots_with_no_batch_dims_saveable"])
+@pytest.mark.parametrize(
+    "remat",
+    ["full", "dots_saveable", pytest.param("dots_with_no_batch_dims_saveable", marks=pytest.mark.slow)],
+)
 def test_rematerialisation_changes_no_loss_and_no_gradient(remat):
     def loss_of(config):
         tokens = jnp.array([random_tokens(np.random.default_rng(4), 12)])

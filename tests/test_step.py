@@ -59,7 +59,7 @@ def losses_of(seeds=(0,), stack_seeds="loop", sizes=(1, 1, 1), steps_per_call=ST
     [
         pytest.param((4, 1, 1), "loop", marks=pytest.mark.slow),
         pytest.param((1, 4, 1), "vectorize", marks=pytest.mark.slow),
-        ((2, 1, 2), "vectorize"),
+        pytest.param((2, 1, 2), "vectorize", marks=pytest.mark.slow),
         pytest.param((1, 2, 2), "loop", marks=pytest.mark.slow),
         ((2, 2, 1), "loop"),
     ],
@@ -73,7 +73,7 @@ def test_twenty_steps_are_the_same_on_every_mesh(sizes, stack_seeds):
     assert alone[-1] < alone[0] - 0.5  # it did learn
 
 
-@pytest.mark.parametrize("stack_seeds", ["loop", "vectorize"])
+@pytest.mark.parametrize("stack_seeds", ["loop", pytest.param("vectorize", marks=pytest.mark.slow)])
 def test_stacked_seeds_equal_each_seed_alone(stack_seeds):
     stacked, parameters = losses_of((0, 1), stack_seeds)
     for index, seed in enumerate((0, 1)):
@@ -84,7 +84,7 @@ def test_stacked_seeds_equal_each_seed_alone(stack_seeds):
     assert np.abs(stacked[:, 0] - stacked[:, 1]).max() > 1e-2
 
 
-@pytest.mark.parametrize("steps_per_call", [1, 5])
+@pytest.mark.parametrize("steps_per_call", [pytest.param(1, marks=pytest.mark.slow), 5])
 def test_losses_do_not_depend_on_the_steps_in_a_call(steps_per_call):
     np.testing.assert_allclose(losses_of(steps_per_call=steps_per_call)[0], losses_of()[0], rtol=1e-5)
 
