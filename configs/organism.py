@@ -9,8 +9,9 @@ no evidence). Procedure, claims and every setting tried: experiments/README.md.
 
 Expected time on 2 cores, one process each: a base 2.5 minutes (kept in the cache), an arm of three seeds 1.5
 minutes; the main table about 40 minutes beside the bases; all 54 points about 6 hours, resumable. A point
-leaves about 0.5 GB. Expected result: no coupling in any of the eight bases, and a tracking of drift that
-labels without content give as well (README.md).
+leaves about 0.5 GB. Expected result: no coupling in any of the eight bases, a tracking of drift that
+labels without content give as well, and a gap above 0 beside one shift, a source that becomes reliable
+(README.md).
 """
 
 from ml_collections import ConfigDict
