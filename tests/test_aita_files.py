@@ -194,3 +194,13 @@ def test_rows_without_an_id_are_named_by_file_and_number(tmp_path):
     paths = raw_paths(tmp_path)
     assert shared_folder(paths) == tmp_path
     assert [one.id for one in read_posts(paths)] == ["one/a/1", "two/a/1"]
+
+
+def test_half_a_surrogate_pair_and_a_column_named_twice(tmp_path):
+    path = tmp_path / "half.jsonl"
+    path.write_text(json.dumps(scruples(text="a")).replace('"a"', '"\\ud800"') + "\n")
+    refused([path], "half.jsonl: line 1 holds half of a surrogate pair")
+    path.write_text(json.dumps(scruples(text="\U0001f600 ok")) + "\n")  # a whole pair, escaped
+    assert read_posts([path])[0].text == "\U0001f600 ok"
+    twice = table(tmp_path / "twice.csv", ("a", "YTA", "b"), header=("post", "verdict", "post"))
+    refused([twice], "twice.csv: the header names the column 'post' twice")

@@ -1,11 +1,14 @@
 """Letters of options: one token each, and found in a generated reply."""
 
+from unittest.mock import Mock
+
 import pytest
 import small_tokenizers
 from chat_templates import GEMMA, LLAMA2, MISTRAL, QWEN3
 from small_tokenizers import byte_level, sentencepiece_like
 
 from introspection.errors import InputError
+from introspection.jobs.items import check_letters_scored
 from introspection.tasks.hint_mmlu import (
     check_letters,
 )
@@ -13,6 +16,7 @@ from introspection.tasks.hint_mmlu_files import LETTERS
 from introspection.tasks.items import NONE
 from introspection.tasks.letters import is_letters, match_letter
 from introspection.tasks.matching import match_candidate
+from introspection.tasks.task import Task
 from introspection.text.chat_template import ChatOptions
 from introspection.text.pretrained_tokenizer import pretrained_tokenizer
 
@@ -110,3 +114,14 @@ def test_letters_are_told_from_words():
     assert not is_letters(("C", "A", "none of them"))
     assert not is_letters(("1", "2"))
     assert not is_letters(("H", "C", "O", "N"))  # of elements
+
+
+def test_letters_of_several_tokens_are_refused_where_they_are_scored():
+    made = chat_tokenizer(byte_level(), None, {"eos_token": "<|endoftext|>"})
+    task = Mock(spec=Task)
+    task.name = "hint_mmlu"
+    check_letters_scored(task, made, "generate")
+    with pytest.raises(InputError, match="writes the letter A with 2 tokens"):
+        check_letters_scored(task, made, "score")
+    task.name = "jsonl"
+    check_letters_scored(task, made, "score")

@@ -14,6 +14,7 @@ from tiny import mesh_of, tiny_model
 from configs import refusal as refusal_experiment
 from introspection.errors import InputError
 from introspection.jobs.items import section_settings
+from introspection.jobs.judge import load_judge
 from introspection.probes.judges import OpeningsJudge, PhraseJudge, Said
 from introspection.probes.leave_one_out import (
     PhraseEffect,
@@ -357,3 +358,11 @@ def test_the_sample_is_enough_for_the_tiny_config(tmp_path):
     assert sizes == {split: section[f"{split}_items"] for split in SPLITS}
     with pytest.raises(ValueError, match="refusal takes one of qwen3_8b"):
         refusal_experiment.get_config("gpt")
+
+
+def test_a_judges_classes_are_never_scored(tmp_path):
+    task = build_refusal(RefusalConfig(**SIZES), tmp_path)
+    behavior = dict(readout="generate", reply_tokens=8)
+    assert load_judge(behavior, task, tmp_path, mesh_of()) == PhraseJudge()
+    with pytest.raises(InputError, match="no texts to score"):
+        load_judge(behavior | {"readout": "score"}, task, tmp_path, mesh_of())
