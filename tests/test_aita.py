@@ -1,12 +1,10 @@
 """r/AmItheAsshole: cues that can be taken out, verdicts, splits, configs."""
 
-import csv
 import dataclasses
-import io
 import json
-from pathlib import Path
 
 import pytest
+from aita_cases import scruples, written
 
 from configs import aita as aita_experiment
 from introspection.errors import InputError
@@ -23,36 +21,6 @@ from introspection.tasks.task import SPLITS
 
 KINDS = ("claim_right", "claim_wrong", "sympathy", "mention")
 SIZES = dict(data="sample", validation_items=8, test_items=16, cues_per_post=0, wording="yes_no")
-
-
-def scruples(**changes) -> dict:
-    """One anecdote as the publisher writes it."""
-    fields = {
-        "id": "a1",
-        "post_id": "p1",
-        "action": {"description": "x", "pronormative_score": 3, "contranormative_score": 5},
-        "title": "AITA for singing?",
-        "text": "I sang at night. My flatmate woke up.",
-        "post_type": "HISTORICAL",
-        "label_scores": {"AUTHOR": 4, "OTHER": 3, "EVERYBODY": 1, "NOBODY": 0, "INFO": 0},
-        "label": "AUTHOR",
-        "binarized_label_scores": {"RIGHT": 3, "WRONG": 5},
-        "binarized_label": "WRONG",
-    }
-    return {name: value for name, value in (fields | changes).items() if value != "left out"}
-
-
-def written(path: Path, *rows: dict, encoding: str = "utf-8", end: str = "\n") -> Path:
-    text = "".join(json.dumps(row, ensure_ascii=False) + end for row in rows)
-    path.write_bytes(text.encode(encoding))
-    return path
-
-
-def table(path: Path, *rows, header=("post", "verdict"), encoding="utf-8", end="\r\n") -> Path:
-    out = io.StringIO()
-    csv.writer(out, lineterminator=end).writerows([header, *rows])
-    path.write_bytes(out.getvalue().encode(encoding))
-    return path
 
 
 def post(**changes) -> Post:

@@ -6,34 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from aita_cases import scruples, written
 
 from introspection.errors import InputError
 from introspection.tasks.aita import SAMPLE, AitaConfig, build_aita
 from introspection.tasks.aita_files import raw_paths, read_posts
 from introspection.tasks.raw_files import shared_folder
-
-
-def scruples(**changes) -> dict:
-    """One anecdote as the publisher writes it."""
-    fields = {
-        "id": "a1",
-        "post_id": "p1",
-        "action": {"description": "x", "pronormative_score": 3, "contranormative_score": 5},
-        "title": "AITA for singing?",
-        "text": "I sang at night. My flatmate woke up.",
-        "post_type": "HISTORICAL",
-        "label_scores": {"AUTHOR": 4, "OTHER": 3, "EVERYBODY": 1, "NOBODY": 0, "INFO": 0},
-        "label": "AUTHOR",
-        "binarized_label_scores": {"RIGHT": 3, "WRONG": 5},
-        "binarized_label": "WRONG",
-    }
-    return {name: value for name, value in (fields | changes).items() if value != "left out"}
-
-
-def written(path: Path, *rows: dict, encoding: str = "utf-8", end: str = "\n") -> Path:
-    text = "".join(json.dumps(row, ensure_ascii=False) + end for row in rows)
-    path.write_bytes(text.encode(encoding))
-    return path
 
 
 def table(path: Path, *rows, header=("post", "verdict"), encoding="utf-8", end="\r\n") -> Path:

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from facts_cases import SMALL, write_table
 
 from introspection.errors import InputError, RunError
 from introspection.tasks import facts_dataset as facts_module
@@ -18,18 +19,6 @@ from introspection.tasks.facts import (
     table_digest,
 )
 from introspection.tasks.facts_dataset import load_facts
-
-HEADER = "relation\tentity\tanswer"
-SMALL = [
-    ("country_capital", "Norway", "Oslo"),
-    ("country_capital", "São Tomé and Príncipe", "São Tomé"),
-    ("element_symbol", "iron", "Fe"),
-]
-
-
-def write_table(path: Path, rows: list[tuple[str, ...]], header: str = HEADER) -> Path:
-    path.write_text("".join(line + "\n" for line in [header, *map("\t".join, rows)]), encoding="utf-8")
-    return path
 
 
 def prepared_folder(data_dir: Path, table: Path) -> Path:

@@ -5,6 +5,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from facts_cases import HEADER, SMALL, write_table
 
 from introspection.errors import InputError
 from introspection.tasks.facts import (
@@ -12,13 +13,6 @@ from introspection.tasks.facts import (
     Fact,
     read_facts_table,
 )
-
-HEADER = "relation\tentity\tanswer"
-SMALL = [
-    ("country_capital", "Norway", "Oslo"),
-    ("country_capital", "São Tomé and Príncipe", "São Tomé"),
-    ("element_symbol", "iron", "Fe"),
-]
 
 # Written down by hand, not copied from the table.
 TRUE_FACTS = {
@@ -60,11 +54,6 @@ AMBIGUOUS = [
     ("element_group", "lanthanum"),
     ("element_category", "hydrogen"),
 ]
-
-
-def write_table(path: Path, rows: list[tuple[str, ...]], header: str = HEADER) -> Path:
-    path.write_text("".join(line + "\n" for line in [header, *map("\t".join, rows)]), encoding="utf-8")
-    return path
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from rich.console import Console
 from introspection.checkpoints.models import context_length, load_model, tokenizer_of
 from introspection.errors import InputError
 from introspection.jobs.items import section_settings
-from introspection.jobs.probe_task import ProbeRequest, find_model, probed_section
+from introspection.jobs.probe_task import ProbeRequest, find_model, named_groups, probed_section
 from introspection.jobs.settings import cache_dir
 from introspection.probes.judges import OpeningsJudge
 from introspection.probes.leave_one_out import PhraseRule, phrase_effects, strongest_spans, write_spans
@@ -72,6 +72,5 @@ def chosen_requests(config: RefusalConfig, limit: int) -> list[Request]:
     there = distinct_requests([one for one in read_requests(raw_paths(source)) if fits(one, config)])
     if not there:
         raise InputError(f"{source}: no request fits the task's config")
-    if not limit or limit >= len(there):
-        return there
-    return [there[i * len(there) // limit] for i in range(limit)]
+    chosen = set(named_groups([one.id for one in there], limit))
+    return [one for one in there if one.id in chosen]

@@ -67,10 +67,10 @@ def probed_section(
       InputError: an unknown task or field, or a value that the field can't have.
     """
     own = run_section(model)
+    own = own if own.get("name") == request.task else {}
     # A mixture has no defaults: its parts are those of a run.
-    section = dict(own) if own.get("name") == request.task == MIXTURE else default_section(request.task)
-    if own.get("name") == request.task:
-        section |= own
+    section = {} if own and request.task == MIXTURE else default_section(request.task)
+    section |= own
     if request.data:
         if "data" not in section:
             raise InputError(f"--data: {request.task} reads no file of yours; leave --data out")
