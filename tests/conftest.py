@@ -1,6 +1,7 @@
 """Settings that must hold before jax is used: CPU, four simulated devices, a kept compilation cache."""
 
 import functools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,15 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 # The first example of a property test may compile a program.
 hypothesis.settings.register_profile("project", deadline=None)
 hypothesis.settings.load_profile("project")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The default suite compiles without LLVM's optimisations, its programs' processes too: compiling is most
+    of its time (test_step and test_scoring on one busy core: 102 s, 155 s at level 1). The slow tests and
+    those of parity run what a user runs."""
+    if "not slow" in config.option.markexpr:
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_backend_optimization_level=0".strip()
 
 
 @pytest.fixture(scope="session")

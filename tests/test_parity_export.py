@@ -46,9 +46,9 @@ def adapters_of(family):
     return tiny_variables(config_of(family, lora=LORA))["lora"]
 
 
-def starting_adapters():
+def starting_adapters(family):
     """As training starts: A random, B zero."""
-    return initialize(config_of("llama", lora=LORA), jax.random.key(3))["lora"]
+    return initialize(config_of(family, lora=LORA), jax.random.key(3))["lora"]
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +63,8 @@ def answers(tmp_path_factory):
         export_adapters(folder / "adapters" / family, LORA, lora, base=family)
         merged = merged_parameters(params_of(family), lora, LORA)
         export_model(folder / "models" / f"{family}_merged", config_of(family), merged, {}, {})
-    export_adapters(folder / "training" / "adapter", LORA, starting_adapters(), base="llama")
+    for family in FAMILIES:
+        export_adapters(folder / "training" / family, LORA, starting_adapters(family), base=family)
     (folder / "training" / "settings.json").write_text(json.dumps(dataclasses.asdict(OPTIMIZER)))
     stacked = jax.tree.map(lambda *arrays: np.stack(arrays), *batches())
     np.savez(
@@ -127,14 +128,15 @@ def test_adapters_that_peft_made_compute_the_same_here(answers, name):
     assert_close(ours, np.load(answers / "peft" / f"{name}.npy"))
 
 
-def test_twenty_steps_of_lora_have_pefts_losses(answers):
-    config, params = config_of("llama", lora=LORA), params_of("llama")
-    state = initial_state({"lora": starting_adapters()}, OPTIMIZER, 1)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_twenty_steps_of_lora_have_pefts_losses(answers, family):
+    config, params = config_of(family, lora=LORA), params_of(family)
+    state = initial_state({"lora": starting_adapters(family)}, OPTIMIZER, 1)
     frozen = Frozen({"params": params}, head_matrix(params, config))
     step = jax.jit(functools.partial(train_steps, config, ObjectiveConfig(), OPTIMIZER, "loop"))
     stacked = stack_batches([[Batch(explanation=rows)] for rows in batches()])
     with jax.set_mesh(mesh_of()):
         _, metrics = step(state, frozen, stacked, weights(0.0, 0.0))
-    ours, theirs = np.asarray(metrics["loss"])[:, 0], np.load(answers / "training" / "losses.npy")
+    ours, theirs = np.asarray(metrics["loss"])[:, 0], np.load(answers / "training" / f"{family}.npy")
     assert theirs[-5:].mean() < 0.7 * theirs[:5].mean()
     np.testing.assert_allclose(ours, theirs, rtol=1e-3)

@@ -14,19 +14,27 @@ from introspection.probes.scoring import ScoreRequest, score
 from introspection.runtime.programs import ProgramTable
 from introspection.weights.load import load_folder
 
-pytestmark = pytest.mark.parity
+FAMILIES = ("llama31", "llama32", "mistral", "qwen2", "qwen3", "gemma2", "gemma3")
+pytestmark = [pytest.mark.parity, pytest.mark.parametrize("family", FAMILIES)]
 TOLERANCE = 1e-3  # nats of a summed log-likelihood
 KINDS = {"short", "trailing space", "long", "long continuation", "empty", "shared", "unicode", "greedy"}
 
 
 @pytest.fixture(scope="session")
-def harness(tmp_path_factory):
-    """A model and the requests that HFLM answered with it."""
-    folder = run_peer("harness.py", tmp_path_factory.mktemp("harness"))
-    config, params = load_folder(folder / "model", mesh_of())
+def answers(tmp_path_factory):
+    """A folder a family: a model, and the requests that HFLM answered with it."""
+    folder = tmp_path_factory.mktemp("harness")
+    for family in FAMILIES:
+        (folder / family).mkdir()
+    return run_peer("harness.py", folder)
+
+
+@pytest.fixture
+def harness(answers, family):
+    config, params = load_folder(answers / family / "model", mesh_of())
     # The harness encoded the texts: scoring is of its tokens, and needs no tokenizer.
     model = Model(config, tiny_tokenizer(), {"params": params})
-    return model, json.loads((folder / "requests.json").read_text())
+    return model, json.loads((answers / family / "requests.json").read_text())
 
 
 def test_two_hundred_loglikelihoods(harness):

@@ -2,8 +2,8 @@
 
 Runs in the peers' environment: `python export.py FOLDER`. FOLDER has `tokens.npy`, `models/<name>`,
 `adapters/<name>` (their base_model_name_or_path is a model of `models`) and `training` (rows of 20 batches,
-settings). Writes `<name>.npy` beside each model and adapter, its logits; `training/losses.npy`; and
-`peft/<options>`, adapters made here, with their logits.
+settings, and what each model's adapters start as). Writes `<name>.npy` beside each model and adapter: its
+logits or, in `training`, its losses; and `peft/<options>`, adapters made here, with their logits.
 """
 
 import json
@@ -84,8 +84,9 @@ def main(folder: Path) -> None:
         made = make_adapter(load_model(folder / "models" / "llama"), options, seed)
         made.save_pretrained(folder / "peft" / name)
         np.save(folder / "peft" / f"{name}.npy", logits_of(made, tokens))
-    losses = train(folder / "training", folder / "models" / "llama", folder / "training" / "adapter")
-    np.save(folder / "training" / "losses.npy", np.array(losses))
+    for start in sorted(path for path in (folder / "training").iterdir() if path.is_dir()):
+        losses = train(folder / "training", folder / "models" / start.name, start)
+        np.save(folder / "training" / f"{start.name}.npy", np.array(losses))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Log-likelihoods of mixed requests as lm-evaluation-harness computes them, on a tiny random model.
+"""Log-likelihoods of mixed requests as lm-evaluation-harness computes them, on tiny random models.
 
-Runs in the peers' environment: `python harness.py FOLDER`. Writes the model to `FOLDER/model`, and
-`FOLDER/requests.json`: a list of requests with their kind, the token ids of context and continuation as HFLM
-encodes them, the log-likelihood (nats) and whether greedy decoding would say the continuation.
+Runs in the peers' environment: `python harness.py FOLDER`, where FOLDER holds an empty folder for every
+family that is wanted. Writes there the model to `model`, and `requests.json`: a list of requests with their
+kind, the token ids of context and continuation as HFLM encodes them, the log-likelihood (nats) and whether
+greedy decoding would say the continuation.
 """
 
 import json
@@ -11,11 +12,11 @@ import sys
 from pathlib import Path
 
 import torch
-from families import randomize
+from families import families, randomize
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedTokenizerFast
 
 BATCH_SIZE = 7  # divides no number of requests, so that batches are mixed
 VOCABULARY = 420  # of which 256 are bytes
@@ -95,25 +96,29 @@ def greedy_requests(model: HFLM, rng: random.Random, count: int) -> list[tuple[s
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     tokenizer = train_tokenizer()
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        tie_word_embeddings=True,
-    )
-    made = LlamaForCausalLM(config).float().eval()
+    for family in sorted(folder.iterdir()):
+        answer(family, families()[family.name], tokenizer)
+
+
+def answer(folder: Path, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Writes a random model of the family, and what HFLM answers with it."""
+    config.vocab_size, config.eos_token_id = len(tokenizer), tokenizer.eos_token_id
+    config.max_position_embeddings = 1024
+    made = AutoModelForCausalLM.from_config(config).float().eval()
     randomize(made, torch.Generator().manual_seed(0))
     made.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
 
     path = str(folder / "model")
-    model = HFLM(pretrained=path, tokenizer=path, device="cpu", dtype="float32", batch_size=BATCH_SIZE)
+    # Eager, since the fused attentions have no soft-caps.
+    model = HFLM(
+        pretrained=path,
+        tokenizer=path,
+        device="cpu",
+        dtype="float32",
+        batch_size=BATCH_SIZE,
+        attn_implementation="eager",
+    )
     encoded: list[tuple] = []
     score_tokens = model._loglikelihood_tokens
 
