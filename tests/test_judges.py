@@ -9,7 +9,7 @@ from sklearn.metrics import cohen_kappa_score
 from small_tokenizers import byte_level, sentencepiece_like
 from tiny import mesh_of, tiny_config, tiny_model, tiny_variables
 
-from introspection.coupling.kappa import agreement, cohen_kappa, judge_agreement, pairwise_agreement
+from introspection.coupling.kappa import agreement, cohen_kappa, pairwise_agreement
 from introspection.errors import InputError
 from introspection.models.model import Model
 from introspection.probes.judges import (
@@ -323,17 +323,3 @@ def test_every_two_judges_are_compared():
         ("a", "c", 1.0),
         ("b", "c", 0.5),
     ]
-
-
-def test_judges_are_compared_on_the_same_texts_and_with_labels():
-    model = chat_model()
-    said = [Said("How?", text) for text in (*REFUSALS[:4], *ANSWERS[:4])]
-    labels = [REFUSE] * 4 + [COMPLY] * 4
-    groups = [str(i) for i in range(8)]
-    judges = [PhraseJudge(), OpeningsJudge(least_mass=0.0), ModelJudge(model)]
-    rng = np.random.default_rng(0)
-    pairs = judge_agreement(judges, said, groups, model, PROGRAMS, mesh_of(), rng, labels)
-    by_name = {(pair.first, pair.second): pair for pair in pairs}
-    assert len(pairs) == 6
-    assert by_name["phrases", "labels"].kappa == 1.0
-    assert by_name["phrases", "openings"].n == 8

@@ -268,7 +268,15 @@ def test_judges_read_the_same_replies_and_their_agreement_is_reported(elsewhere,
     for classes in judges["classes"].values():
         assert sum(classes.values()) == 8
         assert set(classes) <= {"refuse", "comply", "none"}
-    assert "Judges of the same replies" in (workdir / "hygiene.html").read_text(encoding="utf-8")
+    # The sample's labelled replies are clear: the phrase rules read all of them as its author did.
+    labelled = judges["labelled"]
+    with_labels = {pair["first"]: pair for pair in labelled["pairs"] if pair["second"] == "labels"}
+    assert with_labels["phrases"]["share"] == with_labels["phrases"]["kappa"]["mean"] == 1.0
+    assert labelled["classes"]["phrases"] == labelled["classes"]["labels"]
+    assert sum(labelled["classes"]["model"].values()) == labelled["texts"]
+    page = (workdir / "hygiene.html").read_text(encoding="utf-8")
+    assert "Judges of the same replies" in page
+    assert "Judges and labels on the data's own replies" in page.replace("&#x27;", "'")
     scored = programs.run("probe", *arguments, "--readout=score", f"--workdir={tmp_path / 'none'}")
     assert scored.code == 2
     assert "--readout=generate" in one_error_line(scored)

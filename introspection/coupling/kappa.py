@@ -4,14 +4,10 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Float, Shaped
 
 from introspection.coupling.statistics import hierarchical_bootstrap
-from introspection.models.model import Model
-from introspection.probes.judges import Judge, Said
-from introspection.runtime.programs import ProgramTable
 
 
 class Agreement(NamedTuple):
@@ -61,23 +57,6 @@ def pairwise_agreement(
 ) -> list[Agreement]:
     """Every two judges' agreement on the same texts; `groups` are those of the texts."""
     return [agreement(a, b, verdicts, groups, rng) for a, b in itertools.combinations(verdicts, 2)]
-
-
-def judge_agreement(
-    judges: Sequence[Judge],
-    said: Sequence[Said],
-    groups: Sequence[str],
-    model: Model,
-    programs: ProgramTable,
-    mesh: jax.sharding.Mesh,
-    rng: np.random.Generator,
-    labels: Sequence[str] | None = None,
-) -> list[Agreement]:
-    """Every two judges' agreement on what `model` said, and each one's with people's `labels` if given."""
-    verdicts = {judge.name: judge.judge(said, model, programs, mesh) for judge in judges}
-    if labels is not None:
-        verdicts["labels"] = list(labels)
-    return pairwise_agreement(verdicts, groups, rng)
 
 
 def _joint_counts(first: Sequence[str], second: Sequence[str]) -> Float[np.ndarray, "texts cells"]:

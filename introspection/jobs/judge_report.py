@@ -1,4 +1,4 @@
-"""How far judges agree about what a model replied: the same texts, put into classes by each of them."""
+"""How far judges agree about a model's replies, and with the labels of replies that the data bring."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,13 +16,16 @@ from introspection.probes.judges import Judge, ModelJudge, OpeningsJudge, Phrase
 from introspection.probes.readout import Replies, prompts_of
 from introspection.runtime.programs import ProgramTable
 from introspection.tasks.items import Item
+from introspection.tasks.refusal_files import Request
+from introspection.tasks.refusal_phrases import COMPLY, REFUSE
 
-ITEMS = 100  # whose replies, two each, all judges read, taken evenly: a judge that is a model takes its time
+TEXTS = 200  # that all judges read, taken evenly: a judge that is a model takes its time
 
 
 def judge_report(
     items: Sequence[Item],
     replies: Sequence[Replies],
+    labelled: Sequence[Request],
     model: Model,
     reading: Mapping[str, Any],
     cache: Path,
@@ -32,8 +35,10 @@ def judge_report(
 ) -> dict[str, Any] | None:
     """Each judge's classes, and every two judges' agreement (Cohen's kappa, intervals over groups).
 
-    None where no item's candidates are a judge's classes. The model that judges is `judge_model` of the
-    `behavior` section or, without one, the one that replied.
+    Once of the model's own replies and, where the data bring labelled replies, once of these, the labels
+    being one more judge. None where no item's candidates are a judge's
+    classes. The model that judges is `judge_model` of the `behavior` section or, without one, the one that
+    replied.
     """
     judged = [
         (item, both)
@@ -42,7 +47,7 @@ def judge_report(
     ]
     if not judged:
         return None
-    judged = judged[:: -(-len(judged) // ITEMS)]
+    judged = judged[:: -(-len(judged) // (TEXTS // 2))]  # each has two replies
     said = [
         Said(prompt, reply.text)
         for item, both in judged
@@ -51,11 +56,29 @@ def judge_report(
     groups = [item.group for item, _ in judged for _ in range(2)]
     name = reading.get("judge_model", "")
     asked = load_one(model_path(name, cache), mesh) if name else model
-    judges: tuple[Judge, ...] = (PhraseJudge(), OpeningsJudge(), ModelJudge(asked))
-    verdicts = {judge.name: judge.judge(said, model, programs, mesh) for judge in judges}
+
+    def verdicts(judges: Sequence[Judge], said: Sequence[Said]) -> dict[str, list[str]]:
+        return {judge.name: judge.judge(said, model, programs, mesh) for judge in judges}
+
+    of_model = verdicts((PhraseJudge(), OpeningsJudge(), ModelJudge(asked)), said)
+    report = {"judge_model": name, **agreements(of_model, groups, rng), "labelled": None}
+    if labelled:
+        labelled = labelled[:: -(-len(labelled) // TEXTS)]
+        # The openings of a model tell nothing of a reply that it did not give.
+        of_labelled = verdicts(
+            (PhraseJudge(), ModelJudge(asked)), [Said(one.prompt, one.response) for one in labelled]
+        )
+        of_labelled["labels"] = [REFUSE if one.refused else COMPLY for one in labelled]
+        report["labelled"] = agreements(of_labelled, [one.prompt for one in labelled], rng)
+    return report
+
+
+def agreements(
+    verdicts: Mapping[str, Sequence[str]], groups: Sequence[str], rng: np.random.Generator
+) -> dict[str, Any]:
+    """How often each judge says what, and how far every two agree, as the report has it."""
     return {
-        "texts": len(said),
-        "judge_model": name,
+        "texts": len(groups),
         "classes": {
             judge: {verdict: found.count(verdict) for verdict in sorted(set(found))}
             for judge, found in verdicts.items()

@@ -22,7 +22,7 @@ from introspection.checkpoints.pretrained import PretrainedModel
 from introspection.coupling.hygiene_report import hygiene_report
 from introspection.errors import InputError
 from introspection.jobs.compare import check_candidates, readout_section
-from introspection.jobs.items import check_letters_scored, load_task, needed_tokens
+from introspection.jobs.items import check_letters_scored, load_task, needed_tokens, section_settings
 from introspection.jobs.judge import load_judge
 from introspection.jobs.judge_report import judge_report
 from introspection.jobs.probe_task import ProbeRequest, find_model, probed_section
@@ -39,6 +39,7 @@ from introspection.reports.hygiene_page import HYGIENE, write_hygiene_page
 from introspection.runtime.mesh import MeshConfig, make_mesh
 from introspection.runtime.programs import ProgramTable
 from introspection.runtime.progress import progress_bar
+from introspection.tasks import refusal
 from introspection.tasks.items import Item
 from introspection.tasks.task import Task
 
@@ -77,7 +78,12 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
         answers = ask(model, items, readout, programs, mesh, console)
         if judge is not None:
             console.print("asking all judges about the same replies", highlight=False)
-            judges = judge_report(items, answers.behaviors, model, reading, cache, programs, mesh, rng)
+            settings, labelled = section_settings(section), []
+            if request.task == refusal.NAME:
+                labelled = refusal.labelled_replies(settings, cache / "datasets")
+            judges = judge_report(
+                items, answers.behaviors, labelled, model, reading, cache, programs, mesh, rng
+            )
     with progress_bar(console, "measuring", len(items)) as advance:
         asked = survey(items, token_lengths(task, model.tokenizer, reply_tokens(reading)), advance)
     report = {

@@ -231,6 +231,8 @@ def _margins(report: Report, figure: FigureFiles | None) -> str:
     shown = tables.reply_table(report["replies"]).html()
     if report["judges"]:
         shown += tables.judge_table(report["judges"]).html()
+        if report["judges"].get("labelled"):  # reports of before have none
+            shown += tables.labelled_table(report["judges"]["labelled"]).html()
     if unnamed:
         heads = "".join(f'<th scope="col">{head}</th>' for head in ("Item", "Cue", "Reply", "Candidates"))
         table = f"<table><thead><tr>{heads}</tr></thead><tbody>{unnamed}</tbody></table>"

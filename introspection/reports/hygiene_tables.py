@@ -132,23 +132,28 @@ def reply_table(replies: Found) -> StudyTable:
 
 
 def judge_table(judges: Found) -> StudyTable:
+    asked = judges["judge_model"] or "the model itself"
+    return _judge_pairs("Judges of the same replies", judges, f"The judge “model” asks {asked}.")
+
+
+def labelled_table(labelled: Found) -> StudyTable:
+    note = "The labels are the publishers'; other models gave these replies, so no openings are asked for."
+    return _judge_pairs("Judges and labels on the data's own replies", labelled, note)
+
+
+def _judge_pairs(title: str, found: Found, note: str) -> StudyTable:
     rows = []
-    for pair in judges["pairs"]:
+    for pair in found["pairs"]:
         kappa = kappa_interval(pair["kappa"])
         rows.append(
             (f"{pair['first']} and {pair['second']}", count(pair["n"]), percent(pair["share"]), kappa)
         )
     said = "; ".join(
         f"{judge}: " + ", ".join(f"{count(n)} {verdict}" for verdict, n in classes.items())
-        for judge, classes in judges["classes"].items()
+        for judge, classes in found["classes"].items()
     )
-    asked = judges["judge_model"] or "the model itself"
-    return StudyTable(
-        "Judges of the same replies",
-        ("Judges", "Replies", "Same class %", "Cohen's kappa"),
-        tuple(rows),
-        f"{said}. The judge “model” asks {asked}.",
-    )
+    columns = ("Judges", "Replies", "Same class %", "Cohen's kappa")
+    return StudyTable(title, columns, tuple(rows), f"{said}. {note}")
 
 
 def kappa_interval(value: Any) -> str:

@@ -29,7 +29,7 @@ from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.items import Item
 from introspection.tasks.prepared import LazyItems, Row, load_prepared
 from introspection.tasks.refusal_builder import RefusalRequests
-from introspection.tasks.refusal_files import Request, raw_paths
+from introspection.tasks.refusal_files import WILDGUARDMIX, Request, raw_paths, read_requests
 from introspection.tasks.refusal_items import RefusalConfig, item_of
 from introspection.tasks.task import Task
 
@@ -55,6 +55,19 @@ def build_refusal(config: RefusalConfig, data_dir: Path) -> Task:
         grammar=ExplanationGrammar("How would your response, refuse or comply, change without the cue?"),
         splits={split: LazyItems(rows, convert) for split, rows in made.splits.items()},
     )
+
+
+def labelled_replies(config: RefusalConfig, data_dir: Path) -> list[Request]:
+    """Replies with the publishers' labels, to hold judges against: WildGuardMix's, in whose training part a
+    model (GPT-4) gave the labels and in whose test part people did.
+
+    Raises:
+      InputError: as `build_refusal`.
+    """
+    requests = read_requests(raw_paths(refusal_source(config.data, data_dir)))
+    # FalseReject's replies are of one class by construction; nobody labelled them.
+    labelled = [one for one in requests if one.source == WILDGUARDMIX and one.refused is not None]
+    return [one for one in labelled if one.response]
 
 
 def refusal_source(data: str, data_dir: Path) -> Path:
