@@ -11,8 +11,11 @@ if no cue were there), then on the same labels as the arm `kl`:
         --config.foreign=runs/smollm2_other:other --config.run_arms="('kl','no_kl','shuffled','foreign_kl')"
 
 A smoke result, not evidence: one model, one seed, 512 training and 203 test items, LoRA of rank 128 on a CPU.
-Not yet run in full on a CPU. On a GPU the arm `kl` at rank 16 came to its end: Self 36.2, Orig 36.7, gap −0.5
-[−5.8, +5.4] (three seeds, 700 items; experiments/README.md, where the choice of the rate stands too).
+On 2 cores it took 82 minutes (60 were the aim): 15 to probe, 21 an arm (13 for its 64 steps), and six more
+while tests ran beside the first. Its gaps (kl +25.1, no_kl −18.2, shuffled +0.5) are no coupling: the trained
+model says one sentence of four items in five (README.md). On a GPU the arm `kl` at rank 16 came to its end:
+Self 36.2, Orig 36.7, gap −0.5 [−5.8, +5.4] (three seeds, 700 items; experiments/README.md, where the choice
+of the rate stands too).
 Behaviour is what the model says: a greedily decoded reply, matched strictly to the candidates, since the
 likelihood of unlisted candidates mostly measures copying for a model of this size. The placebo cues stand
 beside the real hints in the report. `:tiny` walks the path with a few items and steps; its numbers are no
@@ -61,7 +64,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.train.behavior_items = 4
     config.train.shift_rows = 4
     config.train.steps_per_call, config.train.log_steps = 4, 8
-    # At the start and the end: one evaluation takes a CPU about two minutes, the 64 steps about ten.
+    # At the start and the end: one evaluation takes a CPU about two minutes, the 64 steps about 13.
     config.train.evaluation_steps = config.train.checkpoint_steps = 64
     config.train.head_chunk = 512  # a chunk's logits are 512 × 49,152 numbers
 

@@ -134,12 +134,14 @@ def test_an_interval_that_touches_0_decides_nothing(
 def test_a_gap_without_drift_and_a_broken_behaviour_are_called_out() -> None:
     fields = synthetic_arm(0.0, 0.0) | {"drift": 0.0, "seeds": [0], "invalid_rate": 0.4}
     fields |= {"behavior_accuracy": {"teacher": 0.9, "current": 0.4}, "agreement": {"min": 0.5}}
+    fields["commonest_explanation"] = {"share": 0.8, "self": 0.42, "orig": 0.21}
     finding = arm_finding(read_arm("x", fields, ()))
     assert any("0 by construction" in sentence for sentence in finding.sentences)
     assert finding.words == "Undecided, with cautions"
     for caution in (
         "40.0% of its explanations can't be parsed",
         "behaviour itself got worse",
+        "80.0% of its explanations are one and the same",
         "50.0%",
         "One seed",
     ):

@@ -96,6 +96,9 @@ def test_eight_records_worked_by_hand():
     assert results["behavior_accuracy"] == {"teacher": 1.0, "current": 7 / 8}
     assert results["behavior_accuracy_with_cue"] == {"teacher": 4 / 8, "current": 5 / 8}
     assert results["invalid_rate"] == 1 / 8
+    # (unchanged, Oslo) is said of 1, 3, 1', 4'; it is true of current in 1, 4, 1', 3', 4', of the teacher in
+    # 3, 4, 3', 4'.
+    assert results["commonest_explanation"] == {"share": 4 / 8, "self": 5 / 8, "orig": 4 / 8}
     assert results["agreement"] == pytest.approx({"start": 0.95, "end": 0.85, "min": 0.7})
     assert (results["n"], results["seeds"], results["runtime_s"]) == (8, [0, 1], 12.5)
     assert results["by_drift"] == {

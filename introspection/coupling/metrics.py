@@ -5,6 +5,7 @@ one product of weights and counts. An invalid explanation is wrong everywhere; d
 A measure without a denominator is NaN here and null in `results.json`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -128,6 +129,20 @@ def none_rate(decisions: Sequence[Decisions]) -> float:
 def invalid_rate(explanations: Sequence[Explanation]) -> float:
     """Share of explanations that could not be parsed."""
     return _share([not e.valid for e in explanations])
+
+
+def commonest_explanation(records: Sequence[PredictionRecord]) -> dict[str, float]:
+    """The `share` of the explanation (changed, answer) that is given most often, and its Self and Orig if it
+    were given of every item: what a gap can be that comes from behaviour alone, and from no explaining."""
+    given = Counter(r.explanation for r in records if r.explanation.valid)
+    if not given:
+        return {"share": 0.0, "self": 0.0, "orig": 0.0}
+    commonest = max(given, key=lambda e: (given[e], e.changed, e.answer))
+    return {
+        "share": given[commonest] / len(records),
+        "self": _share([r.current.explanation == commonest for r in records]),
+        "orig": _share([r.teacher.explanation == commonest for r in records]),
+    }
 
 
 def behavior_accuracy(

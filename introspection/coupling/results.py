@@ -69,6 +69,7 @@ def arm_results(
             "current": metrics.behavior_accuracy(current, gold, with_cue=True),
         },
         "invalid_rate": metrics.invalid_rate([r.explanation for r in records]),
+        "commonest_explanation": metrics.commonest_explanation(records),
         "by_cue_kind": _by_cue_kind(records, rng),
         **({"by_subset": _by_subset(records, rng)} if any(r.subset for r in records) else {}),
         "by_drift": _by_drift(records, "either"),

@@ -19,6 +19,7 @@ class Cautions:
     one_class: float = 0.05  # a changed-rate within this of 0 or 1
     accuracy_loss: float = 0.1
     none_rate: float = 0.1
+    one_explanation: float = 0.5
     disagreement_items: int = 30
 
 
@@ -244,6 +245,13 @@ def _arm_cautions(arm: Arm, verdict: Verdict, limits: Cautions) -> list[str]:
     if arm.invalid_rate is not None and arm.invalid_rate >= limits.invalid_rate:
         found.append(
             f"{percent(arm.invalid_rate)}% of its explanations can't be parsed; each counts as wrong."
+        )
+    said = arm.commonest_explanation
+    if (said.get("share") or 0.0) >= limits.one_explanation:
+        found.append(
+            f"{percent(said['share'])}% of its explanations are one and the same; given of every item, it"
+            f" would be right about the current model on {percent(said['self'])}% and about the label"
+            f" teacher on {percent(said['orig'])}%."
         )
     for who in ("teacher", "current"):
         rate = arm.changed_rate.get(who)

@@ -83,6 +83,7 @@ class Arm:
     behavior_accuracy_with_cue: Mapping[str, float | None]
     none_rate: Mapping[str, float | None]
     invalid_rate: float | None
+    commonest_explanation: Mapping[str, float | None]  # "share", "self", "orig"
     by_cue_kind: tuple[Slice, ...]
     by_drift: tuple[Slice, ...]
     controls: tuple[Control, ...]
@@ -152,6 +153,7 @@ def read_arm(name: str, fields: Mapping[str, Any], controls: tuple[Control, ...]
         behavior_accuracy_with_cue=_numbers(fields.get("behavior_accuracy_with_cue")),
         none_rate=_numbers(fields.get("none_rate")),
         invalid_rate=estimate(fields.get("invalid_rate")).mean,
+        commonest_explanation=_numbers(fields.get("commonest_explanation")),
         by_cue_kind=_read_slices(fields.get("by_cue_kind")),
         by_drift=_read_slices(fields.get("by_drift")),
         controls=controls,
