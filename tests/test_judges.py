@@ -5,12 +5,14 @@ import itertools
 import chat_templates
 import numpy as np
 import pytest
+from hygiene_items import item
 from sklearn.metrics import cohen_kappa_score
 from small_tokenizers import byte_level, sentencepiece_like
 from tiny import mesh_of, tiny_config, tiny_model, tiny_variables
 
 from introspection.coupling.kappa import agreement, cohen_kappa, pairwise_agreement
 from introspection.errors import InputError
+from introspection.jobs.judge_report import judge_report
 from introspection.models.model import Model
 from introspection.probes.judges import (
     COMPLYING,
@@ -24,9 +26,11 @@ from introspection.probes.judges import (
     judge_of,
     opening_tokens,
 )
+from introspection.probes.readout import Replies, Reply
 from introspection.probes.scoring import ScoreRequest, score
 from introspection.runtime.programs import ProgramTable
 from introspection.tasks.items import NONE, Conversation, Turn
+from introspection.tasks.refusal_files import Request
 from introspection.tasks.refusal_phrases import COMPLY, REFUSE, refusal_class
 from introspection.text.chat_template import ChatOptions
 from introspection.text.pretrained_tokenizer import pretrained_tokenizer
@@ -323,3 +327,30 @@ def test_every_two_judges_are_compared():
         ("a", "c", 1.0),
         ("b", "c", 0.5),
     ]
+
+
+def test_judges_are_compared_on_the_same_texts_and_with_labels(tmp_path):
+    items = [item(f"i{i}", f"g{i}", candidates=(REFUSE, COMPLY), gold=REFUSE, cued=COMPLY) for i in range(4)]
+    texts = zip(REFUSALS[:4], ANSWERS[:4], strict=True)
+    replies = [Replies(Reply((), refusal), Reply((), answer)) for refusal, answer in texts]
+    labelled = [labelled_request(text, True) for text in REFUSALS[:4]]
+    labelled += [labelled_request(text, False) for text in ANSWERS[:4]]
+    rng = np.random.default_rng(0)
+    report = judge_report(items, replies, labelled, chat_model(), {}, tmp_path, PROGRAMS, mesh_of(), rng)
+    own, given = (
+        {(pair["first"], pair["second"]): pair for pair in found["pairs"]}
+        for found in (report, report["labelled"])
+    )
+    assert len(own) == len(given) == 3
+    assert own["phrases", "openings"]["n"] == given["phrases", "labels"]["n"] == 8
+    assert given["phrases", "labels"]["kappa"]["mean"] == 1.0
+    assert report["classes"]["phrases"] == report["labelled"]["classes"]["labels"] == {REFUSE: 4, COMPLY: 4}
+    # Without labelled replies there is nothing more; without a judge's classes there is nothing.
+    unlabelled = judge_report(items, replies, (), chat_model(), {}, tmp_path, PROGRAMS, mesh_of(), rng)
+    assert unlabelled["labelled"] is None
+    other = [item()] * 4
+    assert judge_report(other, replies, (), chat_model(), {}, tmp_path, PROGRAMS, mesh_of(), rng) is None
+
+
+def labelled_request(text: str, refused: bool) -> Request:
+    return Request("i", "wildguardmix", text, True, "benign", False, "", text, refused)

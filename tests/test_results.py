@@ -389,3 +389,8 @@ def test_subsets_have_their_own_levels_and_gap():
     assert (held_out["gap"], held_out["drift"]) == (0.5, 0.5)
     assert held_out["gap_ci95"][0] <= 0.5 <= held_out["gap_ci95"][1]
     assert "by_subset" not in arm_results(eight_records(), {}, 0.0, np.random.default_rng(0))
+
+
+def test_no_explanation_is_the_commonest_where_none_can_be_parsed():
+    records = [dataclasses.replace(one, explanation=INVALID) for one in eight_records()]
+    assert results_of(records)["commonest_explanation"] == {"share": 0.0, "self": 0.0, "orig": 0.0}

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 
 from introspection.coupling.records import PredictionRecord
-from introspection.tasks.items import NONE, Decisions, Explanation
+from introspection.tasks.items import INVALID, NONE, Decisions, Explanation
 
 # The columns of `match_counts`. For the two classes of `changed`: how often it is true, said, and both.
 MATCH_COUNTS = (
@@ -135,9 +135,7 @@ def commonest_explanation(records: Sequence[PredictionRecord]) -> dict[str, floa
     """The `share` of the explanation (changed, answer) that is given most often, and its Self and Orig if it
     were given of every item: what a gap can be that comes from behaviour alone, and from no explaining."""
     given = Counter(r.explanation for r in records if r.explanation.valid)
-    if not given:
-        return {"share": 0.0, "self": 0.0, "orig": 0.0}
-    commonest = max(given, key=lambda e: (given[e], e.changed, e.answer))
+    commonest = max(given, key=lambda explanation: (given[explanation], explanation), default=INVALID)
     return {
         "share": given[commonest] / len(records),
         "self": _share([r.current.explanation == commonest for r in records]),

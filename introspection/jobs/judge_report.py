@@ -36,9 +36,8 @@ def judge_report(
     """Each judge's classes, and every two judges' agreement (Cohen's kappa, intervals over groups).
 
     Once of the model's own replies and, where the data bring labelled replies, once of these, the labels
-    being one more judge. None where no item's candidates are a judge's
-    classes. The model that judges is `judge_model` of the `behavior` section or, without one, the one that
-    replied.
+    being one more judge. None where no item's candidates are a judge's classes. The model that judges is
+    `judge_model` of the `behavior` section or, without one, the one that replied.
     """
     judged = [
         (item, both)

@@ -78,9 +78,9 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
         answers = ask(model, items, readout, programs, mesh, console)
         if judge is not None:
             console.print("asking all judges about the same replies", highlight=False)
-            settings, labelled = section_settings(section), []
+            labelled = []
             if request.task == refusal.NAME:
-                labelled = refusal.labelled_replies(settings, cache / "datasets")
+                labelled = refusal.labelled_replies(section_settings(section), cache / "datasets")
             judges = judge_report(
                 items, answers.behaviors, labelled, model, reading, cache, programs, mesh, rng
             )

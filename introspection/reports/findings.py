@@ -247,9 +247,10 @@ def _arm_cautions(arm: Arm, verdict: Verdict, limits: Cautions) -> list[str]:
             f"{percent(arm.invalid_rate)}% of its explanations can't be parsed; each counts as wrong."
         )
     said = arm.commonest_explanation
-    if (said.get("share") or 0.0) >= limits.one_explanation:
+    share = said.get("share")
+    if share is not None and share >= limits.one_explanation:
         found.append(
-            f"{percent(said['share'])}% of its explanations are one and the same; given of every item, it"
+            f"{percent(share)}% of its explanations are one and the same; given of every item, it"
             f" would be right about the current model on {percent(said['self'])}% and about the label"
             f" teacher on {percent(said['orig'])}%."
         )
