@@ -10,6 +10,8 @@ if no cue were there), then on the same labels as the arm `kl`:
     python -m experiments.run --config=configs/smollm2.py --workdir=runs/smollm2 \\
         --config.foreign=runs/smollm2_other:other --config.run_arms="('kl','no_kl','shuffled','foreign_kl')"
 
+`:large` has larger sets and five seeds, for an accelerator; its rate and steps were chosen by `sweep`.
+
 A smoke result, not evidence: one model, one seed, 512 training and 203 test items, LoRA of rank 128 on a CPU.
 On 2 cores it took 82 minutes (60 were the aim): 15 to probe, 21 an arm (13 for its 64 steps), and six more
 while tests ran beside the first. Its gaps (kl +25.1, no_kl −18.2, shuffled +0.5) are no coupling: the trained
@@ -33,8 +35,10 @@ LEARNING_RATE = 1e-3  # lowest validation explanation loss of `sweep`, with beha
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    if argument not in ("", "other", "tiny"):
-        raise ValueError(f"smollm2 takes no argument, 'other' or 'tiny', not {argument!r}")
+    if argument not in ("", "other", "large", "large_other", "tiny"):
+        raise ValueError(
+            f"smollm2 takes no argument, 'other', 'large', 'large_other' or 'tiny', not {argument!r}"
+        )
     config = quickstart.get_config()
     config.name = "smollm2" + (f"-{argument}" if argument else "")
     config.tiny = argument == "tiny"
@@ -78,10 +82,16 @@ def get_config(argument: str = "") -> ConfigDict:
     config.arms.shuffled = quickstart.arm(learning_rate=LEARNING_RATE, shuffle_labels=True)
     config.arms.foreign_kl = quickstart.arm(learning_rate=LEARNING_RATE, foreign_to="kl")
     config.run_arms = ("kl", "no_kl", "shuffled")
-    if argument == "other":
+    if argument.startswith("large"):
+        config.seeds = (0, 1, 2, 3, 4)
+        config.task.train_facts, config.task.validation_facts, config.task.test_facts = 250, 40, 150
+        config.train.explained_items, config.train.steps = 1024, 128  # each once
+        config.train.steps_per_call = 8
+        config.train.evaluation_steps = config.train.checkpoint_steps = 128
+    if argument.endswith("other"):
         other = dict(kind="less_sycophantic", groups="all", fraction=1.0, order="alone")
         config.arms.other = quickstart.arm(shift=other, learning_rate=LEARNING_RATE)
-        config.run_arms = ("other",)
+        config.run_arms, config.seeds = ("other",), (0,)
         config.train.explanation_rows, config.train.shift_rows = 1, 16
     if config.tiny:
         config.task.train_facts, config.task.validation_facts, config.task.test_facts = 8, 2, 3
@@ -95,5 +105,17 @@ def get_config(argument: str = "") -> ConfigDict:
 
 
 def sweep(add) -> None:
+    """The rate and the steps of `:large`, on its 280 validation items alone: it has two test facts."""
     for learning_rate in (3e-5, 1e-4, 3e-4, 1e-3):
-        add({"arms.kl.learning_rate": learning_rate, "run_arms": ("kl",)})
+        add(
+            {
+                "arms.kl.learning_rate": learning_rate,
+                "run_arms": ("kl",),
+                "seeds": (0,),
+                "task.test_facts": 2,
+                "train.steps": 256,
+                "train.evaluation_steps": 64,
+                "train.checkpoint_steps": 256,
+                "evaluation.validation_items": 280,
+            }
+        )
