@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from introspection.text import buckets
-from introspection.text.buckets import bucket, score_shape
+from introspection.text.buckets import batches, bucket, score_shape
 
 
 @given(st.integers(1, 100_000), st.integers(1, 64))
@@ -39,3 +39,32 @@ def test_an_accelerator_gets_larger_batches_of_the_same_lengths(monkeypatch):
     there = score_shape(100, 4, 5)
     assert there.prompts == 8 * here.prompts
     assert there[1:] == here[1:]
+
+
+SHAPE = score_shape(48, 4, 4)  # 128 rows
+
+
+@given(st.integers(0, 1000), st.integers(0, 10**10), st.integers(1, 16))
+def test_batches_hold_every_request_once_in_order(count, parameters, least_rows):
+    requests = list(range(count))
+    made = list(batches(requests, SHAPE, max(parameters, 1), least_rows))
+    assert [one for chunk, _ in made for one in chunk] == requests
+    assert all(shape[1:] == SHAPE[1:] for _, shape in made)
+    rows = [shape.prompts for _, shape in made]
+    assert rows == sorted(rows, reverse=True)
+    assert all(least_rows <= size <= SHAPE.prompts for size in rows)
+    assert all(0 < len(chunk) <= shape.prompts for chunk, shape in made)
+    assert len(set(rows)) <= 4
+
+
+def test_only_a_large_models_last_batches_are_small():
+    assert [shape.prompts for _, shape in batches(range(300), SHAPE, 250_000)] == [128, 128, 128]
+    assert [shape.prompts for _, shape in batches(range(300), SHAPE, 135_000_000)] == [128, 128, 32, 8, 2, 2]
+    assert [shape.prompts for _, shape in batches(range(3), SHAPE, 135_000_000)] == [2, 2]
+    assert [shape.prompts for _, shape in batches(range(3), SHAPE, 135_000_000, 8)] == [8]
+
+
+def test_an_accelerator_needs_more_arithmetic_for_a_batch(monkeypatch):
+    monkeypatch.setattr(buckets.jax, "default_backend", lambda: "gpu")
+    shape = score_shape(48, 4, 4)
+    assert [made.prompts for _, made in batches(range(3), shape, 135_000_000)] == [64]

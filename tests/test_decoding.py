@@ -246,3 +246,14 @@ def test_replies_are_float32_where_training_is_not(monkeypatch):
     monkeypatch.setattr(buckets, "ACCELERATOR_BATCH_TOKENS", 64)
     assert model.config.dtype == jax.numpy.bfloat16
     assert decode_here(model, prompts, programs=ProgramTable()) == expected
+
+
+def test_replies_are_the_same_in_batches_of_fewer_rows(monkeypatch):
+    model, rng = ending_model(), np.random.default_rng(11)
+    prompts = [random_tokens(rng, int(rng.integers(1, 9))) for _ in range(45)]
+    monkeypatch.setattr(buckets, "BATCH_TOKENS", 512)
+    full, programs = decode(model, prompts, MAX_TOKENS, PROGRAMS, mesh_of()), ProgramTable()
+    monkeypatch.setattr(buckets, "LEAST_BATCH_FLOPS", 1)
+    replies = decode(model, prompts, MAX_TOKENS, programs, mesh_of())
+    assert [reply.tokens for reply in replies] == [reply.tokens for reply in full]
+    assert [shapes for _, shapes, _, _ in programs.rows()] == ["32×8", "8×8"]

@@ -175,6 +175,15 @@ def test_the_number_of_compilations_is_the_number_of_buckets():
     assert programs.count("score_continuations") == 3
 
 
+def test_scores_are_the_same_in_batches_of_fewer_rows(monkeypatch):
+    model, requests = tiny_model(), ragged_requests(np.random.default_rng(6), 11)
+    full, programs = score_here(model, requests), ProgramTable()
+    monkeypatch.setattr(buckets, "LEAST_BATCH_FLOPS", 1)
+    assert len(requests) == 8 + 2 + 1
+    np.testing.assert_allclose(np.stack(score_here(model, requests, programs)), np.stack(full), atol=1e-5)
+    assert programs.count("score_continuations") == 2  # of 8 rows and of 2
+
+
 @pytest.mark.parametrize("sizes", MESHES, ids=str)
 def test_scores_are_the_same_on_every_mesh(sizes):
     model, mesh = tiny_model(vocab_size=56), mesh_of(*sizes)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from introspection.coupling.controls import add_label_noise, shuffle_labels
 from introspection.errors import InputError
+from introspection.models.decoder import count_parameters
 from introspection.models.model import Model
 from introspection.probes.behavior import Behavior, behavior_requests
 from introspection.probes.explanation import explanation_prompt
@@ -18,7 +19,7 @@ from introspection.runtime.mesh import put_rows
 from introspection.runtime.programs import ProgramTable
 from introspection.tasks.items import NONE, Explanation, Item
 from introspection.tasks.task import Task
-from introspection.text.buckets import score_shape
+from introspection.text.buckets import batches, score_shape
 from introspection.text.rows import Rows, build_row, pad_time, stack_rows
 from introspection.text.tokenizer import ChatTokenizer
 from introspection.training.objectives import BehaviorBatch
@@ -148,10 +149,10 @@ def answer_hidden(
     )
     prompts = [p for item in items for p in (item.prompt_with_cue, item.prompt_without_cue)]
     tokens = [model.tokenizer.encode_prompt(prompt) for prompt in prompts]
-    shape = score_shape(max(map(len, tokens)), 1, 1)
+    requests = [ScoreRequest(t, ()) for t in tokens]
+    longest = score_shape(max(map(len, tokens)), 1, 1)
     hidden = []
-    for start in range(0, len(tokens), shape.prompts):
-        chunk = [ScoreRequest(t, ()) for t in tokens[start : start + shape.prompts]]
+    for chunk, shape in batches(requests, longest, count_parameters(model.variables)):
         padded, lengths, _, _ = pad_requests(chunk, shape)
         hidden.append(np.asarray(program(model.variables, *put_rows((padded, lengths), mesh)))[: len(chunk)])
     return np.concatenate(hidden).reshape(len(items), 2, -1)

@@ -8,13 +8,13 @@ import numpy as np
 from jaxtyping import Float
 
 from introspection.jobs.arms import KL_PROMPTS
-from introspection.models.decoder import Decoder
+from introspection.models.decoder import Decoder, count_parameters
 from introspection.models.model import Model
 from introspection.probes.readout import Replies
 from introspection.runtime.mesh import put_rows
 from introspection.runtime.programs import ProgramTable
 from introspection.tasks.items import Item
-from introspection.text.buckets import batch_tokens, bucket
+from introspection.text.buckets import batches, score_shape
 from introspection.text.rows import Rows, build_row, pad_time, stack_rows
 from introspection.text.tokenizer import ChatTokenizer
 from introspection.training.objectives import ReplyBatch
@@ -46,15 +46,14 @@ def reply_hidden(
         return jnp.take_along_axis(hidden, scored[..., None], axis=1).astype(jnp.float32)
 
     program = programs.program("reply_hidden", config, lambda: read, data=(1,))
-    rows = pad_time(rows, bucket(rows.tokens.shape[-1], smallest=8))
-    count = max(batch_tokens() // rows.tokens.shape[-1], 1)
+    row_shape = score_shape(rows.tokens.shape[-1], 1, 1)
+    rows = pad_time(rows, row_shape.prompt_length)
     arrays = (rows.tokens, rows.positions, rows.segments, rows.scored)
     parts = []
-    for start in range(0, 2 * len(items), count):
-        chunk = [array[start : start + count] for array in arrays]
-        missing = count - len(chunk[0])
-        padded = [np.pad(array, ((0, missing), (0, 0))) for array in chunk]
-        parts.append(np.asarray(program(model.variables, *put_rows(padded, mesh)))[: len(chunk[0])])
+    for chunk, shape in batches(range(2 * len(items)), row_shape, count_parameters(model.variables)):
+        missing = shape.prompts - len(chunk)
+        padded = [np.pad(array[chunk.start : chunk.stop], ((0, missing), (0, 0))) for array in arrays]
+        parts.append(np.asarray(program(model.variables, *put_rows(padded, mesh)))[: len(chunk)])
     hidden = np.concatenate(parts)
     return hidden.reshape(len(items), 2, *hidden.shape[1:])
 

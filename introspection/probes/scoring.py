@@ -17,12 +17,12 @@ from jaxtyping import Array, Float, Int
 from introspection.errors import InputError
 from introspection.models.attention import PrefixBlock
 from introspection.models.config import ModelConfig
-from introspection.models.decoder import Decoder
+from introspection.models.decoder import Decoder, count_parameters
 from introspection.models.head import head_matrix, target_logprobs
 from introspection.models.model import Model
 from introspection.runtime.mesh import put_rows
 from introspection.runtime.programs import ProgramTable
-from introspection.text.buckets import ScoreShape, score_shape
+from introspection.text.buckets import ScoreShape, batches, score_shape
 
 # Positions whose full-vocabulary logits exist at a time.
 HEAD_CHUNK = 2048
@@ -119,9 +119,9 @@ def score(
         longest = max(map(len, request.continuations))
         by_shape[score_shape(len(request.prompt), len(request.continuations), longest)].append(index)
     results: list[np.ndarray] = [np.empty(0)] * len(requests)
-    for shape, indices in by_shape.items():
-        for start in range(0, len(indices), shape.prompts):
-            chunk = indices[start : start + shape.prompts]
+    parameters = count_parameters(model.variables)
+    for bucket_shape, indices in by_shape.items():
+        for chunk, shape in batches(indices, bucket_shape, parameters):
             arrays = pad_requests([requests[i] for i in chunk], shape)
             logprobs = np.asarray(program(model.variables, *put_rows(arrays, mesh)))
             for i, row in zip(chunk, logprobs, strict=False):  # the last batch has padding rows

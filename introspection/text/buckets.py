@@ -1,10 +1,13 @@
 """Shape buckets: the few array shapes that programs are compiled for.
 
-A shape depends on a request alone, never on its neighbours in a batch, so a score is the same alone and
-in any batch, and the number of compilations is bounded by the number of buckets.
+Lengths depend on a request alone, never on its neighbours in a batch, so a score is the same alone and in any
+batch, and the number of compilations is bounded by the number of buckets. Only large models' last batches
+have fewer rows, which may round otherwise.
 """
 
-from typing import NamedTuple
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 
@@ -14,6 +17,9 @@ import jax
 # itself not measured, leaves room for larger models, whose keys and values take up to 0.3 MB a token.
 BATCH_TOKENS = 8192
 ACCELERATOR_BATCH_TOKENS = 65_536
+# Arithmetic of a batch (2 · parameters · tokens) that is not worth an executable with fewer rows.
+LEAST_BATCH_FLOPS = 2e10
+ACCELERATOR_LEAST_BATCH_FLOPS = 1e12
 
 
 def batch_tokens() -> int:
@@ -49,3 +55,23 @@ def score_shape(prompt_length: int, continuations: int, continuation_length: int
     tokens = prompt_length + continuations * continuation_length
     prompts = 1 << max(batch_tokens() // tokens, 1).bit_length() - 1
     return ScoreShape(max(prompts, 8), prompt_length, continuations, continuation_length)
+
+
+def batches(
+    requests: Sequence[Any], shape: ScoreShape, parameters: int, least_rows: int = 1
+) -> Iterator[tuple[Sequence[Any], ScoreShape]]:
+    """Requests of one bucket in batches, each with the shape to pad it to.
+
+    Full ones first. Where a full batch of a model of so many parameters costs much, the last ones have a
+    quarter of its rows, a sixteenth and so on, `least_rows` at least: a batch is more than half full, or the
+    smallest that is worth an executable. So a handful of requests costs a large model no full batch.
+    """
+    row_flops = 2 * parameters * (shape.prompt_length + shape.continuations * shape.continuation_length)
+    least_flops = LEAST_BATCH_FLOPS if jax.default_backend() == "cpu" else ACCELERATOR_LEAST_BATCH_FLOPS
+    least_rows = max(least_rows, math.ceil(least_flops / row_flops))
+    rows, start = shape.prompts, 0
+    while start < len(requests):
+        while len(requests) - start <= rows // 2 and rows // 4 >= least_rows:
+            rows //= 4
+        yield requests[start : start + rows], shape._replace(prompts=rows)
+        start += rows
