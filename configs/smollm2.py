@@ -54,7 +54,7 @@ def get_config(argument: str = "") -> ConfigDict:
     )
     config.task.phrasings = 1
     config.task.repeats = 1
-    config.task.train_facts, config.task.validation_facts, config.task.test_facts = 150, 10, 29
+    config.task.train_facts, config.task.validation_facts, config.task.test_facts = 100, 10, 29
 
     config.behavior.readout = "generate"
     config.behavior.reply_tokens = 24
@@ -65,7 +65,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.train.explained_items = 512  # balanced between changed and unchanged
     config.train.steps = 64  # each explained item once
     config.train.explanation_rows = 8
-    config.train.behavior_items = 4
+    config.train.behavior_items = 2
     config.train.shift_rows = 4
     config.train.steps_per_call, config.train.log_steps = 4, 8
     # At the start and the end: one evaluation takes a CPU about two minutes, the 64 steps about 13.
@@ -73,7 +73,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.train.head_chunk = 512  # a chunk's logits are 512 × 49,152 numbers
 
     config.evaluation.validation_items = 70
-    config.evaluation.agreement_items = 64
+    config.evaluation.agreement_items = 32
     config.evaluation.explanation_tokens = 16
 
     config.arms = ConfigDict()
@@ -86,6 +86,7 @@ def get_config(argument: str = "") -> ConfigDict:
         config.seeds = (0, 1, 2, 3, 4)
         config.task.train_facts, config.task.validation_facts, config.task.test_facts = 250, 40, 150
         config.train.explained_items, config.train.steps = 1024, 128  # each once
+        config.train.behavior_items, config.evaluation.agreement_items = 4, 64
         config.train.steps_per_call = 8
         config.train.evaluation_steps = config.train.checkpoint_steps = 128
     if argument.endswith("other"):

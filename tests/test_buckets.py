@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from introspection.text import buckets
-from introspection.text.buckets import batches, bucket, score_shape
+from introspection.text.buckets import batches, bucket, joined_batches, score_shape
 
 
 @given(st.integers(1, 100_000), st.integers(1, 64))
@@ -68,3 +68,23 @@ def test_an_accelerator_needs_more_arithmetic_for_a_batch(monkeypatch):
     monkeypatch.setattr(buckets.jax, "default_backend", lambda: "gpu")
     shape = score_shape(48, 4, 4)
     assert [made.prompts for _, made in batches(range(3), shape, 135_000_000)] == [64]
+
+
+@given(st.lists(st.integers(1, 200), max_size=400), st.sampled_from([250_000, 135_000_000]))
+def test_joined_batches_hold_every_request_once_and_pad_to_its_length(lengths, parameters):
+    by_shape = {}
+    for index, length in enumerate(lengths):
+        by_shape.setdefault(score_shape(length, 1, 24), []).append(index)
+    made = list(joined_batches(by_shape, parameters, 8))
+    assert sorted(index for chunk, _ in made for index in chunk) == list(range(len(lengths)))
+    assert all(lengths[i] <= shape.prompt_length for chunk, shape in made for i in chunk)
+    assert all(0 < len(chunk) <= shape.prompts for chunk, shape in made)
+
+
+def test_a_large_models_last_requests_wait_for_a_longer_bucket():
+    short, long = score_shape(48, 1, 24), score_shape(64, 1, 24)  # 64 rows each
+    asked = {long: range(100, 120), short: range(70)}
+    large = [(len(chunk), tuple(shape[:2])) for chunk, shape in joined_batches(asked, 135_000_000, 8)]
+    assert large == [(64, (64, 48)), (16, (16, 64)), (10, (16, 64))]
+    small = [(len(chunk), tuple(shape[:2])) for chunk, shape in joined_batches(asked, 250_000, 8)]
+    assert small == [(64, (64, 48)), (6, (64, 48)), (20, (64, 64))]

@@ -27,7 +27,7 @@ class Size:
     model: ModelConfig | None = None  # None: SmolLM2, fetched; else random numbers of this shape
     rank: int = 128
     explanation_rows: int = 8  # a step
-    behavior_items: int = 4  # a step; each is two rows, with and without its cue
+    behavior_items: int = 2  # a step; each is two rows, with and without its cue
     explanation_prompt: tuple[int, int] = (49, 64)
     explanation: tuple[int, int] = (5, 12)
     prompt_with_cue: tuple[int, int] = (42, 52)

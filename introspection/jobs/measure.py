@@ -28,29 +28,22 @@ def live_measures(model: Model, setup: Setup) -> dict[str, float]:
     teacher = setup.teacher.decisions["validation"][: len(items)]
     labels = [decision.explanation for decision in teacher]
     grammar, programs, mesh = setup.task.grammar, setup.programs, setup.mesh
-    current = read_behavior(model, items, setup.readout, programs, mesh).decisions
+    # Where behaviour is scored, every train step returns agreement.
+    held = setup.config.evaluation.agreement_items if setup.readout.kind == "generate" else 0
+    both = [*items, *setup.train_items[:held]]
+    decided = read_behavior(model, both, setup.readout, programs, mesh).decisions
+    current, held_now = decided[: len(items)], decided[len(items) :]
     said, label_logprobs = score_explanations(model, items, grammar, labels, programs, mesh)
     accuracy = behavior_accuracy(current, [item.gold for item in items])
-    return agreement_by_replies(model, setup) | {
+    agreement = [d.explanation == e for d, e in zip(held_now, setup.clean[:held], strict=True)]
+    return {
+        **({"agreement": float(np.mean(agreement))} if agreement else {}),
         "live_self": float(np.mean([e == c.explanation for e, c in zip(said, current, strict=True)])),
         "live_orig": float(np.mean([e == label for e, label in zip(said, labels, strict=True)])),
         "live_drift": float(np.mean([c.explanation != e for c, e in zip(current, labels, strict=True)])),
         "validation_explanation_loss": float(-np.mean(label_logprobs)),
         **({} if accuracy is None else {"validation_accuracy": accuracy}),
     }
-
-
-def agreement_by_replies(model: Model, setup: Setup) -> dict[str, float]:
-    """Agreement on a fixed slice of the training items where behaviour is generated.
-
-    Where it is scored, every train step returns it.
-    """
-    if setup.readout.kind == "score":
-        return {}
-    count = setup.config.evaluation.agreement_items
-    items, labels = setup.train_items[:count], setup.clean[:count]
-    now = read_behavior(model, items, setup.readout, setup.programs, setup.mesh).decisions
-    return {"agreement": float(np.mean([d.explanation == e for d, e in zip(now, labels, strict=True)]))}
 
 
 def probe_records(arm: str, seed: int, model: Model, start: Start, setup: Setup) -> list[PredictionRecord]:

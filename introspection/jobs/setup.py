@@ -1,6 +1,7 @@
 """What all arms of a run share: models, behaviours, labels."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,8 @@ class Setup:
     programs: ProgramTable
     mesh: jax.sharding.Mesh
     console: Console
+    # Live measures of the models that arms start from, by the start's name, once an arm has taken them.
+    measured: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
 
 def prepare(
@@ -268,15 +271,15 @@ def probe_all(
     mesh: jax.sharding.Mesh,
     console: Console,
 ) -> Probed:
-    probes = {}
-    with progress_bar(
-        console, f"probing {name}", 2 * sum(len(task.splits[split]) for split in SPLITS)
-    ) as advance:
-        for split in SPLITS:
-            probes[split] = read_behavior(model, task.splits[split], readout, programs, mesh, advance)
+    # All splits at once: few batches are less than full.
+    items = [item for split in SPLITS for item in task.splits[split]]
+    with progress_bar(console, f"probing {name}", 2 * len(items)) as advance:
+        behaviors, decided = read_behavior(model, items, readout, programs, mesh, advance)
+    ends = list(itertools.accumulate(len(task.splits[split]) for split in SPLITS))
+    spans = dict(zip(SPLITS, map(slice, [0, *ends], ends), strict=True))
     return Probed(
-        {split: probe.behaviors for split, probe in probes.items()},
-        {split: probe.decisions for split, probe in probes.items()},
+        {split: behaviors[span] for split, span in spans.items()},
+        {split: decided[span] for split, span in spans.items()},
         fingerprint,
     )
 

@@ -176,6 +176,14 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup) -> None:
         variables = {**frozen, **select_seed(state.trainable, index)}
         return Model(model_config, start.model.tokenizer, variables)
 
+    def evaluate(step: int, state: TrainState) -> list[dict[str, float]]:
+        if step:
+            return [live_measures(seed_model(state, i), setup) for i in range(len(seeds))]
+        # Before the first step all seeds of all arms are the model that they start from.
+        if start.name not in setup.measured:
+            setup.measured[start.name] = live_measures(seed_model(state, 0), setup)
+        return [setup.measured[start.name]] * len(seeds)
+
     def refresh(step: int, state: TrainState) -> None:
         if arm.refresh_labels and step:
             for i, seed in enumerate(seeds):
@@ -192,7 +200,7 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup) -> None:
             metrics,
             programs,
             mesh,
-            evaluate=lambda state: [live_measures(seed_model(state, i), setup) for i in range(len(seeds))],
+            evaluate=evaluate,
             after_checkpoint=refresh,
             progress=progress,
             say=lambda message: console.print(f"{name}: {message}", highlight=False),

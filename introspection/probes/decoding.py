@@ -17,7 +17,7 @@ from introspection.models.model import Model
 from introspection.probes.scoring import ScoreRequest, exact_products, pad_requests, read_prompts
 from introspection.runtime.mesh import put_rows
 from introspection.runtime.programs import ProgramTable
-from introspection.text.buckets import batches, score_shape
+from introspection.text.buckets import joined_batches, score_shape
 from introspection.text.tokenizer import ChatTokenizer
 
 # A token takes as long to say in one row as in dozens: what it waits for is the weights. (SmolLM2 on 2 cores:
@@ -139,15 +139,14 @@ def decode(
         by_shape[score_shape(len(prompt), 1, max_tokens)].append(index)
     results: list[Decoded] = [Decoded((), ())] * len(prompts)
     parameters = count_parameters(model.variables)
-    for bucket_shape, indices in by_shape.items():
-        for chunk, shape in batches(indices, bucket_shape, parameters, LEAST_ROWS):
-            padded, lengths, _, _ = pad_requests([ScoreRequest(prompts[i], ()) for i in chunk], shape)
-            active = np.arange(shape.prompts) < len(chunk)
-            arrays = put_rows((padded, lengths, active), mesh)
-            tokens, logprobs, said = map(np.asarray, program(model.variables, *arrays))
-            for row, i in enumerate(chunk):
-                results[i] = Decoded(
-                    tuple(tokens[row, : said[row]].tolist()), tuple(logprobs[row, : said[row]].tolist())
-                )
-            progress(len(chunk))
+    for chunk, shape in joined_batches(by_shape, parameters, LEAST_ROWS):
+        padded, lengths, _, _ = pad_requests([ScoreRequest(prompts[i], ()) for i in chunk], shape)
+        active = np.arange(shape.prompts) < len(chunk)
+        arrays = put_rows((padded, lengths, active), mesh)
+        tokens, logprobs, said = map(np.asarray, program(model.variables, *arrays))
+        for row, i in enumerate(chunk):
+            results[i] = Decoded(
+                tuple(tokens[row, : said[row]].tolist()), tuple(logprobs[row, : said[row]].tolist())
+            )
+        progress(len(chunk))
     return results

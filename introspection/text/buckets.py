@@ -1,12 +1,12 @@
 """Shape buckets: the few array shapes that programs are compiled for.
 
 Lengths depend on a request alone, never on its neighbours in a batch, so a score is the same alone and in any
-batch, and the number of compilations is bounded by the number of buckets. Only large models' last batches
-have fewer rows, which may round otherwise.
+batch, and the number of compilations is bounded by the number of buckets. Only a large model's last batches
+have fewer rows, or a longer bucket's length, which may round otherwise.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -66,12 +66,37 @@ def batches(
     quarter of its rows, a sixteenth and so on, `least_rows` at least: a batch is more than half full, or the
     smallest that is worth an executable. So a handful of requests costs a large model no full batch.
     """
+    sizes, start = _row_counts(shape, parameters, least_rows), 0
+    while start < len(requests):
+        while len(sizes) > 1 and len(requests) - start <= sizes[0] // 2:
+            sizes = sizes[1:]
+        yield requests[start : start + sizes[0]], shape._replace(prompts=sizes[0])
+        start += sizes[0]
+
+
+def joined_batches(
+    by_shape: Mapping[ScoreShape, Sequence[Any]], parameters: int, least_rows: int
+) -> Iterator[tuple[Sequence[Any], ScoreShape]]:
+    """`batches` of several buckets that differ in their prompts' length.
+
+    What does not fill a large model's batch waits for the next longer bucket: for calls of which each takes
+    long, however few its rows.
+    """
+    waiting: list[Any] = []
+    shapes = sorted(by_shape, key=lambda shape: shape.prompt_length)
+    for shape in shapes:
+        requests = [*waiting, *by_shape[shape]]
+        can_wait = shape != shapes[-1] and len(_row_counts(shape, parameters, least_rows)) > 1
+        full = len(requests) // shape.prompts * shape.prompts if can_wait else len(requests)
+        waiting = requests[full:]
+        yield from batches(requests[:full], shape, parameters, least_rows)
+
+
+def _row_counts(shape: ScoreShape, parameters: int, least_rows: int) -> list[int]:
+    """Rows that batches of a bucket may have, the most first."""
     row_flops = 2 * parameters * (shape.prompt_length + shape.continuations * shape.continuation_length)
     least_flops = LEAST_BATCH_FLOPS if jax.default_backend() == "cpu" else ACCELERATOR_LEAST_BATCH_FLOPS
-    least_rows = max(least_rows, math.ceil(least_flops / row_flops))
-    rows, start = shape.prompts, 0
-    while start < len(requests):
-        while len(requests) - start <= rows // 2 and rows // 4 >= least_rows:
-            rows //= 4
-        yield requests[start : start + rows], shape._replace(prompts=rows)
-        start += rows
+    least, sizes = max(least_rows, math.ceil(least_flops / row_flops)), [shape.prompts]
+    while sizes[-1] // 4 >= least:
+        sizes.append(sizes[-1] // 4)
+    return sizes

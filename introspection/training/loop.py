@@ -73,17 +73,18 @@ def train(
     metrics: MetricsWriter,
     programs: ProgramTable,
     mesh: jax.sharding.Mesh,
-    evaluate: Callable[[TrainState], Sequence[dict[str, float]]] = lambda state: (),
+    evaluate: Callable[[int, TrainState], Sequence[dict[str, float]]] = lambda step, state: (),
     after_checkpoint: Callable[[int, TrainState], None] = lambda step, state: None,
     progress: Callable[..., None] = lambda count, note="": None,
     say: Callable[[str], None] = lambda message: None,
 ) -> TrainState:
     """Trains from the newest good checkpoint (or from `state`) to the last step.
 
-    `evaluate` returns one dict of live measures a seed. `after_checkpoint` is called with the step and state
-    that training goes on from, at the start and after every checkpoint, so what it changes for the steps
-    that follow is the same after a resume. Raises RunError on a loss that is not finite (naming the step;
-    the last good checkpoint stays) and when a checkpoint can't be saved.
+    `evaluate` is called with the steps done and the state, and returns one dict of live measures a seed.
+    `after_checkpoint` is called with the step and state that training goes on from, at the start and after
+    every checkpoint, so what it changes for the steps that follow is the same after a resume. Raises RunError
+    on a loss that is not finite (naming the step; the last good checkpoint stays) and when a checkpoint can't
+    be saved.
     """
     loop, seeds = job.loop, job.seeds
     state, step = restore_newest(put_parameters(state, mesh), store, say)
@@ -105,8 +106,9 @@ def train(
     progress(step)
 
     def write_evaluation(step: int) -> None:
-        for seed, measures in zip(seeds, evaluate(state), strict=False):
+        for seed, measures in zip(seeds, evaluate(step, state), strict=False):
             metrics.write(job.name, seed, step, measures)
+        metrics.flush()  # whoever watches, or stops, a long run has them; a resumed run writes them again
 
     def read_metrics(first_step: int, device_metrics) -> str:
         """Waits for a call's metrics, checks them and averages them into the log."""
@@ -132,7 +134,6 @@ def train(
     pending: tuple[int, Any] | None = None
     if fresh:
         write_evaluation(0)
-        metrics.flush()
         store.save(0, state.trainable, state.optimizer, job.metadata)
     if step < loop.steps:
         after_checkpoint(step, state)
