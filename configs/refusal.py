@@ -58,6 +58,7 @@ def get_config(argument: str = "smollm2") -> ConfigDict:
         config.behavior.reply_tokens = 16
         config.task.train_items, config.task.validation_items, config.task.test_items = 32, 4, 8
         config.train.explained_items = 0
+        config.train.balanced = False  # SmolLM2 refuses none of the sample, so no label is changed
         config.evaluation.validation_items = 4
     return config
 

@@ -165,7 +165,7 @@ def taught_arm(**changes):
 
 def test_no_item_of_an_unexplained_part_is_ever_in_explanation_training():
     mixture, setup = taught_mixture(), setup_of(taught_mixture())
-    config = ConfigDict(dict(task=dict(seed=0), train=dict(explained_items=0)))
+    config = ConfigDict(dict(task=dict(seed=0), train=dict(explained_items=0, balanced=True)))
     items, labels = labelled_items(config, mixture, setup.teacher)
     assert subsets(items) == {"world_facts": 42}
     assert {item.subset for item, _ in explained_items(mixture, setup.teacher)} == {"world_facts"}

@@ -5,11 +5,6 @@ from elsewhere import chat_folder, gguf_model
 from programs import NO_REPORT, read_json, read_lines
 
 CONFIG = "--config=configs/smollm2.py"
-# Random numbers say no candidate, so no cue changes what they say, and there is nothing to balance.
-UNBALANCED = """
-import introspection.jobs.setup, numpy
-introspection.jobs.setup.balance_by_changed = lambda items, labels, rng: numpy.arange(len(items))
-"""
 CHANGES = (
     "--config.tiny=True",
     "--config.behavior.reply_tokens=6",
@@ -18,6 +13,8 @@ CHANGES = (
     "--config.task.validation_facts=2",
     "--config.task.test_facts=3",
     "--config.train.explained_items=0",
+    # Random numbers say no candidate, so no cue changes what they say, and there is nothing to balance.
+    "--config.train.balanced=False",
     "--config.train.steps=2",
     "--config.train.steps_per_call=2",
     "--config.train.log_steps=2",
@@ -46,7 +43,7 @@ def test_a_model_explains_itself_beside_its_foreign_explainer(programs, tmp_path
             f"--config.initial={initial}",
             *CHANGES,
             *changes,
-            patch=NO_REPORT + UNBALANCED,
+            patch=NO_REPORT,
         )
         return workdir, read_json(workdir / "results.json")
 

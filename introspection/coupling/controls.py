@@ -192,7 +192,7 @@ def balance_by_changed(
         raise InputError(
             f"can't balance {len(labels)} training items ({kinds}): {n_changed} labels are changed and "
             f"{n_unchanged} unchanged, and both are needed; use more items, other cues, or a label teacher "
-            "whose decision the cue moves on some items but not on all, or turn balancing off"
+            "whose decision the cue moves on some items but not on all, or set config.train.balanced=False"
         )
     rarer = changed if n_changed <= n_unchanged else ~changed
     kinds = np.array([item.cue_kind for item in items])

@@ -78,7 +78,7 @@ class Setup:
     readout: Readout  # how behaviour is read, everywhere in the run
     organism: Organism | None  # where config.initial or another model is "pretrain"
     teacher: Probed  # label_teacher
-    train_items: tuple[Item, ...]  # balanced between changed and unchanged
+    train_items: tuple[Item, ...]  # those explained, as a rule balanced between changed and unchanged
     clean: tuple[Explanation, ...]  # their labels
     starts: dict[str, Start]  # "initial" and, where an arm is a foreign explainer, "foreign"
     fingerprints: dict[str, str]  # of all models that the config names
@@ -306,15 +306,22 @@ def explained_items(task: Task, teacher: Probed) -> list[tuple[Item, Decisions]]
 def labelled_items(
     config: Any, task: Task, teacher: Probed
 ) -> tuple[tuple[Item, ...], tuple[Explanation, ...]]:
-    """The balanced training items and their clean labels; none of a part that is never explained."""
+    """The explained training items and their clean labels; none of a part that is never explained."""
     pairs = explained_items(task, teacher)
     items = [item for item, _ in pairs]
     clean = [decided.explanation for _, decided in pairs]
-    balanced = balance_by_changed(items, clean, np.random.default_rng([config.task.seed, 8]))
-    wanted = config.train.explained_items
-    if wanted:
-        balanced = balanced_subset(balanced, clean, wanted, np.random.default_rng([config.task.seed, 10]))
-    return tuple(items[i] for i in balanced), tuple(clean[i] for i in balanced)
+    wanted, subset_rng = config.train.explained_items, np.random.default_rng([config.task.seed, 10])
+    if config.train.balanced:
+        chosen = balance_by_changed(items, clean, np.random.default_rng([config.task.seed, 8]))
+        if wanted:
+            chosen = balanced_subset(chosen, clean, wanted, subset_rng)
+    else:
+        if wanted > len(items):
+            raise InputError(
+                f"config.train.explained_items is {wanted}, but there are {len(items)} training items"
+            )
+        chosen = np.sort(subset_rng.permutation(len(items))[: wanted or None])
+    return tuple(items[i] for i in chosen), tuple(clean[i] for i in chosen)
 
 
 def balanced_subset(
