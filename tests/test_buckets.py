@@ -58,16 +58,23 @@ def test_batches_hold_every_request_once_in_order(count, parameters, least_rows)
 
 
 def test_only_a_large_models_last_batches_are_small():
-    assert [shape.prompts for _, shape in batches(range(300), SHAPE, 250_000)] == [128, 128, 128]
-    assert [shape.prompts for _, shape in batches(range(300), SHAPE, 135_000_000)] == [128, 128, 32, 8, 2, 2]
-    assert [shape.prompts for _, shape in batches(range(3), SHAPE, 135_000_000)] == [2, 2]
+    assert [shape.prompts for _, shape in batches(range(300), SHAPE, 250_000, 1)] == [128, 128, 128]
+    assert [shape.prompts for _, shape in batches(range(300), SHAPE, 135_000_000, 1)] == [
+        128,
+        128,
+        32,
+        8,
+        2,
+        2,
+    ]
+    assert [shape.prompts for _, shape in batches(range(3), SHAPE, 135_000_000, 1)] == [2, 2]
     assert [shape.prompts for _, shape in batches(range(3), SHAPE, 135_000_000, 8)] == [8]
 
 
 def test_an_accelerator_needs_more_arithmetic_for_a_batch(monkeypatch):
     monkeypatch.setattr(buckets.jax, "default_backend", lambda: "gpu")
     shape = score_shape(48, 4, 4)
-    assert [made.prompts for _, made in batches(range(3), shape, 135_000_000)] == [64]
+    assert [made.prompts for _, made in batches(range(3), shape, 135_000_000, 1)] == [64]
 
 
 @given(st.lists(st.integers(1, 200), max_size=400), st.sampled_from([250_000, 135_000_000]))
@@ -86,5 +93,8 @@ def test_a_large_models_last_requests_wait_for_a_longer_bucket():
     asked = {long: range(100, 120), short: range(70)}
     large = [(len(chunk), tuple(shape[:2])) for chunk, shape in joined_batches(asked, 135_000_000, 8)]
     assert large == [(64, (64, 48)), (16, (16, 64)), (10, (16, 64))]
+    far = {short: range(70), score_shape(96, 1, 24): range(100, 120)}  # 64 rows, too
+    apart = [(len(chunk), tuple(shape[:2])) for chunk, shape in joined_batches(far, 135_000_000, 8)]
+    assert apart == [(64, (64, 48)), (6, (16, 48)), (16, (16, 96)), (4, (16, 96))]
     small = [(len(chunk), tuple(shape[:2])) for chunk, shape in joined_batches(asked, 250_000, 8)]
     assert small == [(64, (64, 48)), (6, (64, 48)), (20, (64, 64))]

@@ -15,7 +15,7 @@ from introspection.models.model import Model
 from introspection.probes.behavior import Behavior, behavior_requests
 from introspection.probes.explanation import explanation_prompt
 from introspection.probes.scoring import ScoreRequest, pad_requests, read_prompts
-from introspection.runtime.mesh import put_rows
+from introspection.runtime.mesh import put_rows, row_parts
 from introspection.runtime.programs import ProgramTable
 from introspection.tasks.items import NONE, Explanation, Item
 from introspection.tasks.task import Task
@@ -151,8 +151,8 @@ def answer_hidden(
     tokens = [model.tokenizer.encode_prompt(prompt) for prompt in prompts]
     requests = [ScoreRequest(t, ()) for t in tokens]
     longest = score_shape(max(map(len, tokens)), 1, 1)
-    hidden = []
-    for chunk, shape in batches(requests, longest, count_parameters(model.variables)):
+    parameters, hidden = count_parameters(model.variables), []
+    for chunk, shape in batches(requests, longest, parameters, row_parts(mesh)):
         padded, lengths, _, _ = pad_requests(chunk, shape)
         hidden.append(np.asarray(program(model.variables, *put_rows((padded, lengths), mesh)))[: len(chunk)])
     return np.concatenate(hidden).reshape(len(items), 2, -1)

@@ -11,7 +11,7 @@ from introspection.jobs.arms import KL_PROMPTS
 from introspection.models.decoder import Decoder, count_parameters
 from introspection.models.model import Model
 from introspection.probes.readout import Replies
-from introspection.runtime.mesh import put_rows
+from introspection.runtime.mesh import put_rows, row_parts
 from introspection.runtime.programs import ProgramTable
 from introspection.tasks.items import Item
 from introspection.text.buckets import batches, score_shape
@@ -49,8 +49,8 @@ def reply_hidden(
     row_shape = score_shape(rows.tokens.shape[-1], 1, 1)
     rows = pad_time(rows, row_shape.prompt_length)
     arrays = (rows.tokens, rows.positions, rows.segments, rows.scored)
-    parts = []
-    for chunk, shape in batches(range(2 * len(items)), row_shape, count_parameters(model.variables)):
+    parameters, parts = count_parameters(model.variables), []
+    for chunk, shape in batches(range(2 * len(items)), row_shape, parameters, row_parts(mesh)):
         missing = shape.prompts - len(chunk)
         padded = [np.pad(array[chunk.start : chunk.stop], ((0, missing), (0, 0))) for array in arrays]
         parts.append(np.asarray(program(model.variables, *put_rows(padded, mesh)))[: len(chunk)])

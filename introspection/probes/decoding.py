@@ -15,7 +15,7 @@ from introspection.models.decoder import Decoder, count_parameters
 from introspection.models.head import head_matrix, token_logits
 from introspection.models.model import Model
 from introspection.probes.scoring import ScoreRequest, exact_products, pad_requests, read_prompts
-from introspection.runtime.mesh import put_rows
+from introspection.runtime.mesh import put_rows, row_parts
 from introspection.runtime.programs import ProgramTable
 from introspection.text.buckets import joined_batches, score_shape
 from introspection.text.tokenizer import ChatTokenizer
@@ -139,7 +139,7 @@ def decode(
         by_shape[score_shape(len(prompt), 1, max_tokens)].append(index)
     results: list[Decoded] = [Decoded((), ())] * len(prompts)
     parameters = count_parameters(model.variables)
-    for chunk, shape in joined_batches(by_shape, parameters, LEAST_ROWS):
+    for chunk, shape in joined_batches(by_shape, parameters, max(LEAST_ROWS, row_parts(mesh))):
         padded, lengths, _, _ = pad_requests([ScoreRequest(prompts[i], ()) for i in chunk], shape)
         active = np.arange(shape.prompts) < len(chunk)
         arrays = put_rows((padded, lengths, active), mesh)

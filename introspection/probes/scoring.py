@@ -20,7 +20,7 @@ from introspection.models.config import ModelConfig
 from introspection.models.decoder import Decoder, count_parameters
 from introspection.models.head import head_matrix, target_logprobs
 from introspection.models.model import Model
-from introspection.runtime.mesh import put_rows
+from introspection.runtime.mesh import put_rows, row_parts
 from introspection.runtime.programs import ProgramTable
 from introspection.text.buckets import ScoreShape, batches, score_shape
 
@@ -121,7 +121,7 @@ def score(
     results: list[np.ndarray] = [np.empty(0)] * len(requests)
     parameters = count_parameters(model.variables)
     for bucket_shape, indices in by_shape.items():
-        for chunk, shape in batches(indices, bucket_shape, parameters):
+        for chunk, shape in batches(indices, bucket_shape, parameters, row_parts(mesh)):
             arrays = pad_requests([requests[i] for i in chunk], shape)
             logprobs = np.asarray(program(model.variables, *put_rows(arrays, mesh)))
             for i, row in zip(chunk, logprobs, strict=False):  # the last batch has padding rows

@@ -92,12 +92,17 @@ def put_parameters(tree, mesh: Mesh):
     return jax.device_put(tree, parameter_shardings(tree, mesh))
 
 
+def row_parts(mesh: Mesh) -> int:
+    """Into how many parts a batch's rows are split."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
 def put_rows(tree, mesh: Mesh, axis: int = 0):
     """Places host arrays with their rows (dimension `axis`) split over data and fsdp.
 
     Rows that do not divide over those axes are copied to every device instead.
     """
-    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+    parts = row_parts(mesh)
 
     def place(array):
         fits = array.ndim > axis and array.shape[axis] % parts == 0

@@ -5,6 +5,7 @@ batch, and the number of compilations is bounded by the number of buckets. Only 
 have fewer rows, or a longer bucket's length, which may round otherwise.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -58,7 +59,7 @@ def score_shape(prompt_length: int, continuations: int, continuation_length: int
 
 
 def batches(
-    requests: Sequence[Any], shape: ScoreShape, parameters: int, least_rows: int = 1
+    requests: Sequence[Any], shape: ScoreShape, parameters: int, least_rows: int
 ) -> Iterator[tuple[Sequence[Any], ScoreShape]]:
     """Requests of one bucket in batches, each with the shape to pad it to.
 
@@ -79,14 +80,15 @@ def joined_batches(
 ) -> Iterator[tuple[Sequence[Any], ScoreShape]]:
     """`batches` of several buckets that differ in their prompts' length.
 
-    What does not fill a large model's batch waits for the next longer bucket: for calls of which each takes
-    long, however few its rows.
+    What does not fill a large model's batch waits for the next bucket, if that is at most half longer: for
+    calls of which each takes long, however few its rows.
     """
     waiting: list[Any] = []
     shapes = sorted(by_shape, key=lambda shape: shape.prompt_length)
-    for shape in shapes:
+    for shape, longer in itertools.zip_longest(shapes, shapes[1:]):
         requests = [*waiting, *by_shape[shape]]
-        can_wait = shape != shapes[-1] and len(_row_counts(shape, parameters, least_rows)) > 1
+        is_near = longer is not None and 2 * longer.prompt_length <= 3 * shape.prompt_length
+        can_wait = is_near and len(_row_counts(shape, parameters, least_rows)) > 1
         full = len(requests) // shape.prompts * shape.prompts if can_wait else len(requests)
         waiting = requests[full:]
         yield from batches(requests[:full], shape, parameters, least_rows)
