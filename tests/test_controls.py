@@ -211,5 +211,5 @@ def test_balancing_one_class_says_what_to_do(changed, counts):
     with pytest.raises(InputError, match=counts) as error:
         controls.balance_by_changed(items, [of_rank(i, changed, 0) for i in items], np.random.default_rng(0))
     assert "3 guess" in str(error.value)
-    assert "turn balancing off" in str(error.value)
+    assert "set config.train.balanced=False" in str(error.value)
     assert "\n" not in str(error.value)

@@ -97,7 +97,7 @@ def test_training_adapters_frees_old_states_keeps_the_base_and_compiles_once(siz
     before = jax.tree.map(np.array, (state.trainable, frozen))
     frozen = put_parameters(frozen, mesh)
 
-    def evaluate(state):
+    def evaluate(step, state):
         seen.append(state)
         return [{"seen": 1.0}] * 2
 
