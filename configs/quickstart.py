@@ -99,7 +99,7 @@ def get_config(argument: str = "") -> ConfigDict:
     # Explanation training. Steps and learning rate were chosen by validation explanation loss, with behaviour
     # accuracy beside it, never by the gap (every setting tried: experiments/README.md).
     config.train = ConfigDict()
-    config.train.explained_items = 0  # 0 takes as many as there are
+    config.train.explained_items = 0  # 0 takes all, or as many as can be balanced
     config.train.balanced = True  # half of them changed; False takes them as they come
     config.train.steps = 100
     config.train.explanation_rows = 64  # a step and seed

@@ -58,17 +58,13 @@ def test_batches_hold_every_request_once_in_order(count, parameters, least_rows)
 
 
 def test_only_a_large_models_last_batches_are_small():
-    assert [shape.prompts for _, shape in batches(range(300), SHAPE, 250_000, 1)] == [128, 128, 128]
-    assert [shape.prompts for _, shape in batches(range(300), SHAPE, 135_000_000, 1)] == [
-        128,
-        128,
-        32,
-        8,
-        2,
-        2,
-    ]
-    assert [shape.prompts for _, shape in batches(range(3), SHAPE, 135_000_000, 1)] == [2, 2]
-    assert [shape.prompts for _, shape in batches(range(3), SHAPE, 135_000_000, 8)] == [8]
+    def rows(count, parameters, least_rows=1):
+        return [shape.prompts for _, shape in batches(range(count), SHAPE, parameters, least_rows)]
+
+    assert rows(300, 250_000) == [128, 128, 128]
+    assert rows(300, 135_000_000) == [128, 128, 32, 8, 2, 2]
+    assert rows(3, 135_000_000) == [2, 2]
+    assert rows(3, 135_000_000, least_rows=8) == [8]
 
 
 def test_an_accelerator_needs_more_arithmetic_for_a_batch(monkeypatch):

@@ -20,8 +20,8 @@ from introspection.runtime.programs import ProgramTable
 from introspection.text.buckets import joined_batches, score_shape
 from introspection.text.tokenizer import ChatTokenizer
 
-# A token takes as long to say in one row as in dozens: what it waits for is the weights. (SmolLM2 on 2 cores:
-# 0.20 s in 16 rows, 0.25 s in 64, once, by hand.)
+# A token hardly takes longer to say in dozens of rows than in a few: what it waits for is the weights.
+# (SmolLM2 on 2 cores: 0.20 s in 16 rows, 0.25 s in 64, once, by hand.)
 LEAST_ROWS = 8
 
 

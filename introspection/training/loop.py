@@ -108,7 +108,7 @@ def train(
     def write_evaluation(step: int) -> None:
         for seed, measures in zip(seeds, evaluate(step, state), strict=False):
             metrics.write(job.name, seed, step, measures)
-        metrics.flush()  # whoever watches, or stops, a long run has them; a resumed run writes them again
+        metrics.flush()  # before a checkpoint, which must never be ahead of them, and for whoever watches
 
     def read_metrics(first_step: int, device_metrics) -> str:
         """Waits for a call's metrics, checks them and averages them into the log."""
@@ -152,7 +152,6 @@ def train(
             pending = None
             write_evaluation(step)
         if at_checkpoint:
-            metrics.flush()
             store.save(step, state.trainable, state.optimizer, job.metadata)
             if step < loop.steps:
                 after_checkpoint(step, state)
