@@ -21,6 +21,7 @@ from introspection.models.attention import (
 from introspection.models.config import ARCHITECTURES, PROJECTIONS, LoraConfig, ModelConfig
 from introspection.models.decoder import Decoder, count_parameters, initialize
 from introspection.models.head import head_matrix
+from introspection.models.products import product
 from introspection.runtime.mesh import parameter_shardings
 from introspection.text.rows import build_row, stack_rows
 
@@ -137,8 +138,10 @@ def test_rematerialisation_changes_no_loss_and_no_gradient(remat):
         return loss
 
     def remats(config, variables):
+        """Checkpoints of whole layers: the one of the activation holds no product."""
         jaxpr = jax.make_jaxpr(jax.grad(loss_of(config)))(variables)
-        return [equation for equation in equations(jaxpr.jaxpr) if "prevent_cse" in equation.params]
+        found = [equation for equation in equations(jaxpr.jaxpr) if "prevent_cse" in equation.params]
+        return [at for at in found if products_in(at.params["jaxpr"])]
 
     variables = tiny_variables(tiny_config())
     kept, again = loss_of(tiny_config()), loss_of(tiny_config(remat=remat))
@@ -162,6 +165,46 @@ def equations(jaxpr):
                     yield from equations(inner)
 
 
+def products_in(jaxpr):
+    return [equation for equation in equations(jaxpr) if equation.primitive.name == "dot_general"]
+
+
+def test_of_the_mlp_the_backward_pass_keeps_what_its_three_products_need_alone():
+    config = tiny_config()
+    tokens = jnp.array([random_tokens(np.random.default_rng(4), 12)])
+    places = jnp.arange(12)[None]
+
+    def loss(variables):
+        return jnp.sum(Decoder(config).apply(variables, tokens, places, 0 * places).hidden)
+
+    jaxpr = jax.make_jaxpr(jax.grad(loss))(tiny_variables(config)).jaxpr
+    forward = next(equation for equation in equations(jaxpr) if equation.primitive.name == "scan")
+    kept = [output.aval.shape for output in forward.outvars]
+    # What gate and up gave, and what goes into down.
+    assert kept.count((config.layers, 1, 12, config.mlp_width)) == 3
+
+
+@pytest.mark.parametrize(("inner", "outer"), [(3, 7), (7, 3)])
+def test_a_matrix_product_has_einsums_gradient_and_transposes_the_narrower_side(inner, outer):
+    rng = np.random.default_rng(5)
+    x, matrix, weights = (
+        jnp.array(rng.normal(size=shape), jnp.float32)
+        for shape in ((2, 4, inner), (inner, outer), (2, 4, outer))
+    )
+
+    def gradients(multiply):
+        return jax.grad(lambda x, matrix: jnp.sum(weights * jnp.sin(multiply(x, matrix))), argnums=(0, 1))
+
+    expected = gradients(functools.partial(jnp.einsum, "rti,io->rto"))
+    assert_trees_close(gradients(product)(x, matrix), expected(x, matrix), atol=1e-5)
+    (over_tokens,) = (
+        equation
+        for equation in products_in(jax.make_jaxpr(gradients(product))(x, matrix).jaxpr)
+        if len(equation.params["dimension_numbers"][0][0]) == 2
+    )
+    assert over_tokens.invars[0].aval.shape[-1] == min(inner, outer)
+
+
 def test_grouped_queries_equal_many_heads_with_repeated_keys():
     grouped = tiny_config()
     many = tiny_config(kv_heads=grouped.query_heads)
@@ -179,15 +222,15 @@ def test_rotary_embeddings_depend_on_distance_alone():
     query, key = (jnp.array(rng.normal(size=(1, 1, 1, 8)), jnp.float32) for _ in range(2))
     frequencies = rotary_frequencies(8, 100.0)
 
-    def product(query_position, key_position):
+    def dot(query_position, key_position):
         turned = rotate(query, jnp.array([[query_position]]), frequencies)
         return float(jnp.sum(turned * rotate(key, jnp.array([[key_position]]), frequencies)))
 
     for distance in (0, 1, 5):
-        assert product(distance, 0) == pytest.approx(product(distance + 9, 9), abs=1e-5)
-    assert abs(product(1, 0) - product(2, 0)) > 1e-3
-    assert abs(product(1, 0) - product(0, 1)) > 1e-3
-    assert product(0, 0) == pytest.approx(float(jnp.sum(query * key)), abs=1e-6)
+        assert dot(distance, 0) == pytest.approx(dot(distance + 9, 9), abs=1e-5)
+    assert abs(dot(1, 0) - dot(2, 0)) > 1e-3
+    assert abs(dot(1, 0) - dot(0, 1)) > 1e-3
+    assert dot(0, 0) == pytest.approx(float(jnp.sum(query * key)), abs=1e-6)
 
 
 def attention_case(seed, masked=None):

@@ -21,6 +21,7 @@ from introspection.models.attention import (
     window_mask,
 )
 from introspection.models.config import ModelConfig
+from introspection.models.products import product
 
 
 class DecoderOutput(NamedTuple):
@@ -58,7 +59,7 @@ class Projection(nn.Module):
         dtype, lora = self.config.dtype, self.config.lora
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
-        y = jnp.einsum("rti,io->rto", x, kernel.astype(dtype))
+        y = product(x, kernel.astype(dtype))
         if self.bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
             y = y + bias.astype(dtype)
@@ -72,8 +73,7 @@ class Projection(nn.Module):
                 ),
             )
             up = self.variable("lora", "B", lambda: jnp.zeros((lora.rank, shape[1]), jnp.float32))
-            low = jnp.einsum("rti,ik->rtk", x, down.value.astype(dtype))
-            update = jnp.einsum("rtk,ko->rto", low, up.value.astype(dtype))
+            update = product(product(x, down.value.astype(dtype)), up.value.astype(dtype))
             y = y + update * (lora.alpha / lora.rank)
         return y
 
@@ -130,8 +130,10 @@ class Layer(nn.Module):
         with jax.named_scope("mlp"):
             normed = norm("mlp_norm", x)
             activate = nn.silu if config.activation == "silu" else nn.gelu
-            gated = activate(project("gate", config.mlp_width)(normed))
-            update = project("down", config.width)(gated * project("up", config.mlp_width)(normed))
+            # Of the activation nothing is kept for the backward pass: storing it takes longer than it does.
+            gate = jax.checkpoint(lambda gate, up: activate(gate) * up, prevent_cse=False)
+            gated = gate(project("gate", config.mlp_width)(normed), project("up", config.mlp_width)(normed))
+            update = project("down", config.width)(gated)
             x = x + (norm("mlp_post_norm", update) if config.post_norms else update)
         return x, ((keys, values) if self.return_cache else None)
 
