@@ -196,13 +196,16 @@ def keep_freed_memory() -> None:
 
     A step's temporary buffers would be mapped and zeroed anew at every call, page by page: on two cores
     that was half of the time of a step called by itself, and a tenth of ten in one call (the benchmark
-    `stacked_seeds` counts the page faults). In return, the process stays at its peak memory.
+    `stacked_seeds` counts the page faults). XLA's threads share one arena, since glibc maps what does not
+    fit into an arena of their own (64 MB) whatever its limits say. In return, the process stays at its peak
+    memory.
     """
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    trim_threshold, mmap_max, arena_max = -1, -4, -8  # M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX of malloc.h
     with contextlib.suppress(OSError, AttributeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(mmap_threshold, 1 << 30)
-        mallopt(trim_threshold, (1 << 31) - 1)
+        mallopt(trim_threshold, -1)  # never
+        mallopt(mmap_max, 0)
+        mallopt(arena_max, 1)
 
 
 def keep_compiled_programs() -> None:
