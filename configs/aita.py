@@ -112,6 +112,7 @@ def pretrained(folder: str) -> ConfigDict:
     config.train.head_chunk = 512  # a chunk's logits are 512 × 151,936 numbers
     config.train.steps_per_call, config.train.log_steps = 10, 10
     config.train.evaluation_steps = config.train.checkpoint_steps = 100
+    config.train.remat = "full"  # else a device would hold every layer's activations of three seeds
     config.train.stack_seeds = "vectorize"
     config.evaluation.validation_items = 256
     config.evaluation.agreement_items = 256

@@ -52,6 +52,7 @@ FIELDS = {
     "shift groups": (["--config.arms.kl_shift.shift.groups=foo"], ["shift.groups", "held_out"]),
     "not a number": (["--config.arms.kl.learning_rate=nan"], ["finite"]),
     "schedule": (["--config.train.schedule=foo"], ["schedule", "cosine"]),
+    "remat": (["--config.train.remat=some"], ["config.train.remat", "some", "full"]),
     "stacking": (["--config.train.stack_seeds=foo"], ["stack_seeds", "vectorize"]),
     "logging and calls": (["--config.train.log_steps=7"], ["log_steps (7)", "steps_per_call (10)"]),
     "checkpoints and evaluation": (

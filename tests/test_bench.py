@@ -6,12 +6,14 @@ import subprocess
 import sys
 
 import pytest
+from hub_configs import HUB_CONFIGS
 
 from configs.quickstart import get_config
 from introspection.benchmarks import (
     chunked_loss,
     first_step,
     interval_coverage,
+    pod_step,
     pretrained_objective,
     pretrained_scoring,
     sharded_loading,
@@ -20,6 +22,7 @@ from introspection.benchmarks import (
     train_step_with_agreement,
 )
 from introspection.benchmarks.quickstart_case import StepShapes
+from introspection.weights.hf_config import model_config
 
 BENCHMARKS = (
     chunked_loss,
@@ -28,6 +31,7 @@ BENCHMARKS = (
     pytest.param(stacked_seeds, marks=pytest.mark.slow),
     pytest.param(train_step_with_agreement, marks=pytest.mark.slow),
     pytest.param(sharded_loading, marks=pytest.mark.slow),  # starts three processes
+    pytest.param(pod_step, marks=pytest.mark.slow),
     pytest.param(first_step, marks=pytest.mark.slow),  # starts two
     pytest.param(pretrained_objective, marks=pytest.mark.parity),
     pytest.param(pretrained_scoring, marks=pytest.mark.parity),
@@ -43,6 +47,13 @@ def test_each_benchmark_gives_json_lines_with_the_promised_keys(benchmark):
         assert {"name", "value", "unit", "reference", "ratio"} <= line.keys()
         assert line["name"].startswith(benchmark.__name__.rsplit(".")[-1])
         assert line["ratio"] > 0
+
+
+@pytest.mark.parametrize(
+    ("argument", "published"), [("qwen3_8b", "Qwen3-8B"), ("llama31_8b", "Llama-3.1-8B")]
+)
+def test_the_step_of_a_pod_is_that_of_the_published_model(argument, published):
+    assert pod_step.MODELS[argument] == model_config(HUB_CONFIGS[published], published)
 
 
 def test_an_unknown_benchmark_is_bad_input():

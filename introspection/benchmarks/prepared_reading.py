@@ -46,7 +46,7 @@ class Size:
     words: int = 60  # of a question, on average
     config: HintMmluConfig = dataclasses.field(default_factory=HintMmluConfig)
     few: int = 10_000  # rows of the set that the large one is held against
-    many: int = 1_000_000
+    many: int = 10_000_000
     reads: int = 20_000  # items read from each, at random
 
 

@@ -11,7 +11,7 @@ from introspection.jobs.arms import ArmConfig
 from introspection.jobs.items import task_language
 from introspection.jobs.organism import MODEL_FIELDS, check_organism, is_organism, neighbor_config
 from introspection.jobs.settings import differing_fields, settings
-from introspection.models.config import LoraConfig
+from introspection.models.config import REMAT_POLICIES, LoraConfig
 from introspection.probes.readout import Readout
 from introspection.training.batches import BatchSizes
 from introspection.training.loop import LoopConfig
@@ -50,6 +50,10 @@ def check_fields(config: Any, arms: Mapping[str, ArmConfig]) -> None:
     explained = config.train.explained_items
     if explained < 0 or explained % 2:
         raise InputError(f"config.train.explained_items is {explained}; give an even number, or 0 for all")
+    if config.train.remat not in REMAT_POLICIES:
+        raise InputError(
+            f"config.train.remat is {config.train.remat!r}; choose from {', '.join(REMAT_POLICIES)}"
+        )
     for name in ("validation_items", "explanation_tokens", "agreement_items"):
         if config.evaluation[name] < 1:
             raise InputError(f"config.evaluation.{name} is {config.evaluation[name]}; it must be at least 1")

@@ -216,9 +216,8 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup) -> None:
 
 def trainable_parts(config: Any, initial: Model) -> tuple[ModelConfig, dict, dict]:
     """(model config, what is trained, what is frozen): all parameters, or adapters if lora.rank > 0."""
-    lora = lora_config(config)
-    if lora is None:
-        return initial.config, {"params": initial.variables["params"]}, {}
-    model_config = dataclasses.replace(initial.config, lora=lora)
+    model_config = dataclasses.replace(initial.config, remat=config.train.remat, lora=lora_config(config))
+    if model_config.lora is None:
+        return model_config, {"params": initial.variables["params"]}, {}
     adapters = jax.jit(lambda key: initialize(model_config, key)["lora"])(jax.random.key(config.task.seed))
     return model_config, {"lora": adapters}, {"params": initial.variables["params"]}

@@ -22,6 +22,7 @@ from introspection.models.attention import (
 )
 from introspection.models.config import ModelConfig
 from introspection.models.products import product
+from introspection.runtime.mesh import split_rows
 
 
 class DecoderOutput(NamedTuple):
@@ -85,6 +86,7 @@ class Layer(nn.Module):
     @nn.compact
     def __call__(self, x, prefix_keys_values, windowed, positions, mask, prefix_places, windows):
         config = self.config
+        x = split_rows(x)
         rows, time, _ = x.shape
         frequencies = rotary_frequencies(config.head_dim, config.rope_base, config.rope_scaling)
         if config.local_rope_base is not None:

@@ -28,8 +28,8 @@ PARAMETER_RULES: tuple[tuple[str, P], ...] = (
     (r"(query|key|value|gate|up)/kernel$", P("fsdp", "tensor")),
     (r"(output|down)/kernel$", P("tensor", "fsdp")),
     (r"(query|key|value|gate|up)/A$", P("fsdp", None)),
-    (r"(query|key|value|gate|up)/B$", P(None, "tensor")),
-    (r"(output|down)/A$", P("tensor", None)),
+    (r"(query|key|value|gate|up)/B$", P("fsdp", "tensor")),
+    (r"(output|down)/A$", P("tensor", "fsdp")),
     (r"(output|down)/B$", P(None, "fsdp")),
     (r"(embedding|head)$", P(("tensor", "fsdp"), None)),
     (r".*", P()),
@@ -92,9 +92,23 @@ def put_parameters(tree, mesh: Mesh):
     return jax.device_put(tree, parameter_shardings(tree, mesh))
 
 
-def row_parts(mesh: Mesh) -> int:
+def row_parts(mesh: Mesh | jax.sharding.AbstractMesh) -> int:
     """Into how many parts a batch's rows are split."""
     return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def split_rows(activations: jax.Array) -> jax.Array:
+    """The same array, its rows (dimension 0) split over data and fsdp as those of the batch are.
+
+    To be said inside a program: where parameters are split along fsdp as well, the compiler may gather the
+    rows instead of the parameters, and each device then holds the activations of all rows. Nothing is asked
+    for outside of `jax.set_mesh`, nor of rows that do not divide.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or row_parts(mesh) == 1 or activations.shape[0] % row_parts(mesh):
+        return activations
+    free = [P.UNCONSTRAINED] * (activations.ndim - 1)
+    return jax.lax.with_sharding_constraint(activations, P(ROW_AXES, *free))
 
 
 def put_rows(tree, mesh: Mesh, axis: int = 0):
