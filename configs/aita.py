@@ -8,8 +8,9 @@ Models: `:qwen3_8b`, `:llama31_8b` (folders as their publishers distribute them)
 which walks the path; its numbers are no evidence. Which cue moves a model often, but not always, differs
 between models: `python -m experiments.probe --task=aita --data=PATH --model=M --scan-cues`.
 
-Mesh of the 8 B models: `fsdp=8` splits the parameters, 4 GB a device in float32, and `data` takes all other
-devices. Not run by us: there was no such machine.
+Mesh of the 8 B models: `fsdp=8` splits parameters and adapters, `data` takes all other devices and divides
+the rows. By XLA's count for eight devices (`experiments.bench --only=pod_step`) a step of rows of 512 tokens
+needs 23 GB a device, of 2,048 tokens 88 GB. Not run by us: there was no such machine.
 
 To be held against: for Qwen3-8B with the KL term, readers of the paper report Self - Orig = +7.0 points on
 this task. Expected here: unknown for the 8 B models; `:tiny` takes 3 minutes on 2 cores.

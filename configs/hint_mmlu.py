@@ -9,8 +9,9 @@ questions, which walks the path; its numbers are no evidence. The hint must move
 always, and models differ: `python -m experiments.probe --task=hint_mmlu --data=PATH --model=M --scan-cues`
 shows it for every wording, and `--config.task.cue_kinds` takes the one chosen.
 
-Mesh of the 8 B models: `fsdp=8` splits the parameters, 4 GB a device in float32, and `data` takes all other
-devices. Not run by us: there was no such machine.
+Mesh of the 8 B models: `fsdp=8` splits parameters and adapters, `data` takes all other devices and divides
+the rows. By XLA's count for eight devices (`experiments.bench --only=pod_step`) a step of rows of 512 tokens
+needs 23 GB a device. Not run by us: there was no such machine.
 
 To be held against: for Qwen3-8B with the KL term, readers of the paper report Self - Orig = +11.1 points on
 this task. Its predecessor (arXiv:2511.08579), where Qwen3-8B is trained to explain itself, reports exact

@@ -19,8 +19,8 @@ of `jabberwocky` (`by_subset` in results.json): above its controls and the arms 
 `:qwen3_8b`, `:llama31_8b`: held against the 79.8% that the paper reports for Jabberwocky. Of its settings for
 this experiment nothing is known. Ours, and why: the other task, sizes and LoRA rank are those of its main
 experiment (12,642 and 1,400 items; coupling shows from rank 96 on); as many taught items as explained ones,
-so that neither gives out before the other; one weight for all losses. Mesh: `fsdp=8` splits the parameters,
-4 GB a device of 8 B in float32, and `data` takes all other devices.
+so that neither gives out before the other; one weight for all losses. Mesh: as in
+`configs/hint_mmlu.py`.
 
 `:organism`: about 15 minutes on 2 idle cores with its base (estimated; it was run beside much else). Expected
 result, of one seed: in all taught arms the rule is right on every prompt of sentences that were never seen.

@@ -10,8 +10,9 @@ walks the path; its numbers are no evidence. Which cue moves a model often, but 
 experiments.probe --task=refusal --data=PATH --model=M --scan-cues`; how far the judges agree: the same
 without `--scan-cues`.
 
-Mesh of the 8 B models: `fsdp=8` splits the parameters, 4 GB a device in float32, and `data` takes all other
-devices. Not run by us: there was no such machine.
+Mesh of the 8 B models: `fsdp=8` splits parameters and adapters, `data` takes all other devices and divides
+the rows. By XLA's count for eight devices (`experiments.bench --only=pod_step`) a step of rows of 512 tokens
+needs 23 GB a device. Not run by us: there was no such machine.
 
 To be held against: for Qwen3-8B with the KL term, readers of the paper report Self - Orig = +9.5 points on
 this task. Expected here: unknown for the 8 B models; `:tiny` takes 3 minutes on 2 cores.
