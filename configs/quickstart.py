@@ -115,9 +115,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.train.evaluation_steps = 50  # between live measures on the validation slice
     config.train.checkpoint_steps = 50
     config.train.keep_checkpoints = 0  # newest steps that stay; 0 keeps all
-    config.train.remat = (
-        "none"  # what is kept of a layer for the backward pass: all, or "full": its input alone
-    )
+    config.train.remat = "none"  # what the backward pass recomputes: no layer, or "full": every layer
     config.train.stack_seeds = "loop"  # seeds in one executable: "loop" (CPU) or "vectorize"
 
     config.lora = ConfigDict()
