@@ -14,7 +14,7 @@ if no cue were there), then on the same labels as the arm `kl`:
 come to its end yet.
 
 A smoke result, not evidence: one model, one seed, 512 training and 203 test items, LoRA of rank 128 on a CPU,
-48 minutes on 2 cores (8 to set up, 12 an arm). Its gaps: kl +5.4 [−4.9, +17.7], no_kl −25.6, shuffled +7.4;
+48 minutes on 2 cores (8 to set up, 12 an arm). Its gaps at a rate of 1e-3: kl +5.4 [−4.9, +17.7], no_kl −25.6, shuffled +7.4;
 no coupling, and 45 to 69% of explanations are one sentence (README.md). On a GPU the arm `kl` at rank
 16 came to its end: Self 36.2, Orig 36.7, gap −0.5 [−5.8, +5.4] (three seeds, 700 items). How the rate was
 chosen stands in experiments/README.md.
@@ -32,9 +32,10 @@ from ml_collections import ConfigDict
 
 from configs import quickstart
 
-# Lowest validation explanation loss of 64 steps on a GPU, behaviour kept there. With the fewer behaviour rows
-# of now it is not kept (experiments/README.md), so this is to be chosen again.
-LEARNING_RATE = 1e-3
+# Lowest validation explanation loss of 64 steps among the rates that keep validation accuracy
+# (experiments/README.md); 1e-3, chosen before on a GPU with twice as many behaviour rows, does not keep it here.
+LEARNING_RATE = 3e-5
+OTHER_RATE = 1e-3  # of `:other`, which is to change behaviour
 
 
 def get_config(argument: str = "") -> ConfigDict:
@@ -94,7 +95,7 @@ def get_config(argument: str = "") -> ConfigDict:
         config.train.evaluation_steps = config.train.checkpoint_steps = 128
     if argument.endswith("other"):
         other = dict(kind="less_sycophantic", groups="all", fraction=1.0, order="alone")
-        config.arms.other = quickstart.arm(shift=other, learning_rate=LEARNING_RATE)
+        config.arms.other = quickstart.arm(shift=other, learning_rate=OTHER_RATE)
         config.run_arms, config.seeds = ("other",), (0,)
         config.train.explanation_rows, config.train.shift_rows = 1, 16
     if config.tiny:
