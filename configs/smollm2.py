@@ -14,10 +14,10 @@ if no cue were there), then on the same labels as the arm `kl`:
 come to its end yet.
 
 A smoke result, not evidence: one model, one seed, 512 training and 203 test items, LoRA of rank 128 on a CPU,
-48 minutes on 2 cores (8 to set up, 12 an arm). Its gaps at a rate of 1e-3: kl +5.4 [−4.9, +17.7], no_kl −25.6, shuffled +7.4;
-no coupling, and 45 to 69% of explanations are one sentence (README.md). On a GPU the arm `kl` at rank
-16 came to its end: Self 36.2, Orig 36.7, gap −0.5 [−5.8, +5.4] (three seeds, 700 items). How the rate was
-chosen stands in experiments/README.md.
+48 minutes on 2 cores (8 to set up, 12 an arm). Its gaps at a rate of 1e-3: kl +5.4 [−4.9, +17.7], no_kl
+−25.6, shuffled +7.4; no coupling, and 45 to 69% of explanations are one sentence (README.md). On a GPU the
+arm `kl` at rank 16 came to its end: Self 36.2, Orig 36.7, gap −0.5 [−5.8, +5.4] (three seeds, 700 items). How
+the rate was chosen stands in experiments/README.md.
 
 Behaviour is what the model says: a greedily decoded reply, matched strictly to the candidates, since the
 likelihood of unlisted candidates mostly measures copying for a model of this size. The placebo cues stand
@@ -32,8 +32,8 @@ from ml_collections import ConfigDict
 
 from configs import quickstart
 
-# Lowest validation explanation loss of 64 steps among the rates that keep validation accuracy
-# (experiments/README.md); 1e-3, chosen before on a GPU with twice as many behaviour rows, does not keep it here.
+# Lowest validation explanation loss of 64 steps among the rates that keep validation accuracy, which 1e-3,
+# chosen on a GPU with twice as many behaviour rows, does not here (experiments/README.md).
 LEARNING_RATE = 3e-5
 OTHER_RATE = 1e-3  # of `:other`, which is to change behaviour
 
