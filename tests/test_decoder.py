@@ -6,10 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 from reference_decoder import reference_hidden
-from tiny import assert_trees_close, mesh_of, random_tokens, tiny_config, tiny_variables
+from tiny import assert_trees_close, equations, mesh_of, random_tokens, tiny_config, tiny_variables
 
 from introspection.errors import InputError
 from introspection.models.attention import (
@@ -23,8 +21,7 @@ from introspection.models.attention import (
 from introspection.models.config import ARCHITECTURES, PROJECTIONS, LoraConfig, ModelConfig
 from introspection.models.decoder import Decoder, count_parameters, initialize
 from introspection.models.head import head_matrix
-from introspection.models.products import product
-from introspection.runtime.mesh import ROW_AXES, parameter_shardings
+from introspection.runtime.mesh import parameter_shardings
 from introspection.text.rows import build_row, stack_rows
 
 # A prompt of four tokens, continuations of two, one and three; padding between them and at the end.
@@ -122,89 +119,6 @@ def test_an_unrolled_stack_equals_a_scanned_one():
     np.testing.assert_allclose(
         plain(unrolled, variables, tokens), plain(config, variables, tokens), atol=1e-5
     )
-
-
-@pytest.mark.parametrize(
-    "remat",
-    ["full", "dots_saveable", pytest.param("dots_with_no_batch_dims_saveable", marks=pytest.mark.slow)],
-)
-def test_rematerialisation_changes_no_loss_and_no_gradient(remat):
-    def loss_of(config):
-        tokens = jnp.array([random_tokens(np.random.default_rng(4), 12)])
-        places = jnp.arange(12)[None]
-
-        def loss(variables):
-            out = Decoder(config).apply(variables, tokens, places, 0 * places)
-            return jnp.mean(jnp.sin(3 * out.hidden))
-
-        return loss
-
-    def remats(config, variables):
-        """Checkpoints of whole layers: the one of the activation holds no product."""
-        jaxpr = jax.make_jaxpr(jax.grad(loss_of(config)))(variables)
-        found = [equation for equation in equations(jaxpr.jaxpr) if "prevent_cse" in equation.params]
-        return [at for at in found if products_in(at.params["jaxpr"])]
-
-    variables = tiny_variables(tiny_config())
-    kept, again = loss_of(tiny_config()), loss_of(tiny_config(remat=remat))
-    expected = jax.jit(jax.value_and_grad(kept))(variables)
-    assert_trees_close(jax.jit(jax.value_and_grad(again))(variables), expected, atol=1e-5)
-    assert not remats(tiny_config(), variables)
-    checkpointed = remats(tiny_config(remat=remat), variables)
-    assert checkpointed
-    policy = checkpointed[0].params["policy"]
-    assert policy is (None if remat == "full" else getattr(jax.checkpoint_policies, remat))
-
-
-def equations(jaxpr):
-    """Every equation of a jaxpr and of the jaxprs inside it."""
-    for equation in jaxpr.eqns:
-        yield equation
-        for value in equation.params.values():
-            for inner in value if isinstance(value, tuple | list) else (value,):
-                inner = getattr(inner, "jaxpr", inner)
-                if hasattr(inner, "eqns"):
-                    yield from equations(inner)
-
-
-def products_in(jaxpr):
-    return [equation for equation in equations(jaxpr) if equation.primitive.name == "dot_general"]
-
-
-def test_of_the_mlp_the_backward_pass_keeps_what_its_three_products_need_alone():
-    config = tiny_config()
-    tokens = jnp.array([random_tokens(np.random.default_rng(4), 12)])
-    places = jnp.arange(12)[None]
-
-    def loss(variables):
-        return jnp.sum(Decoder(config).apply(variables, tokens, places, 0 * places).hidden)
-
-    jaxpr = jax.make_jaxpr(jax.grad(loss))(tiny_variables(config)).jaxpr
-    forward = next(equation for equation in equations(jaxpr) if equation.primitive.name == "scan")
-    kept = [output.aval.shape for output in forward.outvars]
-    # What gate and up gave, and what goes into down.
-    assert kept.count((config.layers, 1, 12, config.mlp_width)) == 3
-
-
-@pytest.mark.parametrize(("inner", "outer"), [(3, 7), (7, 3)])
-def test_a_matrix_product_has_einsums_gradient_and_transposes_the_narrower_side(inner, outer):
-    rng = np.random.default_rng(5)
-    x, matrix, weights = (
-        jnp.array(rng.normal(size=shape), jnp.float32)
-        for shape in ((2, 4, inner), (inner, outer), (2, 4, outer))
-    )
-
-    def gradients(multiply):
-        return jax.grad(lambda x, matrix: jnp.sum(weights * jnp.sin(multiply(x, matrix))), argnums=(0, 1))
-
-    expected = gradients(functools.partial(jnp.einsum, "rti,io->rto"))
-    assert_trees_close(gradients(product)(x, matrix), expected(x, matrix), atol=1e-5)
-    (over_tokens,) = (
-        equation
-        for equation in products_in(jax.make_jaxpr(gradients(product))(x, matrix).jaxpr)
-        if len(equation.params["dimension_numbers"][0][0]) == 2
-    )
-    assert over_tokens.invars[0].aval.shape[-1] == min(inner, outer)
 
 
 def test_grouped_queries_equal_many_heads_with_repeated_keys():
@@ -381,40 +295,6 @@ def test_a_config_of_eight_billion_parameters_needs_no_memory_to_be_looked_at():
     kernel = variables["params"]["layers"]["gate"]["kernel"]
     sharding = shardings["params"]["layers"]["gate"]["kernel"]
     assert sharding.shard_shape(kernel.shape) == (32, 2048, 7168)
-
-
-@pytest.mark.parametrize("seeds", [None, 3])
-def test_where_parameters_are_split_each_device_computes_its_own_rows_alone(seeds):
-    config, mesh, rows, time = tiny_config(), mesh_of(fsdp=4), 8, 12
-    variables = jax.eval_shape(lambda: tiny_variables(config))
-    variables = jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-        variables,
-        parameter_shardings(variables, mesh),
-    )
-    leading = () if seeds is None else (seeds,)
-    by_row = NamedSharding(mesh, P(*(None for _ in leading), ROW_AXES))
-    tokens = jax.ShapeDtypeStruct((*leading, rows, time), jnp.int32, sharding=by_row)
-
-    def loss(variables, tokens):
-        def hidden(tokens):
-            positions = jnp.broadcast_to(jnp.arange(time), tokens.shape)
-            return Decoder(config).apply(variables, tokens, positions, 0 * positions).hidden
-
-        return jnp.sum(jnp.square(hidden(tokens) if seeds is None else jax.vmap(hidden)(tokens)))
-
-    with jax.set_mesh(mesh):
-        program = jax.jit(jax.grad(loss)).lower(variables, tokens).compile().as_text()
-    assert f"{rows // 4},{time},{config.mlp_width}]" in program
-    assert f"{rows},{time},{config.mlp_width}]" not in program  # what one device would hold of all rows
-
-
-def test_every_matrix_of_an_adapter_is_split_along_fsdp():
-    mesh, config = mesh_of(fsdp=4), tiny_config(lora=LoraConfig(4, 4.0))
-    adapters = tiny_variables(config)["lora"]
-    shardings = jax.tree.leaves(parameter_shardings(adapters, mesh))
-    for leaf, sharding in zip(jax.tree.leaves(adapters), shardings, strict=True):
-        assert np.prod(sharding.shard_shape(leaf.shape)) == leaf.size // 4
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,13 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from introspection.benchmarks.peer_process import ROOT
 from introspection.benchmarks.timing import Measure
 from introspection.errors import RunError
 from introspection.jobs.fields import (
@@ -37,7 +37,6 @@ from introspection.training.loop import weights
 from introspection.training.objectives import Batch, BehaviorBatch
 from introspection.training.step import Frozen, initial_state, train_steps
 
-ROOT = Path(__file__).parents[2]
 MEMORY = 95e9  # bytes of a TPU v5p device
 MODELS = {
     "qwen3_8b": ModelConfig(
@@ -102,21 +101,24 @@ def compile_here(name: str, size: Size) -> dict[str, float | str | int]:
     config = get_config_of(f"configs/hint_mmlu.py:{name}")
     arm = chosen_arms(config)["kl"]
     remat = config.train.remat if size.remat is None else size.remat
-    base = dataclasses.replace(
-        MODELS[name], layers=size.layers or MODELS[name].layers, compute_dtype="bfloat16", remat=remat
+    model = dataclasses.replace(
+        MODELS[name],
+        layers=size.layers or MODELS[name].layers,
+        compute_dtype="bfloat16",
+        remat=remat,
+        lora=lora_config(config),
     )
-    model = dataclasses.replace(base, lora=lora_config(config))
     mesh, optimizer = make_mesh(MeshConfig(fsdp=size.devices)), optimizer_config(config, arm)
     objective, seeds = objective_config(config, arm), len(config.seeds)
 
     def start(key):
         variables = initialize(model, key)
-        frozen = Frozen({"params": variables["params"]}, head_matrix(variables["params"], base))
+        frozen = Frozen({"params": variables["params"]}, head_matrix(variables["params"], model))
         return initial_state({"lora": variables["lora"]}, optimizer, seeds), frozen
 
     state, frozen = (_placed(tree, mesh) for tree in jax.eval_shape(start, jax.random.key(0)))
     sizes = batch_sizes(config)
-    one = _batch(sizes.explanation, sizes.behavior, size.time, base.width)
+    one = _batch(sizes.explanation, sizes.behavior, size.time, model.width)
     rows = jax.tree.map(
         lambda array: jax.ShapeDtypeStruct(
             array.shape, array.dtype, sharding=NamedSharding(mesh, P(None, None, ROW_AXES))
