@@ -17,6 +17,11 @@ PRELOADED = (
     "introspection.jobs.compare",
     "introspection.jobs.organism",
     "introspection.reports.page",
+    # What the library imports where it is used.
+    "datasketch",
+    "scipy.stats",
+    "sklearn.feature_extraction.text",
+    "sklearn.linear_model",
 )
 
 

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int
-from sklearn.feature_extraction.text import HashingVectorizer
-from sklearn.linear_model import LogisticRegression
 
 from introspection.errors import InputError
 from introspection.tasks.explanations import ExplanationGrammar
@@ -93,6 +91,10 @@ def input_only_explanations(
     if len(names) == 1:  # logistic regression refuses a single class
         ranking = np.zeros((len(test_items), 1), dtype=int)
     else:
+        # Imported here, since it takes longer than all else that a command needs to start.
+        from sklearn.feature_extraction.text import HashingVectorizer
+        from sklearn.linear_model import LogisticRegression
+
         # One-letter words and case stay: in "I think it is B" the letter is the cue.
         vectorizer = HashingVectorizer(
             ngram_range=ngrams, n_features=features, lowercase=False, token_pattern=r"(?u)\b\w+\b"

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.stats
+import scipy  # loads scipy.stats, which takes a second, at its first use
 from jaxtyping import Float
 
 SPLITS = 200  # random halves of the items

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import scipy.stats
+import scipy  # loads scipy.stats, which takes a second, at its first use
 
 Entry = Mapping[str, Any]  # a part of `study.json`
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import numpy as np
-import scipy.stats
+import scipy  # loads scipy.stats, which takes a second, at its first use
 from jaxtyping import Bool, Float, Shaped
 
 # Numbers held at once in one array of a chunk; a handful of such arrays (16 MB each) exist at a time.

@@ -6,7 +6,6 @@ import zlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from datasketch import MinHash
 
 from introspection.errors import InputError
 from introspection.tasks.matching import fold
@@ -128,6 +127,8 @@ def words_of(text: str) -> str:
 
 def _similar(texts: Sequence[str], similarity: float) -> list[tuple[str, str]]:
     """Pairs of texts with at least this Jaccard similarity; MinHash proposes them, the shingles decide."""
+    from datasketch import MinHash  # here, since few commands need it and it loads much of scipy
+
     shingles = [_shingles(text) for text in texts]
     parts = [[shingle.encode() for shingle in of_text] for of_text in shingles]
     signatures = MinHash.bulk(parts, num_perm=_BANDS * _BAND_HASHES, hashfunc=zlib.crc32)
