@@ -51,6 +51,21 @@ def test_numbers_are_whole(text, named):
     assert match_candidate(text, ("1", "2", "+1")) == named
 
 
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("The symbol of lithium in the periodic table is Li.", "Li"),
+        ("As of 2024, it is Li", NONE),  # two symbols
+        ("It is li.", NONE),
+        ("In", "In"),
+        ("It is in.", NONE),
+        ("Lithium, as he said.", NONE),
+    ],
+)
+def test_the_case_of_a_symbol_counts(text, named):
+    assert match_candidate(text, ("Li", "In", "As", "He")) == named
+
+
 def test_niger_is_not_nigeria():
     assert match_candidate("Nigeria", ("Niger", "Nigeria")) == "Nigeria"
     assert match_candidate("Niger", ("Niger", "Nigeria")) == "Niger"

@@ -33,8 +33,8 @@ from introspection.checkpoints.models import (
 )
 from introspection.checkpoints.pretrained import PretrainedModel, is_pretrained
 from introspection.errors import InputError
+from introspection.jobs.model_checks import check_vocabularies
 from introspection.jobs.models import model_path, stored_models
-from introspection.jobs.setup import check_vocabularies
 from introspection.models.decoder import Decoder
 from introspection.models.head import head_matrix
 from introspection.runtime.mesh import parameter_shardings

@@ -131,7 +131,7 @@ def test_adapters_that_peft_made_compute_the_same_here(answers, name):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_twenty_steps_of_lora_have_pefts_losses(answers, family):
     config, params = config_of(family, lora=LORA), params_of(family)
-    state = initial_state({"lora": starting_adapters(family)}, OPTIMIZER, 1)
+    state = initial_state([{"lora": starting_adapters(family)}], OPTIMIZER)
     frozen = Frozen({"params": params}, head_matrix(params, config))
     step = jax.jit(functools.partial(train_steps, config, ObjectiveConfig(), OPTIMIZER, "loop"))
     stacked = stack_batches([[Batch(explanation=rows)] for rows in batches()])

@@ -36,7 +36,7 @@ def start(model, seeds):
     trained = "lora" if "lora" in model.variables else "params"
     frozen = {name: tree for name, tree in model.variables.items() if name != trained}
     reference = head_matrix(task_model(1).variables["params"], model.config)
-    state = initial_state({trained: model.variables[trained]}, OPTIMIZER, seeds)
+    state = initial_state([{trained: model.variables[trained]}] * seeds, OPTIMIZER)
     return state, Frozen(frozen, reference)
 
 

@@ -33,7 +33,7 @@ BEGUN = "INTROSPECTION_BENCH_BEGUN"
 # What a run calls on its way, by module and name, and the phase that it counts to; the rest is "else".
 PHASES = {
     "introspection.jobs.run.check_run": "task",
-    "introspection.jobs.setup.within_context": "task",
+    "introspection.jobs.model_checks.within_context": "task",
     "introspection.jobs.setup.stored_models": "model",
     "introspection.jobs.setup.model_fingerprint": "model",
     "introspection.jobs.setup.probe_all": "probing",

@@ -114,7 +114,7 @@ def compile_here(name: str, size: Size) -> dict[str, float | str | int]:
     def start(key):
         variables = initialize(model, key)
         frozen = Frozen({"params": variables["params"]}, head_matrix(variables["params"], model))
-        return initial_state({"lora": variables["lora"]}, optimizer, seeds), frozen
+        return initial_state([{"lora": variables["lora"]}] * seeds, optimizer), frozen
 
     state, frozen = (_placed(tree, mesh) for tree in jax.eval_shape(start, jax.random.key(0)))
     sizes = batch_sizes(config)

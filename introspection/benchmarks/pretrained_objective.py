@@ -142,7 +142,7 @@ def our_step(case: Case) -> Callable[[int], float]:
     program = jax.jit(
         lambda *arrays: train_steps(config, objective, OPTIMIZER, "loop", *arrays), donate_argnums=(0,)
     )
-    state = initial_state({"lora": case.adapters}, OPTIMIZER, 1)
+    state = initial_state([{"lora": case.adapters}], OPTIMIZER)
     frozen = Frozen({"params": params}, head_matrix(params, config))
     batches = [jax.device_put(stack_batches([[batch]])) for batch in case.batches]
     chosen = [batches[0]]

@@ -62,7 +62,7 @@ def make_case(shapes: StepShapes, seeds: int) -> Case:
     config = shapes.model()
     variables = jax.jit(lambda key: initialize(config, key))(jax.random.key(0))
     frozen = Frozen({}, jnp.array(head_matrix(variables["params"], config), copy=True))
-    state = initial_state({"params": variables["params"]}, OPTIMIZER, seeds)
+    state = initial_state([{"params": variables["params"]}] * seeds, OPTIMIZER)
     return Case(jax.tree.map(jnp.array, state), frozen, weights(1.0, 0.0))
 
 

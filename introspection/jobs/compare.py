@@ -51,9 +51,9 @@ from introspection.runtime.programs import ProgramTable
 from introspection.runtime.progress import progress_bar
 from introspection.tasks.items import Decisions, Explanation, Item
 from introspection.tasks.task import Task
-from introspection.text.tokenizer import ChatTokenizer
+from introspection.text.tokenizer import ChatTokenizer, same_reading
 
-EXPLANATION_TOKENS = 8  # a decoded explanation has at most so many, or as many as the longest right one
+EXPLANATION_TOKENS = 8  # of a decoded explanation where no model's run says how many
 REPLY_TOKENS = 24  # of a generated reply, where no model's run says how many
 SKIPPED_SHARE = 0.01  # of items that may be longer than a model's context
 
@@ -73,8 +73,8 @@ def compare(
     """Probes every model that the names mean, in one process, and writes the matrix and its page.
 
     The items are the test items of the models' own runs, or of the task's defaults; models of one fingerprint
-    are one model. `limit` takes that many items (0: all), evenly. `readout` is how behaviour is read, "" as
-    the models' runs did, or by generated replies if all were made elsewhere.
+    that are addressed alike are one model. `limit` takes that many items (0: all), evenly. `readout` is how
+    behaviour is read, "" as the models' runs did, or by generated replies if all were made elsewhere.
 
     Raises:
       InputError: no such model, or models of runs that asked different tasks or read behaviour differently.
@@ -100,20 +100,28 @@ def compare(
             task = readable_items(one, name, task, reading, console)
         items = evenly(task.splits["test"], limit)
         judge = load_judge(reading, task, cache, mesh)
+        tokens = explanation_room(stored)
         way = Readout(reading["readout"], reading["reply_tokens"], judge)
-        names_by_fingerprint: dict[str, str] = {}
+        probed: dict[str, tuple[str, ChatTokenizer]] = {}  # fingerprint and tokenizer by name
         for one, name in zip(stored, shown, strict=True):  # one model in memory at a time
             if name in results:
                 continue  # named twice
             model = load_model(one, mesh)
             fingerprint = model_fingerprint(model)
-            same = names_by_fingerprint.setdefault(fingerprint, name)
-            if same != name:
+            same = [
+                other
+                for other, (its_fingerprint, tokenizer) in probed.items()
+                if its_fingerprint == fingerprint and same_reading(tokenizer, model.tokenizer)
+            ]
+            if same:
                 console.print(
-                    f"{name} is the same model as {same}: shown once", highlight=False, soft_wrap=True
+                    f"{name} is the same model as {same[0]}: shown once", highlight=False, soft_wrap=True
                 )
                 continue
-            results[name] = probe_model(name, model, fingerprint, items, task, way, programs, mesh, console)
+            probed[name] = fingerprint, model.tokenizer
+            results[name] = probe_model(
+                name, model, fingerprint, items, task, way, tokens, programs, mesh, console
+            )
     matrix = coupling_matrix(
         {name: [explanation for _, explanation in result.said] for name, result in results.items()},
         {name: result.decisions for name, result in results.items()},
@@ -148,19 +156,36 @@ def shared_section(stored: Sequence[StoredModel | PretrainedModel], name: str) -
       InputError: two runs differ in it; the fields are named.
     """
     found: dict[str, tuple[Path, dict[str, Any]]] = {}
-    for one in stored:
-        path = one.workdir / "config.json" if isinstance(one, StoredModel) else None
-        if path is None or not path.is_file():
-            continue
-        section = json.loads(path.read_text(encoding="utf-8")).get(name)
-        if section is not None:
-            found.setdefault(json.dumps(section, sort_keys=True), (one.workdir, section))
+    for workdir, section in run_sections(stored, name):
+        found.setdefault(json.dumps(section, sort_keys=True), (workdir, section))
     if len(found) > 1:
         (first, here), (second, there) = list(found.values())[:2]
         what = "asked different items" if name == "task" else "read behaviour differently"
         differing = "; ".join(differing_fields(there, here, f"config.{name}"))
         raise InputError(f"{first} and {second} {what}, so they can't be compared: {differing}")
     return next(iter(found.values()))[1] if found else None
+
+
+def run_sections(
+    stored: Sequence[StoredModel | PretrainedModel], name: str
+) -> list[tuple[Path, dict[str, Any]]]:
+    """Each workdir's section of that name, where its run has one.
+
+    Raises:
+      InputError: a workdir's config can't be read.
+    """
+    sections = []
+    for workdir in dict.fromkeys(one.workdir for one in stored if isinstance(one, StoredModel)):
+        path = workdir / "config.json"
+        if not path.is_file():
+            continue
+        try:
+            section = json.loads(path.read_text(encoding="utf-8")).get(name)
+        except (ValueError, AttributeError) as error:
+            raise InputError(f"{path}: not readable ({error}); the run that left it is damaged") from error
+        if section is not None:
+            sections.append((workdir, section))
+    return sections
 
 
 def task_section(stored: Sequence[StoredModel | PretrainedModel], task_name: str) -> dict[str, Any]:
@@ -188,6 +213,12 @@ def readout_section(stored: Sequence[StoredModel | PretrainedModel], chosen: str
             raise
         section = usual
     return section | {"readout": Readout(chosen).kind} if chosen else section
+
+
+def explanation_room(stored: Sequence[StoredModel | PretrainedModel]) -> int:
+    """The most tokens that a model's run gave an explanation; all models get as many."""
+    sections = [section for _, section in run_sections(stored, "evaluation")]
+    return max([section["explanation_tokens"] for section in sections], default=EXPLANATION_TOKENS)
 
 
 def readable_items(
@@ -250,11 +281,13 @@ def probe_model(
     items: Sequence[Item],
     task: Task,
     readout: Readout,
+    explanation_tokens: int,
     programs: ProgramTable,
     mesh: jax.sharding.Mesh,
     console: Console,
 ) -> Compared:
-    tokens = max(longest_explanation(items, task, model.tokenizer), EXPLANATION_TOKENS)
+    """What one model does and says; an explanation may have as many tokens as the longest right one, too."""
+    tokens = max(longest_explanation(items, task, model.tokenizer), explanation_tokens)
     with progress_bar(console, f"probing {name}", 3 * len(items)) as advance:
         decided = read_behavior(model, items, readout, programs, mesh, advance).decisions
         said = decode_explanations(model, items, task.grammar, tokens, programs, mesh, advance)

@@ -20,6 +20,14 @@ from introspection.training.shifts import ShiftConfig
 from introspection.training.step import OptimizerConfig
 
 RESERVED = (*STARTS, "clean")  # stores beside the arms' and a labels folder
+LEAST = (
+    ("evaluation", "validation_items", 1),
+    ("evaluation", "explanation_tokens", 1),
+    ("evaluation", "agreement_items", 1),
+    ("evaluation", "seed", 0),
+    ("task", "seed", 0),
+    ("train", "keep_checkpoints", 0),
+)
 
 
 def check_fields(config: Any, arms: Mapping[str, ArmConfig]) -> None:
@@ -54,9 +62,11 @@ def check_fields(config: Any, arms: Mapping[str, ArmConfig]) -> None:
         raise InputError(
             f"config.train.remat is {config.train.remat!r}; choose from {', '.join(REMAT_POLICIES)}"
         )
-    for name in ("validation_items", "explanation_tokens", "agreement_items"):
-        if config.evaluation[name] < 1:
-            raise InputError(f"config.evaluation.{name} is {config.evaluation[name]}; it must be at least 1")
+    for section, name, least in LEAST:
+        if config[section][name] < least:
+            raise InputError(
+                f"config.{section}.{name} is {config[section][name]}; it must be at least {least}"
+            )
 
 
 def _check_organism_step(name: str, step: str, pretrain: Any) -> None:

@@ -24,18 +24,20 @@ def live_measures(model: Model, setup: Setup) -> dict[str, float]:
     Settings are chosen by `validation_explanation_loss` (nats a label) and `validation_accuracy` (right
     without the cue), never by the gap.
     """
-    items = setup.task.splits["validation"][: setup.config.evaluation.validation_items]
-    teacher = setup.teacher.decisions["validation"][: len(items)]
-    labels = [decision.explanation for decision in teacher]
+    evaluation, validation = setup.config.evaluation, setup.task.splits["validation"]
+    chosen = drawn_places(len(validation), evaluation.validation_items, evaluation.seed)
+    items = [validation[i] for i in chosen]
+    labels = [setup.teacher.decisions["validation"][i].explanation for i in chosen]
     grammar, programs, mesh = setup.task.grammar, setup.programs, setup.mesh
     # Where behaviour is scored, every train step returns agreement.
-    held = setup.config.evaluation.agreement_items if setup.readout.kind == "generate" else 0
-    both = [*items, *setup.train_items[:held]]
+    count = evaluation.agreement_items if setup.readout.kind == "generate" else 0
+    held = drawn_places(len(setup.train_items), count, evaluation.seed)
+    both = [*items, *(setup.train_items[i] for i in held)]
     decided = read_behavior(model, both, setup.readout, programs, mesh).decisions
     current, held_now = decided[: len(items)], decided[len(items) :]
     said, label_logprobs = score_explanations(model, items, grammar, labels, programs, mesh)
     accuracy = behavior_accuracy(current, [item.gold for item in items])
-    agreement = [d.explanation == e for d, e in zip(held_now, setup.clean[:held], strict=True)]
+    agreement = [d.explanation == e for d, e in zip(held_now, (setup.clean[i] for i in held), strict=True)]
     return {
         **({"agreement": float(np.mean(agreement))} if agreement else {}),
         "live_self": float(np.mean([e == c.explanation for e, c in zip(said, current, strict=True)])),
@@ -44,6 +46,11 @@ def live_measures(model: Model, setup: Setup) -> dict[str, float]:
         "validation_explanation_loss": float(-np.mean(label_logprobs)),
         **({} if accuracy is None else {"validation_accuracy": accuracy}),
     }
+
+
+def drawn_places(available: int, wanted: int, seed: int) -> list[int]:
+    """Places of `wanted` items (or all), drawn, in their order: the first ones are of a few facts."""
+    return np.sort(np.random.default_rng([seed, 60]).permutation(available)[:wanted]).tolist()
 
 
 def probe_records(arm: str, seed: int, model: Model, start: Start, setup: Setup) -> list[PredictionRecord]:

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from introspection.checkpoints.models import load_one
-from introspection.checkpoints.pretrained import base_and_adapters
+from introspection.checkpoints.pretrained import base_and_adapters, is_pretrained
 from introspection.errors import InputError
 from introspection.jobs.organism import MODEL_FIELDS, is_organism
 from introspection.jobs.settings import settings
@@ -45,15 +45,23 @@ def stored_models(config: Any, cache: Path, mesh: jax.sharding.Mesh) -> dict[str
     Adapters of a model that training starts from are merged into it.
 
     Raises:
-      InputError: there is no such model, a name means several, or it can't be read.
+      InputError: there is no such model, a name means several, it can't be read, or `config.chat` is given
+        and would address none of them.
     """
-    stored = {}
+    stored, by_path = {}, False
     for field in (*MODEL_FIELDS, "foreign"):
         others = {"initial": (), "foreign": ("none", "neighbor")}.get(field, ("initial",))
         if config[field] not in others and (field == "foreign" or not is_organism(config[field])):
             try:
-                model = load_one(model_path(config[field], cache), mesh, chat_options(config))
+                path = model_path(config[field], cache)
+                by_path = by_path or is_pretrained(path)
+                model = load_one(path, mesh, chat_options(config))
             except InputError as error:
                 raise InputError(f"config.{field}: {error}") from error
             stored[field] = merge_adapters(model) if field in STARTED_FROM else model
+    if not by_path and chat_options(config) != ChatOptions():
+        raise InputError(
+            "config.chat says how a model made elsewhere is addressed, and this config has none: what a run "
+            "left is addressed as it was trained"
+        )
     return stored

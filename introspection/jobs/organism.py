@@ -231,7 +231,7 @@ def _pretrain(
     ):
         train(
             job,
-            initial_state({"params": variables["params"]}, optimizer, 1),
+            initial_state([{"params": variables["params"]}], optimizer),
             store,
             metrics,
             programs,

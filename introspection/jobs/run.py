@@ -12,6 +12,7 @@ from introspection.jobs.arms import ArmConfig
 from introspection.jobs.fields import check_fields, chosen_arms
 from introspection.jobs.items import load_task
 from introspection.jobs.measure import control_explanations
+from introspection.jobs.model_checks import check_same_models
 from introspection.jobs.results import arm_folder, assemble
 from introspection.jobs.settings import check_workdir, claim_workdir, plain, settings
 from introspection.jobs.setup import leave_shared, prepare
@@ -69,6 +70,7 @@ def run(config: Any, workdir: Path, console: Console, programs: ProgramTable | N
             if arm.labels:
                 given_labels(arm, setup)
             shift_of(arm, setup)
+        check_same_models(workdir, setup.fingerprints)
         claim_workdir(workdir, plain(config))  # nothing is refused from here on
         leave_shared(setup)
         for name in arms:

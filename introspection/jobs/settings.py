@@ -87,7 +87,7 @@ def check_workdir(workdir: Path, config: dict[str, Any]) -> None:
             )
     elif workdir.exists() and not workdir.is_dir():
         raise InputError(f"{workdir} is a file: give another --workdir")
-    elif workdir.exists() and any(workdir.iterdir()):
+    elif workdir.exists() and any(child.name != f"{path.name}.tmp" for child in workdir.iterdir()):
         raise InputError(f"{workdir} is not empty and has no config.json: give another --workdir")
 
 

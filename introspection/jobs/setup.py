@@ -18,8 +18,8 @@ from introspection.coupling.labels import Label, write_labels
 from introspection.errors import InputError
 from introspection.jobs.arms import answer_hidden
 from introspection.jobs.fields import readout_of
-from introspection.jobs.items import check_letters_scored, longest_explanation, within_context
 from introspection.jobs.judge import load_judge
+from introspection.jobs.model_checks import check_reference, check_vocabularies, readable_task
 from introspection.jobs.models import stored_models
 from introspection.jobs.organism import (
     MODEL_FIELDS,
@@ -29,7 +29,6 @@ from introspection.jobs.organism import (
     is_organism,
     neighbor_config,
     organism_at,
-    organism_tokenizer,
     pretrained_organism,
 )
 from introspection.jobs.replies import reply_hidden
@@ -40,10 +39,10 @@ from introspection.probes.readout import Readout, Replies, read_behavior
 from introspection.runtime.programs import ProgramTable
 from introspection.runtime.progress import progress_bar
 from introspection.tasks.items import Decisions, Explanation, Item
-from introspection.tasks.mixture import Mixture, check_apart, is_explained
+from introspection.tasks.mixture import is_explained
 from introspection.tasks.questions import Question
 from introspection.tasks.task import SPLITS, Task
-from introspection.text.tokenizer import ChatTokenizer, chat_format
+from introspection.text.tokenizer import same_reading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,11 +121,16 @@ def prepare(
         if config[field] == "initial":
             models[field] = models["initial"]
     check_vocabularies({name: model.tokenizer for name, model in models.items()})
+    check_reference(config, models["initial"], models["kl_reference"])
 
     probed: dict[str, Probed] = {}
     for name, model in models.items():
         fingerprint = model_fingerprint(model)
-        same = [done for done in probed.values() if done.fingerprint == fingerprint]
+        same = [
+            done
+            for other, done in probed.items()
+            if done.fingerprint == fingerprint and same_reading(models[other].tokenizer, model.tokenizer)
+        ]
         if same:
             probed[name] = same[0]
         else:
@@ -168,68 +172,6 @@ def prepare(
     )
 
 
-def readable_task(
-    config: Any,
-    task: Task,
-    stored: Mapping[str, Model],
-    organism_fields: Sequence[str],
-    readout: Readout,
-    console: Console,
-) -> Task:
-    """The task without the items that are too long for one of the models, each by its own tokens.
-
-    Raises:
-      InputError: as `check_vocabularies`, `check_apart`, `check_letters_scored` and `within_context`; or a
-        right explanation can be longer than `evaluation.explanation_tokens`.
-    """
-    readers = {name: (model.tokenizer, model.config.context_length) for name, model in stored.items()}
-    organisms = [*organism_fields, *(["foreign"] if config.foreign == "neighbor" else [])]
-    if organisms:
-        organism = organism_tokenizer(task), config.model.context_length
-        readers |= dict.fromkeys(organisms, organism)
-    check_vocabularies({name: tokenizer for name, (tokenizer, _) in readers.items()})
-    # All but the label teacher have one vocabulary.
-    shared = readers["initial"][0]
-    limit = min(length for name, (_, length) in readers.items() if name != "label_teacher")
-    passes = [(shared, limit)]
-    if "label_teacher" in readers and readers["label_teacher"][0] is not shared:
-        passes.append(readers["label_teacher"])
-    reply_tokens = readout.tokens if readout.kind == "generate" else 0
-    if isinstance(task, Mixture):
-        check_apart(task)
-    for tokenizer, limit in passes:
-        check_letters_scored(task, tokenizer, readout.kind)
-        task = within_context(task, tokenizer, limit, config.evaluation.skipped_share, console, reply_tokens)
-    given = config.evaluation.explanation_tokens
-    longest = longest_explanation([*task.splits["validation"], *task.splits["test"]], task, shared)
-    if longest > given:
-        raise InputError(
-            f"config.evaluation.explanation_tokens is {given}, but the longest explanation that can be right "
-            f"has {longest} tokens: it would be cut, and counted as invalid; give at least {longest}"
-        )
-    return task
-
-
-def check_vocabularies(tokenizers: Mapping[str, ChatTokenizer]) -> None:
-    """Raises InputError if a model reads other tokens than `config.initial` does, or in another chat format.
-
-    The label teacher may: what it does is read with its own tokens, and its labels are text.
-    """
-    initial = tokenizers["initial"]
-    for name, tokenizer in tokenizers.items():
-        if name == "label_teacher" or tokenizer is initial:
-            continue
-        if tokenizer.tokenizer.to_str() != initial.tokenizer.to_str():
-            raise InputError(f"config.{name} and config.initial have different vocabularies")
-        one, other = chat_format(tokenizer), chat_format(initial)
-        differing = [part for part in one if one[part] != other.get(part)]
-        if differing:
-            raise InputError(
-                f"config.{name} and config.initial have different chat formats ({', '.join(differing)}), so "
-                "they would read different prompts: config.chat.template gives both the same"
-            )
-
-
 def leave_shared(setup: Setup) -> None:
     """Writes what all arms share to the workdir: tokenizer, initial model, clean labels, the base's table."""
     workdir = setup.workdir
@@ -247,6 +189,7 @@ def leave_shared(setup: Setup) -> None:
             for item, decided in explained_items(setup.task, setup.teacher)
         ]
         metadata = label_metadata(setup.config, setup.task, setup.teacher.fingerprint, noise=0.0)
+        metadata["models"] = setup.fingerprints  # which a resumed run must have, too
         write_labels(workdir / "labels" / "clean", labels, metadata)
 
 

@@ -25,6 +25,7 @@ from introspection.jobs.fields import (
     objective_config,
     optimizer_config,
 )
+from introspection.jobs.items import longest_explanation
 from introspection.jobs.measure import live_measures, probe_records
 from introspection.jobs.replies import reply_batch
 from introspection.jobs.results import write_arm
@@ -39,12 +40,16 @@ from introspection.runtime.progress import progress_bar
 from introspection.tasks.items import Explanation
 from introspection.tasks.mixture import is_explained
 from introspection.tasks.task import SPLITS, Task
-from introspection.text.rows import pad_time
+from introspection.text.rows import pad_scored, pad_time
 from introspection.training.batches import TrainingRows, make_batch
 from introspection.training.loop import Job, train, weights
 from introspection.training.objectives import ObjectiveWeights
 from introspection.training.shifts import ShiftExample, shift_examples
 from introspection.training.step import Frozen, TrainState, initial_state
+
+# Share of labels that may differ from what the teacher does here: another machine rounds otherwise, and a
+# near tie falls the other way.
+OTHER_ROUNDING = 0.01
 
 
 def labels_folder(arm: ArmConfig) -> Path:
@@ -56,9 +61,24 @@ def expected_labels(task: Task) -> dict[str, str]:
 
 
 def given_labels(arm: ArmConfig, setup: Setup) -> list[Explanation]:
-    """The labels of the folder that an arm names. Raises InputError if they are not the label teacher's."""
+    """The labels of the folder that an arm names.
+
+    Raises:
+      InputError: they are not the label teacher's, or of behaviour that was asked for or read in another way.
+    """
     expected = {"teacher_fingerprint": setup.teacher.fingerprint, **expected_labels(setup.task)}
-    return [label.explanation for label in read_labels(labels_folder(arm), expected, setup.train_items)]
+    labels = read_labels(labels_folder(arm), expected, setup.train_items)
+    differing = [
+        (label, clean) for label, clean in zip(labels, setup.clean, strict=True) if label.clean != clean
+    ]
+    if len(differing) > OTHER_ROUNDING * len(labels):
+        label, clean = differing[0]
+        raise InputError(
+            f"{arm.labels}: these labels are of the same model's behaviour, but asked for or read in another "
+            f"way (config.task, config.behavior, config.chat): {len(differing)} of {len(labels)} differ, "
+            f"such as {label.id}: {tuple(label.clean)} there and {tuple(clean)} here"
+        )
+    return [label.explanation for label in labels]
 
 
 def start_of(arm: ArmConfig, setup: Setup) -> Start:
@@ -101,6 +121,10 @@ def training_rows(name: str, arm: ArmConfig, setup: Setup) -> TrainingRows:
     start, task = start_of(arm, setup), setup.task
     tokenizer, examples = start.model.tokenizer, shift_of(arm, setup)
     explanation = explanation_rows(tokenizer, setup.train_items, arm_labels(name, arm, setup), task)
+    if arm.refresh_labels:  # room for whatever the labels become
+        longest = longest_explanation(setup.train_items, task, tokenizer)
+        prompt = int((explanation.segments == 0).sum(axis=-1).max())
+        explanation = pad_scored(pad_time(explanation, prompt + longest - 1), longest)
     shift, shifted = shift_rows(tokenizer, examples), {example.prompt for example in examples}
     if setup.readout.kind == "generate":
         held = reply_batch(
@@ -136,8 +160,9 @@ def refreshed_rows(
     )
     labels = [decision.explanation for decision in decided]
     fresh = explanation_rows(model.tokenizer, items, labels, setup.task)
-    time = rows.explanation.tokens.shape[-1]
-    return rows._replace(explanation=pad_time(fresh, time))
+    room = rows.explanation
+    fresh = pad_scored(pad_time(fresh, room.tokens.shape[-1]), room.scored.shape[-1])
+    return rows._replace(explanation=fresh)
 
 
 def run_arm(name: str, arm: ArmConfig, setup: Setup) -> None:
@@ -147,7 +172,7 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup) -> None:
     options, seeds, start = config.train, tuple(config.seeds), start_of(arm, setup)
     rows = dict.fromkeys(seeds, training_rows(name, arm, setup))
     sizes = batch_sizes(config)
-    model_config, trainable, frozen = trainable_parts(config, start.model)
+    model_config, trainables, frozen = trainable_parts(config, start.model)
     optimizer, loop = optimizer_config(config, arm), loop_config(config, arm)
 
     def weights_at(step: int) -> ObjectiveWeights:
@@ -195,7 +220,7 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup) -> None:
     ):
         state = train(
             job,
-            initial_state(trainable, optimizer, len(seeds)),
+            initial_state(trainables, optimizer),
             store,
             metrics,
             programs,
@@ -214,10 +239,12 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup) -> None:
     write_arm(setup.workdir, name, records, fingerprints, time.perf_counter() - started)
 
 
-def trainable_parts(config: Any, initial: Model) -> tuple[ModelConfig, dict, dict]:
-    """(model config, what is trained, what is frozen): all parameters, or adapters if lora.rank > 0."""
+def trainable_parts(config: Any, initial: Model) -> tuple[ModelConfig, list[dict], dict]:
+    """(model config, what is trained of each seed, what is frozen): all parameters, or, if lora.rank > 0,
+    adapters, drawn for every seed and the same in all arms."""
     model_config = dataclasses.replace(initial.config, remat=config.train.remat, lora=lora_config(config))
     if model_config.lora is None:
-        return model_config, {"params": initial.variables["params"]}, {}
-    adapters = jax.jit(lambda key: initialize(model_config, key)["lora"])(jax.random.key(config.task.seed))
-    return model_config, {"lora": adapters}, {"params": initial.variables["params"]}
+        return model_config, [{"params": initial.variables["params"]}] * len(config.seeds), {}
+    key, draw = jax.random.key(config.task.seed), jax.jit(lambda key: initialize(model_config, key)["lora"])
+    adapters = [{"lora": draw(jax.random.fold_in(key, seed))} for seed in config.seeds]
+    return model_config, adapters, {"params": initial.variables["params"]}

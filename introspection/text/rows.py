@@ -92,12 +92,26 @@ def stack_rows(rows: Sequence[Rows], time: int | None = None) -> Rows:
     )
 
 
+def pad_scored(rows: Rows, scored: int) -> Rows:
+    """The same rows with room for `scored` scored positions."""
+    extra = [(0, 0)] * (rows.scored.ndim - 1) + [(0, _extra(rows.scored, scored))]
+    return rows._replace(
+        scored=np.pad(rows.scored, extra),
+        targets=np.pad(rows.targets, [*extra, (0, 0)]),
+        continuation=np.pad(rows.continuation, [*extra, (0, 0)], constant_values=-1),
+    )
+
+
+def _extra(array: np.ndarray, room: int) -> int:
+    extra = room - array.shape[-1]
+    if extra < 0:
+        raise InputError(f"rows of {array.shape[-1]} tokens do not fit into {room}")
+    return extra
+
+
 def pad_time(rows: Rows, time: int) -> Rows:
     """The same rows with `time` tokens of room."""
-    extra = time - rows.tokens.shape[-1]
-    if extra < 0:
-        raise InputError(f"rows of {rows.tokens.shape[-1]} tokens do not fit into {time}")
-    widths = [(0, 0)] * (rows.tokens.ndim - 1) + [(0, extra)]
+    widths = [(0, 0)] * (rows.tokens.ndim - 1) + [(0, _extra(rows.tokens, time))]
     return rows._replace(
         tokens=np.pad(rows.tokens, widths),
         positions=np.pad(rows.positions, widths),

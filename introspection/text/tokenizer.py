@@ -140,6 +140,12 @@ def chat_format(tokenizer: ChatTokenizer) -> dict[str, Any]:
     return tokenizer.chat_format() if isinstance(tokenizer, PretrainedTokenizer) else {}
 
 
+def same_reading(one: ChatTokenizer, other: ChatTokenizer) -> bool:
+    """Whether every prompt and reply becomes the same tokens."""
+    same = one.tokenizer.to_str() == other.tokenizer.to_str()
+    return one is other or (same and chat_format(one) == chat_format(other))
+
+
 def check_embedding(tokenizer: ChatTokenizer, rows: int, source: str) -> None:
     """Raises InputError where a tokenizer has ids beyond a model's `rows` of embedding.
 

@@ -35,6 +35,8 @@ class ObjectiveConfig:
         for name, choices in (("kl_support", KL_SUPPORTS), ("kl_direction", KL_DIRECTIONS)):
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} is {getattr(self, name)!r}; choose from {', '.join(choices)}")
+        if self.head_chunk < 1:
+            raise InputError(f"head_chunk is {self.head_chunk}; it must be at least 1")
 
 
 class BehaviorBatch(NamedTuple):

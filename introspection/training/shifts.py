@@ -45,6 +45,8 @@ class ShiftConfig:
                 raise InputError(f"shift.{name} is {getattr(self, name)!r}; choose from {', '.join(choices)}")
         if not 0 < self.fraction <= 1:
             raise InputError(f"shift.fraction is {self.fraction}; it must be above 0 and at most 1")
+        if self.seed < 0:
+            raise InputError(f"shift.seed is {self.seed}; it must be at least 0")
 
     def terms(self, step: int, steps: int) -> tuple[float, float]:
         """How much of (explanation loss, shift loss) step `step` trains, of phases of `steps` steps."""

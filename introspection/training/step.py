@@ -1,6 +1,7 @@
 """One executable is the whole train step: loss, gradient, update, agreement, for all seeds of an arm."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -29,6 +30,8 @@ class OptimizerConfig:
     def __post_init__(self):
         if self.schedule not in SCHEDULES:
             raise InputError(f"schedule is {self.schedule!r}; choose from {', '.join(SCHEDULES)}")
+        if self.gradient_clip <= 0:
+            raise InputError(f"gradient_clip is {self.gradient_clip}; at most 0, it would train nothing")
 
 
 class TrainState(NamedTuple):
@@ -67,10 +70,10 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     )
 
 
-def initial_state(trainable: dict, optimizer: OptimizerConfig, seeds: int) -> TrainState:
-    """The state of `seeds` runs that start from the same parameters."""
-    state = TrainState(trainable, make_optimizer(optimizer).init(trainable))
-    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (seeds, *leaf.shape)), state)
+def initial_state(trainables: Sequence[dict], optimizer: OptimizerConfig) -> TrainState:
+    """The state of runs that start from these parameters, one run a seed."""
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trainables)
+    return TrainState(stacked, jax.vmap(make_optimizer(optimizer).init)(stacked))
 
 
 def train_step(
