@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from introspection.errors import InputError
 from introspection.jobs.items import load_task, needed_tokens, within_context
+from introspection.jobs.settings import check_workdir
 from introspection.text.tokenizer import phrase_tokenizer
 
 PROGRAMS = sorted(path.stem for path in (ROOT / "experiments").glob("*.py") if path.stem != "__init__")
@@ -63,6 +65,19 @@ FIELDS = {
     "no steps": (["--config.train.steps=0"], ["steps is 0"]),
     "an arm twice": (["--config.run_arms=('kl',)", "--config.run_arms=('kl',)"], ["run_arms", "once"]),
     "no rows": (["--config.train.explanation_rows=0"], ["explanation", "0"]),
+    "negative seed of statistics": (
+        ["--config.evaluation.seed=-1"],
+        ["evaluation.seed", "at least 0"],
+    ),
+    "negative seed of items": (["--config.task.seed=-1"], ["config.task.seed", "at least 0"]),
+    "negative seed of a shift": (["--config.arms.kl_shift.shift.seed=-1"], ["arms.kl_shift", "shift.seed"]),
+    "negative checkpoints": (
+        ["--config.train.keep_checkpoints=-1"],
+        ["keep_checkpoints", "at least 0"],
+    ),
+    "no head chunk": (["--config.train.head_chunk=0"], ["head_chunk is 0"]),
+    "no gradient": (["--config.train.gradient_clip=0.0"], ["gradient_clip is 0.0"]),
+    "chat of an organism": (["--config.chat.system=Hm"], ["config.chat", "made elsewhere"]),
     "no validation items": (["--config.evaluation.validation_items=0"], ["validation_items"]),
     "rank": (["--config.lora.rank=-1"], ["lora.rank", "-1"]),
     "targets": (["--config.lora.rank=4", "--config.lora.targets=('foo',)"], ["lora.targets", "foo", "query"]),
@@ -116,6 +131,23 @@ def test_a_config_file_that_is_not_there_or_is_none(programs, tmp_path):
     assert "give --config" in refused(programs, "run", workdir=workdir)
 
 
+def test_a_workdir_begun_with_another_model_is_refused(programs, finished_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished_run.workdir, run)
+    (run / "results.json").unlink()
+    metadata = run / "labels" / "clean" / "metadata.json"
+    begun = json.loads(metadata.read_text())
+    begun["models"]["kl_reference"] = "0123456789abcdef"
+    metadata.write_text(json.dumps(begun))
+    line = refused(programs, "run", TINY, workdir=run)
+    assert "begun with another model as config.kl_reference (0123456789abcdef; now " in line
+
+
+def test_a_workdir_that_was_being_claimed_is_claimed_again(tmp_path):
+    (tmp_path / "config.json.tmp").write_text("{")
+    check_workdir(tmp_path, {"task": {}})
+
+
 def test_a_workdir_of_another_config_is_named_field_by_field(programs, finished_run):
     changed = ["--config.train.steps=80", "--config.arms.kl.kl_weight=2.5"]
     line = refused(programs, "run", TINY, *changed, workdir=finished_run.workdir)
@@ -146,6 +178,14 @@ def test_labels_of_another_model_or_task_are_refused(programs, finished_run, tmp
     line = refused(programs, "run", TINY, override, teacher, workdir=tmp_path / "run")
     assert "teacher_fingerprint is" in line
     assert "another model or task" in line
+
+
+def test_labels_of_behavior_that_was_asked_for_otherwise_are_refused(programs, finished_run, tmp_path):
+    labels = f"--config.arms.kl.labels={finished_run.workdir / 'labels' / 'clean'}"
+    shorter = "--config.behavior.readout=generate", "--config.behavior.reply_tokens=1"
+    line = refused(programs, "run", TINY, labels, *shorter, workdir=tmp_path / "run")
+    assert "asked for or read in another way (config.task, config.behavior, config.chat)" in line
+    assert "differ, such as " in line
 
 
 def test_a_teacher_that_means_several_models_lists_them(programs, finished_run, tmp_path):

@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 
+import numpy as np
 import pytest
 from elsewhere import adapter_folder, chat_folder, cut, gguf_model, run_workdir, vocabulary
 from programs import TINY
@@ -92,6 +93,13 @@ FOLDERS = {
     "more tokens than rows": (
         lambda folder: change_json(folder / "config.json", vocab_size=300),
         ["the tokenizer has 407 tokens, the model's embedding only 300 rows"],
+    ),
+    "a head beside a tied one": (
+        lambda folder: (
+            change_json(folder / "config.json", tie_word_embeddings=True),
+            change_tensors(folder / "model.safetensors", **{"lm_head.weight": np.ones((407, 16))}),
+        ),
+        ["tie_word_embeddings is true, but lm_head.weight differs"],
     ),
     "template that raises": (
         template(RAISING),

@@ -94,6 +94,7 @@ def test_tokens_that_only_the_config_declares_are_added(tmp_path):
         ({"eos_token": "<|im_end|>", "chat_template": 7}, "chat_template is int"),
         ({"eos_token": "<|im_end|>", "chat_template": [7]}, "needs a name and a template"),
         ({"eos_token": "<|im_end|>", "chat_template": [{"name": "rag", "template": ""}]}, "is named default"),
+        ({"eos_token": "<|im_end|>", "chat_template": [{"name": 7, "template": ""}]}, "is named default"),
         ({"chat_template": None}, "needs an eos_token, and there is none"),
         ({"chat_template": "{% for m in messages %}{{ m.content }}{% endfor %}"}, "says what ends a reply"),
         ({"added_tokens_decoder": {"a": 1}}, "added_tokens_decoder is no table of tokens"),
@@ -118,6 +119,13 @@ def test_a_bad_config_is_one_line_that_names_the_file(fields, fault, tmp_path):
         ("tokenizer.json", "{", "tokenizer.json: no readable tokenizer"),
         ("tokenizer_config.json", "{", "tokenizer_config.json: no readable JSON"),
         ("tokenizer_config.json", "[]", "tokenizer_config.json: it holds list"),
+        ("tokenizer_config.json", '{"a":' + "[" * 200_000, "tokenizer_config.json: no readable JSON"),
+        ("generation_config.json", '{"eos_token_id": true}', "generation_config.json: eos_token_id is"),
+        (
+            "generation_config.json",
+            '{"eos_token_id": 99999999999}',
+            "generation_config.json: eos_token_id is",
+        ),
         ("generation_config.json", '{"eos_token_id": ["a"]}', "generation_config.json: eos_token_id is"),
         ("chat_template.jinja", b"\xff", "chat_template.jinja: no readable text"),
     ],
@@ -132,6 +140,28 @@ def test_a_bad_file_is_named(name, content, fault, tmp_path):
         (folder / name).write_text(content)
     with pytest.raises(InputError, match=fault):
         read_hf_tokenizer(folder)
+
+
+@pytest.mark.parametrize("fields", [{"unk_token": "<none>"}, {"continuing_subword_prefix": "é"}], ids=str)
+def test_a_tokenizer_that_the_library_can_not_use_is_refused(fields, tmp_path):
+    folder = model_folder(tmp_path, byte_level(), QWEN, eos_token="<|im_end|>")
+    stored = json.loads((folder / "tokenizer.json").read_text())
+    stored["model"] |= fields
+    stored["pre_tokenizer"] = None  # so that text is unknown
+    (folder / "tokenizer.json").write_text(json.dumps(stored))
+    with pytest.raises(InputError, match=r"tokenizer\.json: no readable tokenizer"):
+        read_hf_tokenizer(folder)
+
+
+def test_an_end_of_id_0_counts_and_a_dropout_does_not(tmp_path):
+    folder = model_folder(tmp_path, byte_level(), QWEN, eos_token="<|im_end|>")
+    (folder / "generation_config.json").write_text('{"eos_token_id": 0}')
+    stored = json.loads((folder / "tokenizer.json").read_text())
+    stored["model"]["dropout"] = 0.9
+    (folder / "tokenizer.json").write_text(json.dumps(stored))
+    tokenizer = read_hf_tokenizer(folder)
+    assert 0 in tokenizer.stop_ids
+    assert len({tuple(tokenizer.encode_prompt("What is the capital of France?")) for _ in range(20)}) == 1
 
 
 def test_other_kinds_of_models_are_refused_by_name(tmp_path):

@@ -96,6 +96,14 @@ def test_a_base_model_and_its_first_token():
     assert read_gguf_tokenizer(fields).encode_prompt("Why?")[0] != 1
 
 
+@pytest.mark.parametrize(("pre", "begins"), [("llama-bpe", True), ("qwen2", False)])
+def test_a_first_token_that_the_file_does_not_tell_of_is_llama_cpps(pre, begins):
+    fields = fields_of(byte_level()) | {"tokenizer.ggml.pre": pre, "tokenizer.ggml.bos_token_id": 1}
+    del fields["tokenizer.chat_template"]
+    fields.pop("tokenizer.ggml.add_bos_token", None)
+    assert (read_gguf_tokenizer(fields).encode_prompt("Why?")[0] == 1) == begins
+
+
 @pytest.mark.parametrize(
     ("field", "value", "fault"),
     [
@@ -106,6 +114,8 @@ def test_a_base_model_and_its_first_token():
         ("tokenizer.ggml.pre", "tekken", "tokenizer.ggml.pre is 'tekken', which is not read"),
         ("tokenizer.ggml.tokens", None, "the field tokenizer.ggml.tokens is missing"),
         ("tokenizer.ggml.token_type", [1, 1], "but 2 token types"),
+        ("tokenizer.ggml.token_type", 1, "the field tokenizer.ggml.token_type is int"),
+        ("tokenizer.ggml.merges", [7], "an entry of tokenizer.ggml.merges is no text"),
         ("tokenizer.ggml.merges", ["nothing"], "the vocabulary and its merges are at odds"),
         ("tokenizer.ggml.merges", ["no thing"], "the vocabulary and its merges are at odds"),
         ("tokenizer.ggml.eos_token_id", 10**6, "tokenizer.ggml.eos_token_id is 1000000"),

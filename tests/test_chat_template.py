@@ -109,6 +109,8 @@ def test_generation_blocks_loop_controls_and_tojson_are_known():
         ("{% for %}", "has an error in line 1"),
         ("{{ messages.__class__.__mro__ }}", "reaches for what it must not"),
         ("{{ ''.__class__.__base__.__subclasses__() }}", "reaches for what it must not"),
+        ("{{ messages[0].content.__class__ }}", "reaches for what it must not"),
+        ("{{ messages | map(attribute='__class__') | list }}", "reaches for what it must not"),
         ("{{ messages.append(1) }}", "reaches for what it must not"),
         ("{% set ns = namespace() %}{% set ns.__init__ = 1 %}", "reaches for what it must not"),
         ("{{ raise_exception.__globals__.os }}", "reaches for what it must not"),

@@ -109,7 +109,7 @@ def test_adapters_on_what_no_path_names_say_how_to_export_it(tmp_path, initial, 
     initial = with_adapters(tmp_path) if initial == "{adapted}" else initial
     run = run_workdir(tmp_path / "run", None if initial is None else {"initial": initial})
     told = exported(f"{run}:lora:0", tmp_path / "out", "peft")
-    assert f"none that other programs read; --model={run}:initial exports it" in told
+    assert f"none that other programs read; for PEFT, --model={run}:initial exports it as a folder" in told
     exported(f"{run}:initial", tmp_path / "initial")
     assert_same_model(load(f"{tmp_path / 'initial'}+{tmp_path / 'out'}"), load(f"{run}:lora:0"))
 
@@ -189,6 +189,7 @@ REFUSED = {
     "dtype": (["--model={base}", "--to={out}", "--dtype=int8"], ["--dtype is 'int8'", "float32, bfloat16"]),
     "no adapters": (["--model={base}", "--to={out}", "--format=peft"], ["has no adapters", "--format=hf"]),
     "not fetched": (["--model=smollm2", "--to={out}"], ["experiments.fetch --model=smollm2"]),
+    "below a file": (["--model={base}", "--to={base}/config.json/out"], ["base/config.json is a file"]),
     "full folder": (["--model={base}", "--to={base}"], ["base is not empty: give another folder"]),
 }
 

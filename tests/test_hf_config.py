@@ -142,11 +142,39 @@ def test_what_a_missing_key_means_is_what_it_means_to_transformers():
     del mistral["sliding_window"]
     assert model_config(mistral, "config.json").window == 4096
     assert read("Mistral-7B-v0.1", sliding_window=None).window == 0
+    qwen = {**HUB_CONFIGS["Qwen2.5-0.5B"], "use_sliding_window": True, "max_window_layers": 20}
+    del qwen["sliding_window"]
+    assert model_config(qwen, "config.json").window == 4096
+    # A base beside rope_parameters is theirs where they have none.
+    gemma = {**HUB_CONFIGS["gemma-3-1b"], "rope_theta": 5e5, "rope_local_base_freq": 2e4}
+    kinds = ("full_attention", "sliding_attention")
+    gemma["rope_parameters"] = {kind: {"rope_type": "default"} for kind in kinds}
+    read_gemma = model_config(gemma, "config.json")
+    assert (read_gemma.rope_base, read_gemma.local_rope_base) == (5e5, 2e4)
+
+
+@pytest.mark.parametrize("name", HUB_CONFIGS)
+def test_programs_that_know_the_older_layout_alone_read_the_same(name):
+    config = read(name)
+    older = hf_config(config)
+    del older["rope_parameters"]
+    assert model_config(older, "config.json") == config
 
 
 REFUSED = [
     ("Llama-2-7b", dict(model_type="mixtral"), "model_type 'mixtral' is not implemented; .* llama, mistral"),
     ("gemma-3-1b", dict(model_type="gemma3"), "model_type 'gemma3' .* text_config"),
+    ("Llama-2-7b", dict(hidden_act=["silu"]), "hidden_act .'silu'. is not implemented"),
+    ("Llama-2-7b", dict(rms_norm_eps=10**400), "rms_norm_eps is 1000*; it is a number"),
+    ("Llama-2-7b", dict(rms_norm_eps=-1e-6), "norm_epsilon is -1e-06; it must be above 0"),
+    ("Llama-2-7b", dict(rope_theta=0), "rope_base is 0.0; it must be above 0"),
+    ("gemma-3-1b", dict(rope_scaling="linear"), "rope parameters are 'linear'"),
+    ("gemma-3-1b", dict(rope_scaling=[2.0]), "rope parameters are .2.0."),
+    (
+        "gemma-3-1b",
+        dict(rope_theta=5e5, rope_parameters={"full_attention": {"rope_theta": 1e6}}),
+        "rope_theta is 500000.0, in rope_parameters 1000000.0; keep one",
+    ),
     ("Llama-2-7b", dict(model_type=None), "model_type None is not implemented"),
     ("Llama-2-7b", dict(model_type=["llama"]), "model_type .'llama'. is not implemented"),
     ("gemma-2-2b", dict(layer_types=5), "layer_types is 5; each of 26 layers"),
@@ -166,7 +194,7 @@ REFUSED = [
     (
         "Llama-3.1-8B",
         dict(rope_parameters={"rope_type": "default"}),
-        "rope_parameters and rope_scaling are both there",
+        "rope_scaling and rope_parameters differ",
     ),
     ("gemma-3-1b", dict(rope_parameters={"rope_theta": 1e6}), "has full_attention and sliding_attention"),
     (

@@ -1,6 +1,7 @@
 """Models made elsewhere by name: what a name means, what is read of it and how often, where a run starts."""
 
 import shutil
+from types import SimpleNamespace
 
 import chat_templates
 import jax
@@ -17,7 +18,7 @@ from elsewhere import (
     with_adapters,
 )
 from programs import NO_REPORT, read_json, read_lines
-from tiny import mesh_of, task_model, tiny_variables
+from tiny import mesh_of, task_model, tiny_model, tiny_variables
 from weights_cases import assert_same_leaves, change_json, change_tensors
 
 from introspection.checkpoints import pretrained
@@ -33,12 +34,13 @@ from introspection.checkpoints.models import (
 )
 from introspection.checkpoints.pretrained import PretrainedModel, is_pretrained
 from introspection.errors import InputError
-from introspection.jobs.model_checks import check_vocabularies
+from introspection.jobs.model_checks import check_reference, check_vocabularies
 from introspection.jobs.models import model_path, stored_models
 from introspection.models.decoder import Decoder
 from introspection.models.head import head_matrix
 from introspection.runtime.mesh import parameter_shardings
 from introspection.text.chat_template import ChatOptions
+from introspection.text.tokenizer import same_reading
 from introspection.weights.smollm2 import smollm2_path
 
 QUERY = "model.layers.1.self_attn.q_proj.weight"
@@ -101,6 +103,11 @@ def test_what_can_not_be_put_together_is_refused(tmp_path):
 def test_a_plus_may_be_in_a_path(tmp_path):
     folder = chat_folder(tmp_path / "math+code")
     assert found(folder).path == folder
+    adapters = adapter_folder(tmp_path / "ad+apters", folder)
+    both = found(f"{folder}+{adapters}")
+    assert (both.path, both.adapters) == (folder, adapters)
+    run = run_workdir(tmp_path / "a+b")
+    assert all(one.workdir == run for one in find_models(f"{run}:lora:0"))
 
 
 def test_a_workdir_is_told_from_a_model_folder(tmp_path):
@@ -236,6 +243,33 @@ def test_a_config_says_how_models_are_addressed(tmp_path):
     assert (model.tokenizer.frame.before, model.tokenizer.frame.after) == ("", "<|im_end|>")
 
 
+def test_options_of_a_chat_that_address_no_model_are_refused(tmp_path):
+    run = str(run_workdir(tmp_path / "run"))
+    with pytest.raises(InputError, match=r"config.chat says how a model made elsewhere is addressed"):
+        models_of(tmp_path, {"system": "Be brief."}, initial=f"{run}:initial")
+    folder = str(chat_folder(tmp_path / "base"))
+    models_of(tmp_path, {"system": "Be brief."}, initial=folder, label_teacher=f"{run}:initial")
+
+
+def test_a_reference_of_other_rows_is_refused_where_the_vocabulary_is_held():
+    config = SimpleNamespace(run_arms=("kl",), arms={"kl": SimpleNamespace(kl_support="vocabulary")})
+    small, large = tiny_model(), tiny_model(vocab_size=60)
+    check_reference(config, small, small)
+    with pytest.raises(InputError, match=r"kl_reference has 60 rows of embedding and config.initial 50"):
+        check_reference(config, small, large)
+    config.arms["kl"].kl_support = "candidates"
+    check_reference(config, small, large)
+
+
+def test_two_templates_on_the_same_numbers_read_differently(tmp_path):
+    plain = load_one(str(chat_folder(tmp_path / "plain")), mesh_of())
+    again = load_one(str(tmp_path / "plain"), mesh_of())
+    thinking = load_one(str(tmp_path / "plain"), mesh_of(), ChatOptions(system="Think."))
+    assert model_fingerprint(plain) == model_fingerprint(thinking)
+    assert same_reading(plain.tokenizer, again.tokenizer)
+    assert not same_reading(plain.tokenizer, thinking.tokenizer)
+
+
 def test_models_that_read_other_prompts_than_the_initial_one_are_refused(tmp_path):
     same = load_one(str(chat_folder(tmp_path / "same")), mesh_of())
     plain = load_one(str(chat_folder(tmp_path / "plain", template=chat_templates.SMOLLM2)), mesh_of())
@@ -276,18 +310,20 @@ def test_compare_takes_paths_and_shows_each_model_once(programs, tmp_path):
     folder, file = chat_folder(tmp_path / "base"), gguf_model(tmp_path / "model.gguf")
     adapted = f"{folder}+{adapter_folder(tmp_path / 'adapters', folder)}"
     merged = chat_folder(tmp_path / "copy")  # the same numbers in another place
-    names = [str(folder), adapted, str(file), str(tmp_path / "adapters"), str(merged), str(folder)]
+    other = chat_folder(tmp_path / "other", template=chat_templates.SMOLLM2)  # and otherwise addressed
+    names = [str(folder), adapted, str(file), str(other)]
+    names += [str(tmp_path / "adapters"), str(merged), str(folder)]
     workdir = tmp_path / "compared"
     outcome = programs.run_well(
         "compare", f"--models={','.join(names)}", f"--workdir={workdir}", "--limit=2", patch=NO_REPORT
     )
     matrix = read_json(workdir / "matrix.json")
-    assert matrix["emitters"] == matrix["teachers"] == names[:3]
+    assert matrix["emitters"] == matrix["teachers"] == names[:4]
     assert matrix["n"] == 2
-    for again, first in ((names[3], adapted), (names[4], names[0])):
+    for again, first in ((names[4], adapted), (names[5], names[0])):
         assert f"{again} is the same model as {first}: shown once" in outcome.stdout
-    for name in names[:3]:
+    for name in names[:4]:
         assert matrix["fingerprints"][name] == model_fingerprint(load_one(name, mesh_of()))
     assert read_json(workdir / "config.json")["behavior"]["readout"] == "generate"
     lines = read_lines(workdir / "compared.jsonl")
-    assert [line["model"] for line in lines] == [name for name in names[:3] for _ in range(2)]
+    assert [line["model"] for line in lines] == [name for name in names[:4] for _ in range(2)]

@@ -14,7 +14,7 @@ from tiny import VOCABULARY, tiny_config, tiny_variables
 from introspection.errors import InputError
 from introspection.models.decoder import Decoder
 from introspection.models.head import head_matrix, target_logprobs
-from introspection.text.rows import build_row, pad_time, stack_rows
+from introspection.text.rows import build_row, pad_scored, pad_time, stack_rows
 from introspection.training.objectives import sequence_logprobs
 
 some_token = st.integers(0, VOCABULARY - 1)
@@ -94,6 +94,17 @@ def test_stacking_and_padding_keep_every_row(pairs, extra):
             assert sorted(unfold(own)) == sorted(unfold(row))
 
 
+@given(st.lists(st.tuples(prompts, several_continuations), min_size=1, max_size=4), st.integers(0, 5))
+def test_room_for_more_scored_positions_scores_nothing_more(pairs, extra):
+    rows = stack_rows([build_row(*pair) for pair in pairs])
+    scored = rows.scored.shape[-1] + extra
+    padded = pad_scored(rows, scored)
+    assert padded.scored.shape[-1] == padded.targets.shape[-2] == padded.continuation.shape[-2] == scored
+    for before, after in zip(rows, padded, strict=True):
+        assert (after[tuple(slice(n) for n in before.shape)] == before).all()
+    assert (padded.continuation >= 0).sum() == (rows.continuation >= 0).sum()
+
+
 def test_rows_that_do_not_fit_are_refused_and_never_cut():
     row = build_row([1, 2, 3], [[4, 5]])
     assert stack_rows([row], 4).tokens.shape == (1, 4)
@@ -101,6 +112,8 @@ def test_rows_that_do_not_fit_are_refused_and_never_cut():
         stack_rows([row], 3)
     with pytest.raises(InputError, match="4 tokens do not fit into 3"):
         pad_time(stack_rows([row]), 3)
+    with pytest.raises(InputError, match="do not fit into 1"):
+        pad_scored(stack_rows([row]), 1)
 
 
 @pytest.mark.parametrize(("prompt", "continuations"), [([], [[1]]), ([1], []), ([1], [[2], []]), ([1], [[]])])

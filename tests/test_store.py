@@ -221,6 +221,18 @@ def test_a_half_written_step_is_no_step(tmp_path):
     assert not left.exists()
 
 
+def test_a_reader_leaves_alone_what_a_run_is_writing(tmp_path):
+    saved = save(tmp_path, 0)
+    being_written = tmp_path / "10.orbax-checkpoint-tmp"
+    shutil.copytree(tmp_path / "0", being_written)
+    with CheckpointStore(tmp_path, read_only=True) as store:
+        assert_equal(store.restore(0, abstract(saved[0][0]))[0], saved[0][0])
+    assert being_written.exists()
+    with pytest.raises(InputError, match="there are no checkpoints"):
+        CheckpointStore(tmp_path / "none", read_only=True)
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_save_that_fails_says_so_and_keeps_earlier_steps(tmp_path, monkeypatch):
     saved = save(tmp_path, 0)
     store = CheckpointStore(tmp_path)

@@ -237,5 +237,5 @@ def _restore(store: Path, step: int, abstract, seeds: int, mesh: jax.sharding.Me
         stacked,
         parameter_shardings(stacked, mesh),
     )
-    with CheckpointStore(store) as opened:
+    with CheckpointStore(store, read_only=True) as opened:
         return opened.restore(step, placed)[0]

@@ -7,6 +7,7 @@ runs.
 
 import dataclasses
 import functools
+import re
 from pathlib import Path
 
 import jax
@@ -70,11 +71,11 @@ class PretrainedModel:
 
 
 def base_and_adapters(name: str) -> tuple[str, str]:
-    """The two sides of BASE+ADAPTERS; a path that is there may have a + in it."""
-    if Path(name).expanduser().exists():
+    """The two sides of BASE+ADAPTERS; a path that is there, or a workdir's, may have a + in it."""
+    if Path(re.split("[:@]", name)[0]).expanduser().exists():
         return name, ""
-    base, _, adapters = name.partition("+")
-    return base, adapters
+    splits = [(name[:at], name[at + 1 :]) for at, character in enumerate(name) if character == "+"]
+    return next((split for split in splits if Path(split[0]).expanduser().exists()), name.partition("+")[::2])
 
 
 def is_pretrained(name: str) -> bool:

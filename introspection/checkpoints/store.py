@@ -26,16 +26,23 @@ class CorruptCheckpointError(RunError):
 class CheckpointStore:
     """Steps of one training state: `trainable`, `optimizer` and JSON `metadata`, each loadable alone."""
 
-    def __init__(self, directory: Path, keep: int = 0):
-        """`keep` newest steps stay (and step 0); 0 keeps all."""
+    def __init__(self, directory: Path, keep: int = 0, *, read_only: bool = False):
+        """`keep` newest steps stay (and step 0); 0 keeps all. A reader changes nothing: a run may be writing.
+
+        Raises:
+          InputError: there is nothing to read.
+        """
         # Orbax logs its progress as warnings of absl, and errors with tracebacks beside the exceptions that
         # it raises; what goes wrong reaches the user through the exceptions.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         warnings.filterwarnings("ignore", "coroutine 'PyTreeHandler", RuntimeWarning)  # of failed loads
         self.directory = directory.absolute()
+        if read_only and not self.directory.is_dir():
+            raise InputError(f"{self.directory}: there are no checkpoints")
         self.directory.mkdir(parents=True, exist_ok=True)
-        for leftover in self.directory.glob(_UNFINISHED):  # of a killed process; Orbax ignores, never deletes
+        unfinished = () if read_only else self.directory.glob(_UNFINISHED)
+        for leftover in unfinished:  # of a killed process; Orbax ignores, never deletes
             shutil.rmtree(leftover, ignore_errors=True)
         policies = ocp.training.preservation_policies
         self._checkpointer = ocp.training.Checkpointer(

@@ -20,7 +20,7 @@ from introspection.runtime.programs import ProgramTable
 from introspection.tasks.items import NONE, Explanation, Item
 from introspection.tasks.task import Task
 from introspection.text.buckets import batches, score_shape
-from introspection.text.rows import Rows, build_row, pad_time, stack_rows
+from introspection.text.rows import Rows, build_row, pad_scored, pad_time, stack_rows
 from introspection.text.tokenizer import ChatTokenizer
 from introspection.training.objectives import BehaviorBatch
 from introspection.training.shifts import ShiftConfig, ShiftExample
@@ -76,6 +76,12 @@ def explanation_rows(
             for item, label in zip(items, labels, strict=True)
         ]
     )
+
+
+def with_room(rows: Rows, reply_tokens: int) -> Rows:
+    """Rows of one reply each, with room for a reply of so many tokens after the longest prompt."""
+    prompt = int((rows.segments == 0).sum(axis=-1).max())
+    return pad_scored(pad_time(rows, prompt + reply_tokens - 1), reply_tokens)
 
 
 def shift_rows(tokenizer: ChatTokenizer, examples: Sequence[ShiftExample]) -> Rows | None:

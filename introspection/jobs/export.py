@@ -24,7 +24,7 @@ from introspection.text.chat_template import ChatOptions
 from introspection.text.hf_tokenizer import hf_tokenizer_files, token_ids
 from introspection.text.pretrained_tokenizer import PretrainedTokenizer
 from introspection.weights.adapters import export_adapters
-from introspection.weights.export import check_empty, export_model
+from introspection.weights.export import check_empty, check_makeable, export_model
 
 FORMATS = ("hf", "peft")
 DTYPES = ("float32", "bfloat16")
@@ -44,6 +44,7 @@ def export(name: str, folder: Path, kind: str, dtype: str, console: Console) -> 
             raise InputError(f"--{flag} is {value!r}; choose from {', '.join(choices)}")
     folder = folder.expanduser().absolute()
     check_empty(folder)
+    check_makeable(folder)
     cache = cache_dir({"cache_dir": ""})
     path = model_path(name, cache)
     found = find_models(path)
@@ -54,7 +55,9 @@ def export(name: str, folder: Path, kind: str, dtype: str, console: Console) -> 
         base = base_path(found[0], cache)
         adapters = _cast(model.variables["lora"], dtype)
         export_adapters(folder, model.config.lora, adapters, base=None if base is None else str(base))
-        whose = base or f"none that other programs read; --model={base_name(found[0])} exports it"
+        whose = str(base or "none that other programs read")
+        if base is None or base.is_file():  # PEFT reads no GGUF file
+            whose += f"; for PEFT, --model={base_name(found[0])} exports it as a folder"
         console.print(f"{folder}: adapters of {name}; their base: {whose}", **_PLAIN)
         return
     model = merge_adapters(model)

@@ -17,6 +17,7 @@ from introspection.jobs.arms import (
     explanation_rows,
     same_time,
     shift_rows,
+    with_room,
 )
 from introspection.jobs.fields import (
     batch_sizes,
@@ -122,9 +123,7 @@ def training_rows(name: str, arm: ArmConfig, setup: Setup) -> TrainingRows:
     tokenizer, examples = start.model.tokenizer, shift_of(arm, setup)
     explanation = explanation_rows(tokenizer, setup.train_items, arm_labels(name, arm, setup), task)
     if arm.refresh_labels:  # room for whatever the labels become
-        longest = longest_explanation(setup.train_items, task, tokenizer)
-        prompt = int((explanation.segments == 0).sum(axis=-1).max())
-        explanation = pad_scored(pad_time(explanation, prompt + longest - 1), longest)
+        explanation = with_room(explanation, longest_explanation(setup.train_items, task, tokenizer))
     shift, shifted = shift_rows(tokenizer, examples), {example.prompt for example in examples}
     if setup.readout.kind == "generate":
         held = reply_batch(

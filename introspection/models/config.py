@@ -131,6 +131,9 @@ class ModelConfig:
             )
         if not self.window and (any(self.windowed_layers) or self.local_rope_base is not None):
             raise InputError("model.windowed_layers and model.local_rope_base need a model.window")
+        for name in ("rope_base", "norm_epsilon"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"model.{name} is {getattr(self, name)}; it must be above 0")
         for name in ("attention_softcap", "final_softcap", "query_scale"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise InputError(f"model.{name} is {getattr(self, name)}; it must be above 0, or None")

@@ -83,7 +83,14 @@ class _Namespace(jinja2.utils.Namespace):
 
 
 class _Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
-    """Products of texts and powers can't fill the memory."""
+    """What a template reaches for and must not is an error, not an empty text.
+
+    Products of texts and powers are bounded, as `range` is, against accidents; a template that wants to hang
+    still can.
+    """
+
+    def unsafe_undefined(self, obj: Any, attribute: str) -> Any:
+        raise jinja2.sandbox.SecurityError(f"{attribute!r} of a {type(obj).__name__}")
 
     intercepted_binops = frozenset({"*", "**"})
 

@@ -66,7 +66,9 @@ def read_gguf_tokenizer(
     """
     model = _field(fields, "tokenizer.ggml.model", str, source)
     tokens = list(_field(fields, "tokenizer.ggml.tokens", Sequence, source))
-    types = list(fields.get("tokenizer.ggml.token_type") or [1] * len(tokens))
+    types = [1] * len(tokens)
+    if "tokenizer.ggml.token_type" in fields:
+        types = list(_field(fields, "tokenizer.ggml.token_type", Sequence, source))
     if len(types) != len(tokens) or not all(isinstance(token, str) for token in tokens):
         raise InputError(
             f"{source}: {len(tokens)} tokens but {len(types)} token types, or a token is no text"
@@ -97,7 +99,9 @@ def read_gguf_tokenizer(
                 f"{source}: tokenizer.ggml.{key}_token_id is {index!r}, which is no token's index"
             )
         special[f"{name}_token"] = tokens[index]
-    if fields.get("tokenizer.ggml.add_bos_token", model == "llama") and "bos_token" in special:
+    # As llama.cpp takes it where the file does not say.
+    begins = model == "llama" or fields.get("tokenizer.ggml.pre") == "llama-bpe"
+    if fields.get("tokenizer.ggml.add_bos_token", begins) and "bos_token" in special:
         bos = special["bos_token"]
         tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
             single=f"{bos} $A", special_tokens=[(bos, vocabulary[bos])]
@@ -105,7 +109,8 @@ def read_gguf_tokenizer(
     template = fields.get("tokenizer.chat_template")
     if template is not None and not isinstance(template, str):
         raise InputError(f"{source}: tokenizer.chat_template is {type(template).__name__}; it must be a text")
-    stops = [fields[key] for key in ("tokenizer.ggml.eot_token_id",) if isinstance(fields.get(key), int)]
+    eot = fields.get("tokenizer.ggml.eot_token_id")
+    stops = [eot] if isinstance(eot, int) and 0 <= eot < len(tokens) else []
     chat = ChatOptions() if chat is None else chat
     return pretrained_tokenizer(tokenizer, template, special, chat, source, stops)
 
@@ -124,9 +129,10 @@ def _byte_level(fields: Mapping[str, Any], vocabulary: dict[str, int], source: s
         known = ", ".join(_PRE_TOKENIZERS)
         raise InputError(f"{source}: tokenizer.ggml.pre is {pre!r}, which is not read; these are: {known}")
     split, ignore_merges, normalized = _PRE_TOKENIZERS[pre]
-    merges = [
-        tuple(merge.split(" ", 1)) for merge in _field(fields, "tokenizer.ggml.merges", Sequence, source)
-    ]
+    merges = _field(fields, "tokenizer.ggml.merges", Sequence, source)
+    if not all(isinstance(merge, str) for merge in merges):
+        raise InputError(f"{source}: an entry of tokenizer.ggml.merges is no text")
+    merges = [tuple(merge.split(" ", 1)) for merge in merges]
     model = _bpe(source, vocab=vocabulary, merges=merges, ignore_merges=ignore_merges)
     tokenizer = tokenizers.Tokenizer(model)
     tokenizer.normalizer = normalizers.NFC() if normalized else None

@@ -48,11 +48,11 @@ def read_hf_tokenizer(folder: Path, chat: ChatOptions | None = None) -> ChatToke
     template, source = _template(folder, config)
     if chat.template is not None:
         source = "chat.template"
-    stops = _read_json(folder / GENERATION).get("eos_token_id") or []
-    stops = stops if isinstance(stops, list) else [stops]
-    if not all(isinstance(stop, int) for stop in stops):
+    stops = _read_json(folder / GENERATION).get("eos_token_id")
+    stops = stops if isinstance(stops, list) else [] if stops is None else [stops]
+    if any(isinstance(stop, bool) or not isinstance(stop, int) or not 0 <= stop < 2**31 for stop in stops):
         raise InputError(
-            f"{folder / GENERATION}: eos_token_id is {stops}; it must be a number or a list of them"
+            f"{folder / GENERATION}: eos_token_id is {stops}; it must be a token's id or a list of them"
         )
     return pretrained_tokenizer(tokenizer, template, special, chat, str(source), stops)
 
@@ -101,7 +101,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: no readable JSON ({error})") from error
     if not isinstance(fields, dict):
         raise InputError(f"{path}: it holds {type(fields).__name__}, not an object with fields")
@@ -130,7 +130,7 @@ def _template(folder: Path, config: Mapping[str, Any]) -> tuple[str | None, Path
     path, template = folder / CONFIG, config.get("chat_template")
     if isinstance(template, list):
         try:
-            named = {entry["name"]: entry["template"] for entry in template}
+            named = {str(entry["name"]): entry["template"] for entry in template}
         except (TypeError, KeyError) as error:
             raise InputError(
                 f"{path}: every chat_template of the list needs a name and a template"

@@ -183,9 +183,16 @@ def load_pretrained(path: Path) -> PretrainedTokenizer:
 def read_tokenizer(path: Path) -> tokenizers.Tokenizer:
     """A `tokenizer.json`. Raises InputError where it is missing or is none."""
     try:
-        return tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
+        tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        if isinstance(tokenizer.model, tokenizers.models.BPE):
+            tokenizer.encode("\U0010fffd")  # an unk_token that is no token shows where text is unknown
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library raises bare Exception, and panics, which are none
         raise InputError(f"{path}: no readable tokenizer ({' '.join(str(error).split())})") from error
+    if getattr(tokenizer.model, "dropout", None):
+        tokenizer.model.dropout = None  # of training: the same text would be other tokens each time
+    return tokenizer
 
 
 def _begin(tokenizer: tokenizers.Tokenizer) -> str:

@@ -1,6 +1,7 @@
 """Our parameters as a folder that transformers loads: safetensors, config.json and the tokenizer's files."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -116,6 +117,15 @@ def check_empty(folder: Path) -> None:
     """Raises InputError where there is something already."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} is not empty: give another folder")
+
+
+def check_makeable(folder: Path) -> None:
+    """Raises InputError where a folder can't be made: before hours of work, not after."""
+    nearest = next(parent for parent in folder.parents if parent.exists())
+    if not nearest.is_dir():
+        raise InputError(f"{folder}: {nearest} is a file: give another folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(f"{folder}: {nearest} can't be written to: give another folder")
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:

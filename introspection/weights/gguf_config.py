@@ -66,8 +66,12 @@ def hugging_face_fields(
         return get(name)
 
     heads, width = need("attention.head_count"), need("embedding_length")
-    if not isinstance(heads, int):
-        raise InputError(f"{source}: {architecture}.attention.head_count differs between layers")
+    for name, size in (("attention.head_count", heads), ("embedding_length", width)):
+        if not isinstance(size, int) or size < 1:
+            raise InputError(
+                f"{source}: {architecture}.{name} is {size!r}; it is a whole number of at least 1, "
+                "the same in all layers"
+            )
     head_dim = get("attention.key_length", width // heads)
     for name, wanted in (
         ("rope.dimension_count", head_dim),

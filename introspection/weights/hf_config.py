@@ -21,7 +21,7 @@ from introspection.weights.hf_families import (
 )
 
 SLIDING, FULL = "sliding_attention", "full_attention"
-_MISTRAL_WINDOW = 4096  # of a config without the key; one that is null is none
+_ABSENT_WINDOW = 4096  # of a Mistral's or Qwen's config without the key; one that is null is none
 _GEMMA3_BASES = {FULL: 1_000_000.0, SLIDING: 10_000.0}
 
 
@@ -85,7 +85,7 @@ def model_config(fields: Mapping[str, Any], source: str, **overrides: Any) -> Mo
 
 
 def hf_config(config: ModelConfig, dtype: str = "float32", **more: Any) -> dict[str, Any]:
-    """The config.json, in the newer layout, of a model that transformers computes as `config` says.
+    """The config.json, in both layouts, of a model that transformers computes as `config` says.
 
     `more` are further keys, such as eos_token_id. Reading the result gives `config` again, but for what does
     not belong to the function (adapters, remat, compute dtype).
@@ -137,6 +137,12 @@ def hf_config(config: ModelConfig, dtype: str = "float32", **more: Any) -> dict[
         if config.local_rope_base is not None:
             local = _rope_parameters(config, config.local_rope_base, None)
         fields["rope_parameters"] = {FULL: fields["rope_parameters"], SLIDING: local}
+        fields["rope_local_base_freq"] = local["rope_theta"]
+    # What programs read that do not know rope_parameters; they would take their defaults without a word.
+    fields["rope_theta"] = config.rope_base
+    if config.rope_scaling is not None:
+        scaling = _rope_parameters(config, config.rope_base, config.rope_scaling)
+        fields["rope_scaling"] = {key: value for key, value in scaling.items() if key != "rope_theta"}
     return fields
 
 
@@ -156,7 +162,7 @@ def _number(fields: Mapping[str, Any], key: str, source: str, default: float | N
         raise InputError(f"{source}: the key {key!r} is missing")
     try:
         number = float(value) if not isinstance(value, bool | str) else math.nan
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
         raise InputError(f"{source}: {key} is {value!r}; it is a number")
@@ -172,7 +178,8 @@ def _activation(fields: Mapping[str, Any], family: Family, source: str) -> str:
     default = "silu" if family.activation == "hidden_act" else "gelu_pytorch_tanh"
     name = fields.get(family.activation) or default
     for key in ("hidden_act", family.activation):
-        if (fields.get(key) or name) not in ACTIVATIONS:
+        given = fields.get(key) or name
+        if not isinstance(given, str) or given not in ACTIVATIONS:
             raise InputError(
                 f"{source}: {key} {fields[key]!r} is not implemented; "
                 f"implemented are {', '.join(ACTIVATIONS)}"
@@ -208,8 +215,8 @@ def _softcaps_and_scale(
 def _windows(fields: Mapping[str, Any], model_type: str, layers: int, source: str) -> dict[str, Any]:
     """`window` and `windowed_layers`; all layers windowed is (), none is a window of 0."""
     types, window = fields.get("layer_types"), fields.get("sliding_window")
-    if model_type == "mistral" and "sliding_window" not in fields:
-        window = _MISTRAL_WINDOW
+    if "sliding_window" not in fields and (model_type == "mistral" or model_type.startswith("qwen")):
+        window = _ABSENT_WINDOW
     if model_type.startswith("qwen") and not fields.get("use_sliding_window", False):
         window = None
     kinds = types if isinstance(types, list) else [types]
@@ -256,32 +263,32 @@ def _rope(
 ) -> dict[str, Any]:
     """`rope_base`, `rope_scaling` and, for Gemma 3, `local_rope_base` from either layout."""
     newer = fields.get("rope_parameters")
-    if newer is not None and fields.get("rope_scaling") is not None:
-        raise InputError(f"{source}: rope_parameters and rope_scaling are both there; keep one")
+    older = {
+        "rope_theta": fields.get("rope_theta"),
+        "rope_scaling": fields.get("rope_scaling"),
+        "rope_local_base_freq": fields.get("rope_local_base_freq"),
+    }
+
+    def read(inner: Any, base_key: str, default: float, scaling: Any) -> tuple[float, RopeScaling | None]:
+        """Of one kind of layer. What the older keys say beside rope_parameters must be the same."""
+        base = _number(older, base_key, source, default)
+        if inner is None:
+            return _base_and_scaling(scaling or {}, base, context_length, source)
+        found = _base_and_scaling(inner, base, context_length, source)
+        if older[base_key] is not None and found[0] != base:
+            raise InputError(f"{source}: {base_key} is {base}, in rope_parameters {found[0]}; keep one")
+        if scaling and _base_and_scaling(scaling, found[0], context_length, source) != found:
+            raise InputError(f"{source}: rope_scaling and rope_parameters differ; keep one")
+        return found
+
     if model_type != "gemma3_text":
-        base = _number(fields, "rope_theta", source, 10_000.0)
-        inner = newer.get("rope_theta") if isinstance(newer, Mapping) else None
-        if fields.get("rope_theta") is not None and inner not in (None, fields["rope_theta"]):
-            raise InputError(
-                f"{source}: rope_theta is {fields['rope_theta']!r}, in rope_parameters {inner!r}; keep one"
-            )
-        given = newer if newer is not None else fields.get("rope_scaling") or {}
-        base, scaling = _base_and_scaling(given, base, context_length, source)
+        base, scaling = read(newer, "rope_theta", 10_000.0, older["rope_scaling"])
         return {"rope_base": base, "rope_scaling": scaling}
-    if newer is None:
-        newer = {
-            FULL: {
-                **(fields.get("rope_scaling") or {}),
-                "rope_theta": _number(fields, "rope_theta", source, _GEMMA3_BASES[FULL]),
-            },
-            SLIDING: {"rope_theta": _number(fields, "rope_local_base_freq", source, _GEMMA3_BASES[SLIDING])},
-        }
-    if not isinstance(newer, Mapping) or not set(newer) <= {FULL, SLIDING}:
+    if newer is not None and (not isinstance(newer, Mapping) or not set(newer) <= {FULL, SLIDING}):
         raise InputError(f"{source}: rope_parameters of a {model_type} has {FULL} and {SLIDING} alone")
-    (base, scaling), (local_base, local_scaling) = (
-        _base_and_scaling(newer.get(kind) or {}, _GEMMA3_BASES[kind], context_length, source)
-        for kind in (FULL, SLIDING)
-    )
+    inner = {kind: None if newer is None else newer.get(kind) or {} for kind in (FULL, SLIDING)}
+    base, scaling = read(inner[FULL], "rope_theta", _GEMMA3_BASES[FULL], older["rope_scaling"])
+    local_base, local_scaling = read(inner[SLIDING], "rope_local_base_freq", _GEMMA3_BASES[SLIDING], None)
     if not windowed or (local_base, local_scaling) == (base, scaling):
         return {"rope_base": base, "rope_scaling": scaling}
     if local_scaling is not None:

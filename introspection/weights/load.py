@@ -70,10 +70,11 @@ def load_gguf(path: Path, mesh: jax.sharding.Mesh, dtype: str = "float32") -> tu
 
 
 def check_folder(folder: Path, config: ModelConfig) -> None:
-    """Reads the headers of a model folder's files alone. Raises InputError as `load_folder`."""
-    files, abstract = open_folder(folder), abstract_parameters(config)
-    names = hugging_face_names(named_leaves(abstract), config.post_norms)
-    check_tensors(files, str(folder), abstract, names, _surplus(files, config))
+    """Reads the headers of a model folder's files alone, and a head that is stored beside a tied one.
+
+    Raises InputError as `load_folder`.
+    """
+    check_safetensors(open_folder(folder), str(folder), config)
 
 
 def check_gguf_tensors(file: GGUFFile) -> None:
@@ -93,22 +94,32 @@ def load_safetensors(
 ) -> dict:
     """The parameters of `config` from open files; `where` begins the message of an error.
 
+    Raises:
+      InputError: as `check_safetensors`.
+    """
+    check_safetensors(files, where, config)
+    abstract = abstract_parameters(config, dtype)
+    names = hugging_face_names(named_leaves(abstract), config.post_norms)
+    return load_tree(files, where, abstract, names, mesh, _surplus(files, config))
+
+
+def check_safetensors(files: SafetensorsFiles, where: str, config: ModelConfig) -> None:
+    """Compares open files' names and shapes with a config.
+
     A stored head is accepted beside a tied one if it is equal to the embedding, bit by bit, and is refused
     otherwise: which of the two was meant can't be known.
 
     Raises:
       InputError: as `load_folder`.
     """
-    abstract = abstract_parameters(config, dtype)
+    abstract = abstract_parameters(config)
     names = hugging_face_names(named_leaves(abstract), config.post_norms)
-    if config.tied_head and _HEAD in files.shapes:
-        check_tensors(files, where, abstract, names, _surplus(files, config))  # before two of them are read
-        if not _equal(files, _HEAD, _EMBEDDING):
-            raise InputError(
-                f"{where}: tie_word_embeddings is true, but {_HEAD} differs from {_EMBEDDING}; "
-                f"set it to false in {CONFIG}, or remove the tensor"
-            )
-    return load_tree(files, where, abstract, names, mesh, _surplus(files, config))
+    check_tensors(files, where, abstract, names, _surplus(files, config))  # before two of them are read
+    if config.tied_head and _HEAD in files.shapes and not _equal(files, _HEAD, _EMBEDDING):
+        raise InputError(
+            f"{where}: tie_word_embeddings is true, but {_HEAD} differs from {_EMBEDDING}; "
+            f"set it to false in {CONFIG}, or remove the tensor"
+        )
 
 
 def _surplus(files: SafetensorsFiles, config: ModelConfig) -> set[str]:
