@@ -74,7 +74,7 @@ def organism(tiny: bool) -> ConfigDict:
         sizes = dict(nouns=8, contexts=6, cue_words=6, answers=3)
         sizes |= dict(train_items=96, validation_items=16, test_items=32)
         config.seeds = (0,)
-        config.evaluation.validation_items = 56  # of the world: its items come first
+        config.evaluation.validation_items = 56  # of the world, which alone is explained
     else:
         world.train_facts, world.validation_facts, world.test_facts = 1200, 50, 150
         world.repeats = 1

@@ -109,6 +109,8 @@ def test_other_architectures_and_options_are_refused_by_name(tmp_path):
             ({"attention.causal": 0}, "llama.attention.causal=0 is not implemented"),
             ({"embedding_scale": 2.0}, "llama.embedding_scale=2.0 is not implemented; no option is ignored"),
             ({"feed_forward_length": None}, "no llama.feed_forward_length"),
+            ({"attention.head_count": 0}, "llama.attention.head_count is 0; it is a whole number"),
+            ({"embedding_length": "32"}, "llama.embedding_length is '32'; it is a whole number"),
         ]
     ):
         write_gguf(tmp_path / f"{i}.gguf", metadata=metadata)

@@ -7,7 +7,7 @@ import numpy as np
 from introspection.coupling.controls import input_only_explanations, majority_explanations
 from introspection.coupling.metrics import behavior_accuracy
 from introspection.coupling.records import PredictionRecord
-from introspection.jobs.setup import Setup, Start
+from introspection.jobs.setup import Setup, Start, explained_items
 from introspection.models.model import Model
 from introspection.probes.explanation import decode_explanations, score_explanations
 from introspection.probes.readout import read_behavior
@@ -19,15 +19,16 @@ from introspection.tasks.world import World, bayes_optimal_decisions
 
 
 def live_measures(model: Model, setup: Setup) -> dict[str, float]:
-    """Coupling on a fixed validation slice with scored explanations, and what settings are chosen by.
+    """Coupling with scored explanations on drawn validation items, the same at every evaluation.
 
     Settings are chosen by `validation_explanation_loss` (nats a label) and `validation_accuracy` (right
     without the cue), never by the gap.
     """
-    evaluation, validation = setup.config.evaluation, setup.task.splits["validation"]
+    evaluation = setup.config.evaluation
+    validation = explained_items(setup.task, setup.teacher, "validation")
     chosen = drawn_places(len(validation), evaluation.validation_items, evaluation.seed)
-    items = [validation[i] for i in chosen]
-    labels = [setup.teacher.decisions["validation"][i].explanation for i in chosen]
+    items = [validation[i][0] for i in chosen]
+    labels = [validation[i][1].explanation for i in chosen]
     grammar, programs, mesh = setup.task.grammar, setup.programs, setup.mesh
     # Where behaviour is scored, every train step returns agreement.
     count = evaluation.agreement_items if setup.readout.kind == "generate" else 0

@@ -240,9 +240,9 @@ def hidden_for_kl(
     return reply_hidden(model, items, behaviors, programs, mesh)
 
 
-def explained_items(task: Task, teacher: Probed) -> list[tuple[Item, Decisions]]:
-    """The training items that explanations may be trained on, and the teacher's decisions on them."""
-    both = zip(task.splits["train"], teacher.decisions["train"], strict=True)
+def explained_items(task: Task, teacher: Probed, split: str = "train") -> list[tuple[Item, Decisions]]:
+    """The items of parts that explanations may be trained on, and the teacher's decisions on them."""
+    both = zip(task.splits[split], teacher.decisions[split], strict=True)
     return [(item, decided) for item, decided in both if is_explained(task, item)]
 
 
