@@ -12,9 +12,12 @@ import pytest
 from programs import NO_REPORT, ROOT, TINY, one_error_line, snapshot
 from rich.console import Console
 
+from configs import quickstart
+from introspection.coupling.labels import read_labels, write_labels
 from introspection.errors import InputError
 from introspection.jobs.items import load_task, needed_tokens, within_context
 from introspection.jobs.settings import check_workdir
+from introspection.tasks.items import Decisions
 from introspection.text.tokenizer import phrase_tokenizer
 
 PROGRAMS = sorted(path.stem for path in (ROOT / "experiments").glob("*.py") if path.stem != "__init__")
@@ -70,7 +73,10 @@ FIELDS = {
         ["evaluation.seed", "at least 0"],
     ),
     "negative seed of items": (["--config.task.seed=-1"], ["config.task.seed", "at least 0"]),
-    "negative seed of a shift": (["--config.arms.kl_shift.shift.seed=-1"], ["arms.kl_shift", "shift.seed"]),
+    "negative seed of a shift": (
+        ["--config.arms.kl_shift.shift.seed=-1"],
+        ["shift.seed is -1", "at least 0"],
+    ),
     "negative checkpoints": (
         ["--config.train.keep_checkpoints=-1"],
         ["keep_checkpoints", "at least 0"],
@@ -181,9 +187,17 @@ def test_labels_of_another_model_or_task_are_refused(programs, finished_run, tmp
 
 
 def test_labels_of_behavior_that_was_asked_for_otherwise_are_refused(programs, finished_run, tmp_path):
-    labels = f"--config.arms.kl.labels={finished_run.workdir / 'labels' / 'clean'}"
-    shorter = "--config.behavior.readout=generate", "--config.behavior.reply_tokens=1"
-    line = refused(programs, "run", TINY, labels, *shorter, workdir=tmp_path / "run")
+    clean = finished_run.workdir / "labels" / "clean"
+    metadata = json.loads((clean / "metadata.json").read_text())
+    items = load_task(quickstart.get_config("tiny").to_dict())[0].splits["train"]
+    # What another wording or readout makes of the same model: other decisions on some items.
+    swapped = [
+        dataclasses.replace(label, teacher=Decisions(*reversed(label.teacher)))
+        for label in read_labels(clean, {}, items)
+    ]
+    write_labels(tmp_path / "labels", swapped, metadata)
+    labels = f"--config.arms.kl.labels={tmp_path / 'labels'}"
+    line = refused(programs, "run", TINY, labels, workdir=tmp_path / "run")
     assert "asked for or read in another way (config.task, config.behavior, config.chat)" in line
     assert "differ, such as " in line
 
