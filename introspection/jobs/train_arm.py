@@ -10,6 +10,7 @@ import jax
 from introspection.checkpoints.models import CHECKPOINTS, ModelCard, model_fingerprint
 from introspection.checkpoints.store import CheckpointStore
 from introspection.coupling.labels import Label, read_labels, write_labels
+from introspection.errors import InputError
 from introspection.jobs.arms import (
     ArmConfig,
     altered_labels,
