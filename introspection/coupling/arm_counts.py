@@ -29,9 +29,9 @@ MORE_COUNTS = (
 class ArmCounts:
     """One arm of one base, all its seeds: counts summed by seed, group and subset."""
 
-    seeds: Int[np.ndarray, "cells"]
-    groups: Shaped[np.ndarray, "cells"]
-    subsets: Shaped[np.ndarray, "cells"]
+    seeds: Int[np.ndarray, " cells"]
+    groups: Shaped[np.ndarray, " cells"]
+    subsets: Shaped[np.ndarray, " cells"]
     counts: Float[np.ndarray, "cells 28"]
     items: str  # digest of every item's seed, id, group and subset: equal ones are paired item by item
 

@@ -152,7 +152,7 @@ def shuffle_labels(
 
 def add_label_noise(
     items: Sequence[Item], labels: Sequence[Explanation], rate: float, rng: np.random.Generator
-) -> tuple[list[Explanation], Bool[np.ndarray, "items"]]:
+) -> tuple[list[Explanation], Bool[np.ndarray, " items"]]:
     """Labels of which a share is wrong, and which ones those are.
 
     Exactly `rate` of the labels, rounded to the nearest count (half upwards), become another explanation of
@@ -176,7 +176,7 @@ def add_label_noise(
 
 def balance_by_changed(
     items: Sequence[Item], labels: Sequence[Explanation], rng: np.random.Generator
-) -> Int[np.ndarray, "subset"]:
+) -> Int[np.ndarray, " subset"]:
     """Indices, ascending, of a training set with as many changed as unchanged labels.
 
     The rarer class is kept whole. Of the other, each cue kind gives as many as the rarer class has in that

@@ -54,7 +54,7 @@ class KneeFit:
     identified: bool = False
     reason: str = ""  # why not
 
-    def at(self, agreement: Float[np.ndarray, "points"]) -> Float[np.ndarray, "points"]:
+    def at(self, agreement: Float[np.ndarray, " points"]) -> Float[np.ndarray, " points"]:
         """The hinge's gap at some agreements."""
         bend = self.slope_change * np.maximum(agreement - self.knot, 0)
         return self.intercept + self.slope * agreement + bend
@@ -64,14 +64,14 @@ class KneeFit:
 class _Hinges:
     """Least-squares fits of many weightings of the same points; the best knot of each."""
 
-    intercept: Float[np.ndarray, "fits"]
-    slope: Float[np.ndarray, "fits"]
-    slope_change: Float[np.ndarray, "fits"]
-    knot: Float[np.ndarray, "fits"]
-    line_intercept: Float[np.ndarray, "fits"]
-    line_slope: Float[np.ndarray, "fits"]
-    line_residual: Float[np.ndarray, "fits"]
-    gain: Float[np.ndarray, "fits"]  # by how much the hinge lessens the sum of squares
+    intercept: Float[np.ndarray, " fits"]
+    slope: Float[np.ndarray, " fits"]
+    slope_change: Float[np.ndarray, " fits"]
+    knot: Float[np.ndarray, " fits"]
+    line_intercept: Float[np.ndarray, " fits"]
+    line_slope: Float[np.ndarray, " fits"]
+    line_residual: Float[np.ndarray, " fits"]
+    gain: Float[np.ndarray, " fits"]  # by how much the hinge lessens the sum of squares
 
 
 def fit_knee(
@@ -155,7 +155,7 @@ def fit_knee(
     return dataclasses.replace(found, identified=not reason, reason=reason)
 
 
-def _knots(x: Float[np.ndarray, "points"], settings: KneeSettings) -> Float[np.ndarray, "knots"] | None:
+def _knots(x: Float[np.ndarray, " points"], settings: KneeSettings) -> Float[np.ndarray, " knots"] | None:
     """Candidates between the points that leave `points_beyond` on either side; None without such a range."""
     ordered, beyond = np.sort(x), settings.points_beyond
     if len(x) < 2 * beyond or ordered[beyond - 1] >= ordered[-beyond]:
@@ -164,10 +164,10 @@ def _knots(x: Float[np.ndarray, "points"], settings: KneeSettings) -> Float[np.n
 
 
 def _fit(
-    x: Float[np.ndarray, "points"],
+    x: Float[np.ndarray, " points"],
     y: Float[np.ndarray, "#fits points"],
     weights: Float[np.ndarray, "fits points"],
-    knots: Float[np.ndarray, "knots"],
+    knots: Float[np.ndarray, " knots"],
 ) -> _Hinges:
     """Weighted fits in closed form: the part of the hinge and of y that no line explains, then a ratio.
 
@@ -208,10 +208,10 @@ def _fit(
 
 
 def _line_test(
-    x: Float[np.ndarray, "points"],
-    y: Float[np.ndarray, "points"],
-    clusters: Int[np.ndarray, "points"],
-    knots: Float[np.ndarray, "knots"],
+    x: Float[np.ndarray, " points"],
+    y: Float[np.ndarray, " points"],
+    clusters: Int[np.ndarray, " points"],
+    knots: Float[np.ndarray, " knots"],
     rng: np.random.Generator,
     settings: KneeSettings,
 ) -> float:

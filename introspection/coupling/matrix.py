@@ -14,7 +14,7 @@ from introspection.tasks.items import Decisions, Explanation
 def coupling_matrix(
     explanations: Mapping[str, Sequence[Explanation]],
     decisions: Mapping[str, Sequence[Decisions]],
-    groups: Shaped[np.ndarray, "items"] | Sequence[str],
+    groups: Shaped[np.ndarray, " items"] | Sequence[str],
     rng: np.random.Generator,
     *,
     resamples: int = 2_000,
@@ -76,8 +76,8 @@ def coupling_matrix(
 
 def _diagonal(
     shares: Float[np.ndarray, "resamples cells"],
-    on: Shaped[np.ndarray, "cells"],
-    off: Shaped[np.ndarray, "cells"],
+    on: Shaped[np.ndarray, " cells"],
+    off: Shaped[np.ndarray, " cells"],
 ) -> Float[np.ndarray, "3 resamples"]:
     """Mean on the diagonal, mean off it, and their difference; NaN where there is no such cell."""
     own, others = (divide(shares[:, cells].sum(1), np.sum(cells)) for cells in (on, off))

@@ -65,7 +65,7 @@ def match_counts(
     return np.column_stack(columns).astype(float)
 
 
-def _classes(explanations: Sequence[Explanation]) -> Int[np.ndarray, "items"]:
+def _classes(explanations: Sequence[Explanation]) -> Int[np.ndarray, " items"]:
     return np.array([-1 if e.changed is None else int(e.changed) for e in explanations], dtype=int)
 
 

@@ -137,7 +137,7 @@ def over_bases(values: Sequence[float | None], rng: np.random.Generator) -> dict
 
 def _scores(
     sums: Float[np.ndarray, "resamples 28"],
-) -> dict[tuple[str, str], Float[np.ndarray, "resamples"]]:
+) -> dict[tuple[str, str], Float[np.ndarray, " resamples"]]:
     """Every score by every metric, in the order of `SCORED`."""
     width = len(MATCH_COUNTS)
     own, orig = match_metrics(sums[:, :width]), match_metrics(sums[:, width : 2 * width])
@@ -146,7 +146,7 @@ def _scores(
     return {(score, metric): by_score[score][metric] for score, metric in SCORED}
 
 
-def _more(sums: Float[np.ndarray, "resamples 28"]) -> dict[str, Float[np.ndarray, "resamples"]]:
+def _more(sums: Float[np.ndarray, "resamples 28"]) -> dict[str, Float[np.ndarray, " resamples"]]:
     column = dict(zip(MORE_COUNTS, sums[:, 2 * len(MATCH_COUNTS) :].T, strict=True))
     current, teacher = (column[f"matches_{who}_in_disagreement"] for who in ("current", "teacher"))
     return {

@@ -14,12 +14,12 @@ Statistic = Callable[[Float[np.ndarray, "resamples statistics"]], Float[np.ndarr
 
 def hierarchical_bootstrap(
     counts: Float[np.ndarray, "items statistics"],
-    groups: Shaped[np.ndarray, "items"],
+    groups: Shaped[np.ndarray, " items"],
     statistic: Statistic,
     rng: np.random.Generator,
     *,
-    seeds: Shaped[np.ndarray, "items"] | None = None,
-    bases: Shaped[np.ndarray, "items"] | None = None,
+    seeds: Shaped[np.ndarray, " items"] | None = None,
+    bases: Shaped[np.ndarray, " items"] | None = None,
     crossed_groups: bool = False,
     expand_for_bases: bool = True,
     resamples: int | None = None,
@@ -101,10 +101,10 @@ def expanded_tail(confidence: float, units: int) -> float:
 
 def _cell_tables(
     counts: Float[np.ndarray, "items statistics"],
-    groups: Shaped[np.ndarray, "items"],
-    seeds: Shaped[np.ndarray, "items"],
-    bases: Shaped[np.ndarray, "items"],
-    all_groups: Shaped[np.ndarray, "all_groups"] | None = None,
+    groups: Shaped[np.ndarray, " items"],
+    seeds: Shaped[np.ndarray, " items"],
+    bases: Shaped[np.ndarray, " items"],
+    all_groups: Shaped[np.ndarray, " all_groups"] | None = None,
 ) -> list[Float[np.ndarray, "_seeds _groups statistics"]]:
     """Summed counts of each base's (seed, group) cells, a cell without items being 0.
 
@@ -191,7 +191,7 @@ def _multinomial_weights(
 
 
 def sign_flip_test(
-    group_sums: Float[np.ndarray, "groups"], rng: np.random.Generator, *, resamples: int = 10_000
+    group_sums: Float[np.ndarray, " groups"], rng: np.random.Generator, *, resamples: int = 10_000
 ) -> float:
     """Two-sided p-value of the groups' summed differences against symmetry about 0 (Fisher, 1935).
 
@@ -216,7 +216,9 @@ def sign_flip_test(
 
 
 def mcnemar_exact(
-    first: Bool[np.ndarray, "items"], second: Bool[np.ndarray, "items"], groups: Shaped[np.ndarray, "items"]
+    first: Bool[np.ndarray, " items"],
+    second: Bool[np.ndarray, " items"],
+    groups: Shaped[np.ndarray, " items"],
 ) -> float:
     """Two-sided exact p-value that two paired outcomes are as often true (McNemar, 1947).
 

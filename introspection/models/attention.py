@@ -90,7 +90,7 @@ def attend_block(
     queries: Float[Array, "rows time heads head_dim"],
     keys: Float[Array, "rows source kv_heads head_dim"],
     values: Float[Array, "rows source kv_heads head_dim"],
-    mask: Bool[Array, "rows #time source"],
+    mask: Bool[Array, "rows #time source"],  # noqa: F821
     scale: float | None = None,
     softcap: float | None = None,
 ) -> tuple[Float[Array, "rows time heads head_dim"], Float[Array, "rows time heads"]]:
