@@ -202,6 +202,7 @@ def test_labels_of_behavior_that_was_asked_for_otherwise_are_refused(programs, f
     assert "differ, such as " in line
 
 
+@pytest.mark.slow
 def test_a_teacher_that_means_several_models_lists_them(programs, finished_run, tmp_path):
     teacher = f"--config.label_teacher={finished_run.workdir}"
     line = refused(programs, "run", TINY, teacher, workdir=tmp_path / "run")

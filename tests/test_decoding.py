@@ -90,7 +90,9 @@ def test_a_reply_is_the_same_alone_in_any_batch_and_in_any_order():
         assert_same_replies(decode_here(model, [prompts[i]]), [together[i]])
 
 
-@pytest.mark.parametrize("sizes", [(4, 1, 1), (1, 2, 2), (1, 1, 4)], ids=str)
+@pytest.mark.parametrize(
+    "sizes", [(4, 1, 1), (1, 2, 2), pytest.param((1, 1, 4), marks=pytest.mark.slow)], ids=str
+)
 def test_replies_are_the_same_on_every_mesh(sizes):
     model, mesh, prompts = ending_model(), mesh_of(*sizes), some_prompts(10)
     placed = model.with_variables(put_parameters(model.variables, mesh))
@@ -248,6 +250,7 @@ def test_replies_are_float32_where_training_is_not(monkeypatch):
     assert decode_here(model, prompts, programs=ProgramTable()) == expected
 
 
+@pytest.mark.slow
 def test_replies_are_the_same_in_fewer_and_longer_rows(monkeypatch):
     model, rng = ending_model(), np.random.default_rng(11)
     prompts = [random_tokens(rng, int(rng.integers(1, 13))) for _ in range(45)]

@@ -78,6 +78,7 @@ def test_an_organism_comes_back_with_its_words(tmp_path, name):
 
 
 @pytest.mark.parametrize("kind", ["elsewhere", "run"])
+@pytest.mark.slow
 def test_adapters_are_merged_into_a_whole_model(tmp_path, kind):
     source = with_adapters(tmp_path) if kind == "elsewhere" else f"{run_workdir(tmp_path / 'run')}:lora:1"
     exported(source, tmp_path / "out")

@@ -227,6 +227,7 @@ def chat_model(**changes):
     return Model(config, tokenizer, tiny_variables(config))
 
 
+@pytest.mark.slow
 def test_the_model_judge_asks_both_ways_and_takes_the_difference():
     model, programs, mesh = chat_model(), PROGRAMS, mesh_of()
     judge = ModelJudge(model)
@@ -329,6 +330,7 @@ def test_every_two_judges_are_compared():
     ]
 
 
+@pytest.mark.slow
 def test_judges_are_compared_on_the_same_texts_and_with_labels(tmp_path):
     items = [item(f"i{i}", f"g{i}", candidates=(REFUSE, COMPLY), gold=REFUSE, cued=COMPLY) for i in range(4)]
     texts = zip(REFUSALS[:4], ANSWERS[:4], strict=True)

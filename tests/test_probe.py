@@ -132,6 +132,7 @@ def test_nothing_that_the_data_say_becomes_part_of_the_page(probed):
     assert "pwned" in page  # else this test tells nothing
 
 
+@pytest.mark.slow
 def test_a_finished_probe_is_left_alone_and_another_is_refused(probed, programs):
     workdir, arguments, _ = probed
     before = (workdir / "hygiene.json").read_bytes()
@@ -171,6 +172,7 @@ def test_generated_replies_are_counted_and_shown(model, programs, tmp_path):
 # The scan and the dry run
 
 
+@pytest.mark.slow
 def test_the_scan_asks_every_cue_about_the_same_questions_and_recommends_one(model, programs, tmp_path):
     arguments = ["--task=world_facts", f"--model={model}", "--scan-cues"]
     outcome = programs.run_well("probe", *arguments, f"--workdir={tmp_path / 'none'}")

@@ -194,6 +194,7 @@ def test_what_cannot_be_probed_is_refused(programs, tmp_path, case):
     assert not workdir.exists()
 
 
+@pytest.mark.slow
 def test_a_stored_model_that_cannot_be_probed_is_refused(finished_run, programs, tmp_path):
     model = f"{finished_run.workdir}:kl:0@40"
     task, named, workdir = "--task=world_facts", f"--model={model}", tmp_path / "none"

@@ -93,6 +93,7 @@ def test_a_run_killed_at_every_stage_ends_as_if_never_stopped(programs, finished
     assert_same_as(workdir, finished_run.workdir, arms)
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_its_report_gets_one(programs, finished_run, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(finished_run.workdir, workdir)
@@ -140,6 +141,7 @@ def test_when_every_checkpoint_is_damaged_the_arm_starts_again(programs, finishe
     assert_same_as(workdir, finished_run.workdir)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(programs, tmp_path):
     workdir = tmp_path / "run"
     outcome = programs.run(
