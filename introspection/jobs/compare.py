@@ -102,7 +102,7 @@ def compare(
         judge = load_judge(reading, task, cache, mesh)
         tokens = explanation_room(stored)
         way = Readout(reading["readout"], reading["reply_tokens"], judge)
-        probed: dict[str, tuple[str, ChatTokenizer]] = {}  # fingerprint and tokenizer by name
+        tokenizers: dict[str, ChatTokenizer] = {}
         for one, name in zip(stored, shown, strict=True):  # one model in memory at a time
             if name in results:
                 continue  # named twice
@@ -110,15 +110,15 @@ def compare(
             fingerprint = model_fingerprint(model)
             same = [
                 other
-                for other, (its_fingerprint, tokenizer) in probed.items()
-                if its_fingerprint == fingerprint and same_reading(tokenizer, model.tokenizer)
+                for other, result in results.items()
+                if result.fingerprint == fingerprint and same_reading(tokenizers[other], model.tokenizer)
             ]
             if same:
                 console.print(
                     f"{name} is the same model as {same[0]}: shown once", highlight=False, soft_wrap=True
                 )
                 continue
-            probed[name] = fingerprint, model.tokenizer
+            tokenizers[name] = model.tokenizer
             results[name] = probe_model(
                 name, model, fingerprint, items, task, way, tokens, programs, mesh, console
             )

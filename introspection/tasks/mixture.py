@@ -10,8 +10,7 @@
 - A part with `explained=False` is never in explanation training: its training and validation items are for
   training by behaviour alone (the shift `taught`), all of them, whatever its weight. Its test items are
   tested like any others.
-- Validation items of explained parts come first, in drawn order, so that a slice of the first so many is
-  a fair one of them.
+- Validation items of explained parts come first, in drawn order.
 
 Items are relabelled when they are read, so a mixture takes no memory beside its parts.
 """

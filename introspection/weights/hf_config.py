@@ -262,32 +262,27 @@ def _rope(
     fields: Mapping[str, Any], model_type: str, context_length: int, windowed: bool, source: str
 ) -> dict[str, Any]:
     """`rope_base`, `rope_scaling` and, for Gemma 3, `local_rope_base` from either layout."""
-    newer = fields.get("rope_parameters")
-    older = {
-        "rope_theta": fields.get("rope_theta"),
-        "rope_scaling": fields.get("rope_scaling"),
-        "rope_local_base_freq": fields.get("rope_local_base_freq"),
-    }
+    newer, older_scaling = fields.get("rope_parameters"), fields.get("rope_scaling")
 
     def read(inner: Any, base_key: str, default: float, scaling: Any) -> tuple[float, RopeScaling | None]:
         """Of one kind of layer. What the older keys say beside rope_parameters must be the same."""
-        base = _number(older, base_key, source, default)
+        base = _number(fields, base_key, source, default)
         if inner is None:
             return _base_and_scaling(scaling or {}, base, context_length, source)
         found = _base_and_scaling(inner, base, context_length, source)
-        if older[base_key] is not None and found[0] != base:
+        if fields.get(base_key) is not None and found[0] != base:
             raise InputError(f"{source}: {base_key} is {base}, in rope_parameters {found[0]}; keep one")
         if scaling and _base_and_scaling(scaling, found[0], context_length, source) != found:
             raise InputError(f"{source}: rope_scaling and rope_parameters differ; keep one")
         return found
 
     if model_type != "gemma3_text":
-        base, scaling = read(newer, "rope_theta", 10_000.0, older["rope_scaling"])
+        base, scaling = read(newer, "rope_theta", 10_000.0, older_scaling)
         return {"rope_base": base, "rope_scaling": scaling}
     if newer is not None and (not isinstance(newer, Mapping) or not set(newer) <= {FULL, SLIDING}):
         raise InputError(f"{source}: rope_parameters of a {model_type} has {FULL} and {SLIDING} alone")
     inner = {kind: None if newer is None else newer.get(kind) or {} for kind in (FULL, SLIDING)}
-    base, scaling = read(inner[FULL], "rope_theta", _GEMMA3_BASES[FULL], older["rope_scaling"])
+    base, scaling = read(inner[FULL], "rope_theta", _GEMMA3_BASES[FULL], older_scaling)
     local_base, local_scaling = read(inner[SLIDING], "rope_local_base_freq", _GEMMA3_BASES[SLIDING], None)
     if not windowed or (local_base, local_scaling) == (base, scaling):
         return {"rope_base": base, "rope_scaling": scaling}
