@@ -5,7 +5,11 @@
 
 A model is WORKDIR[:ARM[:SEED]][@STEP]: all arms and seeds unless one is named, the newest step unless one is;
 or one made elsewhere: a Hugging Face folder, a GGUF file, BASE+ADAPTERS (a folder of PEFT adapters), or
-smollm2 once `experiments.fetch` has fetched it.
+smollm2 once `experiments.fetch` has fetched it. They are asked the test items of their runs; models made
+elsewhere those of the task's defaults, or of your own data:
+
+    python -m experiments.compare --models=PATH/TO/MODEL,OTHER.gguf --task=jsonl --data=questions.jsonl \\
+        --workdir=runs/compared_on_mine
 """
 
 from pathlib import Path
@@ -13,23 +17,38 @@ from pathlib import Path
 from absl import flags
 
 from introspection.errors import InputError
-from introspection.jobs.compare import compare
+from introspection.jobs.compare import CompareRequest, compare
 from introspection.runtime.program import run_program
 
 flags.DEFINE_list("models", [], "WORKDIR[:ARM[:SEED]][@STEP], or paths of models, separated by commas")
 flags.DEFINE_string("task", "world_facts", "whose test items are asked")
+flags.DEFINE_string("data", "", "the user's own file or folder, of tasks that read one")
 flags.DEFINE_string("workdir", None, "folder of this comparison")
 flags.DEFINE_integer("limit", 0, "items asked, taken evenly; 0 is all")
 flags.DEFINE_string(
     "readout", "", "how behaviour is read, score or generate; as the models' runs if not given"
+)
+flags.DEFINE_multi_string("set", [], "FIELD=VALUE of the task's config; may be given several times")
+flags.DEFINE_multi_string(
+    "chat",
+    [],
+    "FIELD=VALUE of how models made elsewhere are addressed (config.chat)",
 )
 
 
 def main(values, console) -> None:
     if not values.models or not values.workdir:
         raise InputError("give --models=A,B,... and --workdir=W")
-    workdir = Path(values.workdir)
-    report = compare(values.models, values.task, workdir, values.limit, values.readout, console)
+    request = CompareRequest(
+        tuple(values.models),
+        values.task,
+        values.data,
+        tuple(values["set"].value),
+        tuple(values.chat),
+        values.limit,
+        values.readout,
+    )
+    report = compare(request, Path(values.workdir), console)
     console.print(f"report: {report}", highlight=False, soft_wrap=True)
 
 

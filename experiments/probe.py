@@ -48,6 +48,11 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_string("judge-model", "", "what the model judge of refusals asks; the model itself if not given")
 flags.DEFINE_multi_string("set", [], "FIELD=VALUE of the task's config; may be given several times")
+flags.DEFINE_multi_string(
+    "chat",
+    [],
+    "FIELD=VALUE of how a model made elsewhere is addressed (config.chat)",
+)
 
 
 def main(values, console) -> None:
@@ -70,6 +75,7 @@ def main(values, console) -> None:
         values.data,
         values.model,
         tuple(values["set"].value),
+        tuple(values.chat),
         limit,
         values.readout,
         values.margin,

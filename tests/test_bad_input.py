@@ -280,6 +280,10 @@ def test_flags_of_compare_are_checked(programs, finished_run, tmp_path):
     assert "--limit" in refused(programs, "compare", models, "--limit=-1", workdir=workdir)
     assert "limit" in refused(programs, "compare", models, "--limit=many", workdir=workdir)
     assert "world_facts" in refused(programs, "compare", models, "--task=aita", workdir=workdir)
+    assert "reads no file" in refused(programs, "compare", models, "--data=mine.jsonl", workdir=workdir)
+    assert "--set=facts: give" in refused(programs, "compare", models, "--set=facts", workdir=workdir)
+    line = refused(programs, "compare", models, "--chat=system=Be brief.", workdir=workdir)
+    assert "--chat says how a model made elsewhere is addressed" in line
 
 
 def test_runs_that_asked_different_items_cannot_be_compared(programs, finished_run, tmp_path):

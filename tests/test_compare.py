@@ -132,6 +132,15 @@ def test_a_checkpoint_of_another_run_gives_the_labels(programs, finished_run, co
 
 
 @pytest.mark.slow
+def test_items_that_the_runs_did_not_hold_out_are_told(programs, finished_run, tmp_path):
+    models = f"--models={finished_run.workdir}@0"
+    flags = (models, "--set=test_facts=3", f"--workdir={tmp_path / 'compared'}")
+    outcome = programs.run_well("compare", *flags, patch=NO_REPORT)
+    assert "warning: these are not the items that the models' runs held out" in outcome.stdout
+    assert read_json(tmp_path / "compared" / "matrix.json")["n"] == 3 * 7
+
+
+@pytest.mark.slow
 def test_adapters_on_a_checkpoint_held_to_another_one(programs, finished_run, tmp_path):
     run, workdir = finished_run.workdir, tmp_path / "run"
     initial, reference = f"{run}:kl:0@20", f"{run}:kl:0@40"

@@ -34,6 +34,7 @@ from introspection.checkpoints.models import (
 )
 from introspection.checkpoints.pretrained import PretrainedModel, is_pretrained
 from introspection.errors import InputError
+from introspection.jobs.items import default_section, load_task
 from introspection.jobs.model_checks import check_reference, check_vocabularies
 from introspection.jobs.models import model_path, stored_models
 from introspection.models.decoder import Decoder
@@ -327,3 +328,21 @@ def test_compare_takes_paths_and_shows_each_model_once(programs, tmp_path):
     assert read_json(workdir / "config.json")["behavior"]["readout"] == "generate"
     lines = read_lines(workdir / "compared.jsonl")
     assert [line["model"] for line in lines] == [name for name in names[:4] for _ in range(2)]
+
+
+@pytest.mark.slow
+def test_compare_asks_a_users_own_questions_and_addresses_models_as_told(programs, tmp_path):
+    folder, template = chat_folder(tmp_path / "base"), chat_templates.SMOLLM2
+    other = chat_folder(tmp_path / "other", template=template)  # differs in its system line alone
+    flags = ["--task=jsonl", "--data=sample", "--set=test_items=5", f"--chat=template={template}"]
+    workdir = tmp_path / "compared"
+    flags += [f"--models={folder},{other}", f"--workdir={workdir}"]
+    outcome = programs.run_well("compare", *flags, patch=NO_REPORT)
+    assert f"{other} is the same model as {folder}: shown once" in outcome.stdout
+    section = default_section("jsonl") | {"data": "sample", "test_items": 5}
+    task, _ = load_task({"task": section, "cache_dir": str(programs.cache)})
+    lines = read_lines(workdir / "compared.jsonl")
+    assert [line["id"] for line in lines] == [item.id for item in task.splits["test"]]
+    assert len(lines) == 5
+    config = read_json(workdir / "config.json")
+    assert (config["task"], config["chat"]["template"]) == (section, template)

@@ -9,16 +9,15 @@ from tiny import tiny_task
 from configs import jabberwocky
 from introspection.checkpoints.models import StoredModel
 from introspection.errors import InputError
+from introspection.jobs.assignments import with_sample_sizes
 from introspection.jobs.compare import readout_section
 from introspection.jobs.items import default_section, load_task
 from introspection.jobs.probe import probed_readout
 from introspection.jobs.probe_task import (
     ProbeRequest,
-    field_value,
     named_groups,
     probed_section,
     with_every_cue,
-    with_sample_sizes,
 )
 from introspection.jobs.scan_cues import one_item_a_cue
 from introspection.jobs.survey import evenly_by_question, survey, word_lengths
@@ -74,29 +73,6 @@ def test_a_limit_keeps_the_orders_of_a_question_together():
     assert evenly_by_question(plain, 0) == tuple(plain)
 
 
-@pytest.mark.parametrize(
-    ("assignment", "expected"),
-    [
-        ("count=7", 7),
-        ("share=1", 1.0),
-        ("share=0.25", 0.25),
-        ("flag=False", False),
-        ("label=1", "1"),
-        ("label=a=b", "a=b"),
-        ("kinds=a,b", ["a", "b"]),
-        ("kinds=('a','b')", ["a", "b"]),
-        ("kinds=()", []),
-        ("kinds=1,2", [1, 2]),
-    ],
-)
-def test_a_field_takes_a_value_of_its_own_kind(assignment, expected):
-    section = {"count": 3, "share": 0.5, "flag": True, "kinds": ["a"], "label": ""}
-    field, value = field_value(assignment, section)
-    assert field == assignment.partition("=")[0]
-    assert value == expected
-    assert type(value) is type(expected)
-
-
 def test_a_scan_asks_all_kinds_of_cue_that_all_data_can_have():
     for task, expected, items in (
         ("world_facts", {"cue_kinds": []}, 1),
@@ -130,7 +106,7 @@ def test_a_scan_asks_nothing_that_tests_the_run(task, shift, tmp_path):
 def test_a_sample_fills_the_splits_that_a_probe_asks(task, tmp_path):
     section = default_section(task) | {"data": "sample"}
     for one in (section, with_every_cue(section, ())):
-        built, _ = load_task({"task": with_sample_sizes(one), "cache_dir": str(tmp_path)})
+        built, _ = load_task({"task": with_sample_sizes(one, ()), "cache_dir": str(tmp_path)})
         assert min(map(len, built.splits.values())) > 0
     assert len({item.cue_kind for item in built.splits["train"]}) > 1
 

@@ -25,6 +25,7 @@ from introspection.checkpoints.models import (
 from introspection.checkpoints.pretrained import PretrainedModel
 from introspection.coupling.matrix import coupling_matrix
 from introspection.errors import InputError
+from introspection.jobs.assignments import SAMPLE, assigned_chat, assigned_section, with_sample_sizes
 from introspection.jobs.items import (
     check_letters_scored,
     default_section,
@@ -33,7 +34,7 @@ from introspection.jobs.items import (
     within_context,
 )
 from introspection.jobs.judge import load_judge
-from introspection.jobs.models import model_path
+from introspection.jobs.models import check_addressed, model_path
 from introspection.jobs.results import format_program_table
 from introspection.jobs.settings import (
     cache_dir,
@@ -59,6 +60,19 @@ SKIPPED_SHARE = 0.01  # of items that may be longer than a model's context
 
 
 @dataclasses.dataclass(frozen=True)
+class CompareRequest:
+    """What is asked of a comparison."""
+
+    models: tuple[str, ...]
+    task: str
+    data: str = ""  # the user's own raw file or folder; "" is where the task looks itself
+    fields: tuple[str, ...] = ()  # of the task's section, each FIELD=VALUE
+    chat: tuple[str, ...] = ()  # how models made elsewhere are addressed, each FIELD=VALUE
+    limit: int = 0  # items that are asked, taken evenly; 0 is all
+    readout: str = ""  # score or generate; "" as the models' runs did, or by generated replies
+
+
+@dataclasses.dataclass(frozen=True)
 class Compared:
     """One model's answers to the same items."""
 
@@ -67,26 +81,39 @@ class Compared:
     said: list[tuple[str, Explanation]]
 
 
-def compare(
-    names: Sequence[str], task_name: str, workdir: Path, limit: int, readout: str, console: Console
-) -> Path:
-    """Probes every model that the names mean, in one process, and writes the matrix and its page.
+def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
+    """Probes every model that is named, in one process, and writes the matrix and its page.
 
-    The items are the test items of the models' own runs, or of the task's defaults; models of one fingerprint
-    that are addressed alike are one model. `limit` takes that many items (0: all), evenly. `readout` is how
-    behaviour is read, "" as the models' runs did, or by generated replies if all were made elsewhere.
+    The items are the test items of the models' own runs, or of the task's defaults, with the request's data
+    and fields; models of one fingerprint that are addressed alike are one model.
 
     Raises:
-      InputError: no such model, or models of runs that asked different tasks or read behaviour differently.
+      InputError: no such model, data or field, or models of runs that asked different tasks or read behaviour
+        differently.
     """
-    cache = cache_dir({"cache_dir": ""})
-    stored = [found for name in names for found in find_models(model_path(name, cache))]
+    cache, limit = cache_dir({"cache_dir": ""}), request.limit
+    evenly((), limit)  # a bad limit is refused before anything is loaded
+    chat = assigned_chat(request.chat)
+    stored = [found for name in request.models for found in find_models(model_path(name, cache), chat)]
+    check_addressed(stored, chat, "--chat")
     for one in stored:
         check_loadable(one)  # the last of them before the first is probed
-    section, reading = task_section(stored, task_name), readout_section(stored, readout)
-    config = {"compare": list(names), "task": section, "behavior": reading, "limit": limit}
+    own, reading = task_section(stored, request.task), readout_section(stored, request.readout)
+    section = assigned_section(own, request.data, request.fields)
+    if request.data == SAMPLE:
+        section = with_sample_sizes(section, request.fields)
+    config = {
+        "compare": list(request.models),
+        "task": section,
+        "behavior": reading,
+        "chat": dataclasses.asdict(chat),
+        "limit": limit,
+    }
     check_workdir(workdir, config)
-    evenly((), limit)  # a bad limit is refused before anything is loaded
+    if section != own and run_sections(stored, "task"):
+        console.print(
+            "warning: these are not the items that the models' runs held out: some may have been trained on"
+        )
     task, _ = load_task({"task": section, "cache_dir": ""})
     task = dataclasses.replace(task, splits={"test": task.splits["test"]})
     if (workdir / "matrix.json").exists():

@@ -35,7 +35,7 @@ def dry_run(request: ProbeRequest, console: Console) -> None:
     Raises:
       InputError: the data can't be used; of a user's own file, all bad rows are printed before.
     """
-    model = find_model(request.model) if request.model else None
+    model = find_model(request) if request.model else None
     section = probed_section(request, model)
     print_bad_rows(section, console)
     task, _ = load_task({"task": section, "cache_dir": ""})

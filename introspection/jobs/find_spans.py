@@ -37,7 +37,7 @@ def find_spans(request: ProbeRequest, workdir: Path, console: Console) -> Path:
     path = workdir / SPANS
     if path.exists():
         raise InputError(f"{path} is there already: delete it, or give another --workdir")
-    found = find_model(request.model)
+    found = find_model(request)
     config = section_settings(probed_section(request, found))
     requests = chosen_requests(config, request.limit)
     tokenizer, room = tokenizer_of(found), context_length(found) - LONGEST_OPENING

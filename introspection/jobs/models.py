@@ -1,12 +1,13 @@
 """The models that a config or a command names, fetched ones by a short name, and how they are addressed."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from introspection.checkpoints.models import load_one
-from introspection.checkpoints.pretrained import base_and_adapters, is_pretrained
+from introspection.checkpoints.models import StoredModel, find_models, load_one
+from introspection.checkpoints.pretrained import PretrainedModel, base_and_adapters
 from introspection.errors import InputError
 from introspection.jobs.organism import MODEL_FIELDS, is_organism
 from introspection.jobs.settings import settings
@@ -39,6 +40,15 @@ def chat_options(config: Any) -> ChatOptions:
     return settings(ChatOptions, config["chat"])
 
 
+def check_addressed(found: Sequence[StoredModel | PretrainedModel], chat: ChatOptions, given: str) -> None:
+    """Raises InputError if options of a chat are `given` and none of the models is addressed by them."""
+    if chat != ChatOptions() and not any(isinstance(one, PretrainedModel) for one in found):
+        raise InputError(
+            f"{given} says how a model made elsewhere is addressed, and there is none here: what a run left "
+            "is addressed as it was trained"
+        )
+
+
 def stored_models(config: Any, cache: Path, mesh: jax.sharding.Mesh) -> dict[str, Model]:
     """The models that a config names by path or checkpoint, by the field that names them.
 
@@ -48,20 +58,16 @@ def stored_models(config: Any, cache: Path, mesh: jax.sharding.Mesh) -> dict[str
       InputError: there is no such model, a name means several, it can't be read, or `config.chat` is given
         and would address none of them.
     """
-    stored, by_path = {}, False
+    stored, found, chat = {}, [], chat_options(config)
     for field in (*MODEL_FIELDS, "foreign"):
         others = {"initial": (), "foreign": ("none", "neighbor")}.get(field, ("initial",))
         if config[field] not in others and (field == "foreign" or not is_organism(config[field])):
             try:
                 path = model_path(config[field], cache)
-                by_path = by_path or is_pretrained(path)
-                model = load_one(path, mesh, chat_options(config))
+                found += find_models(path, chat)
+                model = load_one(path, mesh, chat)
             except InputError as error:
                 raise InputError(f"config.{field}: {error}") from error
             stored[field] = merge_adapters(model) if field in STARTED_FROM else model
-    if not by_path and chat_options(config) != ChatOptions():
-        raise InputError(
-            "config.chat says how a model made elsewhere is addressed, and this config has none: what a run "
-            "left is addressed as it was trained"
-        )
+    check_addressed(found, chat, "config.chat")
     return stored

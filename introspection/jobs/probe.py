@@ -1,5 +1,6 @@
 """Behaviour and hygiene of one task and model: `hygiene.json`, its page, and every item's behaviour."""
 
+import dataclasses
 import json
 import platform
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from introspection.checkpoints.models import (
 from introspection.checkpoints.pretrained import PretrainedModel
 from introspection.coupling.hygiene_report import hygiene_report
 from introspection.errors import InputError
+from introspection.jobs.assignments import assigned_chat
 from introspection.jobs.compare import check_candidates, readout_section
 from introspection.jobs.items import check_letters_scored, load_task, needed_tokens, section_settings
 from introspection.jobs.judge import load_judge
@@ -52,7 +54,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
     Raises:
       InputError: the task, the model or the workdir can't be used; nothing is written then.
     """
-    found = find_model(request.model)
+    found = find_model(request)
     section = probed_section(request, found)
     task, _ = load_task({"task": section, "cache_dir": ""})
     reading = probed_readout(request, found, task.splits[SPLIT])
@@ -60,6 +62,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
         "probe": request.model,
         "task": section,
         "behavior": reading,
+        "chat": dataclasses.asdict(assigned_chat(request.chat)),
         "limit": request.limit,
         "margin": request.margin,
     }

@@ -1,6 +1,5 @@
 """Which task and which model a probe is of: what its flags mean."""
 
-import ast
 import contextlib
 import dataclasses
 import json
@@ -10,11 +9,16 @@ from typing import Any
 from introspection.checkpoints.models import StoredModel, check_loadable, find_models
 from introspection.checkpoints.pretrained import PretrainedModel
 from introspection.errors import InputError
+from introspection.jobs.assignments import (
+    SAMPLE,
+    assigned_chat,
+    assigned_section,
+    items_of_question,
+    with_sample_sizes,
+)
 from introspection.jobs.items import MIXTURE, default_section, section_settings
-from introspection.jobs.models import model_path
+from introspection.jobs.models import check_addressed, model_path
 from introspection.jobs.settings import cache_dir
-
-SAMPLED = (2, 6)  # validation and test questions of a task's hand-written sample; training gets the others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +29,7 @@ class ProbeRequest:
     data: str = ""  # the user's own raw file or folder; "" is where the task looks itself
     model: str = ""  # "": no model, the data alone
     fields: tuple[str, ...] = ()  # of the task's section, each FIELD=VALUE
+    chat: tuple[str, ...] = ()  # how a model made elsewhere is addressed, each FIELD=VALUE
     limit: int = 0  # items (of a scan: groups) that are asked, taken evenly; 0 is all
     readout: str = ""  # score or generate; "" as the model's run did, or by generated replies
     margin: float = 0.1  # nats; decisions that are closer count as noise
@@ -40,13 +45,16 @@ class ProbeRequest:
             raise InputError(f"--margin is {self.margin}; give a number of nats above 0")
 
 
-def find_model(name: str) -> StoredModel | PretrainedModel:
-    """The one model that a name means.
+def find_model(request: ProbeRequest) -> StoredModel | PretrainedModel:
+    """The one model that is asked.
 
     Raises:
-      InputError: there is none, it means several, or this code can't run it.
+      InputError: there is none, its name means several, this code can't run it, or it is to be addressed
+        otherwise than the run that left it did.
     """
-    found = find_models(model_path(name, cache_dir({"cache_dir": ""})))
+    name, chat = request.model, assigned_chat(request.chat)
+    found = find_models(model_path(name, cache_dir({"cache_dir": ""})), chat)
+    check_addressed(found, chat, "--chat")
     if len(found) > 1:
         choices = ", ".join(f"{one.workdir}:{one.arm}:{one.seed}@{one.step}" for one in found)
         raise InputError(f"--model={name} means {len(found)} models; name one of: {choices}")
@@ -70,19 +78,11 @@ def probed_section(
     own = own if own.get("name") == request.task else {}
     # A mixture has no defaults: its parts are those of a run.
     section = {} if own and request.task == MIXTURE else default_section(request.task)
-    section |= own
-    if request.data:
-        if "data" not in section:
-            raise InputError(f"--data: {request.task} reads no file of yours; leave --data out")
-        section["data"] = request.data
-    chosen = dict(field_value(assignment, section) for assignment in request.fields)
-    section |= chosen
-    section_settings(section)
+    section = assigned_section(section | own, request.data, request.fields)
+    chosen = [assignment.partition("=")[0] for assignment in request.fields]
     if every_cue:
         section = with_every_cue(section, chosen)
-    if request.data == "sample" and not any(name.endswith("_items") for name in chosen):
-        section = with_sample_sizes(section)
-    return section
+    return with_sample_sizes(section, request.fields) if request.data == SAMPLE else section
 
 
 def with_every_cue(section: Mapping[str, Any], chosen: Collection[str]) -> dict[str, Any]:
@@ -104,60 +104,12 @@ def with_every_cue(section: Mapping[str, Any], chosen: Collection[str]) -> dict[
     return every | {name: size // before * now for name, size in sizes.items()}
 
 
-def items_of_question(section: Mapping[str, Any]) -> int:
-    """How many items a question has, in a task whose sizes count items."""
-    kinds = len(section.get("cue_kinds", ()))
-    drawn = [number or kinds for name, number in section.items() if name.startswith("cues_per_")]
-    return getattr(section_settings(section), "variants", drawn[0] if drawn else 1)
-
-
-def with_sample_sizes(section: Mapping[str, Any]) -> dict[str, Any]:
-    """The section with sizes that a few hand-written questions can fill, where its own are too large."""
-    if not section.get("test_items"):
-        return dict(section)
-    items = items_of_question(section)
-    sizes = {"train_items": 0, "validation_items": SAMPLED[0] * items, "test_items": SAMPLED[1] * items}
-    return {**section, **sizes}
-
-
 def run_section(model: StoredModel | PretrainedModel | None) -> Mapping[str, Any]:
     """The `task` section of the run that left a model; {} of a model made elsewhere."""
     path = model.workdir / "config.json" if isinstance(model, StoredModel) else None
     if path is None or not path.is_file():
         return {}
     return json.loads(path.read_text(encoding="utf-8")).get("task") or {}
-
-
-def field_value(assignment: str, section: Mapping[str, Any]) -> tuple[str, Any]:
-    """A field of a section and the value that FIELD=VALUE gives it, of the kind of value that it has.
-
-    Raises:
-      InputError: no such field, or a value of another kind.
-    """
-    field, equals, said = assignment.partition("=")
-    known = [name for name in section if name != "name"]
-    if not equals or field not in known:
-        raise InputError(f"--set={assignment}: give FIELD=VALUE; the fields are {', '.join(known)}")
-    now = section[field]
-    if isinstance(now, str):
-        return field, said
-    if isinstance(now, list) and not said.lstrip().startswith(("(", "[")):
-        return field, [_literal(part.strip()) for part in said.split(",") if part.strip()]
-    value = _literal(said)
-    if isinstance(value, tuple):
-        value = list(value)
-    fits = type(value) is type(now) or (isinstance(now, float) and type(value) is int)
-    if not fits:
-        raise InputError(f"--set={assignment}: {field} is a {type(now).__name__}, such as {now!r}")
-    return field, type(now)(value)
-
-
-def _literal(text: str) -> Any:
-    """The number, truth value or list that a text writes; the text itself if it is none."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def named_groups(groups: Sequence[str], limit: int) -> list[str]:

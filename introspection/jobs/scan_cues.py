@@ -37,7 +37,7 @@ def scan_cues(request: ProbeRequest, console: Console) -> str | None:
     Raises:
       InputError: the task or the model can't be used.
     """
-    found = find_model(request.model)
+    found = find_model(request)
     section = probed_section(request, found, every_cue=True)
     task, _ = load_task({"task": section, "cache_dir": ""})
     items = one_item_a_cue(task.splits[SPLIT], request.limit)
