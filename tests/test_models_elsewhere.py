@@ -1,5 +1,6 @@
 """Models made elsewhere by name: what a name means, what is read of it and how often, where a run starts."""
 
+import json
 import shutil
 from types import SimpleNamespace
 
@@ -269,6 +270,25 @@ def test_two_templates_on_the_same_numbers_read_differently(tmp_path):
     assert model_fingerprint(plain) == model_fingerprint(thinking)
     assert same_reading(plain.tokenizer, again.tokenizer)
     assert not same_reading(plain.tokenizer, thinking.tokenizer)
+
+
+@pytest.mark.parametrize("file", ["chat_template.jinja", "tokenizer_config.json"])
+def test_adapters_are_addressed_as_their_own_folder_says(tmp_path, file):
+    folder, base_file = chat_folder(tmp_path / "base"), gguf_model(tmp_path / "model.gguf")
+    adapters = adapter_folder(tmp_path / "adapters", folder)
+    for base in (folder, base_file):
+        assert same_reading(tokenizer_of(found(f"{base}+{adapters}")), tokenizer_of(found(base)))
+    template = "{{ messages[-1]['content'] }}<|im_end|>"
+    content = template if file.endswith("jinja") else json.dumps({"chat_template": template})
+    (adapters / file).write_text(content)
+    for base in (folder, base_file):
+        assert tokenizer_of(found(f"{base}+{adapters}")).frame.after == "<|im_end|>"
+    (told,) = find_models(f"{folder}+{adapters}", ChatOptions(template="{{ messages[-1]['content'] }}!"))
+    assert tokenizer_of(told).frame.after == "!"
+    broken = "{{ raise_exception('no') }}"
+    (adapters / file).write_text(broken if file.endswith("jinja") else json.dumps({"chat_template": broken}))
+    with pytest.raises(InputError, match=f"with the chat template in {adapters}: "):
+        tokenizer_of(found(f"{folder}+{adapters}"))
 
 
 def test_models_that_read_other_prompts_than_the_initial_one_are_refused(tmp_path):

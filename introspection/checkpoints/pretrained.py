@@ -17,7 +17,7 @@ from introspection.models.config import ModelConfig
 from introspection.models.model import Model
 from introspection.text.chat_template import ChatOptions
 from introspection.text.gguf_tokenizer import read_gguf_tokenizer
-from introspection.text.hf_tokenizer import read_hf_tokenizer
+from introspection.text.hf_tokenizer import own_template, read_hf_tokenizer
 from introspection.text.tokenizer import ChatTokenizer, check_embedding
 from introspection.weights.adapters import check_adapters, load_adapters
 from introspection.weights.folder import (
@@ -61,11 +61,25 @@ class PretrainedModel:
 
     @functools.cached_property
     def tokenizer(self) -> ChatTokenizer:
-        """Raises InputError if it can't be read, or if it has more tokens than the model has rows."""
-        if self.gguf is not None:
-            tokenizer = read_gguf_tokenizer(self.gguf.fields, self.chat, str(self.path))
-        else:
-            tokenizer = read_hf_tokenizer(self.path, self.chat)
+        """Adapters are addressed by the chat template in their own folder, if there is one: by it they were
+        trained.
+
+        Raises:
+          InputError: it can't be read, or it has more tokens than the model has rows.
+        """
+        chat, template = self.chat, None
+        if self.adapters is not None and chat.template is None:
+            template = own_template(self.adapters)
+            chat = dataclasses.replace(chat, template=template)
+        try:
+            if self.gguf is not None:
+                tokenizer = read_gguf_tokenizer(self.gguf.fields, chat, str(self.path))
+            else:
+                tokenizer = read_hf_tokenizer(self.path, chat)
+        except InputError as error:
+            if template is None:
+                raise
+            raise InputError(f"with the chat template in {self.adapters}: {error}") from error
         check_embedding(tokenizer, self.config.vocab_size, str(self.path))
         return tokenizer
 

@@ -57,6 +57,11 @@ def read_hf_tokenizer(folder: Path, chat: ChatOptions | None = None) -> ChatToke
     return pretrained_tokenizer(tokenizer, template, special, chat, str(source), stops)
 
 
+def own_template(folder: Path) -> str | None:
+    """The chat template that a folder holds, if it holds one. Raises InputError if it can't be read."""
+    return _template(folder, _given(_read_json(folder / CONFIG)))[0]
+
+
 def write_hf_tokenizer(folder: Path, tokenizer: ChatTokenizer) -> None:
     """Writes `hf_tokenizer_files` into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
