@@ -20,7 +20,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config = ConfigDict()
     config.name = "quickstart" + (f"-{argument}" if argument else "")
     config.tiny = argument == "tiny"  # marks the report: no evidence
-    config.cache_dir = ""  # data sets and base models; "" is $INTROSPECTION_CACHE or ~/.cache/...
+    config.cache_dir = ""  # data sets, base models, behaviours; "" is $INTROSPECTION_CACHE or ~/.cache/...
     config.seeds = (0, 1)  # of explanation training; all seeds of an arm train together
 
     # What is asked. A group is a fact; no fact is in two splits.

@@ -7,7 +7,7 @@ Its foreign explainer is SmolLM2 first trained to other behaviour (`:other`, by 
 if no cue were there), then on the same labels as the arm `kl`:
 
     python -m experiments.run --config=configs/smollm2.py:other --workdir=runs/smollm2_other
-    python -m experiments.run --config=configs/smollm2.py --workdir=runs/smollm2 \\
+    python -m experiments.run --config=configs/smollm2.py --workdir=runs/smollm2_foreign \\
         --config.foreign=runs/smollm2_other:other --config.run_arms="('kl','no_kl','shuffled','foreign_kl')"
 
 `:large` has larger sets and five seeds, for an accelerator; `sweep` is for its rate and steps. Neither has

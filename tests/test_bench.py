@@ -32,7 +32,7 @@ BENCHMARKS = (
     pytest.param(train_step_with_agreement, marks=pytest.mark.slow),
     pytest.param(sharded_loading, marks=pytest.mark.slow),  # starts three processes
     pytest.param(pod_step, marks=pytest.mark.slow),
-    pytest.param(first_step, marks=pytest.mark.slow),  # starts two
+    pytest.param(first_step, marks=pytest.mark.slow),  # starts three
     pytest.param(pretrained_objective, marks=pytest.mark.parity),
     pytest.param(pretrained_scoring, marks=pytest.mark.parity),
 )

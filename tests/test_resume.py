@@ -82,6 +82,7 @@ def test_a_run_killed_at_every_stage_ends_as_if_never_stopped(programs, finished
 
     between_arms = start().kill_when(lambda: (workdir / "arms" / "kl" / "records.jsonl").exists())
     assert "training the base model" not in between_arms.stdout
+    assert "initial: its behaviour is known from before" in said(between_arms.stdout)
     assert re.search(r"kl: continuing from step (20|40)", said(between_arms.stdout))
 
     assert not (workdir / "results.json").exists()

@@ -162,13 +162,14 @@ def test_a_finished_run_is_left_as_it_is(programs, finished_run):
 
 
 @pytest.mark.slow
-def test_the_base_is_trained_once(programs, finished_run, tmp_path):
+def test_the_base_is_trained_and_asked_once(programs, finished_run, tmp_path):
     organisms = programs.cache / "organisms"
     before = snapshot(organisms)  # this base and those of other tests, any of which may have been the first
     assert before
     arguments = ["--config.seeds=(2,3)", "--config.run_arms=('kl',)", f"--workdir={tmp_path / 'run'}"]
     outcome = programs.run_well("run", TINY, *arguments, patch=NO_REPORT)
     assert "training the base model" not in outcome.stdout
+    assert "initial: its behaviour is known from before" in " ".join(outcome.stdout.split())
     after = snapshot(organisms)
     assert set(after) == set(before)
     assert {name for name, (_, time) in before.items() if after[name][1] != time} <= {

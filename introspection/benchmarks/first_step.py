@@ -1,9 +1,10 @@
 """Seconds from the command to the first training step, with compiled programs kept from a run before.
 
 The command is `experiments.run --config=configs/smollm2.py:tiny`, one step a call, in a process of its own
-that ends after its first training step. It is started twice, and then timed. A training run has to know how
+that ends after its first training step. It is started once, and then timed. A training run has to know how
 the model behaves before it can label anything, and measures it once more before its first step: that grows
-with the number of items, is work and no start, and is reported beside the rest (`probing`).
+with the number of items, is work and no start, and is reported beside the rest (`probing`). A second run on
+the same model and items (after a kill, at another rate) finds behaviour kept, and is timed too (`again`).
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ import json
 import os
 import pkgutil
 import runpy
+import shutil
 import statistics
 import subprocess
 import sys
@@ -20,6 +22,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -27,6 +30,8 @@ import jax
 from introspection.benchmarks.peer_process import ROOT
 from introspection.benchmarks.timing import Measure, spread
 from introspection.errors import RunError
+from introspection.jobs.settings import cache_dir
+from introspection.jobs.setup import BEHAVIORS
 
 TARGET = 15.0  # seconds
 BEGUN = "INTROSPECTION_BENCH_BEGUN"
@@ -48,21 +53,27 @@ PHASES = {
 class Size:
     config: str = "configs/smollm2.py:tiny"
     overrides: tuple[str, ...] = ("train.steps_per_call=1", "train.log_steps=1")
-    warm_up: int = 1  # starts that are not timed; the first compiles
-    runs: int = 3
+    runs: int = 3  # of each kind, in turn, after one that is not timed and compiles
 
 
 TINY = Size("configs/quickstart.py:tiny", runs=1)
 
 
 def run(size: Size | None = None) -> list[Measure]:
-    """The whole time, and the same without probing.
+    """The whole time, the same without probing, and that of a start that finds behaviour kept.
 
     Raises:
       RunError: the command fails; what it says is in the message.
     """
     size = size or Size()
-    starts = [start(size) for _ in range(size.warm_up + size.runs)][size.warm_up :]
+    starts, again = [], []
+    with tempfile.TemporaryDirectory() as cache:
+        (Path(cache) / "models").symlink_to((cache_dir({"cache_dir": ""}) / "models").absolute())
+        start(size, cache)
+        for _ in range(size.runs):
+            shutil.rmtree(Path(cache) / BEHAVIORS)
+            starts.append(start(size, cache))
+            again.append(sum(start(size, cache).values()))
     phases = {name: statistics.median(one[name] for one in starts) for name in starts[0]}
     whole = [sum(one.values()) for one in starts]
     own = [sum(one.values()) - one["probing"] for one in starts]
@@ -71,10 +82,12 @@ def run(size: Size | None = None) -> list[Measure]:
         **{f"{name}_ms": round(1e3 * seconds, 1) for name, seconds in phases.items()},
         **spread("without_probing", own),
         **spread("all", whole),
+        **spread("again", again),
     }
     measured = {
         "first_step": (whole, "s from command to the end of the first step"),
         "first_step.without_probing": (own, "s from command to the end of the first step, probing left out"),
+        "first_step.again": (again, "s from command to the end of the first step, behaviour kept"),
     }
     return [
         Measure(
@@ -89,10 +102,10 @@ def run(size: Size | None = None) -> list[Measure]:
     ]
 
 
-def start(size: Size) -> dict[str, float]:
-    """Seconds of each phase of one start, in a workdir that is deleted."""
+def start(size: Size, cache: str) -> dict[str, float]:
+    """Seconds of each phase of one start, in a workdir that is deleted; data, behaviours are in `cache`."""
     with tempfile.TemporaryDirectory() as workdir:
-        overrides = [f"--config.{override}" for override in size.overrides]
+        overrides = [f"--config.{override}" for override in (*size.overrides, f"cache_dir={cache}")]
         command = [sys.executable, "-m", __name__, f"--config={size.config}", f"--workdir={workdir}"]
         begun = time.clock_gettime(time.CLOCK_MONOTONIC)
         done = subprocess.run(

@@ -35,7 +35,8 @@ from introspection.jobs.replies import reply_hidden
 from introspection.jobs.settings import cache_dir, write_json
 from introspection.models.model import Model
 from introspection.probes.behavior import Behavior
-from introspection.probes.readout import Readout, Replies, read_behavior
+from introspection.probes.kept_behaviors import behavior_key, read_behavior_once
+from introspection.probes.readout import Readout, Replies
 from introspection.runtime.programs import ProgramTable
 from introspection.runtime.progress import progress_bar
 from introspection.tasks.items import Decisions, Explanation, Item
@@ -43,6 +44,8 @@ from introspection.tasks.mixture import is_explained
 from introspection.tasks.questions import Question
 from introspection.tasks.task import SPLITS, Task
 from introspection.text.tokenizer import same_reading
+
+BEHAVIORS = "behaviors"  # in the cache: what models did on lists of items, by all that it depends on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +137,9 @@ def prepare(
         if same:
             probed[name] = same[0]
         else:
-            probed[name] = probe_all(name, model, fingerprint, task, readout, programs, mesh, console)
+            probed[name] = probe_all(
+                name, model, fingerprint, task, readout, cache_dir(config), programs, mesh, console
+            )
     if config.foreign != "none" and probed["foreign"].fingerprint == probed["initial"].fingerprint:
         raise InputError("config.foreign is the same model as config.initial: it is no foreign explainer")
     train_items, clean = labelled_items(config, task, probed["label_teacher"])
@@ -210,14 +215,18 @@ def probe_all(
     fingerprint: str,
     task: Task,
     readout: Readout,
+    cache: Path,
     programs: ProgramTable,
     mesh: jax.sharding.Mesh,
     console: Console,
 ) -> Probed:
     # All splits at once: few batches are less than full.
     items = [item for split in SPLITS for item in task.splits[split]]
+    path = cache / BEHAVIORS / f"{behavior_key(model, fingerprint, items, readout, mesh)}.json"
+    if path.exists():
+        console.print(f"{name}: its behaviour is known from before, {path}", highlight=False, soft_wrap=True)
     with progress_bar(console, f"probing {name}", 2 * len(items)) as advance:
-        behaviors, decided = read_behavior(model, items, readout, programs, mesh, advance)
+        behaviors, decided = read_behavior_once(model, items, readout, path, programs, mesh, advance)
     ends = list(itertools.accumulate(len(task.splits[split]) for split in SPLITS))
     spans = dict(zip(SPLITS, map(slice, [0, *ends], ends), strict=True))
     return Probed(

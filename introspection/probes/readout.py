@@ -70,13 +70,38 @@ def read_behavior(
     progress: Callable[[int], None] = lambda done: None,
 ) -> Probe:
     """B(M) on every item, with and without its cue; `progress` is told of prompts that are done."""
+    behaviors = probe_readout(model, items, readout, programs, mesh, progress)
+    return Probe(behaviors, decide_behavior(model, behaviors, items, readout, programs, mesh))
+
+
+def probe_readout(
+    model: Model,
+    items: Sequence[Item],
+    readout: Readout,
+    programs: ProgramTable,
+    mesh: jax.sharding.Mesh,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Behavior] | list[Replies]:
+    """What the model itself gives: log-probabilities of the candidates, or replies."""
     if readout.kind == "score":
-        behaviors = probe_behavior(model, items, programs, mesh, progress)
-        return Probe(behaviors, decisions(behaviors, items))
-    replies = probe_replies(model, items, readout.tokens, programs, mesh, progress)
+        return probe_behavior(model, items, programs, mesh, progress)
+    return probe_replies(model, items, readout.tokens, programs, mesh, progress)
+
+
+def decide_behavior(
+    model: Model,
+    behaviors: list[Behavior] | list[Replies],
+    items: Sequence[Item],
+    readout: Readout,
+    programs: ProgramTable,
+    mesh: jax.sharding.Mesh,
+) -> list[Decisions]:
+    """The decisions that follow: the likeliest candidates, those that replies name, or what a judge says."""
+    if readout.kind == "score":
+        return decisions(behaviors, items)
     if readout.judge is not None:
-        return Probe(replies, judge_replies(model, replies, items, readout.judge, programs, mesh))
-    return Probe(replies, [decide_replies(both, item) for both, item in zip(replies, items, strict=True)])
+        return judge_replies(model, behaviors, items, readout.judge, programs, mesh)
+    return [decide_replies(both, item) for both, item in zip(behaviors, items, strict=True)]
 
 
 def probe_replies(
