@@ -43,6 +43,15 @@ def test_data_and_fields_take_the_place_of_a_sections_own():
             assigned_section(section, "", (wrong,))
     with pytest.raises(InputError, match="--set=seed=one: seed is a int, such as 0"):
         assigned_section(section, "", ("seed=one",))
+    with pytest.raises(InputError, match="seed is -1; it must be at least 0"):
+        assigned_section(section, "", ("seed=-1",))
+
+
+def test_fields_that_a_runs_section_leaves_out_can_be_assigned():
+    section = {"name": "world_facts", "test_facts": 3}
+    assert assigned_section(section, "", ()) == section
+    assert assigned_section(section, "", ("seed=2",)) == section | {"seed": 2}
+    assert assigned_section({"name": "jsonl"}, "mine.jsonl", ()) == {"name": "jsonl", "data": "mine.jsonl"}
 
 
 def test_sizes_that_are_assigned_stay_where_the_data_are_the_sample():
@@ -60,5 +69,7 @@ def test_a_chat_is_the_models_own_where_nothing_is_assigned():
         assigned_chat(("sytem=x",))
     with pytest.raises(InputError, match="--chat=enable_thinking=1: enable_thinking is a bool"):
         assigned_chat(("enable_thinking=1",))
+    with pytest.raises(InputError, match="enable_thinking is a bool"):
+        assigned_chat(("enable_thinking={[]:1}",))
     with pytest.raises(InputError, match="'today' is no date"):
         assigned_chat(("date=today",))

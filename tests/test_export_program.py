@@ -115,6 +115,17 @@ def test_adapters_on_what_no_path_names_say_how_to_export_it(tmp_path, initial, 
     assert_same_model(load(f"{tmp_path / 'initial'}+{tmp_path / 'out'}"), load(f"{run}:lora:0"))
 
 
+def test_adapters_alone_keep_the_template_that_they_are_addressed_by(tmp_path):
+    name = with_adapters(tmp_path / "adapted")
+    base, adapters = name.split("+")
+    exported(name, tmp_path / "plain", "peft")
+    assert not (tmp_path / "plain" / "chat_template.jinja").exists()
+    (Path(adapters) / "chat_template.jinja").write_text("{{ messages[-1]['content'] }}<|im_end|>")
+    exported(name, tmp_path / "out", "peft")
+    assert_same_model(load(f"{base}+{tmp_path / 'out'}"), load(name))
+    assert load(f"{base}+{tmp_path / 'plain'}").tokenizer.frame != load(name).tokenizer.frame
+
+
 def test_bfloat16_halves_the_bytes_and_rounds_once(tmp_path):
     source = chat_folder(tmp_path / "source")
     exported(source, tmp_path / "whole")

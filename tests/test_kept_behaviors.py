@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
+import os
 
-import jax
 import numpy as np
 import pytest
 from elsewhere import chat_folder
@@ -73,6 +73,35 @@ def test_a_damaged_file_counts_as_none_and_is_replaced(tmp_path, kind, damage):
     assert_equal(again, probe)
 
 
+def test_a_folder_that_can_not_be_written_stops_no_run(tmp_path):
+    (tmp_path / "behaviors").write_text("a file")
+    probe, calls = asked(tmp_path / "behaviors" / "key.json")
+    assert calls
+    assert len(probe.decisions) == len(ITEMS)
+
+
+def test_what_is_known_is_told_where_it_is(tmp_path):
+    told, path = [], tmp_path / "key.json"
+    for expected in ([], ["known"]):
+        read_behavior_once(
+            model(),
+            ITEMS,
+            READOUTS["score"],
+            path,
+            ProgramTable(),
+            mesh_of(),
+            known=lambda: told.append("known"),
+        )
+        assert told == expected
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask()
+
+
+def umask() -> int:
+    now = os.umask(0)
+    os.umask(now)
+    return now
+
+
 def test_a_judge_judges_anew(tmp_path, monkeypatch):
     path, readout = tmp_path / "key.json", READOUTS["generate"]
     items = [dataclasses.replace(item, candidates=PhraseJudge.classes) for item in ITEMS]
@@ -104,12 +133,16 @@ def test_all_that_behaviour_depends_on_is_in_its_name(tmp_path, monkeypatch):
         key(one, mesh=mesh_of(1, 2)),
     ]
     for module, name, value in (
-        (jax, "__version__", "0"),
-        (kept_behaviors.platform, "node", lambda: "elsewhere"),
+        (kept_behaviors, "version", lambda package: "0"),
+        (kept_behaviors, "processor", lambda: ["another"]),
         (kept_behaviors, "code_digest", lambda: "changed"),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, value)
+            names.append(key(one))
+    for name in ("XLA_FLAGS", "JAX_DEFAULT_MATMUL_PRECISION"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "changed")
             names.append(key(one))
     assert len(set(names)) == len(names)
     assert key(one) == names[0]

@@ -287,7 +287,24 @@ def test_adapters_are_addressed_as_their_own_folder_says(tmp_path, file):
     assert tokenizer_of(told).frame.after == "!"
     broken = "{{ raise_exception('no') }}"
     (adapters / file).write_text(broken if file.endswith("jinja") else json.dumps({"chat_template": broken}))
-    with pytest.raises(InputError, match=f"with the chat template in {adapters}: "):
+    with pytest.raises(InputError, match=f"{adapters}, which has a chat template of its own: "):
+        tokenizer_of(found(f"{folder}+{adapters}"))
+
+
+def test_a_template_that_names_tokens_of_another_base_is_refused(tmp_path):
+    folder = chat_folder(tmp_path / "base")
+    adapters = adapter_folder(tmp_path / "adapters", folder)
+    fields = {"chat_template": "{{ messages[-1]['content'] }}{{ eos_token }}"}
+    known, missing = ({"7": {"content": text}} for text in ("<|im_end|>", "<|my_turn|>"))
+    path = adapters / "tokenizer_config.json"
+    for more in ({}, {"eos_token": "<|im_end|>", "added_tokens_decoder": known}):
+        path.write_text(json.dumps(fields | more))
+        assert tokenizer_of(found(f"{folder}+{adapters}")).frame.after == "<|im_end|>"
+    path.write_text(json.dumps(fields | {"eos_token": {"content": "<|endoftext|>"}}))
+    with pytest.raises(InputError, match=r"its eos_token is '<\|endoftext\|>', that of its base '<\|im_end"):
+        tokenizer_of(found(f"{folder}+{adapters}"))
+    path.write_text(json.dumps(fields | {"added_tokens_decoder": missing}))
+    with pytest.raises(InputError, match=r"it declares the token '<\|my_turn\|>', which its base's"):
         tokenizer_of(found(f"{folder}+{adapters}"))
 
 

@@ -127,6 +127,11 @@ def test_a_chosen_readout_leaves_the_rest_as_the_runs_have_it(tmp_path):
     assert probed_readout(asked, one, ()) == judged | dict(reply_tokens=7, judge_model="n")
 
 
+def test_a_way_to_address_needs_a_model():
+    with pytest.raises(InputError, match=r"--chat says how .* give --model=M"):
+        ProbeRequest("jsonl", chat=("system=",))
+
+
 def test_a_mixture_is_that_of_the_models_run(tmp_path):
     section = jabberwocky.get_config("tiny").task.to_dict()
     (tmp_path / "config.json").write_text(json.dumps({"task": section}))

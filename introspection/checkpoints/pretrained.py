@@ -17,7 +17,7 @@ from introspection.models.config import ModelConfig
 from introspection.models.model import Model
 from introspection.text.chat_template import ChatOptions
 from introspection.text.gguf_tokenizer import read_gguf_tokenizer
-from introspection.text.hf_tokenizer import own_template, read_hf_tokenizer
+from introspection.text.hf_tokenizer import check_special_tokens, own_template, read_hf_tokenizer
 from introspection.text.tokenizer import ChatTokenizer, check_embedding
 from introspection.weights.adapters import check_adapters, load_adapters
 from introspection.weights.folder import (
@@ -68,7 +68,7 @@ class PretrainedModel:
           InputError: it can't be read, or it has more tokens than the model has rows.
         """
         chat, template = self.chat, None
-        if self.adapters is not None and chat.template is None:
+        if self.adapters is not None and not chat.template:
             template = own_template(self.adapters)
             chat = dataclasses.replace(chat, template=template)
         try:
@@ -76,10 +76,12 @@ class PretrainedModel:
                 tokenizer = read_gguf_tokenizer(self.gguf.fields, chat, str(self.path))
             else:
                 tokenizer = read_hf_tokenizer(self.path, chat)
+            if template:
+                check_special_tokens(self.adapters, tokenizer)
         except InputError as error:
             if template is None:
                 raise
-            raise InputError(f"with the chat template in {self.adapters}: {error}") from error
+            raise InputError(f"{self.adapters}, which has a chat template of its own: {error}") from error
         check_embedding(tokenizer, self.config.vocab_size, str(self.path))
         return tokenizer
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from introspection.errors import InputError
-from introspection.jobs.items import section_settings
+from introspection.jobs.items import MIXTURE, default_section, section_settings
 from introspection.text.chat_template import ChatOptions
 
 SAMPLE = "sample"  # what names a task's hand-written questions as its data
@@ -19,12 +19,13 @@ def assigned_section(section: Mapping[str, Any], data: str, assignments: Sequenc
     Raises:
       InputError: the task reads no data, or an unknown field, or a value that the field can't have.
     """
-    chosen = dict(section)
+    chosen, name = dict(section), section["name"]
+    known = {**({} if name == MIXTURE else default_section(name)), **section}  # it may leave fields out
     if data:
-        if "data" not in chosen:
-            raise InputError(f"--data: {chosen['name']} reads no file of yours; leave --data out")
+        if "data" not in known:
+            raise InputError(f"--data: {name} reads no file of yours; leave --data out")
         chosen["data"] = data
-    known = {field: value for field, value in section.items() if field != "name"}
+    del known["name"]
     chosen |= dict(field_value(assignment, known) for assignment in assignments)
     section_settings(chosen)
     return chosen
@@ -86,5 +87,5 @@ def _literal(text: str) -> Any:
     """The number, truth value or list that a text writes; the text itself if it is none."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return text

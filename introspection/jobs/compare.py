@@ -102,9 +102,11 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
     section = assigned_section(own, request.data, request.fields)
     if request.data == SAMPLE:
         section = with_sample_sizes(section, request.fields)
+    task, _ = load_task({"task": section, "cache_dir": ""})
     config = {
         "compare": list(request.models),
         "task": section,
+        "template_version": task.template_version,  # of a user's file, its content too
         "behavior": reading,
         "chat": dataclasses.asdict(chat),
         "limit": limit,
@@ -114,7 +116,6 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
         console.print(
             "warning: these are not the items that the models' runs held out: some may have been trained on"
         )
-    task, _ = load_task({"task": section, "cache_dir": ""})
     task = dataclasses.replace(task, splits={"test": task.splits["test"]})
     if (workdir / "matrix.json").exists():
         console.print(f"{workdir} is finished; its matrix stands (delete the folder to run again)")

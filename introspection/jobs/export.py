@@ -49,24 +49,26 @@ def export(name: str, folder: Path, kind: str, dtype: str, console: Console) -> 
     path = model_path(name, cache)
     found = find_models(path)
     model = load_one(path, make_mesh(MeshConfig()))
+    tokenizer = model.tokenizer
+    options = tokenizer.template.options if isinstance(tokenizer, PretrainedTokenizer) else None
     if kind == "peft":
         if model.config.lora is None:
             raise InputError(f"{name} has no adapters: it is a whole model, for --format=hf")
         base = base_path(found[0], cache)
         adapters = _cast(model.variables["lora"], dtype)
-        export_adapters(folder, model.config.lora, adapters, base=None if base is None else str(base))
+        template = options.template if options else None
+        export_adapters(folder, model.config.lora, adapters, None if base is None else str(base), template)
         whose = str(base or "none that other programs read")
         if base is None or base.is_file():  # PEFT reads no GGUF file
             whose += f"; for PEFT, --model={base_name(found[0])} exports it as a folder"
         console.print(f"{folder}: adapters of {name}; their base: {whose}", **_PLAIN)
-        return
-    model = merge_adapters(model)
-    params = _cast(model.variables["params"], dtype)
-    tokenizer = model.tokenizer
-    export_model(folder, model.config, params, hf_tokenizer_files(tokenizer), token_ids(tokenizer))
-    read_back = model.with_variables({"params": _cast(params, "float32")})
-    console.print(f"{folder}: {name}, {dtype}, fingerprint {model_fingerprint(read_back)}", **_PLAIN)
-    if isinstance(tokenizer, PretrainedTokenizer) and _addressed_otherwise(tokenizer.template.options):
+    else:
+        model = merge_adapters(model)
+        params = _cast(model.variables["params"], dtype)
+        export_model(folder, model.config, params, hf_tokenizer_files(tokenizer), token_ids(tokenizer))
+        read_back = model.with_variables({"params": _cast(params, "float32")})
+        console.print(f"{folder}: {name}, {dtype}, fingerprint {model_fingerprint(read_back)}", **_PLAIN)
+    if options and _addressed_otherwise(options):
         console.print(
             "note: how it was addressed (config.chat) is not in its files; give it again where it is used"
         )

@@ -25,7 +25,6 @@ LEAST = (
     ("evaluation", "explanation_tokens", 1),
     ("evaluation", "agreement_items", 1),
     ("evaluation", "seed", 0),
-    ("task", "seed", 0),
     ("train", "keep_checkpoints", 0),
 )
 

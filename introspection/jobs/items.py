@@ -78,6 +78,8 @@ def section_settings(section: Mapping[str, Any]) -> Any:
     fields = {field: value for field, value in section.items() if field != "name"}
     # Fields of several values are tuples here, lists in JSON.
     fields |= {field: tuple(value) for field, value in fields.items() if isinstance(value, list)}
+    if isinstance(fields.get("seed"), int) and fields["seed"] < 0:
+        raise InputError(f"config.task.seed is {fields['seed']}; it must be at least 0")
     return settings(kind, fields)
 
 

@@ -61,6 +61,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
     config = {
         "probe": request.model,
         "task": section,
+        "template_version": task.template_version,  # of a user's file, its content too
         "behavior": reading,
         "chat": dataclasses.asdict(assigned_chat(request.chat)),
         "limit": request.limit,

@@ -39,6 +39,8 @@ class ProbeRequest:
     def __post_init__(self):
         if self.limit < 0:
             raise InputError(f"--limit is {self.limit}; it must be 0 (all) or more")
+        if self.chat and not self.model:
+            raise InputError("--chat says how a model made elsewhere is addressed: give --model=M")
         if self.reply_tokens < 0:
             raise InputError(f"--reply-tokens is {self.reply_tokens}; it must be 0 (the default) or more")
         if not 0 < self.margin < float("inf"):

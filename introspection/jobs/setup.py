@@ -223,10 +223,12 @@ def probe_all(
     # All splits at once: few batches are less than full.
     items = [item for split in SPLITS for item in task.splits[split]]
     path = cache / BEHAVIORS / f"{behavior_key(model, fingerprint, items, readout, mesh)}.json"
-    if path.exists():
+
+    def known() -> None:
         console.print(f"{name}: its behaviour is known from before, {path}", highlight=False, soft_wrap=True)
+
     with progress_bar(console, f"probing {name}", 2 * len(items)) as advance:
-        behaviors, decided = read_behavior_once(model, items, readout, path, programs, mesh, advance)
+        behaviors, decided = read_behavior_once(model, items, readout, path, programs, mesh, advance, known)
     ends = list(itertools.accumulate(len(task.splits[split]) for split in SPLITS))
     spans = dict(zip(SPLITS, map(slice, [0, *ends], ends), strict=True))
     return Probed(

@@ -4,13 +4,14 @@ To ask a pretrained model takes minutes. A run that goes on after a kill, and th
 the same model the same items again; what they would read is known then, to the last bit.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
 import os
 import platform
-import tempfile
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from introspection.tasks.items import Item
 
 # The rooms whose code behaviour comes from; when a line of it changes, models are asked anew.
 _ROOMS = ("runtime", "text", "models", "probes")
+_SETTINGS = ("JAX_", "XLA_", "LIBTPU_")  # of the environment
 
 
 def read_behavior_once(
@@ -45,24 +47,28 @@ def read_behavior_once(
     programs: ProgramTable,
     mesh: jax.sharding.Mesh,
     progress: Callable[[int], None] = lambda done: None,
+    known: Callable[[], None] = lambda: None,
 ) -> Probe:
     """As `read_behavior`, but what the file at `path`, named by `behavior_key`, has of before is not asked
-    again. A file that can't be read counts as none. A judge judges anew.
+    again, which `known` is told. A file that can't be read counts as none. A judge judges anew.
     """
     alone = jax.process_count() == 1  # a process that has the file would leave the others waiting for it
     behaviors = read_kept(path, model, readout.kind, len(items)) if alone else None
-    if behaviors is None:
+    if behaviors is not None:
+        known()
+    else:
         behaviors = probe_readout(model, items, readout, programs, mesh, progress)
         if alone:
-            keep(path, behaviors)
+            with contextlib.suppress(OSError):  # a cache that can't be written costs time, and no run
+                keep(path, behaviors)
     return Probe(behaviors, decide_behavior(model, behaviors, items, readout, programs, mesh))
 
 
 def behavior_key(
     model: Model, fingerprint: str, items: Sequence[Item], readout: Readout, mesh: jax.sharding.Mesh
 ) -> str:
-    """16 hex digits of all that behaviour depends on, to the last bit: the model (by its `fingerprint`), what
-    it is asked and how, this package's code, JAX, the machine and the mesh.
+    """16 hex digits of what behaviour depends on, to the last bit: the model (by its `fingerprint`), what it
+    is asked and how, this package's code, JAX and its settings, the processor and the mesh.
     """
     if readout.kind == "score":
         requests = behavior_requests(model.tokenizer, items)
@@ -70,16 +76,26 @@ def behavior_key(
     else:
         prompts = [model.tokenizer.encode_prompt(prompt) for item in items for prompt in prompts_of(item)]
         asked = [prompts, end_tokens(model.tokenizer), readout.tokens]
+    settings = {name: os.environ[name] for name in sorted(os.environ) if name.startswith(_SETTINGS)}
     devices = [(device.platform, device.device_kind) for device in mesh.devices.flat]
     return fingerprint_json(
         {
             "model": [fingerprint, repr(model.config.for_probes())],
             "asked": [readout.kind, asked],
             "code": code_digest(),
-            "machine": [platform.node(), platform.machine(), devices, list(mesh.shape.items())],
-            "jax": [jax.__version__, os.environ.get("XLA_FLAGS", "")],
+            "machine": [processor(), devices, list(mesh.shape.items())],
+            "jax": [version("jax"), version("jaxlib"), version("flax"), settings],
         }
     )
+
+
+@functools.cache
+def processor() -> list[str]:
+    """What the CPU is, can do, and how much of it is ours: on another, sums may be rounded otherwise."""
+    path, cores = Path("/proc/cpuinfo"), getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count()))
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    told = {line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}
+    return [platform.machine(), platform.processor(), str(len(cores(0))), *sorted(told)]
 
 
 @functools.cache
@@ -114,6 +130,9 @@ def keep(path: Path, behaviors: Sequence[Behavior] | Sequence[Replies]) -> None:
         for both in behaviors
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".tmp", delete=False) as file:
-        json.dump(pairs, file)
-    Path(file.name).replace(path)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(pairs), encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -62,6 +62,31 @@ def own_template(folder: Path) -> str | None:
     return _template(folder, _given(_read_json(folder / CONFIG)))[0]
 
 
+def check_special_tokens(folder: Path, tokenizer: ChatTokenizer) -> None:
+    """Whether the tokens that a folder's chat template may name are those of a tokenizer from elsewhere.
+
+    Raises:
+      InputError: the folder declares other ends of text or turns, or tokens that the tokenizer lacks.
+    """
+    if not isinstance(tokenizer, PretrainedTokenizer):
+        return  # a word-level one, which has no template
+    config = {**_read_json(folder / SPECIAL_TOKENS), **_given(_read_json(folder / CONFIG))}
+    for name in ("bos_token", "eos_token"):
+        own = _token_text(config[name], name, folder) if config.get(name) else None
+        base = tokenizer.template.special_tokens.get(name)
+        if own is not None and own != base:
+            raise InputError(
+                f"its {name} is {own!r}, that of its base {base!r}; give a base with the tokenizer that the "
+                f"adapters were trained with, or delete {name} or the template there"
+            )
+    declared = config.get("added_tokens_decoder", {})
+    tokens = declared.values() if isinstance(declared, dict) else ()
+    texts = [token.get("content") for token in tokens if isinstance(token, dict)]
+    missing = [text for text in texts if tokenizer.tokenizer.token_to_id(str(text)) is None]
+    if missing:
+        raise InputError(f"it declares the token {missing[0]!r}, which its base's tokenizer lacks")
+
+
 def write_hf_tokenizer(folder: Path, tokenizer: ChatTokenizer) -> None:
     """Writes `hf_tokenizer_files` into a folder."""
     folder.mkdir(parents=True, exist_ok=True)

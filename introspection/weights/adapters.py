@@ -12,6 +12,7 @@ from introspection.errors import InputError
 from introspection.models.config import PROJECTIONS, LoraConfig, ModelConfig
 from introspection.models.decoder import initialize
 from introspection.runtime.mesh import MeshConfig, make_mesh
+from introspection.text.hf_tokenizer import TEMPLATE
 from introspection.weights.export import save_tensors, stored_tensors, write_folder
 from introspection.weights.folder import (
     ADAPTER_CONFIG,
@@ -117,8 +118,14 @@ def check_adapter_fields(fields: Mapping[str, Any], layers: int, source: str) ->
         raise InputError(f"{source}: not implemented: {', '.join(refused)}")
 
 
-def export_adapters(folder: Path, lora: LoraConfig, adapters: dict, base: str | None = None) -> None:
-    """Writes an adapter folder for PEFT, whole or not at all; `base` is the base model's path or name.
+def export_adapters(
+    folder: Path, lora: LoraConfig, adapters: dict, base: str | None = None, template: str | None = None
+) -> None:
+    """Writes an adapter folder for PEFT, whole or not at all.
+
+    Args:
+      base: the base model's path or name.
+      template: the chat template by which the adapters are addressed, if it is not their base's.
 
     Raises:
       InputError: the folder is not empty, or the adapters are spread over several hosts.
@@ -145,5 +152,7 @@ def export_adapters(folder: Path, lora: LoraConfig, adapters: dict, base: str | 
     def write(target: Path) -> None:
         (target / ADAPTER_CONFIG).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
         save_tensors({name: read() for name, read in tensors.items()}, target / ADAPTER_WEIGHTS)
+        if template is not None:
+            (target / TEMPLATE).write_text(template, encoding="utf-8")
 
     write_folder(folder, write)
