@@ -15,10 +15,10 @@ come to its end yet.
 
 A smoke result, not evidence: one model, one seed, 512 training and 203 test items, LoRA of rank 128 on a CPU,
 47 minutes on 2 cores. Its gaps: kl +2.0 [−5.4, +10.8], no_kl −10.8 [−21.2, −1.5], shuffled −7.4
-[−17.7, +2.5]; no coupling beyond what the controls have. With three seeds, 60 test facts and the foreign explainer
-kl −0.5 [−5.9, +5.2], its foreign explainer +0.8 [−5.2, +6.3], the others 0 within theirs (README.md). On a GPU the arm `kl` at rank 16 came to
-its end: Self 36.2, Orig 36.7, gap −0.5 [−5.8, +5.4] (three seeds, 700 items). How the rate was chosen stands
-in experiments/README.md.
+[−17.7, +2.5]; no coupling beyond what the controls have. With three seeds, 60 test facts and the foreign
+explainer: kl −0.5 [−5.9, +5.2], its foreign explainer +0.8 [−5.2, +6.3], and no other gap away from 0
+(README.md). On a GPU the arm `kl` at rank 16 came to its end: Self 36.2, Orig 36.7, gap −0.5 [−5.8, +5.4]
+(three seeds, 700 items). How the rate was chosen stands in experiments/README.md.
 
 Behaviour is what the model says: a greedily decoded reply, matched strictly to the candidates, since the
 likelihood of unlisted candidates mostly measures copying for a model of this size. The placebo cues stand
