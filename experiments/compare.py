@@ -29,11 +29,7 @@ flags.DEFINE_string(
     "readout", "", "how behaviour is read, score or generate; as the models' runs if not given"
 )
 flags.DEFINE_multi_string("set", [], "FIELD=VALUE of the task's config; may be given several times")
-flags.DEFINE_multi_string(
-    "chat",
-    [],
-    "FIELD=VALUE of how models made elsewhere are addressed (config.chat)",
-)
+flags.DEFINE_multi_string("chat", [], "FIELD=VALUE of how models made elsewhere are addressed (config.chat)")
 
 
 def main(values, console) -> None:

@@ -48,11 +48,7 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_string("judge-model", "", "what the model judge of refusals asks; the model itself if not given")
 flags.DEFINE_multi_string("set", [], "FIELD=VALUE of the task's config; may be given several times")
-flags.DEFINE_multi_string(
-    "chat",
-    [],
-    "FIELD=VALUE of how a model made elsewhere is addressed (config.chat)",
-)
+flags.DEFINE_multi_string("chat", [], "FIELD=VALUE of how a model made elsewhere is addressed (config.chat)")
 
 
 def main(values, console) -> None:

@@ -41,7 +41,7 @@ def read_hf_tokenizer(folder: Path, chat: ChatOptions | None = None) -> ChatToke
     framing = [tokenizer.token_to_id(token) for token in (PADDING, END, REPLY)]
     if isinstance(tokenizer.model, tokenizers.models.WordLevel) and None not in framing:
         return from_tokenizer(tokenizer)
-    config = {**_read_json(folder / SPECIAL_TOKENS), **_given(_read_json(folder / CONFIG))}
+    config = _declared(folder)
     _add_tokens(tokenizer, config.get("added_tokens_decoder", {}), folder / CONFIG)
     special = {name: _token_text(config[name], name, folder) for name in _SPECIAL if config.get(name)}
     chat = ChatOptions() if chat is None else chat
@@ -70,7 +70,7 @@ def check_special_tokens(folder: Path, tokenizer: ChatTokenizer) -> None:
     """
     if not isinstance(tokenizer, PretrainedTokenizer):
         return  # a word-level one, which has no template
-    config = {**_read_json(folder / SPECIAL_TOKENS), **_given(_read_json(folder / CONFIG))}
+    config = _declared(folder)
     for name in ("bos_token", "eos_token"):
         own = _token_text(config[name], name, folder) if config.get(name) else None
         base = tokenizer.template.special_tokens.get(name)
@@ -136,6 +136,11 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(fields, dict):
         raise InputError(f"{path}: it holds {type(fields).__name__}, not an object with fields")
     return fields
+
+
+def _declared(folder: Path) -> dict[str, Any]:
+    """What a folder says of its tokenizer, `tokenizer_config.json` before `special_tokens_map.json`."""
+    return {**_read_json(folder / SPECIAL_TOKENS), **_given(_read_json(folder / CONFIG))}
 
 
 def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
