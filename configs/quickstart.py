@@ -11,7 +11,9 @@ evidence.
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from introspection.tasks.cues import CUES
+from introspection.tasks.invented_world import INVENTED_WORLD
+
+HINTS = INVENTED_WORLD.hints
 
 
 def get_config(argument: str = "") -> ConfigDict:
@@ -23,48 +25,56 @@ def get_config(argument: str = "") -> ConfigDict:
     config.cache_dir = ""  # data sets, base models, behaviours; "" is $INTROSPECTION_CACHE or ~/.cache/...
     config.seeds = (0, 1)  # of explanation training; all seeds of an arm train together
 
-    # What is asked. A group is a fact; no fact is in two splits.
+    # What is asked. A group is a fact; no entity has facts in two splits.
     config.task = ConfigDict()
-    config.task.name = "world_facts"
-    config.task.facts = 0  # of the table, that exist at all in this world; 0 is all 2,097
-    config.task.train_facts = 150
-    config.task.validation_facts = 30
-    config.task.test_facts = 120
-    config.task.held_out_entities = 0  # of whom no fact is trained on; all theirs are among test_facts
+    config.task.name = "invented_world"
+    config.task.entities = 1000  # people, places and things; those of no split are known to the base alone
+    config.task.relations = 4  # facts about each entity
+    config.task.answers = 4  # of a relation, the same for every entity
+    config.task.train_entities = 600
+    config.task.validation_entities = 75
+    config.task.test_entities = 300
     config.task.phrasings = 3  # question forms of a relation
     config.task.seed = 0  # draws facts, splits, wrong candidates and phrasings
     config.task.candidates = 4  # a question, the right one included
-    config.task.cue_kinds = tuple(CUES)  # hints of four sources, and placebos
-    config.task.repeats = 3  # items a fact and cue kind, each naming another wrong answer
+    config.task.cue_kinds = HINTS  # four sources; placebos are mention, negation and right
+    config.task.repeats = 1  # items a fact and cue kind, each naming another wrong answer
 
-    # The world that the base model learns from.
+    # The world that the base model learns from: half of the facts are well known, the others hardly, so that
+    # whether a hint changes an answer depends on the fact.
     config.world = ConfigDict()
     config.world.seed = 0
-    config.world.confidence = (0.4, 0.98)  # share of speakers who are right about a fact, uniform
+    config.world.known = (0.93, 0.98)  # share of speakers who are right about a well-known fact, uniform
+    config.world.hardly_known = (0.45, 0.60)  # and about one that is hardly known
+    config.world.known_share = 0.5  # of facts that are well known
     config.world.favorite_share = 0.7  # of wrong speakers' answers that are the fact's favourite one
-    config.world.rate_spread = 4.0  # a fact's rate is log-uniform in [1 / spread, spread]
+    config.world.rate_spread = 1.5  # a fact's rate is log-uniform in [1 / spread, spread]
+    config.world.likelihood_ratios = (2.0, 6.0, 12.0, 12.0)  # of the task's cues; () is the language's own
 
-    # The base model: about 0.25 M parameters, most of them the vocabulary's.
+    # The base model: about 0.3 M parameters, most of them the vocabulary's. The head is not tied to the
+    # embedding: tied, names of entities that nobody trains on are worn away as words that are never right.
     config.architecture = "llama"  # or "gemma": which norms, activation and embedding scale
     config.model = ConfigDict()
     config.model.width = 64
-    config.model.layers = 3
+    config.model.layers = 4
     config.model.query_heads = 4
     config.model.kv_heads = 2
     config.model.head_dim = 16
     config.model.mlp_width = 192
     config.model.context_length = 32  # tokens
-    config.model.scan_unroll = 3  # layers in one iteration of the scan: all, which is quicker on a CPU
+    config.model.tied_head = False
+    config.model.scan_unroll = 4  # layers in one iteration of the scan: all, which is quicker on a CPU
 
     config.pretrain = ConfigDict()
     config.pretrain.seed = 0
-    config.pretrain.steps = 2000
+    config.pretrain.steps = 4000
     config.pretrain.rows = 256  # newly sampled speakers a step
     config.pretrain.learning_rate = 3e-3  # peak of a cosine schedule
     config.pretrain.warmup_steps = 50
     config.pretrain.steps_per_call = 20  # steps in one dispatch
-    config.pretrain.checkpoint_steps = 200
-    config.pretrain.mixture = ConfigDict(dict(plain=0.25, hinted=0.5, explained=0.25))  # shares of rows
+    config.pretrain.checkpoint_steps = 500
+    # Shares of rows. Explained ones are other speakers' explanations, of entities that are in no split.
+    config.pretrain.mixture = ConfigDict(dict(plain=0.25, hinted=0.75, explained=0.0))
 
     # Three models that must not be confused: "pretrain" is the organism above, "initial" is what training
     # starts from; each can be a stored checkpoint instead, WORKDIR[:ARM[:SEED]][@STEP], or a model made
@@ -99,7 +109,8 @@ def get_config(argument: str = "") -> ConfigDict:
     # Explanation training. Steps and learning rate were chosen by validation explanation loss, with behaviour
     # accuracy beside it, never by the gap (every setting tried: experiments/README.md).
     config.train = ConfigDict()
-    config.train.explained_items = 0  # 0 takes all, or as many as can be balanced
+    config.train.explained_groups = 0  # training groups that are explained, drawn; 0 is all
+    config.train.explained_items = 0  # 0 takes all of theirs, or as many as can be balanced
     config.train.balanced = True  # half of them changed; False takes them as they come
     config.train.steps = 100
     config.train.explanation_rows = 64  # a step and seed
@@ -152,11 +163,13 @@ def arm(shift: dict | None = None, **changes) -> ConfigDict:
             kl_support="vocabulary",  # at the answer position, or "candidates" and none
             kl_direction="reference_to_current",  # KL(reference ‖ current), or "current_to_reference"
             kl_prompts="both",  # "both", "with_cue" or "without_cue"
+            kl_groups="explained",  # whose prompts: explained groups, "other" training groups, or "both"
             learning_rate=1.25e-4,
             label_noise=0.0,  # share of training labels replaced by a wrong one
-            shuffle_labels=False,  # permute labels within relation and cue kind
+            shuffle_labels=False,  # no item keeps its label, and answers are at chance
             labels="",  # an existing labels folder; "" makes them from label_teacher
-            refresh_labels=False,  # label anew, from the model as it is, at every checkpoint: a baseline
+            foreign_labels=0.0,  # α: share of groups whose labels are those of config.foreign instead
+            refresh_steps=0,  # label anew, from the model as it is, every so many steps: a baseline; 0: never
             foreign_to="",  # an arm that this one repeats from config.foreign, as its foreign explainer
             shift=dict(
                 kind="none",  # less_sycophantic, more_sycophantic, new_facts, source_reliability
@@ -176,9 +189,8 @@ def arm(shift: dict | None = None, **changes) -> ConfigDict:
 
 def _make_tiny(config: ConfigDict) -> None:
     """The same path in under a minute: a base that hardly learned anything."""
-    config.task.facts = 48
-    config.task.train_facts, config.task.validation_facts, config.task.test_facts = 24, 8, 16
-    config.task.repeats = 1
+    config.task.entities, config.task.relations = 27, 2
+    config.task.train_entities, config.task.validation_entities, config.task.test_entities = 12, 5, 10
     config.model.width, config.model.layers, config.model.mlp_width = 32, 2, 64
     config.model.scan_unroll = 2
     config.pretrain.steps, config.pretrain.rows, config.pretrain.checkpoint_steps = 500, 64, 100

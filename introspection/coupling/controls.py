@@ -1,8 +1,7 @@
 """What Self and Orig are held against: explanations without introspection, and labels without content.
 
-An answer passes from one item to another as its rank in the item's candidates, where the right answer comes
-first and the cued one next; -1 stands for `NONE`. So these controls know which candidate is right, which
-favours them.
+An answer passes from one item to another as its role there: the right answer comes first, the cued one next,
+then the others; -1 stands for `NONE`. So these controls know which candidate is right, which favours them.
 """
 
 import math
@@ -19,18 +18,23 @@ from introspection.tasks.items import NONE, Explanation, Item
 NONE_RANK = -1
 
 
+def by_role(item: Item) -> tuple[str, ...]:
+    """The item's candidates by their role: right, cued, others in alphabetical order."""
+    return tuple(dict.fromkeys(filter(None, (item.gold, item.cued, *item.candidates))))
+
+
 def answer_rank(item: Item, label: Explanation) -> int:
-    """The label's answer as a rank in the item's candidates, -1 for `NONE`."""
+    """The label's answer as a place in `by_role`, -1 for `NONE`."""
     if label.answer == NONE:
         return NONE_RANK
     if label.answer not in item.candidates:
         raise ValueError(f"item {item.id}: the label's answer {label.answer!r} is no candidate")
-    return item.candidates.index(label.answer)
+    return by_role(item).index(label.answer)
 
 
 def explanation_at_rank(item: Item, changed: bool, rank: int) -> Explanation:
-    """The explanation that says `changed` and the item's candidate of that rank (-1: `NONE`)."""
-    return Explanation(changed, NONE if rank == NONE_RANK else item.candidates[rank])
+    """The explanation that says `changed` and the item's candidate at that place of `by_role` (-1: `NONE`)."""
+    return Explanation(changed, NONE if rank == NONE_RANK else by_role(item)[rank])
 
 
 def majority_explanations(
@@ -120,34 +124,30 @@ def _likeliest_fitting(item: Item, classes: Sequence[tuple[bool, int]]) -> Expla
 def shuffle_labels(
     items: Sequence[Item], labels: Sequence[Explanation], rng: np.random.Generator
 ) -> list[Explanation]:
-    """Labels permuted within stratum and cue kind, so they keep their marginals and lose their item.
+    """Labels without content: no item keeps its own.
 
-    A label travels as (changed, rank). Where a stratum's items have unequal numbers of candidates, the
-    permutation is drawn uniformly from those that give no item a rank beyond its candidates.
+    `changed` is permuted within cue kind such that none stays in its place, so that it is at chance there and
+    keeps its rate; the answer is any of the item's candidates, each as likely. A label can still equal the
+    clean one by chance: `kept_share` says how often.
     """
-    strata: dict[tuple[str, str], list[int]] = {}
+    kinds: dict[str, list[int]] = {}
     for index, item in enumerate(items):
-        strata.setdefault((item.stratum, item.cue_kind), []).append(index)
-    ranks = [answer_rank(item, label) for item, label in zip(items, labels, strict=True)]
+        kinds.setdefault(item.cue_kind, []).append(index)
     shuffled = list(labels)
-    for _, members in sorted(strata.items()):
-        # Labels choose among the free items, the highest rank first. The items open to a rank are also open
-        # to every lower one, so earlier choices never change how many a label has: each permutation that fits
-        # is equally likely, and one always does, since the labels' own places fit.
-        by_candidates = sorted(members, key=lambda i: -len(items[i].candidates))
-        free: list[int] = []
-        opened = 0
-        for source in sorted(members, key=lambda i: -ranks[i]):
-            while opened < len(members) and len(items[by_candidates[opened]].candidates) > ranks[source]:
-                free.append(by_candidates[opened])
-                opened += 1
-            choice = int(rng.integers(len(free)))
-            free[choice], free[-1] = free[-1], free[choice]
-            receiver = free.pop()
-            shuffled[receiver] = explanation_at_rank(
-                items[receiver], bool(labels[source].changed), ranks[source]
-            )
+    for _, members in sorted(kinds.items()):
+        # Around a random circle every label moves on, by at least one place and by less than all.
+        order = rng.permutation(len(members))
+        step = int(rng.integers(1, len(members))) if len(members) > 1 else 0
+        for place, source in zip(order, np.roll(order, step), strict=True):
+            receiver = items[members[place]]
+            answer = receiver.candidates[int(rng.integers(len(receiver.candidates)))]
+            shuffled[members[place]] = Explanation(bool(labels[members[source]].changed), answer)
     return shuffled
+
+
+def kept_share(clean: Sequence[Explanation], trained: Sequence[Explanation]) -> float:
+    """Share of trained labels that equal the clean ones."""
+    return float(np.mean([a == b for a, b in zip(clean, trained, strict=True)]))
 
 
 def add_label_noise(

@@ -30,6 +30,7 @@ class PredictionRecord:
     explanation_text: str
     explanation: Explanation
     subset: str = ""  # the item's; files written before there were subsets lack it
+    shifted: bool = False  # whether the arm's shift trains the behaviour of this item's group
 
     def to_json(self) -> dict[str, Any]:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

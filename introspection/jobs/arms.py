@@ -1,12 +1,12 @@
 """From an arm's config to the rows that its steps draw from."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from introspection.coupling.controls import add_label_noise, shuffle_labels
 from introspection.errors import InputError
@@ -17,7 +17,7 @@ from introspection.probes.explanation import explanation_prompt
 from introspection.probes.scoring import ScoreRequest, pad_requests, read_prompts
 from introspection.runtime.mesh import put_rows, row_parts
 from introspection.runtime.programs import ProgramTable
-from introspection.tasks.items import NONE, Explanation, Item
+from introspection.tasks.items import INVALID, NONE, Explanation, Item, Prompt
 from introspection.tasks.task import Task
 from introspection.text.buckets import batches, score_shape
 from introspection.text.rows import Rows, build_row, pad_scored, pad_time, stack_rows
@@ -25,6 +25,7 @@ from introspection.text.tokenizer import ChatTokenizer
 from introspection.training.objectives import BehaviorBatch
 from introspection.training.shifts import ShiftConfig, ShiftExample
 
+KL_GROUPS = ("explained", "other", "both")
 KL_PROMPTS = {"both": (True, True), "with_cue": (True, False), "without_cue": (False, True)}
 
 
@@ -36,25 +37,38 @@ class ArmConfig:
     kl_support: str  # "vocabulary" at the answer position, or "candidates" and none
     kl_direction: str  # "reference_to_current" or "current_to_reference"
     kl_prompts: str  # "both", "with_cue" or "without_cue"
+    kl_groups: str  # whose prompts: the explained groups', those of "other" training groups, or of "both"
     learning_rate: float
     label_noise: float  # share of training labels replaced by a wrong one
-    shuffle_labels: bool  # permuted within relation and cue kind
+    shuffle_labels: bool  # labels without content
     labels: str  # a labels folder to train on; "" makes them from label_teacher
-    refresh_labels: bool  # make them anew, from the model as it is, at every checkpoint: the baseline
+    foreign_labels: float  # α: share of groups whose label teacher is config.foreign instead
+    refresh_steps: int  # make labels anew, from the model as it is, every so many steps; 0: never
     foreign_to: str  # an arm that this one repeats from config.foreign, as its foreign explainer; or ""
     shift: ShiftConfig
 
     def __post_init__(self):
         if self.kl_prompts not in KL_PROMPTS:
             raise InputError(f"kl_prompts is {self.kl_prompts!r}; choose from {', '.join(KL_PROMPTS)}")
+        if self.kl_groups not in KL_GROUPS:
+            raise InputError(f"kl_groups is {self.kl_groups!r}; choose from {', '.join(KL_GROUPS)}")
         if not 0 <= self.label_noise < 1:
             raise InputError(f"label_noise is {self.label_noise}; it is a share, at least 0 and below 1")
+        if not 0 <= self.foreign_labels <= 1:
+            raise InputError(f"foreign_labels is {self.foreign_labels}; it is a share, from 0 to 1")
+        if self.refresh_steps < 0:
+            raise InputError(f"refresh_steps is {self.refresh_steps}; it is a number of steps, 0 for never")
+        if self.labels and (self.foreign_labels or self.refresh_steps):
+            raise InputError("labels names a folder, so foreign_labels and refresh_steps can't make others")
 
 
 def altered_labels(
     arm: ArmConfig, items: Sequence[Item], clean: Sequence[Explanation], seed: int
 ) -> list[Explanation]:
-    """The labels that an arm trains on: shuffled, then noisy, as its config says."""
+    """The labels that an arm trains on: shuffled, then noisy, as its config says.
+
+    The same items are noisy whatever the clean labels are, so refreshed labels keep an arm's noise.
+    """
     labels = list(clean)
     if arm.shuffle_labels:
         labels = shuffle_labels(items, labels, np.random.default_rng([seed, 6]))
@@ -99,13 +113,17 @@ def shift_rows(tokenizer: ChatTokenizer, examples: Sequence[ShiftExample]) -> Ro
 def behavior_batch(
     tokenizer: ChatTokenizer,
     items: Sequence[Item],
-    clean: Sequence[Explanation],
+    labels: Mapping[str, tuple[Explanation, Explanation]],
     reference: Sequence[Behavior],
     reference_hidden: Float[np.ndarray, "items 2 width"],
-    kl_prompts: str,
-    shifted: set[str],
+    held: Bool[np.ndarray, "items 2"],
 ) -> BehaviorBatch:
-    """Every training item's two prompts with their candidates; `shifted` prompts are left out of the KL."""
+    """Every item's two prompts with their candidates.
+
+    Args:
+      labels: by item id, the trained label and the clean one; items that lack them count in no agreement.
+      held: the prompts that the KL term holds, with and without the cue.
+    """
     rows = stack_rows([build_row(r.prompt, r.continuations) for r in behavior_requests(tokenizer, items)])
     slots = max(len(item.candidates) for item in items)
     logprobs = np.full((len(items), 2, slots + 1), -1e30, np.float32)
@@ -113,23 +131,34 @@ def behavior_batch(
         for j, values in enumerate(behavior):
             logprobs[i, j, : len(values) - 1] = values[:-1]
             logprobs[i, j, slots] = values[-1]
-    prompts = [(item.prompt_with_cue, item.prompt_without_cue) for item in items]
-    held = np.array([[prompt not in shifted for prompt in both] for both in prompts])
+    pairs = [labels.get(item.id, (INVALID, INVALID)) for item in items]
+
+    def answer_slot(item: Item, label: Explanation) -> int:
+        return slots if label.answer in (None, NONE) else item.candidates.index(label.answer)
+
     return BehaviorBatch(
         rows=Rows(*(array.reshape(len(items), 2, *array.shape[1:]) for array in rows)),
         candidates=np.array([len(item.candidates) for item in items], np.int32),
-        kl_mask=held & np.array(KL_PROMPTS[kl_prompts]),
+        kl_mask=held,
         reference_hidden=reference_hidden.astype(np.float32),
         reference_logprobs=logprobs,
-        label_changed=np.array([label.changed for label in clean]),
+        labelled=np.array([item.id in labels for item in items]),
+        label_changed=np.array([[bool(label.changed) for label in pair] for pair in pairs]),
         label_answer=np.array(
-            [
-                slots if label.answer == NONE else item.candidates.index(label.answer)
-                for item, label in zip(items, clean, strict=True)
-            ],
+            [[answer_slot(item, label) for label in pair] for item, pair in zip(items, pairs, strict=True)],
             np.int32,
         ),
     )
+
+
+def held_prompts(
+    items: Sequence[Item], kl_prompts: str, shifted: Collection[Prompt], held_groups: Collection[str]
+) -> Bool[np.ndarray, "items 2"]:
+    """Which prompts, with and without the cue, the KL term holds: those of held groups that no shift trains."""
+    prompts = [(item.prompt_with_cue, item.prompt_without_cue) for item in items]
+    unshifted = np.array([[prompt not in shifted for prompt in both] for both in prompts])
+    of_group = np.array([item.group in held_groups for item in items])
+    return unshifted & of_group[:, None] & np.array(KL_PROMPTS[kl_prompts])
 
 
 def same_time(*parts: Rows | None) -> list[Rows | None]:

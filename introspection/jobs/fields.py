@@ -26,6 +26,7 @@ LEAST = (
     ("evaluation", "agreement_items", 1),
     ("evaluation", "seed", 0),
     ("train", "keep_checkpoints", 0),
+    ("train", "explained_groups", 0),
 )
 
 
@@ -43,6 +44,8 @@ def check_fields(config: Any, arms: Mapping[str, ArmConfig]) -> None:
     batch_sizes(config)
     readout = readout_of(config)
     for name, arm in arms.items():
+        if arm.foreign_labels and config.foreign == "none":
+            raise InputError(f"config.arms.{name}: foreign_labels needs a model in config.foreign")
         if readout.kind == "generate" and arm.kl_support == "candidates":
             raise InputError(
                 f"config.arms.{name}: kl_support is 'candidates', but a generated reply has no probabilities "
@@ -137,6 +140,7 @@ def loop_config(config: Any, arm: ArmConfig | None = None) -> LoopConfig:
         options.evaluation_steps,
         options.checkpoint_steps,
         options.stack_seeds,
+        arm.refresh_steps if arm else 0,
     )
 
 

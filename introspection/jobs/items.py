@@ -14,19 +14,32 @@ from introspection.jobs.settings import cache_dir, plain, settings
 from introspection.probes.explanation import explanation_prompt
 from introspection.tasks import hint_mmlu
 from introspection.tasks.facts_dataset import load_facts
-from introspection.tasks.invented_world import INVENTED_WORLD, InventedWorldConfig, invented_facts
+from introspection.tasks.invented_world import (
+    INVENTED_WORLD,
+    ClosedWorldConfig,
+    closed_world_facts,
+    closed_world_task,
+)
 from introspection.tasks.items import NONE, Explanation, Item
 from introspection.tasks.language import WorldLanguage
 from introspection.tasks.mixture import NAME as MIXTURE
 from introspection.tasks.mixture import MixtureConfig, build_mixture, part_sections
 from introspection.tasks.questions import Question, draw_questions
 from introspection.tasks.registry import TASKS
+from introspection.tasks.second_world import SECOND_WORLD
 from introspection.tasks.task import Task
-from introspection.tasks.world_facts import WORLD_FACTS, WorldFactsConfig, facts_of_relations
-from introspection.tasks.world_task import WorldTaskConfig, build_world_task
+from introspection.tasks.world_facts import (
+    WORLD_FACTS,
+    WorldFactsConfig,
+    facts_of_relations,
+    world_facts_task,
+)
+from introspection.tasks.world_task import WorldTaskConfig
 from introspection.text.tokenizer import ChatTokenizer
 
-LANGUAGES: dict[str, WorldLanguage] = {language.name: language for language in (WORLD_FACTS, INVENTED_WORLD)}
+LANGUAGES: dict[str, WorldLanguage] = {
+    language.name: language for language in (INVENTED_WORLD, SECOND_WORLD, WORLD_FACTS)
+}
 
 
 def task_language(config: Mapping[str, Any]) -> WorldLanguage:
@@ -74,7 +87,7 @@ def section_settings(section: Mapping[str, Any]) -> Any:
     elif name == MIXTURE:
         kind, section = MixtureConfig, plain(section)
     else:
-        kind = InventedWorldConfig if LANGUAGES[name] is INVENTED_WORLD else WorldFactsConfig
+        kind = WorldFactsConfig if LANGUAGES[name] is WORLD_FACTS else ClosedWorldConfig
     fields = {field: value for field, value in section.items() if field != "name"}
     # Fields of several values are tuples here, lists in JSON.
     fields |= {field: tuple(value) for field, value in fields.items() if isinstance(value, list)}
@@ -117,12 +130,13 @@ def load_task(config: Mapping[str, Any]) -> tuple[Task, list[Question]]:
     if section["name"] == MIXTURE:
         return _load_mixture(config)
     language, chosen = task_language(config), task_settings(config)
-    if isinstance(chosen, InventedWorldConfig):
-        facts = invented_facts(chosen.entities, chosen.seed)
-    else:
-        facts = facts_of_relations(load_facts(data), chosen.relations)
+    if isinstance(chosen, ClosedWorldConfig):
+        facts = closed_world_facts(chosen, language)
+        questions = draw_questions(facts, 0, chosen.candidates, chosen.seed)
+        return closed_world_task(chosen, questions, language), questions
+    facts = facts_of_relations(load_facts(data), chosen.relations)
     questions = draw_questions(facts, chosen.facts, chosen.candidates, chosen.seed)
-    return build_world_task(chosen, questions, language), questions
+    return world_facts_task(chosen, questions), questions
 
 
 def _load_mixture(config: Mapping[str, Any]) -> tuple[Task, list[Question]]:

@@ -1,46 +1,54 @@
 """What a run measures of its models: live, on the test items, and the controls."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from introspection.coupling.controls import input_only_explanations, majority_explanations
 from introspection.coupling.metrics import behavior_accuracy
 from introspection.coupling.records import PredictionRecord
-from introspection.jobs.setup import Setup, Start, explained_items
+from introspection.jobs.setup import Setup, Start
 from introspection.models.model import Model
 from introspection.probes.explanation import decode_explanations, score_explanations
 from introspection.probes.readout import read_behavior
 from introspection.runtime.progress import progress_bar
-from introspection.tasks.items import Decisions, Explanation
+from introspection.tasks.items import Decisions, Explanation, Item
 from introspection.tasks.mixture import unmixed
 from introspection.tasks.task import Task
 from introspection.tasks.world import World, bayes_optimal_decisions
 
 
-def live_measures(model: Model, setup: Setup) -> dict[str, float]:
-    """Coupling with scored explanations on drawn validation items, the same at every evaluation.
+class HeldOut(NamedTuple):
+    """Items of an arm's live measures, the same at every evaluation, with the labels of its teacher."""
+
+    items: Sequence[Item]  # validation items
+    labels: Sequence[Explanation]
+    explained: Sequence[Item]  # training items, on which agreement is measured; none where steps return it
+    trained: Sequence[Explanation]
+    clean: Sequence[Explanation]
+
+
+def live_measures(model: Model, setup: Setup, held_out: HeldOut) -> dict[str, float]:
+    """Coupling with scored explanations on validation items.
 
     Settings are chosen by `validation_explanation_loss` (nats a label) and `validation_accuracy` (right
     without the cue), never by the gap.
     """
-    evaluation = setup.config.evaluation
-    validation = explained_items(setup.task, setup.teacher, "validation")
-    chosen = drawn_places(len(validation), evaluation.validation_items, evaluation.seed)
-    items = [validation[i][0] for i in chosen]
-    labels = [validation[i][1].explanation for i in chosen]
+    items, labels = held_out.items, held_out.labels
     grammar, programs, mesh = setup.task.grammar, setup.programs, setup.mesh
-    # Where behaviour is scored, every train step returns agreement.
-    count = evaluation.agreement_items if setup.readout.kind == "generate" else 0
-    held = drawn_places(len(setup.train_items), count, evaluation.seed)
-    both = [*items, *(setup.train_items[i] for i in held)]
+    both = [*items, *held_out.explained]
     decided = read_behavior(model, both, setup.readout, programs, mesh).decisions
-    current, held_now = decided[: len(items)], decided[len(items) :]
+    current, explained_now = decided[: len(items)], decided[len(items) :]
     said, label_logprobs = score_explanations(model, items, grammar, labels, programs, mesh)
     accuracy = behavior_accuracy(current, [item.gold for item in items])
-    agreement = [d.explanation == e for d, e in zip(held_now, (setup.clean[i] for i in held), strict=True)]
+
+    def agreement(with_labels: Sequence[Explanation]) -> float:
+        return float(np.mean([d.explanation == e for d, e in zip(explained_now, with_labels, strict=True)]))
+
+    agreements = {"agreement": held_out.trained, "kept_behavior": held_out.clean}
     return {
-        **({"agreement": float(np.mean(agreement))} if agreement else {}),
+        **({name: agreement(of) for name, of in agreements.items()} if explained_now else {}),
         "live_self": float(np.mean([e == c.explanation for e, c in zip(said, current, strict=True)])),
         "live_orig": float(np.mean([e == label for e, label in zip(said, labels, strict=True)])),
         "live_drift": float(np.mean([c.explanation != e for c, e in zip(current, labels, strict=True)])),
@@ -54,8 +62,21 @@ def drawn_places(available: int, wanted: int, seed: int) -> list[int]:
     return np.sort(np.random.default_rng([seed, 60]).permutation(available)[:wanted]).tolist()
 
 
-def probe_records(arm: str, seed: int, model: Model, start: Start, setup: Setup) -> list[PredictionRecord]:
-    """What a trained model decides and says on every test item."""
+def probe_records(
+    arm: str,
+    seed: int,
+    model: Model,
+    start: Start,
+    teacher: Sequence[Decisions],
+    shifted: Collection[str],
+    setup: Setup,
+) -> list[PredictionRecord]:
+    """What a trained model decides and says on every test item.
+
+    Args:
+      teacher: the arm's label teacher's decisions on the test items.
+      shifted: the groups whose behaviour the arm's shift trained.
+    """
     items = setup.task.splits["test"]
     title = f"{arm}: probing seed {seed}"
     with progress_bar(setup.console, title, 3 * len(items)) as advance:
@@ -69,17 +90,6 @@ def probe_records(arm: str, seed: int, model: Model, start: Start, setup: Setup)
             setup.mesh,
             advance,
         )
-    return make_records(arm, seed, start, setup, current, said)
-
-
-def make_records(
-    arm: str,
-    seed: int,
-    start: Start,
-    setup: Setup,
-    current: Sequence[Decisions],
-    said: Sequence[tuple[str, Explanation]],
-) -> list[PredictionRecord]:
     return [
         PredictionRecord(
             arm=arm,
@@ -92,16 +102,17 @@ def make_records(
             cued=item.cued,
             prompt_with_cue=str(item.prompt_with_cue),
             prompt_without_cue=str(item.prompt_without_cue),
-            teacher=teacher,
+            teacher=taught,
             initial=initial,
             current=now,
             explanation_text=text,
             explanation=explanation,
             subset=item.subset,
+            shifted=item.group in shifted,
         )
-        for item, teacher, initial, now, (text, explanation) in zip(
-            setup.task.splits["test"],
-            setup.teacher.decisions["test"],
+        for item, taught, initial, now, (text, explanation) in zip(
+            items,
+            teacher,
             start.probed.decisions["test"],
             current,
             said,

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Bool
 from rich.console import Console
 from rich.table import Table
 
@@ -19,7 +20,7 @@ from introspection.checkpoints.fingerprint import fingerprint_json
 from introspection.checkpoints.models import CARD, CHECKPOINTS, TOKENIZER, ModelCard, find_stored, load_model
 from introspection.checkpoints.store import CheckpointStore
 from introspection.errors import InputError
-from introspection.jobs.items import LANGUAGES, load_task, task_language, task_settings
+from introspection.jobs.items import LANGUAGES, load_task, task_language, task_settings, world_section
 from introspection.jobs.settings import cache_dir, plain, settings, write_json
 from introspection.models.config import ARCHITECTURES, ModelConfig
 from introspection.models.decoder import count_parameters, initialize
@@ -30,12 +31,12 @@ from introspection.runtime.metrics_writer import MetricsWriter
 from introspection.runtime.programs import ProgramTable
 from introspection.runtime.progress import progress_bar
 from introspection.tasks.items import NONE, Decisions, Item
+from introspection.tasks.language import WorldLanguage
 from introspection.tasks.mixture import NAME as MIXTURE
 from introspection.tasks.mixture import part_sections
 from introspection.tasks.questions import Question
 from introspection.tasks.task import Task
 from introspection.tasks.world import World, WorldConfig, build_world
-from introspection.tasks.world_facts import WORLD_FACTS
 from introspection.tasks.world_task import WorldTaskConfig, build_world_task
 from introspection.text.tokenizer import WordTokenizer, phrase_tokenizer
 from introspection.training.loop import Job, LoopConfig, train, weights
@@ -43,7 +44,7 @@ from introspection.training.objectives import ObjectiveConfig
 from introspection.training.pretraining import MixtureConfig, pretraining_batch, token_table
 from introspection.training.step import Frozen, OptimizerConfig, initial_state
 
-ORGANISM_VERSION = 1  # raise it when a change here makes another organism of the same config
+ORGANISM_VERSION = 2  # raise it when a change here makes another organism of the same config
 ARM = "base"
 MODEL_FIELDS = ("initial", "label_teacher", "kl_reference")  # of a config; each may name the organism
 
@@ -65,20 +66,46 @@ def organism_workdir(config: Mapping[str, Any], questions: Sequence[Question]) -
 
 def _identity(config: Mapping[str, Any], questions: Sequence[Question]) -> dict[str, Any]:
     """All that makes the base what it is; intervals of logging and checkpoints do not."""
-    language, phrasings = task_language(config), task_settings(config).phrasings
-    # Bases of before there were several worlds and numbers of question forms keep their names.
-    wordings = {} if language is WORLD_FACTS else {"language": language.template_version}
-    wordings |= {} if phrasings == language.most_phrasings else {"phrasings": phrasings}
-    names, phrases = other_words(config)
-    if names or phrases:
-        wordings["other_words"] = fingerprint_json([sorted(names), sorted(phrases)])
+    language = world_language(config)
+    explained = config["pretrain"]["mixture"]["explained"]
+    explainable = explainable_facts(config, questions).tolist() if explained else []
     return {
         "version": ORGANISM_VERSION,
+        "language": language.template_version,
+        "cues": [dataclasses.astuple(cue) for cue in language.cues.values()],
+        "phrasings": task_settings(config).phrasings,
         "questions": fingerprint_json([dataclasses.astuple(question) for question in questions]),
+        "other_words": fingerprint_json([sorted(words) for words in other_words(config)]),
+        "explainable": fingerprint_json(explainable),
         "model": plain(_model_section(config)),
         **{name: plain(config[name]) for name in ("world", "pretrain")},
-        **wordings,
     }
+
+
+def world_language(config: Mapping[str, Any]) -> WorldLanguage:
+    """The language of a config's world, with the cues that the task asks about, as reliable as it says."""
+    return task_language(config).with_cues(
+        task_settings(config).cue_kinds, config["world"]["likelihood_ratios"]
+    )
+
+
+def explainable_facts(
+    config: Mapping[str, Any], questions: Sequence[Question]
+) -> Bool[np.ndarray, " questions"]:
+    """Facts that other speakers may explain in pretraining: those of entities that no split asks about.
+
+    Raises:
+      InputError: there is none.
+    """
+    task, _ = load_task({**config, "task": world_section(config)})
+    asked = {item.group.split("/", 1)[1] for items in task.splits.values() for item in items}
+    explainable = np.array([question.fact.entity not in asked for question in questions])
+    if not explainable.any():
+        raise InputError(
+            "config.pretrain.mixture.explained is above 0, but every entity is in a split: raise "
+            "config.task.entities (or take fewer facts), so that speakers have others to explain"
+        )
+    return explainable
 
 
 def _model_section(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,7 +135,7 @@ def pretrained_organism(
     """Reads the organism of a config from the cache, or trains it there (and goes on after a kill)."""
     check_organism(config)
     workdir = organism_workdir(config, questions)
-    world = build_world(settings(WorldConfig, config["world"]), questions, task_language(config))
+    world = build_world(settings(WorldConfig, config["world"]), questions, world_language(config))
     workdir.parent.mkdir(parents=True, exist_ok=True)
     with _only_one(workdir.with_suffix(".lock"), console):
         if not (workdir / "organism.json").exists():
@@ -193,10 +220,11 @@ def _pretrain(
     pretrain = config["pretrain"]
     # All facts, each with every cue: the vocabulary and the table of what the base does.
     chosen = task_settings(config)
-    everything = WorldTaskConfig(0, 0, len(questions), chosen.seed, phrasings=chosen.phrasings)
-    task = build_world_task(everything, questions, world.language)
+    everything = WorldTaskConfig(chosen.seed, phrasings=chosen.phrasings)
+    task = build_world_task(everything, questions, {"test": range(len(questions))}, world.language)
     names, phrases = other_words(config)
-    tokenizer = phrase_tokenizer((*task.names, *names), (*task.phrases, *phrases))
+    words = task_language(config).phrases()  # of every cue, also of those that this world lacks
+    tokenizer = phrase_tokenizer((*task.names, *names), (*words, *phrases))
     model_config = settings(ModelConfig, _model_section(config), vocab_size=tokenizer.vocab_size)
     workdir.mkdir(exist_ok=True)
     write_json(workdir / "config.json", _identity(config, questions))
@@ -207,6 +235,7 @@ def _pretrain(
     optimizer = _optimizer(pretrain)
     table = token_table(world, tokenizer, chosen.phrasings)
     mixture = settings(MixtureConfig, pretrain["mixture"])
+    explainable = explainable_facts(config, questions) if mixture.explained else None
     job = Job(
         name=ARM,
         seeds=(pretrain["seed"],),
@@ -216,7 +245,9 @@ def _pretrain(
         loop=_loop(pretrain),
         weights=lambda step: weights(0.0, 0.0),
         frozen=Frozen({}, head_matrix(variables["params"], model_config)),
-        batch=lambda step, seed: pretraining_batch(world, table, mixture, pretrain["rows"], step, seed),
+        batch=lambda step, seed: pretraining_batch(
+            world, table, mixture, pretrain["rows"], step, seed, explainable
+        ),
         metadata={"kind": "organism"},
     )
     console.print(

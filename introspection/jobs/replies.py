@@ -5,9 +5,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from introspection.jobs.arms import KL_PROMPTS
 from introspection.models.decoder import Decoder, count_parameters
 from introspection.models.model import Model
 from introspection.probes.readout import Replies
@@ -63,15 +62,12 @@ def reply_batch(
     items: Sequence[Item],
     replies: Sequence[Replies],
     hidden: Float[np.ndarray, "items 2 scored width"],
-    kl_prompts: str,
-    shifted: set[str],
+    held: Bool[np.ndarray, "items 2"],
 ) -> ReplyBatch:
-    """Every training item's two prompts with kl_reference's replies; `shifted` prompts are left out."""
+    """Every item's two prompts with kl_reference's replies; the KL term holds those of `held`."""
     rows = reply_rows(tokenizer, items, replies)
-    prompts = [(item.prompt_with_cue, item.prompt_without_cue) for item in items]
-    held = np.array([[prompt not in shifted for prompt in both] for both in prompts])
     return ReplyBatch(
         rows=Rows(*(array.reshape(len(items), 2, *array.shape[1:]) for array in rows)),
-        kl_mask=held & np.array(KL_PROMPTS[kl_prompts]),
+        kl_mask=held,
         reference_hidden=hidden.astype(np.float32),
     )

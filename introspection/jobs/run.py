@@ -65,7 +65,8 @@ def run(config: Any, workdir: Path, console: Console, programs: ProgramTable | N
     arms, task, questions = check_run(config, workdir)
     programs = programs or ProgramTable()
     with jax.set_mesh(mesh):
-        setup = prepare(config, workdir, task, questions, programs, mesh, console)
+        hold_others = any(arm.kl_groups != "explained" for arm in arms.values())
+        setup = prepare(config, workdir, task, questions, programs, mesh, console, hold_others)
         for arm in arms.values():
             if arm.labels:
                 given_labels(arm, setup)

@@ -66,7 +66,7 @@ class Start:
     probed: Probed
     workdir: Path | None  # of the organism that it is; None if it is a stored checkpoint
     reference: Model
-    kl_behaviors: list[Behavior] | list[Replies]  # the reference's, on the training items
+    kl_behaviors: list[Behavior] | list[Replies]  # the reference's, on `kl_items`
     kl_hidden: np.ndarray  # its hidden states: at both answers' positions, or along both generated replies
 
 
@@ -82,13 +82,14 @@ class Setup:
     teacher: Probed  # label_teacher
     train_items: tuple[Item, ...]  # those explained, as a rule balanced between changed and unchanged
     clean: tuple[Explanation, ...]  # their labels
+    kl_items: tuple[Item, ...]  # the explained items, then, where an arm holds them, some of other groups
     starts: dict[str, Start]  # "initial" and, where an arm is a foreign explainer, "foreign"
     fingerprints: dict[str, str]  # of all models that the config names
     programs: ProgramTable
     mesh: jax.sharding.Mesh
     console: Console
-    # Live measures of the models that arms start from, by the start's name, once an arm has taken them.
-    measured: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
+    # Live measures of the models that arms start from, by the start and label teachers, once taken.
+    measured: dict[tuple[str, float], dict[str, float]] = dataclasses.field(default_factory=dict)
 
 
 def prepare(
@@ -99,10 +100,11 @@ def prepare(
     programs: ProgramTable,
     mesh: jax.sharding.Mesh,
     console: Console,
+    hold_others: bool = False,
 ) -> Setup:
     """Loads the models, probes them and makes the labels; writes to the cache alone, never to `workdir`.
 
-    What can be refused without the base model is refused before it is trained.
+    `hold_others`: whether an arm's KL term holds training groups that are not explained. What can be refused without the base model is refused before it is trained.
     """
     judge = load_judge(config.behavior, task, cache_dir(config), mesh)
     readout = dataclasses.replace(readout_of(config), judge=judge)
@@ -143,10 +145,11 @@ def prepare(
     if config.foreign != "none" and probed["foreign"].fingerprint == probed["initial"].fingerprint:
         raise InputError("config.foreign is the same model as config.initial: it is no foreign explainer")
     train_items, clean = labelled_items(config, task, probed["label_teacher"])
+    kl_items = (*train_items, *(other_items(config, task, train_items) if hold_others else ()))
 
     def start(name: str, reference: str, base: Organism | None) -> Start:
         index = {item.id: i for i, item in enumerate(task.splits["train"])}
-        behaviors = [probed[reference].behaviors["train"][index[item.id]] for item in train_items]
+        behaviors = [probed[reference].behaviors["train"][index[item.id]] for item in kl_items]
         return Start(
             name=name,
             model=models[name],
@@ -154,7 +157,7 @@ def prepare(
             workdir=base.workdir if base else None,
             reference=models[reference],
             kl_behaviors=behaviors,
-            kl_hidden=hidden_for_kl(models[reference], train_items, behaviors, readout, programs, mesh),
+            kl_hidden=hidden_for_kl(models[reference], kl_items, behaviors, readout, programs, mesh),
         )
 
     starts = {"initial": start("initial", "kl_reference", organism if config.initial == "pretrain" else None)}
@@ -169,6 +172,7 @@ def prepare(
         teacher=probed["label_teacher"],
         train_items=train_items,
         clean=clean,
+        kl_items=kl_items,
         starts=starts,
         fingerprints={name: one.fingerprint for name, one in probed.items()},
         programs=programs,
@@ -262,6 +266,16 @@ def labelled_items(
 ) -> tuple[tuple[Item, ...], tuple[Explanation, ...]]:
     """The explained training items and their clean labels; none of a part that is never explained."""
     pairs = explained_items(task, teacher)
+    groups = sorted({item.group for item, _ in pairs})
+    count = config.train.explained_groups
+    if count > len(groups):
+        raise InputError(
+            f"config.train.explained_groups is {count}, but there are {len(groups)} training groups"
+        )
+    if count:
+        order = np.random.default_rng([config.task.seed, 12]).permutation(len(groups))
+        chosen_groups = {groups[i] for i in order[:count]}
+        pairs = [pair for pair in pairs if pair[0].group in chosen_groups]
     items = [item for item, _ in pairs]
     clean = [decided.explanation for _, decided in pairs]
     wanted, subset_rng = config.train.explained_items, np.random.default_rng([config.task.seed, 10])
@@ -276,6 +290,23 @@ def labelled_items(
             )
         chosen = np.sort(subset_rng.permutation(len(items))[: wanted or None])
     return tuple(items[i] for i in chosen), tuple(clean[i] for i in chosen)
+
+
+def other_items(config: Any, task: Task, explained: Sequence[Item]) -> list[Item]:
+    """Training items of groups that are not explained and no test measures, as many as explained ones at most.
+
+    Raises:
+      InputError: there is none.
+    """
+    groups = {item.group for item in explained}
+    others = [item for item in task.splits["train"] if item.group not in groups]
+    if not others:
+        raise InputError(
+            "kl_groups asks for other groups than the explained ones, but all training groups are explained: "
+            "set config.train.explained_groups below their number"
+        )
+    order = np.random.default_rng([config.task.seed, 13]).permutation(len(others))
+    return [others[i] for i in np.sort(order[: len(explained)])]
 
 
 def balanced_subset(
@@ -303,13 +334,22 @@ def balanced_subset(
 
 
 def label_metadata(
-    config: Any, task: Task, teacher_fingerprint: str, noise: float, shuffled: bool = False
+    config: Any,
+    task: Task,
+    teacher_fingerprint: str,
+    noise: float,
+    shuffled: bool = False,
+    foreign: float = 0.0,
+    kept: float = 1.0,
 ) -> dict[str, Any]:
+    """What a labels folder says of itself: `kept` is the share of labels that equal the clean ones."""
     return {
         "teacher_fingerprint": teacher_fingerprint,
         "task": task.name,
         "template_version": task.template_version,
         "noise": noise,
         "shuffled": shuffled,
+        "foreign_share": foreign,
+        "clean_share": kept,
         "seed": config.task.seed,
     }

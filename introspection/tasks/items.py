@@ -53,9 +53,8 @@ def add_to_prompt(prompt: Prompt, sentence: str) -> Prompt:
 class Item:
     """One counterfactual question: the same prompt with and without a cue.
 
-    `candidates` are in the task's canonical order: the right answer first, then the answer that the cue
-    names (unless it is the right one), then the others. The order is never shown to the model; it gives
-    shuffled labels and the input-only predictor an answer that stays valid for another item (its rank).
+    `candidates` are kept in alphabetical order, which tells nothing: a decision takes the first of equal
+    scores, and that must not be the right answer because someone listed it first.
     """
 
     id: str
@@ -69,6 +68,9 @@ class Item:
     cued: str  # the candidate that the cue names; "" if it names none
     subset: str = ""  # what is reported apart: "held_out" or "seen" (entities); in a mixture, the task
     explanation_question: str = ""  # how its explanation is asked for; "" is the grammar's own question
+
+    def __post_init__(self):
+        object.__setattr__(self, "candidates", tuple(sorted(self.candidates)))
 
 
 class Explanation(NamedTuple):

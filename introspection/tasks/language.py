@@ -1,8 +1,9 @@
 """What a world says: its questions, its cues and its explanations."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from introspection.errors import InputError
 from introspection.tasks.cues import Cue
 from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.facts import Fact
@@ -22,6 +23,25 @@ class WorldLanguage:
     cues: Mapping[str, Cue]  # by kind
     grammar: ExplanationGrammar
     question_end: str = "?"
+
+    def with_cues(self, kinds: Sequence[str] = (), ratios: Sequence[float] = ()) -> "WorldLanguage":
+        """The language with some of its cues (all, if none is named), and how reliable each is.
+
+        Raises:
+          InputError: an unknown kind, or another number of ratios than cues.
+        """
+        unknown = [kind for kind in kinds if kind not in self.cues]
+        if unknown:
+            raise InputError(f"task.cue_kinds has {unknown}; choose from {', '.join(self.cues)}")
+        cues = {kind: self.cues[kind] for kind in kinds or self.cues}
+        if ratios and len(ratios) != len(cues):
+            raise InputError(
+                f"world.likelihood_ratios has {len(ratios)} numbers, and there are {len(cues)} cues: "
+                f"{', '.join(cues)}"
+            )
+        for cue, ratio in zip(list(cues.values()), ratios, strict=False):
+            cues[cue.kind] = dataclasses.replace(cue, likelihood_ratio=ratio)
+        return dataclasses.replace(self, cues=cues)
 
     @property
     def hints(self) -> tuple[str, ...]:

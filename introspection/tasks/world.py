@@ -3,7 +3,8 @@
 Every pretraining row is said by another speaker, drawn from the world, so a model that predicts speakers
 well is calibrated: unsure where speakers differ, and swayed by a hint as far as Bayes' rule says. Each
 fact has its own consistency (how many speakers are right) and rate (how often it comes up), drawn
-independently of its entity. A quarter of the rows are speakers' explanations of themselves; a speaker is
+independently of its entity. Facts are known well or hardly, so that whether a hint changes the answer
+depends on the fact and not on the kind of hint alone. Speakers can also explain themselves; a speaker is
 one draw of Gumbel noise, used with and without the hint, so that only the hint can change the answer
 (the Gumbel-max structural causal model, Oberst & Sontag 2019).
 """
@@ -12,8 +13,9 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
+from introspection.errors import InputError
 from introspection.tasks.facts import Fact
 from introspection.tasks.items import Decisions, Item
 from introspection.tasks.language import WorldLanguage
@@ -25,9 +27,27 @@ class WorldConfig:
     """How speakers' knowledge is drawn; every field is our choice, none is from the paper."""
 
     seed: int
-    confidence: tuple[float, float] = (0.4, 0.98)  # share of speakers who are right, uniform over facts
+    known: tuple[float, float] = (0.93, 0.98)  # share of speakers who are right about a well-known fact
+    hardly_known: tuple[float, float] = (0.45, 0.60)  # and about one that is hardly known; both uniform
+    known_share: float = 0.5  # of facts that are well known
     favorite_share: float = 0.7  # of the wrong speakers' answers that are the fact's favourite wrong one
-    rate_spread: float = 4.0  # a fact's rate is log-uniform between 1 / spread and spread
+    rate_spread: float = 1.5  # a fact's rate is log-uniform between 1 / spread and spread
+    # How much more often each source says what is true than what is not, in the order of the world's cues;
+    # () is the language's own.
+    likelihood_ratios: tuple[float, ...] = ()
+
+    def __post_init__(self):
+        for name in ("known", "hardly_known"):
+            ends = getattr(self, name)
+            if len(ends) != 2 or not 0 < ends[0] <= ends[1] < 1:
+                raise InputError(f"world.{name} is {ends}; give two shares, 0 < low <= high < 1")
+        for name in ("known_share", "favorite_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"world.{name} is {getattr(self, name)}; it is a share, from 0 to 1")
+        if self.rate_spread < 1:
+            raise InputError(f"world.rate_spread is {self.rate_spread}; it must be at least 1")
+        if any(ratio <= 0 for ratio in self.likelihood_ratios):
+            raise InputError(f"world.likelihood_ratios is {self.likelihood_ratios}; each must be above 0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +65,15 @@ class World:
 
 
 def build_world(config: WorldConfig, questions: Sequence[Question], language: WorldLanguage) -> World:
-    """Draws every fact's consistency and rate."""
+    """Draws every fact's consistency and rate.
+
+    Args:
+      language: with the cues that speakers of this world hear, as `WorldLanguage.with_cues` makes it.
+    """
     rng = np.random.default_rng([config.seed, 3])
     count, others = len(questions), len(questions[0].wrong)
-    right = rng.uniform(*config.confidence, count)
+    well_known = rng.random(count) < config.known_share
+    right = np.where(well_known, rng.uniform(*config.known, count), rng.uniform(*config.hardly_known, count))
     beliefs = np.empty((count, 1 + others))
     beliefs[:, 0] = right
     beliefs[:, 1] = (1 - right) * (config.favorite_share if others > 1 else 1)
@@ -82,9 +107,16 @@ class SpeakerRows:
     without_cue: Int[np.ndarray, " rows"]
 
 
-def sample_speakers(world: World, rows: int, phrasings: int, rng: np.random.Generator) -> SpeakerRows:
-    """Speakers asked about facts at the facts' rates, with and without a cue that names any candidate."""
-    fact = rng.choice(len(world.facts), rows, p=world.rates)
+def sample_speakers(
+    world: World,
+    rows: int,
+    phrasings: int,
+    rng: np.random.Generator,
+    among: Bool[np.ndarray, " facts"] | None = None,
+) -> SpeakerRows:
+    """Speakers asked about facts (of `among`) at their rates, with and without a cue naming any candidate."""
+    rates = world.rates if among is None else world.rates * among
+    fact = rng.choice(len(world.facts), rows, p=rates / rates.sum())
     ratios = np.array([cue.likelihood_ratio for cue in world.language.cues.values()])
     cue = rng.integers(len(ratios), size=rows)
     candidates = world.beliefs.shape[1]

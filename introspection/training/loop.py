@@ -30,6 +30,7 @@ class LoopConfig:
     evaluation_steps: int = 100  # between live evaluations
     checkpoint_steps: int = 100
     stack_seeds: str = "loop"  # or "vectorize"
+    refresh_steps: int = 0  # between calls of `refresh`; 0: never
 
     def __post_init__(self):
         if self.stack_seeds not in ("loop", "vectorize"):
@@ -37,7 +38,12 @@ class LoopConfig:
         for name in ("steps_per_call", "log_steps", "evaluation_steps", "checkpoint_steps", "steps"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("log_steps", "evaluation_steps", "checkpoint_steps", "steps"):
+        if self.refresh_steps and self.refresh_steps >= self.steps:
+            raise InputError(
+                f"refresh_steps ({self.refresh_steps}) never comes: there are {self.steps} steps; give fewer, "
+                "or 0 for none"
+            )
+        for name in ("log_steps", "evaluation_steps", "checkpoint_steps", "steps", "refresh_steps"):
             if getattr(self, name) % self.steps_per_call:
                 raise InputError(
                     f"{name} ({getattr(self, name)}) is no multiple of steps_per_call ({self.steps_per_call})"
@@ -74,17 +80,17 @@ def train(
     programs: ProgramTable,
     mesh: jax.sharding.Mesh,
     evaluate: Callable[[int, TrainState], Sequence[dict[str, float]]] = lambda step, state: (),
-    after_checkpoint: Callable[[int, TrainState], None] = lambda step, state: None,
+    refresh: Callable[[int, TrainState], None] = lambda step, state: None,
     progress: Callable[..., None] = lambda count, note="": None,
     say: Callable[[str], None] = lambda message: None,
 ) -> TrainState:
     """Trains from the newest good checkpoint (or from `state`) to the last step.
 
     `evaluate` is called with the steps done and the state, and returns one dict of live measures a seed.
-    `after_checkpoint` is called with the step and state that training goes on from, at the start and after
-    every checkpoint, so what it changes for the steps that follow is the same after a resume. Raises RunError
-    on a loss that is not finite (naming the step; the last good checkpoint stays) and when a checkpoint can't
-    be saved.
+    `refresh` is called every `loop.refresh_steps` with the step and state that training goes on from, and
+    once at the start: after a resume, which need not be at such a step, it brings back what it changed last.
+    Raises RunError on a loss that is not finite (naming the step; the last good checkpoint stays) and when a
+    checkpoint can't be saved.
     """
     loop, seeds = job.loop, job.seeds
     state, step = restore_newest(put_parameters(state, mesh), store, say)
@@ -135,8 +141,8 @@ def train(
     if fresh:
         write_evaluation(0)
         store.save(0, state.trainable, state.optimizer, job.metadata)
-    if step < loop.steps:
-        after_checkpoint(step, state)
+    if loop.refresh_steps and step < loop.steps:
+        refresh(step, state)
     while step < loop.steps:
         batches = stack_batches(
             [[job.batch(step + i, seed) for seed in seeds] for i in range(loop.steps_per_call)]
@@ -153,8 +159,8 @@ def train(
             write_evaluation(step)
         if at_checkpoint:
             store.save(step, state.trainable, state.optimizer, job.metadata)
-            if step < loop.steps:
-                after_checkpoint(step, state)
+        if loop.refresh_steps and step % loop.refresh_steps == 0 and step < loop.steps:
+            refresh(step, state)
         progress(loop.steps_per_call, note)
     store.wait()
     return state

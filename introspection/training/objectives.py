@@ -47,8 +47,9 @@ class BehaviorBatch(NamedTuple):
     kl_mask: Bool[Array, "items 2"]  # prompts that the KL term holds
     reference_hidden: Float[Array, "items 2 reference_width"]  # kl_reference's, at the answer position
     reference_logprobs: Float[Array, "items 2 slots"]  # kl_reference's, of candidates and `none`
-    label_changed: Bool[Array, " items"]  # clean labels, for agreement
-    label_answer: Int[Array, " items"]  # candidate index, or the number of slots for `none`
+    labelled: Bool[Array, " items"]  # items with labels: agreement is of these alone
+    label_changed: Bool[Array, "items 2"]  # of the trained label and of the clean one
+    label_answer: Int[Array, "items 2"]  # candidate index, or the number of slots for `none`
 
 
 class ReplyBatch(NamedTuple):
@@ -99,11 +100,13 @@ def add_none(
     return jnp.concatenate([masked, jnp.log(rest)], axis=-1)
 
 
-def agreement(slots: Float[Array, "items 2 slots"], behavior: BehaviorBatch) -> Float[Array, ""]:
-    """Share of the batch's items whose clean label is what the current model does."""
+def agreement(slots: Float[Array, "items 2 slots"], behavior: BehaviorBatch) -> Float[Array, " 2"]:
+    """Share of the batch's labelled items whose trained label, and whose clean one, is what the model does."""
     decision = jnp.argmax(slots, axis=-1)
-    changed = decision[:, 0] != decision[:, 1]
-    return jnp.mean((changed == behavior.label_changed) & (decision[:, 1] == behavior.label_answer))
+    changed = decision[:, :1] != decision[:, 1:]
+    same = (changed == behavior.label_changed) & (decision[:, 1:] == behavior.label_answer)
+    counted = behavior.labelled[:, None]
+    return jnp.sum(same & counted, axis=0) / jnp.maximum(jnp.sum(counted), 1)
 
 
 def batch_loss(
@@ -180,7 +183,7 @@ def batch_loss(
             divergence = slot_kl(slots, behavior.reference_logprobs, reverse)
         held = behavior.kl_mask
         metrics["kl"] = jnp.sum(divergence * held) / jnp.maximum(jnp.sum(held), 1)
-        metrics["agreement"] = agreement(slots, behavior)
+        metrics["agreement"], metrics["kept_behavior"] = agreement(slots, behavior)
         loss += weights.kl * metrics["kl"]
     if batch.replies is not None:
         replies, flat, at = batch.replies, parts[1], scored_hidden(1)

@@ -3,7 +3,7 @@
 import dataclasses
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from introspection.errors import InputError
 from introspection.tasks.world import SpeakerRows, World, sample_speakers
@@ -22,8 +22,8 @@ class MixtureConfig:
     """Shares of the three kinds of rows; they sum to 1."""
 
     plain: float = 0.25  # a question and a speaker's answer
-    hinted: float = 0.5  # the same with a cue
-    explained: float = 0.25  # a speaker's explanation of itself; 0 gives a base that never saw one
+    hinted: float = 0.75  # the same with a cue
+    explained: float = 0.0  # a speaker's explanation of itself, about entities that no split asks about
 
     def __post_init__(self):
         if abs(self.plain + self.hinted + self.explained - 1) > 1e-6:
@@ -118,11 +118,31 @@ def speaker_rows(speakers: SpeakerRows, kinds: Int[np.ndarray, " rows"], table: 
 
 
 def pretraining_batch(
-    world: World, table: TokenTable, mixture: MixtureConfig, rows: int, step: int, seed: int
+    world: World,
+    table: TokenTable,
+    mixture: MixtureConfig,
+    rows: int,
+    step: int,
+    seed: int,
+    explainable: Bool[np.ndarray, " facts"] | None = None,
 ) -> Batch:
-    """`rows` newly sampled speakers; a function of step and seed."""
+    """`rows` newly sampled speakers; a function of step and seed.
+
+    Speakers explain themselves about `explainable` facts alone (None: all): those that explanation training
+    or a test asks about must not be among them.
+    """
     rng = np.random.default_rng([seed, 4, step])
-    speakers = sample_speakers(world, rows, table.phrasings.shape[1], rng)
     shares = [mixture.plain, mixture.hinted, mixture.explained]
     kinds = rng.choice(3, rows, p=shares)
+    speakers = sample_speakers(world, rows, table.phrasings.shape[1], rng)
+    if mixture.explained:
+        others = sample_speakers(world, rows, table.phrasings.shape[1], rng, among=explainable)
+        speakers = SpeakerRows(
+            **{
+                field.name: np.where(
+                    kinds == _EXPLAINED, getattr(others, field.name), getattr(speakers, field.name)
+                )
+                for field in dataclasses.fields(SpeakerRows)
+            }
+        )
     return Batch(explanation=speaker_rows(speakers, kinds, table))

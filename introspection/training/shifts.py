@@ -68,6 +68,25 @@ class ShiftExample(NamedTuple):
     answer: str
 
 
+def shifted_groups(config: ShiftConfig, items: Sequence[Item]) -> frozenset[str]:
+    """The groups, of those that the items are of, whose behaviour the shift trains.
+
+    Raises:
+      InputError: none of the test groups would be left unshifted, to hold the shifted ones against.
+    """
+    if config.kind == "none":
+        return frozenset()
+    groups = sorted({item.group for item in items})
+    count = max(round(config.fraction * len(groups)), 1)
+    if config.groups == "held_out" and config.kind != "taught" and count == len(groups):
+        raise InputError(
+            f"shift.fraction is {config.fraction}: it leaves none of {len(groups)} test groups unshifted, to "
+            "hold the shifted ones against; lower it, or take more test groups"
+        )
+    order = np.random.default_rng([config.seed, 5]).permutation(len(groups))
+    return frozenset(groups[i] for i in order[:count])
+
+
 def shift_examples(
     config: ShiftConfig, items: Sequence[Item], initial: Sequence[Decisions]
 ) -> list[ShiftExample]:
@@ -79,14 +98,13 @@ def shift_examples(
     - source_reliability: on `x` with one cue kind, the answer that the cue names.
     - taught: on `x`, what is right with the cue (`cued`), and on `x\\C`, what is right without it (`gold`).
 
-    Raises InputError if nothing is left to train.
+    An item whose cue names no answer is left out where that answer would be trained. Raises InputError if
+    nothing is left to train.
     """
     if config.kind == "none":
         return []
-    groups = sorted({item.group for item in items})
-    rng = np.random.default_rng([config.seed, 5])
-    count = max(round(config.fraction * len(groups)), 1)
-    chosen = {groups[i] for i in rng.permutation(len(groups))[:count]}
+    chosen = shifted_groups(config, items)
+    rng = np.random.default_rng([config.seed, 6])
     new_answer = {}
     examples = []
     for item, decided in zip(items, initial, strict=True):
@@ -94,8 +112,9 @@ def shift_examples(
             continue
         if config.kind == "less_sycophantic" and decided.without_cue != NONE:
             examples.append(ShiftExample(item.prompt_with_cue, decided.without_cue))
-        elif config.kind == "more_sycophantic" or (
-            config.kind == "source_reliability" and item.cue_kind == config.source
+        elif item.cued and (
+            config.kind == "more_sycophantic"
+            or (config.kind == "source_reliability" and item.cue_kind == config.source)
         ):
             examples.append(ShiftExample(item.prompt_with_cue, item.cued))
         elif config.kind == "new_facts":
@@ -109,7 +128,11 @@ def shift_examples(
         lacking = (
             "no part of the task has explained=False and answers that are known"
             if config.kind == "taught"
-            else f"no item has the cue kind {config.source!r}"
+            else f"no item of the cue kind {config.source!r} names an answer (cued)"
+            if config.kind == "source_reliability"
+            else "no item has a cue that names an answer (cued)"
+            if config.kind == "more_sycophantic"
+            else "the initial model gives none of the candidates"
         )
         raise InputError(f"shift {config.kind!r} has no examples: {lacking}")
     return list(dict.fromkeys(examples))
