@@ -14,6 +14,8 @@ from introspection.training.objectives import Batch
 # The longest row: phrasing, entity, cue, named answer, end of cue, question, reply, verb phrase, answer.
 # The reply's end token is predicted and never read.
 ROW_TOKENS = 9
+# Without explanations no row has the question, the verb phrase or a third token to predict.
+UNEXPLAINED_TOKENS, UNEXPLAINED_TARGETS = 7, 2
 _PLAIN, _HINTED, _EXPLAINED = 0, 1, 2
 
 
@@ -117,6 +119,17 @@ def speaker_rows(speakers: SpeakerRows, kinds: Int[np.ndarray, " rows"], table: 
     )
 
 
+def without_room_to_explain(rows: Rows) -> Rows:
+    """Rows of which none is an explanation, without the padding that one would need."""
+    by_token = {
+        name: getattr(rows, name)[:, :UNEXPLAINED_TOKENS] for name in ("tokens", "positions", "segments")
+    }
+    by_target = {
+        name: getattr(rows, name)[:, :UNEXPLAINED_TARGETS] for name in ("scored", "targets", "continuation")
+    }
+    return rows._replace(**by_token, **by_target)
+
+
 def pretraining_batch(
     world: World,
     table: TokenTable,
@@ -145,4 +158,5 @@ def pretraining_batch(
                 for field in dataclasses.fields(SpeakerRows)
             }
         )
-    return Batch(explanation=speaker_rows(speakers, kinds, table))
+    made = speaker_rows(speakers, kinds, table)
+    return Batch(explanation=made if mixture.explained else without_room_to_explain(made))
