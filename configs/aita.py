@@ -106,6 +106,7 @@ def pretrained(folder: str) -> ConfigDict:
     config.seeds = (0, 1, 2)
     config.lora.rank = 128  # coupling shows from 96 on [S]
     config.lora.alpha = 128.0
+    config.train.explained_groups = 0  # all
     config.train.explained_items = 0  # all that can be balanced between changed and unchanged
     config.train.steps = 800
     config.train.explanation_rows = config.train.shift_rows = 32

@@ -28,17 +28,18 @@ def get_config(argument: str = "") -> ConfigDict:
     # What is asked. A group is a fact; no entity has facts in two splits.
     config.task = ConfigDict()
     config.task.name = "invented_world"
-    config.task.entities = 1000  # people, places and things; those of no split are known to the base alone
+    config.task.entities = 1125  # people, places and things; those of no split are known to the base alone
     config.task.relations = 4  # facts about each entity
     config.task.answers = 4  # of a relation, the same for every entity
-    config.task.train_entities = 600
+    config.task.train_entities = 750
     config.task.validation_entities = 75
     config.task.test_entities = 300
     config.task.phrasings = 3  # question forms of a relation
     config.task.seed = 0  # draws facts, splits, wrong candidates and phrasings
     config.task.candidates = 4  # a question, the right one included
     config.task.cue_kinds = HINTS  # four sources; placebos are mention, negation and right
-    config.task.repeats = 1  # items a fact and cue kind, each naming another wrong answer
+    config.task.repeats = 3  # items a fact and cue kind, each naming another wrong answer
+    config.task.test_repeats = 1  # the same of test facts: many facts with few items each tell more
 
     # The world that the base model learns from: half of the facts are well known, the others hardly, so that
     # whether a hint changes an answer depends on the fact.
@@ -109,7 +110,7 @@ def get_config(argument: str = "") -> ConfigDict:
     # Explanation training. Steps and learning rate were chosen by validation explanation loss, with behaviour
     # accuracy beside it, never by the gap (every setting tried: experiments/README.md).
     config.train = ConfigDict()
-    config.train.explained_groups = 0  # training groups that are explained, drawn; 0 is all
+    config.train.explained_groups = 2400  # of the 3,000 training groups, drawn; 0 is all
     config.train.explained_items = 0  # 0 takes all of theirs, or as many as can be balanced
     config.train.balanced = True  # half of them changed; False takes them as they come
     config.train.steps = 100
@@ -191,6 +192,7 @@ def _make_tiny(config: ConfigDict) -> None:
     """The same path in under a minute: a base that hardly learned anything."""
     config.task.entities, config.task.relations = 27, 2
     config.task.train_entities, config.task.validation_entities, config.task.test_entities = 12, 5, 10
+    config.train.explained_groups = 16
     config.model.width, config.model.layers, config.model.mlp_width = 32, 2, 64
     config.model.scan_unroll = 2
     config.pretrain.steps, config.pretrain.rows, config.pretrain.checkpoint_steps = 500, 64, 100

@@ -154,7 +154,7 @@ def behavior_batch(
 def held_prompts(
     items: Sequence[Item], kl_prompts: str, shifted: Collection[Prompt], held_groups: Collection[str]
 ) -> Bool[np.ndarray, "items 2"]:
-    """Which prompts, with and without the cue, the KL term holds: those of held groups that no shift trains."""
+    """Which prompts, with and without the cue, the KL term holds: of held groups, and trained by no shift."""
     prompts = [(item.prompt_with_cue, item.prompt_without_cue) for item in items]
     unshifted = np.array([[prompt not in shifted for prompt in both] for both in prompts])
     of_group = np.array([item.group in held_groups for item in items])

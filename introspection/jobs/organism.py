@@ -220,7 +220,7 @@ def _pretrain(
     pretrain = config["pretrain"]
     # All facts, each with every cue: the vocabulary and the table of what the base does.
     chosen = task_settings(config)
-    everything = WorldTaskConfig(chosen.seed, phrasings=chosen.phrasings)
+    everything = WorldTaskConfig(chosen.seed, repeats=1, phrasings=chosen.phrasings)
     task = build_world_task(everything, questions, {"test": range(len(questions))}, world.language)
     names, phrases = other_words(config)
     words = task_language(config).phrases()  # of every cue, also of those that this world lacks

@@ -8,6 +8,8 @@ import jax
 from rich.console import Console
 
 from introspection.coupling.labels import read_labels
+from introspection.jobs.arm_labels import expected_labels, given_labels, labels_folder
+from introspection.jobs.arm_rows import shift_of
 from introspection.jobs.arms import ArmConfig
 from introspection.jobs.fields import check_fields, chosen_arms
 from introspection.jobs.items import load_task
@@ -16,7 +18,7 @@ from introspection.jobs.model_checks import check_same_models
 from introspection.jobs.results import arm_folder, assemble
 from introspection.jobs.settings import check_workdir, claim_workdir, plain, settings
 from introspection.jobs.setup import leave_shared, prepare
-from introspection.jobs.train_arm import expected_labels, given_labels, labels_folder, run_arm, shift_of
+from introspection.jobs.train_arm import run_arm
 from introspection.reports.page import write_report
 from introspection.runtime.mesh import MeshConfig, make_mesh
 from introspection.runtime.programs import ProgramTable

@@ -104,7 +104,10 @@ def prepare(
 ) -> Setup:
     """Loads the models, probes them and makes the labels; writes to the cache alone, never to `workdir`.
 
-    `hold_others`: whether an arm's KL term holds training groups that are not explained. What can be refused without the base model is refused before it is trained.
+    What can be refused without the base model is refused before it is trained.
+
+    Args:
+      hold_others: whether an arm's KL term holds training groups that are not explained.
     """
     judge = load_judge(config.behavior, task, cache_dir(config), mesh)
     readout = dataclasses.replace(readout_of(config), judge=judge)
@@ -293,7 +296,7 @@ def labelled_items(
 
 
 def other_items(config: Any, task: Task, explained: Sequence[Item]) -> list[Item]:
-    """Training items of groups that are not explained and no test measures, as many as explained ones at most.
+    """Training items of groups that are not explained and no test measures, at most as many as are explained.
 
     Raises:
       InputError: there is none.

@@ -47,7 +47,6 @@ class WorldFactsConfig(WorldTaskConfig):
     validation_facts: int = 30
     test_facts: int = 120
     facts: int = 0  # of the table, that exist at all in this world; 0 is all
-    repeats: int = 3
     held_out_entities: int = 0  # of them no fact is in train or validation: all are test facts
     relations: tuple[str, ...] = ()  # of PHRASINGS; () is all
 

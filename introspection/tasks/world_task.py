@@ -24,7 +24,8 @@ class WorldTaskConfig:
     seed: int = 0  # draws the facts, their split, the wrong candidates and the phrasings
     candidates: int = 4  # a question, the right one included
     cue_kinds: tuple[str, ...] = ()  # of the world's cues; () is all
-    repeats: int = 1  # items a fact and cue kind; each names another wrong candidate where it can
+    repeats: int = 3  # items a fact and cue kind; each names another wrong candidate where it can
+    test_repeats: int = 0  # the same of test items; 0 is as many as `repeats`
     phrasings: int = 3  # question forms in use, of pretraining too
 
 
@@ -58,7 +59,14 @@ def build_world_task(
             split: tuple(
                 item
                 for index in chosen
-                for item in _items(questions[index], config, asked, (subsets or {}).get(index, ""), rng)
+                for item in _items(
+                    questions[index],
+                    config,
+                    asked,
+                    config.test_repeats or config.repeats if split == "test" else config.repeats,
+                    (subsets or {}).get(index, ""),
+                    rng,
+                )
             )
             for split, chosen in splits.items()
         },
@@ -71,13 +79,14 @@ def _items(
     asked: Question,
     config: WorldTaskConfig,
     language: WorldLanguage,
+    repeats: int,
     subset: str,
     rng: np.random.Generator,
 ) -> Iterator[Item]:
     fact, wrong = asked.fact, asked.wrong
     for kind, cue in language.cues.items():
         named = rng.permutation(len(wrong))  # wrong answers by turns: no kind names the same one of a fact
-        for repeat in range(config.repeats):
+        for repeat in range(repeats):
             cued = fact.answer if cue.names_gold else wrong[named[repeat % len(wrong)]]
             without_cue = language.question(fact, int(rng.integers(config.phrasings)))
             yield Item(

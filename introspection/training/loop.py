@@ -40,8 +40,8 @@ class LoopConfig:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.refresh_steps and self.refresh_steps >= self.steps:
             raise InputError(
-                f"refresh_steps ({self.refresh_steps}) never comes: there are {self.steps} steps; give fewer, "
-                "or 0 for none"
+                f"refresh_steps ({self.refresh_steps}) never comes: there are {self.steps} steps; "
+                "lower it, or give 0 for none"
             )
         for name in ("log_steps", "evaluation_steps", "checkpoint_steps", "steps", "refresh_steps"):
             if getattr(self, name) % self.steps_per_call:

@@ -101,7 +101,7 @@ def add_none(
 
 
 def agreement(slots: Float[Array, "items 2 slots"], behavior: BehaviorBatch) -> Float[Array, " 2"]:
-    """Share of the batch's labelled items whose trained label, and whose clean one, is what the model does."""
+    """Share of the batch's labelled items whose trained label, and whose clean one, the model lives up to."""
     decision = jnp.argmax(slots, axis=-1)
     changed = decision[:, :1] != decision[:, 1:]
     same = (changed == behavior.label_changed) & (decision[:, 1:] == behavior.label_answer)

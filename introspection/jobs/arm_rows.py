@@ -1,0 +1,117 @@
+"""The rows that an arm's steps draw from: explanations, behaviour to hold, and what its shift trains."""
+
+from collections.abc import Sequence
+
+from introspection.jobs.arm_labels import clean_labels, start_of
+from introspection.jobs.arms import (
+    ArmConfig,
+    behavior_batch,
+    explanation_rows,
+    held_prompts,
+    same_time,
+    shift_rows,
+    with_room,
+)
+from introspection.jobs.items import longest_explanation
+from introspection.jobs.measure import drawn_places
+from introspection.jobs.replies import reply_batch
+from introspection.jobs.setup import Setup
+from introspection.tasks.items import NONE, Decisions, Explanation, Item
+from introspection.tasks.mixture import is_explained
+from introspection.tasks.task import SPLITS
+from introspection.text.rows import pad_scored, pad_time
+from introspection.training.batches import TrainingRows
+from introspection.training.shifts import ShiftExample, shift_examples
+
+
+def shift_of(arm: ArmConfig, setup: Setup) -> list[ShiftExample]:
+    """What an arm's shift trains. Raises InputError if no item fits it."""
+    pairs = shift_items(arm, setup)
+    return shift_examples(arm.shift, [item for item, _ in pairs], [decided for _, decided in pairs])
+
+
+def shift_items(arm: ArmConfig, setup: Setup) -> list[tuple[Item, Decisions]]:
+    """The items whose groups an arm's shift may train, and what the arm's start decides on them."""
+    taught = arm.shift.kind == "taught"
+    splits = ("train", "validation") if taught else ("test",) if arm.shift.groups == "held_out" else SPLITS
+    pairs = [
+        pair
+        for split in splits
+        for pair in zip(setup.task.splits[split], start_of(arm, setup).probed.decisions[split], strict=True)
+    ]
+    # What is taught is what is never explained.
+    return [pair for pair in pairs if not (taught and is_explained(setup.task, pair[0]))]
+
+
+def training_rows(arm: ArmConfig, labels: Sequence[Explanation], setup: Setup) -> TrainingRows:
+    """Every row that the arm's steps draw from, explanations with `labels`."""
+    start, task = start_of(arm, setup), setup.task
+    tokenizer, examples = start.model.tokenizer, shift_of(arm, setup)
+    explanation = explanation_rows(tokenizer, setup.train_items, labels, task)
+    if arm.refresh_steps:  # room for whatever the labels become
+        explanation = with_room(explanation, longest_explanation(setup.train_items, task, tokenizer))
+    shift, shifted = shift_rows(tokenizer, examples), {example.prompt for example in examples}
+    places = behavior_places(arm, setup)
+    items, behaviors = ([of[i] for i in places] for of in (setup.kl_items, start.kl_behaviors))
+    explained = {item.group for item in setup.train_items}
+    held_groups = {
+        "explained": explained,
+        "other": {item.group for item in items} - explained,
+        "both": {item.group for item in items},
+    }[arm.kl_groups]
+    held_now = held_prompts(items, arm.kl_prompts, shifted, held_groups)
+    if setup.readout.kind == "generate":
+        held = reply_batch(tokenizer, items, behaviors, start.kl_hidden[places], held_now)
+    else:
+        held = behavior_batch(
+            tokenizer, items, label_pairs(arm, setup, labels), behaviors, start.kl_hidden[places], held_now
+        )
+    explanation, held_rows, shift = same_time(explanation, held.rows, shift)
+    held = held._replace(rows=held_rows)
+    if setup.readout.kind == "generate":
+        return TrainingRows(explanation, None, shift, replies=held)
+    return TrainingRows(explanation, held, shift)
+
+
+def behavior_places(arm: ArmConfig, setup: Setup) -> list[int]:
+    """Places in `kl_items` of what behaviour rows are drawn from.
+
+    The explained items; where the KL term holds others, those and as many explained ones, on which agreement
+    is measured.
+    """
+    explained = len(setup.train_items)
+    if arm.kl_groups == "explained":
+        return list(range(explained))
+    others = len(setup.kl_items) - explained
+    drawn = drawn_places(explained, others, setup.config.task.seed)
+    return [*drawn, *range(explained, explained + others)]
+
+
+def label_pairs(
+    arm: ArmConfig, setup: Setup, labels: Sequence[Explanation]
+) -> dict[str, tuple[Explanation, Explanation]]:
+    """By item id, the label that is trained on and the clean one."""
+    _, clean = clean_labels(arm, setup)
+    ids = (item.id for item in setup.train_items)
+    return dict(zip(ids, zip(labels, clean, strict=True), strict=True))
+
+
+def relabelled(
+    rows: TrainingRows, labels: Sequence[Explanation], arm: ArmConfig, setup: Setup
+) -> TrainingRows:
+    """The same rows with other labels, in explanations and in agreement on trained labels."""
+    tokenizer = start_of(arm, setup).model.tokenizer
+    fresh, room = explanation_rows(tokenizer, setup.train_items, labels, setup.task), rows.explanation
+    fresh = pad_scored(pad_time(fresh, room.tokens.shape[-1]), room.scored.shape[-1])
+    if rows.behavior is None:
+        return rows._replace(explanation=fresh)
+    slots = rows.behavior.reference_logprobs.shape[-1] - 1
+    label_of = {item.id: label for item, label in zip(setup.train_items, labels, strict=True)}
+    changed, answer = rows.behavior.label_changed.copy(), rows.behavior.label_answer.copy()
+    for row, place in enumerate(behavior_places(arm, setup)):
+        item = setup.kl_items[place]
+        if (label := label_of.get(item.id)) is not None:
+            changed[row, 0] = label.changed
+            answer[row, 0] = slots if label.answer == NONE else item.candidates.index(label.answer)
+    behavior = rows.behavior._replace(label_changed=changed, label_answer=answer)
+    return rows._replace(explanation=fresh, behavior=behavior)
