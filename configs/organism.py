@@ -1,17 +1,12 @@
-"""The organism study: eight bases, every arm of the paper that an organism can have, a second world.
+"""The organism study: eight bases in a closed world, every arm of the paper that an organism can have.
 
     python -m experiments.sweep --config=configs/organism.py --workdir=runs/organism --dry-run
     python -m experiments.sweep --config=configs/organism.py --workdir=runs/organism
     python -m experiments.sweep --config=configs/organism.py --workdir=runs/organism --summarize
 
-The argument chooses parts of it: `:main` is the main table, `:tiny` the same path in minutes (its numbers are
-no evidence). Procedure, claims and every setting tried: experiments/README.md.
-
-Expected time on 2 cores, one process each: a base 2.5 minutes (kept in the cache), an arm of three seeds 1.5
-minutes; the main table about 40 minutes beside the bases; all 54 points about 6 hours, resumable. A point
-leaves about 0.5 GB. Expected result: no coupling in any of the eight bases, a tracking of drift that
-labels without content give as well, and a gap above 0 beside one shift, a source that becomes reliable
-(README.md).
+The argument chooses a part of it, such as `:main`; `:tiny` walks the same path in minutes (its numbers are no
+evidence). Procedure, claims and every setting tried: experiments/README.md. Expected time and result:
+README.md, The organism study.
 """
 
 from ml_collections import ConfigDict
@@ -20,25 +15,8 @@ from configs import quickstart
 
 # The other base explains this one, so the last one's neighbour is the first.
 BASES = (*(("llama", seed) for seed in range(6)), ("gemma", 6), ("gemma", 7))
-MAIN = ("kl", "no_kl", "noise30", "shuffled", "shift_less_held_out", "foreign_kl")
-RATES = ("lr_low", "lr_high", "foreign_lr_high", "noise15", "noise45")
-SHIFTS = (
-    "shift_less_all",
-    "shift_more_held_out",
-    "shift_more_all",
-    "shift_facts_held_out",
-    "shift_facts_all",
-    "shift_source_held_out",
-    "shift_source_all",
-    "sequential",
-    "refreshed",
-)
-KINDS = {
-    "less": "less_sycophantic",
-    "more": "more_sycophantic",
-    "facts": "new_facts",
-    "source": "source_reliability",
-}
+MAIN = ("kl", "shuffled", "foreign_kl", "no_kl", "shift_less")
+HALF_PRETRAINED = 2000  # steps of the checkpoint whose labels `labels_earlier` takes
 
 
 def get_config(argument: str = "") -> ConfigDict:
@@ -49,23 +27,13 @@ def get_config(argument: str = "") -> ConfigDict:
     config.part = "main"  # results are pooled over bases within a part of the study
     config.base = "llama-0"  # the base's name there
     config.seeds = (10, 11, 12)
-    config.pretrain.checkpoint_steps = 500  # also the steps that "pretrain@STEP" can name
-    if argument != "tiny":
-        config.task.train_facts, config.task.validation_facts, config.task.test_facts = 1200, 147, 750
-        config.task.held_out_entities = 22  # with all their facts, about 150 of the 750
-        config.task.repeats = 1
-        config.evaluation.validation_items = 294
-        # Steps and rate: lowest validation explanation loss with behaviour kept (experiments/README.md).
-        config.train.steps = 400
-        config.train.evaluation_steps = 200
-        config.train.checkpoint_steps = 200
     config.foreign = "neighbor"
-    config.arms = arms(learning_rate=2.5e-4)
+    config.arms = arms(config.arms.kl.learning_rate, config.train.steps)
     config.run_arms = MAIN
     return config
 
 
-def arms(learning_rate: float) -> ConfigDict:
+def arms(learning_rate: float, steps: int) -> ConfigDict:
     """Every arm of the study. Each differs from `kl` in what its name says."""
 
     def arm(shift: dict | None = None, **changes) -> ConfigDict:
@@ -74,19 +42,29 @@ def arms(learning_rate: float) -> ConfigDict:
     recipes = {
         "kl": {},
         "no_kl": dict(kl_weight=0.0),
+        "shuffled": dict(shuffle_labels=True),
         "lr_low": dict(learning_rate=learning_rate / 4),
         "lr_high": dict(learning_rate=learning_rate * 4),
         "noise15": dict(label_noise=0.15),
         "noise30": dict(label_noise=0.30),
         "noise45": dict(label_noise=0.45),
-        "shuffled": dict(shuffle_labels=True),
-        "refreshed": dict(refresh_labels=True),
+        "noise60": dict(label_noise=0.60),
+        # On half of the held-out groups, as all shifts here.
+        "shift_less": dict(shift=dict(kind="less_sycophantic")),
+        "shift_more": dict(shift=dict(kind="more_sycophantic")),
+        "shift_facts": dict(shift=dict(kind="new_facts")),
+        "shift_source": dict(shift=dict(kind="source_reliability", source="friend")),
         "sequential": dict(shift=dict(kind="less_sycophantic", order="after")),
+        "refreshed": dict(refresh_steps=steps // 5),
+        "labels_foreign25": dict(foreign_labels=0.25),
+        "labels_foreign50": dict(foreign_labels=0.5),
+        "labels_foreign75": dict(foreign_labels=0.75),
+        "labels_foreign100": dict(foreign_labels=1.0),
+        "labels_earlier": {},  # in points whose label_teacher is an earlier checkpoint
+        "kl_other": dict(kl_groups="other"),
+        "kl_both": dict(kl_groups="both"),
     }
-    for name, kind in KINDS.items():
-        for groups in ("held_out", "all"):
-            recipes[f"shift_{name}_{groups}"] = dict(shift=dict(kind=kind, groups=groups))
-    for name in ("kl", "no_kl", "lr_high", "noise30", "shift_less_held_out"):
+    for name in ("kl", "shift_less", "lr_high", "noise30"):
         recipes[f"foreign_{name}"] = {**recipes[name], "foreign_to": name}
     return ConfigDict({name: arm(**changes) for name, changes in recipes.items()})
 
@@ -113,36 +91,57 @@ def bases(points: str, arms: tuple[str, ...], part: str = "", chosen=BASES, **fi
 
 
 def explored(points: str, **fields) -> list[dict]:
-    """Exploratory points: three bases under another setting, the arm `kl` and its foreign explainer."""
-    return bases(points, ("kl", "foreign_kl"), chosen=BASES[:3], **fields)
+    """Exploratory points: three bases under another setting."""
+    return bases(points, ("kl", "shuffled", "foreign_kl"), chosen=BASES[:3], **fields)
 
 
 def width(size: int) -> dict:
     return {"model.width": size, "model.mlp_width": 3 * size, "model.head_dim": size // 4}
 
 
-def rank(size: int) -> dict:
-    return {"lora.rank": size, "lora.alpha": float(size)}
+def explained(groups: int, **fields) -> list[dict]:
+    """How many facts are explained; of the main part it is 2,400."""
+    return bases(
+        f"explained-{groups}", ("kl",), **{"train.explained_groups": groups, "foreign": "none", **fields}
+    )
 
 
-# Pretraining without other speakers' explanations: their rows become hinted ones.
-UNEXPLAINED = {"pretrain.mixture.explained": 0.0, "pretrain.mixture.hinted": 0.75}
+# In the order in which they are run: what a claim needs comes first.
 PARTS = {
     "main": bases("main", MAIN),
-    "rates": bases("rates", RATES, "main"),
-    "shifts": bases("shifts", SHIFTS, "main"),
-    # The labels are those of a base that had half of its pretraining.
-    "earlier": bases("earlier", ("kl",), label_teacher="pretrain@1000"),
-    "second_world": bases(
-        "second_world", MAIN, chosen=BASES[:4], **{"task.name": "invented_world", "task.cue_kinds": ()}
+    "rates": bases("rates", ("lr_high", "noise30", "lr_low"), "main"),
+    "labels": bases("labels", ("labels_foreign100",), "main"),
+    "source": bases("source", ("shift_source",), "main"),
+    "few": [*explained(600), *explained(150)],
+    "noise": bases("noise", ("noise60", "noise15", "noise45"), "main"),
+    "shifts": bases("shifts", ("shift_more", "shift_facts"), "main"),
+    "mixtures": bases("mixtures", ("labels_foreign50", "labels_foreign25", "labels_foreign75"), "main"),
+    "earlier": bases(
+        "earlier", ("labels_earlier",), "main", label_teacher=f"pretrain@{HALF_PRETRAINED}", foreign="none"
+    ),
+    "baselines": bases("baselines", ("refreshed", "sequential", "kl_other", "kl_both"), "main"),
+    "second_world": bases("second_world", MAIN, chosen=BASES[:4], **{"task.name": "second_world"}),
+    # Four times the facts take four times the pretraining; three bases, as what follows.
+    "many": explained(
+        9600,
+        chosen=BASES[:3],
+        **{"task.entities": 2775, "task.train_entities": 2400, "pretrain.steps": 12000},
     ),
     "explore": [
-        *explored("size-32", **width(32)),
-        *explored("size-128", **width(128)),
-        *explored("mixture-unexplained", **UNEXPLAINED),
-        *explored("phrasings-1", **{"task.phrasings": 1}),
-        *explored("rank-4", **rank(4)),
-        *explored("rank-32", **rank(32)),
+        *explored("tied-head", **{"model.tied_head": True}),
+        *explored("width-32", **width(32)),
+        *explored("width-128", **width(128)),
+        # A hundred answers a relation: nearly every fact has a word of its own.
+        *explored("open-answers", **{"task.answers": 100}),
+        # Other speakers explain themselves in pretraining, about entities of no split.
+        *explored(
+            "explained-before",
+            **{
+                "task.entities": 1500,
+                "pretrain.mixture.explained": 0.25,
+                "pretrain.mixture.hinted": 0.5,
+            },
+        ),
     ],
 }
 

@@ -48,7 +48,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.world.known = (0.93, 0.98)  # share of speakers who are right about a well-known fact, uniform
     config.world.hardly_known = (0.45, 0.60)  # and about one that is hardly known
     config.world.known_share = 0.5  # of facts that are well known
-    config.world.favorite_share = 0.7  # of wrong speakers' answers that are the fact's favourite one
+    config.world.favorite_share = 0.5  # of wrong speakers' answers that are the fact's favourite one
     config.world.rate_spread = 1.5  # a fact's rate is log-uniform in [1 / spread, spread]
     config.world.likelihood_ratios = (2.0, 6.0, 12.0, 12.0)  # of the task's cues; () is the language's own
 

@@ -30,7 +30,7 @@ class WorldConfig:
     known: tuple[float, float] = (0.93, 0.98)  # share of speakers who are right about a well-known fact
     hardly_known: tuple[float, float] = (0.45, 0.60)  # and about one that is hardly known; both uniform
     known_share: float = 0.5  # of facts that are well known
-    favorite_share: float = 0.7  # of the wrong speakers' answers that are the fact's favourite wrong one
+    favorite_share: float = 0.5  # of the wrong speakers' answers that are the fact's favourite wrong one
     rate_spread: float = 1.5  # a fact's rate is log-uniform between 1 / spread and spread
     # How much more often each source says what is true than what is not, in the order of the world's cues;
     # () is the language's own.
