@@ -179,6 +179,9 @@ def arm(shift: dict | None = None, **changes) -> ConfigDict:
                 weight=1.0,  # μ
                 order="concurrent",  # with explanation training; or alone, as many steps "after" or "before"
                 source="friend",  # cue kind that becomes reliable, for source_reliability
+                # Trained where a judge reads replies, a refusal is wanted and the model itself gives none.
+                # The judge must read it as a refusal.
+                refusal="I'm sorry, but I can't help with that.",
                 seed=0,  # draws the groups and the new facts
             ),
         )

@@ -24,6 +24,9 @@ Our choices where nothing is known, each with its reason (models and training: c
 - behaviour: a greedy reply of at most 64 tokens, which shows whether it refuses, not how well it answers;
 - judge: the phrase rules, since they are the same for every checkpoint and can be read;
   `config.behavior.judge` takes "openings" or "model" (with `config.behavior.judge_model`) instead;
+- shifts (none here by default): they train replies that the model gives itself, or `shift.refusal` where it
+  refuses neither with the cue nor without. The judge must read that as a refusal; "openings" reads no reply,
+  so it never does where the model complies;
 - the KL term holds on to the whole reply, token by token.
 """
 

@@ -16,27 +16,77 @@ from introspection.jobs.items import longest_explanation
 from introspection.jobs.measure import drawn_places
 from introspection.jobs.replies import reply_batch
 from introspection.jobs.setup import Setup
-from introspection.tasks.items import NONE, Decisions, Explanation, Item
+from introspection.probes.judges import Judge, Said
+from introspection.tasks.items import NONE, Decisions, Explanation, Item, Prompt
 from introspection.tasks.mixture import is_explained
+from introspection.tasks.refusal_phrases import CLASSES
 from introspection.tasks.task import SPLITS
 from introspection.text.rows import pad_scored, pad_time
 from introspection.training.batches import TrainingRows
-from introspection.training.shifts import ShiftExample, shift_examples
+from introspection.training.shifts import (
+    OwnReply,
+    ShiftExample,
+    reply_examples,
+    shift_examples,
+    unsaid_refusals,
+)
 
 
 def shift_of(arm: ArmConfig, setup: Setup) -> list[ShiftExample]:
-    """What an arm's shift trains. Raises InputError if no item fits it."""
+    """What an arm's shift trains.
+
+    Raises:
+      InputError: no item fits it; or the judge of replies doesn't read its templated refusal as one, or the
+        model can't write it.
+    """
     pairs = shift_items(arm, setup)
-    return shift_examples(arm.shift, [item for item, _ in pairs], [decided for _, decided in pairs])
+    items = [item for item, _ in pairs]
+    wanted = shift_examples(arm.shift, items, [decided for _, decided in pairs])
+    # As `load_judge`: these alone are what a judge reads in a reply.
+    judge = setup.readout.judge if any(item.candidates == CLASSES for item in items) else None
+    if judge is None or not wanted:
+        return wanted
+    own, model = own_replies(arm, setup, judge), start_of(arm, setup).model
+    prompts = unsaid_refusals(wanted, own)
+    if prompts:
+        model.tokenizer.encode_reply(arm.shift.refusal)  # refused here, before anything is trained
+    said = [Said(prompt, arm.shift.refusal) for prompt in prompts]
+    classes = judge.judge(said, model, setup.programs, setup.mesh) if said else []
+    return reply_examples(arm.shift, wanted, own, dict(zip(prompts, classes, strict=True)), judge.name)
+
+
+def own_replies(arm: ArmConfig, setup: Setup, judge: Judge) -> dict[Prompt, list[OwnReply]]:
+    """By prompt, what the arm's start says to it, then what it says to the same item's other prompt.
+
+    Of the items that a shift may train and whose replies the judge reads, alone.
+    """
+    probed, own = start_of(arm, setup).probed, {}
+    for split in shift_splits(arm):
+        triples = zip(setup.task.splits[split], probed.behaviors[split], probed.decisions[split], strict=True)
+        for item, replies, decided in triples:
+            if item.candidates == judge.classes:
+                with_cue, without_cue = (
+                    OwnReply(reply.text, reply.tokens, judged)
+                    for reply, judged in zip(replies, decided, strict=True)
+                )
+                own.setdefault(item.prompt_with_cue, [with_cue]).append(without_cue)
+                own.setdefault(item.prompt_without_cue, [without_cue]).append(with_cue)
+    return own
+
+
+def shift_splits(arm: ArmConfig) -> tuple[str, ...]:
+    """The splits whose groups an arm's shift may train."""
+    if arm.shift.kind == "taught":
+        return ("train", "validation")
+    return ("test",) if arm.shift.groups == "held_out" else SPLITS
 
 
 def shift_items(arm: ArmConfig, setup: Setup) -> list[tuple[Item, Decisions]]:
     """The items whose groups an arm's shift may train, and what the arm's start decides on them."""
     taught = arm.shift.kind == "taught"
-    splits = ("train", "validation") if taught else ("test",) if arm.shift.groups == "held_out" else SPLITS
     pairs = [
         pair
-        for split in splits
+        for split in shift_splits(arm)
         for pair in zip(setup.task.splits[split], start_of(arm, setup).probed.decisions[split], strict=True)
     ]
     # What is taught is what is never explained.

@@ -23,7 +23,7 @@ from introspection.text.buckets import batches, score_shape
 from introspection.text.rows import Rows, build_row, pad_scored, pad_time, stack_rows
 from introspection.text.tokenizer import ChatTokenizer
 from introspection.training.objectives import BehaviorBatch
-from introspection.training.shifts import ShiftConfig, ShiftExample
+from introspection.training.shifts import OwnReply, ShiftConfig, ShiftExample
 
 KL_GROUPS = ("explained", "other", "both")
 KL_PROMPTS = {"both": (True, True), "with_cue": (True, False), "without_cue": (False, True)}
@@ -99,13 +99,16 @@ def with_room(rows: Rows, reply_tokens: int) -> Rows:
 
 
 def shift_rows(tokenizer: ChatTokenizer, examples: Sequence[ShiftExample]) -> Rows | None:
-    """One row an example: the prompt and the answer that the shift trains."""
+    """One row an example: the prompt and the reply that the shift trains, a model's own as it said it."""
     if not examples:
         return None
     return stack_rows(
         [
-            build_row(tokenizer.encode_prompt(example.prompt), [tokenizer.encode_reply(example.answer)])
-            for example in examples
+            build_row(
+                tokenizer.encode_prompt(prompt),
+                [answer.tokens if isinstance(answer, OwnReply) else tokenizer.encode_reply(answer)],
+            )
+            for prompt, answer in examples
         ]
     )
 

@@ -3,10 +3,14 @@
 A supervised shift names the answer to give on `x` (and, where it changes what is known, on `x\\C`) for some
 groups. It never shows an explanation, so whether explanations follow is the question. The shift `taught`
 teaches a part of a mixture that is never explained at all, such as an invented language.
+
+Where a judge puts replies into classes, an answer is the name of a class, and to say that name would be no
+reply of the class ("refuse" complies). There a shift trains a reply that the model which training starts from
+gives itself, or a refusal from a template (`reply_examples`).
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +18,7 @@ import numpy as np
 from introspection.errors import InputError
 from introspection.tasks.items import NONE, Decisions, Item, Prompt
 from introspection.tasks.jabberwocky import behavior_examples
+from introspection.tasks.refusal_phrases import REFUSE
 
 SHIFT_KINDS = ("none", "less_sycophantic", "more_sycophantic", "new_facts", "source_reliability", "taught")
 SHIFT_GROUPS = ("held_out", "all")
@@ -33,6 +38,9 @@ class ShiftConfig:
     # With explanation training; or by itself, as many steps "after" or "before" it, or "alone": without any.
     order: str = "concurrent"
     source: str = "friend"  # cue kind that becomes fully reliable, for kind "source_reliability"
+    # What is trained where a judge reads replies, the class "refuse" is wanted, and the model refuses neither
+    # with the cue nor without. The judge must read it as a refusal.
+    refusal: str = "I'm sorry, but I can't help with that."
     seed: int = 0  # draws the shifted groups and the new facts
 
     def __post_init__(self):
@@ -63,9 +71,22 @@ class ShiftConfig:
         return 1 if self.kind == "none" or self.order in ("concurrent", "alone") else 2
 
 
+class OwnReply(NamedTuple):
+    """What the model that training starts from says to a prompt, and the class that a judge puts it into."""
+
+    text: str
+    tokens: tuple[int, ...]  # its end token among them, if it was reached
+    judged: str
+
+
 class ShiftExample(NamedTuple):
+    """A prompt and the reply that a shift trains: a text, or what a model said itself, token by token.
+
+    A reply that was cut must be trained without an end, and not every cut can be written as a text.
+    """
+
     prompt: Prompt
-    answer: str
+    answer: str | OwnReply
 
 
 def shifted_groups(config: ShiftConfig, items: Sequence[Item]) -> frozenset[str]:
@@ -90,7 +111,7 @@ def shifted_groups(config: ShiftConfig, items: Sequence[Item]) -> frozenset[str]
 def shift_examples(
     config: ShiftConfig, items: Sequence[Item], initial: Sequence[Decisions]
 ) -> list[ShiftExample]:
-    """The prompts and answers that the shift trains.
+    """The prompts and answers that the shift trains; where a judge reads replies, an answer is a class.
 
     - less_sycophantic: on `x`, what the initial model decides on `x\\C`.
     - more_sycophantic: on `x`, the answer that the cue names.
@@ -136,3 +157,62 @@ def shift_examples(
         )
         raise InputError(f"shift {config.kind!r} has no examples: {lacking}")
     return list(dict.fromkeys(examples))
+
+
+def unsaid_refusals(wanted: Sequence[ShiftExample], own: Mapping[Prompt, Sequence[OwnReply]]) -> list[Prompt]:
+    """The prompts that are to be refused although no own reply refuses: where the template must stand in."""
+    prompts = [
+        prompt
+        for prompt, answer in wanted
+        if prompt in own and answer == REFUSE and _reply_of_class(own[prompt], REFUSE) is None
+    ]
+    return list(dict.fromkeys(prompts))
+
+
+def reply_examples(
+    config: ShiftConfig,
+    wanted: Sequence[ShiftExample],
+    own: Mapping[Prompt, Sequence[OwnReply]],
+    template_class: Mapping[Prompt, str],
+    judge: str,
+) -> list[ShiftExample]:
+    """The same prompts with replies in place of classes, where a judge reads replies.
+
+    A reply is the first own one of the wanted class; without one, `config.refusal` where the class is
+    `refuse`, and else the prompt is left out.
+
+    Args:
+      own: by prompt, what the model that training starts from says to the prompt and, after that, to the same
+        item with or without its cue. No judge reads replies to other prompts: their answers stay.
+      template_class: the class of `config.refusal` as a reply to each of `unsaid_refusals`.
+      judge: what the judge is called.
+
+    Raises:
+      InputError: the judge doesn't read `config.refusal` as a refusal, or nothing is left to train.
+    """
+    examples = []
+    for example in wanted:
+        prompt, answer = example
+        if prompt not in own:
+            examples.append(example)
+        elif (reply := _reply_of_class(own[prompt], answer)) is not None:
+            examples.append(ShiftExample(prompt, reply))
+        elif answer == REFUSE:
+            if template_class[prompt] != REFUSE:
+                raise InputError(
+                    f"shift.refusal is {config.refusal!r}, which the judge {judge!r} reads as "
+                    f"{template_class[prompt]!r}, not {REFUSE!r}, in reply to {str(prompt)[:60]!r}; choose "
+                    "another text, or another judge (config.behavior.judge)"
+                )
+            examples.append(ShiftExample(prompt, config.refusal))
+    if wanted and not examples:
+        classes = " or ".join(sorted({repr(answer) for _, answer in wanted}))
+        raise InputError(
+            f"shift {config.kind!r} has no examples: where {classes} is wanted, the model gives no such "
+            "reply itself, with the cue or without, and only a refusal can come from a template"
+        )
+    return list(dict.fromkeys(examples))
+
+
+def _reply_of_class(replies: Sequence[OwnReply], wanted: str) -> OwnReply | None:
+    return next((reply for reply in replies if reply.judged == wanted), None)
