@@ -11,6 +11,7 @@ from reference_decoder import log_softmax, reference_hidden, reference_logits, r
 from scipy.special import rel_entr
 from tiny import (
     assert_trees_close,
+    label_pairs,
     mesh_of,
     random_tokens,
     task_model,
@@ -223,7 +224,9 @@ def test_the_objective_softcaps_the_current_model_and_its_reference():
     explanation = explanation_rows(model.tokenizer, items, labels, task)
     behaviors = probe_behavior(model, items, programs, mesh_of())
     hidden = answer_hidden(model, items, programs, mesh_of())
-    behavior = behavior_batch(model.tokenizer, items, labels, behaviors, hidden, "both", set())
+    behavior = behavior_batch(
+        model.tokenizer, items, label_pairs(items, labels), behaviors, hidden, np.ones((len(items), 2), bool)
+    )
     explanation, held, _ = same_time(explanation, behavior.rows, None)
     rows = TrainingRows(explanation, behavior._replace(rows=held), None)
     batch = make_batch(rows, BatchSizes(4, 4, 1), step=0, seed=0)

@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from reference_decoder import log_softmax, reference_hidden, reference_logits, reference_token_logprobs
 from tiny import (
     assert_trees_close,
+    label_pairs,
     mesh_of,
     random_tokens,
     task_model,
@@ -23,7 +24,7 @@ from tiny import (
 )
 
 from introspection.errors import InputError
-from introspection.jobs.arms import answer_hidden, behavior_batch
+from introspection.jobs.arms import answer_hidden, behavior_batch, held_prompts
 from introspection.models.head import head_matrix
 from introspection.probes.behavior import add_none_bucket, decide, decisions, probe_behavior
 from introspection.probes.explanation import explanation_prompt
@@ -83,8 +84,10 @@ def answer_logprobs(config, variables, prompt):
     return log_softmax(reference_logits(config, variables, prompt)[-1])
 
 
-def behavior_of(asked, kl_mask=None, labels=None):
+def behavior_of(asked, kl_mask=None, trained=None, clean=None, labelled=None):
     """A behaviour batch, put together here from its definition."""
+    nothing = [(False, 0)] * len(asked)
+    pairs = list(zip(trained or nothing, clean or trained or nothing, strict=True))
     slots = max(len(a.candidates) for a in asked)
     rows = stack_rows([build_row(p, a.candidates) for a in asked for p in a.prompts], TIME)
     logprobs = np.full((len(asked), 2, slots + 1), -1e30, np.float32)
@@ -93,7 +96,6 @@ def behavior_of(asked, kl_mask=None, labels=None):
             *scores, none = scores_with_none(REFERENCE_CONFIG, REFERENCE, prompt, a.candidates)
             logprobs[i, j, : len(scores)] = scores
             logprobs[i, j, slots] = none
-    labels = labels or [(False, 0)] * len(asked)
     return BehaviorBatch(
         rows=Rows(*(array.reshape(len(asked), 2, *array.shape[1:]) for array in rows)),
         candidates=np.array([len(a.candidates) for a in asked], np.int32),
@@ -102,8 +104,11 @@ def behavior_of(asked, kl_mask=None, labels=None):
             [[reference_hidden(REFERENCE_CONFIG, REFERENCE, p)[-1] for p in a.prompts] for a in asked]
         ).astype(np.float32),
         reference_logprobs=logprobs,
-        label_changed=np.array([changed for changed, _ in labels]),
-        label_answer=np.array([slots if answer == NONE else answer for _, answer in labels], np.int32),
+        labelled=np.ones(len(asked), bool) if labelled is None else labelled,
+        label_changed=np.array([[changed for changed, _ in pair] for pair in pairs]),
+        label_answer=np.array(
+            [[slots if answer == NONE else answer for _, answer in pair] for pair in pairs], np.int32
+        ),
     )
 
 
@@ -241,9 +246,27 @@ def test_agreement_is_the_share_of_items_whose_label_the_model_still_follows():
     assert len({answer == NONE for _, answer in true}) == 2
     agreements = []
     for kept in range(len(asked) + 1):
-        batch = Batch(some_rows(), behavior_of(asked, labels=true[:kept] + other[kept:]))
-        agreements.append(metrics_of(batch, kl=0.0)["agreement"])
+        batch = Batch(some_rows(), behavior_of(asked, trained=true[:kept] + other[kept:], clean=true))
+        metrics = metrics_of(batch, kl=0.0)
+        agreements.append(metrics["agreement"])
+        # Noise in the labels that are trained is no change of behaviour.
+        assert metrics["kept_behavior"] == pytest.approx(1)
     np.testing.assert_allclose(agreements, np.arange(len(asked) + 1) / len(asked), atol=1e-6)
+
+
+def test_items_without_labels_count_in_no_agreement():
+    asked = questions(seed=5)
+    labelled = np.arange(len(asked)) % 2 == 0
+
+    def shares(clean_of_labelled, of_others):
+        clean = [clean_of_labelled if one else of_others for one in labelled]
+        batch = Batch(some_rows(), behavior_of(asked, trained=clean, labelled=labelled))
+        metrics = metrics_of(batch, kl=0.0)
+        return float(metrics["agreement"]), float(metrics["kept_behavior"])
+
+    assert shares((True, 0), (False, 1)) == shares((True, 0), (True, 2))
+    nobody = behavior_of(asked, labelled=np.zeros(len(asked), bool))
+    assert float(metrics_of(Batch(some_rows(), nobody), kl=0.0)["agreement"]) == 0
 
 
 @pytest.mark.slow
@@ -254,7 +277,8 @@ def test_a_model_agrees_with_itself_and_has_no_divergence_from_itself():
         behaviors = probe_behavior(model, items, programs, mesh_of())
         clean = [decided.explanation for decided in decisions(behaviors, items)]
         hidden = answer_hidden(model, items, programs, mesh_of())
-        batch = behavior_batch(model.tokenizer, items, clean, behaviors, hidden, "both", set())
+        held = np.ones((len(items), 2), bool)
+        batch = behavior_batch(model.tokenizer, items, label_pairs(items, clean), behaviors, hidden, held)
         rows = jax.tree.map(lambda leaf: leaf[:2], tiny_training_rows().explanation)
         time = max(rows.tokens.shape[-1], batch.rows.tokens.shape[-1])
         both = Batch(pad_time(rows, time), batch._replace(rows=pad_time(batch.rows, time)))
@@ -351,11 +375,16 @@ def test_label_decisions_and_slots_share_their_order():
     ]
     behaviors = probe_behavior(task_model(), items, ProgramTable(), mesh_of())
     hidden = np.zeros((3, 2, task_model().config.width))
-    batch = behavior_batch(
-        task_model().tokenizer, items, clean, behaviors, hidden, "with_cue", {items[1].prompt_with_cue}
-    )
-    assert batch.label_answer.tolist() == [2, 3, 0]
-    assert batch.label_changed.tolist() == [True, False, False]
+    groups = {item.group for item in items}
+    held = held_prompts(items, "with_cue", {items[1].prompt_with_cue}, groups)
+    noisy = [Explanation(False, items[0].candidates[1]), *clean[1:]]
+    labels = {item.id: both for item, both in zip(items[:2], zip(noisy, clean, strict=False), strict=False)}
+    batch = behavior_batch(task_model().tokenizer, items, labels, behaviors, hidden, held)
+    assert batch.label_answer[:2].tolist() == [[1, 2], [3, 3]]
+    assert batch.label_changed[:2].tolist() == [[False, True], [False, False]]
+    assert batch.labelled.tolist() == [True, True, False]
     assert batch.kl_mask.tolist() == [[True, False], [False, False], [True, False]]
+    assert not held_prompts(items, "both", set(), set()).any()
+    assert held_prompts(items, "both", set(), groups).all()
     np.testing.assert_allclose(batch.reference_logprobs[:, 0], [b.with_cue for b in behaviors], atol=1e-6)
     np.testing.assert_allclose(batch.reference_logprobs[:, 1], [b.without_cue for b in behaviors], atol=1e-6)

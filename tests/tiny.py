@@ -5,7 +5,14 @@ import functools
 import jax
 import numpy as np
 
-from introspection.jobs.arms import answer_hidden, behavior_batch, explanation_rows, same_time, shift_rows
+from introspection.jobs.arms import (
+    answer_hidden,
+    behavior_batch,
+    explanation_rows,
+    held_prompts,
+    same_time,
+    shift_rows,
+)
 from introspection.models.config import ModelConfig
 from introspection.models.decoder import initialize
 from introspection.models.model import Model
@@ -15,8 +22,7 @@ from introspection.runtime.programs import ProgramTable
 from introspection.tasks.facts import read_facts_table
 from introspection.tasks.items import NONE, Explanation
 from introspection.tasks.questions import draw_questions
-from introspection.tasks.world_facts import WORLD_FACTS, WorldFactsConfig
-from introspection.tasks.world_task import build_world_task
+from introspection.tasks.world_facts import WorldFactsConfig, world_facts_task
 from introspection.text.tokenizer import phrase_tokenizer
 from introspection.training.batches import TrainingRows
 from introspection.training.shifts import ShiftExample
@@ -79,8 +85,10 @@ def tiny_questions():
 @functools.cache
 def tiny_task():
     """Items of twelve facts with all cues: six to train, two to validate, four to test."""
-    config = WorldFactsConfig(6, 2, 4, seed=0, candidates=3, repeats=1)
-    return build_world_task(config, tiny_questions(), WORLD_FACTS)
+    config = WorldFactsConfig(
+        seed=0, candidates=3, repeats=1, train_facts=6, validation_facts=2, test_facts=4
+    )
+    return world_facts_task(config, tiny_questions())
 
 
 @functools.cache
@@ -94,26 +102,36 @@ def task_model(seed=0, **changes):
 
 @functools.cache
 def tiny_training_rows(kl_prompts="both"):
-    """What `tiny_task` trains: labels of every kind, behaviour held to `task_model(1)`, and a shift."""
+    """What `tiny_task` trains: labels of every kind, behaviour held to `task_model(1)`, and a shift.
+
+    Of two items in three the trained label is the clean one.
+    """
     task, reference = tiny_task(), task_model(1)
     items, tokenizer, programs = task.splits["train"], reference.tokenizer, ProgramTable()
     clean = [
         (*task.grammar.all_explanations(item.candidates), Explanation(False, NONE))[i % 7]
         for i, item in enumerate(items)
     ]
-    explanation = explanation_rows(tokenizer, items, clean, task)
+    trained = [
+        label if i % 3 else Explanation(not label.changed, label.answer) for i, label in enumerate(clean)
+    ]
+    explanation = explanation_rows(tokenizer, items, trained, task)
     behavior = behavior_batch(
         tokenizer,
         items,
-        clean,
+        {item.id: tuple(pair) for item, *pair in zip(items, trained, clean, strict=True)},
         probe_behavior(reference, items, programs, mesh_of()),
         answer_hidden(reference, items, programs, mesh_of()),
-        kl_prompts,
-        shifted={items[0].prompt_with_cue},
+        held_prompts(items, kl_prompts, {items[0].prompt_with_cue}, {item.group for item in items}),
     )
     shift = shift_rows(tokenizer, [ShiftExample(i.prompt_with_cue, i.cued) for i in task.splits["test"]])
     explanation, rows, shift = same_time(explanation, behavior.rows, shift)
     return TrainingRows(explanation, behavior._replace(rows=rows), shift)
+
+
+def label_pairs(items, labels):
+    """Labels by item id as `behavior_batch` takes them, trained on as they are."""
+    return {item.id: (label, label) for item, label in zip(items, labels, strict=True)}
 
 
 def mesh_of(data=1, fsdp=1, tensor=1):

@@ -163,8 +163,9 @@ def _batch(explanations: int, items: int, time: int, width: int) -> Batch:
         kl_mask=np.ones((items, 2), bool),
         reference_hidden=np.zeros((items, 2, width), np.float32),
         reference_logprobs=np.zeros((items, 2, 5), np.float32),
-        label_changed=np.zeros(items, bool),
-        label_answer=np.zeros(items, np.int32),
+        labelled=np.ones(items, bool),
+        label_changed=np.zeros((items, 2), bool),
+        label_answer=np.zeros((items, 2), np.int32),
     )
     return Batch(explanation=explained, behavior=behavior)
 

@@ -103,7 +103,8 @@ def random_batch(shapes: StepShapes, seed: list[int]) -> Batch:
             kl_mask=np.ones((items, 2), bool),
             reference_hidden=rng.normal(size=(items, 2, shapes.width)).astype(np.float32),
             reference_logprobs=np.full((items, 2, slots + 1), -np.log(slots + 1), np.float32),
-            label_changed=rng.integers(0, 2, items).astype(bool),
-            label_answer=rng.integers(0, slots + 1, items).astype(np.int32),
+            labelled=np.ones(items, bool),
+            label_changed=rng.integers(0, 2, (items, 2)).astype(bool),
+            label_answer=rng.integers(0, slots + 1, (items, 2)).astype(np.int32),
         ),
     )

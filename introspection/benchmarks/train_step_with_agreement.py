@@ -86,7 +86,7 @@ def run(size: Size | None = None) -> list[Measure]:
         variables = {"params": jax.tree.map(lambda leaf: leaf[0], params)}
         logprobs = continuation_logprobs(config, variables, prompts, lengths, said, said_lengths)
         slots = add_none(logprobs, jnp.repeat(behavior.candidates, 2))
-        return agreement(slots.reshape(shapes.behavior_items, 2, -1), behavior)
+        return agreement(slots.reshape(shapes.behavior_items, 2, -1), behavior)[0]
 
     behavior = jax.device_put(jax.tree.map(lambda array: array[0, 0], full.behavior))
     probe_inputs = jax.device_put((*scorer_arrays(full, shapes), behavior))
