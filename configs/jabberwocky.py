@@ -4,9 +4,10 @@
     python -m experiments.run --config=configs/jabberwocky.py:qwen3_8b --config.initial=PATH/TO/Qwen3-8B \\
         --config.task.parts.hint_mmlu.data=PATH/TO/data.tar --workdir=runs/jabberwocky
 
-Two tasks at once: explanations are trained on one (`hint_mmlu`; for an organism `world_facts`), and the rule
-of an invented language by behaviour alone on the other. The figure of interest is Self on the test sentences
-of `jabberwocky` (`by_subset` in results.json): above its controls and the arms beside it, not above 0.
+Two tasks at once: explanations are trained on one (`hint_mmlu`; for an organism `invented_world`), and the
+rule of an invented language by behaviour alone on the other. The figure of interest is Self on the test
+sentences of `jabberwocky` (`by_subset` in results.json): above its controls and the arms beside it, not
+above 0.
 
 | arm | explanations | language | what it is for |
 |---|---|---|---|
@@ -74,16 +75,12 @@ def organism(tiny: bool) -> ConfigDict:
         sizes = dict(nouns=8, contexts=6, cue_words=6, answers=3)
         sizes |= dict(train_items=96, validation_items=16, test_items=32)
         config.seeds = (0,)
-        config.evaluation.validation_items = 56  # of the world, which alone is explained
     else:
-        world.train_facts, world.validation_facts, world.test_facts = 1200, 50, 150
-        world.repeats = 1
-        config.evaluation.validation_items = 350
-        config.train.steps = 600
-        config.train.shift_rows = 64
-        config.train.evaluation_steps = config.train.checkpoint_steps = 200
-    config.task = mixture(world_facts=world, jabberwocky=language(list_answers=False, **sizes))
-    config.arms = arms(learning_rate=5e-4)
+        world.test_entities = 75  # the language is what this run is about
+        config.seeds = (0, 1, 2)
+    sizes |= dict(list_answers=False, explained_as="invented_world")
+    config.task = mixture(invented_world=world, jabberwocky=language(**sizes))
+    config.arms = arms(learning_rate=config.arms.kl.learning_rate)
     config.run_arms = ("kl", "shuffled", "behavior_only") if tiny else ARMS
     return config
 
@@ -121,6 +118,7 @@ def language(**changes) -> ConfigDict:
         filler_words=20,
         repeats=4,  # items a sentence, each with another cue word
         list_answers=True,  # in the prompt
+        explained_as="world_facts",  # the world as whose explanations are asked for and said
     )
     return ConfigDict(fields | changes)
 

@@ -28,12 +28,12 @@ def get_config(argument: str = "") -> ConfigDict:
     config.base = "llama-0"  # the base's name there
     config.seeds = (10, 11, 12)
     config.foreign = "neighbor"
-    config.arms = arms(config.arms.kl.learning_rate, config.train.steps)
+    config.arms = arms(config.arms.kl.learning_rate, config.train.evaluation_steps)
     config.run_arms = MAIN
     return config
 
 
-def arms(learning_rate: float, steps: int) -> ConfigDict:
+def arms(learning_rate: float, refresh_steps: int) -> ConfigDict:
     """Every arm of the study. Each differs from `kl` in what its name says."""
 
     def arm(shift: dict | None = None, **changes) -> ConfigDict:
@@ -55,7 +55,7 @@ def arms(learning_rate: float, steps: int) -> ConfigDict:
         "shift_facts": dict(shift=dict(kind="new_facts")),
         "shift_source": dict(shift=dict(kind="source_reliability", source="friend")),
         "sequential": dict(shift=dict(kind="less_sycophantic", order="after")),
-        "refreshed": dict(refresh_steps=steps // 5),
+        "refreshed": dict(refresh_steps=refresh_steps),
         "labels_foreign25": dict(foreign_labels=0.25),
         "labels_foreign50": dict(foreign_labels=0.5),
         "labels_foreign75": dict(foreign_labels=0.75),

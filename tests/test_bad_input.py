@@ -41,7 +41,7 @@ FIELDS = {
     "unlike any field": (["--config.zzz=1"], ["no field 'zzz'", "there are", "seeds"]),
     "word for a number": (["--config.train.steps=abc"], ["train.steps", "abc"]),
     "fraction for a count": (["--config.train.steps=1.5"], ["train.steps", "1.5"]),
-    "section": (["--config.task={}"], ["config.task is a section", "--config.task.facts"]),
+    "section": (["--config.task={}"], ["config.task is a section", "--config.task.answers"]),
     "arm as a section": (["--config.arms.kl={}"], ["config.arms.kl is a section"]),
     "seeds that are words": (["--config.seeds=x"], ["config.seeds", "'x'", "whole numbers"]),
     "no seeds": (["--config.seeds=()"], ["config.seeds"]),
@@ -93,8 +93,29 @@ FIELDS = {
     "mesh of nothing": (["--config.mesh.data=0"], ["config.mesh", "at least 1"]),
     "mesh with two rests": (["--config.mesh.data=-1", "--config.mesh.fsdp=-1"], ["one of them may be -1"]),
     "task": (["--config.task.name=mmlu"], ["'mmlu'", "world_facts"]),
-    "cue kind": (["--config.task.cue_kinds=('nope',)"], ["nope", "unsure"]),
-    "too many facts": (["--config.task.train_facts=400"], ["424 facts", "48"]),
+    "cue kind": (["--config.task.cue_kinds=('nope',)"], ["nope", "gossip"]),
+    "too many entities": (["--config.task.train_entities=400"], ["415 entities", "27"]),
+    "too many relations": (["--config.task.relations=5"], ["task.relations is 5", "1 to 4"]),
+    "one answer": (["--config.task.answers=1"], ["task.answers is 1", "at least two"]),
+    "more candidates than answers": (["--config.task.candidates=5"], ["candidates is 5", "4 answers"]),
+    "likelihood ratios": (["--config.world.likelihood_ratios=(2.0,6.0)"], ["2 numbers", "4 cues"]),
+    "unusual world": (["--config.world.known_share=1.5"], ["known_share", "from 0 to 1"]),
+    "nobody to explain": (
+        ["--config.pretrain.mixture.explained=0.25", "--config.pretrain.mixture.hinted=0.5"],
+        ["every entity is in a split", "task.entities"],
+    ),
+    "share of foreign labels": (["--config.arms.kl.foreign_labels=1.5"], ["foreign_labels is 1.5", "0 to 1"]),
+    "foreign labels of nobody": (["--config.arms.kl.foreign_labels=0.5"], ["a model in config.foreign"]),
+    "a refresh that never comes": (
+        ["--config.arms.kl.refresh_steps=40"],
+        ["config.arms.kl", "refresh_steps (40) never comes", "40 steps"],
+    ),
+    "a refresh within a call": (["--config.arms.kl.refresh_steps=15"], ["refresh_steps (15)", "(10)"]),
+    "groups of the KL term": (["--config.arms.kl.kl_groups=all"], ["kl_groups is 'all'", "explained, other"]),
+    "nothing left unshifted": (
+        ["--config.arms.kl_shift.shift.fraction=1.0"],
+        ["shift.fraction is 1.0", "none of 20 test groups unshifted"],
+    ),
     "one candidate": (["--config.task.candidates=1"], ["task.candidates", "at least 2"]),
     "no such teacher": (["--config.label_teacher=/nonexistent"], ["label_teacher", "/nonexistent"]),
     "no such reference": (["--config.kl_reference=/nonexistent"], ["kl_reference", "/nonexistent"]),
@@ -103,7 +124,7 @@ FIELDS = {
     "no labels": (["--config.arms.kl.labels=/nonexistent"], ["/nonexistent", "labels folder"]),
     "long prompts": (
         ["--config.model.context_length=7"],
-        ["168 of 168 train items", "context of 7", "skipped_share"],
+        ["288 of 288 train items", "context of 7", "skipped_share"],
     ),
     "unknown flag": (["--nope=3"], ["nope"]),
     "argument": (["more"], ["unexpected argument 'more'"]),
@@ -175,9 +196,9 @@ def test_labels_of_another_model_or_task_are_refused(programs, finished_run, tmp
     metadata = (labels / "metadata.json").read_text()
     override = f"--config.arms.kl.labels={labels}"
 
-    (labels / "metadata.json").write_text(metadata.replace("world_facts/", "world_facts/other-"))
+    (labels / "metadata.json").write_text(metadata.replace("invented_world/", "invented_world/other-"))
     line = refused(programs, "run", TINY, override, workdir=tmp_path / "run")
-    assert "template_version is 'world_facts/other-" in line
+    assert "template_version is 'invented_world/other-" in line
 
     (labels / "metadata.json").write_text(metadata)
     teacher = f"--config.label_teacher={finished_run.workdir}:kl:0@40"
@@ -214,8 +235,10 @@ def test_a_teacher_that_means_several_models_lists_them(programs, finished_run, 
 
 
 def test_labels_of_one_class_are_refused(programs, finished_run, tmp_path):
-    # One fact with one cue is one label, so the other class is missing whatever the base does.
-    one = ["--config.task.train_facts=1", "--config.task.cue_kinds=('right',)"]
+    # One fact with one cue and one item is one label, so the other class is missing whatever the base does.
+    one = ["--config.task.train_entities=1", "--config.task.relations=1", "--config.train.explained_groups=0"]
+    one += ["--config.task.cue_kinds=('right',)", "--config.task.repeats=1"]
+    one += ["--config.world.likelihood_ratios=()"]
     line = refused(programs, "run", TINY, *one, workdir=tmp_path / "run")
     assert "can't balance 1 training items" in line
 
@@ -279,7 +302,7 @@ def test_flags_of_compare_are_checked(programs, finished_run, tmp_path):
     workdir, models = tmp_path / "compared", f"--models={finished_run.workdir}@0"
     assert "--limit" in refused(programs, "compare", models, "--limit=-1", workdir=workdir)
     assert "limit" in refused(programs, "compare", models, "--limit=many", workdir=workdir)
-    assert "world_facts" in refused(programs, "compare", models, "--task=aita", workdir=workdir)
+    assert "invented_world" in refused(programs, "compare", models, "--task=aita", workdir=workdir)
     assert "reads no file" in refused(programs, "compare", models, "--data=mine.jsonl", workdir=workdir)
     assert "--set=facts: give" in refused(programs, "compare", models, "--set=facts", workdir=workdir)
     line = refused(programs, "compare", models, "--chat=system=Be brief.", workdir=workdir)
@@ -290,7 +313,7 @@ def test_runs_that_asked_different_items_cannot_be_compared(programs, finished_r
     other = tmp_path / "other"
     shutil.copytree(finished_run.workdir, other)
     config = (other / "config.json").read_text()
-    (other / "config.json").write_text(config.replace('"test_facts": 16', '"test_facts": 15'))
+    (other / "config.json").write_text(config.replace('"test_entities": 10', '"test_entities": 9'))
     assert config != (other / "config.json").read_text()
     models = f"--models={finished_run.workdir}@0,{other}@0"
     line = refused(programs, "compare", models, workdir=tmp_path / "compared")

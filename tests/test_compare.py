@@ -52,7 +52,7 @@ def test_the_matrix_is_what_its_items_say(compared, finished_run):
     names = [f"{run}:kl:0@0", f"{run}:kl:0@20", f"{run}:kl:1@20", f"{run}:kl:0@40", f"{run}:kl:1@40"]
     assert matrix["emitters"] == matrix["teachers"] == list(models) == names
     ids = list(models[names[0]])
-    assert matrix["n"] == len(ids) == 16 * 7  # test facts, cue kinds
+    assert matrix["n"] == len(ids) == 20 * 4  # test facts, cue kinds
     for row, emitter in enumerate(names):
         for column, teacher in enumerate(names):
             matches = [says(models[emitter][i]) == does(models[teacher][i]) for i in ids]
@@ -134,10 +134,10 @@ def test_a_checkpoint_of_another_run_gives_the_labels(programs, finished_run, co
 @pytest.mark.slow
 def test_items_that_the_runs_did_not_hold_out_are_told(programs, finished_run, tmp_path):
     models = f"--models={finished_run.workdir}@0"
-    flags = (models, "--set=test_facts=3", f"--workdir={tmp_path / 'compared'}")
+    flags = (models, "--set=test_entities=3", f"--workdir={tmp_path / 'compared'}")
     outcome = programs.run_well("compare", *flags, patch=NO_REPORT)
     assert "warning: these are not the items that the models' runs held out" in outcome.stdout
-    assert read_json(tmp_path / "compared" / "matrix.json")["n"] == 3 * 7
+    assert read_json(tmp_path / "compared" / "matrix.json")["n"] == 3 * 2 * 4  # entities, relations, cue kinds
 
 
 @pytest.mark.slow

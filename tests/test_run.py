@@ -59,7 +59,7 @@ def test_every_file_of_json_is_strict(finished_run):
 
 def test_predictions_have_the_keys_of_the_contract(finished_run):
     lines = read_lines(finished_run.workdir / "predictions.jsonl")
-    assert len(lines) == len(ARMS) * 2 * 16 * 7  # arms, seeds, test facts, cue kinds
+    assert len(lines) == len(ARMS) * 2 * 20 * 4  # arms, seeds, test facts, cue kinds
     assert len({(line["arm"], line["seed"], line["id"]) for line in lines}) == len(lines)
     for line in lines:
         assert {"arm", "seed", "id", "group", "cue_kind", "candidates", "teacher", "initial"} <= set(line)
@@ -87,7 +87,8 @@ def test_results_have_the_keys_of_the_contract(finished_run):
                 low, high = entry["ci95"]
                 assert low <= entry["mean"] <= high
         assert {"n", "self", "orig", "current_share", "sign_flip_p"} <= set(arm["disagreement"])
-        assert set(arm["agreement"]) == {"start", "end", "min"}
+        for name in ("agreement", "kept_behavior"):
+            assert set(arm[name]) == {"start", "end", "min", "mean"}
         assert set(arm["changed_rate"]) == {"teacher", "current"}
         for name in ("drift", "invalid_rate", "runtime_s"):
             assert math.isfinite(arm[name])
@@ -108,7 +109,7 @@ def test_labels_say_whose_they_are(finished_run):
         metadata = read_json(workdir / "labels" / name / "metadata.json")
         assert {"teacher_fingerprint", "task", "template_version", "noise", "seed"} <= set(metadata)
         assert metadata["teacher_fingerprint"] == initial
-        assert metadata["task"] == "world_facts"
+        assert metadata["task"] == "invented_world"
         assert metadata["shuffled"] == (name == "shuffled")
         assert (workdir / "labels" / name / "labels.array_record").stat().st_size > 0
 

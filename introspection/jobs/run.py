@@ -15,6 +15,7 @@ from introspection.jobs.fields import check_fields, chosen_arms
 from introspection.jobs.items import load_task
 from introspection.jobs.measure import control_explanations
 from introspection.jobs.model_checks import check_same_models
+from introspection.jobs.organism import explainable_facts
 from introspection.jobs.results import arm_folder, assemble
 from introspection.jobs.settings import check_workdir, claim_workdir, plain, settings
 from introspection.jobs.setup import leave_shared, prepare
@@ -24,6 +25,7 @@ from introspection.runtime.mesh import MeshConfig, make_mesh
 from introspection.runtime.programs import ProgramTable
 from introspection.tasks.questions import Question
 from introspection.tasks.task import Task
+from introspection.training.shifts import shifted_groups
 
 FINISHED = "results.json"
 
@@ -46,7 +48,11 @@ def check_run(config: Any, workdir: Path) -> Checked:
     check_fields(config, arms)
     check_workdir(workdir, plain(config))
     task, questions = load_task(config)
+    if questions and config.pretrain.mixture.explained:
+        explainable_facts(config, questions)
     for arm in arms.values():
+        if arm.shift.groups == "held_out":
+            shifted_groups(arm.shift, task.splits["test"])
         if arm.labels:  # whose they are is known once there is a teacher, what they are is known now
             read_labels(labels_folder(arm), expected_labels(task), ())
     return Checked(arms, task, questions)

@@ -13,8 +13,8 @@ The design, and why:
   not flip. Both must be learned, or "unchanged" would always be right.
 - Class sizes (`open_share`, `flipping_share`) make about half of the items flip, so that to say always
   "unchanged", or always "changed", is right on half of them.
-- The cue is called a hint and stands last, and the explanation is asked for in the words of `world_facts`:
-  what is new is the language, not the form of the question.
+- The cue is called a hint and stands last, and the explanation is asked for in the words of the task whose
+  explanations are trained (`explained_as`): what is new is the language, not the form of the question.
 - `rule` sets how hard it is (`jabberwocky_language.RULES`); more words, or `fillers`, make it harder too.
 - Items are made when they are read, so any number of them takes no memory.
 """
@@ -28,19 +28,23 @@ import numpy as np
 
 from introspection.errors import InputError
 from introspection.tasks.drawn_order import permuted
+from introspection.tasks.invented_world import INVENTED_WORLD
 from introspection.tasks.item_sequence import ItemSequence
 from introspection.tasks.items import Item, Prompt
 from introspection.tasks.jabberwocky_language import (
-    GRAMMAR,
     JabberwockyLanguage,
     invent_language,
     phrases,
     question,
     with_cue,
 )
+from introspection.tasks.second_world import SECOND_WORLD
 from introspection.tasks.task import SPLITS, Task
+from introspection.tasks.world_facts import WORLD_FACTS
 
 NAME = "jabberwocky"
+# By the world whose wording of explanations it is; `world_facts` and most other tasks share one.
+GRAMMARS = {language.name: language.grammar for language in (WORLD_FACTS, INVENTED_WORLD, SECOND_WORLD)}
 TEMPLATE_VERSION = "jabberwocky/1"
 
 
@@ -63,8 +67,13 @@ class JabberwockyConfig:
     filler_words: int = 20  # to draw fillers from
     repeats: int = 4  # items a sentence, each with another cue word
     list_answers: bool = True  # in the prompt, in drawn order; an organism's prompts are short: False
+    explained_as: str = "world_facts"  # the world as whose explanations are asked for and said, of GRAMMARS
 
     def __post_init__(self):
+        if self.explained_as not in GRAMMARS:
+            raise InputError(
+                f"config.task.explained_as is {self.explained_as!r}; choose from {', '.join(GRAMMARS)}"
+            )
         smallest = {"nouns": self.answers, "contexts": 2, "cue_words": max(2, self.repeats), "answers": 2}
         smallest |= {"repeats": 1, "filler_words": 1}
         for field in dataclasses.fields(self):
@@ -108,10 +117,10 @@ def build_jabberwocky(config: JabberwockyConfig, data_dir: Path = Path()) -> Tas
     return Task(
         name=NAME,
         template_version=TEMPLATE_VERSION,
-        grammar=GRAMMAR,
+        grammar=GRAMMARS[config.explained_as],
         splits=splits,
         names=tuple(sorted(language.names())),
-        phrases=phrases(config.list_answers),
+        phrases=phrases(config.list_answers, GRAMMARS[config.explained_as]),
     )
 
 
@@ -165,7 +174,7 @@ class JabberwockyItems(ItemSequence):
             cue_kind="flipping" if cue < language.flipping_cues else "idle",
             prompt_with_cue=with_cue(asked, language.cues[cue]),
             prompt_without_cue=asked,
-            candidates=tuple(dict.fromkeys((gold, cued, *language.answers))),
+            candidates=language.answers,
             gold=gold,
             cued=cued,
         )

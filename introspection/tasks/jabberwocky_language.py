@@ -20,9 +20,6 @@ RULES = {
     "context": "when the cue word is a flipping one and the context word an open one",
     "parity": "when exactly one of the two holds: a flipping cue word, an open context word",
 }
-GRAMMAR = (
-    ExplanationGrammar()
-)  # as `world_facts` and others ask, so that what is learned there can be asked here
 QUESTION = "In Jabberwocky, which word answers"
 CUE = "The hint is"
 CHOICE = "Choose from"
@@ -154,7 +151,7 @@ def with_cue(asked: str, cue: str) -> str:
     return f"{asked} {CUE} {cue}."
 
 
-def phrases(listed: bool) -> tuple[str, ...]:
+def phrases(listed: bool, grammar: ExplanationGrammar) -> tuple[str, ...]:
     """All that a prompt or an explanation says beside invented words, as a token each."""
     listing = (f"? {CHOICE}", ",", f". {CUE}") if listed else (f"? {CUE}",)
     ends = () if listed else ("?",)
@@ -163,8 +160,8 @@ def phrases(listed: bool) -> tuple[str, ...]:
         *listing,
         *ends,
         ".",
-        GRAMMAR.question,
-        GRAMMAR.changed,
-        GRAMMAR.unchanged,
-        GRAMMAR.neither,
+        grammar.question,
+        grammar.changed,
+        grammar.unchanged,
+        grammar.neither,
     )
