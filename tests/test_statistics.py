@@ -76,12 +76,15 @@ def collect_resamples(counts, groups, **levels):
 
 
 def test_groups_are_crossed_with_seeds():
-    # Column s * 2 + g counts cell (seed s, group g), so a resample shows its weights. A weight of a cell must
-    # be the product of a seed's and a group's, so each resample's 2 x 2 table has rank one.
-    seeds, groups = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
-    tables = collect_resamples(np.eye(4), groups, seeds=seeds).reshape(-1, 2, 2)
+    # Column s * 2 + g counts cell (seed s, group g) of the first base, so a resample shows its weights. A
+    # weight of a cell must be the product of a seed's and a group's, so where the base is drawn once the
+    # 2 x 2 table has rank one. The second base holds nothing: of one base, seeds are not resampled.
+    seeds, groups, bases = np.array([0, 0, 1, 1, 0]), np.array([0, 1, 0, 1, 0]), np.array([0, 0, 0, 0, 1])
+    counts = np.vstack([np.eye(4), np.zeros(4)])
+    tables = collect_resamples(counts, groups, seeds=seeds, bases=bases).reshape(-1, 2, 2)
+    tables = tables[tables.sum((1, 2)) == 4]
+    assert len(tables) == pytest.approx(5_000, abs=200)
     np.testing.assert_allclose(np.linalg.det(tables), 0, atol=1e-9)
-    np.testing.assert_allclose(tables.sum((1, 2)), 4)
     seed_weights = tables.sum(2)[:, 0] / 2
     assert set(np.unique(seed_weights)) == {0, 1, 2}
     assert np.mean(seed_weights == 1) == pytest.approx(0.5, abs=0.04)
@@ -113,14 +116,16 @@ def test_outputs_of_one_call_are_paired():
 def test_order_of_items_and_chunks_do_not_matter(monkeypatch):
     rng = np.random.default_rng(0)
     counts, groups, seeds = with_ones(rng.integers(0, 9, 60)), rng.integers(0, 9, 60), rng.integers(0, 3, 60)
-    order = rng.permutation(60)
-    one, other = (
-        hierarchical_bootstrap(counts[o], groups[o], mean, np.random.default_rng(1), seeds=seeds[o])
-        for o in (np.arange(60), order)
-    )
-    np.testing.assert_array_equal(one, other)
+    bases, order = np.repeat([0, 1, 2], 20), rng.permutation(60)
+
+    def interval(o):
+        levels = {"seeds": seeds[o], "bases": bases[o], "expand_for_bases": False}
+        return hierarchical_bootstrap(counts[o], groups[o], mean, np.random.default_rng(1), **levels)
+
+    one = interval(np.arange(60))
+    np.testing.assert_array_equal(one, interval(order))
     monkeypatch.setattr(statistics, "CHUNK_SIZE", 700)
-    chunked = hierarchical_bootstrap(counts, groups, mean, np.random.default_rng(1), seeds=seeds)
+    chunked = interval(np.arange(60))
     np.testing.assert_allclose(one, chunked, atol=0.15)
     assert len(collect_resamples(counts, groups, resamples=999)) == 999
 
@@ -208,9 +213,9 @@ def test_expanded_interval_of_bases_is_about_students():
 
 def test_one_base_is_neither_expanded_nor_crossed():
     rng = np.random.default_rng(0)
-    counts, groups, seeds = with_ones(rng.integers(0, 9, 60)), rng.integers(0, 9, 60), rng.integers(0, 3, 60)
+    counts, groups = with_ones(rng.integers(0, 9, 60)), rng.integers(0, 9, 60)
     plain, one_base = (
-        hierarchical_bootstrap(counts, groups, mean, np.random.default_rng(1), seeds=seeds, **options)
+        hierarchical_bootstrap(counts, groups, mean, np.random.default_rng(1), **options)
         for options in ({}, {"bases": np.zeros(60, int), "crossed_groups": True, "resamples": 2_000})
     )
     np.testing.assert_array_equal(plain, one_base)

@@ -2,7 +2,8 @@
 
 Studies are simulated at the size of the planned one, the gap's truth known; every interval is
 `hierarchical_bootstrap`'s, on (base, seed, group) cells. All simulated studies of a case share their
-resamples: the bootstrap's statistics are then the studies, which is what makes this quick.
+resamples: the bootstrap's statistics are then the studies, which is what makes this quick. One base
+with a few seeds is `seed_coverage`'s.
 """
 
 import dataclasses
@@ -12,6 +13,8 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Float
 
+from introspection.benchmarks import seed_coverage
+from introspection.benchmarks.seed_coverage import SeedSize
 from introspection.benchmarks.timing import Measure
 from introspection.coupling.statistics import hierarchical_bootstrap, wilson_interval
 
@@ -44,16 +47,19 @@ class Size:
     resamples: int = 4_000
     chunk: int = 125  # runs whose cells are held at a time
     seed: int = 0
+    one_base: SeedSize = dataclasses.field(default_factory=SeedSize)
 
 
 TINY = Size(
     bases=4, groups=60, items=4, between_bases=(2.0,), planted=(20.0,), other_bases=(3,), runs=20,
-    other_runs=20, resamples=200, chunk=20,
+    other_runs=20, resamples=200, chunk=20, one_base=seed_coverage.TINY,
 )  # fmt: skip
 
 
 def run(size: Size | None = None) -> list[Measure]:
-    """Coverage of 0 without coupling, then power, for each spread between bases and number of bases."""
+    """Coverage of 0 without coupling, then power, for each spread between bases and number of bases; then
+    what `seed_coverage` says of one base.
+    """
     size = size or Size()
     cases = [(n, spread) for n in (size.bases, *size.other_bases) for spread in size.between_bases]
     fewer, (own, common) = dataclasses.replace(size, runs=size.other_runs), size.strong_facts
@@ -65,7 +71,7 @@ def run(size: Size | None = None) -> list[Measure]:
     ]
     coverage += [coverage_measure(fewer, n, spread) for n, spread in cases if n != size.bases]
     power = [power_measure(size, n, spread, planted) for n, spread in cases for planted in size.planted]
-    return coverage + power
+    return coverage + power + seed_coverage.run(size.one_base)
 
 
 def coverage_measure(size: Size, bases: int, spread: float, *, case: str = "") -> Measure:

@@ -1,15 +1,17 @@
 """Intervals and tests for what is measured on items that come in groups, seeds and bases."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import scipy  # loads scipy.stats, which takes a second, at its first use
 from jaxtyping import Bool, Float, Shaped
 
+from introspection.coupling.seed_intervals import Statistic, seed_interval, two_way_p
+
 # Numbers held at once in one array of a chunk; a handful of such arrays (16 MB each) exist at a time.
 CHUNK_SIZE = 2_000_000
-
-Statistic = Callable[[Float[np.ndarray, "resamples statistics"]], Float[np.ndarray, "resamples outputs"]]
+# The fewest seeds of which a sign-flip test can reach 5%: all of one sign have p = 2 / 2**6.
+FEWEST_SEEDS = 6
 
 
 def hierarchical_bootstrap(
@@ -25,7 +27,11 @@ def hierarchical_bootstrap(
     resamples: int | None = None,
     confidence: float = 0.95,
 ) -> Float[np.ndarray, "2 outputs"]:
-    """Percentile intervals (Efron, 1979) of functions of summed counts, resampled level by level.
+    """Intervals of functions of summed counts: of one base with several seeds `seed_interval`'s, otherwise
+    percentile intervals (Efron, 1979), resampled level by level.
+
+    A few seeds are too few to resample: 95% intervals of 3 covered as little as 77%, of 2 60%. One base's
+    intervals over seeds and groups are therefore Student's, and take neither `rng` nor resamples.
 
     A resample draws, with replacement, as many bases as there are; for each one drawn, as many of its seeds
     and as many of its groups as it has. Groups are crossed with seeds: one draw of groups serves all seeds of
@@ -36,12 +42,8 @@ def hierarchical_bootstrap(
     With several bases the percentiles are moved outwards for their number (see `expanded_tail`). Groups are
     drawn anew for each base, or once for all of them if they are the same in every base (`crossed_groups`):
     the bases agree on what is peculiar to a common group, so neither their spread nor draws that differ from
-    base to base show that another set of groups would have given another mean.
-
-    With two or three seeds the interval knows little of the variance between seeds (it is too small by
-    (n - 1) / n), while it counts what is particular to one item in one seed more than once; the second makes
-    it wide rather than narrow. So with several bases: their spread holds that of seeds and groups already,
-    which are drawn once more.
+    base to base show that another set of groups would have given another mean. The bases' spread holds that
+    of their seeds already, which are drawn once more; so few seeds make these intervals wide, not narrow.
 
     Args:
         counts: what each item adds to the sums that `statistic` takes.
@@ -50,11 +52,16 @@ def hierarchical_bootstrap(
         crossed_groups: whether a group's name means the same in all bases; without effect on one base.
         expand_for_bases: whether to expand; without effect on one base.
         resamples: how many; if not given 2,000 with one base and, for the farther tail, 10,000 with more.
+            Without effect on one base with several seeds.
         confidence: of the central interval, in (0, 1).
 
     Returns:
         Lower and upper ends. An output is NaN where no base has two groups, since nothing tells how it would
-        vary, or where it is undefined in more than half of the resamples; fewer are left out.
+        vary, or where it is undefined in more than half of the resamples; fewer are left out. Of one base
+        with several seeds it is NaN where it is undefined without some one seed or group.
+
+    Raises:
+        ValueError: there are no items.
     """
     if len(counts) == 0:
         raise ValueError("the bootstrap needs at least one item")
@@ -69,6 +76,8 @@ def hierarchical_bootstrap(
         all_sums = _crossed_sums(tables, resamples, rng)
     else:
         tables = _cell_tables(counts, groups, seeds, bases)
+        if n_bases == 1 and min(tables[0].shape[:2]) > 1:
+            return seed_interval(tables[0], statistic, confidence=confidence)
         all_sums = _resampled_sums(tables, resamples, rng)
     outputs = np.concatenate([statistic(sums) for sums in all_sums])
     interval = np.full((2, outputs.shape[1]), np.nan)
@@ -196,9 +205,9 @@ def sign_flip_test(
     """Two-sided p-value of the groups' summed differences against symmetry about 0 (Fisher, 1935).
 
     Signs are flipped by whole groups, so items of a group may depend on each other in any way, but seeds are
-    taken as they are: the test speaks of these seeds. All sign patterns are enumerated where at most 14
-    groups differ from 0; otherwise the p-value is (1 + count) / (1 + resamples) (Phipson and Smyth, 2010).
-    It is 1 where no group differs from 0.
+    taken as they are: the test speaks of these seeds (of any: `seeds_sign_flip_test`). All sign patterns are
+    enumerated where at most 14 groups differ from 0; otherwise the p-value is (1 + count) / (1 + resamples)
+    (Phipson and Smyth, 2010). It is 1 where no group differs from 0.
     """
     sums = np.asarray(group_sums, dtype=float)
     sums = sums[sums != 0]
@@ -213,6 +222,44 @@ def sign_flip_test(
         flips = rng.integers(2, size=(min(chunk, resamples - start), len(sums)), dtype=np.int8)
         count += int(np.sum(np.abs(sums.sum() - 2 * (flips @ sums)) >= threshold))
     return (1 + count) / (1 + resamples)
+
+
+def seeds_sign_flip_test(
+    cell_sums: Float[np.ndarray, "seeds groups"], rng: np.random.Generator, *, resamples: int = 10_000
+) -> tuple[float | None, str]:
+    """Two-sided p-value of summed differences against symmetry about 0 for new seeds and groups, if any.
+
+    Of one seed it is `sign_flip_test`'s over groups, and speaks of that seed alone. Of `FEWEST_SEEDS` or more
+    it is the largest of three: that over groups (which takes the seeds as given), the same over the seeds'
+    sums (which takes the groups as given), and `two_way_p`, without which both others would reject up to 12%
+    of the time where seeds and groups differ as much. All three reject at most 6% for 5% in simulations
+    (`benchmarks.seed_coverage`). Between, signs of so few seeds can't reach 5% and there is no p-value.
+
+    Args:
+        cell_sums: differences summed over a cell's items; 0 without items.
+        rng: for flips where there are too many to enumerate.
+        resamples: how many flips are then drawn.
+
+    Returns:
+        The p-value and "", or None and why there is none.
+
+    Raises:
+        ValueError: there are no seeds.
+    """
+    n_seeds, n_groups = cell_sums.shape
+    if n_seeds == 0:
+        raise ValueError("the sign-flip test needs at least one seed")
+    if 1 < n_seeds < FEWEST_SEEDS:
+        return None, (
+            f"no p-value: the signs of {n_seeds} seeds can't show less than {2 / 2**n_seeds:g}, and a test"
+            f" over groups would take the seeds as given; it takes {FEWEST_SEEDS} seeds, or one, of which"
+            " alone it then speaks"
+        )
+    p = sign_flip_test(cell_sums.sum(0), rng, resamples=resamples)
+    if n_seeds > 1 and n_groups > 1:
+        over_seeds = sign_flip_test(cell_sums.sum(1), rng, resamples=resamples)
+        p = max(p, over_seeds, two_way_p(cell_sums))
+    return p, ""
 
 
 def mcnemar_exact(
