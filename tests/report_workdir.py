@@ -59,6 +59,31 @@ def scores(mean: float, half: float = 0.04) -> dict[str, Any]:
     return {name: estimate(mean + shift, half) for name, shift in shifts.items()}
 
 
+def synthetic_references(gap: float, half: float) -> dict[str, Any]:
+    """The controls as what the gap is held against, at levels around the arm's Orig, and one unused."""
+    found = {
+        name: {
+            **{"self": 0.64 - 0.06 * place, "orig": 0.66 - 0.05 * place, "gap": -0.02 - 0.01 * place},
+            **{"invalid_rate": 0.0, "usable": True, "gap_difference": estimate(gap + 0.002 * place, half)},
+        }
+        for place, name in enumerate(CONTROLS)
+    }
+    mute = {"self": 0.0, "orig": 0.0, "gap": 0.0, "invalid_rate": 0.97, "usable": False}
+    return found | {"initial": {**mute, "gap_difference": estimate(gap + 0.5)}}
+
+
+def synthetic_part(gap: float) -> dict[str, Any]:
+    return {"n": 600, "self": scores(0.6 + gap), "orig": scores(0.6), "gap": scores(gap)}
+
+
+ASKABLE = {
+    "arm": "kl",
+    "askable": True,
+    "words": "askable: labels teach (kl: Orig +23.0 points above shuffled)",
+    "criteria": {},
+}
+
+
 def synthetic_arm(gap: float, half: float) -> dict[str, Any]:
     share = (0.38 + gap) / (0.72 + gap)
     disagreement = {"n": 288, "self": 0.38 + gap, "orig": 0.34, "current_share": share, "sign_flip_p": 0.004}
@@ -77,7 +102,10 @@ def synthetic_arm(gap: float, half: float) -> dict[str, Any]:
         },
         "disagreement": disagreement | {"current_share_ci95": [share - 0.05, share + 0.05]},
         "drift": 0.24,
-        "agreement": {"start": 0.98, "end": 0.78, "min": 0.74},
+        "agreement": {"start": 0.98, "end": 0.78, "min": 0.74, "mean": 0.83},
+        "kept_behavior": {"start": 0.99, "end": 0.81, "min": 0.77, "mean": 0.87},
+        "references": synthetic_references(gap, half),
+        "best_static": "majority",
         "changed_rate": {"teacher": 0.47, "current": 0.33},
         "none_rate": {"teacher": 0.02, "current": 0.03},
         "behavior_accuracy": {"teacher": 0.86, "current": 0.84},
@@ -92,13 +120,21 @@ def synthetic_arm(gap: float, half: float) -> dict[str, Any]:
 
 def synthetic_results() -> dict[str, Any]:
     def control(place: int, gap: float) -> dict[str, Any]:
-        levels = {"self": scores(0.5 - 0.06 * place), "orig": scores(0.52 - 0.05 * place)}
+        levels = {"self": scores(0.64 - 0.06 * place), "orig": scores(0.66 - 0.05 * place)}
         paired = {"self": scores(0.12 + gap + 0.06 * place), "gap": scores(gap + 0.02)}
         levels |= {"gap": scores(-0.02 - 0.01 * place), "paired": paired}
         return {**levels, "invalid_rate": 0.0, "n": 1200, "seeds": list(SEEDS)}
 
+    arms = {name: synthetic_arm(*gap) for name, gap in ARMS.items()}
+    arms["no_kl"]["by_shifted"] = {
+        "shifted": synthetic_part(-0.08),
+        "unshifted": synthetic_part(-0.02),
+        "shifted_minus_unshifted": {"gap": {"exact_match": estimate(-0.06, 0.05)}},
+    }
+    arms["no_kl"]["references"]["majority"]["by_shifted"] = {"shifted_minus_unshifted": estimate(0.01, 0.05)}
     return {
-        "arms": {name: synthetic_arm(*gap) for name, gap in ARMS.items()},
+        "askable": ASKABLE,
+        "arms": arms,
         "controls": {
             name: {arm: control(place, gap) for arm, (gap, _) in ARMS.items()}
             for place, name in enumerate(CONTROLS)

@@ -22,7 +22,6 @@ from report_workdir import (
     HOSTILE,
     MATRIX,
     SEEDS,
-    synthetic_arm,
     synthetic_record,
     synthetic_results,
     write_workdir,
@@ -30,10 +29,10 @@ from report_workdir import (
 
 from introspection.coupling.records import PredictionRecord
 from introspection.errors import InputError
-from introspection.reports.findings import arm_finding, gap_verdict
+from introspection.reports.findings import arm_finding
 from introspection.reports.inputs import ExplainedItem, kept_places, read_run
 from introspection.reports.item_data import prompt_difference, script_json, verdict
-from introspection.reports.measures import Estimate, points, read_arm
+from introspection.reports.measures import points
 from introspection.reports.page import write_report
 
 
@@ -100,9 +99,12 @@ def test_every_arm_and_control_is_in_the_table(workdir: Path) -> None:
     assert controls == list(CONTROLS) * len(ARMS)
     for shown in ("73.0", "[69.0, 77.0]", "+11.0", "[+7.0, +15.0]", "−5.0", "1,200", "+23.0"):
         assert f">{shown}<" in table
+    # A raw gap has no colour, however far from 0; its difference from a control's has.
+    assert '<td class="number mean">+11.0</td><td class="interval">[+7.0, +15.0]</td>' in table
+    assert '<td class="number mean coupled">+11.2</td><td class="interval">[+7.2, +15.2]</td>' in table
 
 
-def test_plain_words_follow_the_intervals(workdir: Path, tmp_path: Path) -> None:
+def test_plain_words_follow_what_the_gap_is_held_against(workdir: Path, tmp_path: Path) -> None:
     assert [arm_finding(arm).verdict for arm in read_run(workdir).arms] == [
         "coupled",
         "reversed",
@@ -116,45 +118,6 @@ def test_plain_words_follow_the_intervals(workdir: Path, tmp_path: Path) -> None
     assert tiny.count("but no evidence (tiny)") == len(ARMS)
 
 
-@pytest.mark.parametrize(
-    ("interval", "expected"),
-    [
-        ((0.01, 0.2), "coupled"),
-        ((-0.2, -0.01), "reversed"),
-        ((0.0, 0.2), "undecided"),
-        ((None, None), "undecided"),
-    ],
-)
-def test_an_interval_that_touches_0_decides_nothing(
-    interval: tuple[float | None, ...], expected: str
-) -> None:
-    assert gap_verdict(Estimate(0.1, *interval)) == expected
-
-
-def test_a_gap_without_drift_and_a_broken_behaviour_are_called_out() -> None:
-    fields = synthetic_arm(0.0, 0.0) | {"drift": 0.0, "seeds": [0], "invalid_rate": 0.4}
-    fields |= {"behavior_accuracy": {"teacher": 0.9, "current": 0.4}, "agreement": {"min": 0.5}}
-    fields["commonest_explanation"] = {"share": 0.8, "self": 0.42, "orig": 0.21}
-    finding = arm_finding(read_arm("x", fields, ()))
-    assert any("0 by construction" in sentence for sentence in finding.sentences)
-    assert finding.words == "Undecided, with cautions"
-    for caution in (
-        "40.0% of its explanations can't be parsed",
-        "behaviour itself got worse",
-        "80.0% of its explanations are one and the same",
-        "50.0%",
-        "One seed",
-    ):
-        assert any(caution in found for found in finding.cautions)
-
-
-def test_a_gap_that_shuffled_labels_also_give_is_called_out() -> None:
-    arms = [read_arm(name, synthetic_arm(gap, 0.04), ()) for name, gap in (("kl", 0.1), ("shuffled", 0.09))]
-    assert "labels without content" in arm_finding(arms[0], arms).cautions[0]
-    assert not arm_finding(arms[0], arms[:1]).cautions
-    assert not arm_finding(arms[1], arms).cautions
-
-
 def without_numbers(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: without_numbers(inner) for key, inner in value.items()}
@@ -164,6 +127,7 @@ def without_numbers(value: Any) -> Any:
 def test_nulls_are_dashes(tmp_path: Path) -> None:
     results = without_numbers(synthetic_results())
     results["arms"]["bare"] = {}
+    del results["askable"]
     write_workdir(tmp_path, items=1, results=results, organism={"rows": [{"name": "x"}]})
     (tmp_path / "metrics.jsonl").write_text('{"arm": "kl", "seed": 0, "step": 0}\n{"arm": "kl", "se')
     page = write_report(tmp_path).read_text(encoding="utf-8")

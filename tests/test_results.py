@@ -1,70 +1,23 @@
 """results.json and matrix.json from records, with numbers worked by hand."""
 
 import dataclasses
-import io
 import json
 
 import numpy as np
 import pytest
-from rich.console import Console
+from results_records import ANSWERS, E, eight_records, random_records, record, results_of
 
-from introspection.coupling import metrics
+from introspection.coupling import metrics, statistics
 from introspection.coupling.matrix import coupling_matrix
 from introspection.coupling.records import PredictionRecord
 from introspection.coupling.results import (
     agreement_series,
     arm_results,
     control_results,
-    format_results_table,
     paired_results,
 )
 from introspection.errors import InputError
-from introspection.tasks.items import INVALID, NONE, Decisions, Explanation
-
-E = Explanation
-ANSWERS = ("Oslo", "Rome", "Bern", NONE)
-
-
-def record(number, teacher, current, explanation, *, seed=0, group=None, cue_kind="guess", initial=None):
-    return PredictionRecord(
-        arm="kl",
-        seed=seed,
-        id=str(number),
-        group=str(number) if group is None else group,
-        cue_kind=cue_kind,
-        candidates=ANSWERS[:3],
-        gold="Oslo",
-        cued="Rome",
-        prompt_with_cue="x",
-        prompt_without_cue="x without",
-        teacher=Decisions(*teacher),
-        initial=Decisions(*(initial or teacher)),
-        current=Decisions(*current),
-        explanation_text="",
-        explanation=explanation,
-    )
-
-
-def eight_records() -> list[PredictionRecord]:
-    """Two seeds of four items: (with cue, without cue) of the teacher and of current, and what is said."""
-    moved, stays = ("Rome", "Oslo"), ("Oslo", "Oslo")
-    return [
-        record(1, moved, stays, E(False, "Oslo"), seed=0),  # drift to gold with the cue, says current
-        record(2, moved, moved, E(True, "Oslo"), seed=0),  # no drift, right
-        record(3, stays, moved, E(False, "Oslo"), seed=0),  # drift to cued, says the teacher
-        record(4, stays, stays, INVALID, seed=0, cue_kind="placebo"),
-        record(1, moved, stays, E(False, "Oslo"), seed=1),  # drift, says current
-        record(2, moved, (NONE, "Bern"), E(True, "Bern"), seed=1),  # drift to other, says current
-        record(3, stays, stays, E(False, "Rome"), seed=1),  # no drift, the answer is wrong
-        record(4, stays, stays, E(False, "Oslo"), seed=1, cue_kind="placebo"),  # no drift, right
-    ]
-
-
-SERIES = {0: [(0, 1.0), (10, 0.8), (20, 0.9)], 1: [(0, 0.9), (10, 0.6), (20, 0.8)]}
-
-
-def results_of(records, series=SERIES, seed=0):
-    return arm_results(records, series, 12.5, np.random.default_rng(seed))
+from introspection.tasks.items import INVALID, Decisions
 
 
 def test_eight_records_worked_by_hand():
@@ -87,9 +40,6 @@ def test_eight_records_worked_by_hand():
     assert disagreement["self"] == 3 / 4
     assert disagreement["orig"] == 1 / 4
     assert disagreement["current_share"] == 3 / 4
-    # Group sums are 2, 1 and -1 for items 1, 2 and 3, in all 2; the 8 sign patterns give ±4, ±2, ±2, 0, 0
-    # and six of them are as extreme.
-    assert disagreement["sign_flip_p"] == 6 / 8
     assert results["drift"] == 4 / 8
     assert results["changed_rate"] == {"teacher": 4 / 8, "current": 3 / 8}
     assert results["none_rate"] == {"teacher": 0, "current": 1 / 16}
@@ -99,7 +49,10 @@ def test_eight_records_worked_by_hand():
     # (unchanged, Oslo) is said of 1, 3, 1', 4'; it is true of current in 1, 4, 1', 3', 4', of the teacher in
     # 3, 4, 3', 4'.
     assert results["commonest_explanation"] == {"share": 4 / 8, "self": 5 / 8, "orig": 4 / 8}
-    assert results["agreement"] == pytest.approx({"start": 0.95, "end": 0.85, "min": 0.7})
+    # The means over seeds are 0.95, 0.7 and 0.85.
+    assert results["agreement"] == pytest.approx({"start": 0.95, "end": 0.85, "min": 0.7, "mean": 2.5 / 3})
+    assert set(results["kept_behavior"].values()) == {None}
+    assert "by_shifted" not in results  # no record is
     assert (results["n"], results["seeds"], results["runtime_s"]) == (8, [0, 1], 12.5)
     assert results["by_drift"] == {
         "to_gold": {"n": 2, "self": 1.0, "orig": 0.0},
@@ -131,6 +84,8 @@ CONTRACT = {
     "disagreement",
     "drift",
     "agreement",
+    "kept_behavior",
+    "drift_explained",
     "changed_rate",
     "invalid_rate",
     "seeds",
@@ -142,6 +97,7 @@ def test_keys_are_those_of_the_contract():
     results = results_of(eight_records())
     assert set(results) >= CONTRACT
     assert set(results["disagreement"]) >= {"n", "self", "orig", "current_share", "sign_flip_p"}
+    assert set(results["agreement"]) == set(results["kept_behavior"]) == {"start", "end", "min", "mean"}
     for score in ("self", "orig", "gap", "initial"):
         assert set(results[score]) == {"exact_match", "has_changed_f1", "content_match", "changed_accuracy"}
         for measured in results[score].values():
@@ -150,24 +106,6 @@ def test_keys_are_those_of_the_contract():
     control = control_results(eight_records())
     assert set(control) == {"self", "orig", "gap", "invalid_rate", "n", "seeds"}
     assert control["self"]["exact_match"]["mean"] == 5 / 8
-
-
-def random_records(seed, n=60, coupling=0.5, seeds=2):
-    """Explanations say current's behaviour with probability `coupling`, else the teacher's, or nonsense."""
-    rng = np.random.default_rng(seed)
-
-    def decisions():
-        return tuple(ANSWERS[index] for index in rng.integers(4, size=2))
-
-    records = []
-    for run in range(seeds):
-        for number in range(n):
-            teacher = decisions()
-            current = teacher if rng.random() < 0.3 else decisions()
-            says = Decisions(*(current if rng.random() < coupling else teacher)).explanation
-            said = [says, INVALID, E(True, "Bern")][rng.choice(3, p=[0.8, 0.1, 0.1])]
-            records.append(record(number, teacher, current, said, seed=run, group=str(number // 2)))
-    return records
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -186,15 +124,40 @@ def test_planted_coupling_is_found_and_its_absence_too(coupling, sign):
     assert (low > 0) - (high < 0) == sign
     share_low, share_high = results["disagreement"]["current_share_ci95"]
     assert (share_low > 0.5) - (share_high < 0.5) == sign
-    assert (results["disagreement"]["sign_flip_p"] < 0.05) == (sign != 0)
+
+
+def test_sign_flips_are_of_the_matches_by_seed_and_group(monkeypatch):
+    tables = []
+
+    def seeds_sign_flip_test(cell_sums, rng):
+        tables.append(cell_sums.tolist())
+        return None, "too few seeds"
+
+    monkeypatch.setattr(statistics, "seeds_sign_flip_test", seeds_sign_flip_test)
+    disagreement = results_of(eight_records())["disagreement"]
+    # Matches with current minus with the teacher: items 1 and 3 of the first seed, 1 and 2 of the second.
+    assert tables == [[[1, 0, -1, 0], [1, 1, 0, 0]]]
+    assert (disagreement["sign_flip_p"], disagreement["sign_flip_note"]) == (None, "too few seeds")
+    monkeypatch.setattr(statistics, "seeds_sign_flip_test", lambda cell_sums, rng: (0.25, ""))
+    disagreement = results_of(eight_records())["disagreement"]
+    assert (disagreement["sign_flip_p"], disagreement["sign_flip_note"]) == (0.25, None)
+
+
+def test_one_seeds_sign_flips_worked_by_hand():
+    records = [r for r in eight_records() if r.seed == 1]
+    # Items 1 and 2 follow current; of the 4 sign patterns 2 are as extreme.
+    assert results_of(records)["disagreement"]["sign_flip_p"] == 2 / 4
 
 
 def test_intervals_resample_seeds_and_groups():
-    # One seed is always right and the other never: resampled seeds give 0, 1/2 or 1.
+    # One seed is always right and the other never: two seeds tell nothing of what others would be.
     stays = ("Oslo", "Oslo")
     said = {0: E(False, "Oslo"), 1: INVALID}
     records = [record(n, stays, stays, said[seed], seed=seed) for n in range(9) for seed in said]
-    assert results_of(records)["self"]["exact_match"] == {"mean": 0.5, "ci95": [0.0, 1.0]}
+    found = results_of(records)["self"]["exact_match"]
+    assert found["mean"] == 0.5
+    assert found["ci95"][0] <= 0
+    assert found["ci95"][1] >= 1
     # All items of one group: nothing tells how groups vary.
     one_group = [record(n, stays, stays, said[n % 2], group="g") for n in range(9)]
     assert results_of(one_group)["self"]["exact_match"]["ci95"] is None
@@ -204,7 +167,8 @@ def test_results_do_not_depend_on_the_order_of_records():
     records = random_records(0)
     shuffled = [records[index] for index in np.random.default_rng(1).permutation(len(records))]
     assert results_of(records) == results_of(shuffled)
-    assert results_of(records) != results_of(records, seed=1)  # the generator is used
+    one_seed = random_records(0, seeds=1)  # whose groups are resampled
+    assert results_of(one_seed) != results_of(one_seed, seed=1)
 
 
 def test_undefined_values_are_null_in_strict_json():
@@ -219,9 +183,10 @@ def test_undefined_values_are_null_in_strict_json():
         "current_share": None,
         "current_share_ci95": None,
         "sign_flip_p": None,
+        "sign_flip_note": "the behaviours differ on no item",
     }
     assert results["gap"]["exact_match"] == {"mean": 0.0, "ci95": [0.0, 0.0]}
-    assert results["agreement"] == {"start": None, "end": None, "min": None}
+    assert results["agreement"] == {"start": None, "end": None, "min": None, "mean": None}
     single = results_of(no_drift[:1], {0: []})
     json.dumps(single, allow_nan=False)
     assert single["self"]["exact_match"] == {"mean": 1.0, "ci95": None}
@@ -249,8 +214,27 @@ def test_wrong_records_are_refused():
 def test_agreement_uses_the_steps_that_every_seed_logged():
     series = {0: [(0, 1.0), (10, 0.1), (20, 0.6)], 1: [(0, 0.8), (20, 0.4), (30, 0.0)]}
     results = results_of(eight_records(), series)
-    assert results["agreement"] == pytest.approx({"start": 0.9, "end": 0.5, "min": 0.5})
+    assert results["agreement"] == pytest.approx({"start": 0.9, "end": 0.5, "min": 0.5, "mean": 0.7})
     assert results_of(eight_records(), {0: [(0, 1.0)], 1: []})["agreement"]["end"] is None
+
+
+def test_kept_behavior_is_of_the_clean_labels(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    lines = [
+        {"arm": "kl", "seed": seed, "step": step, "agreement": 0.5, "kept_behavior": kept}
+        for seed, kept_at in ((0, (1.0, 0.8, 0.3)), (1, (0.8, 0.6, 0.7)))
+        for step, kept in enumerate(kept_at)
+    ]
+    path.write_text(
+        "".join(json.dumps(line) + "\n" for line in [*lines, {"arm": "kl", "seed": 0, "step": 9}])
+    )
+    kept = agreement_series(path, "kl", "kept_behavior")
+    assert kept == {0: [(0, 1.0), (1, 0.8), (2, 0.3)], 1: [(0, 0.8), (1, 0.6), (2, 0.7)]}
+    trained = agreement_series(path, "kl")
+    results = arm_results(eight_records(), trained, 0.0, np.random.default_rng(0), kept_by_seed=kept)
+    assert results["kept_behavior"] == pytest.approx({"start": 0.9, "end": 0.5, "min": 0.5, "mean": 0.7})
+    assert results["drift_explained"] == pytest.approx(0.5)
+    assert set(results["agreement"].values()) == {0.5}
 
 
 def test_agreement_series_of_a_resumed_run(tmp_path):
@@ -301,32 +285,6 @@ def test_paired_results_of_an_arm_minus_its_control():
     assert itself["self"]["has_changed_f1"]["ci95"] == [0.0, 0.0]  # the same resamples on both sides
     with pytest.raises(InputError, match="same items and seeds"):
         paired_results(records, control[1:], np.random.default_rng(0))
-
-
-def test_table_shows_levels_beside_the_difference():
-    results = {
-        "arms": {"kl": results_of(eight_records())},
-        "controls": {
-            "majority": {"kl": control_results(eight_records())},
-            "foreign_minus": paired_results(eight_records(), eight_records(), np.random.default_rng(0)),
-        },
-    }
-    table = format_results_table(results)
-    console = Console(file=io.StringIO(), width=80)
-    console.print(table)
-    text = console.file.getvalue()
-    assert "…" not in text  # nothing is cut off
-    rows = [line.split() for line in text.splitlines()]
-    low, high = results["arms"]["kl"]["gap"]["exact_match"]["ci95"]
-    interval = f"[{100 * low:+.1f},{100 * high:+.1f}]"
-    levels = ["62.5", "37.5", "+25.0", interval]
-    arm = next(index for index, cells in enumerate(rows) if cells[:1] == ["kl"])
-    assert rows[arm] == ["kl", *levels, "50.0", "75.0", "85.0", "12.5", "100.0"]
-    assert rows[arm + 1] == ["8", "items", "→", "87.5"]
-    assert rows[arm + 2] == ["majority", *levels[:3], rows[arm + 2][4], "–", "–", "–", "12.5", "–"]
-    assert rows[arm + 2][4].startswith("[")
-    assert table.row_count == 2  # a paired difference is no entry
-    console.print(format_results_table({"arms": {}}))
 
 
 def test_matrix_worked_by_hand():

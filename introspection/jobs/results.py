@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.table import Table
 
-from introspection.coupling.records import PredictionRecord, read_records, write_records
-from introspection.coupling.results import (
-    agreement_series,
-    arm_results,
-    control_results,
-    format_results_table,
-    paired_results,
+from introspection.coupling.askable import (
+    NO_SHUFFLED_ARM,
+    arm_criteria,
+    main_arm,
+    run_askable,
+    shuffled_arm,
 )
+from introspection.coupling.by_shifted import shifted_differences
+from introspection.coupling.records import PredictionRecord, read_records, write_records
+from introspection.coupling.references import best_static, reference_entry, with_explanations_of
+from introspection.coupling.results import agreement_series, arm_results, control_results, paired_results
+from introspection.coupling.results_table import print_results_table
 from introspection.jobs.settings import write_json
 from introspection.reports.page import write_report
 from introspection.runtime.programs import ProgramTable
@@ -56,47 +60,79 @@ def assemble(
 ) -> Path:
     """Writes everything of design.md §7 from the arms' stored records and prints the tables.
 
-    `controls` are explanations by what an arm starts from ("initial", "foreign") and by control. An arm with
-    a foreign explainer has one more, which also stands paired: Self minus foreign, item by item.
+    `controls` are explanations by what an arm starts from ("initial", "foreign") and by control. Beside them
+    an arm is held against the arm with shuffled labels and, where it has one, its foreign explainer; both
+    also stand paired, item by item.
     """
     workdir, console = setup.workdir, setup.console
     seed = setup.config.evaluation.seed
     results: dict[str, Any] = {"arms": {}, "controls": {name: {} for name in controls["initial"]}}
     fingerprints: dict[str, Any] = dict(setup.fingerprints)
     records = {arm: read_records(arm_folder(workdir, arm) / "records.jsonl") for arm in arms}
-    foreign = {arm.foreign_to: name for name, arm in arms.items() if arm.foreign_to}
+    criteria = {}
     with (workdir / "controls.jsonl").open("w", encoding="utf-8") as control_lines:
         for index, (name, arm) in enumerate(arms.items()):
             own = records[name]
             stored = json.loads((arm_folder(workdir, name) / "arm.json").read_text(encoding="utf-8"))
             fingerprints[name] = stored["fingerprints"]
-            agreement = agreement_series(workdir / "metrics.jsonl", name)
-            results["arms"][name] = arm_results(
-                own, agreement, stored["runtime_s"], np.random.default_rng([seed, index])
+            entry = arm_results(
+                own,
+                agreement_series(workdir / "metrics.jsonl", name),
+                stored["runtime_s"],
+                np.random.default_rng([seed, index]),
+                kept_by_seed=agreement_series(workdir / "metrics.jsonl", name, "kept_behavior"),
             )
-            emitters = dict(controls["foreign" if arm.foreign_to else "initial"])
-            if name in foreign:
-                emitters["foreign"] = [(r.explanation_text, r.explanation) for r in records[foreign[name]]]
-            for control, said in emitters.items():
-                replaced = replace_explanations(own, said)
-                entry = control_results(replaced, np.random.default_rng([seed, index]))
-                if control == "foreign":
-                    entry["paired"] = paired_results(own, replaced, np.random.default_rng([seed, index]))
-                results["controls"].setdefault(control, {})[name] = entry
+            others = reference_arms(name, arms)
+            emitters = {
+                control: replace_explanations(own, said)
+                for control, said in controls["foreign" if arm.foreign_to else "initial"].items()
+            } | {control: with_explanations_of(own, records[other]) for control, other in others.items()}
+            entry["references"] = {}
+            for control, replaced in emitters.items():
+                paired = paired_results(own, replaced, np.random.default_rng([seed, index]))
+                levels = control_results(replaced, np.random.default_rng([seed, index]))
+                results["controls"].setdefault(control, {})[name] = levels | (
+                    {"paired": paired} if control in others else {}
+                )
+                entry["references"][control] = reference_entry(paired, replaced)
+                if "by_shifted" in entry:
+                    rng = np.random.default_rng([seed, index])
+                    entry["references"][control]["by_shifted"] = shifted_differences(own, replaced, rng)
                 for record in replaced:
                     line = json.dumps({"control": control, **record.to_json()}, ensure_ascii=False)
                     control_lines.write(line + "\n")
+            entry["best_static"] = best_static(entry["references"])
+            entry["askable"] = criteria[name] = arm_criteria(
+                own,
+                entry["references"],
+                np.random.default_rng([seed, index]),
+                without_shuffled="not held against an arm with shuffled labels"
+                if shuffled_arm(arms)
+                else NO_SHUFFLED_ARM,
+            )
+            results["arms"][name] = entry
     results |= {
+        "askable": run_askable(main_arm(arms), criteria),
         "tiny": bool(setup.config.tiny),
         "fingerprints": fingerprints,
         "versions": {name: version(name) for name in VERSIONED} | {"python": platform.python_version()},
         "runtime_s": runtime_s,
     }
     write_records(workdir / "predictions.jsonl", [record for own in records.values() for record in own])
-    console.print(format_results_table(results))
+    print_results_table(results, console)
     console.print(format_program_table(setup.programs))
     write_json(workdir / "results.json", results)
     return write_report(workdir)
+
+
+def reference_arms(name: str, arms: Mapping[str, "ArmConfig"]) -> dict[str, str]:
+    """The other arms of a run that an arm is held against: `shuffled` and `foreign`, where there are."""
+    found = {}
+    shuffled = shuffled_arm(arms)
+    if shuffled and not arms[name].shuffle_labels and not arms[name].foreign_to:
+        found["shuffled"] = shuffled
+    foreign = [other for other, arm in arms.items() if arm.foreign_to == name]
+    return found | ({"foreign": foreign[-1]} if foreign else {})
 
 
 def replace_explanations(records: Sequence[PredictionRecord], said: Sequence) -> list[PredictionRecord]:

@@ -20,7 +20,16 @@ from introspection.jobs.run import FINISHED, is_finished
 from introspection.jobs.settings import plain
 from introspection.jobs.sweep import say
 from introspection.jobs.sweep_plan import PlannedPoint, base_name, check_plan, plan_points
-from introspection.reports.measures import Arm, Control, Estimate, percent, points, read_arm, read_controls
+from introspection.reports.measures import (
+    Arm,
+    Control,
+    Estimate,
+    percent,
+    points,
+    read_arm,
+    read_askable,
+    read_controls,
+)
 from introspection.reports.sweep_page import write_sweep_page
 from introspection.reports.sweep_table import SweepPoint
 
@@ -60,7 +69,7 @@ def summarize(config: ConfigDict, points: Sequence[Point], workdir: Path, consol
     if "part" in config:
         from introspection.jobs.study import write_study  # of studies alone
 
-        write_study(workdir, [(point.name, point.folder) for point in finished], console)
+        write_study(workdir, [(point.name, point.folder) for point in planned], console)
 
 
 def read_point(point: PlannedPoint, fields: Sequence[str], workdir: Path) -> SweepPoint:
@@ -84,6 +93,7 @@ def read_point(point: PlannedPoint, fields: Sequence[str], workdir: Path) -> Swe
         fields={field: _field(config, field) for field in fields},
         tiny=bool(results.get("tiny")),
         arms=arms,
+        askable=read_askable(results.get("askable")),
         report=quote(report.relative_to(workdir).as_posix()) if report.exists() else "",
     )
 

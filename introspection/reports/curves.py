@@ -27,7 +27,7 @@ Curve = tuple[list[float], list[float]]  # steps and values
 ARM_PANELS = (
     ("explanation_loss", "Explanation loss"),
     ("kl", "KL to the reference"),
-    ("agreement", "Agreement"),
+    ("agreement", "Agreement, trained labels"),
 )
 LIVE_KEYS = (("live_self", SELF_COLOR, "live Self"), ("live_orig", ORIG_COLOR, "live Orig"))
 # Where the paper stops seeing coupling is not known more exactly than this (design.md §1).

@@ -71,6 +71,11 @@ def _label_rows(axes: Axes, rows: Sequence[Row]) -> None:
         tick.set_color(MUTED if row.is_control else INK)
         tick.set_fontsize(8.5 if row.is_control else 10)
         tick.set_fontweight("normal" if row.is_control else "bold")
+    _band_controls(axes, rows)
+
+
+def _band_controls(axes: Axes, rows: Sequence[Row]) -> None:
+    for row in rows:
         if row.is_control:
             axes.axhspan(row.y - row.height / 2, row.y + row.height / 2, color=BAND, linewidth=0, zorder=0)
     axes.spines["left"].set_visible(False)
@@ -110,62 +115,74 @@ def levels_figure(arms: Sequence[Arm]) -> Figure:
     return figure
 
 
-def follows_color(gap: Estimate) -> str:
-    """The colour of what explanations follow: Self's, Orig's, or grey while the interval holds 0."""
-    if gap.has_interval and gap.low > 0:
+def follows_color(difference: Estimate) -> str:
+    """The colour of a difference between an arm and a reference: Self's above 0, Orig's below, else grey."""
+    if difference.has_interval and difference.low > 0:
         return SELF_COLOR
-    if gap.has_interval and gap.high < 0:
+    if difference.has_interval and difference.high < 0:
         return ORIG_COLOR
     return MUTED
 
 
 @styled
 def gap_figure(arms: Sequence[Arm]) -> Figure:
-    """Self minus Orig with its interval, arms filled and controls hollow, against a line at 0."""
+    """Left: Self minus Orig, arms filled and controls hollow. Right: each arm's gap minus a reference's.
+
+    Raw gaps have no colour: nothing is judged by their side of 0. Their differences have.
+    """
     rows = _chart_rows(arms)
+    differences = {
+        (arm.name, one.name): one.gap_difference for arm in arms for one in arm.references if one.usable
+    }
     figure = new_figure(0.95 + ROW_INCHES * 0.9 * _rows_height(rows))
-    axes = figure.add_subplot()
-    axes.axvline(0, color=INK, linewidth=1.0, zorder=1)
-    ends = [0.0]
+    panels = figure.subplots(1, 2, sharey=True) if differences else (figure.add_subplot(),)
+    ends: tuple[list[float], list[float]] = ([], [])
+    arm = ""
     for row in rows:
-        gap = row.entry.gap.exact_match
-        if gap.mean is None:
-            text = "–"
-        else:
-            color = follows_color(gap)
-            draw_interval(axes, gap, row.y, color, linewidth=1.2 if row.is_control else 2.4)
-            face = "white" if row.is_control else color
-            axes.plot(
-                100 * gap.mean,
-                row.y,
-                "o",
-                markersize=5 if row.is_control else 8,
-                color=color,
-                markerfacecolor=face,
+        arm = arm if row.is_control else row.entry.name
+        _draw_gap(panels[0], row, row.entry.gap.exact_match, INK, ends[0])
+        difference = differences.get((arm, row.entry.name)) if row.is_control else None
+        if difference is not None:
+            _draw_gap(panels[1], row, difference, follows_color(difference), ends[1])
+    _label_rows(panels[0], rows)
+    titles = ("gap: Self minus Orig (points)", "arm’s gap minus the reference’s (points)")
+    for axes, found, title in zip(panels, ends, titles, strict=False):
+        axes.axvline(0, color=NEUTRAL if axes is panels[0] else INK, linewidth=1.0, zorder=1)
+        low, high = min([0.0, *found]), max([0.0, *found])
+        margin = 0.06 * max(high - low, 4)
+        axes.set_xlim(low - margin, high + margin)
+        axes.grid(axis="x")
+        axes.set_xlabel(title)
+    if differences:
+        _band_controls(panels[1], rows)
+        panels[1].tick_params(labelleft=False)
+        legend = [
+            Line2D([], [], marker="o", color=color, label=label, linewidth=2)
+            for color, label in (
+                (SELF_COLOR, "right: above this reference"),
+                (MUTED, "not told apart"),
+                (ORIG_COLOR, "below this reference"),
             )
-            ends += [100 * end for end in (gap.mean, gap.low, gap.high) if end is not None]
-            text = points(gap.mean) + (
-                f"  [{points(gap.low)}, {points(gap.high)}]" if gap.has_interval else ""
-            )
-        axes.text(
-            1.015, row.y, text, transform=axes.get_yaxis_transform(), va="center",
-            fontsize=8.5 if row.is_control else 9.5, color=MUTED if row.is_control else INK,
-        )  # fmt: skip
-    _label_rows(axes, rows)
-    margin = 0.06 * max(max(ends) - min(ends), 4)
-    axes.set_xlim(min(ends) - margin, max(ends) + margin)
-    axes.grid(axis="x")
-    axes.set_xlabel("gap: Self minus Orig (points)")
-    legend = [
-        Line2D([], [], marker="o", color=color, label=label, linewidth=2)
-        for color, label in (
-            (SELF_COLOR, "above 0: follows the current model"),
-            (MUTED, "undecided"),
-            (ORIG_COLOR, "below 0: follows the labels"),
-        )
-    ]
-    figure.legend(handles=legend, loc="outside upper left", ncols=3)
+        ]
+        figure.legend(handles=legend, loc="outside upper left", ncols=3)
     return figure
+
+
+def _draw_gap(axes: Axes, row: Row, value: Estimate, color: str, ends: list[float]) -> None:
+    """A dot with its whisker and its number beside the panel; adds where they end, in points, to `ends`."""
+    text = points(value.mean)
+    if value.mean is not None:
+        draw_interval(axes, value, row.y, color, linewidth=1.2 if row.is_control else 2.4)
+        axes.plot(
+            100 * value.mean, row.y, "o", markersize=5 if row.is_control else 8, color=color,
+            markerfacecolor="white" if row.is_control else color,
+        )  # fmt: skip
+        ends += [100 * end for end in (value.mean, value.low, value.high) if end is not None]
+        text += f"  [{points(value.low)}, {points(value.high)}]" if value.has_interval else ""
+    axes.text(
+        1.015, row.y, text, transform=axes.get_yaxis_transform(), va="center",
+        fontsize=7.5 if row.is_control else 8.5, color=MUTED if row.is_control else INK,
+    )  # fmt: skip
 
 
 @styled
@@ -200,13 +217,10 @@ def disagreement_figure(arms: Sequence[Arm]) -> Figure:
                 )
             left += part
         current = found.current_share
-        color = follows_color(
-            Estimate(None, *(None if end is None else end - 0.5 for end in (current.low, current.high)))
-        )
-        draw_interval(share, current, row.y, color, linewidth=2.4)
+        draw_interval(share, current, row.y, INK, linewidth=2.4)
         if current.mean is not None:
-            share.plot(100 * current.mean, row.y, "o", markersize=8, color=color)
-    share.axvline(50, color=INK, linewidth=1.0, zorder=1)
+            share.plot(100 * current.mean, row.y, "o", markersize=8, color=INK)
+    share.axvline(50, color=NEUTRAL, linewidth=1.0, zorder=1)
     for row in rows:
         found = row.entry.disagreement
         text = "n –" if found.n is None else f"n {found.n:,}"

@@ -1,13 +1,31 @@
-"""What a run shows, in plain words and from its numbers alone: a verdict, levels, and cautions."""
+"""What a run shows, in plain words and from its numbers alone: a verdict, levels, and cautions.
+
+A verdict holds an arm's gap against those of reference emitters (`reference_verdict`), never against 0, and
+stands only where labels taught (design.md §1).
+"""
 
 import dataclasses
 import re
 from collections.abc import Sequence
 from typing import Literal
 
-from introspection.reports.measures import Arm, Control, Estimate, Matrix, count, percent, points
+from introspection.coupling.references import Verdict as ReferenceVerdict
+from introspection.coupling.references import reference_verdict
+from introspection.reports.measures import (
+    NOT_RECORDED,
+    Arm,
+    Askable,
+    Control,
+    Estimate,
+    Matrix,
+    Reference,
+    count,
+    percent,
+    points,
+)
 
-Verdict = Literal["coupled", "undecided", "reversed"]
+Verdict = Literal["coupled", "undecided", "reversed", "not_askable"]
+NOT_ASKABLE = "Not askable: labels did not teach"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +33,7 @@ class Cautions:
     """From where on the page warns. These decide what is said, never a number or a verdict."""
 
     invalid_rate: float = 0.1
-    agreement: float = 0.7  # the upper end of where the paper stops seeing coupling
+    agreement: float = 0.7  # mean over training; the upper end of where the paper stops seeing coupling
     one_class: float = 0.05  # a changed-rate within this of 0 or 1
     accuracy_loss: float = 0.1
     none_rate: float = 0.1
@@ -35,13 +53,36 @@ class Finding:
     cautions: tuple[str, ...]
 
 
-def gap_verdict(gap: Estimate) -> Verdict:
-    """An interval that includes 0, or is missing, decides nothing."""
-    if gap.has_interval and gap.low > 0:
+def gap_verdict(difference: Estimate) -> ReferenceVerdict:
+    """On which side of 0 a difference between an arm and something else lies (never a raw gap).
+
+    An interval that includes 0, or is missing, decides nothing.
+    """
+    if difference.has_interval and difference.low > 0:
         return "coupled"
-    if gap.has_interval and gap.high < 0:
+    if difference.has_interval and difference.high < 0:
         return "reversed"
     return "undecided"
+
+
+def arm_verdict(arm: Arm) -> tuple[ReferenceVerdict, str]:
+    """An arm's verdict and its reason, from the references that can be used."""
+    orig, gap = arm.orig_scores.exact_match.mean, arm.gap.exact_match
+    if gap.mean is None or orig is None:
+        return "undecided", "no gap was measured"
+    return reference_verdict(
+        orig,
+        {
+            isolated(one.name): (
+                one.orig_match,
+                (one.gap_difference.low, one.gap_difference.high)
+                if one.gap_difference.has_interval
+                else None,
+            )
+            for one in arm.references
+            if one.usable
+        },
+    )
 
 
 def isolated(name: str) -> str:
@@ -56,22 +97,33 @@ def interval(value: Estimate, form: str = "percent") -> str:
     return f"[{write(value.low)}, {write(value.high)}]" if value.has_interval else ""
 
 
-def arm_finding(arm: Arm, arms: Sequence[Arm] = (), limits: Cautions | None = None) -> Finding:
-    """What one arm shows; `arms` are all of the run's, as one trained on shuffled labels is a control."""
-    gap = arm.gap.exact_match
-    verdict = gap_verdict(gap)
-    sentences = [
-        _gap_sentence(gap, verdict),
-        _level_sentence(arm),
-        _drift_sentence(arm),
-        _control_sentence(arm),
-    ]
+def arm_finding(
+    arm: Arm, arms: Sequence[Arm] = (), limits: Cautions | None = None, askable: Askable = NOT_RECORDED
+) -> Finding:
+    """What one arm shows.
+
+    Args:
+        arm: with its references.
+        arms: all of the run's.
+        limits: from where on to warn.
+        askable: the run's. Where labels did not teach there is no verdict, whatever the numbers are.
+    """
+    verdict, reason = arm_verdict(arm)
+    words = verdict.capitalize()
+    first = f"{words}: {reason}."
+    if askable.askable is False:
+        words, first = NOT_ASKABLE, "Labels did not teach, so this gap says nothing about coupling."
+    elif askable.askable is None and askable != NOT_RECORDED:
+        verdict, words = "undecided", "Undecided: not known whether labels teach"
+        first = f"{words}."
+    sentences = [first, _level_sentence(arm), *_reference_sentences(arm), _drift_sentence(arm)]
+    sentences += [_shift_sentence(arm), _control_sentence(arm)]
     cautions = _arm_cautions(arm, verdict, limits or Cautions()) + _shuffled_caution(arm, verdict, arms)
     return Finding(
         name=arm.name,
-        verdict=verdict,
-        words=verdict.capitalize() + (", with cautions" if cautions else ""),
-        gap=gap,
+        verdict="not_askable" if askable.askable is False else verdict,
+        words=words + (", with cautions" if cautions and askable.askable is not False else ""),
+        gap=arm.gap.exact_match,
         sentences=tuple(sentence for sentence in sentences if sentence),
         cautions=tuple(cautions),
     )
@@ -117,29 +169,17 @@ def matrix_finding(matrix: Matrix) -> Finding:
 
 def summary(findings: Sequence[Finding]) -> str:
     """The verdicts of all arms, e.g. `Of 3 arms, 1 coupled, 1 undecided and 1 reversed.`, and a warning."""
+    arms = "1 arm" if len(findings) == 1 else f"{len(findings)} arms"
+    if findings and all(finding.verdict == "not_askable" for finding in findings):
+        return f"{NOT_ASKABLE}, so there is no verdict on {arms.replace('1 arm', 'the arm')}."
     counts = [
         f"{sum(finding.verdict == verdict for finding in findings)} {verdict}"
         for verdict in ("coupled", "undecided", "reversed")
     ]
-    arms = "1 arm" if len(findings) == 1 else f"{len(findings)} arms"
     line = f"Of {arms}, {counts[0]}, {counts[1]} and {counts[2]}."
     warned = sum(bool(finding.cautions) for finding in findings)
     which = "It comes" if len(findings) == 1 else "1 comes" if warned == 1 else f"{warned} come"
     return f"{line} {which} with cautions: read them before the verdict." if warned else line
-
-
-def _gap_sentence(gap: Estimate, verdict: Verdict) -> str:
-    if gap.mean is None:
-        return "Undecided: no gap was measured."
-    if not gap.has_interval:
-        return "Undecided: the gap has no interval."
-    return {
-        "coupled": "The interval lies above 0: the explanations follow the model's own current behaviour more"
-        " than the fixed labels.",
-        "reversed": "Reversed: the interval lies below 0, so the explanations follow the fixed labels more"
-        " than the model's own current behaviour.",
-        "undecided": "Undecided: the interval includes 0.",
-    }[verdict]
 
 
 def _level_sentence(arm: Arm) -> str:
@@ -166,15 +206,53 @@ def _drift_sentence(arm: Arm) -> str:
     share = found.current_share
     if share.mean is None:
         return sentence
-    decided = (
-        "chance is 50"
-        if share.has_interval and not share.low <= 0.5 <= share.high
-        else "not told apart from chance, 50"
-    )
     with_interval = " ".join(part for part in (f"{percent(share.mean)}%", interval(share)) if part)
     return (
         f"{sentence} Of the explanations there that match exactly one of the two, {with_interval} match the"
-        f" current model ({decided})."
+        " current model. That is the gap's size seen another way, not a second finding."
+    )
+
+
+def _reference_sentences(arm: Arm) -> list[str]:
+    """Each reference's difference and level, and which ones are left out."""
+    used = [_reference_words(one) for one in arm.references if one.usable]
+    unused = [
+        f"{isolated(one.name)} ({percent(one.invalid_rate)}% not valid)"
+        for one in arm.references
+        if not one.usable
+    ]
+    return [
+        f"Its gap minus that of {'; '.join(used)}." if used else "",
+        f"Not held against, for want of valid explanations: {', '.join(unused)}." if unused else "",
+    ]
+
+
+def _reference_words(one: Reference) -> str:
+    difference = one.gap_difference
+    ends = interval(difference, "points") or "no interval"
+    return f"{isolated(one.name)} (Orig {percent(one.orig_match)}%): {points(difference.mean)} points {ends}"
+
+
+def _shift_sentence(arm: Arm) -> str:
+    difference = arm.shifted_minus_unshifted
+    if difference.mean is None:
+        return ""
+    ends = interval(difference, "points")
+    return (
+        f"Its gap on the groups that the shift trains minus that on the others: {points(difference.mean)}"
+        f" points {ends}{_shift_of_static(arm)}."
+    )
+
+
+def _shift_of_static(arm: Arm) -> str:
+    """How much of that an emitter that stays put doesn't show: the shift alone moves its gap too."""
+    found = [one for one in arm.references if one.name == arm.best_static]
+    if not found or found[0].shifted_difference.mean is None:
+        return ""
+    excess = found[0].shifted_difference
+    return (
+        f"; above what {isolated(arm.best_static)} has, which the shift moves too: {points(excess.mean)}"
+        f" {interval(excess, 'points')}"
     )
 
 
@@ -208,18 +286,14 @@ def _control_sentence(arm: Arm) -> str:
 
 
 def _shuffled_caution(arm: Arm, verdict: Verdict, arms: Sequence[Arm]) -> list[str]:
-    """Whether labels without content give such a gap too: then it doesn't come from learning to explain."""
-    low = arm.gap.exact_match.low
+    """Whether the run has labels without content that this arm wasn't held against."""
+    if verdict != "coupled" or any("shuffled" in one.name.lower() for one in arm.references):
+        return []
     return [
-        f"The arm {isolated(other.name)} has a gap of {points(other.gap.exact_match.mean)} points: this one"
-        " is not shown to be larger than what labels without content give."
+        f"It is not held against the arm {isolated(other.name)}, whose gap is"
+        f" {points(other.gap.exact_match.mean)} points: what labels without content give."
         for other in arms
-        if other is not arm
-        and "shuffled" in other.name.lower()
-        and verdict == "coupled"
-        and low is not None
-        and other.gap.exact_match.high is not None
-        and other.gap.exact_match.high >= low
+        if other is not arm and "shuffled" in other.name.lower()
     ]
 
 
@@ -234,13 +308,12 @@ def _arm_cautions(arm: Arm, verdict: Verdict, limits: Cautions) -> list[str]:
         and foreign.paired_self.mean is not None
         and gap_verdict(foreign.paired_self) != "coupled"
     ):
+        found.append(f"Its Self is not shown to be above that of {isolated(foreign.name)}.")
+    mean = arm.agreement.get("mean")
+    if mean is not None and mean < limits.agreement:
         found.append(
-            f"The gap is above 0, but Self is not shown to be above that of {isolated(foreign.name)}."
-        )
-    lowest = arm.agreement.get("min")
-    if lowest is not None and lowest < limits.agreement:
-        found.append(
-            f"Agreement fell to {percent(lowest)}%; the paper sees coupling only above about 60 to 70%."
+            f"On average over training {percent(mean)}% of its trained labels held (agreement); the paper"
+            " sees coupling only above about 60 to 70%."
         )
     if arm.invalid_rate is not None and arm.invalid_rate >= limits.invalid_rate:
         found.append(

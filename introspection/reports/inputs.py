@@ -9,7 +9,15 @@ from typing import Any, TypeVar
 
 from introspection.coupling.records import PredictionRecord
 from introspection.errors import InputError
-from introspection.reports.measures import Arm, Matrix, read_arm, read_controls, read_matrix
+from introspection.reports.measures import (
+    Arm,
+    Askable,
+    Matrix,
+    read_arm,
+    read_askable,
+    read_controls,
+    read_matrix,
+)
 
 Parsed = TypeVar("Parsed")
 
@@ -43,6 +51,7 @@ class RunFiles:
     config: Mapping[str, Any]
     settings: ReportSettings
     tiny: bool
+    askable: Askable
     arms: tuple[Arm, ...]
     fingerprints: Mapping[str, Any]
     versions: Mapping[str, Any]
@@ -77,6 +86,7 @@ def read_run(workdir: Path) -> RunFiles:
         config=config,
         settings=settings,
         tiny=bool(results.get("tiny") or config.get("tiny") or (matrix or {}).get("tiny")),
+        askable=read_askable(results.get("askable")),
         arms=_parsed(
             results_path,
             lambda: tuple(

@@ -41,6 +41,7 @@ class Disagreement:
     orig_share: float | None
     current_share: Estimate
     sign_flip_p: float | None
+    sign_flip_note: str  # why there is no p-value, or ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +70,31 @@ class Control:
 
 
 @dataclasses.dataclass(frozen=True)
+class Reference:
+    """Another emitter's explanations of an arm's items, which the arm's gap is held against."""
+
+    name: str
+    self_match: float | None
+    orig_match: float | None
+    gap: float | None
+    gap_difference: Estimate  # the arm's gap minus this one's, paired by item and seed
+    shifted_difference: Estimate  # likewise of the gaps of shifted groups minus those of the others
+    invalid_rate: float | None
+    usable: bool  # says enough that is valid to be used in a verdict
+
+
+@dataclasses.dataclass(frozen=True)
+class Askable:
+    """Whether labels taught in a run, so that its gaps can be read at all."""
+
+    askable: bool | None  # None: not known
+    words: str
+
+
+NOT_RECORDED = Askable(None, "askable: not recorded")  # of results written before it was
+
+
+@dataclasses.dataclass(frozen=True)
 class Arm:
     name: str
     self_scores: Scores
@@ -76,8 +102,10 @@ class Arm:
     initial_scores: Scores
     gap: Scores
     disagreement: Disagreement
-    drift: float | None
-    agreement: Mapping[str, float | None]  # "start", "end", "min"
+    drift: float | None  # of held-out facts
+    drift_explained: float | None
+    agreement: Mapping[str, float | None]  # "start", "end", "min", "mean"; of trained labels
+    kept_behavior: Mapping[str, float | None]  # likewise, of clean labels
     changed_rate: Mapping[str, float | None]  # "teacher", "current"
     behavior_accuracy: Mapping[str, float | None]
     behavior_accuracy_with_cue: Mapping[str, float | None]
@@ -86,6 +114,10 @@ class Arm:
     commonest_explanation: Mapping[str, float | None]  # "share", "self", "orig"
     by_cue_kind: tuple[Slice, ...]
     by_drift: tuple[Slice, ...]
+    by_shifted: tuple[Slice, ...]
+    shifted_minus_unshifted: Estimate  # of the gaps
+    references: tuple[Reference, ...]
+    best_static: str
     controls: tuple[Control, ...]
     seeds: tuple[Any, ...]
     n: int | None
@@ -131,6 +163,7 @@ def read_scores(value: Any) -> Scores:
 
 def read_arm(name: str, fields: Mapping[str, Any], controls: tuple[Control, ...]) -> Arm:
     disagreement = fields.get("disagreement") or {}
+    shifted = fields.get("by_shifted") or {}
     return Arm(
         name=name,
         self_scores=read_scores(fields.get("self")),
@@ -145,9 +178,12 @@ def read_arm(name: str, fields: Mapping[str, Any], controls: tuple[Control, ...]
                 estimate(disagreement.get("current_share")), disagreement.get("current_share_ci95")
             ),
             sign_flip_p=number(disagreement.get("sign_flip_p")),
+            sign_flip_note=str(disagreement.get("sign_flip_note") or ""),
         ),
         drift=estimate(fields.get("drift")).mean,
+        drift_explained=number(fields.get("drift_explained")),
         agreement=_numbers(fields.get("agreement")),
+        kept_behavior=_numbers(fields.get("kept_behavior")),
         changed_rate=_numbers(fields.get("changed_rate")),
         behavior_accuracy=_numbers(fields.get("behavior_accuracy")),
         behavior_accuracy_with_cue=_numbers(fields.get("behavior_accuracy_with_cue")),
@@ -156,10 +192,42 @@ def read_arm(name: str, fields: Mapping[str, Any], controls: tuple[Control, ...]
         commonest_explanation=_numbers(fields.get("commonest_explanation")),
         by_cue_kind=_read_slices(fields.get("by_cue_kind")),
         by_drift=_read_slices(fields.get("by_drift")),
+        by_shifted=_read_slices({part: shifted.get(part) for part in ("shifted", "unshifted")}),
+        shifted_minus_unshifted=read_scores(
+            (shifted.get("shifted_minus_unshifted") or {}).get("gap")
+        ).exact_match,
+        references=_read_references(fields.get("references")),
+        best_static=str(fields.get("best_static") or ""),
         controls=controls,
         seeds=tuple(fields.get("seeds") or ()),
         n=_count(fields.get("n")),
         runtime_s=number(fields.get("runtime_s")),
+    )
+
+
+def _read_references(value: Any) -> tuple[Reference, ...]:
+    return tuple(
+        Reference(
+            name=str(name),
+            self_match=number(fields.get("self")),
+            orig_match=number(fields.get("orig")),
+            gap=number(fields.get("gap")),
+            gap_difference=estimate(fields.get("gap_difference")),
+            shifted_difference=estimate((fields.get("by_shifted") or {}).get("shifted_minus_unshifted")),
+            invalid_rate=number(fields.get("invalid_rate")),
+            usable=bool(fields.get("usable")) and number(fields.get("orig")) is not None,
+        )
+        for name, fields in (value or {}).items()
+    )
+
+
+def read_askable(value: Any) -> Askable:
+    """The top-level `askable` of a run's results."""
+    if not isinstance(value, Mapping):
+        return NOT_RECORDED
+    askable = value.get("askable")
+    return Askable(
+        askable if isinstance(askable, bool) else None, str(value.get("words") or NOT_RECORDED.words)
     )
 
 

@@ -113,8 +113,11 @@ def _facts(run: RunFiles) -> str:
 
 
 def _findings(run: RunFiles) -> Section:
-    findings = [arm_finding(arm, run.arms) for arm in run.arms]
+    findings = [arm_finding(arm, run.arms, askable=run.askable) for arm in run.arms]
     parts = []
+    if findings:
+        state = {True: "met", False: "missed", None: "unknown"}[run.askable.askable]
+        parts.append(f'<p class="askable {state}">{text(run.askable.words)}</p>')
     if run.tiny:
         parts.append(
             '<p class="banner"><strong>Tiny run.</strong> It shows that the machinery works; its numbers are'
@@ -134,7 +137,8 @@ def _findings(run: RunFiles) -> Section:
 
 def _finding_card(finding: Finding, tiny: bool) -> str:
     gap, kind = finding.gap, finding.verdict
-    word = finding.words + (", but no evidence (tiny)" if tiny else "")
+    joined = "and" if kind == "not_askable" else "but"
+    word = finding.words + (f", {joined} no evidence (tiny)" if tiny else "")
     between = f"95% interval {points(gap.low)} to {points(gap.high)}" if gap.has_interval else "no interval"
     cautions = bullet_list(finding.cautions, "cautions")
     return (
@@ -153,7 +157,7 @@ def _table_section(run: RunFiles, shown: dict[str, str]) -> Section | None:
     body = (
         "<p>Exact match against the current model (Self) and the label teacher (Orig), means over the"
         " items of all seeds, 95% bootstrap intervals in brackets. Each arm's controls stand below"
-        " it.</p>"
+        " it: its gap is held against theirs, never against 0.</p>"
         + tables.levels_table(run.arms)
         + "<h3>What lies behind</h3>"
         + tables.details_table(run.arms)
@@ -161,6 +165,7 @@ def _table_section(run: RunFiles, shown: dict[str, str]) -> Section | None:
     for field, heading, summary_text in (
         ("by_cue_kind", "Cue kind", "By kind of cue, in numbers"),
         ("by_drift", "Drift", "By where the behaviour drifted"),
+        ("by_shifted", "Groups", "By whether the shift trains the group"),
     ):
         if any(getattr(arm, field) for arm in run.arms):
             table = tables.slices_table(run.arms, field, heading)

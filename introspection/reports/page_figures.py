@@ -29,12 +29,12 @@ def page_figures(run: RunFiles) -> list[PageFigure]:
             PageFigure(
                 "gap",
                 "The gap: Self minus Orig",
-                "Read the dot against the line at 0. A whisker (95% interval) wholly to the right means"
-                " coupling: explanations follow the current model more than the labels. Wholly to the"
-                " left means the reverse; across the line decides nothing. Hollow dots on grey are"
-                " controls: an arm shows something only where it differs from"
-                " them.",
-                f"Self minus Orig with 95% intervals for {len(arms)} arms and their controls.",
+                "Left: the raw gaps, hollow dots on grey being controls. They are not read against 0: an"
+                " explainer that stays put has a gap too, below 0 where behaviour drifts away from what it"
+                " says. Right: an arm's gap minus that of each reference, on the same items; a whisker (95%"
+                " interval) wholly to the right of 0 is a gap above that reference's. A verdict needs all of"
+                " them on one side, and references on both sides of the arm's Orig.",
+                f"Self minus Orig of {len(arms)} arms, and its difference from references’, with intervals.",
                 lambda: figures.gap_figure(arms),
             ),
             PageFigure(
@@ -51,8 +51,9 @@ def page_figures(run: RunFiles) -> list[PageFigure]:
                 "Where the two models differ",
                 "Only items where the current model and the label teacher differ, so that an explanation"
                 " can't match both. Left: whom it matches. Right: the current model's share of the"
-                " matches; 50 is chance, and the whisker is a 95% interval. It shows the effect's size"
-                " and is no evidence beside the gap: gap = drift × (Self − Orig here).",
+                " matches, with a 95% interval; where behaviour drifted away from what an explainer says, it"
+                " is below 50 without any coupling. It shows the effect's size and is no evidence beside the"
+                " gap: gap = drift × (Self − Orig here).",
                 f"Whom explanations match on the disagreement set, for {len(arms)} arms.",
                 lambda: figures.disagreement_figure(arms),
             ),
@@ -75,7 +76,7 @@ def page_figures(run: RunFiles) -> list[PageFigure]:
                 "training",
                 "During training",
                 "Thin lines are seeds, thick lines their mean. Agreement is the share of training items"
-                " whose label still holds for the current model; the paper sees coupling only while it"
+                " whose trained label holds for the current model; the paper sees coupling only while it"
                 " stays above the band. Below: Self and Orig on a fixed validation slice, scored while"
                 f" training. Each line has at most {run.settings.max_curve_points} points, each a mean"
                 " over nearby steps.",

@@ -9,15 +9,8 @@ from typing import Any
 from introspection.reports.figure_style import FigureFiles
 from introspection.reports.measures import estimate
 from introspection.reports.page import digest
-from introspection.reports.study_tables import (
-    StudyTable,
-    circuit_table,
-    claim_value,
-    claims_table,
-    part_tables,
-    predictor_table,
-    shown_table,
-)
+from introspection.reports.study_claim_tables import claim_tables, claim_value
+from introspection.reports.study_tables import StudyTable, circuit_table, part_tables, predictor_table
 from introspection.reports.tables import name, text
 
 PARTS = Path(__file__).parent
@@ -25,20 +18,45 @@ QUESTION = (
     "When a language model is trained to explain its own predictions, do its explanations follow its own"
     " current behaviour, or only imitate the labels? Here the base model is the unit that varies."
 )
-CARD_KINDS = {"confirmed": "coupled", "refuted": "reversed"}  # the report's colours
+CARD_KINDS = {
+    "confirmed": "coupled",
+    "refuted": "reversed",
+    "not askable": "not_askable",
+}  # the report's colours
 
 
 def study_markdown(study: Mapping[str, Any]) -> str:
-    """The claims, what stands beside them, and every part's tables, to paste into a README."""
-    sections = ["## Claims", "", *(table.markdown() for table in claim_tables(study))]
+    """Whether labels taught, what did not run, the claims, what stands beside them, and every part's tables,
+    to paste into a README."""
+    sections = ["## Can it be asked?", ""]
+    sections += [
+        f"- {_plain(part)}: {_plain(found['askable']['words'])}" for part, found in study["parts"].items()
+    ]
+    sections += ["", *(f"{line}\n" for line in not_run(study))]
+    sections += ["## Claims", "", *(table.markdown() for table in claim_tables(study["claims"]))]
     for part_name, part in study["parts"].items():
         sections += [f"## Part {part_name}", ""]
         sections += [table.markdown() for table in part_tables(part_name, part)]
         sections += [table.markdown() for table in exploratory_tables(part_name, study)]
-    if study["unfinished"]:
-        sections += [f"Points without results, left out: {', '.join(study['unfinished'])}.", ""]
     banner = ["*Tiny runs: they show that the machinery works; the numbers are no evidence.*", ""]
     return "\n".join([*(banner if study["tiny"] else []), *sections])
+
+
+def not_run(study: Mapping[str, Any]) -> list[str]:
+    """What is missing: points without results and claims whose arms did not run, a sentence each."""
+    claims = [
+        f"{claim['name']} ({claim['reason']})" for claim in study["claims"] if claim["verdict"] == "not run"
+    ]
+    found = []
+    if study["unfinished"]:
+        found.append(f"Points without results, left out: {', '.join(study['unfinished'])}.")
+    if claims:
+        found.append(f"Claims that were not run: {'; '.join(claims)}.")
+    return found
+
+
+def _plain(value: str) -> str:
+    return " ".join(value.split())
 
 
 def exploratory_tables(part_name: str, study: Mapping[str, Any]) -> list[StudyTable]:
@@ -46,10 +64,6 @@ def exploratory_tables(part_name: str, study: Mapping[str, Any]) -> list[StudyTa
     found = study["predictors"].get(part_name, [])
     predictors = [predictor_table(part_name, found)] if found else []
     return [*predictors, circuit_table(part_name, study["parts"][part_name])]
-
-
-def claim_tables(study: Mapping[str, Any]) -> list[StudyTable]:
-    return [claims_table(study["claims"]), shown_table(study["claims"])]
 
 
 def study_page(
@@ -61,7 +75,7 @@ def study_page(
         study: what `study.json` holds.
         figures: of each claim that has one: its file's name, the claim, and the drawing.
     """
-    sections = [("claims", "Claims", "".join(table.html() for table in claim_tables(study)))]
+    sections = [("claims", "Claims", "".join(table.html() for table in claim_tables(study["claims"])))]
     if figures:
         sections.append(("figures", "Figures", "".join(_figure(*figure) for figure in figures)))
     sections += [
@@ -94,25 +108,33 @@ def _facts(study: Mapping[str, Any]) -> str:
 
 
 def _cards(study: Mapping[str, Any]) -> str:
+    asked = "".join(_askable(part_name, part["askable"]) for part_name, part in study["parts"].items())
     notes = []
     if study["tiny"]:
         notes.append("<strong>Tiny runs.</strong> The numbers are no evidence for or against anything.")
-    if study["unfinished"]:
-        notes.append(f"Points without results, left out: {text(', '.join(study['unfinished']))}.")
     banner = "".join(f'<p class="banner">{note}</p>' for note in notes)
+    missing = "".join(f"<p>{text(line)}</p>" for line in not_run(study))
     cards = "".join(_card(claim) for claim in study["claims"])
     heading = "<h2>What this study shows</h2>"
-    return f'<section id="findings">{heading}{banner}<div class="cards">{cards}</div></section>'
+    return (
+        f'<section id="findings">{heading}{asked}{banner}{missing}<div class="cards">{cards}</div></section>'
+    )
+
+
+def _askable(part_name: str, askable: Mapping[str, Any]) -> str:
+    state = {True: "met", False: "missed", None: "unknown"}[askable["askable"]]
+    return f'<p class="askable {state}">{name(part_name)}: {text(askable["words"])}</p>'
 
 
 def _card(claim: Mapping[str, Any]) -> str:
     part = f" · part {claim['part']}" if claim["part"] else ""
+    against = f" · against {claim['reference']}" if claim["reference"] else ""
     reason = f"<p>{text(claim['reason'])}</p>" if claim["reason"] else ""
     return (
         f'<article class="finding {CARD_KINDS.get(claim["verdict"], "undecided")}"><header>'
         f'<h3>{name(claim["name"])}</h3><span class="verdict">{claim["verdict"]}</span></header>'
         f"<p>{text(claim['statement'])}</p>"
-        f'<p class="gap"><span>{name(claim["estimated"] + part)}</span>'
+        f'<p class="gap"><span>{name(claim["estimated"] + against + part)}</span>'
         f"{text(claim_value(claim, estimate(claim)))}</p>"
         f"{reason}<p>What else could explain it: {text(claim['other_explanation'])}</p></article>"
     )
@@ -121,12 +143,21 @@ def _card(claim: Mapping[str, Any]) -> str:
 def _figure(file_name: str, claim: Mapping[str, Any], files: FigureFiles) -> str:
     source = base64.b64encode(files.svg).decode()
     title = f"{claim['name']}: {claim['verdict']}"
-    if claim["points"]:
-        caption = "Each point is one arm in one base, the mean of its seeds."
+    if claim["estimand"] == "slope_change":
+        caption = (
+            "Each point is one arm in one base, the mean of its seeds: its gap minus its best static"
+            " emitter's on its mean agreement. Hatched: where the paper sees the knee."
+        )
+    elif claim["estimand"] == "slope":
+        caption = (
+            "Left: each point is one condition in one base, a thin line is a base's fit. Right: live measures"
+            " on validation items at every evaluation, means over bases, without a reference."
+        )
     else:
         caption = (
             "Diamond: over all bases, with the interval that decides. Dots below it: each base by itself,"
-            " intervals over its seeds and groups. On grey: the arms beside the claim, pooled."
+            " intervals over its seeds and groups. On grey: the same against every other reference, and the"
+            " arms beside the claim, pooled."
         )
     alternative = f"{claim['statement']} {claim['estimated']}: {claim_value(claim, estimate(claim))}."
     return (

@@ -56,24 +56,32 @@ def with_interval(value: Estimate, form: str = "points") -> str:
     return f"{mean} {interval(value, form)}".strip()
 
 
-def part_tables(name: str, part: Entry) -> list[StudyTable]:
-    """The arms, each base's gaps, and what subsets and controls there are, of one part of `study.json`."""
-    found = [main_table(name, part), base_table(name, part)]
+def part_tables(part_name: str, part: Entry) -> list[StudyTable]:
+    """A part of `study.json`: the arms, each base's gaps, and what shifts, subsets and controls there are."""
+    found = [main_table(part_name, part), base_table(part_name, part)]
+    if any(arm["by_shifted"] for arm in part["arms"].values()):
+        found.append(shifted_table(part_name, part))
     if any(arm["by_subset"] for arm in part["arms"].values()):
-        found.append(subset_table(name, part))
+        found.append(subset_table(part_name, part))
     if part["controls"]:
-        found.append(control_table(name, part))
+        found.append(control_table(part_name, part))
     return found
+
+
+def gap_minus(part: Entry, arm: str, emitter: str | None) -> Estimate:
+    """An arm's gap minus an emitter's on its items; empty without one, or where most of it is invalid."""
+    entry = part["controls"].get(emitter, {}).get(arm)
+    return Estimate() if entry is None or not entry["used"] else estimate(entry["gap"]["exact_match"])
 
 
 def main_table(part_name: str, part: Entry) -> StudyTable:
     """A row an arm, pooled over its bases."""
     rows = []
     for arm, entry in part["arms"].items():
-        foreign = entry["foreign"] or {"self": {}, "gap": {}}
         share = Estimate(
             entry["disagreement"]["current_share"], *(entry["disagreement"]["current_share_ci95"] or ())
         )
+        static = with_interval(gap_minus(part, arm, entry["best_static"]))
         rows.append(
             (
                 arm,
@@ -81,34 +89,42 @@ def main_table(part_name: str, part: Entry) -> StudyTable:
                 percent(entry["self"]["exact_match"]["mean"]),
                 percent(entry["orig"]["exact_match"]["mean"]),
                 with_interval(estimate(entry["gap"]["exact_match"])),
-                with_interval(estimate(foreign["self"].get("exact_match"))),
-                with_interval(estimate(foreign["gap"].get("exact_match"))),
+                f"{static} ({entry['best_static']})" if entry["best_static"] else static,
+                with_interval(gap_minus(part, arm, "shuffled")),
+                with_interval(gap_minus(part, arm, "foreign")),
                 percent(entry["drift"]),
                 with_interval(share, "percent"),
-                percent(entry["agreement"]["end"]),
+                percent(entry["agreement"]["mean"]),
+                percent(entry["kept_behavior"]["end"]),
+                " → ".join(percent(entry["behavior_accuracy"][who]) for who in ("initial", "current")),
                 percent(entry["invalid_rate"]),
-                " → ".join(percent(entry["behavior_accuracy"][who]) for who in ("teacher", "current")),
             )
         )
     return StudyTable(
         f"{part_name}: arms over {len(part['bases'])} bases",
         (
-            "Arm", "Bases", "Self", "Orig", "Gap", "Self minus foreign's", "Gap minus foreign's", "Drift",
-            "Current share", "Agreement, end", "Invalid", "Right: base → current",
+            "Arm", "Bases", "Self", "Orig", "Gap", "Gap minus best static's", "Gap minus shuffled's",
+            "Gap minus foreign's", "Drift", "Current share", "Agreement, mean", "Kept behaviour, end",
+            "Right: base → current", "Invalid",
         ),
         tuple(rows),
         "Exact match in per cent, differences in points, means over the items of all bases and seeds;"
-        " [95% interval over bases, seeds and groups].",
+        " [95% interval over bases, seeds and groups]. A gap alone says nothing: where behaviour drifts, an"
+        " explainer that stays put has one too. Agreement: of trained labels, noise and all, the mean over"
+        " training; kept behaviour: the same of clean labels.",
     )  # fmt: skip
 
 
 def base_table(part_name: str, part: Entry) -> StudyTable:
-    """The gap of every arm in each base by itself."""
+    """The gap minus the best static emitter's, of every arm in each base by itself."""
     bases = part["bases"]
     rows = []
     for arm, entry in part["arms"].items():
-        spread = entry["over_bases"]
-        gaps = [estimate(entry["by_base"].get(base, {}).get("gap", {}).get("exact_match")) for base in bases]
+        held = part["controls"].get(entry["best_static"], {}).get(arm)
+        if held is None:
+            continue
+        spread = held["over_bases"]
+        gaps = [estimate(held["by_base"].get(base, {}).get("gap", {}).get("exact_match")) for base in bases]
         rows.append(
             (
                 arm,
@@ -119,10 +135,44 @@ def base_table(part_name: str, part: Entry) -> StudyTable:
             )
         )
     return StudyTable(
-        f"{part_name}: gap in each base",
+        f"{part_name}: gap minus best static's in each base",
         ("Arm", *bases, "SD between bases", "Above 0", "Sign-flip p"),
         tuple(rows),
         "Points; [95% interval over that base's seeds and groups]. The sign-flip test takes a value a base.",
+    )
+
+
+def shifted_table(part_name: str, part: Entry) -> StudyTable:
+    """Every arm with a shift, on the groups whose behaviour it trains, on the others, and the difference."""
+    rows = []
+    for arm, entry in part["arms"].items():
+        halves, static = entry["by_shifted"], entry["best_static"]
+        for half in ("shifted", "unshifted"):
+            if found := halves.get(half):
+                minus = found.get("minus_reference", {}).get(static, {"gap": {"exact_match": None}})
+                rows.append(
+                    (
+                        arm,
+                        half,
+                        count(found["n"]),
+                        percent(found["self"]["exact_match"]["mean"]),
+                        percent(found["orig"]["exact_match"]["mean"]),
+                        with_interval(estimate(found["gap"]["exact_match"])),
+                        with_interval(estimate(minus["gap"]["exact_match"])),
+                        percent(found["drift"]),
+                    )
+                )
+        if difference := halves.get("difference"):
+            nothing = {"gap": {"exact_match": None}}
+            raw, minus = (difference.get(key, nothing)["gap"]["exact_match"] for key in ("", static))
+            values = (with_interval(estimate(raw)), with_interval(estimate(minus)))
+            rows.append((arm, "shifted minus unshifted", DASH, DASH, DASH, *values, DASH))
+    return StudyTable(
+        f"{part_name}: by whether the arm's shift trains the group",
+        ("Arm", "Groups", "n", "Self", "Orig", "Gap", "Gap minus best static's", "Drift"),
+        tuple(rows),
+        "As in the table of arms. Shifted minus unshifted: both in the same resamples.",
+        text_columns=2,
     )
 
 
@@ -151,7 +201,7 @@ def subset_table(part_name: str, part: Entry) -> StudyTable:
 
 
 def control_table(part_name: str, part: Entry) -> StudyTable:
-    """Every control, scored on an arm's behaviours, and the arm minus it."""
+    """Every emitter that an arm is held against, scored on the arm's behaviours, and the arm minus it."""
     rows = [
         (
             arm,
@@ -161,6 +211,7 @@ def control_table(part_name: str, part: Entry) -> StudyTable:
             points(found["gap"]["exact_match"]["second"]),
             with_interval(estimate(found["self"]["exact_match"])),
             with_interval(estimate(found["gap"]["exact_match"])),
+            percent(found["invalid_rate"]) + ("" if found["used"] else ", not used"),
         )
         for arm in part["arms"]
         for control, by_arm in part["controls"].items()
@@ -168,11 +219,16 @@ def control_table(part_name: str, part: Entry) -> StudyTable:
     ]
     return StudyTable(
         f"{part_name}: controls",
-        ("Arm", "Control", "Self", "Orig", "Gap", "Arm's Self minus control's", "Arm's gap minus control's"),
+        (
+            "Arm", "Control", "Self", "Orig", "Gap", "Arm's Self minus control's",
+            "Arm's gap minus control's", "Invalid",
+        ),
         tuple(rows),
-        "Controls scored against the arm's own current model and label teacher; differences paired by item.",
+        "Controls scored against the arm's own current model and label teacher; differences paired by item."
+        " shuffled: what the base's arm of that name says; foreign: the arm's foreign explainer. One of which"
+        " more than half is invalid decides nothing.",
         text_columns=2,
-    )
+    )  # fmt: skip
 
 
 def predictor_table(part_name: str, found: Sequence[Entry]) -> StudyTable:
@@ -226,83 +282,6 @@ def circuit_table(part_name: str, part: Entry) -> StudyTable:
 
 def _correlation(value: float | None) -> str:
     return DASH if value is None else f"{value:+.2f}".replace("-", "−")
-
-
-def claims_table(claims: Sequence[Entry]) -> StudyTable:
-    """Every claim with its verdict."""
-    rows = tuple(
-        (
-            claim["name"],
-            claim["part"] or DASH,
-            claim["estimated"],
-            claim_value(claim, estimate(claim)),
-            str(claim["bases"]) if claim["bases"] else DASH,
-            claim["verdict"] + (f" ({claim['reason']})" if claim["reason"] else ""),
-            claim["other_explanation"],
-        )
-        for claim in claims
-    )
-    deciding = sum(claim["ci95"] is not None for claim in claims)
-    beside = sum(claim["intervals"] for claim in claims) - deciding
-    return StudyTable(
-        "Claims",
-        ("Claim", "Part", "Estimated", "Value", "Bases", "Verdict", "What else could explain it"),
-        rows,
-        f"A claim is confirmed if its 95% interval lies wholly on the claimed side of 0, refuted if wholly on"
-        f" the other, else undecided. Plain 95% intervals, not corrected for their number: {deciding} here,"
-        f" of which about {0.05 * deciding:.1f} would miss the truth by chance, and {beside} beside them.",
-        text_columns=7,
-    )  # fmt: skip
-
-
-def shown_table(claims: Sequence[Entry]) -> StudyTable:
-    """The arms that stand beside each claim's verdict, and the knee."""
-    rows = [
-        (
-            claim["name"],
-            claim["part"] or DASH,
-            entry["label"],
-            with_interval(estimate(entry)),
-            entry["verdict"] if entry["mean"] is None else f"gap {_sign(entry)}",
-        )
-        for claim in claims
-        for entry in claim["shown"]
-    ]
-    for claim in claims:
-        if fit := claim["fit"]:
-            knot = with_interval(estimate(fit["knot"], fit["knot_ci95"]), "percent")
-            rows.append((claim["name"], claim["part"] or DASH, "knee at agreement", knot, knee_words(fit)))
-    return StudyTable(
-        "Beside the claims",
-        ("Claim", "Part", "Arm", "Gap", "Interval"),
-        tuple(rows),
-        "Points (the knee's agreement in per cent); [95% interval over bases, seeds and groups].",
-        text_columns=3,
-    )
-
-
-def _sign(entry: Entry) -> str:
-    if entry["ci95"] is None:
-        return "without an interval"
-    low, high = entry["ci95"]
-    return "above 0" if low > 0 else "below 0" if high < 0 else "undecided"
-
-
-def knee_words(fit: Entry) -> str:
-    """What the fit found out."""
-    if not fit["identified"]:
-        return f"not identified: {fit['reason']}"
-    return f"straight line rejected, p = {probability(fit['line_p'])}"
-
-
-def claim_value(claim: Entry, value: Estimate) -> str:
-    """A difference in points; a slope change as points of gap for one point of agreement."""
-    if claim["estimand"] != "slope_change":
-        return with_interval(value)
-    if value.mean is None:
-        return DASH
-    ends = f" [{value.low:+.2f}, {value.high:+.2f}]" if value.has_interval else ""
-    return f"{value.mean:+.2f}{ends} points a point".replace("-", "−")
 
 
 def probability(value: float | None) -> str:

@@ -3,19 +3,15 @@
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from introspection.reports.figure_style import (
     INK,
     MUTED,
-    ORIG_COLOR,
-    SELF_COLOR,
     draw_interval,
     new_figure,
     styled,
     wrapped,
 )
-from introspection.reports.figures import follows_color
 from introspection.reports.measures import Estimate, points
 
 MOST_ROWS = 300  # of one figure, which would be too tall to draw; the table has all
@@ -46,9 +42,8 @@ def forest_figure(gaps: Sequence[tuple[str, str, Estimate]]) -> Figure:
     for row, gap in rows:
         said = points(gap.mean)
         if gap.mean is not None:
-            color = follows_color(gap)
-            draw_interval(axes, gap, row, color, linewidth=2.0)
-            axes.plot(100 * gap.mean, row, "o", markersize=6, color=color)
+            draw_interval(axes, gap, row, INK, linewidth=2.0)
+            axes.plot(100 * gap.mean, row, "o", markersize=6, color=INK)
             ends += [100 * end for end in (gap.mean, gap.low, gap.high) if end is not None]
             said += f"  [{points(gap.low)}, {points(gap.high)}]" if gap.has_interval else ""
         axes.text(
@@ -66,11 +61,4 @@ def forest_figure(gaps: Sequence[tuple[str, str, Estimate]]) -> Figure:
     axes.grid(axis="x")
     more = f"; the first {len(shown)} of {len(gaps)} rows" if len(shown) < len(gaps) else ""
     axes.set_xlabel(f"gap: Self minus Orig (points){more}")
-    meanings = (
-        (SELF_COLOR, "above 0: follows the current model"),
-        (MUTED, "undecided"),
-        (ORIG_COLOR, "below 0: follows the labels"),
-    )
-    handles = [Line2D([], [], marker="o", color=color, label=label, linewidth=2) for color, label in meanings]
-    figure.legend(handles=handles, loc="outside upper left", ncols=3)
     return figure

@@ -61,7 +61,11 @@ def build_sweep_page(
 
 
 def _findings(sweep_points: Sequence[SweepPoint], unfinished: Sequence[str]) -> str:
-    found = [(point, arm_finding(arm, point.arms)) for point in sweep_points for arm in point.arms]
+    found = [
+        (point, arm_finding(arm, point.arms, askable=point.askable))
+        for point in sweep_points
+        for arm in point.arms
+    ]
     tiny = [point.name for point in sweep_points if point.tiny]
     parts = []
     if tiny:
@@ -95,8 +99,8 @@ def _figure(files: FigureFiles) -> str:
         '<figure><div class="drawing" tabindex="0" role="region" aria-label="Gaps of all points">'
         f'<img alt="Self minus Orig with 95% intervals, by arm and point; the table below has the numbers."'
         f' width="{files.width}" class="wide" src="data:image/svg+xml;base64,{source}"></div>'
-        "<figcaption><h3>The gap: Self minus Orig</h3><p>An arm's points stand together. A whisker (95%"
-        " interval) wholly to the right of 0 means coupling, wholly to the left the reverse; across the line"
-        " decides nothing. Compare levels and controls in the table before gaps.</p>"
+        "<figcaption><h3>The gap: Self minus Orig</h3><p>An arm's points stand together, with 95%"
+        " intervals. No gap is judged against 0: an emitter that stays put has one, too, where behaviour"
+        " drifts. What each is held against stands on its point's page.</p>"
         f'<p class="file">figures/{FIGURE}.svg, .png</p></figcaption></figure>'
     )

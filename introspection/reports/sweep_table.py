@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from introspection.reports.findings import gap_verdict, interval
-from introspection.reports.measures import Arm, Control, Estimate, count, percent, points
+from introspection.reports.measures import Arm, Askable, Control, Estimate, count, percent, points
 from introspection.reports.tables import name, scrolling, text
 
 
@@ -19,6 +19,7 @@ class SweepPoint:
     fields: Mapping[str, Any]  # what any point of the sweep overrides, as this one has it
     tiny: bool  # no evidence
     arms: tuple[Arm, ...]
+    askable: Askable  # whether its labels teach
     report: str  # its page's address from the sweep's; empty if it has none
 
 
@@ -74,7 +75,7 @@ def _columns(sweep_points: Sequence[SweepPoint]) -> list[Column]:
         Column("arm", "Arm", lambda point, arm: Cell(name(arm.name)), is_number=False),
         _share("self", "Self %", lambda arm: arm.self_scores.exact_match.mean),
         _share("orig", "Orig %", lambda arm: arm.orig_scores.exact_match.mean),
-        Column("gap", "Gap, points", lambda point, arm: _difference(arm.gap.exact_match)),
+        Column("gap", "Gap, points", lambda point, arm: _raw_gap(arm.gap.exact_match)),
         _share("drift", "Drift %", lambda arm: arm.drift),
         _share("current_share", "Current share %", lambda arm: arm.disagreement.current_share.mean),
         _share("agreement_end", "Agreement at the end %", lambda arm: arm.agreement.get("end")),
@@ -90,6 +91,11 @@ def _columns(sweep_points: Sequence[SweepPoint]) -> list[Column]:
 
 def _share(key: str, heading: str, read: Callable[[Arm], float | None]) -> Column:
     return Column(key, heading, lambda point, arm: Cell(percent(read(arm)), read(arm)))
+
+
+def _raw_gap(value: Estimate) -> Cell:
+    """A gap by itself, in no colour: it is not judged against 0."""
+    return dataclasses.replace(_difference(value), kind="mean")
 
 
 def _difference(value: Estimate) -> Cell:

@@ -43,13 +43,16 @@ def scrolling(table: str, label: str) -> str:
 def levels_table(arms: Sequence[Arm]) -> str:
     """The main table: each arm and, under it, its controls; levels beside differences.
 
+    A raw gap has no colour, since nothing is judged by its side of 0; the difference from a control's has.
     Initial has a column only where it differs from Orig.
     """
+    with_references = any(arm.references for arm in arms)
     with_paired = any(control.paired_self.mean is not None for arm in arms for control in arm.controls)
     with_initial = any(
         arm.initial_scores.exact_match.mean not in (None, arm.orig_scores.exact_match.mean) for arm in arms
     )
-    extra = ["Self minus control, paired"] * with_paired + ["Initial"] * with_initial
+    extra = ["Arm’s gap minus control’s"] * with_references
+    extra += ["Self minus control, paired"] * with_paired + ["Initial"] * with_initial
     head = (
         '<thead><tr><th scope="col">Arm / control</th>'
         + "".join(
@@ -65,19 +68,32 @@ def levels_table(arms: Sequence[Arm]) -> str:
     )
     bodies = []
     for arm in arms:
-        rows = [_levels_row(entry, with_paired, with_initial) for entry in (arm, *arm.controls)]
+        differences = {one.name: one.gap_difference for one in arm.references}
+        rows = [
+            _levels_row(
+                entry,
+                differences.get(entry.name, Estimate()) if with_references else None,
+                with_paired,
+                with_initial,
+            )
+            for entry in (arm, *arm.controls)
+        ]
         bodies.append(f"<tbody>{''.join(rows)}</tbody>")
     return scrolling(f'<table class="levels">{head}{"".join(bodies)}</table>', "Arms and controls")
 
 
-def _levels_row(entry: Arm | Control, with_paired: bool, with_initial: bool) -> str:
+def _levels_row(
+    entry: Arm | Control, difference: Estimate | None, with_paired: bool, with_initial: bool
+) -> str:
     is_arm = isinstance(entry, Arm)
-    gap = entry.gap.exact_match
     cells = [
         _estimate_cells(entry.self_scores.exact_match),
         _estimate_cells(entry.orig_scores.exact_match),
-        _estimate_cells(gap, "points", gap_verdict(gap)),
+        _estimate_cells(entry.gap.exact_match, "points"),
     ]
+    if difference is not None:
+        side = "" if is_arm else gap_verdict(difference)
+        cells.append(_estimate_cells(difference, "points", side, blank=is_arm))
     if with_paired:
         cells.append(_estimate_cells(Estimate() if is_arm else entry.paired_self, "points", blank=is_arm))
     if with_initial:
@@ -117,14 +133,18 @@ def details_table(arms: Sequence[Arm]) -> str:
                 ("Self %", lambda arm: percent(arm.disagreement.self_share)),
                 ("Orig %", lambda arm: percent(arm.disagreement.orig_share)),
                 ("Current share %", lambda arm: _with_interval(arm.disagreement.current_share)),
-                ("Sign-flip test, p", lambda arm: _probability(arm.disagreement.sign_flip_p)),
+                ("Sign-flip test, p", _sign_flip),
             ],
         ),
         (
             "Behaviour, %",
             [
                 ("Drift", lambda arm: percent(arm.drift)),
-                ("Agreement, start → end (lowest)", _agreement),
+                ("Drift of explained facts, at the end", lambda arm: percent(arm.drift_explained)),
+                ("Agreement (trained labels), mean", lambda arm: percent(arm.agreement.get("mean"))),
+                ("Agreement, start → end (lowest)", lambda arm: _course(arm.agreement)),
+                ("Kept behaviour (clean labels), mean", lambda arm: percent(arm.kept_behavior.get("mean"))),
+                ("Kept behaviour, start → end (lowest)", lambda arm: _course(arm.kept_behavior)),
                 _pair_row("Decisions that the cue changes", "changed_rate"),
                 _pair_row("Right without the cue", "behavior_accuracy"),
                 *(
@@ -177,13 +197,20 @@ def _pair_row(label: str, field: str) -> Row:
     return f"{label}, teacher → current", pair
 
 
-def _agreement(arm: Arm) -> str:
-    start, end, lowest = (percent(arm.agreement.get(when)) for when in ("start", "end", "min"))
+def _course(levels: Mapping[str, float | None]) -> str:
+    start, end, lowest = (percent(levels.get(when)) for when in ("start", "end", "min"))
     return f"{start} → {end} ({lowest})"
 
 
+def _sign_flip(arm: Arm) -> str:
+    found = arm.disagreement
+    return (
+        text(found.sign_flip_note) or DASH if found.sign_flip_p is None else _probability(found.sign_flip_p)
+    )
+
+
 def slices_table(arms: Sequence[Arm], field: str, heading: str) -> str:
-    """Self, Orig and gap on parts of the items (`by_cue_kind`, `by_drift`), with how many items each has."""
+    """Self, Orig and gap on parts of the items (`by_cue_kind`, `by_drift`, `by_shifted`), each with its n."""
     columns = (heading, "n", "Self %", "Orig %", "Gap, points", "Cue changes, teacher %", "current %")
     bodies = []
     for arm in arms:

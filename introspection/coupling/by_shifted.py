@@ -1,0 +1,97 @@
+"""An arm's results apart for the groups whose behaviour its shift trains, and for the others."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from introspection.coupling import metrics
+from introspection.coupling.records import PredictionRecord
+from introspection.coupling.scores import (
+    OUTPUTS,
+    disagreement_results,
+    estimates,
+    item_counts,
+    score_outputs,
+    scores_of,
+)
+
+PARTS = ("shifted", "unshifted")
+GAP = OUTPUTS.index(("gap", "exact_match"))
+
+
+def shifted_results(
+    records: Sequence[PredictionRecord], rng: np.random.Generator
+) -> dict[str, dict[str, Any] | None]:
+    """Every measure of `shifted` and `unshifted` items, and the difference of their gaps.
+
+    Both parts come from one bootstrap, in which groups are drawn whether shifted or not; so
+    `shifted_minus_unshifted` is an interval of the difference, not of two separate ones. It is no verdict by
+    itself: a shift makes behaviour drift, and where it drifts a static emitter's gap changes too; see
+    `shifted_differences`.
+
+    Args:
+        records: one arm's, of all seeds, some of them shifted. A part without an item is null.
+        rng: for intervals and tests.
+    """
+    is_shifted = np.array([r.shifted for r in records])
+    counts = item_counts(records)
+    side_by_side = np.concatenate([counts * part[:, None] for part in (is_shifted, ~is_shifted)], axis=1)
+
+    def statistic(sums: Float[np.ndarray, "resamples statistics"]) -> Float[np.ndarray, "resamples outputs"]:
+        shifted, unshifted = (score_outputs(half) for half in np.split(sums, 2, axis=1))
+        return np.concatenate([shifted, unshifted, (shifted - unshifted)[:, [GAP]]], axis=1)
+
+    *values, difference = estimates(records, side_by_side, statistic, rng)
+    halves = (values[: len(OUTPUTS)], values[len(OUTPUTS) :])
+    found: dict[str, dict[str, Any] | None] = {}
+    for name, here, half in zip(PARTS, (True, False), halves, strict=True):
+        part = [r for r in records if r.shifted == here]
+        found[name] = _part_results(part, scores_of(half), rng) if part else None
+    return {**found, "shifted_minus_unshifted": {"gap": {"exact_match": difference}}}
+
+
+def shifted_differences(
+    records: Sequence[PredictionRecord], replaced: Sequence[PredictionRecord], rng: np.random.Generator
+) -> dict[str, dict[str, Any]]:
+    """An arm's gap minus a reference's: of shifted groups, of the others, and the first minus the second.
+
+    Args:
+        records: the arm's, some of them shifted.
+        replaced: the same in the same order, with the reference's explanations.
+
+    Returns:
+        {"shifted", "unshifted", "shifted_minus_unshifted"}, each {"mean", "ci95"}, by exact match.
+    """
+    is_shifted = np.array([r.shifted for r in records])[:, None]
+    both = [item_counts(side) for side in (records, replaced)]
+    side_by_side = np.concatenate([counts * part for part in (is_shifted, ~is_shifted) for counts in both], 1)
+
+    def statistic(sums: Float[np.ndarray, "resamples statistics"]) -> Float[np.ndarray, "resamples 3"]:
+        gaps = [score_outputs(quarter)[:, GAP] for quarter in np.split(sums, 4, axis=1)]
+        shifted, unshifted = gaps[0] - gaps[1], gaps[2] - gaps[3]
+        return np.column_stack([shifted, unshifted, shifted - unshifted])
+
+    names = (*PARTS, "shifted_minus_unshifted")
+    return dict(zip(names, estimates(records, side_by_side, statistic, rng), strict=True))
+
+
+def _part_results(
+    part: Sequence[PredictionRecord], scores: dict[str, dict[str, Any]], rng: np.random.Generator
+) -> dict[str, Any]:
+    gold = [r.gold for r in part]
+    return {
+        **{name: scores[name] for name in ("self", "orig", "gap")},
+        "drift": metrics.drift(part),
+        "disagreement": disagreement_results(part, scores["disagreement"]["current_share"], rng),
+        "behavior_accuracy": {
+            model: metrics.behavior_accuracy([getattr(r, model) for r in part], gold)
+            for model in ("teacher", "current")
+        },
+        "changed_rate": {
+            model: metrics.changed_rate([getattr(r, model) for r in part]) for model in ("teacher", "current")
+        },
+        "invalid_rate": metrics.invalid_rate([r.explanation for r in part]),
+        "n": len(part),
+    }

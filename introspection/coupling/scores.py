@@ -1,0 +1,118 @@
+"""Self, Orig, Initial and their gap of records, with intervals: means and bootstrap over groups and seeds.
+
+An item's counts add up, so every score is a function of summed counts and a resample is one product. Values
+that are undefined are None, as in `results.json`, once they leave this module.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from introspection.coupling import metrics, statistics
+from introspection.coupling.metrics import MATCH_COUNTS, METRICS, divide, match_metrics
+from introspection.coupling.records import PredictionRecord
+from introspection.coupling.statistics import Statistic, hierarchical_bootstrap
+
+TARGETS = {"self": "current", "orig": "teacher", "initial": "initial"}
+SCORES = (*TARGETS, "gap")
+# What `score_outputs` returns, in its order.
+OUTPUTS = (*((score, metric) for score in SCORES for metric in METRICS), ("disagreement", "current_share"))
+
+
+def item_counts(records: Sequence[PredictionRecord]) -> Float[np.ndarray, "items statistics"]:
+    """Each item's `match_counts` for all of `TARGETS`, then its matches with current and teacher in D."""
+    by_target = [metrics.record_match_counts(records, target) for target in TARGETS.values()]
+    in_disagreement = np.array([metrics.disagrees(r) for r in records])
+    exact = MATCH_COUNTS.index("exact_match")
+    matches = [in_disagreement * by_target[index][:, exact] for index in (0, 1)]
+    return np.column_stack([*by_target, *matches])
+
+
+def score_outputs(sums: Float[np.ndarray, "resamples statistics"]) -> Float[np.ndarray, "resamples outputs"]:
+    """`OUTPUTS` of sums of `item_counts`; NaN where one is undefined."""
+    *by_target, current_matches, teacher_matches = np.split(
+        sums, np.cumsum([len(MATCH_COUNTS)] * len(TARGETS) + [1]), axis=1
+    )
+    score = {name: match_metrics(part) for name, part in zip(TARGETS, by_target, strict=True)}
+    score["gap"] = {metric: score["self"][metric] - score["orig"][metric] for metric in METRICS}
+    current_share = divide(current_matches, current_matches + teacher_matches)[:, 0]
+    return np.column_stack([*(score[s][metric] for s in SCORES for metric in METRICS), current_share])
+
+
+def intervals(
+    records: Sequence[PredictionRecord],
+    counts: Float[np.ndarray, "items statistics"],
+    statistic: Statistic,
+    rng: np.random.Generator,
+) -> list[list[float] | None]:
+    """The 95% interval of each output of `statistic`, groups and seeds resampled; None where undefined."""
+    groups, seeds = (np.array([getattr(r, name) for r in records]) for name in ("group", "seed"))
+    interval = hierarchical_bootstrap(counts, groups, statistic, rng, seeds=seeds)
+    return [None if np.isnan(low) else [float(low), float(high)] for low, high in interval.T]
+
+
+def estimates(
+    records: Sequence[PredictionRecord],
+    counts: Float[np.ndarray, "items statistics"],
+    statistic: Statistic,
+    rng: np.random.Generator,
+) -> list[dict[str, Any]]:
+    """Each output of `statistic` as {"mean", "ci95"}: its value on all items, and its interval."""
+    values = statistic(counts.sum(0, keepdims=True))[0]
+    found = intervals(records, counts, statistic, rng)
+    return [{"mean": null(value), "ci95": ci95} for value, ci95 in zip(values, found, strict=True)]
+
+
+def scores_of(values: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The estimates of `score_outputs` as {score: {metric: {"mean", "ci95"}}}."""
+    scores: dict[str, dict[str, Any]] = {}
+    for (score, metric), value in zip(OUTPUTS, values, strict=True):
+        scores.setdefault(score, {})[metric] = value
+    return scores
+
+
+def record_scores(records: Sequence[PredictionRecord], rng: np.random.Generator) -> dict[str, dict[str, Any]]:
+    """`OUTPUTS` of records as {score: {metric: {"mean", "ci95"}}}."""
+    return scores_of(estimates(records, item_counts(records), score_outputs, rng))
+
+
+def disagreement_results(
+    records: Sequence[PredictionRecord], current_share: Mapping[str, Any], rng: np.random.Generator
+) -> dict[str, Any]:
+    """The disagreement set of records: levels, current share, and the sign-flip test with its note.
+
+    `sign_flip_p` is null where there is nothing to test or the test says that it can't be made; the reason
+    then stands in `sign_flip_note`, which is null otherwise.
+    """
+    counts = item_counts(records)
+    n = sum(metrics.disagrees(r) for r in records)
+    current_matches, teacher_matches = counts[:, -2:].sum(0)
+    p, note = None, "the behaviours differ on no item"
+    if n:
+        p, note = statistics.seeds_sign_flip_test(_cell_sums(records, counts[:, -2] - counts[:, -1]), rng)
+    return {
+        "n": n,
+        "self": null(divide(current_matches, n)),
+        "orig": null(divide(teacher_matches, n)),
+        "current_share": current_share["mean"],
+        "current_share_ci95": current_share["ci95"],
+        "sign_flip_p": p,
+        "sign_flip_note": note or None,
+    }
+
+
+def _cell_sums(
+    records: Sequence[PredictionRecord], values: Float[np.ndarray, " items"]
+) -> Float[np.ndarray, "seeds groups"]:
+    seeds, seed_index = np.unique([r.seed for r in records], return_inverse=True)
+    groups, group_index = np.unique([r.group for r in records], return_inverse=True)
+    sums = np.zeros((len(seeds), len(groups)))
+    np.add.at(sums, (seed_index, group_index), values)
+    return sums
+
+
+def null(value: Float[np.ndarray, ""] | np.number | float) -> float | None:
+    """A number for strict JSON: NaN is None."""
+    return None if np.isnan(value) else float(value)
