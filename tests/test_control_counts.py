@@ -18,7 +18,9 @@ def write_controls(folder, seed=0):
     records = {
         ("majority", "kl"): random_records(rng, 0.5),
         ("initial", "kl"): random_records(rng, 0.2),
-        ("majority", "no_kl"): random_records(rng, 0.5, arm="no_kl", subsets=("", "held out")),
+        ("majority", "no_kl"): random_records(
+            rng, 0.5, arm="no_kl", subsets=("", "held out"), toward_shifted=0.9
+        ),
     }
     write_lines(
         folder / "controls.jsonl",
@@ -63,6 +65,18 @@ def test_other_controls_are_counted_anew(tmp_path, counted):
     )
     assert_counts_of(control_counts(tmp_path), after)
     assert len(counted) == 6
+
+
+def test_what_another_version_counted_is_counted_anew(tmp_path, counted, monkeypatch):
+    records = write_controls(tmp_path)
+    with monkeypatch.context() as older:
+        older.setattr(module, "VERSION", module.VERSION - 1)
+        control_counts(tmp_path)
+    assert_counts_of(control_counts(tmp_path), records)
+    assert len(counted) == 6
+    shifted = control_counts(tmp_path)[-1][2].shifted
+    assert shifted.any()
+    assert not shifted.all()
 
 
 @pytest.mark.parametrize("left", [b"", b"PK\x03\x04", b"no archive", None])

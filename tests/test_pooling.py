@@ -5,11 +5,28 @@ import json
 
 import numpy as np
 import pytest
-from study_workdirs import MOVED, SAYS_MOVED, SAYS_STAYS, STAYS, make_record, random_records
+from study_workdirs import (
+    MOVED,
+    SAYS_MOVED,
+    SAYS_STAYS,
+    STAYS,
+    make_record,
+    random_records,
+    static_records,
+)
 
-from introspection.coupling.arm_counts import count_records, foreign_counts, subset_counts
-from introspection.coupling.pooling import StudyPart, paired_contrast, part_results, pooled_results
+from introspection.coupling.arm_counts import (
+    count_records,
+    emitter_counts,
+    explanations_of,
+    shifted_counts,
+    subset_counts,
+)
+from introspection.coupling.panels import Panel, held_against
+from introspection.coupling.pooling import pooled_results
 from introspection.coupling.results import arm_results, paired_results
+from introspection.coupling.study_parts import StudyPart, part_results
+from introspection.coupling.training_log import TrainingLog
 from introspection.errors import InputError
 from introspection.tasks.items import INVALID, Explanation
 
@@ -37,6 +54,11 @@ def counted(by_base):
     return {base: count_records(records) for base, records in by_base.items()}
 
 
+def contrast(first, second):
+    """One arm minus another emitter, of the same items."""
+    return held_against((Panel(first, {"other": second}),), 0)["other"]
+
+
 def test_two_bases_worked_by_hand():
     found = pooled_results(counted(two_bases()), rng())
     # Self: a1, a2, b1'; Orig: b1; a3 is invalid.
@@ -47,7 +69,7 @@ def test_two_bases_worked_by_hand():
     assert (disagreement["n"], disagreement["current_share"]) == (4, 3 / 4)
     assert (disagreement["self"], disagreement["orig"]) == (3 / 4, 1 / 4)
     assert (found["drift"], found["invalid_rate"], found["n"]) == (4 / 5, 1 / 5, 5)
-    assert found["behavior_accuracy"] == {"teacher": 1.0, "current": 4 / 5}
+    assert found["behavior_accuracy"] == {"initial": 1.0, "teacher": 1.0, "current": 4 / 5}
     assert found["changed_rate"] == {"teacher": 2 / 5, "current": 1 / 5}
     assert found["bases"] == ["a", "b"]
     assert found["seeds"] == {"a": [0], "b": [0, 1]}
@@ -70,8 +92,10 @@ def test_one_base_is_what_a_run_reports():
             assert pooled[score][metric]["mean"] == pytest.approx(value["mean"])
             # Resampled from the same numbers, so equal but for rounding.
             assert pooled[score][metric]["ci95"] == pytest.approx(value["ci95"])
-    for name in ("drift", "invalid_rate", "changed_rate", "behavior_accuracy", "n"):
+    for name in ("drift", "invalid_rate", "changed_rate", "n"):
         assert pooled[name] == pytest.approx(alone[name])
+    for who, share in alone["behavior_accuracy"].items():
+        assert pooled["behavior_accuracy"][who] == pytest.approx(share)
     kept = ("n", "self", "orig", "current_share", "current_share_ci95")
     for name in kept:
         assert pooled["disagreement"][name] == pytest.approx(alone["disagreement"][name])
@@ -93,7 +117,7 @@ def test_the_order_of_records_and_bases_does_not_matter():
     }
     one, other = counted(by_base), counted(shuffled)
     assert pooled_results(one, rng()) == pooled_results(other, rng())
-    assert paired_contrast(one, other, rng())["gap"]["exact_match"]["ci95"] == [0.0, 0.0]
+    assert contrast(one, other)["gap"]["exact_match"]["ci95"] == [0.0, 0.0]
 
 
 def test_the_interval_holds_the_spread_between_bases():
@@ -135,7 +159,7 @@ def test_a_contrast_of_two_arms_worked_by_hand():
         base: [dataclasses.replace(r, arm="no_kl", explanation=SAYS_MOVED) for r in records]
         for base, records in first.items()
     }
-    found = paired_contrast(counted(first), counted(second), rng())
+    found = contrast(counted(first), counted(second))
     # First: Self a1, a2, b1, Orig a2, b2. Second says what the teacher does: Self a2, Orig all.
     assert {k: found["self"]["exact_match"][k] for k in ("first", "second", "mean")} == {
         "first": 3 / 4, "second": 1 / 4, "mean": 2 / 4,
@@ -149,22 +173,74 @@ def test_a_contrast_of_two_arms_worked_by_hand():
 
 def test_a_contrast_in_one_base_is_what_a_run_reports():
     first, second = random_records(rng(1), 0.8), random_records(rng(1), 0.3, arm="no_kl")
-    found = paired_contrast(counted({"a": first}), counted({"a": second}), rng(5))
-    alone = paired_results(first, second, rng(5))
+    found = contrast(counted({"a": first}), counted({"a": second}))
+    alone = paired_results(first, second, rng(0))
     for score in ("self", "orig", "gap"):
-        for metric, value in alone[score].items():
-            assert found[score][metric]["mean"] == pytest.approx(value["mean"])
-            assert found[score][metric]["ci95"] == pytest.approx(value["ci95"])
+        value = alone[score]["exact_match"]
+        assert found[score]["exact_match"]["mean"] == pytest.approx(value["mean"])
+        assert found[score]["exact_match"]["ci95"] == pytest.approx(value["ci95"])
 
 
 def test_a_contrast_takes_the_bases_that_have_both():
     first = counted({f"b{i}": random_records(rng(i), 0.8) for i in range(3)})
     second = counted({f"b{i}": random_records(rng(i), 0.3) for i in range(1, 5)})
-    found = paired_contrast(first, second, rng())
+    found = contrast(first, second)
     assert found["bases"] == ["b1", "b2"]
     assert sorted(found["by_base"]) == ["b1", "b2"]
-    with pytest.raises(InputError, match="no base has both"):
-        paired_contrast({"b0": first["b0"]}, second, rng())
+    panel = Panel({"b0": first["b0"]}, {"other": second})
+    assert list(held_against((panel,), 0)) == [""]  # the arm alone
+
+
+def test_shifted_groups_are_counted_by_themselves():
+    by_base = {f"b{i}": random_records(rng(i), 0.3, toward_shifted=0.9) for i in range(3)}
+    counts = counted(by_base)
+    found = pooled_results(counts, rng())["by_shifted"]
+    for half, shifted in (("shifted", True), ("unshifted", False)):
+        own = {b: [r for r in records if r.shifted == shifted] for b, records in by_base.items()}
+        expected = pooled_results(counted(own), rng())
+        for score in ("self", "orig", "gap"):
+            for metric, value in expected[score].items():
+                assert found[half][score][metric]["mean"] == pytest.approx(value["mean"])
+        assert found[half]["drift"] == pytest.approx(expected["drift"])
+        assert found[half]["n"] == sum(map(len, own.values()))
+    assert pooled_results(counted({"b": random_records(rng(), 0.5)}), rng())["by_shifted"] == {}
+    one = counted({"a": random_records(rng(), 0.5), "b": by_base["b0"]})
+    assert list(shifted_counts(one, True)) == ["b"]
+
+
+def test_shifted_minus_unshifted_worked_by_hand():
+    # On the shifted fact the arm follows both of its drifted items, its reference none; on the other neither.
+    records = [
+        make_record(1, MOVED, STAYS, SAYS_STAYS, group="x", shifted=True),
+        make_record(2, MOVED, STAYS, SAYS_STAYS, group="x", shifted=True),
+        make_record(3, MOVED, STAYS, SAYS_MOVED, group="y"),
+        make_record(4, MOVED, MOVED, SAYS_MOVED, group="y"),
+    ]
+    own = counted({"a": records})
+    said = dict.fromkeys(explanations_of(records), SAYS_MOVED)
+    panel = Panel(own, {"moved": {"a": emitter_counts(records, said, "moved")}})
+    halves = [dataclasses.replace(panel, shifted=shifted) for shifted in (True, False)]
+    found = held_against(halves, 0)
+    # Gaps: the arm's 1 and -1/2; the reference's -1 and -1/2.
+    assert found[""]["gap"]["exact_match"]["mean"] == pytest.approx(3 / 2)
+    assert found["moved"]["gap"]["exact_match"]["mean"] == pytest.approx((1 - -1) - (-1 / 2 - -1 / 2))
+    assert found["moved"]["levels"] == [[0.0, 1.0], [1.0, 1.0]]
+
+
+def test_a_contrast_of_two_arms_has_each_ones_reference_on_its_own_items():
+    def panel(lean, seed):
+        records = {f"b{i}": random_records(rng([seed, i]), lean, groups=30) for i in range(3)}
+        static = {base: static_records(rng(9), own, 0.9) for base, own in records.items()}
+        return Panel(counted(records), {"static": counted(static)})
+
+    one, other = panel(0.8, 1), panel(0.3, 2)
+    found = held_against((one, other), 0)["static"]
+    alone = [held_against((each,), 0)["static"]["gap"]["exact_match"]["mean"] for each in (one, other)]
+    assert found["gap"]["exact_match"]["mean"] == pytest.approx(alone[0] - alone[1])
+    levels = [
+        pooled_results(each.references["static"], rng())["orig"]["exact_match"] for each in (one, other)
+    ]
+    assert [level for _, level in found["levels"]] == pytest.approx([level["mean"] for level in levels])
 
 
 @pytest.mark.parametrize(
@@ -179,12 +255,12 @@ def test_other_items_or_seeds_can_not_be_paired(change):
     records = random_records(rng(), 0.5)
     other = [dataclasses.replace(records[0], **change), *records[1:]]
     with pytest.raises(InputError, match=r"base a.*same items and seeds"):
-        paired_contrast(counted({"a": records}), counted({"a": other}), rng())
+        contrast(counted({"a": records}), counted({"a": other}))
     if "group" not in change:
         with pytest.raises(InputError, match="same items and"):
-            foreign_counts(records, other)
-    with pytest.raises(InputError, match="same items and"):
-        foreign_counts(records, records[1:])
+            emitter_counts(records, explanations_of(other), "foreign_kl")
+    with pytest.raises(InputError, match="emitter foreign_kl don't hold the same items and"):
+        emitter_counts(records, explanations_of(records[1:]), "foreign_kl")
 
 
 def test_foreign_explanations_are_scored_against_the_arms_own_behaviour():
@@ -194,7 +270,7 @@ def test_foreign_explanations_are_scored_against_the_arms_own_behaviour():
         make_record(2, MOVED, MOVED, SAYS_MOVED, arm="foreign_kl"),
         make_record(1, STAYS, MOVED, SAYS_STAYS, arm="foreign_kl"),
     ]
-    found = pooled_results({"a": foreign_counts(own, foreign)}, rng())
+    found = pooled_results({"a": emitter_counts(own, explanations_of(foreign), "foreign_kl")}, rng())
     assert found["self"]["exact_match"]["mean"] == 1.0
     assert found["orig"]["exact_match"]["mean"] == 0.0
     own_score = pooled_results({"a": count_records(own)}, rng())["self"]["exact_match"]["mean"]
@@ -211,19 +287,49 @@ def test_bad_records_are_refused():
         count_records([*records, dataclasses.replace(records[0], arm="no_kl", id="x")])
 
 
+def log(mean, end):
+    levels = {"start": 1.0, "end": end, "min": end, "mean": mean}
+    return TrainingLog(levels, dict.fromkeys(levels))
+
+
 def test_results_of_a_part_do_not_depend_on_its_other_arms():
-    arms = {
-        arm: counted({f"b{i}": random_records(rng(i), lean, arm=arm) for i in range(2)})
+    records = {
+        arm: {f"b{i}": random_records(rng(i), lean, arm=arm) for i in range(2)}
         for arm, lean in (("kl", 0.8), ("no_kl", 0.4))
     }
-    agreement = {"kl": {"b1": 0.7, "b0": 0.9}}
-    both = part_results(StudyPart("main", arms, {"kl": arms["no_kl"]}, agreement))
-    alone = part_results(StudyPart("main", {"kl": arms["kl"]}, {"kl": arms["no_kl"]}, agreement))
-    assert both["kl"] == alone["kl"]
-    assert both["kl"]["agreement"] == {"end": pytest.approx(0.8), "by_base": {"b0": 0.9, "b1": 0.7}}
-    assert both["no_kl"]["agreement"] == {"end": None, "by_base": {}}
-    assert both["no_kl"]["foreign"] is None
-    foreign = both["kl"]["foreign"]["gap"]["exact_match"]
-    assert foreign["mean"] == pytest.approx(
-        both["kl"]["gap"]["exact_match"]["mean"] - both["no_kl"]["gap"]["exact_match"]["mean"]
-    )
+    arms = {arm: counted(by_base) for arm, by_base in records.items()}
+    majority = {b: count_records(static_records(rng(7), own, 0.5)) for b, own in records["kl"].items()}
+    references = {"kl": {"foreign": arms["no_kl"], "majority": majority}}
+    training = {"kl": {"b1": log(0.7, 0.6), "b0": log(0.9, 0.8)}}
+    both = part_results(StudyPart("main", arms, references, training))
+    alone = part_results(StudyPart("main", {"kl": arms["kl"]}, references, training))
+    assert both["arms"]["kl"] == alone["arms"]["kl"]
+    assert both["controls"] == alone["controls"]
+    kl = both["arms"]["kl"]
+    assert kl["agreement"] == {
+        "start": 1.0,
+        "end": pytest.approx(0.7),
+        "min": pytest.approx(0.7),
+        "mean": pytest.approx(0.8),
+        "by_base": {"b0": 0.9, "b1": 0.7},
+    }
+    assert kl["kept_behavior"] == {**dict.fromkeys(("start", "end", "min", "mean")), "by_base": {}}
+    assert both["arms"]["no_kl"]["agreement"]["mean"] is None
+    assert (kl["best_static"], both["arms"]["no_kl"]["best_static"]) == ("majority", None)
+    foreign = both["controls"]["foreign"]["kl"]["gap"]["exact_match"]
+    gaps = [both["arms"][arm]["gap"]["exact_match"]["mean"] for arm in ("kl", "no_kl")]
+    assert foreign["mean"] == pytest.approx(gaps[0] - gaps[1])
+    json.dumps(both, allow_nan=False)
+
+
+def test_an_emitter_that_is_mostly_invalid_is_listed_and_not_used():
+    records = {f"b{i}": random_records(rng(i), 0.6) for i in range(2)}
+    says_nothing = {
+        base: count_records([dataclasses.replace(r, explanation=INVALID) for r in own])
+        for base, own in records.items()
+    }
+    part = StudyPart("main", {"kl": counted(records)}, {"kl": {"initial": says_nothing}}, {})
+    found = part_results(part)
+    assert found["controls"]["initial"]["kl"]["invalid_rate"] == 1.0
+    assert found["controls"]["initial"]["kl"]["used"] is False
+    assert found["arms"]["kl"]["best_static"] is None

@@ -1,5 +1,6 @@
 """A study from the workdirs of its points to its tables, claims, figures and page."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -7,14 +8,22 @@ import shutil
 import numpy as np
 import pytest
 from rich.console import Console
-from study_workdirs import STUDY_ARMS, random_records, write_lines, write_point, write_study_points
+from study_workdirs import (
+    STUDY_ARMS,
+    control_records,
+    random_records,
+    write_lines,
+    write_point,
+    write_study_points,
+)
 
 from introspection.coupling.records import read_records
 from introspection.errors import InputError
 from introspection.jobs import study as study_job
 from introspection.jobs.study import write_study
 from introspection.reports.measures import Estimate
-from introspection.reports.study_tables import StudyTable, claim_value
+from introspection.reports.study_claim_tables import claim_value
+from introspection.reports.study_tables import StudyTable
 
 
 def console():
@@ -57,9 +66,11 @@ def test_pooled_numbers_can_be_recomputed_from_the_records(study, study_root):
     assert kl["n"] == len(records)
     assert kl["bases"] == [f"base{i}" for i in range(6)]
     assert sorted(kl["by_subset"]) == ["held_out", "seen"]
-    last = [json.loads(line) for _, f in points_of(study_root) for line in (f / "metrics.jsonl").open()]
-    ends = [event["agreement"] for event in last if event["arm"] == "kl" and event["step"] == 10]
-    assert kl["agreement"]["end"] == pytest.approx(np.mean(ends))
+    events = [json.loads(line) for _, f in points_of(study_root) for line in (f / "metrics.jsonl").open()]
+    logged = [event["agreement"] for event in events if event["arm"] == "kl"]
+    assert kl["agreement"]["mean"] == pytest.approx(np.mean(logged))
+    assert kl["agreement"]["end"] == pytest.approx(np.mean(logged[1::2]))
+    assert kl["kept_behavior"]["end"] == pytest.approx(0.9)
 
 
 def test_the_foreign_explainer_is_scored_against_the_arms_own_behaviour(study, study_root):
@@ -68,36 +79,86 @@ def test_the_foreign_explainer_is_scored_against_the_arms_own_behaviour(study, s
         own = {(r.seed, r.id): r for r in read_records(folder / "arms/kl/records.jsonl")}
         foreign = read_records(folder / "arms/foreign_kl/records.jsonl")
         agree += [r.explanation == own[r.seed, r.id].current.explanation for r in foreign]
-    found = study["parts"]["main"]["arms"]["kl"]["foreign"]["self"]["exact_match"]
-    assert found["second"] == pytest.approx(np.mean(agree))
-    assert study["parts"]["main"]["arms"]["foreign_kl"]["foreign"] is None
+    found = study["parts"]["main"]["controls"]["foreign"]
+    assert found["kl"]["self"]["exact_match"]["second"] == pytest.approx(np.mean(agree))
+    assert list(found) == ["kl"]
+
+
+def test_shuffled_is_the_arm_of_that_name_scored_on_every_arms_behaviour(study, study_root):
+    agree = []
+    for _, folder in points_of(study_root):
+        said = {(r.seed, r.id): r for r in read_records(folder / "arms/shuffled/records.jsonl")}
+        own = read_records(folder / "arms/no_kl/records.jsonl")
+        agree += [said[r.seed, r.id].explanation == r.current.explanation for r in own]
+    found = study["parts"]["main"]["controls"]["shuffled"]
+    # Not the control of that name, which repeats the arm in this fixture.
+    assert found["no_kl"]["self"]["exact_match"]["second"] == pytest.approx(np.mean(agree))
+    assert "shuffled" not in found
+    assert found["kl"]["gap"]["exact_match"]["mean"] > 0
 
 
 def test_controls_are_paired_with_their_arm(study):
-    majority = study["parts"]["main"]["controls"]["majority"]
-    assert list(majority) == ["kl"]
-    assert majority["kl"]["gap"]["exact_match"]["mean"] == 0  # the fixture's control repeats the arm
+    part = study["parts"]["main"]
+    kl, majority = part["arms"]["kl"], part["controls"]["majority"]["kl"]
+    for score in ("self", "orig", "gap"):
+        value = majority[score]["exact_match"]
+        assert value["first"] == pytest.approx(kl[score]["exact_match"]["mean"])
+        assert value["mean"] == pytest.approx(value["first"] - value["second"])
+    assert majority["orig"]["exact_match"]["second"] == pytest.approx(0.45, abs=0.03)
+    assert kl["best_static"] == "bayes_optimal"
+    initial = part["controls"]["initial"]["kl"]
+    assert (initial["invalid_rate"], initial["used"]) == (1.0, False)
+
+
+def test_a_shift_is_shown_by_shifted_groups(study):
+    found = study["parts"]["main"]["arms"]["shift_less"]["by_shifted"]
+    assert found["shifted"]["drift"] == pytest.approx(0.8, abs=0.05)
+    assert found["unshifted"]["drift"] == pytest.approx(0.5, abs=0.05)
+    difference = found["difference"][""]["gap"]["exact_match"]
+    gaps = [found[half]["gap"]["exact_match"]["mean"] for half in ("shifted", "unshifted")]
+    assert difference["mean"] == pytest.approx(gaps[0] - gaps[1])
+    assert difference["ci95"][0] < difference["mean"] < difference["ci95"][1]
+    held = found["difference"]["majority"]["gap"]["exact_match"]
+    halves = [
+        found[half]["minus_reference"]["majority"]["gap"]["exact_match"]["mean"]
+        for half in ("shifted", "unshifted")
+    ]
+    assert held["mean"] == pytest.approx(halves[0] - halves[1])
+    assert study["parts"]["main"]["arms"]["kl"]["by_shifted"] == {}
 
 
 def test_claims_have_their_verdicts(study):
     verdicts = {claim["name"]: claim["verdict"] for claim in study["claims"]}
     assert verdicts["KL is needed"] == "confirmed"
     assert verdicts["It is not shared drift"] == "confirmed"
-    assert verdicts["Shifts are tracked"] == "not run"
+    assert verdicts["It is not the training as such"] == "confirmed"
+    assert verdicts["Shifts are tracked"] == "confirmed"
+    assert verdicts["Another base's labels still couple"] == "not run"
     assert verdicts["Coupling needs agreement above a knee"] == "undecided"
 
 
 def test_the_markdown_holds_every_table(study_root, study):
     text = (study_root / "study.md").read_text(encoding="utf-8")
-    for title in ("Claims", "Beside the claims", "main: arms over 6 bases", "main: gap in each base"):
+    for title in (
+        "Claims",
+        "Every reference",
+        "Beside the claims",
+        "main: arms over 6 bases",
+        "main: gap minus best static's in each base",
+        "main: by whether the arm's shift trains the group",
+        "main: controls",
+    ):
         assert f"**{title}**" in text
     for arm in STUDY_ARMS:
         assert f"| {arm} | 6 |" in text
     for claim in study["claims"]:
         assert claim["other_explanation"] in text
-    assert "left out: started" in text
+    # Whether labels taught comes first, then what did not run.
+    assert text.splitlines()[2].startswith("- main: askable: labels teach (kl: Orig +")
+    assert text.index("left out: started.") < text.index("## Claims")
+    assert "Another base's labels still couple (labels_foreign100 did not run)" in text
     intervals = int(re.search(r"corrected for their number: (\d+) here", text)[1])
-    assert intervals == sum(claim["ci95"] is not None for claim in study["claims"]) == 5
+    assert intervals == sum(claim["ci95"] is not None for claim in study["claims"])
     for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
 
@@ -105,13 +166,59 @@ def test_the_markdown_holds_every_table(study_root, study):
 def test_figures_and_the_page_hold_every_claim_that_ran(study_root, study):
     ran = [claim for claim in study["claims"] if claim["mean"] is not None]
     figures = sorted(path.name for path in (study_root / "figures").glob("*.svg"))
-    assert len(figures) == len(ran) == 5
+    assert len(figures) == len(ran) == 8
     page = (study_root / "study.html").read_text(encoding="utf-8")
     assert page.count("<figure ") == len(ran)
     assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
+    assert '<p class="askable met">' in page
     for claim in study["claims"]:
-        assert claim["name"] in page
+        assert claim["name"].replace("'", "&#x27;") in page
     assert "$" not in re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
+    knee = (study_root / "figures" / "claim_coupling_needs_agreement_above_a_knee_main.svg").read_text()
+    assert "the paper" in knee
+    assert "mean agreement of trained labels" in knee
+    slope = (study_root / "figures" / "claim_coupling_comes_with_explaining_well_main.svg").read_text()
+    assert "over training" in slope
+
+
+def test_live_measures_stand_beside_the_slope(study):
+    claim = next(claim for claim in study["claims"] if claim["estimand"] == "slope")
+    assert list(claim["lines"]) == ["kl", "lr_low", "lr_high"]
+    assert claim["lines"]["kl"] == [
+        {"step": 0, "orig": pytest.approx(0.2), "gap": pytest.approx(-0.1)},
+        {"step": 10, "orig": pytest.approx(0.5), "gap": pytest.approx(0.1)},
+    ]
+
+
+def test_verdicts_are_withheld_where_labels_did_not_teach(tmp_path):
+    rng = np.random.default_rng(5)
+    points = []
+    for index in range(5):
+        # `shuffled` says what labels say as often as `kl`: labels taught nothing.
+        arms = {arm: random_records(rng, 0.5, arm=arm, groups=30) for arm in ("kl", "no_kl")}
+        arms["shuffled"] = [dataclasses.replace(r, arm="shuffled") for r in arms["kl"]]
+        folder = write_point(tmp_path / f"p{index}", f"base{index}", arms)
+        lines = [
+            {"control": control, **r.to_json()}
+            for records in arms.values()
+            for control, said in control_records(rng, records).items()
+            for r in said
+        ]
+        write_lines(folder / "controls.jsonl", lines)
+        points.append((folder.name, folder))
+    write_study(tmp_path, points, console())
+    study = json.loads((tmp_path / "study.json").read_text(encoding="utf-8"))
+    askable = study["parts"]["main"]["askable"]
+    assert askable["askable"] is False
+    assert askable["words"].startswith("not askable: labels did not teach")
+    ran = [claim for claim in study["claims"] if claim["verdict"] != "not run"]
+    assert ran
+    assert {claim["verdict"] for claim in ran} == {"not askable"}
+    shown = [entry["verdict"] for claim in study["claims"] for entry in claim["shown"]]
+    assert set(shown) <= {"not askable", "not run"}
+    text = (tmp_path / "study.md").read_text(encoding="utf-8")
+    assert text.splitlines()[2].startswith("- main: not askable: labels did not teach")
+    assert '<p class="askable missed">' in (tmp_path / "study.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -126,7 +233,10 @@ def test_the_order_of_points_does_not_change_a_number(study_root, study, tmp_pat
 def test_arms_of_one_base_may_stand_in_several_points(study_root, study, tmp_path):
     points = []
     for name, folder in points_of(study_root):
-        split = {"one": ("kl", "foreign_kl", "lr_low"), "two": ("no_kl", "noise30", "lr_high")}
+        split = {
+            "one": ("kl", "foreign_kl", "lr_low", "shift_less"),
+            "two": ("no_kl", "noise30", "lr_high", "shuffled"),
+        }
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         for half, arms in split.items():
             records = {arm: read_records(folder / "arms" / arm / "records.jsonl") for arm in arms}
@@ -208,7 +318,7 @@ def test_a_table_as_markdown_and_html():
 
 def test_values_are_points_and_slope_changes_are_not():
     value = Estimate(0.021, -0.003, 0.044)
-    assert claim_value({"estimand": "gap"}, value) == "+2.1 [−0.3, +4.4]"
+    assert claim_value({"estimand": "minus_reference"}, value) == "+2.1 [−0.3, +4.4]"
     slope = Estimate(0.5, -0.25, 1.25)
     assert claim_value({"estimand": "slope_change"}, slope) == "+0.50 [−0.25, +1.25] points a point"
     assert claim_value({"estimand": "slope_change"}, Estimate()) == "–"
@@ -224,6 +334,7 @@ def test_an_arm_is_read_once_whatever_it_is_needed_for(study_root, monkeypatch):
     monkeypatch.setattr(study_job, "read_records", counted)
     points = points_of(study_root)
     configs = {name: json.loads((folder / "config.json").read_text()) for name, folder in points}
-    part, _ = study_job.read_part("main", points, configs)
-    assert sorted(part.foreign["kl"]) == [f"base{i}" for i in range(6)]
+    part = study_job.read_part("main", points, configs)
+    for emitter in ("foreign", "shuffled"):
+        assert sorted(part.references["kl"][emitter]) == [f"base{i}" for i in range(6)]
     assert len(read) == len(set(read)) == 6 * len(STUDY_ARMS)

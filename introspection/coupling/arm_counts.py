@@ -1,16 +1,18 @@
-"""One arm of one base, reduced to sums of counts by seed, group and subset: what pooling works on."""
+"""One arm of one base, reduced to sums of counts by cell: seed, group, subset and whether the arm's shift
+trained it. What pooling works on."""
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from introspection.coupling import metrics
 from introspection.coupling.metrics import MATCH_COUNTS
 from introspection.coupling.records import PredictionRecord, check_one_arm
 from introspection.errors import InputError
+from introspection.tasks.items import Explanation
 
 # Columns of the counts beside `MATCH_COUNTS` against current and against the teacher.
 MORE_COUNTS = (
@@ -20,19 +22,29 @@ MORE_COUNTS = (
     "invalid",
     "teacher_right",
     "current_right",
+    "initial_right",
     "teacher_changed",
     "current_changed",
 )
 
 
+# Columns of exact match: items, explanations that equal E(current), and those that equal E(label_teacher).
+EXACT = (0, MATCH_COUNTS.index("exact_match"), len(MATCH_COUNTS) + MATCH_COUNTS.index("exact_match"))
+INVALID_COUNT = 2 * len(MATCH_COUNTS) + MORE_COUNTS.index("invalid")
+CELL_FIELDS = ("seeds", "groups", "subsets", "shifted", "counts")
+
+Said = Mapping[tuple[int, str], Explanation]  # what an emitter says, by seed and item
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class ArmCounts:
-    """One arm of one base, all its seeds: counts summed by seed, group and subset."""
+    """One arm of one base, all its seeds: counts summed by seed, group, subset and `shifted`."""
 
     seeds: Int[np.ndarray, " cells"]
     groups: Shaped[np.ndarray, " cells"]
     subsets: Shaped[np.ndarray, " cells"]
-    counts: Float[np.ndarray, "cells 28"]
+    shifted: Bool[np.ndarray, " cells"]  # whether the arm's shift trains the behaviour of the cell's group
+    counts: Float[np.ndarray, "cells 29"]
     items: str  # digest of every item's seed, id, group and subset: equal ones are paired item by item
 
 
@@ -46,50 +58,71 @@ def count_records(records: Sequence[PredictionRecord]) -> ArmCounts:
         InputError: no records, several arms, or an item twice in a seed.
     """
     check_one_arm(records)
-    cell_of = [(r.seed, r.group, r.subset) for r in records]
+    cell_of = [(r.seed, r.group, r.subset, r.shifted) for r in records]
     cells = sorted(set(cell_of))
     row_of = {cell: row for row, cell in enumerate(cells)}
     counts = np.zeros((len(cells), 2 * len(MATCH_COUNTS) + len(MORE_COUNTS)))
     np.add.at(counts, [row_of[cell] for cell in cell_of], _item_counts(records))
-    seeds, groups, subsets = zip(*cells, strict=True)
-    return ArmCounts(np.array(seeds), np.array(groups), np.array(subsets), counts, _digest(records))
+    seeds, groups, subsets, shifted = map(np.array, zip(*cells, strict=True))
+    return ArmCounts(seeds, groups, subsets, shifted, counts, _digest(records))
 
 
-def foreign_counts(records: Sequence[PredictionRecord], foreign: Sequence[PredictionRecord]) -> ArmCounts:
-    """Another emitter's explanations as a control of an arm: scored against the arm's own behaviour.
+def explanations_of(records: Sequence[PredictionRecord]) -> dict[tuple[int, str], Explanation]:
+    """What an arm says, by seed and item: all that is kept of an emitter whose records are let go."""
+    return {(r.seed, r.id): r.explanation for r in records}
+
+
+def emitter_counts(records: Sequence[PredictionRecord], said: Said, emitter: str) -> ArmCounts:
+    """Another emitter's explanations as a control of an arm: scored against the arm's own behaviours.
 
     Args:
         records: the arm's; their current and teacher decisions stay.
-        foreign: the foreign explainer's, of the same seeds and items; their explanations are taken.
+        said: the emitter's explanations of the same items and seeds.
+        emitter: its name, for the error.
 
     Raises:
         InputError: the two don't hold the same items and seeds.
     """
-    said = {(r.seed, r.id): r for r in foreign}
-    if len(said) != len(foreign) or said.keys() != {(r.seed, r.id) for r in records}:
+    if said.keys() != {(r.seed, r.id) for r in records}:
         raise InputError(
-            f"arm {records[0].arm} and its foreign explainer {foreign[0].arm} don't hold the same items and"
-            " seeds"
+            f"arm {records[0].arm} and its emitter {emitter} don't hold the same items and seeds"
         )
-    return count_records([_with_explanation(r, said[r.seed, r.id]) for r in records])
-
-
-def _with_explanation(record: PredictionRecord, other: PredictionRecord) -> PredictionRecord:
-    return dataclasses.replace(record, explanation_text=other.explanation_text, explanation=other.explanation)
+    return count_records([dataclasses.replace(r, explanation=said[r.seed, r.id]) for r in records])
 
 
 def subset_counts(by_base: ByBase, subset: str) -> dict[str, ArmCounts]:
     """The items of one subset; a base that has none of them is left out."""
+    return _chosen(by_base, lambda counts: counts.subsets == subset, subset)
+
+
+def shifted_counts(by_base: ByBase, shifted: bool) -> dict[str, ArmCounts]:
+    """The items of groups whose behaviour the arm's shift trains, or others; bases without are left out."""
+    return _chosen(by_base, lambda counts: counts.shifted == shifted, "shifted" if shifted else "unshifted")
+
+
+def has_both_shifted(by_base: ByBase) -> bool:
+    """Whether every base has shifted and unshifted groups."""
+    return all(counts.shifted.any() and not counts.shifted.all() for counts in by_base.values())
+
+
+def exact_columns(counts: ArmCounts, shifted: bool | None = None) -> Float[np.ndarray, "cells 3"]:
+    """The columns `EXACT` of every cell; 0 in the cells that aren't `shifted` as asked, so that cells of two
+    parts of an arm stand side by side."""
+    columns = counts.counts[:, EXACT]
+    return columns if shifted is None else columns * (counts.shifted == shifted)[:, None]
+
+
+def _chosen(by_base: ByBase, chosen: Callable[[ArmCounts], np.ndarray], name: str) -> dict[str, ArmCounts]:
     found = {}
     for base, counts in by_base.items():
-        rows = counts.subsets == subset
+        rows = chosen(counts)
         if rows.any():
-            parts = (getattr(counts, name)[rows] for name in ("seeds", "groups", "subsets", "counts"))
-            found[base] = ArmCounts(*parts, items=f"{counts.items}/{subset}")
+            parts = (getattr(counts, field)[rows] for field in CELL_FIELDS)
+            found[base] = ArmCounts(*parts, items=f"{counts.items}/{name}")
     return found
 
 
-def _item_counts(records: Sequence[PredictionRecord]) -> Float[np.ndarray, "items 28"]:
+def _item_counts(records: Sequence[PredictionRecord]) -> Float[np.ndarray, "items 29"]:
     own, orig = (metrics.record_match_counts(records, target) for target in ("current", "teacher"))
     exact = MATCH_COUNTS.index("exact_match")
     disagrees = np.array([metrics.disagrees(r) for r in records], float)
@@ -100,6 +133,7 @@ def _item_counts(records: Sequence[PredictionRecord]) -> Float[np.ndarray, "item
         "invalid": [not r.explanation.valid for r in records],
         "teacher_right": [r.teacher.without_cue == r.gold for r in records],
         "current_right": [r.current.without_cue == r.gold for r in records],
+        "initial_right": [r.initial.without_cue == r.gold for r in records],
         "teacher_changed": [r.teacher.explanation.changed for r in records],
         "current_changed": [r.current.explanation.changed for r in records],
     }
@@ -107,5 +141,5 @@ def _item_counts(records: Sequence[PredictionRecord]) -> Float[np.ndarray, "item
 
 
 def _digest(records: Sequence[PredictionRecord]) -> str:
-    keys = sorted(repr((r.seed, r.id, r.group, getattr(r, "subset", ""))) for r in records)
+    keys = sorted(repr((r.seed, r.id, r.group, r.subset)) for r in records)
     return hashlib.sha256("\n".join(keys).encode(errors="surrogatepass")).hexdigest()

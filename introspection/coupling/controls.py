@@ -33,7 +33,7 @@ def answer_rank(item: Item, label: Explanation) -> int:
 
 
 def explanation_at_rank(item: Item, changed: bool, rank: int) -> Explanation:
-    """The explanation that says `changed` and the item's candidate at that place of `by_role` (-1: `NONE`)."""
+    """The explanation that says `changed` and the candidate at that place of `by_role` (-1: `NONE`)."""
     return Explanation(changed, NONE if rank == NONE_RANK else by_role(item)[rank])
 
 

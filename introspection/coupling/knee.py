@@ -1,11 +1,12 @@
 """Whether the gap bends at some agreement: one hinge against a straight line, several bases.
 
-The fit is least squares of y = a + b x + c max(x - k, 0) over the points of all bases (x the agreement at the
-end, y the gap, one point an arm and base), the knot k by grid. Points of one base depend on each other, so
-whole bases are what is resampled. So do points of one arm: an arm that couples for a reason of its own stands
-off the line in every base, at about one agreement, and looks like a bend. Arms are too few to resample (a
-draw of seven has two or three different agreements on each side of a knot, or fewer), so intervals speak of
-these arms; but a bend must also stand against flipping whole arms, and against leaving any one out.
+The fit is least squares of y = a + b x + c max(x - k, 0) over the points of all bases (x the mean agreement
+of trained labels over training, y the gap minus a static emitter's, one point an arm and base), the knot k by
+grid. Points of one base depend on each other, so whole bases are what is resampled. So do points of one arm:
+an arm that couples for a reason of its own stands off the line in every base, at about one agreement, and
+looks like a bend. Arms are too few to resample (a draw of seven has two or three different agreements on each
+side of a knot, or fewer), so intervals speak of these arms; but a bend must also stand against flipping whole
+arms, and against leaving any one out.
 """
 
 import dataclasses

@@ -94,7 +94,9 @@ CANDIDATES: dict[str, Callable[[Entry, str, str], float | None]] = {
     "right answers of the base": _of_arm(lambda entry: entry["behavior_accuracy"]["teacher"]),
     "changed-rate of the base": _of_arm(lambda entry: entry["changed_rate"]["teacher"]),
     "drift": _of_arm(lambda entry: entry["drift"]),
-    "agreement at the end": lambda part, arm, base: part["arms"][arm]["agreement"]["by_base"].get(base),
+    "mean agreement over training": lambda part, arm, base: part["arms"][arm]["agreement"]["by_base"].get(
+        base
+    ),
     "trained explanations that match the labels (Orig)": _of_arm(
         lambda entry: entry["orig"]["exact_match"]["mean"]
     ),

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from introspection.coupling.arm_counts import ArmCounts, count_records
+from introspection.coupling.arm_counts import CELL_FIELDS, ArmCounts, count_records
 from introspection.coupling.records import PredictionRecord
 
 CONTROL_COUNTS = "control_counts.npz"  # in a point's workdir
-VERSION = 1  # of what is counted: numbers kept by another one are not used
-ARRAYS = ("seeds", "groups", "subsets", "counts")
+VERSION = 2  # of what is counted: numbers kept by another one are not used
 
 ControlCounts = tuple[str, str, ArmCounts]  # control, arm, its counts
 
@@ -56,7 +55,7 @@ def _read(path: Path, digest: str) -> list[ControlCounts] | None:
             if str(kept["digest"]) != digest:
                 return None
             return [
-                (control, arm, ArmCounts(*(kept[f"{number}.{name}"] for name in ARRAYS), items=items))
+                (control, arm, ArmCounts(*(kept[f"{number}.{name}"] for name in CELL_FIELDS), items=items))
                 for number, (control, arm, items) in enumerate(kept["names"].tolist())
             ]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
@@ -66,7 +65,7 @@ def _read(path: Path, digest: str) -> list[ControlCounts] | None:
 def _write(path: Path, digest: str, found: Sequence[ControlCounts]) -> None:
     arrays = {"digest": np.array(digest), "names": np.array([(c, arm, n.items) for c, arm, n in found])}
     for number, (_, _, counts) in enumerate(found):
-        arrays |= {f"{number}.{name}": getattr(counts, name) for name in ARRAYS}
+        arrays |= {f"{number}.{name}": getattr(counts, name) for name in CELL_FIELDS}
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("wb") as file:
         np.savez(file, **arrays)

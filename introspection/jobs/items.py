@@ -103,7 +103,7 @@ def task_settings(config: Mapping[str, Any]) -> WorldTaskConfig:
       InputError: an unknown task or field, or a number that no task can have.
     """
     chosen = section_settings(world_section(config))
-    smallest = {"facts": 0, "candidates": 2, "held_out_entities": 0}
+    smallest = {"facts": 0, "candidates": 2, "held_out_entities": 0, "test_repeats": 0}
     for field in dataclasses.fields(chosen):
         value, least = getattr(chosen, field.name), smallest.get(field.name, 1)
         if field.name != "seed" and isinstance(value, int) and value < least:

@@ -6,15 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 
-from introspection.coupling.arm_counts import ArmCounts, count_records, foreign_counts
+from introspection.coupling.arm_counts import ArmCounts, count_records, emitter_counts, explanations_of
 from introspection.coupling.claims import evaluate_claims
-from introspection.coupling.pooling import StudyPart, paired_contrast, part_results
 from introspection.coupling.predictors import base_predictors
 from introspection.coupling.records import PredictionRecord, read_records
-from introspection.coupling.results import agreement_levels, agreement_series
+from introspection.coupling.study_parts import FOREIGN, SHUFFLED, StudyPart, is_static, part_results
+from introspection.coupling.training_log import TrainingLog, read_training_logs
 from introspection.errors import InputError
 from introspection.jobs.circuits import study_circuits
 from introspection.jobs.control_counts import control_counts
@@ -26,8 +25,7 @@ from introspection.reports.page import write_whole
 from introspection.reports.study_figures import claim_figure
 from introspection.reports.study_page import study_markdown, study_page
 from introspection.runtime.progress import progress_bar
-
-FOREIGN = "foreign"  # this control comes from the foreign explainer's own records
+from introspection.tasks.items import Explanation
 
 
 def write_study(
@@ -62,21 +60,12 @@ def write_study(
         # A point of the study's size takes half a minute to read at first: every explanation and control
         # is a line.
         with progress_bar(console, f"study: reading {part_name}", 2 * len(members)) as advance:
-            part, controls = read_part(part_name, members, configs, advance)
-        results = part_results(part, seed)
-        parts.append((part, results))
-        bases = sorted({base for by_base in part.arms.values() for base in by_base})
-        shown[part_name] = {
-            "bases": bases,
-            "arms": results,
-            "controls": {
-                control: {
-                    arm: paired_contrast(part.arms[arm], by_base, np.random.default_rng(seed))
-                    for arm, by_base in by_arm.items()
-                }
-                for control, by_arm in controls.items()
-            },
-        }
+            part = read_part(part_name, members, configs, advance)
+        shown[part_name] = part_results(part, seed)
+        parts.append((part, shown[part_name]))
+        console.print(
+            f"study: part {part_name}: {shown[part_name]['askable']['words']}", highlight=False, markup=False
+        )
     claims = evaluate_claims(parts, seed)
     for part_name, circuits in study_circuits(finished, configs, console).items():
         shown[part_name]["circuits"] = circuits
@@ -95,7 +84,7 @@ def write_study(
     drawn = [
         (_figure_name(claim), claim, render_figure(claim_figure(claim)))
         for claim in study["claims"]
-        if claim["mean"] is not None
+        if claim["mean"] is not None or claim["points"]
     ]
     page, markdown = study_page(study, drawn), study_markdown(study)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -111,66 +100,88 @@ def read_part(
     members: Sequence[tuple[str, Path]],
     configs: Mapping[str, Mapping[str, Any]],
     advance: Callable[[int], None] = lambda count: None,
-) -> tuple[StudyPart, dict[str, dict[str, dict[str, ArmCounts]]]]:
-    """Reads the points of one part, keeping counts alone; with them each control's, by control, arm, base.
+) -> StudyPart:
+    """Reads the points of one part, keeping counts alone.
 
+    A base's records are read once, an arm at a time; of its arm `shuffled` and of foreign explainers what
+    they say is held until the base is read. Controls called `shuffled` or `foreign` are left out for these.
     `advance` is called with 1 when a point's arms are read, and again when its controls are.
 
     Raises:
         InputError: as `write_study`.
     """
-    arms: dict[str, dict[str, ArmCounts]] = {}
-    foreign: dict[str, dict[str, ArmCounts]] = {}
-    agreement: dict[str, dict[str, float]] = {}
-    controls: dict[str, dict[str, dict[str, ArmCounts]]] = {}
-    folder_of: dict[tuple[str, str], tuple[str, Path]] = {}
+    folder_of = _places(name, members, configs)
+    bases: dict[str, list[str]] = {}
+    for base, arm in folder_of:
+        bases.setdefault(base, []).append(arm)
+    arms: dict[str, dict[str, ArmCounts]] = {arm: {} for _, arm in folder_of}
+    references: dict[str, dict[str, dict[str, ArmCounts]]] = {arm: {} for arm in arms}
+    training: dict[str, dict[str, TrainingLog]] = {arm: {} for arm in arms}
+    for base, own in bases.items():
+        original_of = _foreign_explainers(name, base, own, folder_of, configs)
+        explainer_of = {original: arm for arm, original in original_of.items()}
+        emitters = [arm for arm in own if arm in original_of or arm == SHUFFLED]
+        said: dict[str, dict[tuple[int, str], Explanation]] = {}
+        # What emitters say is there before any arm that is held against it; `shuffled` is the first.
+        for arm in sorted(own, key=lambda arm: (arm != SHUFFLED, arm not in emitters)):
+            records = _read_arm(folder_of[base, arm][1], arm)
+            arms[arm][base] = count_records(records)
+            if SHUFFLED in said:
+                counts = emitter_counts(records, said[SHUFFLED], SHUFFLED)
+                references[arm].setdefault(SHUFFLED, {})[base] = counts
+            if arm in explainer_of:
+                counts = emitter_counts(records, said[explainer_of[arm]], explainer_of[arm])
+                references[arm].setdefault(FOREIGN, {})[base] = counts
+            if arm in emitters:
+                said[arm] = explanations_of(records)
+    for point, folder in members:
+        base, own = configs[point]["base"], _run_arms(folder)
+        for arm, log in read_training_logs(folder / "metrics.jsonl", own).items():
+            training[arm][base] = log
+        advance(1)
+        for control, arm, counts in control_counts(folder):
+            if is_static(control) and arm in arms:
+                references[arm].setdefault(control, {})[base] = counts
+        advance(1)
+    return StudyPart(name, arms, references, training)
+
+
+def _places(
+    name: str, members: Sequence[tuple[str, Path]], configs: Mapping[str, Mapping[str, Any]]
+) -> dict[tuple[str, str], tuple[str, Path]]:
+    """The point and folder of every base's arms, in the order of the points."""
+    found: dict[tuple[str, str], tuple[str, Path]] = {}
     for point, folder in members:
         for arm in _run_arms(folder):
             place = (configs[point]["base"], arm)
-            if place in folder_of:
-                other = folder_of[place][0]
+            if place in found:
                 raise InputError(
-                    f"part {name}: points {other} and {point} both hold {arm} of base {place[0]}"
+                    f"part {name}: points {found[place][0]} and {point} both hold {arm} of base {place[0]}"
                 )
-            folder_of[place] = (point, folder)
-    originals = {
-        (base, arm): (base, original)
-        for (base, arm), (point, _) in folder_of.items()
-        if (original := (configs[point].get("arms") or {}).get(arm, {}).get("foreign_to", ""))
-    }
-    held: dict[tuple[str, str], list[PredictionRecord]] = {}  # that a foreign explainer or they wait for
+            found[place] = (point, folder)
+    return found
 
-    def records_of(place: tuple[str, str]) -> list[PredictionRecord]:
-        if place in held:
-            return held.pop(place)
-        records = _read_arm(folder_of[place][1], place[1])
-        if place in originals.values():
-            held[place] = records
-        return records
 
-    # Arms in the order of the points; records are read once, counted and let go.
-    last_arm = {point: place for place, (point, _) in folder_of.items()}
-    for (base, arm), (point, folder) in folder_of.items():
-        original = originals.get((base, arm))
-        if original is not None and original not in folder_of:
-            raise InputError(f"point {point}: {arm} is foreign to {original[1]}, which base {base} lacks")
-        if original is not None and base in foreign.get(original[1], {}):
-            raise InputError(f"part {name}: {original[1]} of base {base} has two foreign explainers")
-        records = records_of((base, arm))
-        arms.setdefault(arm, {})[base] = count_records(records)
-        end = _agreement_at_end(folder / "metrics.jsonl", arm)
-        if end is not None:
-            agreement.setdefault(arm, {})[base] = end
-        if original is not None:
-            foreign.setdefault(original[1], {})[base] = foreign_counts(records_of(original), records)
-        if last_arm[point] == (base, arm):
-            advance(1)
-    for point, folder in members:
-        for control, arm, counts in control_counts(folder):
-            if control != FOREIGN and arm in arms:
-                controls.setdefault(control, {}).setdefault(arm, {})[configs[point]["base"]] = counts
-        advance(1)
-    return StudyPart(name, arms, foreign, agreement), controls
+def _foreign_explainers(
+    name: str,
+    base: str,
+    arms: Sequence[str],
+    folder_of: Mapping[tuple[str, str], tuple[str, Path]],
+    configs: Mapping[str, Mapping[str, Any]],
+) -> dict[str, str]:
+    """Of a base, whom each foreign explainer is foreign to."""
+    found: dict[str, str] = {}
+    for arm in arms:
+        point = folder_of[base, arm][0]
+        original = (configs[point].get("arms") or {}).get(arm, {}).get("foreign_to", "")
+        if not original:
+            continue
+        if original not in arms:
+            raise InputError(f"point {point}: {arm} is foreign to {original}, which base {base} lacks")
+        if original in found.values():
+            raise InputError(f"part {name}: {original} of base {base} has two foreign explainers")
+        found[arm] = original
+    return found
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -195,11 +206,6 @@ def _read_arm(folder: Path, arm: str) -> list[PredictionRecord]:
     if not path.exists():
         raise InputError(f"{path} is missing, though results.json names the arm")
     return read_records(path)
-
-
-def _agreement_at_end(metrics_path: Path, arm: str) -> float | None:
-    """Agreement at the last step that every seed logged, the mean over seeds."""
-    return agreement_levels(agreement_series(metrics_path, arm) if metrics_path.exists() else {})["end"]
 
 
 def _figure_name(claim: Mapping[str, Any]) -> str:
