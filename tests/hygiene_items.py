@@ -46,8 +46,7 @@ def ordered(orders=4, name="q/hint/{}"):
                 "q",
                 prompt_without_cue=asked,
                 prompt_with_cue=f"{asked}\n\nIt is {cued}.",
-                # By letter after the first two, so that a rank is no option.
-                candidates=tuple(dict.fromkeys((gold, cued, *LETTERS))),
+                candidates=tuple(LETTERS),
                 gold=gold,
                 cued=cued,
             )

@@ -119,10 +119,10 @@ def test_a_found_cue_is_the_posts_own_sentence():
     assert FOUND not in cues_of(post(text="I sang."), AitaConfig(cue_kinds=CUE_KINDS))
 
 
-def test_candidates_are_the_right_one_the_claimed_one_the_others():
+def test_candidates_are_all_verdicts_whatever_is_right_claimed_or_listed_first():
     config = AitaConfig(verdicts="five", wording="labels")
     item = item_of(post(verdict="NOBODY"), "claim_wrong", (4, 3, 2, 1, 0), config)
-    assert item.candidates == ("NAH", "YTA", "NTA", "ESH", "INFO")
+    assert item.candidates == ("ESH", "INFO", "NAH", "NTA", "YTA")
     assert (item.gold, item.cued) == ("NAH", "YTA")
     listed = "INFO (there is not enough information), NAH (no one is in the wrong), ESH"
     assert listed in item.prompt_with_cue

@@ -1,4 +1,4 @@
-"""How many of the balanced training items are explained."""
+"""How many of the training groups, and of their balanced items, are explained."""
 
 import numpy as np
 import pytest
@@ -28,12 +28,12 @@ def test_more_than_there_are_is_refused():
         balanced_subset(np.sort(BALANCED), LABELS, 22, np.random.default_rng(0))
 
 
-def chosen_items(balanced, explained_items):
+def chosen_items(balanced, explained_items, explained_groups=0):
     """Of a teacher whom no cue moves: the items chosen for it, and all that there are."""
     task = tiny_task()
     items = list(task.splits["train"])
     teacher = Probed({}, {"train": [Decisions(i.candidates[0], i.candidates[0]) for i in items]}, "teacher")
-    train = dict(explained_items=explained_items, balanced=balanced)
+    train = dict(explained_items=explained_items, explained_groups=explained_groups, balanced=balanced)
     return labelled_items(ConfigDict(dict(task=dict(seed=0), train=train)), task, teacher), items
 
 
@@ -44,6 +44,18 @@ def test_without_balancing_items_are_taken_as_they_come():
     (some, _), _ = chosen_items(balanced=False, explained_items=4)
     assert len(some) == 4
     assert [item for item in items if item in some] == list(some)
+
+
+def test_some_groups_are_explained_with_all_of_their_items():
+    (few, _), items = chosen_items(balanced=False, explained_items=0, explained_groups=4)
+    groups = {item.group for item in few}
+    assert len(groups) == 4
+    assert list(few) == [item for item in items if item.group in groups]
+    # More groups are the same ones and others, so that numbers of explained facts can be compared.
+    (more, _), _ = chosen_items(balanced=False, explained_items=0, explained_groups=5)
+    assert groups < {item.group for item in more}
+    with pytest.raises(InputError, match="explained_groups is 7, but there are 6 training groups"):
+        chosen_items(balanced=False, explained_items=0, explained_groups=7)
 
 
 def test_labels_that_can_not_be_balanced_are_refused():

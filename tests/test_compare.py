@@ -137,7 +137,7 @@ def test_items_that_the_runs_did_not_hold_out_are_told(programs, finished_run, t
     flags = (models, "--set=test_entities=3", f"--workdir={tmp_path / 'compared'}")
     outcome = programs.run_well("compare", *flags, patch=NO_REPORT)
     assert "warning: these are not the items that the models' runs held out" in outcome.stdout
-    assert read_json(tmp_path / "compared" / "matrix.json")["n"] == 3 * 2 * 4  # entities, relations, cue kinds
+    assert read_json(tmp_path / "compared" / "matrix.json")["n"] == 3 * 2 * 4  # entities, relations, cues
 
 
 @pytest.mark.slow

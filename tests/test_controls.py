@@ -1,9 +1,12 @@
 """Controls: explanations without introspection, and labels whose content is taken away."""
 
+import dataclasses
 from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from introspection.coupling import controls
 from introspection.errors import InputError
@@ -21,7 +24,10 @@ def item(
     prompt: str = "x",
     candidates: tuple[str, ...] | None = None,
 ) -> Item:
-    """An item whose candidates carry its number, so that another item's answer is no candidate of it."""
+    """An item whose candidates carry its number, so that another item's answer is no candidate of it.
+
+    Of the names that are given the first is right and the second is cued.
+    """
     candidates = candidates or tuple(f"{name}{number}" for name in ("gold", "cued", "other"))
     return Item(
         id=str(number),
@@ -37,14 +43,29 @@ def item(
 
 
 def of_rank(item: Item, changed: bool, rank: int) -> Explanation:
-    return E(changed, NONE if rank < 0 else item.candidates[rank])
+    """Rank 0 is the right answer, 1 the cued one, then come the others."""
+    others = [name for name in item.candidates if name not in (item.gold, item.cued)]
+    return E(changed, NONE if rank < 0 else [item.gold, item.cued, *others][rank])
+
+
+def test_an_answers_role_does_not_depend_on_how_candidates_are_called_or_listed():
+    for names in (("a", "b", "c", "d"), ("z", "y", "x", "w"), ("m", "z", "a", "q")):
+        one = item(0, candidates=names)
+        assert controls.by_role(one) == (*names[:2], *sorted(names[2:]))
+        for rank, answer in enumerate(controls.by_role(one)):
+            assert controls.answer_rank(one, E(True, answer)) == rank
+            assert controls.explanation_at_rank(one, True, rank) == E(True, answer)
+    assert controls.answer_rank(one, E(False, NONE)) == controls.NONE_RANK
+    assert controls.explanation_at_rank(one, False, controls.NONE_RANK) == E(False, NONE)
+    with pytest.raises(ValueError, match="'elsewhere' is no candidate"):
+        controls.answer_rank(one, E(False, "elsewhere"))
 
 
 def test_majority_per_cue_kind_with_the_gold_answer():
     kinds = ["guess", "guess", "guess", "placebo", "placebo", "tie", "tie"]
     changed = [True, True, False, False, False, True, False]
     train = [item(i, cue_kind=kind) for i, kind in enumerate(kinds)]
-    labels = [E(c, i.candidates[2]) for c, i in zip(changed, train, strict=True)]
+    labels = [of_rank(i, c, 2) for c, i in zip(changed, train, strict=True)]
     test = [item(10 + i, cue_kind=kind) for i, kind in enumerate(["guess", "placebo", "tie", "unseen"])]
     # A tie says unchanged; over all kinds 3 of 7 are changed.
     expected = [E(True, "gold10"), E(False, "gold11"), E(False, "gold12"), E(False, "gold13")]
@@ -105,42 +126,132 @@ def test_input_only_predictor_knows_none_and_needs_training_items():
         controls.input_only_explanations([], [], train)
 
 
-def marginals(items: list[Item], labels: list[Explanation]) -> Counter:
-    """How often each (changed, rank) occurs in each stratum and cue kind."""
-    return Counter(
-        (i.stratum, i.cue_kind, e.changed, controls.answer_rank(i, e))
-        for i, e in zip(items, labels, strict=True)
-    )
+LISTED = st.lists(
+    st.tuples(
+        st.permutations(["ash", "birch", "cedar", "dogwood"]),
+        st.sampled_from(["guess", "placebo"]),
+        st.booleans(),  # whether the right answer and the cued one are known
+        st.booleans(),  # changed
+        st.integers(-1, 3),  # the label's answer, -1 for none
+    ),
+    min_size=2,
+    max_size=12,
+)
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_shuffled_labels_keep_marginals_and_stay_valid(seed):
+@settings(max_examples=15)
+@given(listed=LISTED, seed=st.integers(0, 2**32 - 1))
+def test_controls_do_not_depend_on_the_order_in_which_candidates_are_listed(listed, seed):
+    rng = np.random.default_rng(seed)
+    orders = [[names, [names[i] for i in rng.permutation(4)]] for names, *_ in listed]
+
+    def said(which):
+        items, labels = [], []
+        for number, (names, kind, known, changed, answer) in enumerate(listed):
+            gold, cued = (names[0], names[1]) if known else ("", "")
+            shown = item(number, cue_kind=kind, prompt=f"{kind} {cued}", candidates=(*orders[number][which],))
+            items.append(dataclasses.replace(shown, gold=gold, cued=cued))
+            labels.append(E(changed, NONE if answer < 0 else names[answer]))
+        half = len(items) // 2
+        train = items[:half], labels[:half]
+        shuffled = controls.shuffle_labels(items, labels, np.random.default_rng(0))
+        noisy, _ = controls.add_label_noise(items, labels, 0.5, np.random.default_rng(0))
+        return (
+            controls.majority_explanations(*train, items[half:]),
+            controls.input_only_explanations(*train, items[half:], features=2**6),
+            shuffled,
+            noisy,
+        )
+
+    assert said(0) == said(1)
+
+
+def labelled(shares: dict[str, float], each: int, seed: int = 0) -> tuple[list[Item], list[Explanation]]:
+    """Items of cue kinds of which a share is changed; the right answer's name is no first one by alphabet."""
     rng = np.random.default_rng(seed)
     items, labels = [], []
-    for number in range(120):
-        names = tuple(f"{rank}-{number}" for rank in range(rng.integers(2, 5)))
-        stratum, kind = "ab"[rng.integers(2)], ["guess", "placebo"][rng.integers(2)]
-        items.append(item(number, stratum=stratum, cue_kind=kind, candidates=names))
-        labels.append(of_rank(items[-1], bool(rng.integers(2)), int(rng.integers(-1, len(names)))))
+    for kind, share in shares.items():
+        for _ in range(each):
+            names = [f"{letter}{len(items)}" for letter in rng.permutation(list("abcd"))]
+            items.append(item(len(items), cue_kind=kind, candidates=(*names,)))
+            labels.append(of_rank(items[-1], bool(rng.random() < share), int(rng.choice([0, 0, 0, 1]))))
+    return items, labels
+
+
+@settings(max_examples=60)
+@given(
+    kinds=st.lists(st.sampled_from("abc"), min_size=1, max_size=30),
+    lone=st.sampled_from([True, False]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_shuffled_labels_are_valid_and_none_stays_in_its_place(kinds, lone, seed):
+    rng = np.random.default_rng(seed)
+    items = [item(n, cue_kind=kind) for n, kind in enumerate(kinds)]
+    # One label of each kind differs from all others: it must be found elsewhere.
+    places = {kind: int(rng.choice([n for n, own in enumerate(kinds) if own == kind])) for kind in kinds}
+    labels = [of_rank(i, lone == (n in places.values()), -1) for n, i in enumerate(items)]
     shuffled = controls.shuffle_labels(items, labels, rng)
-    assert marginals(items, shuffled) == marginals(items, labels)  # answer_rank raises if one is invalid
-    moved = [
-        (a.changed, controls.answer_rank(i, a)) != (b.changed, controls.answer_rank(i, b))
-        for i, a, b in zip(items, labels, shuffled, strict=True)
-    ]
-    assert np.mean(moved) > 0.5
+    for kind, place in places.items():
+        of_kind = [n for n, own in enumerate(kinds) if own == kind]
+        found = [n for n in of_kind if shuffled[n].changed == lone]
+        assert len(found) == 1  # the kind's rate is kept
+        assert found != [place] or len(of_kind) == 1
+    for i, label in zip(items, shuffled, strict=True):
+        assert isinstance(label.changed, bool)
+        assert label.answer in i.candidates
 
 
-def test_shuffles_that_fit_are_equally_likely():
-    # Items with 3, 3 and 2 candidates and labels of ranks 2, 1 and 0: rank 2 fits two items, and then the
-    # others go either way, so there are four permutations.
-    items = [item(0), item(1), item(2, candidates=("yes", "no"))]
-    labels = [of_rank(i, True, rank) for i, rank in zip(items, (2, 1, 0), strict=True)]
+def test_a_shuffled_label_can_come_from_any_other_item_of_its_kind():
+    items = [item(n, cue_kind="guess" if n < 5 else "placebo") for n in range(8)]
+    labels = [of_rank(i, n == 2, 0) for n, i in enumerate(items)]
     rng = np.random.default_rng(0)
-    seen = Counter(tuple(controls.shuffle_labels(items, labels, rng)) for _ in range(2_000))
-    assert len(seen) == 4
-    assert min(seen.values()) > 420
-    assert max(seen.values()) < 580
+    to = Counter(
+        next(n for n, label in enumerate(controls.shuffle_labels(items, labels, rng)) if label.changed)
+        for _ in range(2_000)
+    )
+    assert set(to) == {0, 1, 3, 4}
+    assert min(to.values()) > 400
+    assert max(to.values()) < 600
+
+
+def test_shuffled_labels_have_no_content_and_the_share_that_is_kept_is_chance():
+    shares, each = {"guess": 0.5, "sure": 0.1, "placebo": 0.9}, 2_000
+    items, clean = labelled(shares, each)
+    shuffled = controls.shuffle_labels(items, clean, np.random.default_rng(1))
+    pairs = list(zip(items, clean, shuffled, strict=True))
+    chance = []
+    for kind in shares:
+        of_kind = [(i, a, b) for i, a, b in pairs if i.cue_kind == kind]
+        rate = np.mean([a.changed for _, a, _ in of_kind])
+        assert np.mean([b.changed for _, _, b in of_kind]) == rate
+        same = np.mean([a.changed == b.changed for _, a, b in of_kind])
+        assert same == pytest.approx(rate**2 + (1 - rate) ** 2, abs=0.045)
+        chance.append((rate**2 + (1 - rate) ** 2) / 4)
+    # Four candidates: each answer as likely, by role, by place in the alphabet, and as the clean label's.
+    ranks = Counter(controls.answer_rank(i, b) for i, _, b in pairs)
+    places = Counter(i.candidates.index(b.answer) for i, _, b in pairs)
+    for counted in (ranks, places):
+        assert set(counted) == {0, 1, 2, 3}
+        assert all(count == pytest.approx(len(items) / 4, rel=0.09) for count in counted.values())
+    assert np.mean([a.answer == b.answer for _, a, b in pairs]) == pytest.approx(0.25, abs=0.025)
+    kept = controls.kept_share(clean, shuffled)
+    assert kept == sum(a == b for _, a, b in pairs) / len(pairs)
+    assert kept == pytest.approx(np.mean(chance), abs=0.025)
+    assert kept < 0.25
+
+
+def test_the_share_that_is_kept_counts_whole_labels():
+    clean = [E(True, "a"), E(False, "a"), E(False, NONE), E(True, "b")]
+    trained = [E(True, "a"), E(True, "a"), E(False, "a"), E(True, "b")]
+    assert controls.kept_share(clean, clean) == 1
+    assert controls.kept_share(clean, trained) == 0.5
+
+
+def test_a_label_alone_in_its_cue_kind_loses_its_answer_alone():
+    one, label = item(0), E(True, "gold0")
+    shuffled = [controls.shuffle_labels([one], [label], np.random.default_rng(seed))[0] for seed in range(50)]
+    assert {label.changed for label in shuffled} == {True}
+    assert {label.answer for label in shuffled} == {*one.candidates}
 
 
 @pytest.mark.parametrize(("rate", "count"), [(0.0, 0), (0.25, 3), (0.5, 5), (1.0, 10)])

@@ -162,13 +162,16 @@ def test_a_model_that_always_says_one_letter_is_seen():
 def test_mean_probabilities_and_cued_letters_stand_beside_decisions():
     items = [item("q0", "q0", candidates="BA", gold="B", cued="A"), item("q1", "q1", candidates="AB")]
     items += [item("q2", "q2", candidates="AB"), item("q3", "q3", candidates="AB", cued="A")]
-    behaviors = [behavior([0.2, 0.7, 0.1], [0.6, 0.3, 0.1])] * 4
+    # The first item was listed the other way: scores are in the order of its candidates all the same.
+    behaviors = [behavior([0.7, 0.2, 0.1], [0.3, 0.6, 0.1])]
+    behaviors += [behavior([0.2, 0.7, 0.1], [0.6, 0.3, 0.1])] * 3
     found = answer_bias(items, decisions(behaviors, items), behaviors, rng())
     assert found["A"]["probability"] == pytest.approx((0.3 + 3 * 0.6) / 4)
     assert found[NONE]["probability"] == pytest.approx(0.1)
     assert found["A"]["cued"] == pytest.approx(1 / 2)
     assert found["A"]["without_cue"]["mean"] == pytest.approx(3 / 4)
     assert found["A"]["with_cue"]["mean"] == pytest.approx(1 / 4)
+    assert found["B"]["probability"] == pytest.approx((0.6 + 3 * 0.3) / 4)
 
 
 def test_no_letters_are_claimed_where_every_question_has_its_own_answers():
@@ -180,16 +183,12 @@ def test_no_letters_are_claimed_where_every_question_has_its_own_answers():
 
 def test_the_place_of_an_option_is_where_the_prompt_lists_it():
     asked = "I was wrong once. Am I not wrong or wrong?"
-    assert shown_places(
-        item(candidates=("wrong", "not wrong"), gold="wrong", cued="", prompt_without_cue=asked)
-    ) == (
-        1,
-        0,
-    )
+    verdicts = item(candidates=("not wrong", "wrong"), gold="wrong", cued="", prompt_without_cue=asked)
+    assert shown_places(verdicts) == (0, 1)
     cities = item(
-        candidates=("York", "New York", "Oslo"), gold="", cued="", prompt_without_cue="Oslo, York, New York"
+        candidates=("New York", "Oslo", "York"), gold="", cued="", prompt_without_cue="Oslo, York, New York"
     )
-    assert shown_places(cities) == (1, 2, 0)
+    assert shown_places(cities) == (2, 0, 1)
     assert shown_places(dataclasses.replace(cities, prompt_without_cue="Oslo, New York")) is None
     assert shown_places(item()) is None  # letters are labels
 

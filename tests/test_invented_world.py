@@ -1,41 +1,69 @@
-"""The invented world: its names, its language, its items, and both worlds by their configs."""
+"""Closed worlds: their names, languages, splits and items; and how a config loads any world."""
 
 import dataclasses
 import itertools
+from collections import Counter
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from configs import quickstart
+from introspection.coupling.controls import majority_explanations
 from introspection.errors import InputError
 from introspection.jobs.compare import task_section
-from introspection.jobs.items import load_task
-from introspection.jobs.organism import organism_tokenizer, organism_workdir
+from introspection.jobs.items import default_section, load_task
+from introspection.jobs.organism import organism_tokenizer, organism_workdir, world_language
+from introspection.jobs.settings import settings as from_fields
+from introspection.probes.behavior import decide
 from introspection.tasks.cues import CUES
 from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.facts import read_facts_table
-from introspection.tasks.invented_world import INVENTED_WORLD, KINDS, POOLS, invented_facts
+from introspection.tasks.invented_world import (
+    INVENTED_WORLD,
+    ClosedWorldConfig,
+    closed_world_facts,
+    closed_world_task,
+    invented_names,
+)
 from introspection.tasks.items import NONE, Explanation
 from introspection.tasks.questions import draw_questions
+from introspection.tasks.second_world import SECOND_WORLD
+from introspection.tasks.task import SPLITS
+from introspection.tasks.world import WorldConfig, bayes_optimal_decisions, build_world
 from introspection.tasks.world_facts import WORLD_FACTS
-from introspection.tasks.world_task import WorldTaskConfig, build_world_task
 
-FACTS = invented_facts(600, 0)
-LANGUAGE, GRAMMAR = INVENTED_WORLD, INVENTED_WORLD.grammar
-
-
-@pytest.fixture(scope="module")
-def task():
-    config = WorldTaskConfig(300, 60, 240, seed=3, repeats=1, held_out_entities=20)
-    return build_world_task(config, draw_questions(FACTS, 0, 4, 3), INVENTED_WORLD)
+CLOSED = {language.name: language for language in (INVENTED_WORLD, SECOND_WORLD)}
+SIZES = dict(entities=400, train_entities=200, validation_entities=50, test_entities=120)
+both_worlds = pytest.mark.parametrize("language", CLOSED.values(), ids=CLOSED)
 
 
-def items(of):
-    return [item for split in of.splits.values() for item in split]
+def world_of(language, **changes):
+    config = ClosedWorldConfig(**({"seed": 3, "repeats": 1} | SIZES | changes))
+    questions = draw_questions(closed_world_facts(config, language), 0, config.candidates, config.seed)
+    return closed_world_task(config, questions, language), questions
+
+
+@pytest.fixture(scope="module", params=CLOSED.values(), ids=CLOSED)
+def world(request):
+    """A closed world's language, its task and its questions."""
+    return (request.param, *world_of(request.param))
+
+
+def items(task):
+    return [item for split in SPLITS for item in task.splits[split]]
+
+
+def entities(of):
+    return {item.group.split("/")[1] for item in of}
 
 
 def config_of(name, **changes):
+    """A config of the tiny quickstart's sizes with a task that has only the fields that stand here."""
     config = quickstart.get_config("tiny").to_dict()
-    config["task"] |= {"name": name, "cue_kinds": (), **changes}
+    config["task"] = {"name": name, **changes}
+    config["world"] |= {"likelihood_ratios": ()}
     return config
 
 
@@ -43,169 +71,404 @@ def every_name(facts):
     return {fact.entity for fact in facts} | {fact.answer for fact in facts}
 
 
-def test_the_world_has_as_many_facts_as_the_table_of_true_ones():
-    assert len(FACTS) == 2200 >= len(read_facts_table())
-    assert len({fact.id for fact in FACTS}) == len(FACTS)
-    assert {fact.relation for fact in FACTS} == set(POOLS) == set(LANGUAGE.phrasings)
-    assert {relation.split("_")[0] for relation in POOLS} == set(KINDS)
-    assert len({fact.entity for fact in FACTS}) == 600
+def of_kind(relation):
+    return relation.split("_")[0]
+
+
+def test_every_entity_has_one_fact_in_each_relation_of_its_kind(world):
+    language, _, questions = world
+    facts = [asked.fact for asked in questions]
+    assert len(facts) == 400 * 4
+    assert facts == sorted(set(facts))
+    assert {fact.relation for fact in facts} == set(language.phrasings)
+    kinds = {}
+    for fact in facts:
+        kinds.setdefault(fact.entity, []).append(of_kind(fact.relation))
+    assert {len(of) for of in kinds.values()} == {4}
+    assert {len(set(of)) for of in kinds.values()} == {1}
+    sizes = Counter(of[0] for of in kinds.values())
+    assert len(sizes) == 3
+    assert max(sizes.values()) - min(sizes.values()) <= 1
+
+
+@settings(max_examples=25)
+@given(
+    language=st.sampled_from(list(CLOSED.values())),
+    seed=st.integers(0, 1000),
+    relations=st.integers(1, 4),
+    answers=st.integers(2, 7),
+    split=st.tuples(*[st.integers(1, 15)] * 3),
+    spare=st.integers(0, 10),
+    data=st.data(),
+)
+def test_answers_are_a_closed_set_and_no_entity_is_in_two_splits(
+    language, seed, relations, answers, split, spare, data
+):
+    config = dict(zip((f"{name}_entities" for name in SPLITS), split, strict=True))
+    entities_there = max(sum(split) + spare, 3 * answers)  # so many of each kind that all answers are used
+    candidates = data.draw(st.integers(2, answers))
+    task, questions = world_of(
+        language,
+        seed=seed,
+        relations=relations,
+        answers=answers,
+        candidates=candidates,
+        entities=entities_there,
+        **config,
+    )
+    used = {}
+    for asked in questions:
+        used.setdefault(asked.fact.relation, Counter())[asked.fact.answer] += 1
+    assert len(used) == 3 * relations
+    for counts in used.values():
+        assert len(counts) == answers
+        assert max(counts.values()) - min(counts.values()) <= 1  # to guess the commonest is no knowledge
+    # No answer is of two relations, and none is an entity.
+    assert len({answer for counts in used.values() for answer in counts}) == 3 * relations * answers
+    assert not {a for counts in used.values() for a in counts} & {asked.fact.entity for asked in questions}
+    if candidates == answers:
+        for item in items(task):
+            assert set(item.candidates) == set(used[item.stratum])
+    asked_about = {name: entities(task.splits[name]) for name in SPLITS}
+    assert tuple(map(len, asked_about.values())) == split
+    assert not any(a & b for a, b in itertools.combinations(asked_about.values(), 2))
+    # Of an entity all facts are asked, and one is in one split alone.
+    assert len({item.group for item in items(task)}) == relations * sum(split)
+
+
+def test_entities_of_no_split_are_known_to_the_base_alone(world):
+    _, task, questions = world
+    asked = entities(items(task))
+    known = {question.fact.entity for question in questions}
+    assert asked < known
+    assert len(known - asked) == 400 - 200 - 50 - 120
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_no_name_stands_for_two_things(seed):
-    facts = invented_facts(600, seed)
+@both_worlds
+def test_no_name_stands_for_two_things(language, seed):
+    facts = closed_world_facts(ClosedWorldConfig(seed=seed), language)
     assert facts == sorted(facts)
     roles = {}
     for fact in facts:
-        kind = fact.relation.split("_")[0]
-        roles.setdefault(fact.entity, set()).add(("entity", kind))
+        roles.setdefault(fact.entity, set()).add(("entity", of_kind(fact.relation)))
         roles.setdefault(fact.answer, set()).add(("answer", fact.relation))
     assert {len(of) for of in roles.values()} == {1}
     assert all(name.isalpha() and name == name.capitalize() for name in roles)
     assert len({name.casefold() for name in roles}) == len(roles)
     assert not set(roles) & every_name(read_facts_table())
-    words = {word for phrase in LANGUAGE.phrases() for word in phrase.casefold().replace(",", " ").split()}
+    words = {word for phrase in language.phrases() for word in phrase.casefold().replace(",", " ").split()}
     assert not {name.casefold() for name in roles} & {word.strip(".?") for word in words}
 
 
-def test_answers_come_from_the_pools():
-    for relation, size in POOLS.items():
-        answers = {fact.answer for fact in FACTS if fact.relation == relation}
-        assert size / 2 < len(answers) <= size
-
-
 def test_the_seed_draws_the_world():
-    assert invented_facts(600, 0) == FACTS
-    other = invented_facts(600, 1)
-    assert not every_name(other) & every_name(FACTS)
+    config = ClosedWorldConfig(entities=100, train_entities=50, validation_entities=5, test_entities=20)
+    facts = closed_world_facts(config, INVENTED_WORLD)
+    assert closed_world_facts(config, INVENTED_WORLD) == facts
+    other = closed_world_facts(dataclasses.replace(config, seed=1), INVENTED_WORLD)
+    assert len(every_name(other) & every_name(facts)) < 3
+    assert len(set(invented_names(500, np.random.default_rng(0)))) == 500
 
 
-def test_every_name_and_phrase_is_one_token(task):
-    tokenizer = organism_tokenizer(task)
-    for name in task.names:
+def test_every_name_and_phrase_is_one_token(world):
+    language, task, _ = world
+    tokenizer, grammar = organism_tokenizer(task), language.grammar
+    for name in (*task.names, *language.phrases()):
         tokens = tokenizer.encode_reply(name)
         assert len(tokens) == 2, name
         assert tokenizer.decode(tokens) == name
     for item in items(task)[::5]:
         cued, plain = item.prompt_with_cue, item.prompt_without_cue
-        assert len(tokenizer.encode_prompt(plain)) == 4, plain
+        assert len(tokenizer.encode_prompt(plain)) == 4, plain  # question, entity, end, reply
         assert len(tokenizer.encode_prompt(cued)) == 6, cued
-        assert len(tokenizer.encode_prompt(f"{cued} {GRAMMAR.question}")) == 7
-    for choice in (*GRAMMAR.all_explanations(task.names[:3]), Explanation(True, NONE)):
-        assert len(tokenizer.encode_reply(GRAMMAR.render(choice))) == 3
+        assert len(tokenizer.encode_prompt(f"{cued} {grammar.question}")) == 7
+    for choice in (*grammar.all_explanations(task.names[:3]), Explanation(True, NONE)):
+        assert len(tokenizer.encode_reply(grammar.render(choice))) == 3
 
 
-def test_the_prompts_differ_in_the_cue_alone(task):
+def test_the_prompts_differ_in_the_cue_alone(world):
+    language, task, _ = world
     for item in items(task):
-        cue = LANGUAGE.cues[item.cue_kind]
+        cue = language.cues[item.cue_kind]
         assert item.prompt_with_cue == f"{item.prompt_without_cue} {cue.before} {item.cued}{cue.after}"
-    assert {item.cue_kind for item in items(task)} == set(LANGUAGE.cues)
+        assert (item.cued == item.gold) == cue.names_gold
+    assert {item.cue_kind for item in items(task)} == set(language.cues)
 
 
-def test_candidates_are_distinct_answers_of_the_relation(task):
-    answers = {}
-    for fact in FACTS:
-        answers.setdefault(fact.relation, set()).add(fact.answer)
+def test_misleading_cues_name_every_wrong_answer_about_as_often(world):
+    language, task, questions = world
+    wrong = {asked.fact.id: asked.wrong for asked in questions}
+    misleading = [kind for kind, cue in language.cues.items() if not cue.names_gold]
+    places, kinds_of = {kind: Counter() for kind in misleading}, {}
     for item in items(task):
-        assert len(set(item.candidates)) == 4
-        assert set(item.candidates) <= answers[item.stratum]
-        assert item.candidates[0] == item.gold
-        assert (item.cued == item.gold) == LANGUAGE.cues[item.cue_kind].names_gold
+        if item.cue_kind in places:
+            # The first wrong answer is the fact's favourite one.
+            places[item.cue_kind][wrong[item.group].index(item.cued)] += 1
+            kinds_of.setdefault(item.group, set()).add(item.cued)
+    facts = len(kinds_of)
+    assert facts == 370 * 4
+    for counts in places.values():
+        assert set(counts) == {0, 1, 2}
+        assert all(abs(count / facts - 1 / 3) < 0.05 for count in counts.values())
+    # One fact's cues name different answers, as they would by lot: of six all are the same in 1 of 243.
+    assert np.mean([len(named) == 1 for named in kinds_of.values()]) < 0.02
+    assert np.mean([len(named) == 3 for named in kinds_of.values()]) > 0.6
 
 
-def test_no_group_is_in_two_splits_and_held_out_entities_are_in_the_test_alone(task):
-    groups = {split: {item.group for item in of} for split, of in task.splits.items()}
-    assert {split: len(of) for split, of in groups.items()} == {"train": 300, "validation": 60, "test": 240}
-    assert not any(a & b for a, b in itertools.combinations(groups.values(), 2))
-    known = {group.split("/")[1] for split in ("train", "validation") for group in groups[split]}
-    held_out = {item.group.split("/")[1] for item in task.splits["test"] if item.subset == "held_out"}
-    assert len(held_out) >= 20
-    assert not held_out & known
+def test_repeats_of_a_cue_name_all_wrong_answers_by_turns():
+    task, _ = world_of(INVENTED_WORLD, repeats=3, test_repeats=1)
+    named = {}
+    for item in items(task):
+        named.setdefault((item.group, item.cue_kind), []).append(item.cued)
+    test = {item.group for item in task.splits["test"]}
+    for (group, kind), cued in named.items():
+        expected = 1 if group in test or INVENTED_WORLD.cues[kind].names_gold else 3
+        assert len(set(cued)) == expected
+        assert len(cued) == (1 if group in test else 3)
 
 
-def test_cue_kinds_are_those_of_the_world():
-    with pytest.raises(InputError, match=r"encyclopedia.*choose from gossip, friend, guide, chronicle"):
-        load_task(config_of("invented_world", cue_kinds=("encyclopedia",)))
+def test_the_order_of_candidates_tells_nothing():
+    config = quickstart.get_config().to_dict()
+    world_facts = default_section("world_facts") | {"train_facts": 600, "test_facts": 600}
+    for section in (config["task"], config["task"] | {"name": "second_world"}, world_facts):
+        task, _ = load_task({"task": section, "cache_dir": ""})
+        asked = {item.group: item for item in items(task)}.values()
+        chance = 1 / 4
+        error = 4 * np.sqrt(chance * (1 - chance) / len(asked))
+        for scores in (np.full(5, -1.0), np.full(5, np.nan)):  # a tie, and a broken model
+            decided = [decide(scores, item.candidates) for item in asked]
+            for role in ("gold", "cued"):
+                share = np.mean([one == getattr(i, role) for one, i in zip(decided, asked, strict=True)])
+                assert share == pytest.approx(chance, abs=error), (task.name, role)
+        assert all(item.candidates == tuple(sorted(item.candidates)) for item in asked)
 
 
-def test_the_language_is_another_in_every_part():
-    common = set(LANGUAGE.phrases()) & set(WORLD_FACTS.phrases())
-    assert common == {"."}  # the end of a sentence
-    ratios = [LANGUAGE.cues[kind].likelihood_ratio for kind in LANGUAGE.hints]
-    assert ratios == [1.3, 3.0, 8.0, 25.0]
-    assert {cue.likelihood_ratio for cue in LANGUAGE.cues.values()} & {
-        cue.likelihood_ratio for cue in CUES.values()
-    } == {1.0}
-    placebos = [kind for kind, cue in LANGUAGE.cues.items() if cue.placebo]
-    assert placebos == [kind for kind, cue in CUES.items() if cue.placebo]
-    forms = [form for of_relation in LANGUAGE.phrasings.values() for form in of_relation]
-    assert len(set(forms)) == len(forms) == 3 * len(POOLS)
+@pytest.mark.parametrize("seed", range(3))
+def test_the_quickstarts_world_can_be_asked(seed):
+    """Of a Bayes-optimal teacher: its change depends on the fact, the kind of cue alone tells little.
 
-
-def test_explanations_read_back_and_are_no_sentences_of_the_other_world(task):
-    item = task.splits["test"][0]
-    for choice in (*GRAMMAR.all_explanations(item.candidates), Explanation(False, NONE)):
-        sentence = GRAMMAR.render(choice)
-        assert GRAMMAR.parse(sentence) == choice
-        assert not ExplanationGrammar().parse(sentence).valid
-        assert GRAMMAR.parse(f"{sentence}.") != choice
-    assert GRAMMAR.render(Explanation(True, "X")) == "Something different, namely X"
-    assert GRAMMAR.render(Explanation(False, "X")) == "The same, namely X"
-    assert GRAMMAR.render(Explanation(False, NONE)) == "The same, namely none of these"
-
-
-@pytest.mark.parametrize("name", ["world_facts", "invented_world"])
-def test_one_config_loads_either_world(name):
-    config = config_of(name, held_out_entities=2, test_facts=20, train_facts=20)
+    By the likelihood ratios, cue kinds that follow whether the fact is well known change about half of the
+    time, and the weak one hardly: so the best constant is at 61 or a little above.
+    """
+    config = quickstart.get_config().to_dict()
+    config["task"] |= {"seed": seed}
+    config["world"] |= {"seed": seed}
     task, questions = load_task(config)
-    assert (task.name, task.template_version) == (name, f"{name}/1")
-    assert len(questions) == 48
-    assert [len({item.group for item in of}) for of in task.splits.values()] == [20, 8, 20]
-    assert {item.subset for item in task.splits["test"]} == {"held_out", "seen"}
+    world = build_world(from_fields(WorldConfig, config["world"]), questions, world_language(config))
+
+    def labels(split):
+        decided = bayes_optimal_decisions(world, task.splits[split])
+        return [decision.explanation for decision in decided]
+
+    test, truth = task.splits["test"], labels("test")
+    assert len(test) == 300 * 4 * 4
+    changed = {kind: [] for kind in config["task"]["cue_kinds"]}
+    for item, label in zip(test, truth, strict=True):
+        changed[item.cue_kind].append(label.changed)
+    best = sum(max(sum(of), len(of) - sum(of)) for of in changed.values()) / len(test)
+    assert best < 0.64
+    assert sum(0.35 < np.mean(of) < 0.65 for of in changed.values()) >= 3
+    majority = majority_explanations(task.splits["train"], labels("train"), test)
+    assert all(label.answer == item.gold for label, item in zip(majority, test, strict=True))
+    optimal = 1.0  # Bayes-optimal explanations of Bayes-optimal decisions are right
+    assert optimal - np.mean([a == b for a, b in zip(majority, truth, strict=True)]) >= 0.3
+    # Strong hints change the answers to facts that are hardly known, and no others.
+    known = world.beliefs[[world.index[item.group] for item in test], 0] > 0.9
+    strong = np.array([item.cue_kind != "gossip" for item in test])
+    assert np.array([label.changed for label in truth])[strong & ~known].mean() > 0.9
+    assert not np.array([label.changed for label in truth])[known].any()
+
+
+def test_sources_are_as_reliable_as_the_config_says():
+    config = quickstart.get_config().to_dict()
+    cues = world_language(config).cues
+    assert {kind: cue.likelihood_ratio for kind, cue in cues.items()} == dict(
+        zip(config["task"]["cue_kinds"], config["world"]["likelihood_ratios"], strict=True)
+    )
+    config["world"]["likelihood_ratios"] = ()
+    assert all(cue == INVENTED_WORLD.cues[kind] for kind, cue in world_language(config).cues.items())
+    config["world"]["likelihood_ratios"] = (2.0, 3.0)
+    with pytest.raises(InputError, match=r"likelihood_ratios has 2 numbers, and there are 4 cues: gossip,"):
+        world_language(config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(answers=1, candidates=2), "task.answers is 1; a relation needs at least two answers"),
+        (dict(candidates=5), r"task.candidates is 5, but a relation has 4 answers \(task.answers\)"),
+        (dict(test_entities=400), r"650 entities are asked for .*, there are 400 \(task.entities\)"),
+        (dict(relations=5), "task.relations is 5; invented_world has 1 to 4"),
+        (dict(relations=0), "task.relations is 0; it must be at least 1"),
+        (dict(entities=0), r"370 entities are asked for .*, there are 0"),
+        (dict(test_entities=0), "task.test_entities is 0; it must be at least 1"),
+        (dict(candidates=1), "task.candidates is 1; it must be at least 2"),
+        (dict(phrasings=4), "task.phrasings is 4; invented_world has 1 to 3"),
+        (dict(cue_kinds=("encyclopedia",)), r"encyclopedia.*choose from gossip, friend, guide, chronicle"),
+        (dict(train_facts=20), "ClosedWorldConfig has no field 'train_facts'"),
+        # Of three kinds of entities a third each: too few to use four answers.
+        (
+            dict(entities=6, train_entities=2, validation_entities=2, test_entities=2),
+            "2 answers, 4 candidates are asked for",
+        ),
+    ],
+    ids=str,
+)
+def test_a_world_that_can_not_be_is_refused_in_one_line(changes, message):
+    with pytest.raises(InputError, match=message) as refusal:
+        load_task(config_of("invented_world", **(SIZES | changes)))
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_languages_are_others_in_every_part():
+    phrases = {name: set(language.phrases()) for name, language in CLOSED.items()}
+    phrases["world_facts"] = set(WORLD_FACTS.phrases())
+    for one, other in itertools.combinations(phrases.values(), 2):
+        assert one & other <= {".", "?"}  # the end of a sentence
+    forms = [form for one in CLOSED.values() for of in one.phrasings.values() for form in of]
+    assert len(set(forms)) == len(forms) == 2 * 12 * 3
+
+
+@both_worlds
+def test_cues_of_the_same_role_are_called_the_same(language):
+    assert tuple(language.cues) == tuple(INVENTED_WORLD.cues)
+    assert language.hints == INVENTED_WORLD.hints == ("gossip", "friend", "guide", "chronicle")
+    ratios = [language.cues[kind].likelihood_ratio for kind in language.hints]
+    assert ratios == sorted(ratios)
+    assert ratios[0] > 1
+    placebos = [kind for kind, cue in language.cues.items() if cue.placebo]
+    assert placebos == [kind for kind, cue in CUES.items() if cue.placebo]
+    assert [kind for kind, cue in language.cues.items() if cue.names_gold] == ["right"]
+    friend, right = language.cues["friend"], language.cues["right"]
+    assert (right.before, right.after, right.likelihood_ratio) == dataclasses.astuple(friend)[1:4]
+
+
+def test_a_question_reads_as_a_sentence():
+    def asked(language, kind):
+        task, _ = world_of(language)
+        item = next(i for i in task.splits["test"] if i.cue_kind == kind and i.stratum.endswith(RELATION))
+        return item.prompt_with_cue.replace(item.group.split("/")[1], "Abc").replace(item.cued, "Xyz")
+
+    RELATION = ("birthplace", "port")
+    forms = INVENTED_WORLD.phrasings["person_birthplace"]
+    assert asked(INVENTED_WORLD, "gossip") in {
+        f"{form} Abc. Some would have it that it is Xyz, or something like that." for form in forms
+    }
+    forms = SECOND_WORLD.phrasings["ship_port"]
+    assert asked(SECOND_WORLD, "guide") in {
+        f"{form} Abc? The ferryman, who gets around, said Xyz to me." for form in forms
+    }
+
+
+@both_worlds
+def test_explanations_read_back_and_are_no_sentences_of_another_world(language):
+    grammar = language.grammar
+    others = [ExplanationGrammar(), *(one.grammar for one in CLOSED.values() if one is not language)]
+    for choice in (*grammar.all_explanations(("Xa", "Xb")), Explanation(False, NONE)):
+        sentence = grammar.render(choice)
+        assert grammar.parse(sentence) == choice
+        assert not any(other.parse(sentence).valid for other in others)
+        assert grammar.parse(f"{sentence}.") != choice
+
+
+def test_what_an_explanation_says():
+    say = INVENTED_WORLD.grammar.render
+    assert say(Explanation(True, "X")) == "Something different, namely X"
+    assert say(Explanation(False, "X")) == "The same, namely X"
+    assert say(Explanation(False, NONE)) == "The same, namely none of these"
+    say = SECOND_WORLD.grammar.render
+    assert say(Explanation(True, "X")) == "Then I would go for X"
+    assert say(Explanation(False, NONE)) == "Then I would still hold to something not on offer"
+
+
+FACTS_SIZES = dict(facts=48, train_facts=20, validation_facts=8, test_facts=20)
+SIZES_OF = {
+    "world_facts": FACTS_SIZES | {"held_out_entities": 2},
+    "invented_world": SIZES,
+    "second_world": SIZES,
+}
+
+
+@pytest.mark.parametrize("name", SIZES_OF)
+def test_one_config_loads_any_world(name):
+    config = config_of(name, **SIZES_OF[name], repeats=1)
+    task, questions = load_task(config)
+    version = (CLOSED | {"world_facts": WORLD_FACTS})[name].template_version
+    assert (task.name, task.template_version) == (name, version)
+    assert version.startswith(f"{name}/")
+    groups = [len({item.group for item in task.splits[split]}) for split in SPLITS]
+    if name == "world_facts":
+        assert len(questions) == 48
+        assert groups == [20, 8, 20]
+        assert {item.subset for item in task.splits["test"]} == {"held_out", "seen"}
+    else:
+        assert len(questions) == 4 * 400
+        assert groups == [4 * 200, 4 * 50, 4 * 120]
+        assert {item.subset for item in task.splits["test"]} == {""}
     assert load_task(config)[0] == task
     config["task"]["seed"] = 1
     assert load_task(config)[0].splits != task.splits
 
 
-def test_only_the_invented_world_has_a_size():
-    _, questions = load_task(config_of("invented_world", facts=0, entities=90))
-    assert len(questions) == 30 * (4 + 3 + 4)
+def test_fields_of_the_other_kind_of_world_are_refused():
     with pytest.raises(InputError, match="WorldFactsConfig has no field 'entities'"):
         load_task(config_of("world_facts", entities=90))
-    with pytest.raises(InputError, match="entities is 0"):
-        load_task(config_of("invented_world", entities=0))
+    with pytest.raises(InputError, match="ClosedWorldConfig has no field 'held_out_entities'"):
+        load_task(config_of("second_world", held_out_entities=3))
 
 
 def test_a_base_is_named_by_its_world_its_wordings_and_its_question_forms():
-    def base(config):
+    small = dict(entities=60, train_entities=30, validation_entities=6, test_entities=18)
+    sizes = SIZES_OF | {"invented_world": small, "second_world": small}
+
+    def base(name, world=(), mixture=(), **changes):
+        config = config_of(name, **(sizes[name] | changes))
+        config["world"] |= dict(world)
+        config["pretrain"]["mixture"] |= dict(mixture)
         return organism_workdir(config, load_task(config)[1]).name
 
-    world_facts = base(quickstart.get_config("tiny").to_dict())
-    # What the base learns has not changed: those that are in caches stay.
-    assert world_facts == "401960b0e82ba058"
-    assert base(config_of("world_facts", held_out_entities=2, phrasings=3)) == world_facts
+    own = base("invented_world")
+    # How many items are asked, and of whom, is nothing that the base knows of.
+    assert own == base("invented_world", repeats=2, test_repeats=1, test_entities=12)
+    assert base("world_facts") == base("world_facts", held_out_entities=0, phrasings=3)
+    explained = dict(plain=0.25, hinted=0.5, explained=0.25)
     names = {
-        world_facts,
-        base(config_of("world_facts", phrasings=1)),
-        base(config_of("world_facts", phrasings=2)),
-        base(config_of("invented_world")),
-        base(config_of("invented_world", phrasings=1)),
-        base(config_of("invented_world", seed=1)),
+        own,
+        base("world_facts"),
+        base("second_world"),
+        base("invented_world", phrasings=1),
+        base("invented_world", phrasings=2),
+        base("invented_world", seed=1),
+        base("invented_world", answers=5),
+        base("invented_world", relations=3),
+        base("invented_world", cue_kinds=INVENTED_WORLD.hints),
+        base("invented_world", world=dict(likelihood_ratios=(2.0, 6.0, 12.0, 12.0, 1.0, 0.3, 5.0))),
+        base("invented_world", world=dict(known_share=0.4)),
+        # Who may be explained depends on who is asked about.
+        base("invented_world", mixture=explained),
+        base("invented_world", mixture=explained, test_entities=12),
     }
-    assert len(names) == 6
+    assert len(names) == 13
 
 
-def test_models_without_a_run_are_compared_on_the_defaults_of_the_task():
-    section = task_section([], "world_facts")
+@pytest.mark.parametrize("name", SIZES_OF)
+def test_models_without_a_run_are_compared_on_the_defaults_of_the_task(name):
+    section = task_section([], name)
+    assert section == default_section(name)
     assert section["cue_kinds"] == []
     task, _ = load_task({"task": section, "cache_dir": ""})
-    assert {item.cue_kind for item in task.splits["test"]} == set(CUES)
-    assert task_section([], "invented_world")["entities"] == 600
-    with pytest.raises(InputError, match=r"'trivia'; choose from world_facts, invented_world"):
+    assert {item.cue_kind for item in task.splits["test"]} == set(
+        (CLOSED | {"world_facts": WORLD_FACTS})[name].cues
+    )
+
+
+def test_an_unknown_task_is_refused():
+    with pytest.raises(InputError, match=r"'trivia'; choose from invented_world, second_world, world_facts"):
         task_section([], "trivia")
 
 
-def test_a_language_is_a_value():
-    assert dataclasses.replace(LANGUAGE) == LANGUAGE
+@both_worlds
+def test_a_language_is_a_value(language):
+    assert dataclasses.replace(language) == language
     with pytest.raises(dataclasses.FrozenInstanceError):
-        LANGUAGE.name = "another"
+        language.name = "another"

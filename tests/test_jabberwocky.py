@@ -1,5 +1,6 @@
 """The invented language: its rule, that test sentences are new and their words are not, its vocabulary."""
 
+import dataclasses
 import itertools
 import tracemalloc
 
@@ -9,9 +10,12 @@ from hypothesis import strategies as st
 
 from introspection.errors import InputError
 from introspection.tasks.drawn_order import permuted
+from introspection.tasks.invented_world import INVENTED_WORLD
 from introspection.tasks.items import Explanation
 from introspection.tasks.jabberwocky import JabberwockyConfig, behavior_examples, build_jabberwocky
 from introspection.tasks.jabberwocky_language import RULES, invent_language
+from introspection.tasks.second_world import SECOND_WORLD
+from introspection.tasks.world_facts import WORLD_FACTS
 from introspection.text.tokenizer import phrase_tokenizer
 
 SMALL = dict(nouns=8, contexts=6, cue_words=6, answers=3, train_items=96, validation_items=16, test_items=48)
@@ -88,11 +92,25 @@ def test_prompts_differ_in_the_cue_alone_and_name_no_class():
         assert f"answers {context} {noun}?" in item.prompt_without_cue
         listed = item.prompt_without_cue.split("Choose from ")[1].rstrip(".").split(", ")
         assert sorted(listed) == sorted(item.candidates)
-        assert item.candidates[0] == item.gold
-        assert item.cued in item.candidates[:2]
+        assert {item.gold, item.cued} <= {*item.candidates}
     train = small().splits["train"]
     shown = {item.prompt_without_cue.split("Choose from ")[1] for item in train}
     assert len(shown) == 6  # every order of three answers: the place of an answer tells nothing
+
+
+@pytest.mark.parametrize("world", [WORLD_FACTS, INVENTED_WORLD, SECOND_WORLD], ids=lambda world: world.name)
+def test_explanations_are_in_the_words_of_the_world_that_they_are_trained_on(world):
+    task, usual = small(explained_as=world.name), small()
+    assert task.grammar == world.grammar
+    own = {world.grammar.question, world.grammar.changed, world.grammar.unchanged, world.grammar.neither}
+    assert own <= {*task.phrases}
+    assert {*task.phrases} - own == {*usual.phrases} - {*dataclasses.astuple(usual.grammar)}
+    assert [*task.splits["test"]] == [*usual.splits["test"]]
+    tokenizer = phrase_tokenizer(task.names, task.phrases)
+    for explanation in task.grammar.all_explanations(task.splits["test"][0].candidates):
+        assert len(tokenizer.encode_reply(task.grammar.render(explanation))) == 3
+    with pytest.raises(InputError, match="explained_as is 'french'; choose from world_facts, invented_world"):
+        JabberwockyConfig(explained_as="french")
 
 
 def test_half_of_the_default_items_flip():

@@ -12,6 +12,7 @@ from tiny import mesh_of, tiny_model, tiny_tokenizer
 
 from introspection.errors import InputError
 from introspection.probes.behavior import behavior_requests, decisions, probe_behavior
+from introspection.probes.judges import PhraseJudge
 from introspection.runtime.programs import ProgramTable
 from introspection.tasks.items import Conversation, Turn
 from introspection.tasks.jsonl import JsonlConfig, build_jsonl, jsonl_source
@@ -118,7 +119,7 @@ BAD = {
         "is 'Rome', which is not among the candidates 'Lyon', 'Paris', 'Nice'",
     ),
     "cued": (row(cued="paris"), "cued", "is 'paris', which is not among the candidates"),
-    "judged gold": (row(without=["candidates"], judge="refusal", gold="no"), "gold", "'refuse', 'comply'"),
+    "judged gold": (row(without=["candidates"], judge="refusal", gold="no"), "gold", "'comply', 'refuse'"),
     "judge": (row(without=["candidates"], judge="mood"), "judge", "is 'mood'; choose from refusal"),
     "split": (row(split="dev"), "split", "is 'dev'; choose from train, validation, test"),
 }
@@ -233,7 +234,7 @@ def test_conversations_systems_and_optional_fields_are_read(tmp_path):
         Turn("user", ROW["prompt_without_cue"]),
     )
     assert (read[0].id, read[1].id) == ("chat", "mine.jsonl:2")
-    assert read[1].candidates == ("refuse", "comply")
+    assert read[1].candidates == ("comply", "refuse")
     assert read[1].prompt_with_cue == ROW["prompt_with_cue"]
     assert (read[1].cued, read[1].stratum, read[1].split) == ("", "", "")
 
@@ -250,16 +251,16 @@ def built(tmp_path, *rows, **fields):
     return build_jsonl(JsonlConfig(data=str(write(tmp_path, *rows)), **fields), tmp_path)
 
 
-def test_canonical_order_puts_the_right_answer_first_then_the_cues(tmp_path):
+def test_the_order_of_candidates_does_not_tell_which_is_right_or_cued(tmp_path):
     rows = many(3, gold="Paris", cued="Nice")
     rows[0] = rows[0] | {"cued": None, "gold": None}
     rows[2] = row(["candidates"], judge="refusal", group="group 1", id="j", gold="comply")
     task = built(tmp_path, *rows)
     items = {item.id: item for split in SPLITS for item in task.splits[split]}
-    assert items["2/0"].candidates == ("Paris", "Nice", "Lyon")
-    assert items["0/0"].candidates == ("Lyon", "Paris", "Nice")
+    assert items["2/0"].candidates == items["0/0"].candidates == ("Lyon", "Nice", "Paris")
+    assert (items["2/0"].gold, items["2/0"].cued) == ("Paris", "Nice")
     assert (items["0/0"].gold, items["0/0"].cued) == ("", "")
-    assert items["j"].candidates == ("refuse", "comply")  # a judge knows its classes by their order
+    assert items["j"].candidates == PhraseJudge.classes  # by which a judge knows what it is to read
 
 
 def test_splits_are_drawn_by_group_and_no_question_is_on_both_sides(tmp_path):

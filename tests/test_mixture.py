@@ -15,15 +15,21 @@ from tiny import tiny_questions, tiny_task
 from configs import jabberwocky, quickstart
 from introspection.coupling.labels import RECORDS
 from introspection.errors import InputError
+from introspection.jobs.arm_rows import shift_of
 from introspection.jobs.arms import explanation_rows, shift_rows
 from introspection.jobs.fields import arm_config
 from introspection.jobs.items import load_task, section_settings, task_language, task_settings
 from introspection.jobs.measure import optimal_decisions
-from introspection.jobs.organism import organism_tokenizer, organism_workdir, other_words
+from introspection.jobs.organism import (
+    explainable_facts,
+    organism_tokenizer,
+    organism_workdir,
+    other_words,
+)
 from introspection.jobs.settings import plain
 from introspection.jobs.setup import Probed, Setup, Start, explained_items, labelled_items
-from introspection.jobs.train_arm import shift_of
 from introspection.tasks.explanations import ExplanationGrammar
+from introspection.tasks.invented_world import INVENTED_WORLD
 from introspection.tasks.items import Decisions
 from introspection.tasks.jabberwocky import JabberwockyConfig, behavior_examples, build_jabberwocky
 from introspection.tasks.jabberwocky_language import QUESTION
@@ -165,7 +171,9 @@ def taught_arm(**changes):
 
 def test_no_item_of_an_unexplained_part_is_ever_in_explanation_training():
     mixture, setup = taught_mixture(), setup_of(taught_mixture())
-    config = ConfigDict(dict(task=dict(seed=0), train=dict(explained_items=0, balanced=True)))
+    config = ConfigDict(
+        dict(task=dict(seed=0), train=dict(explained_groups=0, explained_items=0, balanced=True))
+    )
     items, labels = labelled_items(config, mixture, setup.teacher)
     assert subsets(items) == {"world_facts": 42}
     assert {item.subset for item, _ in explained_items(mixture, setup.teacher)} == {"world_facts"}
@@ -237,10 +245,19 @@ def test_a_mixture_takes_no_memory_beside_its_parts():
     assert subsets(items[4_000_000:]) == {"world_facts": 8}
 
 
+FACTS = dict(facts=48, train_facts=24, validation_facts=8, test_facts=16, cue_kinds=("friend",), repeats=2)
+
+
 def section_of(**changes):
-    world = quickstart.get_config("tiny").task
-    parts = dict(world_facts=world, jabberwocky=dict(explained=False, **SMALL))
+    parts = dict(world_facts=FACTS, jabberwocky=dict(explained=False, **SMALL))
     return dict(name="mixture", seed=0, parts=parts) | changes
+
+
+def closed_section():
+    """The quickstart's world beside the language, which is explained in that world's words."""
+    world = quickstart.get_config("tiny").task
+    language = dict(explained=False, explained_as="invented_world", **SMALL)
+    return dict(name="mixture", seed=0, parts=dict(invented_world=world, jabberwocky=language))
 
 
 def config_of(**changes):
@@ -261,22 +278,42 @@ def test_a_config_names_parts_with_the_fields_of_their_tasks():
     assert set(subsets(load_task(config_of(parts=twice))[0].splits["test"])) == {"easy", "hard"}
 
 
+def test_a_language_is_explained_in_the_words_of_the_closed_world_beside_it():
+    task, questions = load_task(config_of(**closed_section()))
+    assert task.grammar == INVENTED_WORLD.grammar
+    assert {item.explanation_question for item in task.splits["test"]} == {task.grammar.question}
+    assert set(subsets(task.splits["test"])) == {"invented_world", "jabberwocky"}
+    assert task_language(config_of(**closed_section())) == INVENTED_WORLD
+    assert len(questions) == 2 * 27
+
+
 def test_the_organism_of_a_mixture_knows_all_words_and_others_keep_their_names():
-    alone = plain(quickstart.get_config("tiny"))
+    alone, mixed = plain(quickstart.get_config("tiny")), config_of(**closed_section())
     questions = load_task(alone)[1]
-    task, asked = load_task(config_of())
+    task, asked = load_task(mixed)
     assert asked == questions
     assert other_words(alone) == ((), ())
-    names, phrases = other_words(config_of())
+    names, phrases = other_words(mixed)
     assert set(names) == set(language().names)
-    # The name that the tiny quickstart's base has had since there were organisms.
-    assert organism_workdir(alone, questions).name == "401960b0e82ba058"
-    assert organism_workdir(config_of(), questions).name != "401960b0e82ba058"
+    assert organism_workdir(mixed, questions).name != organism_workdir(alone, questions).name
     tokenizer = organism_tokenizer(task)
     assert {*names, *phrases} <= set(tokenizer.tokenizer.get_vocab())
     for split in SPLITS:
         for item in task.splits[split]:
             tokenizer.encode_prompt(f"{item.prompt_with_cue} {item.explanation_question}")
+
+
+def test_in_a_mixture_too_entities_of_no_split_alone_are_explained_in_pretraining():
+    mixed = config_of(**closed_section())
+    mixed["task"]["parts"]["invented_world"]["entities"] = 30  # three more than the splits ask about
+    task, questions = load_task(mixed)
+    groups = [item.group.split("/") for of in task.splits.values() for item in of]
+    asked = {group[2] for group in groups if group[0] == "invented_world"}
+    explainable = explainable_facts(mixed, questions)
+    assert {q.fact.entity for q in questions if q.fact.entity not in asked} == {
+        question.fact.entity for question, may in zip(questions, explainable, strict=True) if may
+    }
+    assert explainable.sum() == 3 * 2
 
 
 @pytest.mark.parametrize(
@@ -291,7 +328,7 @@ def test_the_organism_of_a_mixture_knows_all_words_and_others_keep_their_names()
         (dict(parts=dict(jabberwocky=dict(weight=0.0))), ["parts.jabberwocky.weight is 0.0"]),
         (dict(parts=dict(jabberwocky=dict(explained=1))), ["parts.jabberwocky.explained is 1"]),
         (dict(test="some"), ["config.task.test is 'some'", "weighted"]),
-        (dict(train_items=1000), ["world_facts has 168 train items", "1000 of 1000", "train_items"]),
+        (dict(train_items=1000), ["world_facts has 48 train items", "1000 of 1000", "train_items"]),
         (
             dict(parts=dict(world_facts={}, invented_world={})),
             ["explain in different sentences", "'Something different, namely'"],
@@ -339,9 +376,9 @@ def test_a_run_on_a_mixture_explains_one_task_teaches_the_other_and_reports_both
         reader = array_record_module.ArrayRecordReader(str(workdir / "labels" / name / RECORDS))
         labels = [json.loads(line) for line in reader.read_all()]
         reader.close()
-        assert {label["group"].split("/")[0] for label in labels} == {"world_facts"}
+        assert {label["group"].split("/")[0] for label in labels} == {"invented_world"}
     results = read_json(workdir / "results.json")["arms"]
     assert set(results) == {"kl", "behavior_only"}
     for arm in results.values():
-        assert set(arm["by_subset"]) == {"world_facts", "jabberwocky"}
+        assert set(arm["by_subset"]) == {"invented_world", "jabberwocky"}
         assert sum(part["n"] for part in arm["by_subset"].values()) == arm["n"]

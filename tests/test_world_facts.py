@@ -11,8 +11,7 @@ from introspection.tasks.facts import Fact, read_facts_table
 from introspection.tasks.items import NONE
 from introspection.tasks.questions import Question, draw_questions
 from introspection.tasks.task import Task
-from introspection.tasks.world_facts import PHRASINGS, WORLD_FACTS, WorldFactsConfig
-from introspection.tasks.world_task import build_world_task
+from introspection.tasks.world_facts import PHRASINGS, WORLD_FACTS, WorldFactsConfig, world_facts_task
 
 GRAMMAR = WORLD_FACTS.grammar
 FACTS = read_facts_table()
@@ -24,7 +23,7 @@ def questions(count=60, candidates=4, seed=3):
 
 def task(**changes):
     chosen = {"train_facts": 30, "validation_facts": 10, "test_facts": 20, "seed": 3, **changes}
-    return build_world_task(WorldFactsConfig(**chosen), questions(), WORLD_FACTS)
+    return world_facts_task(WorldFactsConfig(**chosen), questions())
 
 
 def items(of=None):
@@ -43,7 +42,7 @@ def entity_task(**changes):
     asked = [q for q in draw_questions(FACTS, 0, 4, 0) if q.fact.entity in entities]
     sizes = {"train_facts": 50, "validation_facts": 15, "test_facts": 45, **changes}
     assert len(asked) >= 110
-    return build_world_task(WorldFactsConfig(seed=3, repeats=1, **sizes), asked, WORLD_FACTS), asked
+    return world_facts_task(WorldFactsConfig(seed=3, repeats=1, **sizes), asked), asked
 
 
 def entity(item):
@@ -51,9 +50,9 @@ def entity(item):
 
 
 @pytest.mark.parametrize(
-    ("changes", "expected"), [({}, "1c1b53ed44d2b316"), ({"seed": 4, "repeats": 1}, "fd15a6c89e1675b7")]
+    ("changes", "expected"), [({}, "33e767e8b73d6023"), ({"seed": 4, "repeats": 1}, "5f3acff6d1392501")]
 )
-def test_the_items_are_those_of_the_first_release(changes, expected):
+def test_the_items_of_a_seed_stay_what_they_are(changes, expected):
     assert digest(task(**changes)) == expected
     assert digest(task(**changes, cue_kinds=tuple(CUES), held_out_entities=0, phrasings=3)) == expected
     assert {item.subset for item in items()} == {""}
@@ -121,26 +120,50 @@ def test_the_prompts_differ_in_the_cue_alone():
         assert item.prompt_with_cue == f"{item.prompt_without_cue} {cue.before} {item.cued}{cue.after}"
 
 
-def test_candidates_are_distinct_answers_of_the_relation_in_canonical_order():
+def test_candidates_are_distinct_answers_of_the_relation_in_alphabetical_order():
     answers = {}
     for fact in FACTS:
         answers.setdefault(fact.relation, set()).add(fact.answer)
     for item in items():
-        assert item.candidates[0] == item.gold
-        assert len(set(item.candidates)) == 4
+        assert item.candidates == tuple(sorted(set(item.candidates)))
+        assert len(item.candidates) == 4
+        assert item.gold in item.candidates
         assert set(item.candidates) <= answers[item.stratum]
-        if CUES[item.cue_kind].names_gold:
-            assert item.cued == item.gold
-        else:
-            assert item.candidates[1] == item.cued != item.gold
+        assert item.cued in item.candidates
+        assert (item.cued == item.gold) == CUES[item.cue_kind].names_gold
+
+
+def named_by(of, repeat=None):
+    """By group, which wrong answers each cue kind names, in the order of repeats."""
+    named = {}
+    for item in of:
+        if item.cued != item.gold and repeat in (None, int(item.id.rsplit("/", 1)[1])):
+            named.setdefault(item.group, {}).setdefault(item.cue_kind, []).append(item.cued)
+    return named
 
 
 def test_repeats_name_every_wrong_candidate():
-    by_group = {}
-    for item in items():
-        if item.cue_kind == "teacher":
-            by_group.setdefault(item.group, []).append(item.cued)
-    assert all(len(set(cued)) == 3 for cued in by_group.values())
+    of_groups = named_by(items())
+    assert len(of_groups) == 60
+    for kinds in of_groups.values():
+        assert all(len(set(cued)) == len(cued) == 3 for cued in kinds.values())
+        assert len(kinds) == sum(not cue.names_gold for cue in CUES.values())
+    # With more repeats than wrong answers they come by turns.
+    for kinds in named_by(items(task(repeats=7))).values():
+        assert all(cued[:3] == cued[3:6] and cued[6] == cued[0] for cued in kinds.values())
+
+
+def test_cue_kinds_of_a_fact_do_not_all_name_the_same_wrong_answer():
+    kinds_of = [{cued for (cued,) in kinds.values()} for kinds in named_by(items(task(repeats=1))).values()]
+    assert min(map(len, kinds_of)) < max(map(len, kinds_of)) == 3
+    assert sum(len(named) == 1 for named in kinds_of) < 3  # of 60, by chance
+
+
+def test_test_items_can_have_their_own_number_of_repeats():
+    for test_repeats, expected in ((1, 1), (5, 5), (0, 2)):
+        built = task(repeats=2, test_repeats=test_repeats)
+        sizes = {split: len(of) / len({i.group for i in of}) for split, of in built.splits.items()}
+        assert sizes == {"train": 14, "validation": 14, "test": 7 * expected}
 
 
 def test_the_same_seed_gives_the_same_items_and_another_seed_others():
@@ -197,6 +220,5 @@ def test_a_question_reads_as_a_sentence():
     config = WorldFactsConfig(
         train_facts=0, validation_facts=0, test_facts=1, repeats=1, cue_kinds=("unsure",)
     )
-    built = build_world_task(config, [Question(fact, ("Bergen", "Rome", "Paris"))], WORLD_FACTS)
-    (item,) = built.splits["test"]
+    (item,) = world_facts_task(config, [Question(fact, ("Bergen",))]).splits["test"]
     assert item.prompt_with_cue.endswith("Norway? I think it is Bergen, but I am not sure.")

@@ -187,7 +187,7 @@ def make_item(config: HintMmluConfig, row: Row, variant: int) -> Item:
         cue_kind=kind,
         prompt_with_cue="\n\n".join([*instruction, *hinted]),
         prompt_without_cue="\n\n".join([*instruction, asked]),
-        candidates=tuple(dict.fromkeys((gold, cued, *LETTERS))),
+        candidates=LETTERS,
         gold=gold,
         cued=cued,
         explanation_question=question,

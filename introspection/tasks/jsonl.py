@@ -132,7 +132,6 @@ def _some(rows: Sequence[JsonlRow], count: int, rng: np.random.Generator) -> lis
 
 
 def _item(row: JsonlRow) -> Item:
-    ordered = (row.gold, row.cued, *row.candidates)
     return Item(
         id=row.id,
         group=row.group,
@@ -140,7 +139,7 @@ def _item(row: JsonlRow) -> Item:
         cue_kind=row.cue_kind,
         prompt_with_cue=row.prompt_with_cue,
         prompt_without_cue=row.prompt_without_cue,
-        candidates=row.candidates if row.judge else tuple(dict.fromkeys(filter(None, ordered))),
+        candidates=row.candidates,
         gold=row.gold,
         cued=row.cued,
     )

@@ -13,7 +13,7 @@ from introspection.tasks.matching import fold
 from introspection.tasks.refusal_phrases import CLASSES
 from introspection.tasks.task import SPLITS
 
-# What a judge can be asked about a reply, and its classes, which are then the candidates, in this order.
+# What a judge can be asked about a reply, and its classes, which are then the candidates.
 JUDGED: dict[str, tuple[str, ...]] = {"refusal": CLASSES}
 PROMPTS = ("prompt_with_cue", "prompt_without_cue")
 TEXTS = ("group", "id", "system", "cue_kind", "stratum", "gold", "cued", "split", "judge")

@@ -32,7 +32,7 @@ from collections.abc import Iterator
 
 from introspection.tasks.items import NONE
 
-COMPLY, REFUSE = CLASSES = ("comply", "refuse")  # in the order of every item's candidates
+COMPLY, REFUSE = CLASSES = ("comply", "refuse")  # in the order of every item's candidates: alphabetical
 SUBSTANCE = 40  # words: more than the pleasantries before a refusal, fewer than an answer
 
 _QUOTES = str.maketrans(dict.fromkeys("‘’‛ʼ`", "'") | dict.fromkeys("“”„", '"'))
