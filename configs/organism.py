@@ -120,7 +120,12 @@ PARTS = {
         "earlier", ("labels_earlier",), "main", label_teacher=f"pretrain@{HALF_PRETRAINED}", foreign="none"
     ),
     "baselines": bases("baselines", ("refreshed", "sequential", "kl_other", "kl_both"), "main"),
-    "second_world": bases("second_world", MAIN, chosen=BASES[:4], **{"task.name": "second_world"}),
+    "second_world": bases(
+        "second_world",
+        MAIN,
+        chosen=BASES[:4],
+        **{"task.name": "second_world", "world.likelihood_ratios": ()},  # with its own sources' reliability
+    ),
     # Four times the facts take four times the pretraining; three bases, as what follows.
     "many": explained(
         9600,

@@ -1,11 +1,10 @@
-"""The quickstart: a model organism of true facts, four arms, two seeds.
+"""The quickstart: a model organism of a closed, invented world, four arms, two seeds.
 
     python -m experiments.run --config=configs/quickstart.py --workdir=runs/quickstart
 
-Expected time: 3 minutes on 2 idle cores the first time, 1 with the base cached (measured: README.md).
-Expected result: no coupling. Of the four gaps three are undecided and `kl_shift` is below 0; one base is far
-too few to confirm or refute the paper. `:tiny` walks the same path in under a minute; its numbers are never
-evidence.
+Expected time and result: README.md, What the quickstart shows. Labels teach here, so a gap can be read; but two
+seeds of one base are far too few to confirm or refute the paper. `:tiny` walks the same path in under a minute;
+its numbers are never evidence.
 """
 
 from ml_collections import ConfigDict

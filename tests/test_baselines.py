@@ -103,7 +103,8 @@ def test_a_sequential_shift_trains_alone_after_the_explanations(workdir):
     shift = metrics_of(workdir, "sequential", "shift_loss")
     assert max(explanation) == 80  # twice the steps of the others
     assert explanation[40] < explanation[1]
-    assert explanation[80] > explanation[40]  # forgotten
+    # No longer trained: what is left of Adam's momentum moves it for a few steps (trained, it would halve).
+    assert explanation[80] > 0.8 * explanation[60]
     # The first phase is the arm without a shift, step by step: λ and the batches are the same.
     assert metrics_of(workdir, "kl", "explanation_loss")[40] == pytest.approx(explanation[40], rel=1e-4)
     assert shift[80] < 0.8 * shift[40]

@@ -10,6 +10,7 @@ from scipy.special import rel_entr
 from tiny import mesh_of, task_model, tiny_task, tiny_training_rows
 
 from introspection.errors import InputError
+from introspection.jobs.arms import held_prompts
 from introspection.jobs.replies import reply_batch, reply_hidden
 from introspection.models.head import head_matrix
 from introspection.probes.readout import Readout, Replies, Reply, decide_replies, probe_replies, read_behavior
@@ -85,7 +86,8 @@ def test_hidden_states_are_those_that_say_the_reply(reference, replies):
 
 def metrics_of(model, reference, replies, direction="reference_to_current", shifted=(), prompts="both"):
     hidden = reply_hidden(reference, ITEMS, replies, ProgramTable(), mesh_of())
-    batch = reply_batch(reference.tokenizer, ITEMS, replies, hidden, prompts, set(shifted))
+    held = held_prompts(ITEMS, prompts, set(shifted), {item.group for item in ITEMS})
+    batch = reply_batch(reference.tokenizer, ITEMS, replies, hidden, held)
     rows = jax.tree.map(lambda leaf: leaf[:2], tiny_training_rows().explanation)
     time = max(rows.tokens.shape[-1], batch.rows.tokens.shape[-1])
     both = Batch(pad_time(rows, time), replies=batch._replace(rows=pad_time(batch.rows, time)))

@@ -116,7 +116,7 @@ def build_jabberwocky(config: JabberwockyConfig, data_dir: Path = Path()) -> Tas
     _check_coverage(splits["train"])
     return Task(
         name=NAME,
-        template_version=TEMPLATE_VERSION,
+        template_version=f"{TEMPLATE_VERSION}/{config.explained_as}",
         grammar=GRAMMARS[config.explained_as],
         splits=splits,
         names=tuple(sorted(language.names())),
