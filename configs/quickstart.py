@@ -2,9 +2,9 @@
 
     python -m experiments.run --config=configs/quickstart.py --workdir=runs/quickstart
 
-Expected time and result: README.md, What the quickstart shows. Labels teach here, so a gap can be read; but two
-seeds of one base are far too few to confirm or refute the paper. `:tiny` walks the same path in under a minute;
-its numbers are never evidence.
+Expected time and result: README.md, What the quickstart shows. Labels teach here, so a gap can be read; but
+two seeds of one base are far too few to confirm or refute the paper. `:tiny` walks the same path in under a
+minute; its numbers are never evidence.
 """
 
 from ml_collections import ConfigDict
