@@ -1,6 +1,6 @@
 """Compares models in one process: the emitter × teacher matrix of explanations and behaviours.
 
-    python -m experiments.compare --models=runs/quickstart@0,runs/quickstart@400 --task=world_facts \\
+    python -m experiments.compare --models=runs/quickstart@0,runs/quickstart@400 --task=invented_world \\
         --workdir=runs/compared
 
 A model is WORKDIR[:ARM[:SEED]][@STEP]: all arms and seeds unless one is named, the newest step unless one is;
@@ -21,7 +21,7 @@ from introspection.jobs.compare import CompareRequest, compare
 from introspection.runtime.program import run_program
 
 flags.DEFINE_list("models", [], "WORKDIR[:ARM[:SEED]][@STEP], or paths of models, separated by commas")
-flags.DEFINE_string("task", "world_facts", "whose test items are asked")
+flags.DEFINE_string("task", "invented_world", "whose test items are asked")
 flags.DEFINE_string("data", "", "the user's own file or folder, of tasks that read one")
 flags.DEFINE_string("workdir", None, "folder of this comparison")
 flags.DEFINE_integer("limit", 0, "items asked, taken evenly; 0 is all")

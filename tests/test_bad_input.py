@@ -62,7 +62,7 @@ FIELDS = {
     "logging and calls": (["--config.train.log_steps=7"], ["log_steps (7)", "steps_per_call (10)"]),
     "checkpoints and evaluation": (
         ["--config.train.checkpoint_steps=30"],
-        ["checkpoint_steps (30)", "evaluation_steps (20)"],
+        ["checkpoint_steps (30)", "log_steps (20)"],
     ),
     "pretraining's checkpoints": (["--config.pretrain.checkpoint_steps=130"], ["130", "steps_per_call (20)"]),
     "no steps": (["--config.train.steps=0"], ["steps is 0"]),

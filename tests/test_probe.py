@@ -23,15 +23,15 @@ def model(finished_run):
 @pytest.fixture(scope="module")
 def probed(programs, model):
     workdir = programs.cache.parent / "probed"
-    arguments = ["--task=world_facts", f"--model={model}", f"--workdir={workdir}"]
+    arguments = ["--task=invented_world", f"--model={model}", f"--workdir={workdir}"]
     return workdir, arguments, programs.run_well("probe", *arguments)
 
 
 def test_every_number_follows_from_the_items(probed):
     workdir, _, _ = probed
     report, lines = read_json(workdir / "hygiene.json"), read_lines(workdir / "behaviors.jsonl")
-    assert len(lines) == report["asked"]["items"] == report["splits"]["test"] == 16 * 7
-    assert report["asked"]["groups"] == 16
+    assert len(lines) == report["asked"]["items"] == report["splits"]["test"] == 20 * 4
+    assert report["asked"]["groups"] == 20
 
     def changed(line):
         return line["decisions"]["with_cue"] != line["decisions"]["without_cue"]
@@ -72,7 +72,7 @@ def test_questions_in_several_wordings_are_retested(probed):
 
 def test_the_differences_are_shown_with_what_the_model_decides(probed):
     asked = read_json(probed[0] / "hygiene.json")["asked"]
-    assert asked["differences"]["insertion"] == 16 * 7
+    assert asked["differences"]["insertion"] == 20 * 4
     assert asked["odd"] == []
     lines = {line["id"]: line for line in read_lines(probed[0] / "behaviors.jsonl")}
     assert {example["cue_kind"] for example in asked["examples"]} == set(asked["cue_kinds"])
@@ -148,7 +148,7 @@ def test_generated_replies_are_counted_and_shown(model, programs, tmp_path):
     workdir = tmp_path / "probe"
     programs.run_well(
         "probe",
-        "--task=world_facts",
+        "--task=invented_world",
         f"--model={model}",
         "--readout=generate",
         "--limit=14",
@@ -174,10 +174,10 @@ def test_generated_replies_are_counted_and_shown(model, programs, tmp_path):
 
 @pytest.mark.slow
 def test_the_scan_asks_every_cue_about_the_same_questions_and_recommends_one(model, programs, tmp_path):
-    arguments = ["--task=world_facts", f"--model={model}", "--scan-cues"]
+    arguments = ["--task=invented_world", f"--model={model}", "--scan-cues"]
     outcome = programs.run_well("probe", *arguments, f"--workdir={tmp_path / 'none'}")
     rows = dict(re.findall(r"│ (\w+(?: \(placebo\))?) +│ +(\d+) │", outcome.stdout))
-    hints = {"unsure", "friend", "teacher", "encyclopedia"}
+    hints = {"gossip", "friend", "guide", "chronicle"}
     assert rows == dict.fromkeys(
         (*hints, *(f"{k} (placebo)" for k in ("mention", "negation", "right"))), "24"
     )
@@ -196,9 +196,9 @@ def test_the_dry_run_prints_what_the_data_hold(model, programs, tmp_path):
     assert re.search(r"│ one stretch added +│ +32 │ +8 │ +48 │", plain)
     assert "{+ A friend told me it is " in plain
     assert "Lengths in words" in plain
-    tokens = programs.run_well("probe", "--task=world_facts", f"--model={model}", "--dry-run").stdout
+    tokens = programs.run_well("probe", "--task=invented_world", f"--model={model}", "--dry-run").stdout
     assert "Lengths in tokens (the model's context is 32)" in tokens
-    assert re.search(r"│ test +│ +112 ", tokens)  # the run's own items
+    assert re.search(r"│ test +│ +80 ", tokens)  # the run's own items
     assert not workdir.exists()
 
 

@@ -5,6 +5,7 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
+import scipy.stats
 from programs import read_json, read_lines
 from sklearn.metrics import f1_score
 
@@ -95,7 +96,9 @@ def test_the_disagreement_set(results, lines, arm):
     assert stored["self"] == pytest.approx(measures(apart, "current")["exact_match"])
     assert stored["orig"] == pytest.approx(measures(apart, "teacher")["exact_match"])
     assert stored["current_share"] == pytest.approx(current_share(lines[arm]))
-    assert 0 <= stored["sign_flip_p"] <= 1
+    # Of two seeds no test gives a p.
+    assert stored["sign_flip_p"] is None
+    assert "2 seeds" in stored["sign_flip_note"]
     # gap = drift x (Self - Orig on the disagreement set)
     drift = results["arms"][arm]["drift"]
     gap = results["arms"][arm]["gap"]["exact_match"]["mean"]
@@ -113,19 +116,21 @@ def test_rates_and_seeds(results, lines, arm):
     assert entry["seeds"] == sorted({line["seed"] for line in items}) == [0, 1]
 
 
+@pytest.mark.parametrize("labels", ["agreement", "kept_behavior"])
 @pytest.mark.parametrize("arm", ARMS)
-def test_agreement(results, finished_run, arm):
+def test_agreement(results, finished_run, arm, labels):
     by_step = defaultdict(dict)
     for line in read_lines(finished_run.workdir / "metrics.jsonl"):
-        if line["arm"] == arm and "agreement" in line:
-            by_step[line["step"]][line["seed"]] = line["agreement"]
+        if line["arm"] == arm and labels in line:
+            by_step[line["step"]][line["seed"]] = line[labels]
     assert all(set(values) == {0, 1} for values in by_step.values())
     means = [np.mean(list(by_step[step].values())) for step in sorted(by_step)]
-    expected = {"start": means[0], "end": means[-1], "min": min(means)}
-    assert results["arms"][arm]["agreement"] == pytest.approx(expected)
-    assert sorted(by_step) == [1, 10, 20, 30, 40]
-    # Before the first update an arm is its label teacher, whose labels agree by construction.
-    assert means[0] == 1
+    expected = {"start": means[0], "end": means[-1], "min": min(means), "mean": np.mean(means)}
+    assert results["arms"][arm][labels] == pytest.approx(expected)
+    assert sorted(by_step) == [1, 20, 40]
+    # Before the first update an arm is its label teacher, whose clean labels agree by construction; shuffled
+    # ones are trained on and do not.
+    assert (means[0] == 1) == (labels == "kept_behavior" or arm != "shuffled")
 
 
 @pytest.mark.parametrize("control", CONTROLS)
@@ -142,27 +147,37 @@ def test_controls(results, control_lines, lines, control, arm):
 
 def test_there_are_no_other_arms_or_controls(results, lines, control_lines):
     assert set(results["arms"]) == set(lines) == set(ARMS)
-    assert set(results["controls"]) == {control for control, _ in control_lines} == set(CONTROLS)
+    controls = {*CONTROLS, "shuffled"}  # the arm's explanations, scored on the others' items
+    assert set(results["controls"]) == {control for control, _ in control_lines} == controls
 
 
-def bootstrap(lines: list[dict], resamples: int = 600) -> dict[tuple[str, str], tuple[float, float]]:
-    """Intervals from drawing seeds and groups (the same groups for all seeds) with replacement."""
-    rng = np.random.default_rng(0)
-    cells = defaultdict(list)
-    for line in lines:
-        cells[line["seed"], line["group"]].append(line)
-    seeds, groups = (sorted({key[i] for key in cells}) for i in (0, 1))
-    values = defaultdict(list)
-    for _ in range(resamples):
-        drawn_seeds = [seeds[i] for i in rng.integers(len(seeds), size=len(seeds))]
-        drawn_groups = [groups[i] for i in rng.integers(len(groups), size=len(groups))]
-        sample = [line for seed in drawn_seeds for group in drawn_groups for line in cells[seed, group]]
-        exact = {name: quick_exact(sample, target) for name, target in TARGETS.items()}
-        values["self", "exact_match"].append(exact["self"])
-        values["orig", "exact_match"].append(exact["orig"])
-        values["gap", "exact_match"].append(exact["self"] - exact["orig"])
-        values["gap", "content_match"].append(content(sample, "current") - content(sample, "teacher"))
-    return {name: tuple(np.quantile(found, [0.025, 0.975])) for name, found in values.items()}
+def jackknife(lines: list[dict]) -> dict[tuple[str, str], tuple[float, float]]:
+    """Intervals from leaving out each seed and each group in turn, with Student's quantiles."""
+
+    def values(kept: list[dict]) -> np.ndarray:
+        own, orig = quick_exact(kept, "current"), quick_exact(kept, "teacher")
+        return np.array([own, orig, own - orig, content(kept, "current") - content(kept, "teacher")])
+
+    whole, variance, units = values(lines), {}, {}
+    for name in ("seed", "group"):
+        names = sorted({line[name] for line in lines})
+        without = np.array([values([x for x in lines if x[name] != one]) for one in names])
+        units[name] = len(names)
+        variance[name] = (len(names) - 1) / len(names) * ((without - whole) ** 2).sum(0)
+    total = variance["seed"] + variance["group"]
+    parts = sum(variance[name] ** 2 / (units[name] - 1) for name in units)
+    freedom = np.divide(total**2, parts, out=np.ones_like(total), where=parts > 0)
+    half = np.maximum(
+        scipy.stats.t.ppf(0.975, freedom) * np.sqrt(total),
+        scipy.stats.t.ppf(0.975, units["seed"] - 1) * np.sqrt(variance["seed"]),
+    )
+    names = [
+        ("self", "exact_match"),
+        ("orig", "exact_match"),
+        ("gap", "exact_match"),
+        ("gap", "content_match"),
+    ]
+    return {name: (whole[i] - half[i], whole[i] + half[i]) for i, name in enumerate(names)}
 
 
 def quick_exact(lines: list[dict], target: str) -> float:
@@ -176,10 +191,9 @@ def content(lines: list[dict], target: str) -> float:
 
 @pytest.mark.parametrize("arm", ["kl", "no_kl"])
 def test_intervals(results, lines, arm):
-    for (score, name), (low, high) in bootstrap(lines[arm]).items():
+    for (score, name), (low, high) in jackknife(lines[arm]).items():
         stored = results["arms"][arm][score][name]["ci95"]
-        slack = max(0.03, 0.25 * (high - low))
-        assert stored == pytest.approx([low, high], abs=slack), (score, name)
+        assert stored == pytest.approx([low, high], abs=1e-6), (score, name)
         assert stored[0] <= results["arms"][arm][score][name]["mean"] <= stored[1]
 
 

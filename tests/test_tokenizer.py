@@ -5,8 +5,7 @@ import pytest
 from introspection.errors import InputError
 from introspection.tasks.facts import read_facts_table
 from introspection.tasks.questions import draw_questions
-from introspection.tasks.world_facts import WORLD_FACTS, WorldFactsConfig
-from introspection.tasks.world_task import build_world_task
+from introspection.tasks.world_facts import WorldFactsConfig, world_facts_task
 from introspection.text.tokenizer import END, REPLY, load_tokenizer, phrase_tokenizer
 
 NAMES = [
@@ -75,7 +74,7 @@ def test_a_saved_tokenizer_is_the_same(tokenizer, tmp_path):
 
 def test_every_item_of_the_default_task_has_one_token_a_part():
     questions = draw_questions(read_facts_table(), 0, 4, 0)
-    task = build_world_task(WorldFactsConfig(), questions, WORLD_FACTS)
+    task = world_facts_task(WorldFactsConfig(), questions)
     tokenizer = phrase_tokenizer(task.names, task.phrases)
     for name in task.names:
         tokens = tokenizer.encode_reply(name)

@@ -23,12 +23,12 @@ class StepShapes:
 
     vocab_size: int = 1538
     width: int = 64
-    layers: int = 3
+    layers: int = 4
     query_heads: int = 4
     kv_heads: int = 2
     head_dim: int = 16
     mlp_width: int = 192
-    explanation_rows: int = 64
+    explanation_rows: int = 128
     behavior_items: int = 32
     candidates: int = 4
     prompt: int = 6  # with the tokens that open the reply; an explanation's has one more
@@ -46,7 +46,7 @@ class StepShapes:
 
 
 TINY = StepShapes(64, 16, 1, 2, 1, 8, 16, 4, 2, 2)
-OPTIMIZER = OptimizerConfig(learning_rate=1.25e-4, steps=100, warmup_steps=10)
+OPTIMIZER = OptimizerConfig(learning_rate=1e-3, steps=500, warmup_steps=10)
 
 
 class Case(NamedTuple):

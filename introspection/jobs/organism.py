@@ -309,7 +309,8 @@ def organism_table(world: World, task: Task, decided: Sequence[Decisions], param
     rows += [row("frequency", thirds[i], by_rate[i]) for i in sorted(by_rate)]
     rows += [row("consistency", thirds[i], by_consistency[i]) for i in sorted(by_consistency)]
     hinted = [pair for kind in hints for pair in by_cue[kind]]
-    rows.append(row("all", "hints", hinted))
+    if hinted:  # a world may have placebos alone
+        rows.append(row("all", "hints", hinted))
     rows.append(row("all", "hints and placebos", pairs))
     return {"rows": rows, "accuracy": rows[-1]["accuracy"], "parameters": parameters}
 
