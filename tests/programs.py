@@ -204,7 +204,13 @@ def comparable_results(workdir: Path, arms: Collection[str]) -> dict[str, Any]:
     for name in set(results["arms"]) - set(arms):
         del results["arms"][name], results["fingerprints"][name]
         for control in results["controls"].values():
-            del control[name]
+            control.pop(name, None)
+    if "shuffled" not in arms:  # a reference of the others, without which nobody knows whether labels teach
+        del results["askable"]
+        results["controls"].pop("shuffled", None)
+        for arm in results["arms"].values():
+            del arm["askable"]
+            arm["references"].pop("shuffled", None)
     for arm in results["arms"].values():
         del arm["runtime_s"]
     return results

@@ -23,6 +23,8 @@ def events(workdir: Path, arms: Collection[str]) -> list[str]:
 
 def lines_of(path: Path, arms: Collection[str]) -> list[str]:
     lines = path.read_text(encoding="utf-8").split("\n")
+    if "shuffled" not in arms:  # whose explanations are a reference of the other arms
+        lines = [line for line in lines if '"control": "shuffled"' not in line]
     return [line for line in lines if any(f'"arm": "{arm}"' in line for arm in arms)]
 
 
