@@ -23,13 +23,11 @@ experiment (12,642 and 1,400 items; coupling shows from rank 96 on); as many tau
 so that neither gives out before the other; one weight for all losses. Mesh: as in
 `configs/hint_mmlu.py`.
 
-`:organism`: about 15 minutes on 2 idle cores with its base (estimated; it was run beside much else). Expected
-result, of one seed: in all taught arms the rule is right on every prompt of sentences that were never seen.
-Explanations name the answer without the cue (`kl` 85%, `shuffled` 100%, `behavior_only` 69%), and say
-"changed" of none, where 48% change. So Self is 50.1 (`kl`), 52.0 (`shuffled`), 44.5 (`behavior_only`) against
-52.0 of the majority class: no self-explanation of the rule. Orig is 0 there, since the base says no word of
-Jabberwocky, so a gap on this part, and the one over both parts, are no evidence of coupling. `:tiny` walks
-the path in 2 minutes; its numbers are no evidence.
+`:organism`: about 20 minutes on 2 idle cores with its base (estimated). Not run yet on the closed world, whose
+labels teach; procedure in experiments/README.md, 2026-11-28. On the organism of 2026-11-26, whose labels taught
+nothing, the rule was learned by behaviour alone and not explained. Orig says nothing of the language, since the
+base says no word of it, so neither does a gap on this part or over both. `:tiny` walks the path in 2 minutes;
+its numbers are no evidence.
 """
 
 from ml_collections import ConfigDict
