@@ -23,11 +23,11 @@ experiment (12,642 and 1,400 items; coupling shows from rank 96 on); as many tau
 so that neither gives out before the other; one weight for all losses. Mesh: as in
 `configs/hint_mmlu.py`.
 
-`:organism`: about 20 minutes on 2 idle cores with its base (estimated). Not run yet on the closed world, whose
-labels teach; procedure in experiments/README.md, 2026-11-28. On the organism of 2026-11-26, whose labels taught
-nothing, the rule was learned by behaviour alone and not explained. Orig says nothing of the language, since the
-base says no word of it, so neither does a gap on this part or over both. `:tiny` walks the path in 2 minutes;
-its numbers are no evidence.
+`:organism`: about 20 minutes on 2 idle cores with its base (estimated). Not run yet on the closed world,
+whose labels teach; procedure in experiments/README.md, 2026-11-28. On the organism of 2026-11-26, whose
+labels taught nothing, the rule was learned by behaviour alone and not explained. Orig says nothing of the
+language, since the base says no word of it, so neither does a gap on this part or over both. `:tiny` walks
+the path in 2 minutes; its numbers are no evidence.
 """
 
 from ml_collections import ConfigDict
