@@ -17,11 +17,13 @@ from pathlib import Path
 from absl import flags
 
 from introspection.errors import InputError
-from introspection.jobs.compare import CompareRequest, compare
+from introspection.jobs.compare import DEFAULT_TASK, CompareRequest, compare
 from introspection.runtime.program import run_program
 
 flags.DEFINE_list("models", [], "WORKDIR[:ARM[:SEED]][@STEP], or paths of models, separated by commas")
-flags.DEFINE_string("task", "invented_world", "whose test items are asked")
+flags.DEFINE_string(
+    "task", "", f"whose test items are asked; as the models' runs if not given, else {DEFAULT_TASK}"
+)
 flags.DEFINE_string("data", "", "the user's own file or folder, of tasks that read one")
 flags.DEFINE_string("workdir", None, "folder of this comparison")
 flags.DEFINE_integer("limit", 0, "items asked, taken evenly; 0 is all")

@@ -11,11 +11,11 @@ from introspection.coupling import metrics, statistics
 from introspection.coupling.matrix import coupling_matrix
 from introspection.coupling.records import PredictionRecord
 from introspection.coupling.results import (
-    agreement_series,
     arm_results,
     control_results,
     paired_results,
 )
+from introspection.coupling.training_log import agreement_series
 from introspection.errors import InputError
 from introspection.tasks.items import INVALID, Decisions
 

@@ -80,39 +80,57 @@ def arm_criteria(
         rng: for the interval of accuracy.
         without_shuffled: what is noted where `shuffled` is not there.
     """
-    limits = thresholds or AskableThresholds()
-    blind = [name for name in BELIEF_BLIND if name in references]
-    best = max(blind, key=lambda name: references[name]["orig"], default=None)
-    shuffled = "shuffled" if "shuffled" in references else None
+    orig = {name: (entry["orig"], entry["orig_difference"]) for name, entry in references.items()}
     accuracy = accuracy_difference(records, rng)
+    return criteria_of(orig, accuracy, thresholds or AskableThresholds(), without_shuffled)
+
+
+def criteria_of(
+    orig: Mapping[str, tuple[float, Mapping[str, Any]]],
+    accuracy: Mapping[str, Any],
+    limits: AskableThresholds,
+    without_shuffled: str = NO_SHUFFLED_ARM,
+) -> dict[str, dict[str, Any]]:
+    """The criteria from what they need, of one run or of several bases.
+
+    Args:
+        orig: by emitter, its Orig and the arm's minus it, {"mean", "ci95"}.
+        accuracy: right without the cue, current minus base, {"mean", "ci95"}; the mean is None if not known.
+        limits: what is enough.
+        without_shuffled: as `arm_criteria`.
+    """
+    blind = max((name for name in BELIEF_BLIND if name in orig), key=lambda name: orig[name][0], default="")
+    lost = accuracy["mean"]
     return {
-        "orig_above_shuffled": _orig_criterion(references, shuffled, limits.orig_above, without_shuffled),
+        "orig_above_shuffled": _orig_criterion(orig, "shuffled", limits.orig_above, without_shuffled),
         "orig_above_blind": _orig_criterion(
-            references, best, limits.orig_above, "no emitter that is blind to beliefs was scored"
+            orig, blind, limits.orig_above, "no emitter that is blind to beliefs was scored"
         ),
         "behavior_kept": {
             "against": "initial",
             **accuracy,
             "threshold": -limits.accuracy_loss,
-            "met": None if accuracy["mean"] is None else accuracy["mean"] >= -limits.accuracy_loss - ROUNDING,
-            "note": "skipped: no right answers are known" if accuracy["mean"] is None else None,
+            "met": None if lost is None else lost >= -limits.accuracy_loss - ROUNDING,
+            "note": "skipped: no right answers are known" if lost is None else None,
         },
     }
 
 
 def _orig_criterion(
-    references: Mapping[str, Mapping[str, Any]], name: str | None, threshold: float, missing: str
+    orig: Mapping[str, tuple[float, Mapping[str, Any]]], name: str, threshold: float, missing: str
 ) -> dict[str, Any]:
-    known = {"mean": None, "ci95": None} if name is None else references[name]["orig_difference"]
-    mean, ci95 = known["mean"], known["ci95"]
-    note = missing if name is None else "no interval" if ci95 is None else None
+    """Whether Orig is far enough above that of one emitter; not known if it was not scored."""
+    difference = orig[name][1] if name in orig else {"mean": None, "ci95": None}
+    mean, ci95 = difference["mean"], difference["ci95"]
+    note = missing if name not in orig else "no interval" if ci95 is None else None
     if mean is None:
         met = None
     elif mean < threshold - ROUNDING:
         met = False
     else:
         met = None if ci95 is None else ci95[0] > 0
-    return {"against": name, "mean": mean, "ci95": ci95, "threshold": threshold, "met": met, "note": note}
+    against = name if name in orig else None
+    return {"against": against, "mean": mean, "ci95": ci95, "threshold": threshold, "met": met, "note": note}
 
 
 def accuracy_difference(records: Sequence[PredictionRecord], rng: np.random.Generator) -> dict[str, Any]:

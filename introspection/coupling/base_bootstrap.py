@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from introspection.coupling.arm_counts import ByBase
-from introspection.coupling.statistics import Statistic, hierarchical_bootstrap, sign_flip_test
+from introspection.coupling.statistics import Statistic, as_estimates, hierarchical_bootstrap, sign_flip_test
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ def estimates(
     means = statistic(counts.sum(0, keepdims=True))[0]
     drawn = resamples.pooled if len(bases) > 1 else resamples.one_base
     if drawn == 0:
-        return [{"mean": null(mean), "ci95": None} for mean in means]
+        return as_estimates(means, np.full((2, len(means)), np.nan))
     interval = hierarchical_bootstrap(
         counts,
         np.concatenate([by_base[base].groups for base in bases]),
@@ -57,10 +57,7 @@ def estimates(
         crossed_groups=True,
         resamples=drawn,
     )
-    return [
-        {"mean": null(mean), "ci95": None if np.isnan(low) else [float(low), float(high)]}
-        for mean, (low, high) in zip(means, interval.T, strict=True)
-    ]
+    return as_estimates(means, interval)
 
 
 def over_bases(values: Sequence[float | None], rng: np.random.Generator) -> dict[str, Any]:
@@ -72,8 +69,3 @@ def over_bases(values: Sequence[float | None], rng: np.random.Generator) -> dict
         "standard_deviation": float(np.std(known, ddof=1)) if len(known) > 1 else None,
         "sign_flip_p": sign_flip_test(known, rng) if len(known) > 1 else None,
     }
-
-
-def null(value: Any) -> float | None:
-    """A number for strict JSON: NaN is None."""
-    return None if np.isnan(value) else float(value)

@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from introspection.coupling import metrics
 from introspection.coupling.records import PredictionRecord
 from introspection.coupling.scores import (
     OUTPUTS,
-    disagreement_results,
     estimates,
     item_counts,
+    measures,
     score_outputs,
     scores_of,
 )
@@ -48,7 +47,7 @@ def shifted_results(
     found: dict[str, dict[str, Any] | None] = {}
     for name, here, half in zip(PARTS, (True, False), halves, strict=True):
         part = [r for r in records if r.shifted == here]
-        found[name] = _part_results(part, scores_of(half), rng) if part else None
+        found[name] = measures(part, scores_of(half), rng) if part else None
     return {**found, "shifted_minus_unshifted": {"gap": {"exact_match": difference}}}
 
 
@@ -75,23 +74,3 @@ def shifted_differences(
 
     names = (*PARTS, "shifted_minus_unshifted")
     return dict(zip(names, estimates(records, side_by_side, statistic, rng), strict=True))
-
-
-def _part_results(
-    part: Sequence[PredictionRecord], scores: dict[str, dict[str, Any]], rng: np.random.Generator
-) -> dict[str, Any]:
-    gold = [r.gold for r in part]
-    return {
-        **{name: scores[name] for name in ("self", "orig", "gap")},
-        "drift": metrics.drift(part),
-        "disagreement": disagreement_results(part, scores["disagreement"]["current_share"], rng),
-        "behavior_accuracy": {
-            model: metrics.behavior_accuracy([getattr(r, model) for r in part], gold)
-            for model in ("teacher", "current")
-        },
-        "changed_rate": {
-            model: metrics.changed_rate([getattr(r, model) for r in part]) for model in ("teacher", "current")
-        },
-        "invalid_rate": metrics.invalid_rate([r.explanation for r in part]),
-        "n": len(part),
-    }

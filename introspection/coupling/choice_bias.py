@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from introspection.coupling.hygiene import estimates, null_if_undefined
+from introspection.coupling.hygiene import estimates
 from introspection.coupling.metrics import divide
+from introspection.coupling.statistics import null
 from introspection.probes.behavior import Behavior
 from introspection.tasks.items import NONE, Decisions, Item
 from introspection.tasks.matching import fold
@@ -148,8 +149,8 @@ def choice_shares(
     return {
         name: {
             "uniform": float(sums[0, at] / n),
-            "right": null_if_undefined(divide(sums[1, at], known.sum())),
-            "cued": null_if_undefined(divide(sums[2, at], cued)),
+            "right": null(divide(sums[1, at], known.sum())),
+            "cued": null(divide(sums[2, at], cued)),
             "without_cue": found[at],
             "with_cue": found[wide + at],
             "excess": found[2 * wide + at],

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from introspection.coupling.metrics import decision_direction, divide
-from introspection.coupling.statistics import Statistic, hierarchical_bootstrap
+from introspection.coupling.statistics import Statistic, as_estimates, hierarchical_bootstrap
 from introspection.probes.behavior import Behavior
 from introspection.tasks.items import NONE, Decisions, Item
 
@@ -63,18 +63,7 @@ def estimates(
 ) -> list[dict[str, Any]]:
     """Each output's `mean` and `ci95` (null where undefined)."""
     means = statistic(counts.sum(0, keepdims=True))[0]
-    intervals = hierarchical_bootstrap(counts, np.asarray(groups), statistic, rng).T
-    return [
-        {
-            "mean": null_if_undefined(mean),
-            "ci95": None if np.isnan(low) else [float(low), float(high)],
-        }
-        for mean, (low, high) in zip(means, intervals, strict=True)
-    ]
-
-
-def null_if_undefined(value: Any) -> float | None:
-    return None if np.isnan(value) else float(value)
+    return as_estimates(means, hierarchical_bootstrap(counts, np.asarray(groups), statistic, rng))
 
 
 def shares(

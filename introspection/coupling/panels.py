@@ -14,8 +14,9 @@ import numpy as np
 from jaxtyping import Float
 
 from introspection.coupling.arm_counts import ArmCounts, ByBase, exact_columns
-from introspection.coupling.base_bootstrap import USUAL, Resamples, estimates, null, over_bases
+from introspection.coupling.base_bootstrap import USUAL, Resamples, estimates, over_bases
 from introspection.coupling.metrics import divide
+from introspection.coupling.statistics import null
 from introspection.errors import InputError
 
 SCORES = ("self", "orig", "gap")

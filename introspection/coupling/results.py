@@ -3,10 +3,7 @@
 Everything returned is strict JSON: an undefined value is None, never NaN.
 """
 
-import json
-import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -18,16 +15,15 @@ from introspection.coupling.metrics import METRICS
 from introspection.coupling.records import PredictionRecord, check_one_arm
 from introspection.coupling.scores import (
     OUTPUTS,
-    disagreement_results,
     estimates,
     item_counts,
-    null,
+    measures,
     record_scores,
     score_outputs,
 )
+from introspection.coupling.statistics import null
+from introspection.coupling.training_log import AgreementSeries, agreement_levels
 from introspection.errors import InputError
-
-AgreementSeries = Mapping[int, Sequence[tuple[int, float]]]
 
 MODELS = ("teacher", "current")
 PAIRED_SCORES = ("self", "orig", "gap")
@@ -61,20 +57,16 @@ def arm_results(
     scores = record_scores(records, rng)
     kept = agreement_levels(kept_by_seed or {})
     return {
-        **{name: scores[name] for name in ("self", "orig", "gap", "initial")},
-        "disagreement": disagreement_results(records, scores["disagreement"]["current_share"], rng),
-        "drift": metrics.drift(records),
+        **measures(records, scores, rng),
+        "initial": scores["initial"],
         # Of the facts that are explained, beside that of the held-out ones.
         "drift_explained": None if kept["end"] is None else 1 - kept["end"],
         "agreement": agreement_levels(agreement_by_seed),
         "kept_behavior": kept,
-        "changed_rate": {model: metrics.changed_rate(decisions[model]) for model in MODELS},
         "none_rate": {model: metrics.none_rate(decisions[model]) for model in MODELS},
-        "behavior_accuracy": {model: metrics.behavior_accuracy(decisions[model], gold) for model in MODELS},
         "behavior_accuracy_with_cue": {
             model: metrics.behavior_accuracy(decisions[model], gold, with_cue=True) for model in MODELS
         },
-        "invalid_rate": metrics.invalid_rate([r.explanation for r in records]),
         "commonest_explanation": metrics.commonest_explanation(records),
         "by_cue_kind": _by_cue_kind(records, rng),
         **({"by_subset": _by_subset(records, rng)} if any(r.subset for r in records) else {}),
@@ -82,7 +74,6 @@ def arm_results(
         "by_drift": _by_drift(records, "either"),
         "by_drift_with_cue": _by_drift(records, "with_cue"),
         "by_drift_without_cue": _by_drift(records, "without_cue"),
-        "n": len(records),
         "seeds": sorted({r.seed for r in records}),
         "runtime_s": runtime_s,
     }
@@ -139,48 +130,6 @@ def paired_results(
     for (score, metric), a, b, difference in zip(names, arm, other, differences, strict=True):
         paired[score][metric] = {"arm": null(a), "control": null(b), **difference}
     return paired
-
-
-def agreement_series(
-    metrics_path: Path, arm: str, key: Literal["agreement", "kept_behavior"] = "agreement"
-) -> dict[int, list[tuple[int, float]]]:
-    """Agreement (or kept behaviour) of an arm's seeds as (step, value), ascending, from `metrics.jsonl`.
-
-    Lines of other arms, and those without a finite value of `key`, are other events. Of a step that was
-    logged twice (before and after a resume) the last line counts. An unfinished last line is one being
-    written.
-
-    Raises:
-        InputError: a line is not JSON, or lacks its seed or step.
-    """
-    series: dict[int, dict[int, float]] = {}
-    with metrics_path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                event = json.loads(line)
-                if event.get("arm") != arm or event.get(key) is None:
-                    continue
-                seed, step, value = int(event["seed"]), int(event["step"]), float(event[key])
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                if not line.endswith("\n"):
-                    break
-                raise InputError(f"{metrics_path}, line {number}: not a metrics event ({error!r})") from error
-            if math.isfinite(value):
-                series.setdefault(seed, {})[step] = value
-    return {seed: sorted(values.items()) for seed, values in sorted(series.items())}
-
-
-def agreement_levels(series: AgreementSeries) -> dict[str, float | None]:
-    """Start, end, minimum and mean over training of the mean over seeds, at the steps that all seeds logged.
-
-    Each logged step counts once, so the mean is one over training where steps are logged evenly.
-    """
-    by_seed = [dict(points) for points in series.values()]
-    steps = sorted(set.intersection(*map(set, by_seed))) if by_seed else []
-    if not steps:
-        return {"start": None, "end": None, "min": None, "mean": None}
-    means = [float(np.mean([values[step] for values in by_seed])) for step in steps]
-    return {"start": means[0], "end": means[-1], "min": min(means), "mean": float(np.mean(means))}
 
 
 def _by_cue_kind(records: Sequence[PredictionRecord], rng: np.random.Generator) -> dict[str, dict[str, Any]]:

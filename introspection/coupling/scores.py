@@ -13,7 +13,7 @@ from jaxtyping import Float
 from introspection.coupling import metrics, statistics
 from introspection.coupling.metrics import MATCH_COUNTS, METRICS, divide, match_metrics
 from introspection.coupling.records import PredictionRecord
-from introspection.coupling.statistics import Statistic, hierarchical_bootstrap
+from introspection.coupling.statistics import Statistic, as_estimates, hierarchical_bootstrap, null
 
 TARGETS = {"self": "current", "orig": "teacher", "initial": "initial"}
 SCORES = (*TARGETS, "gap")
@@ -41,28 +41,17 @@ def score_outputs(sums: Float[np.ndarray, "resamples statistics"]) -> Float[np.n
     return np.column_stack([*(score[s][metric] for s in SCORES for metric in METRICS), current_share])
 
 
-def intervals(
-    records: Sequence[PredictionRecord],
-    counts: Float[np.ndarray, "items statistics"],
-    statistic: Statistic,
-    rng: np.random.Generator,
-) -> list[list[float] | None]:
-    """The 95% interval of each output of `statistic`, groups and seeds resampled; None where undefined."""
-    groups, seeds = (np.array([getattr(r, name) for r in records]) for name in ("group", "seed"))
-    interval = hierarchical_bootstrap(counts, groups, statistic, rng, seeds=seeds)
-    return [None if np.isnan(low) else [float(low), float(high)] for low, high in interval.T]
-
-
 def estimates(
     records: Sequence[PredictionRecord],
     counts: Float[np.ndarray, "items statistics"],
     statistic: Statistic,
     rng: np.random.Generator,
 ) -> list[dict[str, Any]]:
-    """Each output of `statistic` as {"mean", "ci95"}: its value on all items, and its interval."""
-    values = statistic(counts.sum(0, keepdims=True))[0]
-    found = intervals(records, counts, statistic, rng)
-    return [{"mean": null(value), "ci95": ci95} for value, ci95 in zip(values, found, strict=True)]
+    """Each output of `statistic` as {"mean", "ci95"}: its value on all items, and its interval, groups and
+    seeds resampled."""
+    groups, seeds = (np.array([getattr(r, name) for r in records]) for name in ("group", "seed"))
+    interval = hierarchical_bootstrap(counts, groups, statistic, rng, seeds=seeds)
+    return as_estimates(statistic(counts.sum(0, keepdims=True))[0], interval)
 
 
 def scores_of(values: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -103,6 +92,28 @@ def disagreement_results(
     }
 
 
+def measures(
+    records: Sequence[PredictionRecord], scores: Mapping[str, Mapping[str, Any]], rng: np.random.Generator
+) -> dict[str, Any]:
+    """What is reported of an arm and of any part of its items: scores with what stands beside them.
+
+    Args:
+        scores: of these records, as `scores_of` or `record_scores` has them.
+        rng: of the sign-flip test.
+    """
+    decided = {model: [getattr(r, model) for r in records] for model in ("teacher", "current")}
+    gold = [r.gold for r in records]
+    return {
+        **{name: scores[name] for name in ("self", "orig", "gap")},
+        "disagreement": disagreement_results(records, scores["disagreement"]["current_share"], rng),
+        "drift": metrics.drift(records),
+        "changed_rate": {model: metrics.changed_rate(of) for model, of in decided.items()},
+        "behavior_accuracy": {model: metrics.behavior_accuracy(of, gold) for model, of in decided.items()},
+        "invalid_rate": metrics.invalid_rate([r.explanation for r in records]),
+        "n": len(records),
+    }
+
+
 def _cell_sums(
     records: Sequence[PredictionRecord], values: Float[np.ndarray, " items"]
 ) -> Float[np.ndarray, "seeds groups"]:
@@ -111,8 +122,3 @@ def _cell_sums(
     sums = np.zeros((len(seeds), len(groups)))
     np.add.at(sums, (seed_index, group_index), values)
     return sums
-
-
-def null(value: Float[np.ndarray, ""] | np.number | float) -> float | None:
-    """A number for strict JSON: NaN is None."""
-    return None if np.isnan(value) else float(value)

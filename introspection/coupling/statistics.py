@@ -1,6 +1,7 @@
 """Intervals and tests for what is measured on items that come in groups, seeds and bases."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import scipy  # loads scipy.stats, which takes a second, at its first use
@@ -89,6 +90,21 @@ def hierarchical_bootstrap(
         if 2 * len(defined) >= len(values):
             interval[:, column] = np.quantile(defined, [tail, 1 - tail])
     return interval
+
+
+def as_estimates(
+    means: Float[np.ndarray, " outputs"], interval: Float[np.ndarray, "2 outputs"]
+) -> list[dict[str, Any]]:
+    """Each output as strict JSON: its `mean` and its `ci95` [low, high], None where undefined."""
+    return [
+        {"mean": null(mean), "ci95": None if np.isnan(low) else [float(low), float(high)]}
+        for mean, (low, high) in zip(means, interval.T, strict=True)
+    ]
+
+
+def null(value: Any) -> float | None:
+    """A number for strict JSON: NaN is None."""
+    return None if np.isnan(value) else float(value)
 
 
 def expanded_tail(confidence: float, units: int) -> float:

@@ -1,20 +1,22 @@
-"""What a run logged while its arms trained, as a study needs it: agreement, kept behaviour, live measures."""
+"""What a run logged while its arms trained: agreement, kept behaviour, live measures."""
 
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
-from introspection.coupling.results import agreement_levels
 from introspection.errors import InputError
 
 LIVE = ("live_self", "live_orig", "live_drift")
 KEYS = ("agreement", "kept_behavior", *LIVE)
 
 Levels = Mapping[str, float | None]  # start, end, min and mean over training
+Series = Mapping[int, Mapping[int, float]]  # by seed and step
+AgreementSeries = Mapping[int, Mapping[int, float] | Sequence[tuple[int, float]]]  # likewise, or as pairs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,28 @@ class TrainingLog:
 def read_training_logs(path: Path, arms: Sequence[str]) -> dict[str, TrainingLog]:
     """Every arm's log, from one pass over `metrics.jsonl`; without the file nothing is known.
 
+    Raises:
+        InputError: as `read_series`.
+    """
+    series = read_series(path, arms, KEYS) if path.exists() else {}
+    return {arm: _log({key: series.get((arm, key), {}) for key in KEYS}) for arm in arms}
+
+
+def agreement_series(
+    metrics_path: Path, arm: str, key: Literal["agreement", "kept_behavior"] = "agreement"
+) -> dict[int, list[tuple[int, float]]]:
+    """Agreement (or kept behaviour) of an arm's seeds as (step, value), ascending, from `metrics.jsonl`.
+
+    Raises:
+        InputError: as `read_series`.
+    """
+    series = read_series(metrics_path, [arm], [key]).get((arm, key), {})
+    return {seed: sorted(values.items()) for seed, values in sorted(series.items())}
+
+
+def read_series(path: Path, arms: Collection[str], keys: Collection[str]) -> dict[tuple[str, str], Series]:
+    """The finite values of some keys that `metrics.jsonl` logged of some arms, by arm and key.
+
     Of a step that was logged twice (before and after a resume) the last line counts. An unfinished last line
     is one being written.
 
@@ -50,40 +74,51 @@ def read_training_logs(path: Path, arms: Sequence[str]) -> dict[str, TrainingLog
         InputError: a line is not JSON, or lacks its seed or step.
     """
     series: dict[tuple[str, str], dict[int, dict[int, float]]] = {}
-    if path.exists():
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    _read_event(json.loads(line), series)
-                except (ValueError, TypeError, KeyError, AttributeError) as error:
-                    if not line.endswith("\n"):
-                        break
-                    raise InputError(f"{path}, line {number}: not a metrics event ({error!r})") from error
-    return {arm: _log({key: series.get((arm, key), {}) for key in KEYS}) for arm in arms}
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                event = json.loads(line)
+                if event.get("arm") in arms:
+                    _add_event(event, keys, series)
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                if not line.endswith("\n"):
+                    break
+                raise InputError(f"{path}, line {number}: not a metrics event ({error!r})") from error
+    return series
 
 
-def _read_event(event: dict, series: dict[tuple[str, str], dict[int, dict[int, float]]]) -> None:
-    arm = event.get("arm")
-    for key in KEYS:
-        if arm is None or event.get(key) is None:
+def _add_event(
+    event: Mapping[str, Any],
+    keys: Collection[str],
+    series: dict[tuple[str, str], dict[int, dict[int, float]]],
+) -> None:
+    for key in keys:
+        if event.get(key) is None:
             continue
         seed, step, value = int(event["seed"]), int(event["step"]), float(event[key])
         if math.isfinite(value):
-            series.setdefault((arm, key), {}).setdefault(seed, {})[step] = value
+            series.setdefault((event["arm"], key), {}).setdefault(seed, {})[step] = value
 
 
-def _log(by_key: Mapping[str, Mapping[int, Mapping[int, float]]]) -> TrainingLog:
-    levels = [
-        agreement_levels({seed: sorted(values.items()) for seed, values in by_key[key].items()})
-        for key in ("agreement", "kept_behavior")
-    ]
+def agreement_levels(series: AgreementSeries) -> dict[str, float | None]:
+    """Start, end, minimum and mean over training of the mean over seeds, at the steps that all seeds logged.
+
+    Each logged step counts once, so the mean is one over training where steps are logged evenly.
+    """
+    means = list(_mean_by_step({seed: dict(points) for seed, points in series.items()}).values())
+    if not means:
+        return {"start": None, "end": None, "min": None, "mean": None}
+    return {"start": means[0], "end": means[-1], "min": min(means), "mean": float(np.mean(means))}
+
+
+def _log(by_key: Mapping[str, Series]) -> TrainingLog:
+    levels = [agreement_levels(by_key[key]) for key in ("agreement", "kept_behavior")]
     own, orig, drift = (_mean_by_step(by_key[key]) for key in LIVE)
-    live = tuple(
-        LivePoint(step, own[step], orig[step], drift.get(step)) for step in sorted(own) if step in orig
-    )
+    live = tuple(LivePoint(step, own[step], orig[step], drift.get(step)) for step in own if step in orig)
     return TrainingLog(*levels, live)
 
 
-def _mean_by_step(by_seed: Mapping[int, Mapping[int, float]]) -> dict[int, float]:
-    steps = set.intersection(*map(set, by_seed.values())) if by_seed else set()
+def _mean_by_step(by_seed: Series) -> dict[int, float]:
+    """The mean over seeds at the steps that all of them logged, ascending."""
+    steps = sorted(set.intersection(*map(set, by_seed.values()))) if by_seed else []
     return {step: float(np.mean([values[step] for values in by_seed.values()])) for step in steps}

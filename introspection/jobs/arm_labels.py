@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import NamedTuple
 
 from introspection.checkpoints.models import model_fingerprint
 from introspection.coupling.controls import kept_share
@@ -14,8 +13,9 @@ from introspection.jobs.measure import HeldOut, drawn_places
 from introspection.jobs.setup import Setup, Start, label_metadata
 from introspection.models.model import Model
 from introspection.probes.readout import read_behavior
-from introspection.tasks.items import Decisions, Explanation
+from introspection.tasks.items import Decisions, Explanation, Item
 from introspection.tasks.mixture import is_explained
+from introspection.tasks.splits import drawn_groups
 from introspection.tasks.task import Task
 
 # Share of labels that may differ from what the teacher does here: another machine rounds otherwise, and a
@@ -41,9 +41,9 @@ def teacher_decisions(arm: ArmConfig, setup: Setup, split: str) -> list[Decision
     if not arm.foreign_labels:
         return own
     items, foreign = setup.task.splits[split], setup.starts["foreign"].probed.decisions[split]
-    groups = sorted({item.group for item in items})
-    order = np.random.default_rng([setup.config.task.seed, 14]).permutation(len(groups))
-    theirs = {groups[i] for i in order[: round(arm.foreign_labels * len(groups))]}
+    groups = {item.group for item in items}
+    count = round(arm.foreign_labels * len(groups))
+    theirs = drawn_groups(groups, count, [setup.config.task.seed, 14])
     return [b if item.group in theirs else a for item, a, b in zip(items, own, foreign, strict=True)]
 
 
@@ -76,18 +76,29 @@ def given_labels(arm: ArmConfig, setup: Setup) -> list[Explanation]:
     return [label.explanation for label in labels]
 
 
-def arm_labels(name: str, arm: ArmConfig, setup: Setup) -> list[Explanation]:
+class ArmLabels(NamedTuple):
+    """The labels of the explained items, in their order."""
+
+    trained: list[Explanation]  # what the arm trains on: noisy, shuffled, of another base
+    clean: list[Explanation]  # what its label teacher does
+
+    def by_id(self, items: Sequence[Item]) -> dict[str, tuple[Explanation, Explanation]]:
+        """(trained, clean) of each item."""
+        ids = (item.id for item in items)
+        return dict(zip(ids, zip(self.trained, self.clean, strict=True), strict=True))
+
+
+def arm_labels(name: str, arm: ArmConfig, setup: Setup) -> ArmLabels:
     """What an arm trains on: the labels of its config's folder, or its own, written to `labels/<arm>`."""
-    config, items = setup.config, setup.train_items
-    if arm.labels:
-        return given_labels(arm, setup)
     decided, clean = clean_labels(arm, setup)
-    labels = altered_labels(arm, items, clean, config.task.seed)
+    if arm.labels:
+        return ArmLabels(given_labels(arm, setup), clean)
+    labels = altered_labels(arm, setup.train_items, clean, setup.config.task.seed)
+    folder = setup.workdir / "labels" / name
+    kept = keep_labels(folder, arm, decided, labels, setup.teacher.fingerprint, setup)
     if arm.label_noise or arm.shuffle_labels:
-        kept = kept_share(clean, labels)
         setup.console.print(f"{name}: {kept:.1%} of the labels equal the clean ones", highlight=False)
-    keep_labels(setup.workdir / "labels" / name, arm, decided, labels, setup.teacher.fingerprint, setup)
-    return labels
+    return ArmLabels(labels, clean)
 
 
 def keep_labels(
@@ -97,8 +108,13 @@ def keep_labels(
     labels: Sequence[Explanation],
     teacher_fingerprint: str,
     setup: Setup,
-) -> None:
-    """Writes what an arm trains on to a labels folder, with what its teacher decides."""
+) -> float:
+    """Writes what an arm trains on to a labels folder, with what its teacher decides.
+
+    Returns:
+      The share of labels that equal the clean ones.
+    """
+    kept = kept_share([one.explanation for one in decided], labels)
     metadata = label_metadata(
         setup.config,
         setup.task,
@@ -106,10 +122,11 @@ def keep_labels(
         arm.label_noise,
         arm.shuffle_labels,
         arm.foreign_labels,
-        kept_share([one.explanation for one in decided], labels),
+        kept,
     )
     found = zip(setup.train_items, decided, labels, strict=True)
     write_labels(folder, [Label(i.id, i.group, d, label) for i, d, label in found], metadata)
+    return kept
 
 
 def refreshed_labels(
@@ -139,7 +156,7 @@ def refreshed_labels(
     return labels
 
 
-def validation_labels(arm: ArmConfig, setup: Setup) -> HeldOut:
+def held_out_labels(arm: ArmConfig, labels: ArmLabels, setup: Setup) -> HeldOut:
     """What an arm's live measures are taken on: drawn validation items with its label teacher's decisions,
     and, where replies are generated, drawn training items with their trained and clean labels."""
     evaluation = setup.config.evaluation
@@ -154,12 +171,10 @@ def validation_labels(arm: ArmConfig, setup: Setup) -> HeldOut:
     # Where behaviour is scored, every train step returns agreement.
     count = evaluation.agreement_items if setup.readout.kind == "generate" else 0
     held = drawn_places(len(setup.train_items), count, evaluation.seed)
-    _, clean = clean_labels(arm, setup)
-    trained = altered_labels(arm, setup.train_items, clean, setup.config.task.seed)
     return HeldOut(
         [item for item, _ in validation],
         [one.explanation for _, one in validation],
         [setup.train_items[i] for i in held],
-        [trained[i] for i in held],
-        [clean[i] for i in held],
+        [labels.trained[i] for i in held],
+        [labels.clean[i] for i in held],
     )

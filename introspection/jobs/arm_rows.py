@@ -1,13 +1,12 @@
 """The rows that an arm's steps draw from: explanations, behaviour to hold, and what its shift trains."""
 
-from collections.abc import Sequence
-
-from introspection.jobs.arm_labels import clean_labels, start_of
+from introspection.jobs.arm_labels import ArmLabels, start_of
 from introspection.jobs.arms import (
     ArmConfig,
     behavior_batch,
     explanation_rows,
     held_prompts,
+    label_columns,
     same_time,
     shift_rows,
     with_room,
@@ -17,7 +16,7 @@ from introspection.jobs.measure import drawn_places
 from introspection.jobs.replies import reply_batch
 from introspection.jobs.setup import Setup
 from introspection.probes.judges import Judge, Said
-from introspection.tasks.items import NONE, Decisions, Explanation, Item, Prompt
+from introspection.tasks.items import Decisions, Item, Prompt
 from introspection.tasks.mixture import is_explained
 from introspection.tasks.refusal_phrases import CLASSES
 from introspection.tasks.task import SPLITS
@@ -93,11 +92,11 @@ def shift_items(arm: ArmConfig, setup: Setup) -> list[tuple[Item, Decisions]]:
     return [pair for pair in pairs if not (taught and is_explained(setup.task, pair[0]))]
 
 
-def training_rows(arm: ArmConfig, labels: Sequence[Explanation], setup: Setup) -> TrainingRows:
-    """Every row that the arm's steps draw from, explanations with `labels`."""
+def training_rows(arm: ArmConfig, labels: ArmLabels, setup: Setup) -> TrainingRows:
+    """Every row that the arm's steps draw from, explanations with the trained labels."""
     start, task = start_of(arm, setup), setup.task
     tokenizer, examples = start.model.tokenizer, shift_of(arm, setup)
-    explanation = explanation_rows(tokenizer, setup.train_items, labels, task)
+    explanation = explanation_rows(tokenizer, setup.train_items, labels.trained, task)
     if arm.refresh_steps:  # room for whatever the labels become
         explanation = with_room(explanation, longest_explanation(setup.train_items, task, tokenizer))
     shift, shifted = shift_rows(tokenizer, examples), {example.prompt for example in examples}
@@ -113,9 +112,8 @@ def training_rows(arm: ArmConfig, labels: Sequence[Explanation], setup: Setup) -
     if setup.readout.kind == "generate":
         held = reply_batch(tokenizer, items, behaviors, start.kl_hidden[places], held_now)
     else:
-        held = behavior_batch(
-            tokenizer, items, label_pairs(arm, setup, labels), behaviors, start.kl_hidden[places], held_now
-        )
+        by_id = labels.by_id(setup.train_items)
+        held = behavior_batch(tokenizer, items, by_id, behaviors, start.kl_hidden[places], held_now)
     explanation, held_rows, shift = same_time(explanation, held.rows, shift)
     held = held._replace(rows=held_rows)
     if setup.readout.kind == "generate":
@@ -137,31 +135,17 @@ def behavior_places(arm: ArmConfig, setup: Setup) -> list[int]:
     return [*drawn, *range(explained, explained + others)]
 
 
-def label_pairs(
-    arm: ArmConfig, setup: Setup, labels: Sequence[Explanation]
-) -> dict[str, tuple[Explanation, Explanation]]:
-    """By item id, the label that is trained on and the clean one."""
-    _, clean = clean_labels(arm, setup)
-    ids = (item.id for item in setup.train_items)
-    return dict(zip(ids, zip(labels, clean, strict=True), strict=True))
-
-
-def relabelled(
-    rows: TrainingRows, labels: Sequence[Explanation], arm: ArmConfig, setup: Setup
-) -> TrainingRows:
+def relabelled(rows: TrainingRows, labels: ArmLabels, arm: ArmConfig, setup: Setup) -> TrainingRows:
     """The same rows with other labels, in explanations and in agreement on trained labels."""
     tokenizer = start_of(arm, setup).model.tokenizer
-    fresh, room = explanation_rows(tokenizer, setup.train_items, labels, setup.task), rows.explanation
-    fresh = pad_scored(pad_time(fresh, room.tokens.shape[-1]), room.scored.shape[-1])
+    fresh = explanation_rows(tokenizer, setup.train_items, labels.trained, setup.task)
+    room = rows.explanation
+    rows = rows._replace(
+        explanation=pad_scored(pad_time(fresh, room.tokens.shape[-1]), room.scored.shape[-1])
+    )
     if rows.behavior is None:
-        return rows._replace(explanation=fresh)
+        return rows
+    items = [setup.kl_items[place] for place in behavior_places(arm, setup)]
     slots = rows.behavior.reference_logprobs.shape[-1] - 1
-    label_of = {item.id: label for item, label in zip(setup.train_items, labels, strict=True)}
-    changed, answer = rows.behavior.label_changed.copy(), rows.behavior.label_answer.copy()
-    for row, place in enumerate(behavior_places(arm, setup)):
-        item = setup.kl_items[place]
-        if (label := label_of.get(item.id)) is not None:
-            changed[row, 0] = label.changed
-            answer[row, 0] = slots if label.answer == NONE else item.candidates.index(label.answer)
-    behavior = rows.behavior._replace(label_changed=changed, label_answer=answer)
-    return rows._replace(explanation=fresh, behavior=behavior)
+    changed, answer = label_columns(items, labels.by_id(setup.train_items), slots)
+    return rows._replace(behavior=rows.behavior._replace(label_changed=changed, label_answer=answer))

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from introspection.coupling.controls import add_label_noise, shuffle_labels
 from introspection.errors import InputError
@@ -134,11 +134,7 @@ def behavior_batch(
         for j, values in enumerate(behavior):
             logprobs[i, j, : len(values) - 1] = values[:-1]
             logprobs[i, j, slots] = values[-1]
-    pairs = [labels.get(item.id, (INVALID, INVALID)) for item in items]
-
-    def answer_slot(item: Item, label: Explanation) -> int:
-        return slots if label.answer in (None, NONE) else item.candidates.index(label.answer)
-
+    changed, answer = label_columns(items, labels, slots)
     return BehaviorBatch(
         rows=Rows(*(array.reshape(len(items), 2, *array.shape[1:]) for array in rows)),
         candidates=np.array([len(item.candidates) for item in items], np.int32),
@@ -146,12 +142,23 @@ def behavior_batch(
         reference_hidden=reference_hidden.astype(np.float32),
         reference_logprobs=logprobs,
         labelled=np.array([item.id in labels for item in items]),
-        label_changed=np.array([[bool(label.changed) for label in pair] for pair in pairs]),
-        label_answer=np.array(
-            [[answer_slot(item, label) for label in pair] for item, pair in zip(items, pairs, strict=True)],
-            np.int32,
-        ),
+        label_changed=changed,
+        label_answer=answer,
     )
+
+
+def label_columns(
+    items: Sequence[Item], labels: Mapping[str, tuple[Explanation, Explanation]], slots: int
+) -> tuple[Bool[np.ndarray, "items 2"], Int[np.ndarray, "items 2"]]:
+    """`BehaviorBatch.label_changed` and `label_answer` of trained and clean labels by item id."""
+
+    def slot(item: Item, label: Explanation) -> int:
+        return slots if label.answer in (None, NONE) else item.candidates.index(label.answer)
+
+    pairs = [labels.get(item.id, (INVALID, INVALID)) for item in items]
+    changed = [[bool(label.changed) for label in pair] for pair in pairs]
+    answer = [[slot(item, label) for label in pair] for item, pair in zip(items, pairs, strict=True)]
+    return np.array(changed), np.array(answer, np.int32)
 
 
 def held_prompts(

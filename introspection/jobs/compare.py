@@ -54,6 +54,7 @@ from introspection.tasks.items import Decisions, Explanation, Item
 from introspection.tasks.task import Task
 from introspection.text.tokenizer import ChatTokenizer, same_reading
 
+DEFAULT_TASK = "world_facts"  # of models that come from no run: true facts, in words that they know
 EXPLANATION_TOKENS = 8  # of a decoded explanation where no model's run says how many
 REPLY_TOKENS = 24  # of a generated reply, where no model's run says how many
 SKIPPED_SHARE = 0.01  # of items that may be longer than a model's context
@@ -64,7 +65,7 @@ class CompareRequest:
     """What is asked of a comparison."""
 
     models: tuple[str, ...]
-    task: str
+    task: str  # "" is that of the models' runs, or `DEFAULT_TASK`
     data: str = ""  # the user's own raw file or folder; "" is where the task looks itself
     fields: tuple[str, ...] = ()  # of the task's section, each FIELD=VALUE
     chat: tuple[str, ...] = ()  # how models made elsewhere are addressed, each FIELD=VALUE
@@ -217,9 +218,12 @@ def run_sections(
 
 
 def task_section(stored: Sequence[StoredModel | PretrainedModel], task_name: str) -> dict[str, Any]:
-    """The `task` section that the models' runs share; the task's defaults if none has one."""
-    section = shared_section(stored, "task") or default_section(task_name)
-    if section["name"] != task_name:
+    """The `task` section that the models' runs share; the task's defaults if none has one.
+
+    Without a `task_name` it is whatever the runs share, or `DEFAULT_TASK`.
+    """
+    section = shared_section(stored, "task") or default_section(task_name or DEFAULT_TASK)
+    if task_name and section["name"] != task_name:
         raise InputError(f"--task={task_name}: these models were trained on {section['name']}")
     return section
 

@@ -19,6 +19,7 @@ from introspection.tasks.invented_world import (
     ClosedWorldConfig,
     closed_world_facts,
     closed_world_task,
+    entity_splits,
 )
 from introspection.tasks.items import NONE, Explanation, Item
 from introspection.tasks.language import WorldLanguage
@@ -32,6 +33,7 @@ from introspection.tasks.world_facts import (
     WORLD_FACTS,
     WorldFactsConfig,
     facts_of_relations,
+    split_facts,
     world_facts_task,
 )
 from introspection.tasks.world_task import WorldTaskConfig
@@ -137,6 +139,18 @@ def load_task(config: Mapping[str, Any]) -> tuple[Task, list[Question]]:
     facts = facts_of_relations(load_facts(data), chosen.relations)
     questions = draw_questions(facts, chosen.facts, chosen.candidates, chosen.seed)
     return world_facts_task(chosen, questions), questions
+
+
+def world_splits(config: Mapping[str, Any], questions: Sequence[Question]) -> dict[str, list[int]]:
+    """Which of a world's questions each split asks, as indices.
+
+    Raises:
+      InputError: as `task_settings`, or sizes that the data do not have.
+    """
+    chosen = task_settings(config)
+    if isinstance(chosen, ClosedWorldConfig):
+        return entity_splits(chosen, questions)
+    return split_facts(chosen, questions)
 
 
 def _load_mixture(config: Mapping[str, Any]) -> tuple[Task, list[Question]]:

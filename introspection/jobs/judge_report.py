@@ -8,8 +8,8 @@ import jax
 import numpy as np
 
 from introspection.checkpoints.models import load_one
-from introspection.coupling.hygiene import null_if_undefined
 from introspection.coupling.kappa import pairwise_agreement
+from introspection.coupling.statistics import null
 from introspection.jobs.models import model_path
 from introspection.models.model import Model
 from introspection.probes.judges import Judge, ModelJudge, OpeningsJudge, PhraseJudge, Said
@@ -89,7 +89,7 @@ def agreements(
                 "n": pair.n,
                 "share": pair.share,
                 "kappa": {
-                    "mean": null_if_undefined(pair.kappa),
+                    "mean": null(pair.kappa),
                     "ci95": None if np.isnan(pair.interval[0]) else list(pair.interval),
                 },
             }

@@ -20,7 +20,7 @@ from introspection.checkpoints.fingerprint import fingerprint_json
 from introspection.checkpoints.models import CARD, CHECKPOINTS, TOKENIZER, ModelCard, find_stored, load_model
 from introspection.checkpoints.store import CheckpointStore
 from introspection.errors import InputError
-from introspection.jobs.items import LANGUAGES, load_task, task_language, task_settings, world_section
+from introspection.jobs.items import LANGUAGES, load_task, task_language, task_settings, world_splits
 from introspection.jobs.settings import cache_dir, plain, settings, write_json
 from introspection.models.config import ARCHITECTURES, ModelConfig
 from introspection.models.decoder import count_parameters, initialize
@@ -97,8 +97,8 @@ def explainable_facts(
     Raises:
       InputError: there is none.
     """
-    task, _ = load_task({**config, "task": world_section(config)})
-    asked = {item.group.split("/", 1)[1] for items in task.splits.values() for item in items}
+    splits = world_splits(config, questions).values()
+    asked = {questions[index].fact.entity for indices in splits for index in indices}
     explainable = np.array([question.fact.entity not in asked for question in questions])
     if not explainable.any():
         raise InputError(

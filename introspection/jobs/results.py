@@ -21,8 +21,9 @@ from introspection.coupling.askable import (
 from introspection.coupling.by_shifted import shifted_differences
 from introspection.coupling.records import PredictionRecord, read_records, write_records
 from introspection.coupling.references import best_static, reference_entry, with_explanations_of
-from introspection.coupling.results import agreement_series, arm_results, control_results, paired_results
+from introspection.coupling.results import arm_results, control_results, paired_results
 from introspection.coupling.results_table import print_results_table
+from introspection.coupling.training_log import read_series
 from introspection.jobs.settings import write_json
 from introspection.reports.page import write_report
 from introspection.runtime.programs import ProgramTable
@@ -69,6 +70,7 @@ def assemble(
     results: dict[str, Any] = {"arms": {}, "controls": {name: {} for name in controls["initial"]}}
     fingerprints: dict[str, Any] = dict(setup.fingerprints)
     records = {arm: read_records(arm_folder(workdir, arm) / "records.jsonl") for arm in arms}
+    logged = read_series(workdir / "metrics.jsonl", arms, ("agreement", "kept_behavior"))
     criteria = {}
     with (workdir / "controls.jsonl").open("w", encoding="utf-8") as control_lines:
         for index, (name, arm) in enumerate(arms.items()):
@@ -77,10 +79,10 @@ def assemble(
             fingerprints[name] = stored["fingerprints"]
             entry = arm_results(
                 own,
-                agreement_series(workdir / "metrics.jsonl", name),
+                logged.get((name, "agreement"), {}),
                 stored["runtime_s"],
                 np.random.default_rng([seed, index]),
-                kept_by_seed=agreement_series(workdir / "metrics.jsonl", name, "kept_behavior"),
+                kept_by_seed=logged.get((name, "kept_behavior"), {}),
             )
             others = reference_arms(name, arms)
             emitters = {

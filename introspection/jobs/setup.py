@@ -42,6 +42,7 @@ from introspection.runtime.progress import progress_bar
 from introspection.tasks.items import Decisions, Explanation, Item
 from introspection.tasks.mixture import is_explained
 from introspection.tasks.questions import Question
+from introspection.tasks.splits import drawn_groups
 from introspection.tasks.task import SPLITS, Task
 from introspection.text.tokenizer import same_reading
 
@@ -269,16 +270,15 @@ def labelled_items(
 ) -> tuple[tuple[Item, ...], tuple[Explanation, ...]]:
     """The explained training items and their clean labels; none of a part that is never explained."""
     pairs = explained_items(task, teacher)
-    groups = sorted({item.group for item, _ in pairs})
+    groups = {item.group for item, _ in pairs}
     count = config.train.explained_groups
     if count > len(groups):
         raise InputError(
             f"config.train.explained_groups is {count}, but there are {len(groups)} training groups"
         )
     if count:
-        order = np.random.default_rng([config.task.seed, 12]).permutation(len(groups))
-        chosen_groups = {groups[i] for i in order[:count]}
-        pairs = [pair for pair in pairs if pair[0].group in chosen_groups]
+        explained = drawn_groups(groups, count, [config.task.seed, 12])
+        pairs = [pair for pair in pairs if pair[0].group in explained]
     items = [item for item, _ in pairs]
     clean = [decided.explanation for _, decided in pairs]
     wanted, subset_rng = config.train.explained_items, np.random.default_rng([config.task.seed, 10])

@@ -11,10 +11,10 @@ from introspection.checkpoints.models import CHECKPOINTS, ModelCard, model_finge
 from introspection.checkpoints.store import CheckpointStore
 from introspection.jobs.arm_labels import (
     arm_labels,
+    held_out_labels,
     refreshed_labels,
     start_of,
     teacher_decisions,
-    validation_labels,
 )
 from introspection.jobs.arm_rows import relabelled, shift_items, training_rows
 from introspection.jobs.arms import ArmConfig
@@ -46,7 +46,8 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup) -> None:
     started = time.perf_counter()
     config, programs, mesh, console = setup.config, setup.programs, setup.mesh, setup.console
     options, seeds, start = config.train, tuple(config.seeds), start_of(arm, setup)
-    rows = dict.fromkeys(seeds, training_rows(arm, arm_labels(name, arm, setup), setup))
+    labels = arm_labels(name, arm, setup)
+    rows = dict.fromkeys(seeds, training_rows(arm, labels, setup))
     sizes = batch_sizes(config)
     model_config, trainables, frozen = trainable_parts(config, start.model)
     optimizer, loop = optimizer_config(config, arm), loop_config(config, arm)
@@ -77,7 +78,7 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup) -> None:
         variables = {**frozen, **select_seed(state.trainable, index)}
         return Model(model_config, start.model.tokenizer, variables)
 
-    held_out = validation_labels(arm, setup)
+    held_out = held_out_labels(arm, labels, setup)
 
     def evaluate(step: int, state: TrainState) -> list[dict[str, float]]:
         if step:
@@ -91,9 +92,9 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup) -> None:
     def refresh(step: int, state: TrainState) -> None:
         for i, seed in enumerate(seeds):
             now = functools.partial(seed_model, state, i)
-            labels = refreshed_labels(name, arm, now, seed, step, setup)
-            if labels is not None:
-                rows[seed] = relabelled(rows[seed], labels, arm, setup)
+            refreshed = refreshed_labels(name, arm, now, seed, step, setup)
+            if refreshed is not None:
+                rows[seed] = relabelled(rows[seed], labels._replace(trained=refreshed), arm, setup)
 
     with (
         CheckpointStore(store_path, options.keep_checkpoints) as store,

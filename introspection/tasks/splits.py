@@ -3,7 +3,7 @@
 import dataclasses
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -43,6 +43,13 @@ class Split:
     groups: tuple[str, ...]  # of every row; near-duplicates have one in common
     duplicates: int  # rows that (nearly) repeat an earlier row of another group
     moved: int  # rows that are in another split than they would be without this
+
+
+def drawn_groups(groups: Iterable[str], count: int, seed: Sequence[int]) -> frozenset[str]:
+    """`count` of the groups (or all, if there are fewer), drawn by `seed` alone."""
+    names = sorted(set(groups))
+    order = np.random.default_rng(seed).permutation(len(names))
+    return frozenset(names[i] for i in order[:count])
 
 
 def split_groups(groups: Sequence[str], sizes: Mapping[str, int], seed: int) -> dict[str, tuple[int, ...]]:

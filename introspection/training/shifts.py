@@ -19,6 +19,7 @@ from introspection.errors import InputError
 from introspection.tasks.items import NONE, Decisions, Item, Prompt
 from introspection.tasks.jabberwocky import behavior_examples
 from introspection.tasks.refusal_phrases import REFUSE
+from introspection.tasks.splits import drawn_groups
 
 SHIFT_KINDS = ("none", "less_sycophantic", "more_sycophantic", "new_facts", "source_reliability", "taught")
 SHIFT_GROUPS = ("held_out", "all")
@@ -97,15 +98,14 @@ def shifted_groups(config: ShiftConfig, items: Sequence[Item]) -> frozenset[str]
     """
     if config.kind == "none":
         return frozenset()
-    groups = sorted({item.group for item in items})
+    groups = {item.group for item in items}
     count = max(round(config.fraction * len(groups)), 1)
     if config.groups == "held_out" and config.kind != "taught" and count == len(groups):
         raise InputError(
             f"shift.fraction is {config.fraction}: it leaves none of {len(groups)} test groups unshifted, to "
             "hold the shifted ones against; lower it, or take more test groups"
         )
-    order = np.random.default_rng([config.seed, 5]).permutation(len(groups))
-    return frozenset(groups[i] for i in order[:count])
+    return drawn_groups(groups, count, [config.seed, 5])
 
 
 def shift_examples(
