@@ -150,6 +150,17 @@ def study_arm(rng, arm, lean, **fields):
     return random_records(rng, lean, arm=arm, right=right, toward_shifted=shifted, **fields)
 
 
+def write_controls(folder: Path, rng, arms):
+    """What reference emitters say of the arms' items, as a run writes it."""
+    lines = [
+        {"control": control, **r.to_json()}
+        for records in arms.values()
+        for control, said in control_records(rng, records).items()
+        for r in said
+    ]
+    write_lines(folder / "controls.jsonl", lines)
+
+
 def write_study_points(root: Path, bases=6, part="main"):
     """A point a base; every arm leans to current as `STUDY_ARMS` says, less or more by base."""
     points = []
@@ -165,12 +176,6 @@ def write_study_points(root: Path, bases=6, part="main"):
         write_point(
             folder, f"base{index}", arms, part=part, agreement=agreement, foreign_to={"foreign_kl": "kl"}
         )
-        lines = [
-            {"control": control, **r.to_json()}
-            for records in arms.values()
-            for control, said in control_records(rng, records).items()
-            for r in said
-        ]
-        write_lines(folder / "controls.jsonl", lines)
+        write_controls(folder, rng, arms)
         points.append((folder.name, folder))
     return points

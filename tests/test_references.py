@@ -11,7 +11,6 @@ from introspection.coupling.references import (
     best_static,
     reference_entry,
     reference_verdict,
-    usable_references,
     with_explanations_of,
 )
 from introspection.coupling.results import paired_results
@@ -46,14 +45,17 @@ def test_an_entry_worked_by_hand():
         assert entry[name]["ci95"][0] <= mean <= entry[name]["ci95"][1]
 
 
-def entry(orig, ci95=(0.01, 0.03), invalid_rate=0.0):
-    return {"orig": orig, "gap_difference": {"mean": 0.02, "ci95": list(ci95)}, "invalid_rate": invalid_rate}
-
-
 def test_what_says_little_that_is_valid_is_not_used():
-    references = {"initial": entry(0.1, invalid_rate=0.51), "majority": entry(0.4, invalid_rate=0.5)}
-    assert usable_references(references) == {"majority": (0.4, [0.01, 0.03])}
-    assert usable_references({"none": {**entry(0.0), "orig": None}}) == {}
+    records = random_records(0)
+    for count, usable in ((60, True), (61, False)):
+        said = [dataclasses.replace(r, explanation=E(False, "Oslo")) for r in records[count:]]
+        said = [dataclasses.replace(r, explanation=INVALID) for r in records[:count]] + said
+        entry = reference_entry(paired_results(records, said, np.random.default_rng(0)), said)
+        assert (entry["invalid_rate"], entry["usable"]) == (count / 120, usable)
+
+
+def entry(orig):
+    return {"orig": orig}
 
 
 def test_the_best_static_emitter_has_the_highest_orig():

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 from study_workdirs import (
     STUDY_ARMS,
-    control_records,
     random_records,
+    write_controls,
     write_lines,
     write_point,
     write_study_points,
@@ -198,13 +198,7 @@ def test_verdicts_are_withheld_where_labels_did_not_teach(tmp_path):
         arms = {arm: random_records(rng, 0.5, arm=arm, groups=30) for arm in ("kl", "no_kl")}
         arms["shuffled"] = [dataclasses.replace(r, arm="shuffled") for r in arms["kl"]]
         folder = write_point(tmp_path / f"p{index}", f"base{index}", arms)
-        lines = [
-            {"control": control, **r.to_json()}
-            for records in arms.values()
-            for control, said in control_records(rng, records).items()
-            for r in said
-        ]
-        write_lines(folder / "controls.jsonl", lines)
+        write_controls(folder, rng, arms)
         points.append((folder.name, folder))
     write_study(tmp_path, points, console())
     study = json.loads((tmp_path / "study.json").read_text(encoding="utf-8"))

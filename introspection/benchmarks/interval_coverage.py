@@ -14,9 +14,9 @@ import scipy.stats
 from jaxtyping import Float
 
 from introspection.benchmarks import seed_coverage
-from introspection.benchmarks.seed_coverage import SeedSize
+from introspection.benchmarks.seed_coverage import SeedSize, share_measure
 from introspection.benchmarks.timing import Measure
-from introspection.coupling.statistics import hierarchical_bootstrap, wilson_interval
+from introspection.coupling.statistics import hierarchical_bootstrap
 
 Cells = Float[np.ndarray, "runs bases seeds groups"]
 
@@ -92,22 +92,17 @@ def coverage_measure(size: Size, bases: int, spread: float, *, case: str = "") -
             found.setdefault("t_of_bases", []).append(t_intervals(cells, size))
     ends = {name: np.concatenate(chunks, axis=1) for name, chunks in found.items()}
     covered = {name: int(np.sum((low <= 0) & (high >= 0))) for name, (low, high) in ends.items()}
-    share = covered["study"] / size.runs
-    low, high = wilson_interval(covered["study"], size.runs)
-    return Measure(
-        name=f"interval_coverage.coverage.{bases}_bases.spread_{spread:g}{case}",
-        value=share,
-        unit=f"share of {size.runs} intervals that cover 0",
+    return share_measure(
+        f"coverage.{bases}_bases.spread_{spread:g}{case}",
+        covered.pop("study"),
+        size.runs,
+        "intervals that cover 0",
         reference=0.95,
-        ratio=share / 0.95,
-        extra={
-            "ratio_is": "covered / nominal",
-            "target": "0.95",
-            "wilson95": [round(low, 4), round(high, 4)],
-            "mean_half_width_points": _half_width(ends["study"]),
-            **{f"{name}_covered": count / size.runs for name, count in covered.items() if name != "study"},
-            **{f"{name}_half_width_points": _half_width(e) for name, e in ends.items() if name != "study"},
-        },
+        ratio_is="covered / nominal",
+        target="0.95",
+        mean_half_width_points=_half_width(ends.pop("study")),
+        **{f"{name}_covered": count / size.runs for name, count in covered.items()},
+        **{f"{name}_half_width_points": _half_width(e) for name, e in ends.items()},
     )
 
 
@@ -115,23 +110,16 @@ def power_measure(size: Size, bases: int, spread: float, planted: float) -> Meas
     """How often the study's interval lies wholly above 0 where a gap is planted."""
     chunks = simulated_chunks(size, bases, spread, planted, size.other_runs)
     ends = np.concatenate([intervals(cells, size, crossed=True) for cells in chunks], axis=1)
-    detected = int(np.sum(ends[0] > 0))
-    low, high = wilson_interval(detected, size.other_runs)
-    covered = np.mean((ends[0] <= planted / 100) & (ends[1] >= planted / 100))
-    share = detected / size.other_runs
-    return Measure(
-        name=f"interval_coverage.power.{bases}_bases.spread_{spread:g}.planted_{planted:g}",
-        value=share,
-        unit=f"share of {size.other_runs} intervals wholly above 0",
+    return share_measure(
+        f"power.{bases}_bases.spread_{spread:g}.planted_{planted:g}",
+        int(np.sum(ends[0] > 0)),
+        size.other_runs,
+        "intervals wholly above 0",
         reference=0.8,
-        ratio=share / 0.8,
-        extra={
-            "ratio_is": "power / 0.8",
-            "target": "",
-            "wilson95": [round(low, 4), round(high, 4)],
-            "planted_covered": float(covered),
-            "mean_half_width_points": _half_width(ends),
-        },
+        ratio_is="power / 0.8",
+        target="",
+        planted_covered=float(np.mean((ends[0] <= planted / 100) & (ends[1] >= planted / 100))),
+        mean_half_width_points=_half_width(ends),
     )
 
 

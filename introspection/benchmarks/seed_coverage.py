@@ -8,6 +8,7 @@ statistics of one call, which is what makes this quick.
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -93,30 +94,20 @@ def coverage_measure(
         level: scipy.stats.t.ppf(0.975, units - 1) * np.sqrt(variance)
         for level, units, variance in zip(("seeds", "groups"), (seeds, groups), parts, strict=True)
     }
-    covered = int(np.sum((ends[0] <= truth) & (ends[1] >= truth)))
-    low, high = wilson_interval(covered, size.runs)
-    share = covered / size.runs
-    return Measure(
-        name=f"interval_coverage.{name}.{seeds}_seeds.{groups}_groups.seeds_spread_{spread:g}{case}",
-        value=share,
-        unit=f"share of {size.runs} intervals that cover the truth",
+    return share_measure(
+        f"{name}.{seeds}_seeds.{groups}_groups.seeds_spread_{spread:g}{case}",
+        int(np.sum((ends[0] <= truth) & (ends[1] >= truth))),
+        size.runs,
+        "intervals that cover the truth",
         reference=0.95,
-        ratio=share / 0.95,
-        extra={
-            "ratio_is": "covered / nominal",
-            "target": "at least 0.93",
-            "wilson95": [round(low, 4), round(high, 4)],
-            "undefined": float(np.mean(np.isnan(ends[0]))),
-            "mean_half_width_points": round(float(50 * np.nanmean(ends[1] - ends[0])), 2),
-            **{
-                f"{level}_alone_covered": float(np.mean(abs(estimate - truth) <= h))
-                for level, h in alone.items()
-            },
-            **{
-                f"{level}_alone_half_width_points": round(100 * float(h.mean()), 2)
-                for level, h in alone.items()
-            },
+        ratio_is="covered / nominal",
+        target="at least 0.93",
+        undefined=float(np.mean(np.isnan(ends[0]))),
+        mean_half_width_points=round(float(50 * np.nanmean(ends[1] - ends[0])), 2),
+        **{
+            f"{level}_alone_covered": float(np.mean(abs(estimate - truth) <= h)) for level, h in alone.items()
         },
+        **{f"{level}_alone_half_width_points": round(100 * float(h.mean()), 2) for level, h in alone.items()},
     )
 
 
@@ -130,21 +121,32 @@ def rejection_measure(size: SeedSize, seeds: int, spread: float) -> Measure:
         without += p is None
         rejected += p is not None and p <= 0.05
         over_groups += sign_flip_test(sums.sum(0), rng, resamples=size.flips) <= 0.05
-    low, high = wilson_interval(rejected, size.test_runs)
-    share = rejected / size.test_runs
-    return Measure(
-        name=f"interval_coverage.sign_flip.{seeds}_seeds.{size.test_groups}_groups.seeds_spread_{spread:g}",
-        value=share,
-        unit=f"share of {size.test_runs} tests that reject at 5% what is true",
+    return share_measure(
+        f"sign_flip.{seeds}_seeds.{size.test_groups}_groups.seeds_spread_{spread:g}",
+        rejected,
+        size.test_runs,
+        "tests that reject at 5% what is true",
         reference=0.05,
-        ratio=share / 0.05,
-        extra={
-            "ratio_is": "rejected / nominal",
-            "target": "at most 0.07",
-            "wilson95": [round(low, 4), round(high, 4)],
-            "no_p": without / size.test_runs,
-            "groups_alone_rejected": over_groups / size.test_runs,
-        },
+        ratio_is="rejected / nominal",
+        target="at most 0.07",
+        no_p=without / size.test_runs,
+        groups_alone_rejected=over_groups / size.test_runs,
+    )
+
+
+def share_measure(
+    name: str, count: int, runs: int, what: str, *, reference: float, ratio_is: str, target: str, **extra: Any
+) -> Measure:
+    """The share `count` of `runs` simulated studies, with its 95% interval, beside what it should be."""
+    share = count / runs
+    interval = [round(end, 4) for end in wilson_interval(count, runs)]
+    return Measure(
+        f"interval_coverage.{name}",
+        share,
+        f"share of {runs} {what}",
+        reference,
+        share / reference,
+        {"ratio_is": ratio_is, "target": target, "wilson95": interval, **extra},
     )
 
 

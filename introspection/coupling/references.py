@@ -68,15 +68,6 @@ def best_static(references: Mapping[str, Mapping[str, Any]]) -> str | None:
     return max(known, key=lambda name: references[name]["orig"], default=None)
 
 
-def usable_references(references: Mapping[str, Mapping[str, Any]]) -> dict[str, Reference]:
-    """What `reference_verdict` takes, of the entries of an arm's `references` that say something valid."""
-    return {
-        name: (entry["orig"], entry["gap_difference"]["ci95"])
-        for name, entry in references.items()
-        if entry["orig"] is not None and entry["invalid_rate"] <= MOST_INVALID
-    }
-
-
 def reference_verdict(
     orig: float, references: Mapping[str, Reference], *, tolerance: float = LEVEL_TOLERANCE
 ) -> tuple[Verdict, str]:
