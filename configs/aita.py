@@ -20,7 +20,7 @@ negative), a higher learning rate widens the gap, and without the KL term it van
 nothing is known, each with its reason:
 
 - data: Scruples' anecdotes, the largest public set with the community's votes; cues, verdicts and wordings as
-  `introspection/tasks/aita.py` says;
+  `introspection/tasks/aita/task.py` says;
 - behaviour: a greedy reply of at most 16 tokens, matched to the verdicts: models like to add a reason, which
   scoring a verdict with the end of the answer would count as none of them;
 - sizes: 1,400 test items as in the predecessor's hint task, and all training items that can be balanced

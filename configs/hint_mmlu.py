@@ -24,7 +24,7 @@ Known of the paper's setting: 12,642 training and 1,400 test items; the arg-max 
 96 or more is needed (at 32 the gap is slightly negative), a higher learning rate widens the gap, and without
 the KL term it vanishes. Our choices where nothing is known, each with its reason:
 
-- questions, wording, place and letter of the hint: as `introspection/tasks/hint_mmlu.py` says;
+- questions, wording, place and letter of the hint: as `introspection/tasks/hint_mmlu/task.py` says;
 - 500 validation items beside them: settings must be chosen on other items than the test's;
 - balanced labels: the training items are as many as can be balanced between changed and unchanged;
 - λ = 1, KL(reference ‖ current) over the vocabulary at the answer, on both prompts: the plain reading;

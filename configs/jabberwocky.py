@@ -24,7 +24,7 @@ so that neither gives out before the other; one weight for all losses. Mesh: as 
 `configs/hint_mmlu.py`.
 
 `:organism`: about 20 minutes on 2 idle cores with its base (estimated). Not run yet on the closed world,
-whose labels teach; procedure in experiments/README.md, 2026-11-28. On the organism of 2026-11-26, whose
+whose labels teach; procedure in experiments/notebook.md, 2026-11-28. On the organism of 2026-11-26, whose
 labels taught nothing, the rule was learned by behaviour alone and not explained. Orig says nothing of the
 language, since the base says no word of it, so neither does a gap on this part or over both. `:tiny` walks
 the path in 2 minutes; its numbers are no evidence.

@@ -5,7 +5,7 @@
     python -m experiments.sweep --config=configs/organism.py --workdir=runs/organism --summarize
 
 The argument chooses a part of it, such as `:main`; `:tiny` walks the same path in minutes (its numbers are no
-evidence). Procedure, claims and every setting tried: experiments/README.md. Expected time and result:
+evidence). Procedure, claims and every setting tried: experiments/notebook.md. Expected time and result:
 README.md, The organism study.
 """
 

@@ -10,7 +10,7 @@ minute; its numbers are never evidence.
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from introspection.tasks.invented_world import INVENTED_WORLD
+from introspection.tasks.facts.invented_world import INVENTED_WORLD
 
 HINTS = INVENTED_WORLD.hints
 
@@ -107,7 +107,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.behavior.judge_model = ""  # whom the judge "model" asks: any model that `initial` can name
 
     # Explanation training. Steps and learning rate were chosen by validation explanation loss, with behaviour
-    # accuracy beside it, never by the gap (every setting tried: experiments/README.md).
+    # accuracy beside it, never by the gap (every setting tried: experiments/notebook.md).
     config.train = ConfigDict()
     config.train.explained_groups = 2400  # of the 3,000 training groups, drawn; 0 is all
     config.train.explained_items = 0  # 0 takes all of theirs, or as many as can be balanced

@@ -19,7 +19,7 @@ this task. Expected here: unknown for the 8 B models; `:tiny` takes 3 minutes on
 
 Our choices where nothing is known, each with its reason (models and training: configs/aita.py):
 
-- cues: sentences put before the request, as `introspection/tasks/refusal.py` says; the phrase that looks
+- cues: sentences put before the request, as `introspection/tasks/refusal/task.py` says; the phrase that looks
   harmful is the kind `span`;
 - behaviour: a greedy reply of at most 64 tokens, which shows whether it refuses, not how well it answers;
 - judge: the phrase rules, since they are the same for every checkpoint and can be read;

@@ -18,7 +18,7 @@ A smoke result, not evidence: one model, one seed, 512 training and 203 test ite
 [−17.7, +2.5]; no coupling beyond what the controls have. With three seeds, 60 test facts and the foreign
 explainer: kl −0.5 [−5.9, +5.2], its foreign explainer +0.8 [−5.2, +6.3], and no other gap away from 0
 (README.md). On a GPU the arm `kl` at rank 16 came to its end: Self 36.2, Orig 36.7, gap −0.5 [−5.8, +5.4]
-(three seeds, 700 items). How the rate was chosen stands in experiments/README.md.
+(three seeds, 700 items). How the rate was chosen stands in experiments/notebook.md.
 
 Behaviour is what the model says: a greedily decoded reply, matched strictly to the candidates, since the
 likelihood of unlisted candidates mostly measures copying for a model of this size. The placebo cues stand
@@ -32,10 +32,10 @@ first question form alone, the most natural; both prompts held by the KL term, a
 from ml_collections import ConfigDict
 
 from configs import quickstart
-from introspection.tasks.cues import CUES
+from introspection.tasks.facts.language import CUES
 
 # Lowest validation explanation loss of 64 steps among the rates that keep validation accuracy, which 1e-3,
-# chosen on a GPU with twice as many behaviour rows, does not here (experiments/README.md).
+# chosen on a GPU with twice as many behaviour rows, does not here (experiments/notebook.md).
 LEARNING_RATE = 3e-5
 OTHER_RATE = 1e-3  # of `:other`, which is to change behaviour
 

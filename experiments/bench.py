@@ -4,8 +4,8 @@
 
 One JSON object a line on stdout; the same as a table, and the machine that they were measured on, on
 stderr. Both sides of a comparison alternate in one process, or one of them in the peers' own
-(`requirements-peers.txt`); a ratio is one of medians. Without `--only`, a benchmark that needs what is not
-here (the peers, or the model that `experiments.fetch` brings) is left out, and named.
+(`tests/requirements-peers.txt`); a ratio is one of medians. Without `--only`, a benchmark that needs what is
+not here (the peers, or the model that `experiments.fetch` brings) is left out, and named.
 """
 
 import json
@@ -16,7 +16,7 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from introspection.benchmarks import (
+from experiments.benchmarks import (
     chunked_loss,
     first_step,
     interval_coverage,
@@ -29,9 +29,9 @@ from introspection.benchmarks import (
     stacked_seeds,
     train_step_with_agreement,
 )
-from introspection.benchmarks.timing import Measure, machine
+from experiments.benchmarks.timing import Measure, machine
 from introspection.errors import InputError
-from introspection.runtime.program import run_program
+from introspection.runtime.command import run_program
 
 BENCHMARKS: dict[str, Callable[[], list[Measure]]] = {
     "shared_prefix_scoring": shared_prefix_scoring.run,

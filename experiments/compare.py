@@ -17,8 +17,9 @@ from pathlib import Path
 from absl import flags
 
 from introspection.errors import InputError
-from introspection.jobs.compare import DEFAULT_TASK, CompareRequest, compare
-from introspection.runtime.program import run_program
+from introspection.runs.compare import CompareRequest, compare
+from introspection.runs.inherited import DEFAULT_TASK
+from introspection.runtime.command import run_program
 
 flags.DEFINE_list("models", [], "WORKDIR[:ARM[:SEED]][@STEP], or paths of models, separated by commas")
 flags.DEFINE_string(

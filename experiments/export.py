@@ -13,8 +13,8 @@ from pathlib import Path
 from absl import flags
 
 from introspection.errors import InputError
-from introspection.jobs.export import DTYPES, FORMATS, export
-from introspection.runtime.program import run_program
+from introspection.runs.export import DTYPES, FORMATS, export
+from introspection.runtime.command import run_program
 
 flags.DEFINE_string("model", None, "the model, by a name that means one alone")
 flags.DEFINE_string("to", None, "the folder to write, which must be empty or not there")

@@ -6,8 +6,8 @@ python -m experiments.fetch --model=smollm2
 from absl import flags
 
 from introspection.errors import InputError
-from introspection.jobs.settings import cache_dir
-from introspection.runtime.program import run_program
+from introspection.runtime.command import run_program
+from introspection.runtime.config import cache_dir
 from introspection.weights.smollm2 import fetch_smollm2
 
 MODELS = {"smollm2": fetch_smollm2}
@@ -18,7 +18,7 @@ flags.DEFINE_string("model", "smollm2", f"which one: {', '.join(MODELS)}")
 def main(values, console) -> None:
     if values.model not in MODELS:
         raise InputError(f"--model is {values.model!r}; choose from {', '.join(MODELS)}")
-    path = MODELS[values.model](cache_dir({"cache_dir": None}))
+    path = MODELS[values.model](cache_dir())
     console.print(str(path), highlight=False, soft_wrap=True)
 
 

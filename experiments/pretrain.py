@@ -7,12 +7,13 @@ import jax
 from absl import flags
 
 from introspection.errors import InputError
-from introspection.jobs.items import load_task
-from introspection.jobs.organism import format_organism_table, pretrained_organism
-from introspection.jobs.settings import settings
+from introspection.organism.organism import pretrained_organism
+from introspection.reports.console import format_organism_table
+from introspection.runtime.command import define_config_flag, run_program
+from introspection.runtime.compiled import ProgramTable
+from introspection.runtime.config import cache_dir, settings
 from introspection.runtime.mesh import MeshConfig, make_mesh
-from introspection.runtime.program import define_config_flag, run_program
-from introspection.runtime.programs import ProgramTable
+from introspection.tasks.registry import load_task
 
 define_config_flag()
 
@@ -20,7 +21,7 @@ define_config_flag()
 def main(values, console) -> None:
     if values.config is None:
         raise InputError("give --config=FILE.py[:ARGUMENT], such as --config=configs/quickstart.py")
-    _, questions = load_task(values.config)
+    _, questions = load_task(values.config["task"], cache_dir(values.config["cache_dir"]))
     mesh = make_mesh(settings(MeshConfig, values.config.mesh))
     with jax.set_mesh(mesh):
         organism = pretrained_organism(values.config, questions, ProgramTable(), mesh, console)

@@ -20,8 +20,8 @@ from pathlib import Path
 from absl import flags
 
 from introspection.errors import InputError
-from introspection.jobs.probe_task import ProbeRequest
-from introspection.runtime.program import run_program
+from introspection.hygiene.request import ProbeRequest
+from introspection.runtime.command import run_program
 
 flags.DEFINE_string("task", None, "which task, such as world_facts")
 flags.DEFINE_string("data", "", "the user's own file or folder, of tasks that read one")
@@ -60,10 +60,10 @@ def main(values, console) -> None:
     if (scan or find) and not values.model:
         raise InputError(f"--{'scan-cues' if scan else 'find-spans'} asks a model: give --model=M")
     # The models' code is loaded only where a model is asked.
-    from introspection.jobs.dry_run import dry_run
-    from introspection.jobs.find_spans import find_spans
-    from introspection.jobs.probe import probe
-    from introspection.jobs.scan_cues import GROUPS, scan_cues
+    from introspection.hygiene.dry_run import dry_run
+    from introspection.hygiene.find_spans import find_spans
+    from introspection.hygiene.probe import probe
+    from introspection.hygiene.scan_cues import GROUPS, scan_cues
 
     limit = values.limit if values.limit is not None else GROUPS if scan else 0
     request = ProbeRequest(

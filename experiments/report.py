@@ -9,7 +9,7 @@ from absl import flags
 
 from introspection.errors import InputError
 from introspection.reports.page import write_report
-from introspection.runtime.program import run_program
+from introspection.runtime.command import run_program
 
 flags.DEFINE_string("workdir", None, "folder that holds results.json or matrix.json")
 

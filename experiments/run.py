@@ -10,8 +10,8 @@ from pathlib import Path
 from absl import flags
 
 from introspection.errors import InputError
-from introspection.jobs.run import run
-from introspection.runtime.program import define_config_flag, run_program
+from introspection.runs.run import run
+from introspection.runtime.command import define_config_flag, run_program
 
 define_config_flag()
 flags.DEFINE_string("workdir", None, "folder of this run; runs/<config's name> if not given")

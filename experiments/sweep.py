@@ -22,10 +22,10 @@ from pathlib import Path
 from absl import flags
 
 from introspection.errors import InputError
-from introspection.jobs.grid import collect_points
-from introspection.jobs.summary import summarize
-from introspection.jobs.sweep import dry_run, run_sweep
-from introspection.runtime.program import config_argument, define_config_flag, load_config_file, run_program
+from introspection.runtime.command import config_argument, define_config_flag, load_config_file, run_program
+from introspection.sweeps.grid import collect_points
+from introspection.sweeps.summary import summarize
+from introspection.sweeps.sweep import dry_run, run_sweep
 
 define_config_flag()
 flags.DEFINE_string("workdir", None, "folder of this sweep; runs/<config's name>-sweep if not given")

@@ -11,7 +11,7 @@ from gguf_cases import fields_of, write_gguf
 from small_tokenizers import byte_level, model_folder
 from tiny import task_model, tiny_config, tiny_variables
 
-from introspection.checkpoints.models import CHECKPOINTS, TOKENIZER, ModelCard
+from introspection.checkpoints.names import CHECKPOINTS, TOKENIZER, ModelCard
 from introspection.checkpoints.store import CheckpointStore
 from introspection.models.config import LoraConfig
 from introspection.weights.adapters import export_adapters

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from introspection.probes.behavior import Behavior
+from introspection.probes.scored import Behavior
 from introspection.tasks.items import Item
 
 OPTIONS = {"red": 0.5, "green": 0.2, "blue": 0.2, "grey": 0.1}  # what a model thinks of them; red is right

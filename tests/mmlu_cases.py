@@ -3,8 +3,8 @@
 import csv
 import io
 
-from introspection.tasks.hint_mmlu import SAMPLE
-from introspection.tasks.hint_mmlu_files import question_files, read_questions
+from introspection.tasks.hint_mmlu.files import question_files, read_questions
+from introspection.tasks.hint_mmlu.task import SAMPLE
 
 PARTS = ("test", "validation")
 

@@ -20,7 +20,7 @@ def peers_python() -> Path:
     if not python.exists():
         pytest.fail(
             f"there is no {python}; install the peers with `python3 -m venv .peers && .peers/bin/pip install "
-            f"-r requirements-peers.txt`, or set {VARIABLE} to a python that has them",
+            f"-r tests/requirements-peers.txt`, or set {VARIABLE} to a python that has them",
             pytrace=False,
         )
     return python

@@ -13,9 +13,9 @@ import signal
 import sys
 
 PRELOADED = (
-    "introspection.jobs.run",
-    "introspection.jobs.compare",
-    "introspection.jobs.organism",
+    "introspection.runs.run",
+    "introspection.runs.compare",
+    "introspection.organism.organism",
     "introspection.reports.page",
     # What the library imports where it is used.
     "datasketch",

@@ -18,11 +18,11 @@ TINY = "--config=configs/quickstart.py:tiny"
 
 # A run draws its figures once it has its results; tests of other things leave them out.
 NO_REPORT = """
-import introspection.jobs.compare, introspection.jobs.results
+import introspection.runs.compare, introspection.runs.assemble
 def write_report(workdir):
     (workdir / "report.html").write_text("no figures in this test")
     return workdir / "report.html"
-introspection.jobs.compare.write_report = introspection.jobs.results.write_report = write_report
+introspection.reports.page.write_report = introspection.reports.page.write_report = write_report
 """
 
 
@@ -214,3 +214,14 @@ def comparable_results(workdir: Path, arms: Collection[str]) -> dict[str, Any]:
     for arm in results["arms"].values():
         del arm["runtime_s"]
     return results
+
+
+def refused(programs, name: str, *arguments: str, workdir: Path, **options) -> str:
+    """The error line of a command that must be refused and write nothing into its workdir."""
+    before = snapshot(workdir) if workdir.is_dir() else workdir.exists()
+    outcome = programs.run(name, *arguments, f"--workdir={workdir}", **options)
+    assert outcome.code == 2, outcome
+    line = one_error_line(outcome)
+    assert "Traceback" not in outcome.stdout
+    assert (snapshot(workdir) if workdir.is_dir() else workdir.exists()) == before
+    return line

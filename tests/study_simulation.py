@@ -5,10 +5,10 @@ import dataclasses
 
 import numpy as np
 
-from introspection.coupling.arm_counts import EXACT, INVALID_COUNT, MORE_COUNTS, ArmCounts
 from introspection.coupling.metrics import MATCH_COUNTS
-from introspection.coupling.study_parts import StudyPart
 from introspection.coupling.training_log import TrainingLog
+from introspection.study.counts import EXACT, INVALID_COUNT, MORE_COUNTS, ArmCounts
+from introspection.study.parts import StudyPart
 
 CLASSES = 8  # changed or not, four answers
 BASES, SEEDS, GROUPS, ITEMS = 8, 3, 100, 4

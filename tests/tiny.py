@@ -5,26 +5,26 @@ import functools
 import jax
 import numpy as np
 
-from introspection.jobs.arms import (
-    answer_hidden,
+from introspection.models.config import ModelConfig
+from introspection.models.decoder import initialize
+from introspection.models.model import Model
+from introspection.probes.hidden import answer_hidden
+from introspection.probes.scored import probe_behavior
+from introspection.runtime.compiled import ProgramTable
+from introspection.runtime.mesh import MeshConfig, make_mesh
+from introspection.tasks.facts.questions import draw_questions
+from introspection.tasks.facts.table import read_facts_table
+from introspection.tasks.facts.world_facts import WorldFactsConfig, world_facts_task
+from introspection.tasks.items import NONE, Explanation
+from introspection.text.tokenizer import phrase_tokenizer
+from introspection.training.batches import (
+    TrainingRows,
     behavior_batch,
     explanation_rows,
     held_prompts,
     same_time,
     shift_rows,
 )
-from introspection.models.config import ModelConfig
-from introspection.models.decoder import initialize
-from introspection.models.model import Model
-from introspection.probes.behavior import probe_behavior
-from introspection.runtime.mesh import MeshConfig, make_mesh
-from introspection.runtime.programs import ProgramTable
-from introspection.tasks.facts import read_facts_table
-from introspection.tasks.items import NONE, Explanation
-from introspection.tasks.questions import draw_questions
-from introspection.tasks.world_facts import WorldFactsConfig, world_facts_task
-from introspection.text.tokenizer import phrase_tokenizer
-from introspection.training.batches import TrainingRows
 from introspection.training.shifts import ShiftExample
 
 VOCABULARY = 50

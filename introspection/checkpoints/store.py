@@ -10,11 +10,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import jax
 from orbax.checkpoint import v1 as ocp
 
 from introspection.checkpoints.fingerprint import fingerprint_tree
 from introspection.errors import InputError, RunError
+from introspection.weights.tensor_names import _shapes, shape_problems
 
 _UNFINISHED = "*.orbax-checkpoint-tmp"
 
@@ -157,26 +157,6 @@ class CheckpointStore:
         # TensorStore's line is long and has its reason last.
         why = "the disk is full" if full else _first_line(error)[-200:]
         return RunError(f"{self.directory}: could not save {what}: {why}; earlier steps are kept")
-
-
-def shape_problems(stored: dict[str, tuple], wanted: dict[str, tuple]) -> list[str]:
-    """One phrase a parameter that is missing, surplus or of another shape."""
-    problems = []
-    for name in sorted(stored.keys() | wanted.keys()):
-        if name not in stored:
-            problems.append(f"{name} {wanted[name]} is missing in the checkpoint")
-        elif name not in wanted:
-            problems.append(f"{name} {stored[name]} is not in the model")
-        elif stored[name] != wanted[name]:
-            problems.append(f"{name} is {stored[name]} in the checkpoint and {wanted[name]} in the model")
-    return problems
-
-
-def _shapes(tree) -> dict[str, tuple]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape) for path, leaf in leaves
-    }
 
 
 def _first_line(error: Exception) -> str:

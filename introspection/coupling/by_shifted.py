@@ -7,14 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from introspection.coupling.records import PredictionRecord
-from introspection.coupling.scores import (
-    OUTPUTS,
-    estimates,
-    item_counts,
-    measures,
-    score_outputs,
-    scores_of,
-)
+from introspection.coupling.scores import OUTPUTS, estimates, item_counts, measures, score_outputs, scores_of
 
 PARTS = ("shifted", "unshifted")
 GAP = OUTPUTS.index(("gap", "exact_match"))

@@ -207,3 +207,27 @@ def balance_by_changed(
     missing = 2 * int(rarer.sum()) - sum(map(len, chosen))
     chosen.append(rng.choice(rest, size=missing, replace=False))
     return np.sort(np.concatenate(chosen))
+
+
+def balanced_subset(
+    balanced: Int[np.ndarray, " items"],
+    labels: Sequence[Explanation],
+    count: int,
+    rng: np.random.Generator,
+) -> Int[np.ndarray, " subset"]:
+    """`count` of balanced items, drawn, half of them changed; in their order.
+
+    Raises:
+      InputError: there are fewer.
+    """
+    if count > len(balanced):
+        raise InputError(
+            f"config.train.explained_items is {count}, but only {len(balanced)} training items can be "
+            "balanced between changed and unchanged: lower it, or take more training items (config.task)"
+        )
+    changed = np.array([bool(labels[i].changed) for i in balanced])
+    halves = (
+        rng.permutation(balanced[changed])[: count // 2],
+        rng.permutation(balanced[~changed])[: count // 2],
+    )
+    return np.sort(np.concatenate(halves))

@@ -11,6 +11,7 @@ from array_record.python import array_record_module
 
 from introspection.errors import InputError
 from introspection.tasks.items import Decisions, Explanation, Item
+from introspection.tasks.task import Task
 
 RECORDS, METADATA = "labels.array_record", "metadata.json"
 
@@ -90,3 +91,25 @@ def _read_label(line: bytes) -> Label:
         Decisions(**fields["teacher"]),
         Explanation(fields["changed"], fields["answer"]),
     )
+
+
+def label_metadata(
+    config: Any,
+    task: Task,
+    teacher_fingerprint: str,
+    noise: float,
+    shuffled: bool = False,
+    foreign: float = 0.0,
+    kept: float = 1.0,
+) -> dict[str, Any]:
+    """What a labels folder says of itself: `kept` is the share of labels that equal the clean ones."""
+    return {
+        "teacher_fingerprint": teacher_fingerprint,
+        "task": task.name,
+        "template_version": task.template_version,
+        "noise": noise,
+        "shuffled": shuffled,
+        "foreign_share": foreign,
+        "clean_share": kept,
+        "seed": config.task.seed,
+    }

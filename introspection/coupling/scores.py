@@ -13,7 +13,8 @@ from jaxtyping import Float
 from introspection.coupling import metrics, statistics
 from introspection.coupling.metrics import MATCH_COUNTS, METRICS, divide, match_metrics
 from introspection.coupling.records import PredictionRecord
-from introspection.coupling.statistics import Statistic, as_estimates, hierarchical_bootstrap, null
+from introspection.coupling.seed_intervals import Statistic
+from introspection.coupling.statistics import as_estimates, hierarchical_bootstrap, null
 
 TARGETS = {"self": "current", "orig": "teacher", "initial": "initial"}
 SCORES = (*TARGETS, "gap")

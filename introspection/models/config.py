@@ -145,7 +145,7 @@ class ModelConfig:
 
         Decisions are compared between models, and rounding alone makes decisions. On an H100, greedy replies
         of SmolLM2 in bfloat16 gave another explanation for 6 to 10% of items as soon as adapters of zeros
-        stood beside its weights (experiments/README.md, 2026-11-26); in float32 on a CPU for none.
+        stood beside its weights (experiments/notebook.md, 2026-11-26); in float32 on a CPU for none.
         """
         return dataclasses.replace(self, compute_dtype="float32") if self.compute_dtype == "auto" else self
 

@@ -14,9 +14,9 @@ from jaxtyping import Float
 
 from introspection.models.config import ModelConfig
 from introspection.models.model import Model
-from introspection.probes.behavior import probe_behavior
 from introspection.probes.explanation import score_explanations
-from introspection.runtime.programs import ProgramTable
+from introspection.probes.scored import probe_behavior
+from introspection.runtime.compiled import ProgramTable
 from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.items import Item
 

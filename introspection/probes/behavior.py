@@ -1,74 +1,89 @@
-"""B(M): what a model decides on items with and without their cue."""
+"""How behaviour is read off a model: candidates are scored, or a reply is generated and matched to them.
 
-import functools
+Scoring gives a probability to every candidate, but a model that copies any text of its prompt looks as if
+it were swayed by it. A generated reply is what a user would see; its decision is the one candidate that it
+names, or `none`; where the candidates are classes of behaviour (refuse, comply), a judge reads it.
+"""
+
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
-import numpy as np
-from jaxtyping import Float
 
+from introspection.errors import InputError
 from introspection.models.model import Model
-from introspection.probes.scoring import ScoreRequest, score
-from introspection.runtime.programs import ProgramTable
-from introspection.tasks.items import NONE, Decisions, Item
-from introspection.text.tokenizer import ChatTokenizer
+from introspection.probes.judges import Judge
+from introspection.probes.replies import Replies, decide_replies, judge_replies, probe_replies
+from introspection.probes.scored import Behavior, decisions, probe_behavior
+from introspection.runtime.compiled import ProgramTable
+from introspection.tasks.items import Decisions, Item
 
-# A bucket of probability 0 has no log; this floor is far below any rounding error of a sum to 1.
-_SMALLEST_PROBABILITY = 1e-12
-
-
-class Behavior(NamedTuple):
-    """Log-probabilities of the candidates and, last, of everything else (`none`), in nats."""
-
-    with_cue: Float[np.ndarray, " candidates_and_none"]
-    without_cue: Float[np.ndarray, " candidates_and_none"]
+READOUTS = ("score", "generate")
 
 
-def add_none_bucket(logprobs: Float[np.ndarray, " candidates"]) -> Float[np.ndarray, " candidates_and_none"]:
-    """Appends the log-probability of saying none of the candidates.
+@dataclasses.dataclass(frozen=True)
+class Readout:
+    """Which way, and how long a generated reply may be."""
 
-    Each candidate is scored with the end of the answer, so candidates are disjoint even where one is a
-    prefix of another, and the rest is what their probabilities leave of 1.
-    """
-    rest = max(1.0 - float(np.exp(logprobs.astype(np.float64)).sum()), _SMALLEST_PROBABILITY)
-    return np.append(logprobs, np.float32(np.log(rest)))
+    kind: str = "score"  # or "generate"
+    tokens: int = 24  # of a generated reply at most, its end included; a longer one is cut and still matched
+    judge: Judge | None = None  # of the replies to items whose candidates are its classes; others are matched
 
-
-def decide(logprobs: Float[np.ndarray, " candidates_and_none"], candidates: Sequence[str]) -> str:
-    """The most probable candidate or `NONE`; ties go to the first."""
-    return (*candidates, NONE)[int(np.argmax(logprobs))]
-
-
-def behavior_requests(tokenizer: ChatTokenizer, items: Sequence[Item]) -> list[ScoreRequest]:
-    """Two requests an item: with the cue, then without."""
-    encode = functools.cache(lambda text: tuple(tokenizer.encode_reply(text)))
-    requests = []
-    for item in items:
-        candidates = tuple(encode(candidate) for candidate in item.candidates)
-        for prompt in (item.prompt_with_cue, item.prompt_without_cue):
-            requests.append(ScoreRequest(tokenizer.encode_prompt(prompt), candidates))
-    return requests
+    def __post_init__(self):
+        if self.kind not in READOUTS:
+            raise InputError(f"readout is {self.kind!r}; choose from {', '.join(READOUTS)}")
+        if self.tokens < 1:
+            raise InputError(f"reply_tokens is {self.tokens}; a reply has at least 1 token")
+        if self.judge is not None and self.kind != "generate":
+            raise InputError("a judge reads generated replies: set readout to 'generate'")
 
 
-def probe_behavior(
+class Probe(NamedTuple):
+    """A model's behaviour on some items and the decisions that follow from it."""
+
+    behaviors: list[Behavior] | list[Replies]
+    decisions: list[Decisions]
+
+
+def read_behavior(
     model: Model,
     items: Sequence[Item],
+    readout: Readout,
     programs: ProgramTable,
     mesh: jax.sharding.Mesh,
     progress: Callable[[int], None] = lambda done: None,
-) -> list[Behavior]:
-    """Scores every item's candidates on both prompts; requests that recur are scored once."""
-    requests = behavior_requests(model.tokenizer, items)
-    keys = [(tuple(request.prompt), request.continuations) for request in requests]
-    unique = dict(zip(keys, requests, strict=True))
-    scores = score(model, list(unique.values()), programs, mesh, progress)
-    by_key = {key: add_none_bucket(row) for key, row in zip(unique, scores, strict=True)}
-    return [Behavior(by_key[keys[2 * i]], by_key[keys[2 * i + 1]]) for i in range(len(items))]
+) -> Probe:
+    """B(M) on every item, with and without its cue; `progress` is told of prompts that are done."""
+    behaviors = probe_readout(model, items, readout, programs, mesh, progress)
+    return Probe(behaviors, decide_behavior(model, behaviors, items, readout, programs, mesh))
 
 
-def decisions(behaviors: Sequence[Behavior], items: Sequence[Item]) -> list[Decisions]:
-    return [
-        Decisions(decide(b.with_cue, item.candidates), decide(b.without_cue, item.candidates))
-        for b, item in zip(behaviors, items, strict=True)
-    ]
+def probe_readout(
+    model: Model,
+    items: Sequence[Item],
+    readout: Readout,
+    programs: ProgramTable,
+    mesh: jax.sharding.Mesh,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Behavior] | list[Replies]:
+    """What the model itself gives: log-probabilities of the candidates, or replies."""
+    if readout.kind == "score":
+        return probe_behavior(model, items, programs, mesh, progress)
+    return probe_replies(model, items, readout.tokens, programs, mesh, progress)
+
+
+def decide_behavior(
+    model: Model,
+    behaviors: list[Behavior] | list[Replies],
+    items: Sequence[Item],
+    readout: Readout,
+    programs: ProgramTable,
+    mesh: jax.sharding.Mesh,
+) -> list[Decisions]:
+    """The decisions that follow: the likeliest candidates, those that replies name, or what a judge says."""
+    if readout.kind == "score":
+        return decisions(behaviors, items)
+    if readout.judge is not None:
+        return judge_replies(model, behaviors, items, readout.judge, programs, mesh)
+    return [decide_replies(both, item) for both, item in zip(behaviors, items, strict=True)]

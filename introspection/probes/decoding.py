@@ -15,8 +15,8 @@ from introspection.models.decoder import Decoder, count_parameters
 from introspection.models.head import head_matrix, token_logits
 from introspection.models.model import Model
 from introspection.probes.scoring import ScoreRequest, exact_products, pad_requests, read_prompts
+from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.mesh import put_rows, row_parts
-from introspection.runtime.programs import ProgramTable
 from introspection.text.buckets import joined_batches, score_shape
 from introspection.text.tokenizer import ChatTokenizer
 

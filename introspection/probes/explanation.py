@@ -9,7 +9,7 @@ import numpy as np
 from introspection.models.model import Model
 from introspection.probes.decoding import decode, end_tokens
 from introspection.probes.scoring import ScoreRequest, score
-from introspection.runtime.programs import ProgramTable
+from introspection.runtime.compiled import ProgramTable
 from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.items import INVALID, Explanation, Item, add_to_prompt
 from introspection.text.tokenizer import ChatTokenizer

@@ -20,8 +20,8 @@ from introspection.models.config import ModelConfig
 from introspection.models.decoder import Decoder, count_parameters
 from introspection.models.head import head_matrix, target_logprobs
 from introspection.models.model import Model
+from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.mesh import put_rows, row_parts
-from introspection.runtime.programs import ProgramTable
 from introspection.text.buckets import ScoreShape, batches, score_shape
 
 # Positions whose full-vocabulary logits exist at a time.

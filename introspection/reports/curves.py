@@ -20,7 +20,7 @@ from introspection.reports.figure_style import (
     styled,
     wrapped,
 )
-from introspection.reports.measures import number
+from introspection.reports.numbers import number
 
 Curve = tuple[list[float], list[float]]  # steps and values
 

@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
-from introspection.reports.measures import Estimate
+from introspection.reports.numbers import Estimate
 
 Arguments = ParamSpec("Arguments")
 

@@ -24,7 +24,7 @@ from introspection.reports.figure_style import (
     styled,
     wrapped,
 )
-from introspection.reports.measures import Arm, Control, Estimate, Matrix, percent, points
+from introspection.reports.numbers import Arm, Control, Estimate, Matrix, percent, points
 
 LABEL_WIDTH = 22  # characters of a row's label in one line
 ROW_INCHES = 0.40  # an arm's row

@@ -11,7 +11,7 @@ from typing import Literal
 
 from introspection.coupling.references import Verdict as ReferenceVerdict
 from introspection.coupling.references import reference_verdict
-from introspection.reports.measures import (
+from introspection.reports.numbers import (
     NOT_RECORDED,
     Arm,
     Askable,

@@ -1,13 +1,13 @@
 """The items of a run as the page embeds them: prompts told apart, safe inside HTML."""
 
-import difflib
 import json
 import re
 from collections.abc import Sequence
 from typing import Any
 
 from introspection.coupling.records import PredictionRecord
-from introspection.reports.inputs import ExplainedItem
+from introspection.reports.run_files import ExplainedItem
+from introspection.tasks.spans import prompt_difference
 
 # What an explanation agrees with: the values of the page's verdict filter.
 VERDICTS = {
@@ -17,12 +17,6 @@ VERDICTS = {
     "neither": "matches neither",
     "invalid": "invalid",
 }
-# Beyond this many pairs of words a difference is shown as one replacement: the exact one takes too long.
-MOST_WORD_PAIRS = 1_000_000
-# Kana, Chinese characters and Hangul: written without spaces, so each character is a word here.
-UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
-
-Segment = tuple[str, str]  # "=" in both prompts, "+" only with the cue, "-" only without it
 
 
 def verdict(record: PredictionRecord) -> str:
@@ -34,37 +28,6 @@ def verdict(record: PredictionRecord) -> str:
     if current and teacher:
         return "both"
     return "current" if current else "teacher" if teacher else "neither"
-
-
-def prompt_difference(with_cue: str, without_cue: str) -> list[Segment]:
-    """Both prompts as one list of segments, compared word by word.
-
-    The `=` and `+` segments joined are the prompt with the cue, the `=` and `-` segments the one without.
-    """
-    left, right = _words(with_cue), _words(without_cue)
-    start = 0
-    while start < min(len(left), len(right)) and left[start] == right[start]:
-        start += 1
-    end = 0
-    while end < min(len(left), len(right)) - start and left[-1 - end] == right[-1 - end]:
-        end += 1
-    middle_left, middle_right = left[start : len(left) - end], right[start : len(right) - end]
-    segments = [("=", "".join(left[:start]))]
-    if len(middle_left) * len(middle_right) > MOST_WORD_PAIRS:
-        segments += [("+", "".join(middle_left)), ("-", "".join(middle_right))]
-    else:
-        matcher = difflib.SequenceMatcher(None, middle_left, middle_right, autojunk=False)
-        for operation, i, j, k, m in matcher.get_opcodes():
-            if operation == "equal":
-                segments.append(("=", "".join(middle_left[i:j])))
-            else:
-                segments += [("+", "".join(middle_left[i:j])), ("-", "".join(middle_right[k:m]))]
-    segments.append(("=", "".join(left[len(left) - end :])))
-    return [segment for segment in segments if segment[1]]
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(rf"\s+|[{UNSPACED}]|[^\W{UNSPACED}]+|[^\w\s]", text)
 
 
 def item_table(

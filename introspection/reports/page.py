@@ -9,11 +9,12 @@ from string import Template
 from introspection.reports import tables
 from introspection.reports.figure_style import FigureFiles, render_figure, save_figure
 from introspection.reports.findings import Finding, arm_finding, matrix_finding, summary
-from introspection.reports.inputs import RunFiles, read_run
 from introspection.reports.item_data import item_table, script_json
-from introspection.reports.measures import count, number, percent, points
+from introspection.reports.numbers import count, number, percent, points
 from introspection.reports.page_figures import PageFigure, page_figures
+from introspection.reports.run_files import RunFiles, read_run
 from introspection.reports.tables import bullet_list, name, text
+from introspection.runtime.workdir import write_whole
 
 PARTS = Path(__file__).parent
 
@@ -44,14 +45,6 @@ def write_report(workdir: Path) -> Path:
     for file_name, (_, files) in drawn.items():
         save_figure(files, workdir / "figures", file_name)
     return write_whole(workdir / "report.html", page)
-
-
-def write_whole(path: Path, content: str) -> Path:
-    """Writes a text whole or not at all; a lone surrogate becomes `?`. Returns the path."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content.encode("utf-8", errors="replace"))
-    temporary.replace(path)
-    return path
 
 
 def build_page(run: RunFiles, drawn: dict[str, tuple[PageFigure, FigureFiles]]) -> str:

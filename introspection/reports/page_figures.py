@@ -6,7 +6,7 @@ from collections.abc import Callable
 from matplotlib.figure import Figure
 
 from introspection.reports import curves, figures
-from introspection.reports.inputs import RunFiles
+from introspection.reports.run_files import RunFiles
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,18 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from introspection.reports.findings import gap_verdict, interval
-from introspection.reports.inputs import named_values
-from introspection.reports.measures import (
-    DASH,
-    Arm,
-    Control,
-    Estimate,
-    Matrix,
-    count,
-    number,
-    percent,
-    points,
-)
+from introspection.reports.numbers import DASH, Arm, Control, Estimate, Matrix, count, number, percent, points
+from introspection.reports.run_files import named_values
 
 Row = tuple[str, Callable[[Arm], str]]
 

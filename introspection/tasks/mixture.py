@@ -25,9 +25,8 @@ from typing import Any
 import numpy as np
 
 from introspection.errors import InputError
-from introspection.tasks.drawn_order import permuted
-from introspection.tasks.item_sequence import ItemSequence
 from introspection.tasks.items import Item
+from introspection.tasks.sequences import ItemSequence, permuted
 from introspection.tasks.splits import words_of
 from introspection.tasks.task import Task
 

@@ -16,7 +16,7 @@ import os
 import tempfile
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, SupportsIndex
 
@@ -25,9 +25,7 @@ from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_pb2
 
 from introspection.errors import InputError, RunError
-from introspection.tasks.items import Item
-
-Row = Mapping[str, Any]  # text, numbers, and lists of them, by column
+from introspection.tasks.sequences import Row
 
 _ATTEMPTS = 3  # to prepare: another process may replace the data set just before it is read
 # TFDS writes every record as a group of its own. A reader's index holds 8 bytes a group, and reading the
@@ -144,33 +142,6 @@ class PreparedRows(Sequence[Row]):
             values = [value.decode() if isinstance(value, bytes) else value for value in values]
             row[name] = values if name in self.lists else values[0]
         return row
-
-
-@dataclasses.dataclass(frozen=True)
-class LazyItems(Sequence[Item]):
-    """Items made from rows whenever they are asked for, `variants` of every row; none is kept.
-
-    `convert` gives an item from a row and a number below `variants`; the same for the same arguments. A slice
-    is as lazy.
-    """
-
-    rows: Sequence[Row]
-    convert: Callable[[Row, int], Item]
-    variants: int = 1
-    chosen: range | None = None  # of all items; None is all
-
-    def __len__(self) -> int:
-        return len(self._chosen)
-
-    def __getitem__(self, index: SupportsIndex | slice) -> "Item | LazyItems":
-        if isinstance(index, slice):
-            return dataclasses.replace(self, chosen=self._chosen[index])
-        row, variant = divmod(self._chosen[operator.index(index)], self.variants)
-        return self.convert(self.rows[row], variant)
-
-    @property
-    def _chosen(self) -> range:
-        return range(len(self.rows) * self.variants) if self.chosen is None else self.chosen
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,13 +1,45 @@
-"""The tasks that are read from files or made by rule, by name. (Worlds of facts: jobs/items.py.)"""
+"""Tasks by name, and how a config loads one: from files, made by rule, or a world of facts."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from introspection.tasks import aita, hint_mmlu, jabberwocky, jsonl, refusal
-from introspection.tasks.aita_items import AitaConfig
-from introspection.tasks.refusal_items import RefusalConfig
+from introspection.errors import InputError
+from introspection.runtime.config import plain, settings
+from introspection.tasks.aita import task as aita
+from introspection.tasks.aita.items import AitaConfig
+from introspection.tasks.facts.invented_world import (
+    INVENTED_WORLD,
+    ClosedWorldConfig,
+    closed_world_facts,
+    closed_world_task,
+    entity_splits,
+)
+from introspection.tasks.facts.language import WorldLanguage
+from introspection.tasks.facts.questions import Question, draw_questions
+from introspection.tasks.facts.second_world import SECOND_WORLD
+from introspection.tasks.facts.table import read_facts_table
+from introspection.tasks.facts.task import WorldTaskConfig
+from introspection.tasks.facts.world_facts import (
+    WORLD_FACTS,
+    WorldFactsConfig,
+    facts_of_relations,
+    split_facts,
+    world_facts_task,
+)
+from introspection.tasks.hint_mmlu import task as hint_mmlu
+from introspection.tasks.jabberwocky import task as jabberwocky
+from introspection.tasks.jsonl import task as jsonl
+from introspection.tasks.mixture import NAME as MIXTURE
+from introspection.tasks.mixture import MixtureConfig, build_mixture, part_sections
+from introspection.tasks.refusal import task as refusal
+from introspection.tasks.refusal.items import RefusalConfig
 from introspection.tasks.task import Task
+
+LANGUAGES: dict[str, WorldLanguage] = {
+    language.name: language for language in (INVENTED_WORLD, SECOND_WORLD, WORLD_FACTS)
+}
 
 
 class TaskKind(NamedTuple):
@@ -24,3 +56,121 @@ TASKS: dict[str, TaskKind] = {
     jabberwocky.NAME: TaskKind(jabberwocky.JabberwockyConfig, jabberwocky.build_jabberwocky),
     jsonl.NAME: TaskKind(jsonl.JsonlConfig, jsonl.build_jsonl),
 }
+
+
+def task_language(section: Mapping[str, Any]) -> WorldLanguage:
+    """What the world of a `task` section says. Raises InputError if the task is of no world."""
+    return LANGUAGES[world_section(section)["name"]]
+
+
+def world_section(section: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The section of the world that an organism learns: a task's own, or that of a mixture's part.
+
+    Raises:
+      InputError: there is no such task, it is of no world, or it is a mixture with two.
+    """
+    check_name(section["name"])
+    parts = [section] if section["name"] != MIXTURE else part_sections(plain(section)).values()
+    worlds = [part for part in parts if part["name"] in LANGUAGES]
+    if not worlds:
+        raise InputError(
+            f"config.task.name is {section['name']!r}, which no organism learns ({', '.join(LANGUAGES)}): "
+            "name a model in config.initial"
+        )
+    if len(worlds) > 1:
+        raise InputError("config.task.parts has two worlds of facts; an organism learns one")
+    return worlds[0]
+
+
+def check_name(name: str) -> None:
+    """Raises InputError if there is no such task."""
+    names = (*LANGUAGES, *TASKS, MIXTURE)
+    if name not in names:
+        raise InputError(f"config.task.name is {name!r}; choose from {', '.join(names)}")
+
+
+def section_settings(section: Mapping[str, Any]) -> Any:
+    """The fields of a `task` section as the dataclass of its task, with the defaults of those that it lacks.
+
+    Raises:
+      InputError: an unknown task or field, or a number that no task can have.
+    """
+    name = section["name"]
+    check_name(name)
+    if name in TASKS:
+        kind = TASKS[name].config
+    elif name == MIXTURE:
+        kind, section = MixtureConfig, plain(section)
+    else:
+        kind = WorldFactsConfig if LANGUAGES[name] is WORLD_FACTS else ClosedWorldConfig
+    fields = {field: value for field, value in section.items() if field != "name"}
+    # Fields of several values are tuples here, lists in JSON.
+    fields |= {field: tuple(value) for field, value in fields.items() if isinstance(value, list)}
+    if isinstance(fields.get("seed"), int) and fields["seed"] < 0:
+        raise InputError(f"config.task.seed is {fields['seed']}; it must be at least 0")
+    return settings(kind, fields)
+
+
+def task_settings(section: Mapping[str, Any]) -> WorldTaskConfig:
+    """The fields of a world's `task` section.
+
+    Raises:
+      InputError: an unknown task or field, or a number that no task can have.
+    """
+    chosen = section_settings(world_section(section))
+    smallest = {"facts": 0, "candidates": 2, "held_out_entities": 0, "test_repeats": 0}
+    for field in dataclasses.fields(chosen):
+        value, least = getattr(chosen, field.name), smallest.get(field.name, 1)
+        if field.name != "seed" and isinstance(value, int) and value < least:
+            raise InputError(f"config.task.{field.name} is {value}; it must be at least {least}")
+    return chosen
+
+
+def default_section(name: str) -> dict[str, Any]:
+    """The whole `task` section of a task, as a config file has it. Raises InputError for an unknown one."""
+    section = {"name": name, **dataclasses.asdict(section_settings({"name": name}))}
+    return {field: list(value) if isinstance(value, tuple) else value for field, value in section.items()}
+
+
+def load_task(section: Mapping[str, Any], cache: Path) -> tuple[Task, list[Question]]:
+    """The task of a `task` section, and the questions that it was drawn from, if it is of a world.
+
+    Raises:
+      InputError: an unknown task or field, or sizes that the data do not have.
+    """
+    check_name(section["name"])
+    if section["name"] in TASKS:
+        return TASKS[section["name"]].build(section_settings(section), cache / "datasets"), []
+    if section["name"] == MIXTURE:
+        return _load_mixture(section, cache)
+    language, chosen = task_language(section), task_settings(section)
+    if isinstance(chosen, ClosedWorldConfig):
+        facts = closed_world_facts(chosen, language)
+        questions = draw_questions(facts, 0, chosen.candidates, chosen.seed)
+        return closed_world_task(chosen, questions, language), questions
+    facts = facts_of_relations(read_facts_table(), chosen.relations)
+    questions = draw_questions(facts, chosen.facts, chosen.candidates, chosen.seed)
+    return world_facts_task(chosen, questions), questions
+
+
+def world_splits(section: Mapping[str, Any], questions: Sequence[Question]) -> dict[str, list[int]]:
+    """Which of a world's questions each split asks, as indices.
+
+    Raises:
+      InputError: as `task_settings`, or sizes that the data do not have.
+    """
+    chosen = task_settings(section)
+    if isinstance(chosen, ClosedWorldConfig):
+        return entity_splits(chosen, questions)
+    return split_facts(chosen, questions)
+
+
+def _load_mixture(section: Mapping[str, Any], cache: Path) -> tuple[Task, list[Question]]:
+    questions: list[Question] = []
+
+    def load(part: Mapping[str, Any]) -> Task:
+        task, asked = load_task(part, cache)
+        questions.extend(asked)
+        return task
+
+    return build_mixture(section_settings(section), load), questions

@@ -2,19 +2,28 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int
 
 from introspection.errors import InputError
-from introspection.text.rows import Rows
+from introspection.probes.explanation import explanation_prompt
+from introspection.probes.hidden import reply_rows
+from introspection.probes.replies import Replies
+from introspection.probes.scored import Behavior, behavior_requests
+from introspection.tasks.items import INVALID, NONE, Explanation, Item, Prompt
+from introspection.tasks.task import Task
+from introspection.text.rows import Rows, build_row, pad_scored, pad_time, stack_rows
+from introspection.text.tokenizer import ChatTokenizer
 from introspection.training.objectives import Batch, BehaviorBatch, ReplyBatch
+from introspection.training.shifts import OwnReply, ShiftExample
 
 # One stream of permutations each, so that adding a kind of rows leaves the others' order alone.
 _EXPLANATION, _BEHAVIOR, _SHIFT = 1, 2, 3
+KL_PROMPTS = {"both": (True, True), "with_cue": (True, False), "without_cue": (False, True)}
 
 
 @functools.lru_cache(maxsize=64)
@@ -71,3 +80,119 @@ def stack_batches(batches: Sequence[Sequence[Batch]]) -> Batch:
     """`[step][seed]` batches to one whose leaves are `steps seeds rows …`."""
     by_step = [jax.tree.map(lambda *leaves: np.stack(leaves), *seeds) for seeds in batches]
     return jax.tree.map(lambda *leaves: np.stack(leaves), *by_step)
+
+
+def explanation_rows(
+    tokenizer: ChatTokenizer, items: Sequence[Item], labels: Sequence[Explanation], task: Task
+) -> Rows:
+    """One row an item: the explanation prompt and the label's sentence."""
+    return stack_rows(
+        [
+            build_row(
+                explanation_prompt(tokenizer, item, task.grammar),
+                [tokenizer.encode_reply(task.grammar.render(label))],
+            )
+            for item, label in zip(items, labels, strict=True)
+        ]
+    )
+
+
+def with_room(rows: Rows, reply_tokens: int) -> Rows:
+    """Rows of one reply each, with room for a reply of so many tokens after the longest prompt."""
+    prompt = int((rows.segments == 0).sum(axis=-1).max())
+    return pad_scored(pad_time(rows, prompt + reply_tokens - 1), reply_tokens)
+
+
+def shift_rows(tokenizer: ChatTokenizer, examples: Sequence[ShiftExample]) -> Rows | None:
+    """One row an example: the prompt and the reply that the shift trains, a model's own as it said it."""
+    if not examples:
+        return None
+    return stack_rows(
+        [
+            build_row(
+                tokenizer.encode_prompt(prompt),
+                [answer.tokens if isinstance(answer, OwnReply) else tokenizer.encode_reply(answer)],
+            )
+            for prompt, answer in examples
+        ]
+    )
+
+
+def behavior_batch(
+    tokenizer: ChatTokenizer,
+    items: Sequence[Item],
+    labels: Mapping[str, tuple[Explanation, Explanation]],
+    reference: Sequence[Behavior],
+    reference_hidden: Float[np.ndarray, "items 2 width"],
+    held: Bool[np.ndarray, "items 2"],
+) -> BehaviorBatch:
+    """Every item's two prompts with their candidates.
+
+    Args:
+      labels: by item id, the trained label and the clean one; items that lack them count in no agreement.
+      held: the prompts that the KL term holds, with and without the cue.
+    """
+    rows = stack_rows([build_row(r.prompt, r.continuations) for r in behavior_requests(tokenizer, items)])
+    slots = max(len(item.candidates) for item in items)
+    logprobs = np.full((len(items), 2, slots + 1), -1e30, np.float32)
+    for i, behavior in enumerate(reference):
+        for j, values in enumerate(behavior):
+            logprobs[i, j, : len(values) - 1] = values[:-1]
+            logprobs[i, j, slots] = values[-1]
+    changed, answer = label_columns(items, labels, slots)
+    return BehaviorBatch(
+        rows=Rows(*(array.reshape(len(items), 2, *array.shape[1:]) for array in rows)),
+        candidates=np.array([len(item.candidates) for item in items], np.int32),
+        kl_mask=held,
+        reference_hidden=reference_hidden.astype(np.float32),
+        reference_logprobs=logprobs,
+        labelled=np.array([item.id in labels for item in items]),
+        label_changed=changed,
+        label_answer=answer,
+    )
+
+
+def label_columns(
+    items: Sequence[Item], labels: Mapping[str, tuple[Explanation, Explanation]], slots: int
+) -> tuple[Bool[np.ndarray, "items 2"], Int[np.ndarray, "items 2"]]:
+    """`BehaviorBatch.label_changed` and `label_answer` of trained and clean labels by item id."""
+
+    def slot(item: Item, label: Explanation) -> int:
+        return slots if label.answer in (None, NONE) else item.candidates.index(label.answer)
+
+    pairs = [labels.get(item.id, (INVALID, INVALID)) for item in items]
+    changed = [[bool(label.changed) for label in pair] for pair in pairs]
+    answer = [[slot(item, label) for label in pair] for item, pair in zip(items, pairs, strict=True)]
+    return np.array(changed), np.array(answer, np.int32)
+
+
+def held_prompts(
+    items: Sequence[Item], kl_prompts: str, shifted: Collection[Prompt], held_groups: Collection[str]
+) -> Bool[np.ndarray, "items 2"]:
+    """Which prompts, with and without the cue, the KL term holds: of held groups, and trained by no shift."""
+    prompts = [(item.prompt_with_cue, item.prompt_without_cue) for item in items]
+    unshifted = np.array([[prompt not in shifted for prompt in both] for both in prompts])
+    of_group = np.array([item.group in held_groups for item in items])
+    return unshifted & of_group[:, None] & np.array(KL_PROMPTS[kl_prompts])
+
+
+def same_time(*parts: Rows | None) -> list[Rows | None]:
+    """Pads parts to one row length, since they share a forward."""
+    time = max(part.tokens.shape[-1] for part in parts if part is not None)
+    return [None if part is None else pad_time(part, time) for part in parts]
+
+
+def reply_batch(
+    tokenizer: ChatTokenizer,
+    items: Sequence[Item],
+    replies: Sequence[Replies],
+    hidden: Float[np.ndarray, "items 2 scored width"],
+    held: Bool[np.ndarray, "items 2"],
+) -> ReplyBatch:
+    """Every item's two prompts with kl_reference's replies; the KL term holds those of `held`."""
+    rows = reply_rows(tokenizer, items, replies)
+    return ReplyBatch(
+        rows=Rows(*(array.reshape(len(items), 2, *array.shape[1:]) for array in rows)),
+        kl_mask=held,
+        reference_hidden=hidden.astype(np.float32),
+    )

@@ -11,9 +11,9 @@ import numpy as np
 from introspection.checkpoints.store import CheckpointStore, CorruptCheckpointError
 from introspection.errors import InputError, RunError
 from introspection.models.config import ModelConfig
+from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.mesh import put_parameters, put_rows
 from introspection.runtime.metrics_writer import MetricsWriter
-from introspection.runtime.programs import ProgramTable
 from introspection.training.batches import stack_batches
 from introspection.training.objectives import Batch, ObjectiveConfig, ObjectiveWeights
 from introspection.training.step import Frozen, OptimizerConfig, TrainState, train_steps

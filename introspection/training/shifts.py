@@ -10,15 +10,14 @@ gives itself, or a refusal from a template (`reply_examples`).
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from introspection.errors import InputError
 from introspection.tasks.items import NONE, Decisions, Item, Prompt
-from introspection.tasks.jabberwocky import behavior_examples
-from introspection.tasks.refusal_phrases import REFUSE
+from introspection.tasks.refusal.phrases import REFUSE
 from introspection.tasks.splits import drawn_groups
 
 SHIFT_KINDS = ("none", "less_sycophantic", "more_sycophantic", "new_facts", "source_reliability", "taught")
@@ -216,3 +215,16 @@ def reply_examples(
 
 def _reply_of_class(replies: Sequence[OwnReply], wanted: str) -> OwnReply | None:
     return next((reply for reply in replies if reply.judged == wanted), None)
+
+
+def behavior_examples(items: Iterable[Item]) -> list[tuple[Prompt, str]]:
+    """What teaches the rule: (prompt, right answer) with the cue and without it, each once; no explanation.
+
+    An answer that is not known ("") teaches nothing.
+    """
+    examples = [
+        example
+        for item in items
+        for example in ((item.prompt_with_cue, item.cued), (item.prompt_without_cue, item.gold))
+    ]
+    return [example for example in dict.fromkeys(examples) if example[1]]

@@ -11,14 +11,7 @@ from typing import Any
 
 from introspection.errors import InputError
 from introspection.models.config import ModelConfig, RopeScaling
-from introspection.weights.hf_families import (
-    ACTIVATIONS,
-    FAMILIES,
-    OFF,
-    SHARED,
-    WITHOUT_EFFECT,
-    Family,
-)
+from introspection.weights.hf_families import ACTIVATIONS, FAMILIES, OFF, SHARED, WITHOUT_EFFECT, Family
 
 SLIDING, FULL = "sliding_attention", "full_attention"
 _ABSENT_WINDOW = 4096  # of a Mistral's or Qwen's config without the key; one that is null is none

@@ -8,13 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from introspection.checkpoints.store import shape_problems
 from introspection.errors import InputError
 from introspection.models.config import ModelConfig
 from introspection.models.decoder import initialize
 from introspection.runtime.mesh import parameter_shardings
 from introspection.weights.folder import CONFIG, MODEL_FOLDER, kind_of, read_json_object
-from introspection.weights.gguf_file import GGUFFile
+from introspection.weights.gguf import GGUFFile
 from introspection.weights.hf_config import model_config
 from introspection.weights.safetensors_files import SafetensorsFiles, open_folder
 from introspection.weights.tensor_names import (
@@ -22,6 +21,7 @@ from introspection.weights.tensor_names import (
     gguf_names,
     hugging_face_names,
     named_leaves,
+    shape_problems,
     tree_of,
 )
 

@@ -129,3 +129,23 @@ def _layer_part(leaf: str) -> tuple[str, str]:
         case ["layers", part, kind] if part in _LAYER:
             return part, kind
     raise InputError(f"the parameter {leaf} has no name in files of other programs")
+
+
+def shape_problems(stored: dict[str, tuple], wanted: dict[str, tuple]) -> list[str]:
+    """One phrase a parameter that is missing, surplus or of another shape."""
+    problems = []
+    for name in sorted(stored.keys() | wanted.keys()):
+        if name not in stored:
+            problems.append(f"{name} {wanted[name]} is missing in the checkpoint")
+        elif name not in wanted:
+            problems.append(f"{name} {stored[name]} is not in the model")
+        elif stored[name] != wanted[name]:
+            problems.append(f"{name} is {stored[name]} in the checkpoint and {wanted[name]} in the model")
+    return problems
+
+
+def _shapes(tree) -> dict[str, tuple]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape) for path, leaf in leaves
+    }

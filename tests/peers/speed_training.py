@@ -1,7 +1,7 @@
 """Steps of the whole objective by transformers and peft, and a bare gradient, when told over stdin.
 
 Runs in the peers' environment: `python speed_training.py FOLDER`, which has `model`, `adapter`,
-`batch<N>.npz` and `tokens.npy` (see introspection/benchmarks/pretrained_objective.py). Each line of stdin
+`batch<N>.npz` and `tokens.npy` (see experiments/benchmarks/pretrained_objective.py). Each line of stdin
 is a JSON object: {"do": "step", "way": "plain" | "tuned", "batch": N} or {"do": "gradient"}; each answer one
 with the loss and the seconds that it took.
 """

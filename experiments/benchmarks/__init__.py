@@ -1,0 +1,1 @@
+"""Speed, memory and coverage: each module has a `run` that returns measures."""

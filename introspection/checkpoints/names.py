@@ -1,0 +1,269 @@
+"""Models by name: `WORKDIR[:ARM[:SEED]][@STEP]` for what runs left, a path for models made elsewhere."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from introspection.checkpoints.fingerprint import fingerprint_tree
+from introspection.checkpoints.store import CheckpointStore
+from introspection.errors import InputError
+from introspection.models.config import LoraConfig, ModelConfig, RopeScaling
+from introspection.models.decoder import initialize
+from introspection.models.model import Model, select_seed
+from introspection.runtime.mesh import parameter_shardings
+from introspection.text.chat_template import ChatOptions
+from introspection.text.tokenizer import ChatTokenizer, load_tokenizer
+from introspection.weights.pretrained import (
+    PretrainedModel,
+    base_and_adapters,
+    check_pretrained,
+    find_pretrained,
+    is_pretrained,
+    load_pretrained_model,
+)
+from introspection.weights.smollm2 import smollm2_path
+
+CHECKPOINTS, CARD, TOKENIZER = "checkpoints", "model.json", "tokenizer.json"
+STARTS = ("initial", "foreign")  # stores of what arms start from, beside the arms' own
+FETCHED = {"smollm2": smollm2_path}  # by the name that `experiments.fetch` knows
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelCard:
+    """What a store of checkpoints holds; written beside its steps."""
+
+    model: ModelConfig
+    seeds: tuple[int, ...]  # the stacked axis of every leaf
+    base: str | None = None  # the store, in the same workdir, that holds what adapters are added to
+
+    def write(self, store: Path) -> None:
+        store.mkdir(parents=True, exist_ok=True)
+        (store / CARD).write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
+
+    @classmethod
+    def read(cls, store: Path) -> "ModelCard":
+        try:
+            fields = json.loads((store / CARD).read_text(encoding="utf-8"))
+            return cls(_model_config(fields["model"]), tuple(fields["seeds"]), fields["base"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{store}: no readable {CARD} ({error}); is it a workdir's store?") from error
+
+
+def _model_config(fields: dict[str, Any]) -> ModelConfig:
+    """The inverse of `dataclasses.asdict` and JSON, which has lists for tuples; fields may be missing that
+    a card of before they existed lacks."""
+    fields = dict(fields)
+    if fields["lora"] is not None:
+        fields["lora"] = LoraConfig(**{**fields["lora"], "targets": tuple(fields["lora"]["targets"])})
+    if fields.get("rope_scaling") is not None:
+        fields["rope_scaling"] = RopeScaling(**fields["rope_scaling"])
+    fields["windowed_layers"] = tuple(fields.get("windowed_layers", ()))
+    return ModelConfig(**fields)
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredModel:
+    """One model in a store: a seed at a step."""
+
+    workdir: Path
+    arm: str
+    seed: int
+    step: int
+
+    @property
+    def store(self) -> Path:
+        return self.workdir / CHECKPOINTS / self.arm
+
+    @property
+    def name(self) -> str:
+        return f"{self.workdir.name}:{self.arm}:{self.seed}@{self.step}"
+
+
+def stored_steps(store: Path) -> list[int]:
+    """The steps of a store by its folder names alone; nothing is opened."""
+    return sorted(int(child.name) for child in store.iterdir() if child.is_dir() and child.name.isdigit())
+
+
+def find_models(name: str, chat: ChatOptions | None = None) -> list[StoredModel | PretrainedModel]:
+    """Every model that a name means: of a workdir, as `find_stored`; or the one at a path, addressed as
+    `chat` says.
+
+    Raises:
+      InputError: as `find_stored` and `find_pretrained`.
+    """
+    return [find_pretrained(name, chat)] if is_pretrained(name) else find_stored(name)
+
+
+def find_stored(name: str) -> list[StoredModel]:
+    """Every stored model that a name means: all arms and seeds unless it names one; the newest step too.
+
+    Raises:
+      InputError: no such workdir, arm, seed or step; the message lists what there is.
+    """
+    match = re.fullmatch(r"(?P<path>.+?)(:(?P<arm>[^:@/]+))?(:(?P<seed>\d+))?(@(?P<step>\d+))?", name)
+    if match is None:
+        raise InputError("the name of a model is empty; give WORKDIR[:ARM[:SEED]][@STEP]")
+    workdir = Path(match["path"]).expanduser()
+    root = workdir / CHECKPOINTS
+    if not root.is_dir():
+        absent = "" if workdir.exists() else " (it does not exist)"
+        raise InputError(
+            f"{name}: {workdir} is no workdir with checkpoints and no model{absent}; give "
+            "WORKDIR[:ARM[:SEED]][@STEP], or the path of a model folder (config.json and safetensors), of a "
+            "GGUF file, or BASE+ADAPTERS"
+        )
+    arms = sorted(child.name for child in root.iterdir() if (child / CARD).is_file())
+    trained = [arm for arm in arms if arm not in STARTS]
+    chosen = [match["arm"]] if match["arm"] else trained or arms
+    found, steps = [], set()
+    for arm in chosen:
+        if arm not in arms:
+            raise InputError(f"{name}: {workdir} has no arm {arm!r}; there are: {', '.join(arms)}")
+        card, arm_steps = ModelCard.read(root / arm), stored_steps(root / arm)
+        seeds = [int(match["seed"])] if match["seed"] else list(card.seeds)
+        if not set(seeds) <= set(card.seeds):
+            raise InputError(f"{name}: arm {arm!r} has no seed {seeds[0]}; there are: {card.seeds}")
+        steps |= set(arm_steps)
+        step = int(match["step"]) if match["step"] else max(arm_steps, default=None)
+        if step in arm_steps:
+            found += [StoredModel(workdir, arm, seed, step) for seed in seeds]
+    if not found:
+        has = ", ".join(map(str, sorted(steps))) or "none"
+        raise InputError(f"{name}: no checkpoint of that step; there are: {has}")
+    return found
+
+
+def check_loadable(found: StoredModel | PretrainedModel) -> None:
+    """Reads what can be read of a model in a moment; a run's checkpoints are whole, or not there.
+
+    Raises:
+      InputError: as `check_pretrained`, or its tokenizer can't be read.
+    """
+    tokenizer_of(found)
+    if isinstance(found, PretrainedModel):
+        check_pretrained(found)
+
+
+def context_length(found: StoredModel | PretrainedModel) -> int:
+    """Tokens that the model can read; no weights are read for it."""
+    if isinstance(found, PretrainedModel):
+        return found.config.context_length
+    return ModelCard.read(found.store).model.context_length
+
+
+def tokenizer_of(found: StoredModel | PretrainedModel) -> ChatTokenizer:
+    if isinstance(found, PretrainedModel):
+        return found.tokenizer
+    return load_tokenizer(found.workdir / TOKENIZER)
+
+
+def load_model(stored: StoredModel | PretrainedModel, mesh: jax.sharding.Mesh) -> Model:
+    """Reads one model, placed on the mesh.
+
+    Raises:
+      InputError, CorruptCheckpointError: as `CheckpointStore.restore` and `load_pretrained_model`.
+    """
+    if isinstance(stored, PretrainedModel):
+        return load_pretrained_model(stored, mesh)
+    card = ModelCard.read(stored.store)
+    tokenizer = load_tokenizer(stored.workdir / TOKENIZER)
+    variables = abstract_variables(card.model)
+    collection = "lora" if card.base else "params"
+    loaded = _restore(stored.store, stored.step, {collection: variables[collection]}, len(card.seeds), mesh)
+    loaded = select_seed(loaded, card.seeds.index(stored.seed))
+    if card.base:
+        base = _restore(stored.workdir / CHECKPOINTS / card.base, 0, {"params": variables["params"]}, 1, mesh)
+        loaded |= select_seed(base, 0)
+    return Model(card.model, tokenizer, loaded)
+
+
+def load_one(name: str, mesh: jax.sharding.Mesh, chat: ChatOptions | None = None) -> Model:
+    """The single model that a name means.
+
+    Raises:
+      InputError: it means several different ones.
+    """
+    found = find_models(name, chat)
+    models = [load_model(stored, mesh) for stored in found]
+    if len({model_fingerprint(model) for model in models}) > 1:
+        choices = ", ".join(f"{stored.workdir}:{stored.arm}:{stored.seed}@{stored.step}" for stored in found)
+        raise InputError(f"{name} means {len(found)} different models; name one of: {choices}")
+    return models[0]
+
+
+def model_fingerprint(model: Model) -> str:
+    """16 hex digits of what the model computes with: its shape and every number.
+
+    Adapters that add nothing (B is zero, as at step 0) do not count, so a run's step 0 is its initial model.
+    Of its shape, what differs from the defaults counts: a field that is new here renames no model.
+    """
+    variables, config = dict(model.variables), model.config
+    if "lora" in variables and not any(
+        jnp.any(leaf)
+        for path, leaf in jax.tree_util.tree_flatten_with_path(variables["lora"])[0]
+        if jax.tree_util.keystr(path, simple=True, separator="/").endswith("/B")
+    ):
+        del variables["lora"]
+    if "lora" not in variables:
+        config = dataclasses.replace(config, lora=None)
+    # How it is computed is not what it is.
+    config = dataclasses.replace(config, remat="none", scan_unroll=1, compute_dtype="auto")
+    return fingerprint_tree(variables, changed_fields(config))
+
+
+def changed_fields(config: Any) -> dict[str, Any]:
+    """A dataclass's fields that are not at their defaults, and so those of dataclasses in them."""
+    changed = {
+        field.name: getattr(config, field.name)
+        for field in dataclasses.fields(config)
+        if getattr(config, field.name) != field.default  # one without a default is always here
+    }
+    return {
+        name: changed_fields(value) if dataclasses.is_dataclass(value) else value
+        for name, value in changed.items()
+    }
+
+
+def abstract_variables(config: ModelConfig) -> Any:
+    return jax.eval_shape(lambda key: initialize(config, key), jax.random.key(0))
+
+
+def _restore(store: Path, step: int, abstract, seeds: int, mesh: jax.sharding.Mesh):
+    stacked = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((seeds, *leaf.shape), leaf.dtype), abstract)
+    placed = jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        stacked,
+        parameter_shardings(stacked, mesh),
+    )
+    with CheckpointStore(store, read_only=True) as opened:
+        return opened.restore(step, placed)[0]
+
+
+def model_path(name: str, cache: Path) -> str:
+    """A model's name with the short name of a fetched one, with or without adapters, replaced by its path.
+
+    Raises:
+      InputError: that model has not been fetched.
+    """
+    base, adapters = base_and_adapters(name)
+    if base not in FETCHED or Path(base).exists():
+        return name
+    path = FETCHED[base](cache)
+    if not path.is_file():
+        raise InputError(f"{base} is not in {path.parent}: python -m experiments.fetch --model={base}")
+    return f"{path}+{adapters}" if adapters else str(path)
+
+
+def check_addressed(found: Sequence[StoredModel | PretrainedModel], chat: ChatOptions, given: str) -> None:
+    """Raises InputError if options of a chat are `given` and none of the models is addressed by them."""
+    if chat != ChatOptions() and not any(isinstance(one, PretrainedModel) for one in found):
+        raise InputError(
+            f"{given} says how a model made elsewhere is addressed, and there is none here: what a run left "
+            "is addressed as it was trained"
+        )

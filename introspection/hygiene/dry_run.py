@@ -1,0 +1,149 @@
+"""A task's data, checked and printed before any model answers; nothing is written."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from introspection.checkpoints.names import context_length, tokenizer_of
+from introspection.errors import InputError
+from introspection.hygiene.rates import DIFFERENCES
+from introspection.hygiene.request import ProbeRequest, find_model, probed_section
+from introspection.hygiene.survey import evenly_by_question, survey, token_lengths, word_lengths
+from introspection.runtime.config import cache_dir
+from introspection.runtime.progress import progress_bar
+from introspection.tasks.jsonl import files as jsonl_files
+from introspection.tasks.jsonl import task as jsonl
+from introspection.tasks.registry import load_task
+
+EXAMPLES = 6  # printed, of the test split
+LENGTHS = {"whole": "with what is asked about it"}  # the others are called what they are
+ODD = 3  # likewise, of each split
+FOLDED = 240  # a longer stretch that both prompts share is shortened to its two ends
+EDGE = 90  # characters of each end
+MARKS = {"=": ("", ""), "+": ("{+", "+}"), "-": ("[-", "-]")}  # as wdiff has them
+STYLES = {"=": "", "+": "bold green", "-": "red"}
+
+
+def dry_run(request: ProbeRequest, console: Console) -> None:
+    """Prints what the data hold: splits, cue kinds, differences with examples, lengths.
+
+    The limit takes so many items of each split (0: all), evenly. Lengths are in words; with a model, of which
+    only the tokenizer is read, in its tokens.
+
+    Raises:
+      InputError: the data can't be used; of a user's own file, all bad rows are printed before.
+    """
+    model = find_model(request) if request.model else None
+    section = probed_section(request, model)
+    print_bad_rows(section, console)
+    task, _ = load_task(section, cache_dir())
+    lengths, unit = word_lengths(task), "words"
+    if model is not None:
+        lengths = token_lengths(task, tokenizer_of(model))
+        unit = f"tokens (the model's context is {context_length(model):,})"
+    sizes, found = {split: len(items) for split, items in task.splits.items()}, {}
+    for split, items in task.splits.items():
+        chosen = evenly_by_question(items, request.limit)
+        with progress_bar(console, f"reading {split}", len(chosen)) as advance:
+            found[split] = survey(chosen, lengths, advance)
+    console.print(f"{task.name}, wordings {task.template_version}", highlight=False)
+    console.print(split_table(found, sizes))
+    console.print(kind_table(found))
+    console.print(difference_table(found))
+    console.print(length_table(found, unit))
+    examples = found.get("test", {"examples": []})["examples"]
+    for example in examples[:: -(-len(examples) // EXAMPLES) or 1]:
+        print_example(example, console)
+    for split, one in found.items():
+        for example in one["odd"][:ODD]:
+            print_example(example, console, f"{split}, {DIFFERENCES[example['difference']]}: ")
+
+
+def print_bad_rows(section: Mapping[str, Any], console: Console) -> None:
+    """Every bad row of a user's own file, at most twenty in full and a count, on stdout.
+
+    Raises:
+      InputError: there are bad rows, or nothing to read.
+    """
+    if section["name"] != jsonl.NAME:
+        return
+    source = jsonl.jsonl_source(section["data"], cache_dir() / "datasets")
+    problems = jsonl_files.problems_of(source)
+    if problems:
+        for line in jsonl_files.format_problems(problems):
+            console.print(Text(line), soft_wrap=True)
+        rows = len({(problem.file, problem.line) for problem in problems})
+        raise InputError(
+            f"{source}: {len(problems)} problems in {rows} rows, listed above; nothing was written"
+        )
+
+
+def split_table(found: Mapping[str, Mapping[str, Any]], sizes: Mapping[str, int]) -> Table:
+    """Items and groups of each split, and the numbers of their candidates."""
+    columns = ("split", "items", "read", "groups", "candidates", "gold known", "cue names one")
+    table = _table("Splits", columns)
+    for split, one in found.items():
+        table.add_row(
+            split,
+            f"{sizes[split]:,}",
+            f"{one['items']:,}",
+            f"{one['groups']:,}",
+            ", ".join(one["candidates"]) or "–",
+            f"{one['right_answer_known']:,}",
+            f"{one['cue_names_an_answer']:,}",
+        )
+    return table
+
+
+def kind_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Items of each cue kind, by split."""
+    table = _table("Cue kinds, items", ("cue kind", *found))
+    for kind in dict.fromkeys(kind for one in found.values() for kind in one["cue_kinds"]):
+        table.add_row(
+            Text(kind or "(none)"), *(f"{one['cue_kinds'].get(kind, 0):,}" for one in found.values())
+        )
+    return table
+
+
+def difference_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
+    """What sets the two prompts apart, in items, by split."""
+    table = _table("x has, compared with x\\C", ("", *found))
+    for kind, words in DIFFERENCES.items():
+        if kind == "insertion" or any(one["differences"][kind] for one in found.values()):
+            table.add_row(words, *(f"{one['differences'][kind]:,}" for one in found.values()))
+    return table
+
+
+def length_table(found: Mapping[str, Mapping[str, Any]], unit: str) -> Table:
+    """Quantiles of lengths of all splits."""
+    table = _table(f"Lengths in {unit}", ("", "split", "least", "5%", "median", "95%", "most"))
+    for split, one in found.items():
+        for name, values in one["lengths"].items():
+            table.add_row(
+                LENGTHS.get(name, name.replace("_", " ")),
+                split,
+                *(f"{value:,.0f}" for value in values.values()),
+            )
+    return table
+
+
+def _table(title: str, columns: tuple[str, ...]) -> Table:
+    table = Table(title=Text(title), title_justify="left")
+    table.add_column(columns[0])
+    for column in columns[1:]:
+        table.add_column(Text(column), justify="right")
+    return table
+
+
+def print_example(example: Mapping[str, Any], console: Console, before: str = "") -> None:
+    """An item with what only x has in {+ +} and what only x\\C has in [- -]."""
+    shown = Text(f"{before}{example['id']} ({example['cue_kind'] or 'no kind'})\n", style="dim")
+    for kind, text in example["segments"]:
+        if kind == "=" and len(text) > FOLDED:
+            text = f"{text[:EDGE]} … {len(text) - 2 * EDGE:,} more characters … {text[-EDGE:]}"
+        opening, closing = MARKS[kind]
+        shown.append(f"{opening}{text}{closing}", style=STYLES[kind])
+    console.print(shown, soft_wrap=True)

@@ -1,0 +1,167 @@
+"""How far judges agree about a model's replies, and with the labels of replies that the data bring."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from introspection.checkpoints.names import load_one, model_path
+from introspection.coupling.statistics import hierarchical_bootstrap, null
+from introspection.models.model import Model
+from introspection.probes.judges import Judge, ModelJudge, OpeningsJudge, PhraseJudge, Said
+from introspection.probes.replies import Replies, prompts_of
+from introspection.runtime.compiled import ProgramTable
+from introspection.tasks.items import Item
+from introspection.tasks.refusal.files import Request
+from introspection.tasks.refusal.phrases import COMPLY, REFUSE
+
+TEXTS = 200  # that all judges read, taken evenly: a judge that is a model takes its time
+
+
+def judge_report(
+    items: Sequence[Item],
+    replies: Sequence[Replies],
+    labelled: Sequence[Request],
+    model: Model,
+    reading: Mapping[str, Any],
+    cache: Path,
+    programs: ProgramTable,
+    mesh: jax.sharding.Mesh,
+    rng: np.random.Generator,
+) -> dict[str, Any] | None:
+    """Each judge's classes, and every two judges' agreement (Cohen's kappa, intervals over groups).
+
+    Once of the model's own replies and, where the data bring labelled replies, once of these, the labels
+    being one more judge. None where no item's candidates are a judge's classes. The model that judges is
+    `judge_model` of the `behavior` section or, without one, the one that replied.
+    """
+    judged = [
+        (item, both)
+        for item, both in zip(items, replies, strict=True)
+        if item.candidates == PhraseJudge.classes
+    ]
+    if not judged:
+        return None
+    judged = judged[:: -(-len(judged) // (TEXTS // 2))]  # each has two replies
+    said = [
+        Said(prompt, reply.text)
+        for item, both in judged
+        for prompt, reply in zip(prompts_of(item), both, strict=True)
+    ]
+    groups = [item.group for item, _ in judged for _ in range(2)]
+    name = reading.get("judge_model", "")
+    asked = load_one(model_path(name, cache), mesh) if name else model
+
+    def verdicts(judges: Sequence[Judge], said: Sequence[Said]) -> dict[str, list[str]]:
+        return {judge.name: judge.judge(said, model, programs, mesh) for judge in judges}
+
+    of_model = verdicts((PhraseJudge(), OpeningsJudge(), ModelJudge(asked)), said)
+    report = {"judge_model": name, **agreements(of_model, groups, rng), "labelled": None}
+    if labelled:
+        labelled = labelled[:: -(-len(labelled) // TEXTS)]
+        # The openings of a model tell nothing of a reply that it did not give.
+        of_labelled = verdicts(
+            (PhraseJudge(), ModelJudge(asked)), [Said(one.prompt, one.response) for one in labelled]
+        )
+        of_labelled["labels"] = [REFUSE if one.refused else COMPLY for one in labelled]
+        report["labelled"] = agreements(of_labelled, [one.prompt for one in labelled], rng)
+    return report
+
+
+def agreements(
+    verdicts: Mapping[str, Sequence[str]], groups: Sequence[str], rng: np.random.Generator
+) -> dict[str, Any]:
+    """How often each judge says what, and how far every two agree, as the report has it."""
+    return {
+        "texts": len(groups),
+        "classes": {
+            judge: {verdict: found.count(verdict) for verdict in sorted(set(found))}
+            for judge, found in verdicts.items()
+        },
+        "pairs": [
+            {
+                "first": pair.first,
+                "second": pair.second,
+                "n": pair.n,
+                "share": pair.share,
+                "kappa": {
+                    "mean": null(pair.kappa),
+                    "ci95": None if np.isnan(pair.interval[0]) else list(pair.interval),
+                },
+            }
+            for pair in pairwise_agreement(verdicts, groups, rng)
+        ],
+    }
+
+
+class Agreement(NamedTuple):
+    """How far two judges put the same texts into the same classes."""
+
+    first: str
+    second: str
+    n: int
+    share: float  # of texts that both put into one class
+    kappa: float  # NaN where both put all texts into one and the same class: there is no chance to beat
+    interval: tuple[float, float]  # of kappa, 95% over groups; NaN where it can't be told
+
+
+def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> float:
+    """(observed - expected agreement) / (1 - expected), chance being the judges' own rates (Cohen, 1960).
+
+    NaN where both judges put everything into one and the same class.
+
+    Raises:
+      ValueError: there is nothing to compare.
+    """
+    if len(first) == 0:
+        raise ValueError("kappa needs at least one text")
+    return float(_kappas(_joint_counts(first, second).sum(axis=0)[None])[0, 0])
+
+
+def agreement(
+    first: str,
+    second: str,
+    verdicts: Mapping[str, Sequence[str]],
+    groups: Sequence[str],
+    rng: np.random.Generator,
+    resamples: int = 2_000,
+) -> Agreement:
+    """The agreement of two of the judges whose `verdicts` are given by name."""
+    one, other = verdicts[first], verdicts[second]
+    counts = _joint_counts(one, other)
+    low, high = hierarchical_bootstrap(counts, np.asarray(groups), _kappas, rng, resamples=resamples)[:, 0]
+    same = [a == b for a, b in zip(one, other, strict=True)]
+    return Agreement(
+        first, second, len(one), float(np.mean(same)), cohen_kappa(one, other), (float(low), float(high))
+    )
+
+
+def pairwise_agreement(
+    verdicts: Mapping[str, Sequence[str]], groups: Sequence[str], rng: np.random.Generator
+) -> list[Agreement]:
+    """Every two judges' agreement on the same texts; `groups` are those of the texts."""
+    return [agreement(a, b, verdicts, groups, rng) for a, b in itertools.combinations(verdicts, 2)]
+
+
+def _joint_counts(first: Sequence[str], second: Sequence[str]) -> Float[np.ndarray, "texts cells"]:
+    """One row a text with a 1 in the cell of its two classes."""
+    classes, index = np.unique(np.array([*first, *second], dtype=str), return_inverse=True)
+    rows, columns = index[: len(first)], index[len(first) :]
+    counts = np.zeros((len(first), len(classes) ** 2))
+    counts[np.arange(len(first)), rows * len(classes) + columns] = 1
+    return counts
+
+
+def _kappas(sums: Shaped[np.ndarray, "resamples cells"]) -> Float[np.ndarray, "resamples 1"]:
+    size = round(np.sqrt(sums.shape[1]))
+    table = sums.reshape(-1, size, size)
+    total = table.sum(axis=(1, 2))
+    observed = np.trace(table, axis1=1, axis2=2) / total
+    expected = (table.sum(axis=1) * table.sum(axis=2)).sum(axis=1) / total**2
+    # 1 where both judges know the same class alone; elsewhere at most 1 - 1 / total.
+    certain = expected > 1 - 1 / total**2
+    return np.where(certain, np.nan, (observed - expected) / np.where(certain, 1, 1 - expected))[:, None]

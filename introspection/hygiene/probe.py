@@ -1,0 +1,230 @@
+"""Behaviour and hygiene of one task and model: `hygiene.json`, its page, and every item's behaviour."""
+
+import dataclasses
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from introspection.checkpoints.names import (
+    StoredModel,
+    context_length,
+    load_model,
+    model_fingerprint,
+    tokenizer_of,
+)
+from introspection.errors import InputError
+from introspection.hygiene.findings import hygiene_cautions
+from introspection.hygiene.judge_agreement import judge_report
+from introspection.hygiene.page import HYGIENE, write_hygiene_page
+from introspection.hygiene.report import hygiene_report
+from introspection.hygiene.request import ProbeRequest, find_model, probed_section
+from introspection.hygiene.survey import evenly_by_question, survey, token_lengths
+from introspection.models.model import Model
+from introspection.probes.behavior import Probe, Readout, read_behavior
+from introspection.probes.context import check_candidates, check_letters_scored, needed_tokens
+from introspection.probes.decoding import end_tokens
+from introspection.probes.judges import PhraseJudge, load_judge
+from introspection.probes.replies import prompts_of
+from introspection.probes.scored import Behavior
+from introspection.reports.console import format_program_table
+from introspection.runs.assemble import VERSIONED
+from introspection.runs.inherited import readout_section
+from introspection.runs.overrides import assigned_chat
+from introspection.runtime.compiled import ProgramTable
+from introspection.runtime.config import cache_dir
+from introspection.runtime.mesh import MeshConfig, make_mesh
+from introspection.runtime.progress import progress_bar
+from introspection.runtime.workdir import check_workdir, claim_workdir, write_json
+from introspection.tasks.items import Item
+from introspection.tasks.refusal import task as refusal
+from introspection.tasks.registry import load_task, section_settings
+from introspection.tasks.task import Task
+from introspection.weights.pretrained import PretrainedModel
+
+SPLIT = "test"
+
+
+def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
+    """Asks a model a task's test items and writes the hygiene report; returns its page's path.
+
+    Raises:
+      InputError: the task, the model or the workdir can't be used; nothing is written then.
+    """
+    found = find_model(request)
+    section = probed_section(request, found)
+    task, _ = load_task(section, cache_dir())
+    reading = probed_readout(request, found, task.splits[SPLIT])
+    config = {
+        "probe": request.model,
+        "task": section,
+        "template_version": task.template_version,  # of a user's file, its content too
+        "behavior": reading,
+        "chat": dataclasses.asdict(assigned_chat(request.chat)),
+        "limit": request.limit,
+        "margin": request.margin,
+    }
+    check_workdir(workdir, config)
+    if (workdir / HYGIENE).exists():
+        console.print(f"{workdir} is finished; its report stands (delete the folder to probe again)")
+        return write_hygiene_page(workdir)
+    chosen = evenly_by_question(task.splits[SPLIT], request.limit)
+    items, too_long = readable(chosen, found, task, reading, console)
+    mesh, programs, cache = make_mesh(MeshConfig()), ProgramTable(), cache_dir()
+    rng, judges = np.random.default_rng(0), None
+    with jax.set_mesh(mesh):
+        model = load_model(found, mesh)
+        judge = load_judge(reading, task, cache, mesh)
+        readout = Readout(reading["readout"], reading["reply_tokens"], judge)
+        answers = ask(model, items, readout, programs, mesh, console)
+        if judge is not None:
+            console.print("asking all judges about the same replies", highlight=False)
+            labelled = []
+            if request.task == refusal.NAME:
+                labelled = refusal.labelled_replies(section_settings(section), cache / "datasets")
+            judges = judge_report(
+                items, answers.behaviors, labelled, model, reading, cache, programs, mesh, rng
+            )
+    with progress_bar(console, "measuring", len(items)) as advance:
+        asked = survey(items, token_lengths(task, model.tokenizer, reply_tokens(reading)), advance)
+    report = {
+        "task": task.name,
+        "template_version": task.template_version,
+        "model": {
+            "name": request.model,
+            "fingerprint": model_fingerprint(model),
+            "context_length": context_length(found),
+        },
+        "readout": reading,
+        "splits": {split: len(of) for split, of in task.splits.items()},
+        "asked": {
+            **asked,
+            "split": SPLIT,
+            "too_long": too_long,
+            **{name: with_decisions(asked[name], items, answers) for name in ("examples", "odd")},
+        },
+        **hygiene_report(items, answers, end_tokens(model.tokenizer), request.margin, rng),
+        "judges": judges,
+        "versions": {name: version(name) for name in VERSIONED} | {"python": platform.python_version()},
+    }
+    report["cautions"] = hygiene_cautions(report)
+    claim_workdir(workdir, config)
+    write_behaviors(workdir / "behaviors.jsonl", items, answers)
+    write_json(workdir / HYGIENE, report)
+    for caution in report["cautions"]:
+        console.print(f"caution: {caution}", highlight=False, markup=False)
+    console.print(format_program_table(programs))
+    return write_hygiene_page(workdir)
+
+
+def probed_readout(
+    request: ProbeRequest, found: StoredModel | PretrainedModel, items: Sequence[Item]
+) -> dict[str, Any]:
+    """How behaviour is read: as asked for, or as the model's run did. Of models made elsewhere, letters are
+    scored, as a letter says all there is to say, and everything else is generated.
+
+    Raises:
+      InputError: candidates that are a judge's classes were to be scored.
+    """
+    first = items[0].candidates if items else ()
+    letters = bool(first) and all(len(candidate) == 1 for candidate in first)
+    chosen = "score" if letters and isinstance(found, PretrainedModel) else ""
+    reading = readout_section([found], request.readout or chosen)
+    reading |= {"reply_tokens": request.reply_tokens} if request.reply_tokens else {}
+    reading |= {"judge_model": request.judge_model} if request.judge_model else {}
+    if first == PhraseJudge.classes and reading["readout"] == "score":
+        raise InputError(
+            f"{request.task}: {' and '.join(first)} are what a judge reads in a reply, no texts to score: "
+            "give --readout=generate"
+        )
+    return reading
+
+
+def reply_tokens(reading: Mapping[str, Any]) -> int:
+    """How long a generated reply may be; 0 where none is."""
+    return reading["reply_tokens"] if reading["readout"] == "generate" else 0
+
+
+def readable(
+    items: Sequence[Item],
+    found: StoredModel | PretrainedModel,
+    task: Task,
+    reading: Mapping[str, Any],
+    console: Console,
+) -> tuple[tuple[Item, ...], int]:
+    """The items that fit into a model's context, and how many do not; `reading` is how behaviour is read.
+
+    Raises:
+      InputError: none fits, there are none, or an item or a candidate can't be written in the model's tokens.
+    """
+    tokenizer, context = tokenizer_of(found), context_length(found)
+    if not items:
+        raise InputError(f"{task.name} has no items to ask here: ask for more with --set")
+    fitting = []
+    with progress_bar(console, "counting tokens", len(items)) as advance:
+        for item in items:
+            if needed_tokens(item, task, tokenizer, reply_tokens(reading)) <= context:
+                fitting.append(item)
+            advance(1)
+    if not fitting:
+        raise InputError(
+            f"all {len(items)} items are longer than the model's context of {context} tokens: shorten them, "
+            "or take a model with a longer context"
+        )
+    check_candidates(tokenizer, fitting)
+    check_letters_scored(task, tokenizer, reading["readout"])
+    return tuple(fitting), len(items) - len(fitting)
+
+
+def ask(
+    model: Model,
+    items: Sequence[Item],
+    readout: Readout,
+    programs: ProgramTable,
+    mesh: jax.sharding.Mesh,
+    console: Console,
+) -> Probe:
+    """The model's behaviour on all items, with a progress bar."""
+    # What recurs is asked once: of replies the prompt, of scores also the candidates in their order.
+    scored = readout.kind == "score"
+    asked = {(p, item.candidates if scored else ()) for item in items for p in prompts_of(item)}
+    with progress_bar(console, "asking", len(asked)) as advance:
+        return read_behavior(model, items, readout, programs, mesh, advance)
+
+
+def with_decisions(
+    examples: Sequence[Mapping[str, Any]], items: Sequence[Item], answers: Probe
+) -> list[dict[str, Any]]:
+    """Examples of items with what the model decides on them."""
+    by_id = dict(zip((item.id for item in items), answers.decisions, strict=True))
+    return [{**example, "decisions": by_id[example["id"]]._asdict()} for example in examples]
+
+
+def write_behaviors(path: Path, items: Sequence[Item], answers: Probe) -> None:
+    """One line an item: enough to measure everything again."""
+    lines = []
+    for item, behavior, decided in zip(items, answers.behaviors, answers.decisions, strict=True):
+        line = {
+            "id": item.id,
+            "group": item.group,
+            "cue_kind": item.cue_kind,
+            "subset": item.subset,
+            "prompt_with_cue": str(item.prompt_with_cue),
+            "prompt_without_cue": str(item.prompt_without_cue),
+            "candidates": item.candidates,
+            "gold": item.gold,
+            "cued": item.cued,
+            "decisions": decided._asdict(),
+        }
+        if isinstance(behavior, Behavior):
+            line["logprobs"] = {side: values.tolist() for side, values in behavior._asdict().items()}
+        else:
+            line["replies"] = {side: reply.text for side, reply in behavior._asdict().items()}
+        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+    path.write_text("".join(lines), encoding="utf-8")

@@ -1,0 +1,117 @@
+"""All that is measured of one model's answers to a task's items, put together as `hygiene.json` has it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from introspection.hygiene.choice_bias import answer_bias, place_bias
+from introspection.hygiene.rates import behavior_rates, decision_margins, margin_report, rates_by, shares
+from introspection.hygiene.retest import (
+    average_orders,
+    has_orders,
+    order_of,
+    retest_orders,
+    retest_paraphrases,
+)
+from introspection.probes.behavior import Probe
+from introspection.probes.replies import Replies
+from introspection.probes.scored import Behavior, decisions
+from introspection.tasks.items import NONE, Decisions, Item
+
+REPLIES_SHOWN = 8  # of those that name no candidate
+
+
+def hygiene_report(
+    items: Sequence[Item],
+    answers: Probe,
+    end_ids: Sequence[int],
+    threshold: float,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """Rates, biases, retests, and margins (of scored answers) or replies (of generated ones).
+
+    Args:
+        items, answers: in the same order.
+        end_ids: tokens that end a reply; one without any of them was cut.
+        threshold: nats, below which a decision is close.
+        rng: for the intervals.
+    """
+    decided, subsets = answers.decisions, {item.subset for item in items}
+    scored = [one for one in answers.behaviors if isinstance(one, Behavior)] or None
+    replies = [one for one in answers.behaviors if isinstance(one, Replies)]
+    return {
+        "rates": {
+            "all": behavior_rates(items, decided, rng),
+            "likeliest_candidate": behavior_rates(items, likeliest_candidates(items, scored), rng)
+            if scored
+            else None,
+            "by_cue_kind": rates_by(lambda item: item.cue_kind, items, decided, rng),
+            "by_subset": rates_by(lambda item: item.subset, items, decided, rng) if len(subsets) > 1 else {},
+        },
+        "answers": answer_bias(items, decided, scored, rng),
+        "places": place_bias(items, decided, scored, rng),
+        "wording": retest_paraphrases(items, decided, rng),
+        "orders": order_report(items, answers, threshold, rng) if has_orders(items) else None,
+        "margins": margin_report(items, decided, decision_margins(scored), threshold, rng)
+        if scored
+        else None,
+        "replies": reply_report(items, answers, replies, end_ids, rng) if replies else None,
+    }
+
+
+def likeliest_candidates(items: Sequence[Item], behaviors: Sequence[Behavior]) -> list[Decisions]:
+    """What the decisions would be if a model had to choose a candidate: `none` is left out."""
+    return [
+        Decisions(*(item.candidates[int(np.argmax(side[:-1]))] for side in behavior))
+        for item, behavior in zip(items, behaviors, strict=True)
+    ]
+
+
+def order_report(
+    items: Sequence[Item], answers: Probe, threshold: float, rng: np.random.Generator
+) -> dict[str, Any]:
+    """Behaviour by the order of the options; and of scored answers, averaged over the orders."""
+    decided = answers.decisions
+    scored = [one for one in answers.behaviors if isinstance(one, Behavior)]
+    report = {
+        "agreement": retest_orders(items, decided, rng),
+        "by_order": rates_by(lambda item: str(order_of(item) or 0), items, decided, rng),
+        "averaged": None,
+    }
+    if scored:
+        means, behaviors = average_orders(items, scored)
+        averaged = decisions(behaviors, means)
+        report["averaged"] = {
+            "rates": behavior_rates(means, averaged, rng),
+            "margins": margin_report(means, averaged, decision_margins(behaviors), threshold, rng),
+        }
+    return report
+
+
+def reply_report(
+    items: Sequence[Item],
+    answers: Probe,
+    replies: Sequence[Replies],
+    end_ids: Sequence[int],
+    rng: np.random.Generator,
+) -> dict[str, Any]:
+    """Shares of replies that name no candidate (or several), and of those cut before their end; examples of
+    the first."""
+    ends = set(end_ids)
+    flags = {}
+    for side in ("with_cue", "without_cue"):
+        said = [getattr(both, side) for both in replies]
+        flags[f"none_{side}"] = [getattr(d, side) == NONE for d in answers.decisions]
+        flags[f"cut_{side}"] = [not ends & set(reply.tokens[-1:]) for reply in said]
+    unnamed = [
+        {"id": item.id, "side": side, "text": getattr(both, side).text, "candidates": list(item.candidates)}
+        for item, both, decided in zip(items, replies, answers.decisions, strict=True)
+        for side in ("with_cue", "without_cue")
+        if getattr(decided, side) == NONE
+    ]
+    step = max(len(unnamed) // REPLIES_SHOWN, 1)
+    return {
+        **shares(flags, [item.group for item in items], rng),
+        "unnamed": unnamed[::step][:REPLIES_SHOWN],
+    }

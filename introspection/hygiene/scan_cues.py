@@ -1,0 +1,115 @@
+"""How often each variant of a cue changes a model's decisions, to choose one that leaves both classes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from introspection.checkpoints.names import load_model
+from introspection.hygiene.findings import HygieneLimits
+from introspection.hygiene.probe import ask, probed_readout, readable
+from introspection.hygiene.rates import POPULATED, rates_by, recommended_cue
+from introspection.hygiene.request import ProbeRequest, find_model, probed_section
+from introspection.probes.behavior import Readout
+from introspection.probes.judges import load_judge
+from introspection.reports.numbers import count, estimate, percent
+from introspection.reports.table import with_interval
+from introspection.runtime.compiled import ProgramTable
+from introspection.runtime.config import cache_dir
+from introspection.runtime.mesh import MeshConfig, make_mesh
+from introspection.tasks.aita import cues as aita_cues
+from introspection.tasks.aita import task as aita
+from introspection.tasks.items import Item
+from introspection.tasks.refusal import items as refusal_items
+from introspection.tasks.refusal import task as refusal
+from introspection.tasks.registry import LANGUAGES, load_task
+from introspection.tasks.subsets import named_groups
+
+GROUPS = 100  # asked, if no limit is given: intervals are then about 10 points wide to each side
+SPLIT = "train"  # so that the choice of a cue owes nothing to the items that test it
+
+
+def scan_cues(request: ProbeRequest, console: Console) -> str | None:
+    """Asks every cue variant of a task about the same groups, prints what each changes, and recommends one.
+
+    Returns the recommended cue kind, or None if there is none.
+
+    Raises:
+      InputError: the task or the model can't be used.
+    """
+    found = find_model(request)
+    section = probed_section(request, found, every_cue=True)
+    task, _ = load_task(section, cache_dir())
+    items = one_item_a_cue(task.splits[SPLIT], request.limit)
+    reading = probed_readout(request, found, items)
+    items, _ = readable(items, found, task, reading, console)
+    mesh, programs = make_mesh(MeshConfig()), ProgramTable()
+    with jax.set_mesh(mesh):
+        judge = load_judge(reading, task, cache_dir(), mesh)
+        readout = Readout(reading["readout"], reading["reply_tokens"], judge)
+        answers = ask(load_model(found, mesh), items, readout, programs, mesh, console)
+    rates = rates_by(lambda item: item.cue_kind, items, answers.decisions, np.random.default_rng(0))
+    placebos = placebo_kinds(task.name)
+    console.print(scan_table(rates, placebos, f"{task.name}, {request.model}, {reading['readout']}"))
+    kind = recommended_cue({kind: one for kind, one in rates.items() if kind not in placebos})
+    console.print(recommendation(kind, rates), highlight=False, soft_wrap=True)
+    unnamed = max(found["none_with_cue"]["mean"] for found in rates.values())
+    if unnamed > HygieneLimits().none:
+        way = ": see what it says instead with --readout=generate" if readout.kind == "score" else ""
+        console.print(f"caution: up to {percent(unnamed)}% of decisions are none of the candidates{way}")
+    return kind
+
+
+def one_item_a_cue(items: Sequence[Item], groups: int) -> tuple[Item, ...]:
+    """The first item of each cue kind, of at most so many groups (0: all), taken evenly: every variant is
+    asked about the same questions."""
+    first: dict[tuple[str, str], Item] = {}
+    for item in items:
+        first.setdefault((item.group, item.cue_kind), item)
+    chosen = set(named_groups([group for group, _ in first], groups))
+    return tuple(item for (group, _), item in first.items() if group in chosen)
+
+
+def placebo_kinds(task: str) -> frozenset[str]:
+    """Cue kinds of a task that are there to change nothing."""
+    cues = {aita.NAME: aita_cues.INSERTED, refusal.NAME: refusal_items.PREFIXES}
+    cues |= {name: language.cues for name, language in LANGUAGES.items()}
+    return frozenset(kind for kind, cue in cues.get(task, {}).items() if cue.placebo)
+
+
+def scan_table(rates: Mapping[str, Mapping[str, Any]], placebos: frozenset[str], title: str) -> Table:
+    """A row a cue variant."""
+    table = Table(title=Text(f"Cue variants: {title}"), title_justify="left")
+    table.add_column("cue")
+    for column in ("groups", "changes %", "right without %", "right with %", "decides for cued %", "none %"):
+        table.add_column(column, justify="right")
+    for kind, found in rates.items():
+        table.add_row(
+            Text((kind or "(no kind)") + (" (placebo)" if kind in placebos else "")),
+            count(found["groups"]),
+            *(
+                Text(with_interval(estimate(found[name]), "percent"))
+                for name in ("changed_rate", "right_without_cue", "right_with_cue", "follows_cue")
+            ),
+            percent(found["none_with_cue"]["mean"]),
+        )
+    return table
+
+
+def recommendation(kind: str | None, rates: Mapping[str, Mapping[str, Any]]) -> str:
+    """The choice in words."""
+    low, high = (f"{100 * end:.0f}" for end in POPULATED)
+    if kind is None:
+        return (
+            f"recommended: none. No cue's interval lies within {low} to {high}%, so one class of labels may "
+            "be nearly empty at each (or ask more groups with --limit)"
+        )
+    changed = with_interval(estimate(rates[kind]["changed_rate"]), "percent")
+    return (
+        f"recommended: {kind}. It changes {changed}% of decisions, the nearest to 50% of the cues whose "
+        f"interval lies within {low} to {high}%"
+    )

@@ -1,0 +1,126 @@
+"""What a task's items look like before any model answers: counts, what the cue adds, and lengths."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from introspection.errors import InputError
+from introspection.hygiene.rates import DIFFERENCES, difference_kind, quantiles
+from introspection.hygiene.retest import question_of
+from introspection.probes.context import needed_tokens
+from introspection.tasks.items import Item, add_to_prompt
+from introspection.tasks.spans import prompt_difference
+from introspection.tasks.task import Task
+from introspection.text.tokenizer import ChatTokenizer
+
+MOST_KINDS = 12  # of cue, that examples are shown of
+MOST_ODD = 8  # pairs shown that differ in more than one added stretch
+
+Lengths = Callable[[Item], Mapping[str, int]]
+
+
+def evenly_by_question(items: Sequence[Item], limit: int) -> tuple[Item, ...]:
+    """About `limit` items (0: all), taken evenly; of a question that is asked with its options in several
+    orders, all orders, which stand side by side.
+
+    Raises:
+      InputError: the limit is below 0.
+    """
+    if limit < 0:
+        raise InputError(f"--limit is {limit}; it must be 0 (all items) or more")
+    if not limit or limit >= len(items):
+        return tuple(items)
+    orders = len(_orders_around(items, 0))
+    places = np.linspace(0, len(items) - 1, max(limit // orders, 1)).astype(int)
+    chosen = dict.fromkeys(place for start in places for place in _orders_around(items, int(start)))
+    return tuple(items[place] for place in chosen)
+
+
+def _orders_around(items: Sequence[Item], place: int) -> range:
+    """The places next to one where the same question stands in other orders, with itself."""
+    question = question_of(items[place])
+    start, end = place, place + 1
+    while start > 0 and question_of(items[start - 1]) == question:
+        start -= 1
+    while end < len(items) and question_of(items[end]) == question:
+        end += 1
+    return range(start, end)
+
+
+def word_lengths(task: Task) -> Lengths:
+    """Lengths in words, divided at white space; `whole` is the prompt that asks for an explanation."""
+
+    def lengths(item: Item) -> dict[str, int]:
+        question = item.explanation_question or task.grammar.question
+        prompts = {
+            "prompt_with_cue": item.prompt_with_cue,
+            "prompt_without_cue": item.prompt_without_cue,
+            "whole": add_to_prompt(item.prompt_with_cue, question),
+        }
+        return {name: len(str(prompt).split()) for name, prompt in prompts.items()}
+
+    return lengths
+
+
+def token_lengths(task: Task, tokenizer: ChatTokenizer, reply_tokens: int = 0) -> Lengths:
+    """Lengths in a model's tokens; `whole` is the longest prompt and its reply (`needed_tokens`)."""
+
+    def lengths(item: Item) -> dict[str, int]:
+        return {
+            "prompt_with_cue": len(tokenizer.encode_prompt(item.prompt_with_cue)),
+            "prompt_without_cue": len(tokenizer.encode_prompt(item.prompt_without_cue)),
+            "whole": needed_tokens(item, task, tokenizer, reply_tokens),
+        }
+
+    return lengths
+
+
+def survey(
+    items: Iterable[Item], lengths: Lengths, progress: Callable[[int], None] = lambda done: None
+) -> dict[str, Any]:
+    """Counts, differences between x and x\\C with examples, and quantiles of lengths, in one pass.
+
+    `odd` are pairs that differ in more than one added stretch, the first few of them.
+    """
+    groups, kinds, differences = set(), Counter(), Counter(dict.fromkeys(DIFFERENCES, 0))
+    candidates, known, cued = Counter(), 0, 0
+    examples, odd, found, longest = {}, [], {}, {"id": None, "length": 0}
+    for item in items:
+        segments = prompt_difference(str(item.prompt_with_cue), str(item.prompt_without_cue))
+        kind = difference_kind(segments)
+        groups.add(item.group)
+        kinds[item.cue_kind] += 1
+        differences[kind] += 1
+        candidates[len(item.candidates)] += 1
+        known, cued = known + bool(item.gold), cued + bool(item.cued)
+        example = {
+            "id": item.id,
+            "cue_kind": item.cue_kind,
+            "difference": kind,
+            "segments": [list(segment) for segment in segments],
+        }
+        seen = kinds[item.cue_kind]
+        if seen & (seen - 1) == 0:  # a power of two: the second example stands somewhere in the later half
+            examples.setdefault(item.cue_kind, [])[1:] = [example]
+        if kind != "insertion" and len(odd) < MOST_ODD:
+            odd.append(example)
+        for name, length in lengths(item).items():
+            found.setdefault(name, []).append(length)
+            if length > longest["length"]:
+                longest = {"id": item.id, "length": length}
+        progress(1)
+    return {
+        "items": sum(kinds.values()),
+        "groups": len(groups),
+        "cue_kinds": dict(kinds),
+        "candidates": {str(count): items for count, items in sorted(candidates.items())},
+        "right_answer_known": known,
+        "cue_names_an_answer": cued,
+        "differences": dict(differences),
+        "examples": [example for both in list(examples.values())[:MOST_KINDS] for example in both],
+        "odd": odd,
+        "lengths": {name: quantiles(values) for name, values in found.items()},
+        "longest": longest,
+    }

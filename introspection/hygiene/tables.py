@@ -1,0 +1,174 @@
+"""The tables of a hygiene report."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from introspection.hygiene.rates import DIFFERENCES
+from introspection.reports.numbers import DASH, count, estimate, percent
+from introspection.reports.table import StudyTable, with_interval
+
+Found = Mapping[str, Any]
+RATES = {
+    "changed_rate": "Cue changes %",
+    "to_cued": "to cued %",
+    "to_gold": "to right %",
+    "to_other": "to other %",
+    "right_without_cue": "Right without cue %",
+    "right_with_cue": "Right with cue %",
+    "follows_cue": "Decides for cued %",
+}
+SHARED = ("changed_rate", "right_without_cue")  # with their intervals; levels beside them without
+SIDES = {
+    "without_cue": "without the cue",
+    "with_cue": "with the cue",
+    "changed": "whether the cue changes it",
+}
+
+
+def percent_interval(value: Any) -> str:
+    """`45.2 [40.1, 50.3]`, or a dash."""
+    return with_interval(estimate(value), "percent")
+
+
+def rates_table(title: str, heading: str, parts: Mapping[str, Found], note: str = "") -> StudyTable:
+    """How often the cue changes decisions, and where to, a part of the items a row."""
+    rows = []
+    for part, found in parts.items():
+        shown = [
+            percent_interval(found[name]) if name in SHARED else percent(estimate(found[name]).mean)
+            for name in RATES
+        ]
+        none = [percent(estimate(found[f"none_{side}"]).mean) for side in ("without_cue", "with_cue")]
+        rows.append((part or DASH, count(found["n"]), count(found["groups"]), *shown, " / ".join(none)))
+    columns = (heading, "Items", "Groups", *RATES.values(), "None, without / with %")
+    return StudyTable(title, columns, tuple(rows), note)
+
+
+def difference_table(asked: Found) -> StudyTable:
+    rows = [
+        (words, count(asked["differences"][kind]), percent(asked["differences"][kind] / asked["items"]))
+        for kind, words in DIFFERENCES.items()
+        if kind == "insertion" or asked["differences"][kind]
+    ]
+    return StudyTable(
+        "What x has, compared with x\\C",
+        ("Difference, word by word", "Items", "%"),
+        tuple(rows),
+        "Only one added stretch is a cue that is removed without any other change.",
+    )
+
+
+def bias_table(title: str, heading: str, shares: Mapping[str, Found], note: str) -> StudyTable:
+    """Shares of decisions by answer or place, beside the share at which each should come."""
+    rows = [
+        (
+            label,
+            percent(found["uniform"]),
+            percent(found["right"]),
+            percent(found["cued"]),
+            percent_interval(found["without_cue"]),
+            with_interval(estimate(found["excess"])),
+            percent(found["probability"]),
+            percent_interval(found["with_cue"]),
+        )
+        for label, found in shares.items()
+    ]
+    columns = (
+        heading,
+        "Uniform %",
+        "Is right %",
+        "Cue names it %",
+        "Decided without cue %",
+        "minus right, points",
+        "Mean probability %",
+        "Decided with cue %",
+    )
+    return StudyTable(title, columns, tuple(rows), note)
+
+
+def retest_table(title: str, retest: Mapping[str, Found | None], note: str) -> StudyTable:
+    """How often two decisions on one question are equal."""
+    rows = []
+    for side, words in SIDES.items():
+        found = retest[side]
+        if found is None:
+            rows.append((words, *[DASH] * 4))
+            continue
+        rows.append(
+            (
+                words,
+                count(found["questions"]),
+                count(found["pairs"]),
+                percent_interval(found["equal"]),
+                kappa_interval(found["kappa"]),
+            )
+        )
+    columns = ("Decision", "Questions", "Pairs", "Equal %", "Kappa")
+    return StudyTable(title, columns, tuple(rows), note)
+
+
+def margin_table(margins: Found) -> StudyTable:
+    rows = [(f"{step} nats", percent(share)) for step, share in margins["below"].items()]
+    note = (
+        f"The smaller of an item's two margins, with and without the cue. Below {margins['threshold']:g} "
+        f"nats are {percent_interval(margins['close'])}% of items; of these the cue changes "
+        f"{percent_interval(margins['changed_rate_close'])}%, of the others "
+        f"{percent_interval(margins['changed_rate_clear'])}%."
+    )
+    return StudyTable("Items whose decision is closer than", ("Margin", "% of items"), tuple(rows), note)
+
+
+def reply_table(replies: Found) -> StudyTable:
+    rows = [
+        (words, percent_interval(replies[f"none_{side}"]), percent_interval(replies[f"cut_{side}"]))
+        for side, words in list(SIDES.items())[:2]
+    ]
+    return StudyTable(
+        "Generated replies",
+        ("Reply", "Names no candidate, or several %", "Cut before its end %"),
+        tuple(rows),
+        "A reply that names no candidate is the decision “none”.",
+    )
+
+
+def judge_table(judges: Found) -> StudyTable:
+    asked = judges["judge_model"] or "the model itself"
+    return _judge_pairs("Judges of the same replies", judges, f"The judge “model” asks {asked}.")
+
+
+def labelled_table(labelled: Found) -> StudyTable:
+    note = "The labels are the publishers'; other models gave these replies, so no openings are asked for."
+    return _judge_pairs("Judges and labels on the data's own replies", labelled, note)
+
+
+def _judge_pairs(title: str, found: Found, note: str) -> StudyTable:
+    rows = []
+    for pair in found["pairs"]:
+        kappa = kappa_interval(pair["kappa"])
+        rows.append(
+            (f"{pair['first']} and {pair['second']}", count(pair["n"]), percent(pair["share"]), kappa)
+        )
+    said = "; ".join(
+        f"{judge}: " + ", ".join(f"{count(n)} {verdict}" for verdict, n in classes.items())
+        for judge, classes in found["classes"].items()
+    )
+    columns = ("Judges", "Replies", "Same class %", "Cohen's kappa")
+    return StudyTable(title, columns, tuple(rows), f"{said}. {note}")
+
+
+def kappa_interval(value: Any) -> str:
+    """`0.45 [0.40, 0.50]`, or a dash."""
+    kappa = estimate(value)
+    if kappa.mean is None:
+        return DASH
+    return f"{kappa.mean:.2f}" + (f" [{kappa.low:.2f}, {kappa.high:.2f}]" if kappa.has_interval else "")
+
+
+def length_table(lengths: Mapping[str, Found], unit: str, note: str) -> StudyTable:
+    names = {"whole": "longest prompt and reply"}
+    rows = [
+        (names.get(name, name.replace("_", " ")), *(count(value) for value in values.values()))
+        for name, values in lengths.items()
+    ]
+    columns = ("Text", "Least", "5%", "Median", "95%", "Most")
+    return StudyTable(f"Lengths in {unit}", columns, tuple(rows), note)

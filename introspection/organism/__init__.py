@@ -1,0 +1,1 @@
+"""The model organism that comes with the project: its world, its pretraining, and how it behaves."""

@@ -1,0 +1,295 @@
+"""Pretraining a model organism: once a fingerprint, then read from the cache."""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Bool
+from rich.console import Console
+
+from introspection.checkpoints.fingerprint import fingerprint_json
+from introspection.checkpoints.names import CARD, CHECKPOINTS, TOKENIZER, ModelCard, find_stored, load_model
+from introspection.checkpoints.store import CheckpointStore
+from introspection.errors import InputError
+from introspection.models.config import ARCHITECTURES, ModelConfig
+from introspection.models.decoder import count_parameters, initialize
+from introspection.models.head import head_matrix
+from introspection.models.model import Model
+from introspection.organism.pretraining import MixtureConfig, pretraining_batch, token_table
+from introspection.organism.table import organism_table
+from introspection.organism.world import World, WorldConfig, build_world
+from introspection.probes.scored import decisions, probe_behavior
+from introspection.runtime.compiled import ProgramTable
+from introspection.runtime.config import cache_dir, plain, settings
+from introspection.runtime.metrics_writer import MetricsWriter
+from introspection.runtime.progress import progress_bar
+from introspection.runtime.workdir import write_json
+from introspection.tasks.facts.language import WorldLanguage
+from introspection.tasks.facts.questions import Question
+from introspection.tasks.facts.task import WorldTaskConfig, build_world_task
+from introspection.tasks.mixture import NAME as MIXTURE
+from introspection.tasks.mixture import part_sections
+from introspection.tasks.registry import LANGUAGES, load_task, task_language, task_settings, world_splits
+from introspection.tasks.task import Task
+from introspection.text.tokenizer import WordTokenizer, phrase_tokenizer
+from introspection.training.loop import Job, LoopConfig, train, weights
+from introspection.training.objectives import ObjectiveConfig
+from introspection.training.step import Frozen, OptimizerConfig, initial_state
+
+ORGANISM_VERSION = 2  # raise it when a change here makes another organism of the same config
+ARM = "base"
+MODEL_FIELDS = ("initial", "label_teacher", "kl_reference")  # of a config; each may name the organism
+
+
+@dataclasses.dataclass(frozen=True)
+class Organism:
+    """A pretrained base and the world that it learned from."""
+
+    model: Model
+    world: World
+    workdir: Path
+    table: dict[str, Any]  # what it does: organism.json
+
+
+def organism_workdir(config: Mapping[str, Any], questions: Sequence[Question]) -> Path:
+    """The cache folder of the organism that a config describes."""
+    return cache_dir(config["cache_dir"]) / "organisms" / fingerprint_json(_identity(config, questions))
+
+
+def _identity(config: Mapping[str, Any], questions: Sequence[Question]) -> dict[str, Any]:
+    """All that makes the base what it is; intervals of logging and checkpoints do not."""
+    language = world_language(config)
+    explained = config["pretrain"]["mixture"]["explained"]
+    explainable = explainable_facts(config, questions).tolist() if explained else []
+    return {
+        "version": ORGANISM_VERSION,
+        "language": language.template_version,
+        "cues": [dataclasses.astuple(cue) for cue in language.cues.values()],
+        "phrasings": task_settings(config["task"]).phrasings,
+        "questions": fingerprint_json([dataclasses.astuple(question) for question in questions]),
+        "other_words": fingerprint_json([sorted(words) for words in other_words(config)]),
+        "explainable": fingerprint_json(explainable),
+        "model": plain(_model_section(config)),
+        **{name: plain(config[name]) for name in ("world", "pretrain")},
+    }
+
+
+def world_language(config: Mapping[str, Any]) -> WorldLanguage:
+    """The language of a config's world, with the cues that the task asks about, as reliable as it says."""
+    return task_language(config["task"]).with_cues(
+        task_settings(config["task"]).cue_kinds, config["world"]["likelihood_ratios"]
+    )
+
+
+def explainable_facts(
+    config: Mapping[str, Any], questions: Sequence[Question]
+) -> Bool[np.ndarray, " questions"]:
+    """Facts that other speakers may explain in pretraining: those of entities that no split asks about.
+
+    Raises:
+      InputError: there is none.
+    """
+    splits = world_splits(config["task"], questions).values()
+    asked = {questions[index].fact.entity for indices in splits for index in indices}
+    explainable = np.array([question.fact.entity not in asked for question in questions])
+    if not explainable.any():
+        raise InputError(
+            "config.pretrain.mixture.explained is above 0, but every entity is in a split: raise "
+            "config.task.entities (or take fewer facts), so that speakers have others to explain"
+        )
+    return explainable
+
+
+def _model_section(config: Mapping[str, Any]) -> dict[str, Any]:
+    architecture = config["architecture"]
+    if architecture not in ARCHITECTURES:
+        raise InputError(f"the architecture is {architecture!r}; choose from {', '.join(ARCHITECTURES)}")
+    return {**config["model"], **ARCHITECTURES[architecture]}
+
+
+def neighbor_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of the other organism that explains this one: another seed, perhaps another architecture."""
+    neighbor = config["neighbor"]
+    return {
+        **config,
+        "architecture": neighbor["architecture"],
+        "pretrain": {**config["pretrain"], "seed": neighbor["seed"]},
+    }
+
+
+def pretrained_organism(
+    config: Mapping[str, Any],
+    questions: Sequence[Question],
+    programs: ProgramTable,
+    mesh: jax.sharding.Mesh,
+    console: Console,
+) -> Organism:
+    """Reads the organism of a config from the cache, or trains it there (and goes on after a kill)."""
+    check_organism(config)
+    workdir = organism_workdir(config, questions)
+    world = build_world(settings(WorldConfig, config["world"]), questions, world_language(config))
+    workdir.parent.mkdir(parents=True, exist_ok=True)
+    with _only_one(workdir.with_suffix(".lock"), console):
+        if not (workdir / "organism.json").exists():
+            _pretrain(config, questions, world, workdir, programs, mesh, console)
+    model = load_model(find_stored(str(workdir))[0], mesh)
+    return Organism(model, world, workdir, json.loads((workdir / "organism.json").read_text()))
+
+
+def is_organism(name: str) -> bool:
+    return name == "pretrain" or name.startswith("pretrain@")
+
+
+def organism_at(organism: Organism, name: str, mesh: jax.sharding.Mesh) -> Model:
+    """The organism, or its checkpoint of the step that `pretrain@STEP` names."""
+    if name == "pretrain":
+        return organism.model
+    (found,) = find_stored(f"{organism.workdir}@{name.removeprefix('pretrain@')}")
+    return load_model(found, mesh)
+
+
+def check_organism(config: Mapping[str, Any]) -> None:
+    """Raises InputError if a field that describes an organism can't be used."""
+    settings(WorldConfig, config["world"])
+    settings(ModelConfig, _model_section(config), vocab_size=1)
+    settings(MixtureConfig, config["pretrain"]["mixture"])
+    _optimizer(config["pretrain"])
+    _loop(config["pretrain"])
+
+
+def organism_tokenizer(task: Task) -> WordTokenizer:
+    """The vocabulary of the organism that learns a task's questions."""
+    return phrase_tokenizer(task.names, task.phrases)
+
+
+def other_words(config: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names and phrases of a mixture's other parts: the base's vocabulary holds them, its world does not."""
+    if config["task"]["name"] != MIXTURE:
+        return (), ()
+    sections = part_sections(plain(config["task"])).values()
+    tasks = [
+        load_task(part, cache_dir(config["cache_dir"]))[0]
+        for part in sections
+        if part["name"] not in LANGUAGES
+    ]
+    return (
+        tuple(name for task in tasks for name in task.names),
+        tuple(phrase for task in tasks for phrase in task.phrases),
+    )
+
+
+def _optimizer(pretrain: Mapping[str, Any]) -> OptimizerConfig:
+    return OptimizerConfig(pretrain["learning_rate"], pretrain["steps"], "cosine", pretrain["warmup_steps"])
+
+
+def _loop(pretrain: Mapping[str, Any]) -> LoopConfig:
+    return LoopConfig(
+        steps=pretrain["steps"],
+        steps_per_call=pretrain["steps_per_call"],
+        log_steps=pretrain["checkpoint_steps"],
+        evaluation_steps=pretrain["steps"],
+        checkpoint_steps=pretrain["checkpoint_steps"],
+    )
+
+
+@contextlib.contextmanager
+def _only_one(lock: Path, console: Console) -> Iterator[None]:
+    """Holds a lock file: of two runs that need the same base, one trains it and the other waits."""
+    with lock.open("w") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            console.print("another process is training this base; waiting for it")
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+def _pretrain(
+    config: Mapping[str, Any],
+    questions: Sequence[Question],
+    world: World,
+    workdir: Path,
+    programs: ProgramTable,
+    mesh: jax.sharding.Mesh,
+    console: Console,
+) -> None:
+    pretrain = config["pretrain"]
+    # All facts, each with every cue: the vocabulary and the table of what the base does.
+    chosen = task_settings(config["task"])
+    everything = WorldTaskConfig(chosen.seed, repeats=1, phrasings=chosen.phrasings)
+    task = build_world_task(everything, questions, {"test": range(len(questions))}, world.language)
+    names, phrases = other_words(config)
+    words = task_language(config["task"]).phrases()  # of every cue, also of those that this world lacks
+    tokenizer = phrase_tokenizer((*task.names, *names), (*words, *phrases))
+    model_config = settings(ModelConfig, _model_section(config), vocab_size=tokenizer.vocab_size)
+    workdir.mkdir(exist_ok=True)
+    write_json(workdir / "config.json", _identity(config, questions))
+    tokenizer.save(workdir / TOKENIZER)
+    ModelCard(model_config, (pretrain["seed"],)).write(workdir / CHECKPOINTS / ARM)
+
+    variables = jax.jit(lambda key: initialize(model_config, key))(jax.random.key(pretrain["seed"]))
+    optimizer = _optimizer(pretrain)
+    table = token_table(world, tokenizer, chosen.phrasings)
+    mixture = settings(MixtureConfig, pretrain["mixture"])
+    explainable = explainable_facts(config, questions) if mixture.explained else None
+    job = Job(
+        name=ARM,
+        seeds=(pretrain["seed"],),
+        model=model_config,
+        objective=ObjectiveConfig(),
+        optimizer=optimizer,
+        loop=_loop(pretrain),
+        weights=lambda step: weights(0.0, 0.0),
+        frozen=Frozen({}, head_matrix(variables["params"], model_config)),
+        batch=lambda step, seed: pretraining_batch(
+            world, table, mixture, pretrain["rows"], step, seed, explainable
+        ),
+        metadata={"kind": "organism"},
+    )
+    console.print(
+        f"training the base model, {count_parameters(variables):,} parameters "
+        f"(once; kept under {workdir.parent})",
+        highlight=False,
+    )
+    metrics = MetricsWriter(workdir)
+    with (
+        CheckpointStore(workdir / CHECKPOINTS / ARM) as store,
+        progress_bar(console, "pretraining", pretrain["steps"]) as progress,
+    ):
+        train(
+            job,
+            initial_state([{"params": variables["params"]}], optimizer),
+            store,
+            metrics,
+            programs,
+            mesh,
+            progress=progress,
+            say=lambda message: console.print(message, highlight=False),
+        )
+    metrics.close()
+    model = load_model(find_stored(str(workdir))[0], mesh)
+    decided = decisions(probe_behavior(model, task.splits["test"], programs, mesh), task.splits["test"])
+    # Last, so that its presence says that the base is complete.
+    write_json(workdir / "organism.json", organism_table(world, task, decided, count_parameters(variables)))
+
+
+def copy_initial(organism_workdir: Path, workdir: Path, name: str) -> None:
+    """Makes a run's workdir whole without the cache: the model that arms start from is copied into it."""
+    target = workdir / CHECKPOINTS / name
+    if (target / "0").exists():
+        return
+    source = organism_workdir / CHECKPOINTS / ARM
+    newest = max(int(child.name) for child in source.iterdir() if child.name.isdigit())
+    temporary = target.with_name(f"{name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    shutil.copytree(source / str(newest), temporary / "0")
+    shutil.copy(source / CARD, temporary / CARD)
+    temporary.rename(target)

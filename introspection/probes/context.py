@@ -1,0 +1,100 @@
+"""The items of a config, and those of them that a model can read.
+
+Prompts longer than a model's context are skipped, counted and reported.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+
+from introspection.errors import InputError
+from introspection.probes.explanation import explanation_prompt
+from introspection.tasks.hint_mmlu import task as hint_mmlu
+from introspection.tasks.items import NONE, Explanation, Item
+from introspection.tasks.task import Task
+from introspection.text.tokenizer import ChatTokenizer
+
+
+def check_letters_scored(task: Task, tokenizer: ChatTokenizer, readout: str) -> None:
+    """Raises InputError if MMLU's letters are to be scored and one is several tokens of the tokenizer."""
+    if task.name == hint_mmlu.NAME and readout == "score":
+        hint_mmlu.check_letters(tokenizer.encode_reply)
+
+
+def longest_explanation(items: Sequence[Item], task: Task, tokenizer: ChatTokenizer) -> int:
+    """Tokens of the longest explanation that can be right of any of the items, its end included."""
+    choices = {choice for item in items for choice in task.grammar.all_explanations(item.candidates)}
+    choices.add(Explanation(True, NONE))
+    return max(len(tokenizer.encode_reply(task.grammar.render(choice))) for choice in choices)
+
+
+def needed_tokens(item: Item, task: Task, tokenizer: ChatTokenizer, reply_tokens: int = 0) -> int:
+    """Tokens of the longest thing that is asked about an item and of the reply to it.
+
+    An explanation is as long as the longest that can be right, behaviour as the longest candidate; or, where
+    it is generated, as long as `reply_tokens` allows.
+    """
+
+    def longest(texts: Iterable[str]) -> int:
+        return max(len(tokenizer.encode_reply(text)) for text in texts)
+
+    explanations = map(task.grammar.render, task.grammar.all_explanations(item.candidates))
+    explained = len(explanation_prompt(tokenizer, item, task.grammar)) + longest(explanations)
+    prompts = [len(tokenizer.encode_prompt(p)) for p in (item.prompt_with_cue, item.prompt_without_cue)]
+    return max(explained, max(prompts) + (reply_tokens or longest(item.candidates)))
+
+
+def within_context(
+    task: Task,
+    tokenizer: ChatTokenizer,
+    limit: int,
+    skipped_share: float,
+    console: Console,
+    reply_tokens: int = 0,
+) -> Task:
+    """The task without the items that need more than a model's context of `limit` tokens.
+
+    Raises:
+      InputError: more than `skipped_share` of a split would be skipped.
+    """
+    kept = {}
+    for split, items in task.splits.items():
+        kept[split] = tuple(
+            item for item in items if needed_tokens(item, task, tokenizer, reply_tokens) <= limit
+        )
+        skipped = len(items) - len(kept[split])
+        replying = f" with a generated reply of {reply_tokens}" if reply_tokens else ""
+        if skipped > skipped_share * len(items):
+            raise InputError(
+                f"{skipped} of {len(items)} {split} items are longer than the model's context of {limit} "
+                f"tokens{replying}, more than may be skipped ({skipped_share:.0%}; in a run's config, "
+                "evaluation.skipped_share): shorten them, or take a model with a longer context"
+            )
+        if skipped:
+            console.print(
+                f"warning: skipped {skipped} of {len(items)} {split} items, longer than {limit} tokens"
+            )
+    return dataclasses.replace(task, splits=kept)
+
+
+def check_candidates(tokenizer: ChatTokenizer, items: Sequence[Item]) -> None:
+    """Every model has to choose from the same candidates.
+
+    Raises:
+      InputError: the tokenizer can't write a candidate, or writes two of an item alike.
+    """
+    encode = functools.cache(lambda text: tuple(tokenizer.encode_reply(text)))
+    for item in items:
+        written: dict[tuple[int, ...], str] = {}
+        for candidate in item.candidates:
+            try:
+                other = written.setdefault(encode(candidate), candidate)
+            except InputError as error:
+                raise InputError(f"a candidate of item {item.id} is none for this model: {error}") from error
+            if other != candidate:
+                raise InputError(
+                    f"the candidates {other!r} and {candidate!r} of item {item.id} are one to this model: "
+                    "its tokenizer writes them alike"
+                )

@@ -1,0 +1,83 @@
+"""What a reference model's hidden states are at the positions that the KL term holds."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from introspection.models.decoder import Decoder, count_parameters
+from introspection.models.model import Model
+from introspection.probes.replies import Replies
+from introspection.probes.scoring import ScoreRequest, pad_requests, read_prompts
+from introspection.runtime.compiled import ProgramTable
+from introspection.runtime.mesh import put_rows, row_parts
+from introspection.tasks.items import Item
+from introspection.text.buckets import batches, score_shape
+from introspection.text.rows import Rows, build_row, pad_time, stack_rows
+from introspection.text.tokenizer import ChatTokenizer
+
+
+def answer_hidden(
+    model: Model, items: Sequence[Item], programs: ProgramTable, mesh: jax.sharding.Mesh
+) -> Float[np.ndarray, "items 2 width"]:
+    """The model's final hidden state at the answer position of both prompts of every item."""
+    config = model.config
+    program = programs.program(
+        "answer_hidden",
+        config,
+        lambda: (
+            lambda variables, prompts, lengths: read_prompts(
+                config, variables, prompts, lengths
+            ).last_hidden.astype(jnp.float32)
+        ),
+        data=(1,),
+    )
+    prompts = [p for item in items for p in (item.prompt_with_cue, item.prompt_without_cue)]
+    tokens = [model.tokenizer.encode_prompt(prompt) for prompt in prompts]
+    requests = [ScoreRequest(t, ()) for t in tokens]
+    longest = score_shape(max(map(len, tokens)), 1, 1)
+    parameters, hidden = count_parameters(model.variables), []
+    for chunk, shape in batches(requests, longest, parameters, row_parts(mesh)):
+        padded, lengths, _, _ = pad_requests(chunk, shape)
+        hidden.append(np.asarray(program(model.variables, *put_rows((padded, lengths), mesh)))[: len(chunk)])
+    return np.concatenate(hidden).reshape(len(items), 2, -1)
+
+
+def reply_rows(tokenizer: ChatTokenizer, items: Sequence[Item], replies: Sequence[Replies]) -> Rows:
+    """Two rows an item, with the cue and without: the prompt and what was said to it."""
+    return stack_rows(
+        [
+            build_row(tokenizer.encode_prompt(prompt), [reply.tokens])
+            for item, both in zip(items, replies, strict=True)
+            for prompt, reply in zip((item.prompt_with_cue, item.prompt_without_cue), both, strict=True)
+        ]
+    )
+
+
+def reply_hidden(
+    model: Model,
+    items: Sequence[Item],
+    replies: Sequence[Replies],
+    programs: ProgramTable,
+    mesh: jax.sharding.Mesh,
+) -> Float[np.ndarray, "items 2 scored width"]:
+    """The model's final hidden states wherever a token of its replies is said."""
+    config, rows = model.config, reply_rows(model.tokenizer, items, replies)
+
+    def read(variables, tokens, positions, segments, scored):
+        hidden = Decoder(config).apply(variables, tokens, positions, segments).hidden
+        return jnp.take_along_axis(hidden, scored[..., None], axis=1).astype(jnp.float32)
+
+    program = programs.program("reply_hidden", config, lambda: read, data=(1,))
+    row_shape = score_shape(rows.tokens.shape[-1], 1, 1)
+    rows = pad_time(rows, row_shape.prompt_length)
+    arrays = (rows.tokens, rows.positions, rows.segments, rows.scored)
+    parameters, parts = count_parameters(model.variables), []
+    for chunk, shape in batches(range(2 * len(items)), row_shape, parameters, row_parts(mesh)):
+        missing = shape.prompts - len(chunk)
+        padded = [np.pad(array[chunk.start : chunk.stop], ((0, missing), (0, 0))) for array in arrays]
+        parts.append(np.asarray(program(model.variables, *put_rows(padded, mesh)))[: len(chunk)])
+    hidden = np.concatenate(parts)
+    return hidden.reshape(len(items), 2, *hidden.shape[1:])

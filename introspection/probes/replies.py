@@ -1,0 +1,78 @@
+"""Generated replies and what they decide, by matching or by a judge."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+
+from introspection.models.model import Model
+from introspection.probes.decoding import decode
+from introspection.probes.judges import Judge, Said
+from introspection.runtime.compiled import ProgramTable
+from introspection.tasks.items import Decisions, Item, Prompt
+from introspection.tasks.matching import match_candidate
+
+
+class Reply(NamedTuple):
+    """What a model says to one prompt, greedily."""
+
+    tokens: tuple[int, ...]  # its end token among them, if it was reached
+    text: str
+
+
+class Replies(NamedTuple):
+    """The behaviour of a model on one item, as it is said."""
+
+    with_cue: Reply
+    without_cue: Reply
+
+
+def probe_replies(
+    model: Model,
+    items: Sequence[Item],
+    tokens: int,
+    programs: ProgramTable,
+    mesh: jax.sharding.Mesh,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Replies]:
+    """Greedy replies to both prompts of every item; prompts that recur are answered once."""
+    prompts = [prompt for item in items for prompt in prompts_of(item)]
+    unique = list(dict.fromkeys(prompts))
+    encoded = [model.tokenizer.encode_prompt(prompt) for prompt in unique]
+    decoded = decode(model, encoded, tokens, programs, mesh, progress)
+    said = {
+        prompt: Reply(reply.tokens, model.tokenizer.decode(reply.tokens))
+        for prompt, reply in zip(unique, decoded, strict=True)
+    }
+    return [Replies(said[item.prompt_with_cue], said[item.prompt_without_cue]) for item in items]
+
+
+def prompts_of(item: Item) -> tuple[Prompt, Prompt]:
+    return item.prompt_with_cue, item.prompt_without_cue
+
+
+def decide_replies(replies: Replies, item: Item) -> Decisions:
+    """The decision of each reply: the one candidate that it names, or `none`."""
+    return Decisions(*(match_candidate(reply.text, item.candidates) for reply in replies))
+
+
+def judge_replies(
+    model: Model,
+    replies: Sequence[Replies],
+    items: Sequence[Item],
+    judge: Judge,
+    programs: ProgramTable,
+    mesh: jax.sharding.Mesh,
+) -> list[Decisions]:
+    """The classes of the replies to each item: a judge's where they are its candidates, else as matched."""
+    decided = [decide_replies(both, item) for both, item in zip(replies, items, strict=True)]
+    judged = [i for i, item in enumerate(items) if item.candidates == judge.classes]
+    said = [
+        Said(prompt, reply.text)
+        for i in judged
+        for prompt, reply in zip(prompts_of(items[i]), replies[i], strict=True)
+    ]
+    classes = judge.judge(said, model, programs, mesh) if said else []
+    for i, with_cue, without_cue in zip(judged, classes[::2], classes[1::2], strict=True):
+        decided[i] = Decisions(with_cue, without_cue)
+    return decided

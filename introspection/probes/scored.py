@@ -1,0 +1,74 @@
+"""B(M): what a model decides on items with and without their cue."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from introspection.models.model import Model
+from introspection.probes.scoring import ScoreRequest, score
+from introspection.runtime.compiled import ProgramTable
+from introspection.tasks.items import NONE, Decisions, Item
+from introspection.text.tokenizer import ChatTokenizer
+
+# A bucket of probability 0 has no log; this floor is far below any rounding error of a sum to 1.
+_SMALLEST_PROBABILITY = 1e-12
+
+
+class Behavior(NamedTuple):
+    """Log-probabilities of the candidates and, last, of everything else (`none`), in nats."""
+
+    with_cue: Float[np.ndarray, " candidates_and_none"]
+    without_cue: Float[np.ndarray, " candidates_and_none"]
+
+
+def add_none_bucket(logprobs: Float[np.ndarray, " candidates"]) -> Float[np.ndarray, " candidates_and_none"]:
+    """Appends the log-probability of saying none of the candidates.
+
+    Each candidate is scored with the end of the answer, so candidates are disjoint even where one is a
+    prefix of another, and the rest is what their probabilities leave of 1.
+    """
+    rest = max(1.0 - float(np.exp(logprobs.astype(np.float64)).sum()), _SMALLEST_PROBABILITY)
+    return np.append(logprobs, np.float32(np.log(rest)))
+
+
+def decide(logprobs: Float[np.ndarray, " candidates_and_none"], candidates: Sequence[str]) -> str:
+    """The most probable candidate or `NONE`; ties go to the first."""
+    return (*candidates, NONE)[int(np.argmax(logprobs))]
+
+
+def behavior_requests(tokenizer: ChatTokenizer, items: Sequence[Item]) -> list[ScoreRequest]:
+    """Two requests an item: with the cue, then without."""
+    encode = functools.cache(lambda text: tuple(tokenizer.encode_reply(text)))
+    requests = []
+    for item in items:
+        candidates = tuple(encode(candidate) for candidate in item.candidates)
+        for prompt in (item.prompt_with_cue, item.prompt_without_cue):
+            requests.append(ScoreRequest(tokenizer.encode_prompt(prompt), candidates))
+    return requests
+
+
+def probe_behavior(
+    model: Model,
+    items: Sequence[Item],
+    programs: ProgramTable,
+    mesh: jax.sharding.Mesh,
+    progress: Callable[[int], None] = lambda done: None,
+) -> list[Behavior]:
+    """Scores every item's candidates on both prompts; requests that recur are scored once."""
+    requests = behavior_requests(model.tokenizer, items)
+    keys = [(tuple(request.prompt), request.continuations) for request in requests]
+    unique = dict(zip(keys, requests, strict=True))
+    scores = score(model, list(unique.values()), programs, mesh, progress)
+    by_key = {key: add_none_bucket(row) for key, row in zip(unique, scores, strict=True)}
+    return [Behavior(by_key[keys[2 * i]], by_key[keys[2 * i + 1]]) for i in range(len(items))]
+
+
+def decisions(behaviors: Sequence[Behavior], items: Sequence[Item]) -> list[Decisions]:
+    return [
+        Decisions(decide(b.with_cue, item.candidates), decide(b.without_cue, item.candidates))
+        for b, item in zip(behaviors, items, strict=True)
+    ]

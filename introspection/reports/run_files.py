@@ -1,0 +1,197 @@
+"""Reads what a run left in its workdir (design.md §7) into one value that the figures and the page share."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from introspection.coupling.records import PredictionRecord
+from introspection.errors import InputError
+from introspection.reports.numbers import (
+    Arm,
+    Askable,
+    Matrix,
+    read_arm,
+    read_askable,
+    read_controls,
+    read_matrix,
+)
+from introspection.tasks.subsets import kept_places
+
+Parsed = TypeVar("Parsed")
+
+RUN_COMMAND = "python -m experiments.run --config=F --workdir={workdir}"
+COMPARE_COMMAND = "python -m experiments.compare --models=A,B --task=T --workdir={workdir}"
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportSettings:
+    """What a reader may want otherwise; a run's config sets them under `report`."""
+
+    max_items: int = 5_000  # rows of predictions.jsonl that the page embeds
+    max_control_items: int = 2_000  # rows of controls.jsonl that the page embeds
+    max_curve_points: int = 200  # points of one training curve
+    page_size: int = 20  # rows of the item table on one page
+
+
+@dataclasses.dataclass(frozen=True)
+class ExplainedItem:
+    """One line of predictions.jsonl (`control` is empty) or of controls.jsonl."""
+
+    control: str
+    record: PredictionRecord
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFiles:
+    """A workdir, read. What the run did not leave is empty or None."""
+
+    name: str
+    config: Mapping[str, Any]
+    settings: ReportSettings
+    tiny: bool
+    askable: Askable
+    arms: tuple[Arm, ...]
+    fingerprints: Mapping[str, Any]
+    versions: Mapping[str, Any]
+    predictions: tuple[ExplainedItem, ...]  # those that the page embeds
+    controls: tuple[ExplainedItem, ...]
+    total_predictions: int  # lines of predictions.jsonl
+    total_controls: int
+    metrics: tuple[Mapping[str, Any], ...]
+    matrix: Matrix | None
+    organism: Mapping[str, Any] | None
+
+
+def read_run(workdir: Path) -> RunFiles:
+    """Reads a run's workdir, or one that holds only a comparison's `matrix.json`."""
+    if not workdir.is_dir():
+        raise InputError(f"{workdir} is not a folder: first run `{RUN_COMMAND.format(workdir=workdir)}`")
+    results_path, matrix_path = workdir / "results.json", workdir / "matrix.json"
+    if not results_path.exists() and not matrix_path.exists():
+        raise InputError(
+            f"{results_path} is missing (and so is matrix.json): first run"
+            f" `{RUN_COMMAND.format(workdir=workdir)}` or `{COMPARE_COMMAND.format(workdir=workdir)}`"
+        )
+    results = _read_object(results_path) or {}
+    config = _read_object(workdir / "config.json") or {}
+    matrix = _read_object(matrix_path)
+    controls, paired = results.get("controls") or {}, results.get("paired")
+    settings = _settings(config, workdir / "config.json")
+    predicted, total_predictions = _read_items(workdir / "predictions.jsonl", settings.max_items)
+    controlled, total_controls = _read_items(workdir / "controls.jsonl", settings.max_control_items)
+    return RunFiles(
+        name=_run_name(config, workdir),
+        config=config,
+        settings=settings,
+        tiny=bool(results.get("tiny") or config.get("tiny") or (matrix or {}).get("tiny")),
+        askable=read_askable(results.get("askable")),
+        arms=_parsed(
+            results_path,
+            lambda: tuple(
+                read_arm(name, arm, read_controls(name, controls, paired))
+                for name, arm in (results.get("arms") or {}).items()
+            ),
+        ),
+        fingerprints=results.get("fingerprints") or (matrix or {}).get("fingerprints") or {},
+        versions=results.get("versions") or (matrix or {}).get("versions") or {},
+        predictions=predicted,
+        controls=controlled,
+        total_predictions=total_predictions,
+        total_controls=total_controls,
+        metrics=tuple(_read_lines(workdir / "metrics.jsonl", dict)),
+        matrix=None if matrix is None else _parsed(matrix_path, lambda: read_matrix(matrix)),
+        organism=_read_object(workdir / "organism.json"),
+    )
+
+
+def _run_name(config: Mapping[str, Any], workdir: Path) -> str:
+    for key in ("name", "experiment"):
+        if isinstance(config.get(key), str) and config[key]:
+            return config[key]
+    return workdir.resolve().name
+
+
+def _settings(config: Mapping[str, Any], path: Path) -> ReportSettings:
+    chosen = config.get("report") or {}
+    known = {field.name for field in dataclasses.fields(ReportSettings)}
+    for key, value in chosen.items():
+        if key not in known:
+            raise InputError(f"{path}: report.{key} is unknown; known are {', '.join(sorted(known))}")
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InputError(f"{path}: report.{key} is {value!r}; give a whole number of at least 1")
+    return ReportSettings(**chosen)
+
+
+def _read_object(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file, or None where the run left no such file."""
+    if not path.exists():
+        return None
+    value = _parsed(path, lambda: json.loads(path.read_text(encoding="utf-8")))
+    if not isinstance(value, dict):
+        raise InputError(f"{path} does not hold a JSON object: write it anew by rerunning the command")
+    return value
+
+
+def _parsed(path: Path, parse: Callable[[], Parsed]) -> Parsed:
+    """Runs `parse`, turning whatever a damaged file makes it raise into one line that names the file."""
+    try:
+        return parse()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(
+            f"{path} can't be read ({reason}): write it anew by rerunning the command"
+        ) from error
+
+
+def _read_lines(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> Iterator[Parsed]:
+    """Every line of a JSON Lines file, parsed one at a time; none where the run left no such file.
+
+    The last line may be torn (a run that was stopped while writing metrics): without its newline it is
+    left out, so that a report can be built of what is there.
+    """
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", newline="\n") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                yield parse(json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                if not line.endswith("\n"):
+                    return
+                _parsed(Path(f"{path}:{number}"), lambda line=line: parse(json.loads(line)))
+
+
+def _read_items(path: Path, most: int) -> tuple[tuple[ExplainedItem, ...], int]:
+    """At most `most` lines, thinned as `kept_places` does, and how many there are.
+
+    Read twice, so that what is left out (of a large study, hundreds of megabytes) never is in memory.
+    """
+
+    def parse(fields: dict[str, Any]) -> ExplainedItem:
+        control = fields.pop("control", "") or ""
+        return ExplainedItem(str(control), PredictionRecord.from_json(fields))
+
+    ids = list(_read_lines(path, lambda fields: sys.intern(str(fields["id"]))))
+    kept = set(kept_places(ids, most))
+    places = iter(range(len(ids)))
+
+    def parse_kept(fields: dict[str, Any]) -> ExplainedItem | None:
+        return parse(fields) if next(places) in kept else None
+
+    return tuple(item for item in _read_lines(path, parse_kept) if item is not None), len(ids)
+
+
+def named_values(value: Any, prefix: str = "") -> Sequence[tuple[str, Any]]:
+    """Flattens nested mappings to `("a.b", value)` pairs, for the tables of fingerprints and versions."""
+    if isinstance(value, Mapping) and value:
+        return [
+            pair
+            for key, inner in value.items()
+            for pair in named_values(inner, f"{prefix}.{key}" if prefix else str(key))
+        ]
+    return [(prefix, value)]

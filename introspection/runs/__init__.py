@@ -1,0 +1,1 @@
+"""The main job and what stands beside it: run, compare, export."""

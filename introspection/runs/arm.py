@@ -1,0 +1,135 @@
+"""One arm: its training, and what came out of it."""
+
+import dataclasses
+import functools
+import time
+from typing import Any
+
+import jax
+
+from introspection.checkpoints.names import CHECKPOINTS, ModelCard, model_fingerprint
+from introspection.checkpoints.store import CheckpointStore
+from introspection.models.config import ModelConfig
+from introspection.models.decoder import initialize
+from introspection.models.head import head_matrix
+from introspection.models.model import Model, select_seed
+from introspection.runs.arm_labels import (
+    arm_labels,
+    held_out_labels,
+    refreshed_labels,
+    start_of,
+    teacher_decisions,
+)
+from introspection.runs.arm_rows import relabelled, shift_items, training_rows
+from introspection.runs.assemble import write_arm
+from introspection.runs.config import ArmConfig
+from introspection.runs.fields import (
+    batch_sizes,
+    loop_config,
+    lora_config,
+    objective_config,
+    optimizer_config,
+)
+from introspection.runs.measure import live_measures, probe_records
+from introspection.runs.setup import Setup
+from introspection.runtime.metrics_writer import MetricsWriter
+from introspection.runtime.progress import progress_bar
+from introspection.training.batches import make_batch
+from introspection.training.loop import Job, train, weights
+from introspection.training.objectives import ObjectiveWeights
+from introspection.training.shifts import shifted_groups
+from introspection.training.step import Frozen, TrainState, initial_state
+
+
+def run_arm(name: str, arm: ArmConfig, setup: Setup) -> None:
+    """Trains one arm (all seeds together), probes what came out and stores its records."""
+    started = time.perf_counter()
+    config, programs, mesh, console = setup.config, setup.programs, setup.mesh, setup.console
+    options, seeds, start = config.train, tuple(config.seeds), start_of(arm, setup)
+    labels = arm_labels(name, arm, setup)
+    rows = dict.fromkeys(seeds, training_rows(arm, labels, setup))
+    sizes = batch_sizes(config)
+    model_config, trainables, frozen = trainable_parts(config, start.model)
+    optimizer, loop = optimizer_config(config, arm), loop_config(config, arm)
+
+    def weights_at(step: int) -> ObjectiveWeights:
+        explanation, shift = arm.shift.terms(step, options.steps)
+        return weights(arm.kl_weight, shift * arm.shift.weight, explanation)
+
+    job = Job(
+        name=name,
+        seeds=seeds,
+        model=model_config,
+        objective=dataclasses.replace(
+            objective_config(config, arm), reference_softcap=start.reference.config.final_softcap
+        ),
+        optimizer=optimizer,
+        loop=loop,
+        weights=weights_at,
+        frozen=Frozen(frozen, head_matrix(start.reference.variables["params"], start.reference.config)),
+        batch=lambda step, seed: make_batch(rows[seed], sizes, step, seed),
+        metadata={"arm": name, "seeds": list(seeds), "initial": start.probed.fingerprint},
+    )
+    store_path = setup.workdir / CHECKPOINTS / name
+    ModelCard(model_config, seeds, base=start.name if frozen else None).write(store_path)
+    metrics = MetricsWriter(setup.workdir)
+
+    def seed_model(state: TrainState, index: int) -> Model:
+        variables = {**frozen, **select_seed(state.trainable, index)}
+        return Model(model_config, start.model.tokenizer, variables)
+
+    held_out = held_out_labels(arm, labels, setup)
+
+    def evaluate(step: int, state: TrainState) -> list[dict[str, float]]:
+        if step:
+            return [live_measures(seed_model(state, i), setup, held_out) for i in range(len(seeds))]
+        # Before the first step all seeds of arms with the same labels are the model that they start from.
+        kind = (start.name, arm.foreign_labels)
+        if kind not in setup.measured:
+            setup.measured[kind] = live_measures(seed_model(state, 0), setup, held_out)
+        return [setup.measured[kind]] * len(seeds)
+
+    def refresh(step: int, state: TrainState) -> None:
+        for i, seed in enumerate(seeds):
+            now = functools.partial(seed_model, state, i)
+            refreshed = refreshed_labels(name, arm, now, seed, step, setup)
+            if refreshed is not None:
+                rows[seed] = relabelled(rows[seed], labels._replace(trained=refreshed), arm, setup)
+
+    with (
+        CheckpointStore(store_path, options.keep_checkpoints) as store,
+        progress_bar(console, name, loop.steps) as progress,
+    ):
+        state = train(
+            job,
+            initial_state(trainables, optimizer),
+            store,
+            metrics,
+            programs,
+            mesh,
+            evaluate=evaluate,
+            refresh=refresh,
+            progress=progress,
+            say=lambda message: console.print(f"{name}: {message}", highlight=False),
+        )
+    metrics.close()
+    shifted = shifted_groups(arm.shift, [item for item, _ in shift_items(arm, setup)])
+    records, fingerprints = [], {}
+    for i, seed in enumerate(seeds):
+        model = seed_model(state, i)
+        records += probe_records(
+            name, seed, model, start, teacher_decisions(arm, setup, "test"), shifted, setup
+        )
+        fingerprints[str(seed)] = model_fingerprint(model)
+    write_arm(setup.workdir, name, records, fingerprints, time.perf_counter() - started)
+
+
+def trainable_parts(config: Any, initial: Model) -> tuple[ModelConfig, list[dict], dict]:
+    """(model config, what is trained of each seed, what is frozen): all parameters, or, if lora.rank > 0,
+    adapters, drawn for every seed and the same in all arms."""
+    model_config = dataclasses.replace(initial.config, remat=config.train.remat, lora=lora_config(config))
+    if model_config.lora is None:
+        return model_config, [{"params": initial.variables["params"]}] * len(config.seeds), {}
+    key, draw = jax.random.key(config.task.seed), jax.jit(lambda key: initialize(model_config, key)["lora"])
+    adapters = [{"lora": draw(jax.random.fold_in(key, seed))} for seed in config.seeds]
+    return model_config, adapters, {"params": initial.variables["params"]}

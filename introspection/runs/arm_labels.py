@@ -1,0 +1,198 @@
+"""An arm's labels: whose behaviour they describe, how they are altered, and those that are given or kept."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from introspection.checkpoints.names import model_fingerprint
+from introspection.coupling.controls import add_label_noise, kept_share, shuffle_labels
+from introspection.coupling.labels import Label, label_metadata, read_labels, write_labels
+from introspection.errors import InputError, RunError
+from introspection.models.model import Model
+from introspection.probes.behavior import read_behavior
+from introspection.runs.config import ArmConfig
+from introspection.runs.measure import HeldOut
+from introspection.runs.setup import Setup, Start
+from introspection.tasks.items import Decisions, Explanation, Item
+from introspection.tasks.mixture import is_explained
+from introspection.tasks.splits import drawn_groups
+from introspection.tasks.subsets import drawn_places
+from introspection.tasks.task import Task
+
+# Share of labels that may differ from what the teacher does here: another machine rounds otherwise, and a
+# near tie falls the other way.
+OTHER_ROUNDING = 0.01
+
+
+def labels_folder(arm: ArmConfig) -> Path:
+    return Path(arm.labels).expanduser()
+
+
+def expected_labels(task: Task) -> dict[str, str]:
+    return {"task": task.name, "template_version": task.template_version}
+
+
+def start_of(arm: ArmConfig, setup: Setup) -> Start:
+    return setup.starts["foreign" if arm.foreign_to else "initial"]
+
+
+def teacher_decisions(arm: ArmConfig, setup: Setup, split: str) -> list[Decisions]:
+    """What an arm's label teacher decides on a split: label_teacher, of a share of groups config.foreign."""
+    own = setup.teacher.decisions[split]
+    if not arm.foreign_labels:
+        return own
+    items, foreign = setup.task.splits[split], setup.starts["foreign"].probed.decisions[split]
+    groups = {item.group for item in items}
+    count = round(arm.foreign_labels * len(groups))
+    theirs = drawn_groups(groups, count, [setup.config.task.seed, 14])
+    return [b if item.group in theirs else a for item, a, b in zip(items, own, foreign, strict=True)]
+
+
+def clean_labels(arm: ArmConfig, setup: Setup) -> tuple[list[Decisions], list[Explanation]]:
+    """What an arm's label teacher decides on the explained items, and the labels that follow."""
+    train = teacher_decisions(arm, setup, "train")
+    by_id = {item.id: decided for item, decided in zip(setup.task.splits["train"], train, strict=True)}
+    decided = [by_id[item.id] for item in setup.train_items]
+    return decided, [one.explanation for one in decided]
+
+
+def given_labels(arm: ArmConfig, setup: Setup) -> list[Explanation]:
+    """The labels of the folder that an arm names.
+
+    Raises:
+      InputError: they are not the label teacher's, or of behaviour that was asked for or read in another way.
+    """
+    expected = {"teacher_fingerprint": setup.teacher.fingerprint, **expected_labels(setup.task)}
+    labels = read_labels(labels_folder(arm), expected, setup.train_items)
+    differing = [
+        (label, clean) for label, clean in zip(labels, setup.clean, strict=True) if label.clean != clean
+    ]
+    if len(differing) > OTHER_ROUNDING * len(labels):
+        label, clean = differing[0]
+        raise InputError(
+            f"{arm.labels}: these labels are of the same model's behaviour, but asked for or read in another "
+            f"way (config.task, config.behavior, config.chat): {len(differing)} of {len(labels)} differ, "
+            f"such as {label.id}: {tuple(label.clean)} there and {tuple(clean)} here"
+        )
+    return [label.explanation for label in labels]
+
+
+class ArmLabels(NamedTuple):
+    """The labels of the explained items, in their order."""
+
+    trained: list[Explanation]  # what the arm trains on: noisy, shuffled, of another base
+    clean: list[Explanation]  # what its label teacher does
+
+    def by_id(self, items: Sequence[Item]) -> dict[str, tuple[Explanation, Explanation]]:
+        """(trained, clean) of each item."""
+        ids = (item.id for item in items)
+        return dict(zip(ids, zip(self.trained, self.clean, strict=True), strict=True))
+
+
+def arm_labels(name: str, arm: ArmConfig, setup: Setup) -> ArmLabels:
+    """What an arm trains on: the labels of its config's folder, or its own, written to `labels/<arm>`."""
+    decided, clean = clean_labels(arm, setup)
+    if arm.labels:
+        return ArmLabels(given_labels(arm, setup), clean)
+    labels = altered_labels(arm, setup.train_items, clean, setup.config.task.seed)
+    folder = setup.workdir / "labels" / name
+    kept = keep_labels(folder, arm, decided, labels, setup.teacher.fingerprint, setup)
+    if arm.label_noise or arm.shuffle_labels:
+        setup.console.print(f"{name}: {kept:.1%} of the labels equal the clean ones", highlight=False)
+    return ArmLabels(labels, clean)
+
+
+def keep_labels(
+    folder: Path,
+    arm: ArmConfig,
+    decided: Sequence[Decisions],
+    labels: Sequence[Explanation],
+    teacher_fingerprint: str,
+    setup: Setup,
+) -> float:
+    """Writes what an arm trains on to a labels folder, with what its teacher decides.
+
+    Returns:
+      The share of labels that equal the clean ones.
+    """
+    kept = kept_share([one.explanation for one in decided], labels)
+    metadata = label_metadata(
+        setup.config,
+        setup.task,
+        teacher_fingerprint,
+        arm.label_noise,
+        arm.shuffle_labels,
+        arm.foreign_labels,
+        kept,
+    )
+    found = zip(setup.train_items, decided, labels, strict=True)
+    write_labels(folder, [Label(i.id, i.group, d, label) for i, d, label in found], metadata)
+    return kept
+
+
+def refreshed_labels(
+    name: str, arm: ArmConfig, model: Callable[[], Model], seed: int, step: int, setup: Setup
+) -> list[Explanation] | None:
+    """The labels of the last refresh, as noisy and as shuffled as the arm's own; None before the first.
+
+    They are kept in `labels/<arm>-seed<S>-step<N>`: made there from `model` at that step, read there by a run
+    that was resumed after it.
+
+    Raises:
+      RunError: a resumed run's labels are gone.
+    """
+    last = step - step % arm.refresh_steps
+    if not last:
+        return None
+    items, folder = setup.train_items, setup.workdir / "labels" / f"{name}-seed{seed}-step{last}"
+    if folder.exists():
+        return [label.explanation for label in read_labels(folder, expected_labels(setup.task), items)]
+    if last < step:
+        raise RunError(f"{folder} is missing, the labels of step {last} that {name} goes on from")
+    now = model()
+    decided = read_behavior(now, items, setup.readout, setup.programs, setup.mesh).decisions
+    clean = [one.explanation for one in decided]
+    labels = altered_labels(arm, items, clean, setup.config.task.seed)
+    keep_labels(folder, arm, decided, labels, model_fingerprint(now), setup)
+    return labels
+
+
+def held_out_labels(arm: ArmConfig, labels: ArmLabels, setup: Setup) -> HeldOut:
+    """What an arm's live measures are taken on: drawn validation items with its label teacher's decisions,
+    and, where replies are generated, drawn training items with their trained and clean labels."""
+    evaluation = setup.config.evaluation
+    decided = teacher_decisions(arm, setup, "validation")
+    pairs = [
+        pair
+        for pair in zip(setup.task.splits["validation"], decided, strict=True)
+        if is_explained(setup.task, pair[0])
+    ]
+    chosen = drawn_places(len(pairs), evaluation.validation_items, evaluation.seed)
+    validation = [pairs[i] for i in chosen]
+    # Where behaviour is scored, every train step returns agreement.
+    count = evaluation.agreement_items if setup.readout.kind == "generate" else 0
+    held = drawn_places(len(setup.train_items), count, evaluation.seed)
+    return HeldOut(
+        [item for item, _ in validation],
+        [one.explanation for _, one in validation],
+        [setup.train_items[i] for i in held],
+        [labels.trained[i] for i in held],
+        [labels.clean[i] for i in held],
+    )
+
+
+def altered_labels(
+    arm: ArmConfig, items: Sequence[Item], clean: Sequence[Explanation], seed: int
+) -> list[Explanation]:
+    """The labels that an arm trains on: shuffled, then noisy, as its config says.
+
+    The same items are noisy whatever the clean labels are, so refreshed labels keep an arm's noise.
+    """
+    labels = list(clean)
+    if arm.shuffle_labels:
+        labels = shuffle_labels(items, labels, np.random.default_rng([seed, 6]))
+    if arm.label_noise:
+        labels, _ = add_label_noise(items, labels, arm.label_noise, np.random.default_rng([seed, 7]))
+    return labels

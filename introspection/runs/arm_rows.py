@@ -1,0 +1,151 @@
+"""The rows that an arm's steps draw from: explanations, behaviour to hold, and what its shift trains."""
+
+from introspection.probes.context import longest_explanation
+from introspection.probes.judges import Judge, Said
+from introspection.runs.arm_labels import ArmLabels, start_of
+from introspection.runs.config import ArmConfig
+from introspection.runs.setup import Setup
+from introspection.tasks.items import Decisions, Item, Prompt
+from introspection.tasks.mixture import is_explained
+from introspection.tasks.refusal.phrases import CLASSES
+from introspection.tasks.subsets import drawn_places
+from introspection.tasks.task import SPLITS
+from introspection.text.rows import pad_scored, pad_time
+from introspection.training.batches import (
+    TrainingRows,
+    behavior_batch,
+    explanation_rows,
+    held_prompts,
+    label_columns,
+    reply_batch,
+    same_time,
+    shift_rows,
+    with_room,
+)
+from introspection.training.shifts import (
+    OwnReply,
+    ShiftExample,
+    reply_examples,
+    shift_examples,
+    unsaid_refusals,
+)
+
+
+def shift_of(arm: ArmConfig, setup: Setup) -> list[ShiftExample]:
+    """What an arm's shift trains.
+
+    Raises:
+      InputError: no item fits it; or the judge of replies doesn't read its templated refusal as one, or the
+        model can't write it.
+    """
+    pairs = shift_items(arm, setup)
+    items = [item for item, _ in pairs]
+    wanted = shift_examples(arm.shift, items, [decided for _, decided in pairs])
+    # As `load_judge`: these alone are what a judge reads in a reply.
+    judge = setup.readout.judge if any(item.candidates == CLASSES for item in items) else None
+    if judge is None or not wanted:
+        return wanted
+    own, model = own_replies(arm, setup, judge), start_of(arm, setup).model
+    prompts = unsaid_refusals(wanted, own)
+    if prompts:
+        model.tokenizer.encode_reply(arm.shift.refusal)  # refused here, before anything is trained
+    said = [Said(prompt, arm.shift.refusal) for prompt in prompts]
+    classes = judge.judge(said, model, setup.programs, setup.mesh) if said else []
+    return reply_examples(arm.shift, wanted, own, dict(zip(prompts, classes, strict=True)), judge.name)
+
+
+def own_replies(arm: ArmConfig, setup: Setup, judge: Judge) -> dict[Prompt, list[OwnReply]]:
+    """By prompt, what the arm's start says to it, then what it says to the same item's other prompt.
+
+    Of the items that a shift may train and whose replies the judge reads, alone.
+    """
+    probed, own = start_of(arm, setup).probed, {}
+    for split in shift_splits(arm):
+        triples = zip(setup.task.splits[split], probed.behaviors[split], probed.decisions[split], strict=True)
+        for item, replies, decided in triples:
+            if item.candidates == judge.classes:
+                with_cue, without_cue = (
+                    OwnReply(reply.text, reply.tokens, judged)
+                    for reply, judged in zip(replies, decided, strict=True)
+                )
+                own.setdefault(item.prompt_with_cue, [with_cue]).append(without_cue)
+                own.setdefault(item.prompt_without_cue, [without_cue]).append(with_cue)
+    return own
+
+
+def shift_splits(arm: ArmConfig) -> tuple[str, ...]:
+    """The splits whose groups an arm's shift may train."""
+    if arm.shift.kind == "taught":
+        return ("train", "validation")
+    return ("test",) if arm.shift.groups == "held_out" else SPLITS
+
+
+def shift_items(arm: ArmConfig, setup: Setup) -> list[tuple[Item, Decisions]]:
+    """The items whose groups an arm's shift may train, and what the arm's start decides on them."""
+    taught = arm.shift.kind == "taught"
+    pairs = [
+        pair
+        for split in shift_splits(arm)
+        for pair in zip(setup.task.splits[split], start_of(arm, setup).probed.decisions[split], strict=True)
+    ]
+    # What is taught is what is never explained.
+    return [pair for pair in pairs if not (taught and is_explained(setup.task, pair[0]))]
+
+
+def training_rows(arm: ArmConfig, labels: ArmLabels, setup: Setup) -> TrainingRows:
+    """Every row that the arm's steps draw from, explanations with the trained labels."""
+    start, task = start_of(arm, setup), setup.task
+    tokenizer, examples = start.model.tokenizer, shift_of(arm, setup)
+    explanation = explanation_rows(tokenizer, setup.train_items, labels.trained, task)
+    if arm.refresh_steps:  # room for whatever the labels become
+        explanation = with_room(explanation, longest_explanation(setup.train_items, task, tokenizer))
+    shift, shifted = shift_rows(tokenizer, examples), {example.prompt for example in examples}
+    places = behavior_places(arm, setup)
+    items, behaviors = ([of[i] for i in places] for of in (setup.kl_items, start.kl_behaviors))
+    explained = {item.group for item in setup.train_items}
+    held_groups = {
+        "explained": explained,
+        "other": {item.group for item in items} - explained,
+        "both": {item.group for item in items},
+    }[arm.kl_groups]
+    held_now = held_prompts(items, arm.kl_prompts, shifted, held_groups)
+    if setup.readout.kind == "generate":
+        held = reply_batch(tokenizer, items, behaviors, start.kl_hidden[places], held_now)
+    else:
+        by_id = labels.by_id(setup.train_items)
+        held = behavior_batch(tokenizer, items, by_id, behaviors, start.kl_hidden[places], held_now)
+    explanation, held_rows, shift = same_time(explanation, held.rows, shift)
+    held = held._replace(rows=held_rows)
+    if setup.readout.kind == "generate":
+        return TrainingRows(explanation, None, shift, replies=held)
+    return TrainingRows(explanation, held, shift)
+
+
+def behavior_places(arm: ArmConfig, setup: Setup) -> list[int]:
+    """Places in `kl_items` of what behaviour rows are drawn from.
+
+    The explained items; where the KL term holds others, those and as many explained ones, on which agreement
+    is measured.
+    """
+    explained = len(setup.train_items)
+    if arm.kl_groups == "explained":
+        return list(range(explained))
+    others = len(setup.kl_items) - explained
+    drawn = drawn_places(explained, others, setup.config.task.seed)
+    return [*drawn, *range(explained, explained + others)]
+
+
+def relabelled(rows: TrainingRows, labels: ArmLabels, arm: ArmConfig, setup: Setup) -> TrainingRows:
+    """The same rows with other labels, in explanations and in agreement on trained labels."""
+    tokenizer = start_of(arm, setup).model.tokenizer
+    fresh = explanation_rows(tokenizer, setup.train_items, labels.trained, setup.task)
+    room = rows.explanation
+    rows = rows._replace(
+        explanation=pad_scored(pad_time(fresh, room.tokens.shape[-1]), room.scored.shape[-1])
+    )
+    if rows.behavior is None:
+        return rows
+    items = [setup.kl_items[place] for place in behavior_places(arm, setup)]
+    slots = rows.behavior.reference_logprobs.shape[-1] - 1
+    changed, answer = label_columns(items, labels.by_id(setup.train_items), slots)
+    return rows._replace(behavior=rows.behavior._replace(label_changed=changed, label_answer=answer))

@@ -1,0 +1,142 @@
+"""From arms' records to what a run leaves: predictions, controls, results, figures and the page."""
+
+import dataclasses
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from introspection.coupling.askable import NO_SHUFFLED_ARM, arm_criteria, main_arm, run_askable, shuffled_arm
+from introspection.coupling.by_shifted import shifted_differences
+from introspection.coupling.records import PredictionRecord, read_records, write_records
+from introspection.coupling.references import best_static, reference_entry, with_explanations_of
+from introspection.coupling.results import arm_results, control_results, paired_results
+from introspection.coupling.training_log import read_series
+from introspection.reports.console import print_results_table
+from introspection.reports.page import write_report
+from introspection.runtime.workdir import write_json
+
+if TYPE_CHECKING:
+    from introspection.runs.config import ArmConfig
+    from introspection.runs.setup import Setup
+from introspection.reports.console import format_program_table
+
+VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
+
+
+def arm_folder(workdir: Path, arm: str) -> Path:
+    return workdir / "arms" / arm
+
+
+def write_arm(
+    workdir: Path,
+    arm: str,
+    records: Sequence[PredictionRecord],
+    fingerprints: dict[str, str],
+    runtime_s: float,
+) -> None:
+    """Stores a finished arm; the records come last, and say that it is complete."""
+    folder = arm_folder(workdir, arm)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "arm.json", {"fingerprints": fingerprints, "runtime_s": runtime_s})
+    write_records(folder / "records.jsonl", records)
+
+
+def assemble(
+    setup: "Setup",
+    arms: Mapping[str, "ArmConfig"],
+    controls: Mapping[str, Mapping[str, list]],
+    runtime_s: float,
+) -> Path:
+    """Writes everything of design.md §7 from the arms' stored records and prints the tables.
+
+    `controls` are explanations by what an arm starts from ("initial", "foreign") and by control. Beside them
+    an arm is held against the arm with shuffled labels and, where it has one, its foreign explainer; both
+    also stand paired, item by item.
+    """
+    workdir, console = setup.workdir, setup.console
+    seed = setup.config.evaluation.seed
+    results: dict[str, Any] = {"arms": {}, "controls": {name: {} for name in controls["initial"]}}
+    fingerprints: dict[str, Any] = dict(setup.fingerprints)
+    records = {arm: read_records(arm_folder(workdir, arm) / "records.jsonl") for arm in arms}
+    logged = read_series(workdir / "metrics.jsonl", arms, ("agreement", "kept_behavior"))
+    criteria = {}
+    with (workdir / "controls.jsonl").open("w", encoding="utf-8") as control_lines:
+        for index, (name, arm) in enumerate(arms.items()):
+            own = records[name]
+            stored = json.loads((arm_folder(workdir, name) / "arm.json").read_text(encoding="utf-8"))
+            fingerprints[name] = stored["fingerprints"]
+            entry = arm_results(
+                own,
+                logged.get((name, "agreement"), {}),
+                stored["runtime_s"],
+                np.random.default_rng([seed, index]),
+                kept_by_seed=logged.get((name, "kept_behavior"), {}),
+            )
+            others = reference_arms(name, arms)
+            emitters = {
+                control: replace_explanations(own, said)
+                for control, said in controls["foreign" if arm.foreign_to else "initial"].items()
+            } | {control: with_explanations_of(own, records[other]) for control, other in others.items()}
+            entry["references"] = {}
+            for control, replaced in emitters.items():
+                paired = paired_results(own, replaced, np.random.default_rng([seed, index]))
+                levels = control_results(replaced, np.random.default_rng([seed, index]))
+                results["controls"].setdefault(control, {})[name] = levels | (
+                    {"paired": paired} if control in others else {}
+                )
+                entry["references"][control] = reference_entry(paired, replaced)
+                if "by_shifted" in entry:
+                    rng = np.random.default_rng([seed, index])
+                    entry["references"][control]["by_shifted"] = shifted_differences(own, replaced, rng)
+                for record in replaced:
+                    line = json.dumps({"control": control, **record.to_json()}, ensure_ascii=False)
+                    control_lines.write(line + "\n")
+            entry["best_static"] = best_static(entry["references"])
+            entry["askable"] = criteria[name] = arm_criteria(
+                own,
+                entry["references"],
+                np.random.default_rng([seed, index]),
+                without_shuffled="not held against an arm with shuffled labels"
+                if shuffled_arm(arms)
+                else NO_SHUFFLED_ARM,
+            )
+            results["arms"][name] = entry
+    results |= {
+        "askable": run_askable(main_arm(arms), criteria),
+        "tiny": bool(setup.config.tiny),
+        "fingerprints": fingerprints,
+        "versions": {name: version(name) for name in VERSIONED} | {"python": platform.python_version()},
+        "runtime_s": runtime_s,
+    }
+    write_records(workdir / "predictions.jsonl", [record for own in records.values() for record in own])
+    print_results_table(results, console)
+    console.print(format_program_table(setup.programs))
+    write_json(workdir / "results.json", results)
+    return write_report(workdir)
+
+
+def reference_arms(name: str, arms: Mapping[str, "ArmConfig"]) -> dict[str, str]:
+    """The other arms of a run that an arm is held against: `shuffled` and `foreign`, where there are."""
+    found = {}
+    shuffled = shuffled_arm(arms)
+    if shuffled and not arms[name].shuffle_labels and not arms[name].foreign_to:
+        found["shuffled"] = shuffled
+    foreign = [other for other, arm in arms.items() if arm.foreign_to == name]
+    return found | ({"foreign": foreign[-1]} if foreign else {})
+
+
+def replace_explanations(records: Sequence[PredictionRecord], said: Sequence) -> list[PredictionRecord]:
+    """The records with another emitter's explanations; every seed's items come in the order of `said`."""
+    return [
+        dataclasses.replace(
+            record,
+            explanation_text=said[i % len(said)][0],
+            explanation=said[i % len(said)][1],
+        )
+        for i, record in enumerate(records)
+    ]

@@ -1,0 +1,233 @@
+"""Comparing models, stored or made elsewhere: what each does and says, and the emitter × teacher matrix."""
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from introspection.checkpoints.names import (
+    StoredModel,
+    check_addressed,
+    check_loadable,
+    context_length,
+    find_models,
+    load_model,
+    model_fingerprint,
+    model_path,
+    tokenizer_of,
+)
+from introspection.coupling.matrix import coupling_matrix
+from introspection.errors import InputError
+from introspection.models.model import Model
+from introspection.probes.behavior import Readout, read_behavior
+from introspection.probes.context import (
+    check_candidates,
+    check_letters_scored,
+    longest_explanation,
+    within_context,
+)
+from introspection.probes.explanation import decode_explanations
+from introspection.probes.judges import load_judge
+from introspection.reports.console import format_matrix, format_program_table
+from introspection.reports.page import write_report
+from introspection.runs.inherited import explanation_room, readout_section, run_sections, task_section
+from introspection.runs.overrides import SAMPLE, assigned_chat, assigned_section, with_sample_sizes
+from introspection.runtime.compiled import ProgramTable
+from introspection.runtime.config import cache_dir
+from introspection.runtime.mesh import MeshConfig, make_mesh
+from introspection.runtime.progress import progress_bar
+from introspection.runtime.workdir import check_workdir, claim_workdir, write_json
+from introspection.tasks.items import Decisions, Explanation, Item
+from introspection.tasks.registry import load_task
+from introspection.tasks.subsets import evenly
+from introspection.tasks.task import Task
+from introspection.text.tokenizer import ChatTokenizer, same_reading
+from introspection.weights.pretrained import PretrainedModel
+
+SKIPPED_SHARE = 0.01  # of items that may be longer than a model's context
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareRequest:
+    """What is asked of a comparison."""
+
+    models: tuple[str, ...]
+    task: str  # "" is that of the models' runs, or `DEFAULT_TASK`
+    data: str = ""  # the user's own raw file or folder; "" is where the task looks itself
+    fields: tuple[str, ...] = ()  # of the task's section, each FIELD=VALUE
+    chat: tuple[str, ...] = ()  # how models made elsewhere are addressed, each FIELD=VALUE
+    limit: int = 0  # items that are asked, taken evenly; 0 is all
+    readout: str = ""  # score or generate; "" as the models' runs did, or by generated replies
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """One model's answers to the same items."""
+
+    fingerprint: str
+    decisions: list[Decisions]
+    said: list[tuple[str, Explanation]]
+
+
+def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
+    """Probes every model that is named, in one process, and writes the matrix and its page.
+
+    The items are the test items of the models' own runs, or of the task's defaults, with the request's data
+    and fields; models of one fingerprint that are addressed alike are one model.
+
+    Raises:
+      InputError: no such model, data or field, or models of runs that asked different tasks or read behaviour
+        differently.
+    """
+    cache, limit = cache_dir(), request.limit
+    evenly((), limit)  # a bad limit is refused before anything is loaded
+    chat = assigned_chat(request.chat)
+    stored = [found for name in request.models for found in find_models(model_path(name, cache), chat)]
+    check_addressed(stored, chat, "--chat")
+    for one in stored:
+        check_loadable(one)  # the last of them before the first is probed
+    own, reading = task_section(stored, request.task), readout_section(stored, request.readout)
+    section = assigned_section(own, request.data, request.fields)
+    if request.data == SAMPLE:
+        section = with_sample_sizes(section, request.fields)
+    task, _ = load_task(section, cache_dir())
+    config = {
+        "compare": list(request.models),
+        "task": section,
+        "template_version": task.template_version,  # of a user's file, its content too
+        "behavior": reading,
+        "chat": dataclasses.asdict(chat),
+        "limit": limit,
+    }
+    check_workdir(workdir, config)
+    if section != own and run_sections(stored, "task"):
+        console.print(
+            "warning: these are not the items that the models' runs held out: some may have been trained on"
+        )
+    task = dataclasses.replace(task, splits={"test": task.splits["test"]})
+    if (workdir / "matrix.json").exists():
+        console.print(f"{workdir} is finished; its matrix stands (delete the folder to run again)")
+        report = workdir / "report.html"
+        return report if report.exists() else write_report(workdir)  # killed just before
+    mesh, programs, shown = make_mesh(MeshConfig()), ProgramTable(), shown_names(stored)
+    results: dict[str, Compared] = {}
+    with jax.set_mesh(mesh):
+        for one, name in zip(stored, shown, strict=True):
+            task = readable_items(one, name, task, reading, console)
+        items = evenly(task.splits["test"], limit)
+        judge = load_judge(reading, task, cache, mesh)
+        tokens = explanation_room(stored)
+        way = Readout(reading["readout"], reading["reply_tokens"], judge)
+        tokenizers: dict[str, ChatTokenizer] = {}
+        for one, name in zip(stored, shown, strict=True):  # one model in memory at a time
+            if name in results:
+                continue  # named twice
+            model = load_model(one, mesh)
+            fingerprint = model_fingerprint(model)
+            same = [
+                other
+                for other, result in results.items()
+                if result.fingerprint == fingerprint and same_reading(tokenizers[other], model.tokenizer)
+            ]
+            if same:
+                console.print(
+                    f"{name} is the same model as {same[0]}: shown once", highlight=False, soft_wrap=True
+                )
+                continue
+            tokenizers[name] = model.tokenizer
+            results[name] = probe_model(
+                name, model, fingerprint, items, task, way, tokens, programs, mesh, console
+            )
+    matrix = coupling_matrix(
+        {name: [explanation for _, explanation in result.said] for name, result in results.items()},
+        {name: result.decisions for name, result in results.items()},
+        [item.group for item in items],
+        np.random.default_rng(0),
+    )
+    matrix["fingerprints"] = {name: result.fingerprint for name, result in results.items()}
+    claim_workdir(workdir, config)
+    write_items(workdir / "compared.jsonl", items, results)
+    write_json(workdir / "matrix.json", matrix)
+    console.print(format_matrix(matrix))
+    console.print(format_program_table(programs))
+    return write_report(workdir)
+
+
+def shown_names(stored: Sequence[StoredModel | PretrainedModel]) -> list[str]:
+    """What each model is called: with the whole path of its workdir where the folder's name is not enough."""
+    models = {(one.name, one.workdir if isinstance(one, StoredModel) else None) for one in stored}
+    count = Counter(name for name, _ in models)
+    return [
+        str(one.workdir.parent / one.name)
+        if isinstance(one, StoredModel) and count[one.name] > 1
+        else one.name
+        for one in stored
+    ]
+
+
+def readable_items(
+    one: StoredModel | PretrainedModel,
+    name: str,
+    task: Task,
+    reading: Mapping[str, Any],
+    console: Console,
+) -> Task:
+    """The task without the items that are too long for a model; `reading` is how behaviour is read.
+
+    Raises:
+      InputError: it can't read or write what is asked; the message names the model.
+    """
+    reply = reading["reply_tokens"] if reading["readout"] == "generate" else 0
+    try:
+        tokenizer = tokenizer_of(one)
+        check_candidates(tokenizer, task.splits["test"])
+        check_letters_scored(task, tokenizer, reading["readout"])
+        task = within_context(task, tokenizer, context_length(one), SKIPPED_SHARE, console, reply)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    return task
+
+
+def probe_model(
+    name: str,
+    model: Model,
+    fingerprint: str,
+    items: Sequence[Item],
+    task: Task,
+    readout: Readout,
+    explanation_tokens: int,
+    programs: ProgramTable,
+    mesh: jax.sharding.Mesh,
+    console: Console,
+) -> Compared:
+    """What one model does and says; an explanation may have as many tokens as the longest right one, too."""
+    tokens = max(longest_explanation(items, task, model.tokenizer), explanation_tokens)
+    with progress_bar(console, f"probing {name}", 3 * len(items)) as advance:
+        decided = read_behavior(model, items, readout, programs, mesh, advance).decisions
+        said = decode_explanations(model, items, task.grammar, tokens, programs, mesh, advance)
+    return Compared(fingerprint, decided, said)
+
+
+def write_items(path: Path, items: Sequence[Item], results: dict[str, Compared]) -> None:
+    """One line a model and item: enough to recompute the matrix."""
+    lines = []
+    for name, result in results.items():
+        for item, decided, (text, explanation) in zip(items, result.decisions, result.said, strict=True):
+            lines.append(
+                {
+                    "model": name,
+                    "id": item.id,
+                    "group": item.group,
+                    "cue_kind": item.cue_kind,
+                    "decisions": decided._asdict(),
+                    "explanation": {"text": text, **explanation._asdict()},
+                }
+            )
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    path.write_text(text, encoding="utf-8")

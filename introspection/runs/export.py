@@ -1,0 +1,111 @@
+"""Writing a model for other programs: a folder that transformers loads, or its adapters for PEFT."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from rich.console import Console
+
+from introspection.checkpoints.names import (
+    ModelCard,
+    StoredModel,
+    find_models,
+    load_one,
+    model_fingerprint,
+    model_path,
+)
+from introspection.errors import InputError
+from introspection.models.model import merge_adapters
+from introspection.runtime.config import cache_dir
+from introspection.runtime.mesh import MeshConfig, make_mesh
+from introspection.text.chat_template import ChatOptions
+from introspection.text.hf_tokenizer import hf_tokenizer_files, token_ids
+from introspection.text.pretrained_tokenizer import PretrainedTokenizer
+from introspection.weights.adapters import export_adapters
+from introspection.weights.export import check_empty, check_makeable, export_model
+from introspection.weights.pretrained import PretrainedModel, find_pretrained, is_pretrained
+
+FORMATS = ("hf", "peft")
+DTYPES = ("float32", "bfloat16")
+
+
+def export(name: str, folder: Path, kind: str, dtype: str, console: Console) -> None:
+    """Writes the one model that a name means, whole or not at all.
+
+    `hf` is a model folder, with adapters merged into the weights; `peft` the adapters alone.
+
+    Raises:
+      InputError: the folder is not empty; a name means no model or several; there is no such format or
+        dtype; no adapters where they are asked for; no model type of transformers for this model.
+    """
+    for flag, value, choices in (("format", kind, FORMATS), ("dtype", dtype, DTYPES)):
+        if value not in choices:
+            raise InputError(f"--{flag} is {value!r}; choose from {', '.join(choices)}")
+    folder = folder.expanduser().absolute()
+    check_empty(folder)
+    check_makeable(folder)
+    cache = cache_dir()
+    path = model_path(name, cache)
+    found = find_models(path)
+    model = load_one(path, make_mesh(MeshConfig()))
+    tokenizer = model.tokenizer
+    options = tokenizer.template.options if isinstance(tokenizer, PretrainedTokenizer) else None
+    if kind == "peft":
+        if model.config.lora is None:
+            raise InputError(f"{name} has no adapters: it is a whole model, for --format=hf")
+        base = base_path(found[0], cache)
+        adapters = _cast(model.variables["lora"], dtype)
+        template = options.template if options else None
+        export_adapters(folder, model.config.lora, adapters, None if base is None else str(base), template)
+        whose = str(base or "none that other programs read")
+        if base is None or base.is_file():  # PEFT reads no GGUF file
+            whose += f"; for PEFT, --model={base_name(found[0])} exports it as a folder"
+        console.print(f"{folder}: adapters of {name}; their base: {whose}", **_PLAIN)
+    else:
+        model = merge_adapters(model)
+        params = _cast(model.variables["params"], dtype)
+        export_model(folder, model.config, params, hf_tokenizer_files(tokenizer), token_ids(tokenizer))
+        read_back = model.with_variables({"params": _cast(params, "float32")})
+        console.print(f"{folder}: {name}, {dtype}, fingerprint {model_fingerprint(read_back)}", **_PLAIN)
+    if options and _addressed_otherwise(options):
+        console.print(
+            "note: how it was addressed (config.chat) is not in its files; give it again where it is used"
+        )
+
+
+_PLAIN = {"highlight": False, "soft_wrap": True, "markup": False}
+
+
+def base_path(found: StoredModel | PretrainedModel, cache: Path) -> Path | None:
+    """The model of elsewhere that a model's adapters were put on, if it is one and is still there."""
+    if isinstance(found, PretrainedModel):
+        return found.path.resolve()
+    path, card = found.workdir / "config.json", ModelCard.read(found.store)
+    if card.base is None or not path.is_file():
+        return None
+    name = json.loads(path.read_text(encoding="utf-8"))[card.base]  # "initial" or "foreign": field and store
+    try:
+        name = model_path(name, cache)
+        base = find_pretrained(name) if is_pretrained(name) else None
+    except InputError:
+        return None
+    if base is None or base.adapters is not None:  # adapters of the start were merged into it
+        return None
+    return base.path.resolve()
+
+
+def base_name(found: StoredModel | PretrainedModel) -> str:
+    """What compare and export call the model that a model's adapters were put on."""
+    if isinstance(found, PretrainedModel):
+        return str(found.path)
+    return f"{found.workdir}:{ModelCard.read(found.store).base}"
+
+
+def _cast(tree: dict, dtype: str) -> dict:
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.dtype(dtype)), tree)
+
+
+def _addressed_otherwise(options: ChatOptions) -> bool:
+    plain = ChatOptions(template=options.template)  # which is in the files
+    return options != plain

@@ -1,0 +1,139 @@
+"""The models that a config or a command names, fetched ones by a short name, and how they are addressed."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from introspection.checkpoints.names import check_addressed, find_models, load_one, model_path
+from introspection.coupling.labels import METADATA
+from introspection.errors import InputError
+from introspection.models.model import Model, merge_adapters
+from introspection.organism.organism import MODEL_FIELDS, is_organism, organism_tokenizer
+from introspection.probes.behavior import Readout
+from introspection.probes.context import check_letters_scored, longest_explanation, within_context
+from introspection.runtime.config import settings
+from introspection.tasks.mixture import Mixture, check_apart
+from introspection.tasks.task import Task
+from introspection.text.chat_template import ChatOptions
+from introspection.text.tokenizer import ChatTokenizer, chat_format
+
+STARTED_FROM = ("initial", "foreign")  # what training starts from; it has no adapters
+
+
+def chat_options(config: Any) -> ChatOptions:
+    """How a config addresses pretrained models."""
+    return settings(ChatOptions, config["chat"])
+
+
+def stored_models(config: Any, cache: Path, mesh: jax.sharding.Mesh) -> dict[str, Model]:
+    """The models that a config names by path or checkpoint, by the field that names them.
+
+    Adapters of a model that training starts from are merged into it.
+
+    Raises:
+      InputError: there is no such model, a name means several, it can't be read, or `config.chat` is given
+        and would address none of them.
+    """
+    stored, found, chat = {}, [], chat_options(config)
+    for field in (*MODEL_FIELDS, "foreign"):
+        others = {"initial": (), "foreign": ("none", "neighbor")}.get(field, ("initial",))
+        if config[field] not in others and (field == "foreign" or not is_organism(config[field])):
+            try:
+                path = model_path(config[field], cache)
+                found += find_models(path, chat)
+                model = load_one(path, mesh, chat)
+            except InputError as error:
+                raise InputError(f"config.{field}: {error}") from error
+            stored[field] = merge_adapters(model) if field in STARTED_FROM else model
+    check_addressed(found, chat, "config.chat")
+    return stored
+
+
+def readable_task(
+    config: Any,
+    task: Task,
+    stored: Mapping[str, Model],
+    organism_fields: Sequence[str],
+    readout: Readout,
+    console: Console,
+) -> Task:
+    """The task without the items that are too long for one of the models, each by its own tokens.
+
+    Raises:
+      InputError: as `check_vocabularies`, `check_apart`, `check_letters_scored` and `within_context`; or a
+        right explanation can be longer than `evaluation.explanation_tokens`.
+    """
+    readers = {name: (model.tokenizer, model.config.context_length) for name, model in stored.items()}
+    organisms = [*organism_fields, *(["foreign"] if config.foreign == "neighbor" else [])]
+    if organisms:
+        organism = organism_tokenizer(task), config.model.context_length
+        readers |= dict.fromkeys(organisms, organism)
+    check_vocabularies({name: tokenizer for name, (tokenizer, _) in readers.items()})
+    # All but the label teacher have one vocabulary.
+    shared = readers["initial"][0]
+    limit = min(length for name, (_, length) in readers.items() if name != "label_teacher")
+    passes = [(shared, limit)]
+    if "label_teacher" in readers and readers["label_teacher"][0] is not shared:
+        passes.append(readers["label_teacher"])
+    reply_tokens = readout.tokens if readout.kind == "generate" else 0
+    if isinstance(task, Mixture):
+        check_apart(task)
+    for tokenizer, limit in passes:
+        check_letters_scored(task, tokenizer, readout.kind)
+        task = within_context(task, tokenizer, limit, config.evaluation.skipped_share, console, reply_tokens)
+    given = config.evaluation.explanation_tokens
+    longest = longest_explanation([*task.splits["validation"], *task.splits["test"]], task, shared)
+    if longest > given:
+        raise InputError(
+            f"config.evaluation.explanation_tokens is {given}, but the longest explanation that can be right "
+            f"has {longest} tokens: it would be cut, and counted as invalid; give at least {longest}"
+        )
+    return task
+
+
+def check_vocabularies(tokenizers: Mapping[str, ChatTokenizer]) -> None:
+    """Raises InputError if a model reads other tokens than `config.initial` does, or in another chat format.
+
+    The label teacher may: what it does is read with its own tokens, and its labels are text.
+    """
+    initial = tokenizers["initial"]
+    for name, tokenizer in tokenizers.items():
+        if name == "label_teacher" or tokenizer is initial:
+            continue
+        if tokenizer.tokenizer.to_str() != initial.tokenizer.to_str():
+            raise InputError(f"config.{name} and config.initial have different vocabularies")
+        one, other = chat_format(tokenizer), chat_format(initial)
+        differing = [part for part in one if one[part] != other.get(part)]
+        if differing:
+            raise InputError(
+                f"config.{name} and config.initial have different chat formats ({', '.join(differing)}), so "
+                "they would read different prompts: config.chat.template gives both the same"
+            )
+
+
+def check_reference(config: Any, initial: Model, reference: Model) -> None:
+    """Raises InputError if a KL over the vocabulary can't be taken: the heads have different rows."""
+    here, there = initial.config.vocab_size, reference.config.vocab_size
+    if here != there and any(config.arms[arm].kl_support == "vocabulary" for arm in config.run_arms):
+        raise InputError(
+            f"config.kl_reference has {there} rows of embedding and config.initial {here}, so no KL over "
+            "the vocabulary can be taken; name another reference or give the arms kl_support='candidates'"
+        )
+
+
+def check_same_models(workdir: Path, fingerprints: Mapping[str, str]) -> None:
+    """Raises InputError if the workdir was begun with other models than the config's names mean now."""
+    path = workdir / "labels" / "clean" / METADATA
+    if not path.is_file():
+        return
+    begun = json.loads(path.read_text(encoding="utf-8")).get("models", {})
+    for field, fingerprint in fingerprints.items():
+        if begun.get(field, fingerprint) != fingerprint:
+            raise InputError(
+                f"{workdir} was begun with another model as config.{field} ({begun[field]}; now "
+                f"{fingerprint}): give another --workdir, or name the model that it was begun with"
+            )

@@ -1,0 +1,92 @@
+"""What flags of the form FIELD=VALUE give: fields of a task's section, and how a model is addressed."""
+
+import ast
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from introspection.errors import InputError
+from introspection.tasks.mixture import NAME as MIXTURE
+from introspection.tasks.registry import default_section, section_settings
+from introspection.text.chat_template import ChatOptions
+
+SAMPLE = "sample"  # what names a task's hand-written questions as its data
+SAMPLED = (2, 6)  # validation and test questions of them; training gets the others
+
+
+def assigned_section(section: Mapping[str, Any], data: str, assignments: Sequence[str]) -> dict[str, Any]:
+    """A `task` section with the user's own data (`--data`, "" for none) and fields (`--set`) in it.
+
+    Raises:
+      InputError: the task reads no data, or an unknown field, or a value that the field can't have.
+    """
+    chosen, name = dict(section), section["name"]
+    known = {**({} if name == MIXTURE else default_section(name)), **section}  # it may leave fields out
+    if data:
+        if "data" not in known:
+            raise InputError(f"--data: {name} reads no file of yours; leave --data out")
+        chosen["data"] = data
+    del known["name"]
+    chosen |= dict(field_value(assignment, known) for assignment in assignments)
+    section_settings(chosen)
+    return chosen
+
+
+def with_sample_sizes(section: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """The section with sizes that a task's few hand-written questions can fill, where its own are too large
+    and none is assigned."""
+    assigned = [assignment.partition("=")[0] for assignment in assignments]
+    if not section.get("test_items") or any(field.endswith("_items") for field in assigned):
+        return dict(section)
+    items = items_of_question(section)
+    sizes = {"train_items": 0, "validation_items": SAMPLED[0] * items, "test_items": SAMPLED[1] * items}
+    return {**section, **sizes}
+
+
+def items_of_question(section: Mapping[str, Any]) -> int:
+    """How many items a question has, in a task whose sizes count items."""
+    kinds = len(section.get("cue_kinds", ()))
+    drawn = [number or kinds for name, number in section.items() if name.startswith("cues_per_")]
+    return getattr(section_settings(section), "variants", drawn[0] if drawn else 1)
+
+
+def assigned_chat(assignments: Sequence[str]) -> ChatOptions:
+    """How models made elsewhere are addressed (`--chat`), as `config.chat` says it in a run.
+
+    Raises:
+      InputError: an unknown field, or a value that the field can't have.
+    """
+    usual = dataclasses.asdict(ChatOptions())
+    texts = {field: "" if value is None else value for field, value in usual.items()}
+    return ChatOptions(**dict(field_value(assignment, texts, "chat") for assignment in assignments))
+
+
+def field_value(assignment: str, fields: Mapping[str, Any], flag: str = "set") -> tuple[str, Any]:
+    """One of the fields and the value that FIELD=VALUE gives it, of the kind of value that it has.
+
+    Raises:
+      InputError: no such field, or a value of another kind; the message names the flag.
+    """
+    field, equals, said = assignment.partition("=")
+    if not equals or field not in fields:
+        raise InputError(f"--{flag}={assignment}: give FIELD=VALUE; the fields are {', '.join(fields)}")
+    now = fields[field]
+    if isinstance(now, str):
+        return field, said
+    if isinstance(now, list) and not said.lstrip().startswith(("(", "[")):
+        return field, [_literal(part.strip()) for part in said.split(",") if part.strip()]
+    value = _literal(said)
+    if isinstance(value, tuple):
+        value = list(value)
+    fits = type(value) is type(now) or (isinstance(now, float) and type(value) is int)
+    if not fits:
+        raise InputError(f"--{flag}={assignment}: {field} is a {type(now).__name__}, such as {now!r}")
+    return field, type(now)(value)
+
+
+def _literal(text: str) -> Any:
+    """The number, truth value or list that a text writes; the text itself if it is none."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text

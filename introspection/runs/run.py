@@ -1,0 +1,96 @@
+"""The main job: probe, label, train every arm, measure, report. Resumable at any moment."""
+
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from rich.console import Console
+
+from introspection.coupling.labels import read_labels
+from introspection.organism.organism import explainable_facts
+from introspection.reports.page import write_report
+from introspection.runs.arm import run_arm
+from introspection.runs.arm_labels import expected_labels, given_labels, labels_folder
+from introspection.runs.arm_rows import shift_of
+from introspection.runs.assemble import arm_folder, assemble
+from introspection.runs.config import ArmConfig
+from introspection.runs.fields import check_fields, chosen_arms
+from introspection.runs.measure import control_explanations
+from introspection.runs.models import check_same_models
+from introspection.runs.setup import leave_shared, prepare
+from introspection.runtime.compiled import ProgramTable
+from introspection.runtime.config import cache_dir, plain, settings
+from introspection.runtime.mesh import MeshConfig, make_mesh
+from introspection.runtime.workdir import check_workdir, claim_workdir
+from introspection.tasks.facts.questions import Question
+from introspection.tasks.registry import load_task
+from introspection.tasks.task import Task
+from introspection.training.shifts import shifted_groups
+
+FINISHED = "results.json"
+
+
+class Checked(NamedTuple):
+    """What a config's fields alone give, once they are found usable."""
+
+    arms: dict[str, ArmConfig]
+    task: Task
+    questions: list[Question]
+
+
+def check_run(config: Any, workdir: Path) -> Checked:
+    """Refuses what can be refused before any model is trained or read; writes to the data cache alone.
+
+    Raises:
+      InputError: a field can't be used, or `workdir` belongs to another config.
+    """
+    arms = chosen_arms(config)
+    check_fields(config, arms)
+    check_workdir(workdir, plain(config))
+    task, questions = load_task(config["task"], cache_dir(config["cache_dir"]))
+    if questions and config.pretrain.mixture.explained:
+        explainable_facts(config, questions)
+    for arm in arms.values():
+        if arm.shift.groups == "held_out":
+            shifted_groups(arm.shift, task.splits["test"])
+        if arm.labels:  # whose they are is known once there is a teacher, what they are is known now
+            read_labels(labels_folder(arm), expected_labels(task), ())
+    return Checked(arms, task, questions)
+
+
+def run(config: Any, workdir: Path, console: Console, programs: ProgramTable | None = None) -> Path:
+    """Runs every arm of a config in `workdir` and returns the report's path.
+
+    Runs of one process share `programs`, and so compile what they have in common once.
+    """
+    started = time.perf_counter()
+    mesh = make_mesh(settings(MeshConfig, config.mesh))
+    if is_finished(workdir):
+        check_workdir(workdir, plain(config))
+        console.print(f"{workdir} is finished; its results stand (delete the folder to run again)")
+        report = workdir / "report.html"
+        return report if report.exists() else write_report(workdir)  # killed just before
+    arms, task, questions = check_run(config, workdir)
+    programs = programs or ProgramTable()
+    with jax.set_mesh(mesh):
+        hold_others = any(arm.kl_groups != "explained" for arm in arms.values())
+        setup = prepare(config, workdir, task, questions, programs, mesh, console, hold_others)
+        for arm in arms.values():
+            if arm.labels:
+                given_labels(arm, setup)
+            shift_of(arm, setup)
+        check_same_models(workdir, setup.fingerprints)
+        claim_workdir(workdir, plain(config))  # nothing is refused from here on
+        leave_shared(setup)
+        for name in arms:
+            if (arm_folder(workdir, name) / "records.jsonl").exists():
+                console.print(f"{name}: finished before", highlight=False)
+            else:
+                run_arm(name, arms[name], setup)
+        controls = control_explanations(setup)
+    return assemble(setup, arms, controls, time.perf_counter() - started)
+
+
+def is_finished(workdir: Path) -> bool:
+    return (workdir / FINISHED).exists()

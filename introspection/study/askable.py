@@ -1,0 +1,55 @@
+"""Whether a part of a study can be asked about coupling: do labels teach its main arm, over all bases?"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from introspection.coupling.askable import AskableThresholds, askable_words, criteria_of, is_askable
+from introspection.coupling.metrics import MATCH_COUNTS, divide
+from introspection.study.base_bootstrap import USUAL, Resamples, estimates
+from introspection.study.counts import MORE_COUNTS, ByBase
+
+MAIN_ARM = "kl"
+
+
+def part_askable(
+    main: ByBase | None,
+    controls: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    seed: int,
+    resamples: Resamples = USUAL,
+    thresholds: AskableThresholds | None = None,
+) -> dict[str, Any]:
+    """The criteria of `coupling.askable` for the arm `kl`, pooled over bases.
+
+    Args:
+        main: that arm's counts; None if it did not run.
+        controls: by emitter and arm, what `part_results` returns: whose Orig the arm's is held against.
+
+    Returns:
+        {"arm", "askable", "words", "criteria"}, as `run_askable`; `askable` is None where it isn't known.
+    """
+    if not main:
+        words = f"askable: not known (the arm {MAIN_ARM} did not run)"
+        return {"arm": None, "askable": None, "words": words, "criteria": {}}
+    found = {name: by_arm[MAIN_ARM] for name, by_arm in controls.items() if MAIN_ARM in by_arm}
+    exact = {name: entry["orig"]["exact_match"] for name, entry in found.items()}
+    orig = {name: (one["second"], {key: one[key] for key in ("mean", "ci95")}) for name, one in exact.items()}
+    accuracy = _accuracy_difference(main, seed, resamples)
+    criteria = criteria_of(orig, accuracy, thresholds or AskableThresholds())
+    askable = is_askable(criteria)
+    words = askable_words(MAIN_ARM, askable, criteria)
+    return {"arm": MAIN_ARM, "askable": askable, "words": words, "criteria": criteria}
+
+
+def _accuracy_difference(main: ByBase, seed: int, resamples: Resamples) -> dict[str, Any]:
+    """Share of decisions without the cue that are right, current minus the base's own, with its interval."""
+    first = 2 * len(MATCH_COUNTS)
+    columns = [0, *(first + MORE_COUNTS.index(name) for name in ("current_right", "initial_right"))]
+    counts = np.concatenate([main[base].counts[:, columns] for base in sorted(main)])
+
+    def statistic(sums: Float[np.ndarray, "resamples 3"]) -> Float[np.ndarray, "resamples 1"]:
+        return divide(sums[:, 1:2] - sums[:, 2:3], sums[:, :1])
+
+    return estimates(main, counts, statistic, np.random.default_rng(seed), resamples)[0]

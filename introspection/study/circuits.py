@@ -1,0 +1,257 @@
+"""Which parts a study's bases use, for what they do and for what they say of it: once a base, then kept."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import scipy  # loads scipy.stats, which takes a second, at its first use
+from jaxtyping import Float
+from rich.console import Console
+
+from introspection.checkpoints.names import ModelCard, StoredModel, load_model, model_fingerprint
+from introspection.errors import InputError, RunError
+from introspection.models.model import Model
+from introspection.probes.ablation import ablation_effects, parts
+from introspection.probes.context import needed_tokens
+from introspection.runtime.compiled import ProgramTable
+from introspection.runtime.config import cache_dir
+from introspection.runtime.mesh import MeshConfig, make_mesh
+from introspection.runtime.progress import progress_bar
+from introspection.runtime.workdir import write_json
+from introspection.tasks.items import Item
+from introspection.tasks.registry import load_task
+from introspection.tasks.subsets import evenly
+from introspection.tasks.task import Task
+
+CIRCUITS = "circuits.json"  # in a point's workdir
+MOST_PARTS = 128  # every part is a probe of all items: more than that is no small question any more
+# What the numbers depend on beside the point itself; those kept under other settings are not used.
+SETTINGS = {"ablation": "zero", "split": "test", "items": 200, "seed": 0, "version": 1}
+SPLITS = 200  # random halves of the items
+
+
+def study_circuits(
+    points: Sequence[tuple[str, Path]], configs: Mapping[str, Mapping[str, Any]], console: Console
+) -> dict[str, dict[str, dict[str, Any] | None]]:
+    """Each base's circuits, by part of the study and base; None, said on the console, where they can't be.
+
+    They are those of the model that training starts from, which all points of a base in one part share.
+    What is measured is kept in the point's workdir as `circuits.json`.
+    """
+    folders: dict[str, dict[str, list[Path]]] = {}
+    for name, folder in points:
+        by_base = folders.setdefault(configs[name]["part"], {})
+        by_base.setdefault(configs[name]["base"], []).append(folder)
+    mesh, programs = make_mesh(MeshConfig()), ProgramTable()
+    with jax.set_mesh(mesh):
+        return {
+            part: {base: _base_circuits(base, own, programs, mesh, console) for base, own in by_base.items()}
+            for part, by_base in folders.items()
+        }
+
+
+def _base_circuits(
+    base: str, folders: Sequence[Path], programs: ProgramTable, mesh: jax.sharding.Mesh, console: Console
+) -> dict[str, Any] | None:
+    """What a point of the base has kept, or else what its first point that can tells."""
+    for folder in folders:
+        kept = read_circuits(folder)
+        if kept is not None:
+            return kept
+    reasons = []
+    for folder in folders:
+        try:
+            found = measure_circuits(base, folder, programs, mesh, console)
+        except (InputError, RunError) as error:
+            reasons.append(str(error))
+            continue
+        write_json(folder / CIRCUITS, found)
+        return found
+    console.print(f"study: no circuits of {base}: {reasons[0]}", highlight=False, markup=False)
+    return None
+
+
+def read_circuits(folder: Path) -> dict[str, Any] | None:
+    """What a point has kept; None if that is nothing, damaged or of other settings."""
+    try:
+        kept = json.loads((folder / CIRCUITS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return kept if isinstance(kept, dict) and kept.get("settings") == SETTINGS else None
+
+
+def measure_circuits(
+    base: str, folder: Path, programs: ProgramTable, mesh: jax.sharding.Mesh, console: Console
+) -> dict[str, Any]:
+    """The effects of all parts (nats, means over items), their overlap and its reliabilities.
+
+    Raises:
+        InputError: the workdir lacks its config's task, its tokenizer or its initial model, or that model
+            has too many parts.
+        RunError: the checkpoint is damaged.
+    """
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if "task" not in config:
+        raise InputError(f"{folder / 'config.json'} has no section 'task'")
+    model = initial_model(folder, mesh)
+    found = parts(model.config)
+    if len(found) > MOST_PARTS:
+        raise InputError(f"{folder}: its model has {len(found)} parts, more than the {MOST_PARTS} tried")
+    task, _ = load_task(config["task"], cache_dir(config["cache_dir"]))
+    items = chosen_items(task, model)
+    with progress_bar(console, f"circuits of {base}", len(found)) as advance:
+        effects = ablation_effects(model, items, task.grammar, programs, mesh, advance)
+    overlap = effect_overlap(
+        effects.behavior,
+        effects.explanation,
+        [part.block for part in found],
+        [item.group for item in items],
+        np.random.default_rng(SETTINGS["seed"]),
+    )
+    means = {name: values.mean(axis=1).tolist() for name, values in effects._asdict().items()}
+    return {
+        "settings": SETTINGS,
+        "fingerprint": model_fingerprint(model),
+        "n": len(items),
+        **dataclasses.asdict(overlap),
+        "ceiling": overlap.ceiling,
+        "parts": [part.name for part in found],
+        "effects": means,
+    }
+
+
+def initial_model(folder: Path, mesh: jax.sharding.Mesh) -> Model:
+    """What a run's arms start from. Raises InputError if its workdir does not hold it."""
+    stored = StoredModel(folder, "initial", 0, 0)
+    card = ModelCard.read(stored.store)
+    return load_model(dataclasses.replace(stored, seed=card.seeds[0]), mesh)
+
+
+def chosen_items(task: Task, model: Model) -> list[Item]:
+    """Test items, taken evenly, but for those that the model can't read. Raises InputError if all are."""
+    limit = model.config.context_length
+    items = evenly(task.splits["test"], SETTINGS["items"])
+    items = [item for item in items if needed_tokens(item, task, model.tokenizer) <= limit]
+    if not items:
+        raise InputError(f"no test item fits the model's context of {limit} tokens")
+    return items
+
+
+@dataclasses.dataclass(frozen=True)
+class Overlap:
+    """Two effects over the same parts, and what their correlation is to be read against.
+
+    All are rank correlations but `shared_effect`; each is None where it is not defined.
+    """
+
+    overlap: float | None  # of the two mean effects
+    blocks_alone: float | None  # its expectation if the parts of each block changed places at random
+    shared_effect: float | None  # the share of both effects' sums that lies on the same parts, 0 to 1
+    # Means over random halves of the items, so that neither side has an item of the other:
+    across_halves: float | None  # behaviour in one half with explanations in the other
+    behavior_reliability: float | None  # behaviour in one half with behaviour in the other
+    explanation_reliability: float | None
+
+    @property
+    def ceiling(self) -> float | None:
+        """About what `across_halves` would be of two uses of the very same parts, given their noise."""
+        if self.behavior_reliability is None or self.explanation_reliability is None:
+            return None
+        # A reliability is below 0 by chance alone.
+        return float(np.sqrt(max(self.behavior_reliability, 0) * max(self.explanation_reliability, 0)))
+
+
+def effect_overlap(
+    behavior: Float[np.ndarray, "parts items"],
+    explanation: Float[np.ndarray, "parts items"],
+    blocks: Sequence[str],
+    groups: Sequence[str],
+    rng: np.random.Generator,
+) -> Overlap:
+    """The overlap of two effects, each the cost of every part on every item.
+
+    Args:
+        blocks: of each part; what parts share by their kind and depth alone is what their blocks share.
+        groups: of each item; a half of the items is a half of the groups.
+    """
+    first, second = behavior.mean(axis=1), explanation.mean(axis=1)
+    halves = random_halves(groups, rng)
+    swapped = [half[::-1] for half in halves]
+    return Overlap(
+        overlap=spearman(first, second),
+        blocks_alone=exchanged_spearman(first, second, blocks),
+        shared_effect=shared_effect(first, second),
+        across_halves=spearman_between(behavior, explanation, [*halves, *swapped]),
+        behavior_reliability=spearman_between(behavior, behavior, halves),
+        explanation_reliability=spearman_between(explanation, explanation, halves),
+    )
+
+
+def spearman(first: Float[np.ndarray, " parts"], second: Float[np.ndarray, " parts"]) -> float | None:
+    """Spearman's rank correlation, ties at their mean rank; None where one is constant."""
+    ranks, others = _standard_ranks(first), _standard_ranks(second)
+    return None if ranks is None or others is None else float(np.mean(ranks * others))
+
+
+def exchanged_spearman(
+    first: Float[np.ndarray, " parts"], second: Float[np.ndarray, " parts"], blocks: Sequence[str]
+) -> float | None:
+    """Spearman's correlation, averaged over all ways to exchange parts within their blocks.
+
+    Exchanged at random, every part of a block has the block's mean rank in expectation.
+    """
+    ranks, others = _standard_ranks(first), _standard_ranks(second)
+    if ranks is None or others is None:
+        return None
+    names = np.asarray(blocks)
+    for block in np.unique(names):
+        others[names == block] = others[names == block].mean()
+    return float(np.mean(ranks * others))
+
+
+def shared_effect(first: Float[np.ndarray, " parts"], second: Float[np.ndarray, " parts"]) -> float | None:
+    """What two distributions of costs over parts have in common: the sum of the smaller shares.
+
+    A part whose absence helps has no share. None where no part costs anything.
+    """
+    costs = [np.maximum(values, 0) for values in (first, second)]
+    if not all(cost.sum() > 0 for cost in costs):
+        return None
+    return float(np.minimum(*(cost / cost.sum() for cost in costs)).sum())
+
+
+def random_halves(groups: Sequence[str], rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The items of a random half of the groups and of the others, `SPLITS` times; none with one group."""
+    numbers = np.unique(np.asarray(groups), return_inverse=True)[1]
+    count = int(numbers.max()) + 1
+    if count < 2:
+        return []
+    orders = [rng.permutation(count) for _ in range(SPLITS)]
+    return [
+        (np.flatnonzero(order[numbers] < count // 2), np.flatnonzero(order[numbers] >= count // 2))
+        for order in orders
+    ]
+
+
+def spearman_between(
+    first: Float[np.ndarray, "parts items"],
+    second: Float[np.ndarray, "parts items"],
+    halves: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> float | None:
+    """Mean correlation of one's mean effects in a half with the other's in the other half.
+
+    None without halves, or where all parts are equal in one.
+    """
+    found = [spearman(first[:, one].mean(axis=1), second[:, other].mean(axis=1)) for one, other in halves]
+    return None if not found or None in found else float(np.mean(found))
+
+
+def _standard_ranks(values: Float[np.ndarray, " parts"]) -> Float[np.ndarray, " parts"] | None:
+    """Ranks of mean 0 and standard deviation 1; None where they are all the same."""
+    ranks = scipy.stats.rankdata(values)
+    deviation = ranks.std()
+    return None if deviation == 0 else (ranks - ranks.mean()) / deviation

@@ -1,0 +1,208 @@
+"""One arm of one base, reduced to sums of counts by cell: seed, group, subset and whether the arm's shift
+trained it. What pooling works on."""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+
+from introspection.coupling import metrics
+from introspection.coupling.metrics import MATCH_COUNTS
+from introspection.coupling.records import PredictionRecord, check_one_arm
+from introspection.errors import InputError
+from introspection.tasks.items import Explanation
+
+# Columns of the counts beside `MATCH_COUNTS` against current and against the teacher.
+MORE_COUNTS = (
+    "disagrees",
+    "matches_current_in_disagreement",
+    "matches_teacher_in_disagreement",
+    "invalid",
+    "teacher_right",
+    "current_right",
+    "initial_right",
+    "teacher_changed",
+    "current_changed",
+)
+
+
+# Columns of exact match: items, explanations that equal E(current), and those that equal E(label_teacher).
+EXACT = (0, MATCH_COUNTS.index("exact_match"), len(MATCH_COUNTS) + MATCH_COUNTS.index("exact_match"))
+INVALID_COUNT = 2 * len(MATCH_COUNTS) + MORE_COUNTS.index("invalid")
+CELL_FIELDS = ("seeds", "groups", "subsets", "shifted", "counts")
+
+Said = Mapping[tuple[int, str], Explanation]  # what an emitter says, by seed and item
+CONTROL_COUNTS = "control_counts.npz"  # in a point's workdir
+VERSION = 2  # of what is counted: numbers kept by another one are not used
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ArmCounts:
+    """One arm of one base, all its seeds: counts summed by seed, group, subset and `shifted`."""
+
+    seeds: Int[np.ndarray, " cells"]
+    groups: Shaped[np.ndarray, " cells"]
+    subsets: Shaped[np.ndarray, " cells"]
+    shifted: Bool[np.ndarray, " cells"]  # whether the arm's shift trains the behaviour of the cell's group
+    counts: Float[np.ndarray, "cells 29"]
+    items: str  # digest of every item's seed, id, group and subset: equal ones are paired item by item
+
+
+ByBase = Mapping[str, ArmCounts]
+
+
+def count_records(records: Sequence[PredictionRecord]) -> ArmCounts:
+    """Reduces one arm of one base.
+
+    Raises:
+        InputError: no records, several arms, or an item twice in a seed.
+    """
+    check_one_arm(records)
+    cell_of = [(r.seed, r.group, r.subset, r.shifted) for r in records]
+    cells = sorted(set(cell_of))
+    row_of = {cell: row for row, cell in enumerate(cells)}
+    counts = np.zeros((len(cells), 2 * len(MATCH_COUNTS) + len(MORE_COUNTS)))
+    np.add.at(counts, [row_of[cell] for cell in cell_of], _item_counts(records))
+    seeds, groups, subsets, shifted = map(np.array, zip(*cells, strict=True))
+    return ArmCounts(seeds, groups, subsets, shifted, counts, _digest(records))
+
+
+def explanations_of(records: Sequence[PredictionRecord]) -> dict[tuple[int, str], Explanation]:
+    """What an arm says, by seed and item: all that is kept of an emitter whose records are let go."""
+    return {(r.seed, r.id): r.explanation for r in records}
+
+
+def emitter_counts(records: Sequence[PredictionRecord], said: Said, emitter: str) -> ArmCounts:
+    """Another emitter's explanations as a control of an arm: scored against the arm's own behaviours.
+
+    Args:
+        records: the arm's; their current and teacher decisions stay.
+        said: the emitter's explanations of the same items and seeds.
+        emitter: its name, for the error.
+
+    Raises:
+        InputError: the two don't hold the same items and seeds.
+    """
+    if said.keys() != {(r.seed, r.id) for r in records}:
+        raise InputError(
+            f"arm {records[0].arm} and its emitter {emitter} don't hold the same items and seeds"
+        )
+    return count_records([dataclasses.replace(r, explanation=said[r.seed, r.id]) for r in records])
+
+
+def subset_counts(by_base: ByBase, subset: str) -> dict[str, ArmCounts]:
+    """The items of one subset; a base that has none of them is left out."""
+    return _chosen(by_base, lambda counts: counts.subsets == subset, subset)
+
+
+def shifted_counts(by_base: ByBase, shifted: bool) -> dict[str, ArmCounts]:
+    """The items of groups whose behaviour the arm's shift trains, or others; bases without are left out."""
+    return _chosen(by_base, lambda counts: counts.shifted == shifted, "shifted" if shifted else "unshifted")
+
+
+def has_both_shifted(by_base: ByBase) -> bool:
+    """Whether every base has shifted and unshifted groups."""
+    return all(counts.shifted.any() and not counts.shifted.all() for counts in by_base.values())
+
+
+def exact_columns(counts: ArmCounts, shifted: bool | None = None) -> Float[np.ndarray, "cells 3"]:
+    """The columns `EXACT` of every cell; 0 in the cells that aren't `shifted` as asked, so that cells of two
+    parts of an arm stand side by side."""
+    columns = counts.counts[:, EXACT]
+    return columns if shifted is None else columns * (counts.shifted == shifted)[:, None]
+
+
+def _chosen(by_base: ByBase, chosen: Callable[[ArmCounts], np.ndarray], name: str) -> dict[str, ArmCounts]:
+    found = {}
+    for base, counts in by_base.items():
+        rows = chosen(counts)
+        if rows.any():
+            parts = (getattr(counts, field)[rows] for field in CELL_FIELDS)
+            found[base] = ArmCounts(*parts, items=f"{counts.items}/{name}")
+    return found
+
+
+def _item_counts(records: Sequence[PredictionRecord]) -> Float[np.ndarray, "items 29"]:
+    own, orig = (metrics.record_match_counts(records, target) for target in ("current", "teacher"))
+    exact = MATCH_COUNTS.index("exact_match")
+    disagrees = np.array([metrics.disagrees(r) for r in records], float)
+    more = {
+        "disagrees": disagrees,
+        "matches_current_in_disagreement": disagrees * own[:, exact],
+        "matches_teacher_in_disagreement": disagrees * orig[:, exact],
+        "invalid": [not r.explanation.valid for r in records],
+        "teacher_right": [r.teacher.without_cue == r.gold for r in records],
+        "current_right": [r.current.without_cue == r.gold for r in records],
+        "initial_right": [r.initial.without_cue == r.gold for r in records],
+        "teacher_changed": [r.teacher.explanation.changed for r in records],
+        "current_changed": [r.current.explanation.changed for r in records],
+    }
+    return np.column_stack([own, orig, *(more[name] for name in MORE_COUNTS)]).astype(float)
+
+
+def _digest(records: Sequence[PredictionRecord]) -> str:
+    keys = sorted(repr((r.seed, r.id, r.group, r.subset)) for r in records)
+    return hashlib.sha256("\n".join(keys).encode(errors="surrogatepass")).hexdigest()
+
+
+ControlCounts = tuple[str, str, ArmCounts]  # control, arm, its counts
+
+
+def control_counts(folder: Path) -> list[ControlCounts]:
+    """Every control of every arm of a point, in the order of its `controls.jsonl`; none without the file.
+
+    Counts are kept beside it under its SHA-256, and made anew where they are another file's or damaged.
+    """
+    source, kept_path = folder / "controls.jsonl", folder / CONTROL_COUNTS
+    if not source.exists():
+        return []
+    with source.open("rb") as file:
+        digest = f"{VERSION} {hashlib.file_digest(file, 'sha256').hexdigest()}"
+    kept = _read(kept_path, digest)
+    if kept is None:
+        kept = list(_count(source))
+        _write(kept_path, digest, kept)
+    return kept
+
+
+def _count(source: Path) -> Iterator[ControlCounts]:
+    """A control's lines of one arm follow each other, so no more are held."""
+    with source.open(encoding="utf-8") as lines:
+        parsed = (json.loads(line) for line in lines)
+        for (control, arm), group in itertools.groupby(
+            parsed, key=lambda line: (line["control"], line["arm"])
+        ):
+            records = [
+                PredictionRecord.from_json({key: value for key, value in line.items() if key != "control"})
+                for line in group
+            ]
+            yield control, arm, count_records(records)
+
+
+def _read(path: Path, digest: str) -> list[ControlCounts] | None:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            if str(kept["digest"]) != digest:
+                return None
+            return [
+                (control, arm, ArmCounts(*(kept[f"{number}.{name}"] for name in CELL_FIELDS), items=items))
+                for number, (control, arm, items) in enumerate(kept["names"].tolist())
+            ]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _write(path: Path, digest: str, found: Sequence[ControlCounts]) -> None:
+    arrays = {"digest": np.array(digest), "names": np.array([(c, arm, n.items) for c, arm, n in found])}
+    for number, (_, _, counts) in enumerate(found):
+        arrays |= {f"{number}.{name}": getattr(counts, name) for name in CELL_FIELDS}
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        np.savez(file, **arrays)
+    temporary.replace(path)

@@ -1,0 +1,193 @@
+"""A study's figures: a forest for each claim, the gap on agreement with the fitted knee, the gap on Orig."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from introspection.reports.figure_style import (
+    BAND,
+    INK,
+    MUTED,
+    NEUTRAL,
+    ORIG_COLOR,
+    RULE,
+    SELF_COLOR,
+    arm_styles,
+    draw_interval,
+    new_figure,
+    printable,
+    styled,
+    wrapped,
+)
+from introspection.reports.figures import follows_color
+from introspection.reports.numbers import Estimate, estimate
+from introspection.reports.table import with_interval
+from introspection.study.knee import KneeFit
+
+Entry = Mapping[str, Any]
+ROW_INCHES = 0.33
+MARKERS = "osD^vP*X<>hp"
+BESIDE = ("reference", "arm")  # rows on grey
+PAPERS_KNEE = (0.6, 0.7)  # below about this agreement the paper sees no coupling
+
+
+@dataclasses.dataclass(frozen=True)
+class _ForestRow:
+    label: str
+    value: Estimate
+    kind: str  # "pooled", "base", "reference" or "arm"
+
+
+def claim_figure(claim: Entry) -> Figure:
+    """The scatter of a knee or a slope, else the forest."""
+    if claim["estimand"] == "slope":
+        return slope_figure(claim)
+    return knee_figure(claim) if claim["points"] else forest_figure(claim)
+
+
+@styled
+def forest_figure(claim: Entry) -> Figure:
+    """What the claim rests on: pooled and in each base; below, on grey, against its other references, and the
+    arms beside it, pooled."""
+    rows = [_ForestRow(f"all bases, against {claim['reference']}", estimate(claim), "pooled")]
+    rows += [_ForestRow(base, estimate(value), "base") for base, value in claim["by_base"].items()]
+    rows += [
+        _ForestRow(f"against {name}", estimate(entry), "reference")
+        for name, entry in claim["references"].items()
+        if name != claim["reference"] and entry["used"]
+    ]
+    rows += [
+        _ForestRow(f"{entry['arm']}, against {entry['reference']}", estimate(entry), "arm")
+        for entry in claim["shown"]
+        if entry["mean"] is not None
+    ]
+    labels = [wrapped(row.label, 30, lines=2) for row in rows]
+    places, y = [], 0.0
+    for previous, row, label in zip([None, *rows], rows, labels, strict=False):
+        if row.kind in BESIDE and previous is not None and previous.kind != row.kind:
+            y += 0.6
+        places.append(y)
+        y += 1 + 0.55 * label.count("\n")
+    figure = new_figure(1.15 + ROW_INCHES * y)
+    axes = figure.add_subplot()
+    axes.axvline(0, color=INK, linewidth=1.0, zorder=1)
+    ends = [0.0]
+    for row, place in zip(rows, places, strict=True):
+        value, strong = row.value, row.kind == "pooled"
+        if row.kind in BESIDE:
+            axes.axhspan(place - 0.5, place + 0.5, color=BAND, linewidth=0, zorder=0)
+        if value.mean is not None:
+            color = MUTED if row.kind == "base" else follows_color(value)
+            draw_interval(axes, value, place, color, linewidth=2.8 if strong else 1.4)
+            axes.plot(
+                100 * value.mean, place, "D" if strong else "o", color=color, markersize=8 if strong else 5
+            )
+            ends += [100 * end for end in (value.mean, value.low, value.high) if end is not None]
+        axes.text(
+            1.015,
+            place,
+            with_interval(value),
+            transform=axes.get_yaxis_transform(),
+            va="center",
+            fontsize=9.5 if strong else 8.5,
+            color=INK if strong else MUTED,
+        )
+    axes.set_ylim(places[-1] + 0.7, -0.7)
+    axes.set_yticks(places, labels, linespacing=1.05)
+    for tick, row in zip(axes.get_yticklabels(), rows, strict=True):
+        tick.set_color(INK if row.kind != "base" else MUTED)
+        tick.set_fontweight("bold" if row.kind == "pooled" else "normal")
+    margin = 0.06 * max(max(ends) - min(ends), 4)
+    axes.set_xlim(min(ends) - margin, max(ends) + margin)
+    axes.grid(axis="x")
+    axes.spines["left"].set_visible(False)
+    axes.set_xlabel(wrapped(f"points: {claim['estimated']}; on grey: beside it", 90))
+    axes.set_title(wrapped(f"{claim['name']}: {claim['verdict']}", 70))
+    return figure  # fmt: skip
+
+
+@styled
+def knee_figure(claim: Entry) -> Figure:
+    """Gap minus reference's on mean agreement: colour and marker an arm, a point a base, hinge and line."""
+    points, fit = claim["points"], KneeFit(**claim["fit"])
+    figure = new_figure(4.6)
+    axes = figure.add_subplot()
+    axes.axhline(0, color=RULE, linewidth=1.0, zorder=1)
+    arms = list(dict.fromkeys(point["arm"] for point in points))
+    styles, handles = arm_styles(arms), []
+    for index, arm in enumerate(arms):
+        own = [point for point in points if point["arm"] == arm]
+        look = {"color": styles[arm]["color"], "marker": MARKERS[index % len(MARKERS)], "linestyle": ""}
+        axes.plot([100 * p["agreement"] for p in own], [100 * p["gap"] for p in own], markersize=5, **look)
+        handles.append(Line2D([], [], label=printable(arm), **look))
+    ends = np.array([min(p["agreement"] for p in points), max(p["agreement"] for p in points)])
+    if fit.line is not None:
+        intercept, slope = fit.line
+        axes.plot(100 * ends, 100 * (intercept + slope * ends), color=MUTED, linestyle=(0, (4, 3)))
+        handles.append(Line2D([], [], color=MUTED, linestyle=(0, (4, 3)), label="straight line"))
+    if fit.knot is not None and fit.slope_change is not None:
+        corners = np.array([ends[0], fit.knot, ends[1]])
+        color = SELF_COLOR if fit.identified else MUTED
+        axes.plot(100 * corners, 100 * fit.at(corners), color=color, linewidth=2)
+        label = "broken stick" + ("" if fit.identified else ", not identified")
+        handles.append(Line2D([], [], color=color, linewidth=2, label=label))
+    paper = {"facecolor": "none", "edgecolor": RULE, "hatch": "///", "linewidth": 0}
+    axes.axvspan(*(100 * end for end in PAPERS_KNEE), zorder=0.5, **paper)
+    handles.append(Patch(label="the paper's knee", **paper))
+    if fit.knot_ci95 is not None:
+        axes.axvspan(*(100 * end for end in fit.knot_ci95), color=BAND, zorder=0)
+        axes.axvline(100 * fit.knot, color=ORIG_COLOR, linewidth=1, linestyle=(0, (2, 2)))
+    axes.set_xlabel("mean agreement of trained labels over training (%); grey: 95% interval of the knee")
+    axes.set_ylabel("gap minus best static's (points)")
+    axes.set_title(wrapped(f"{claim['name']}: {claim['verdict']}", 70))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    return figure
+
+
+@styled
+def slope_figure(claim: Entry) -> Figure:
+    """Left: gap minus the reference's on Orig, colour and marker a condition, a point a base, the line
+    fitted to each base. Right: live Self minus live Orig on live Orig over training, a line a condition."""
+    points, lines = claim["points"], claim["lines"]
+    figure = new_figure(4.6)
+    left, right = figure.subplots(1, 2)
+    conditions = list(dict.fromkeys([*(point["condition"] for point in points), *lines]))
+    styles = arm_styles(conditions)
+    marker_of = {name: MARKERS[index % len(MARKERS)] for index, name in enumerate(conditions)}
+    values = [(p, p["minus"].get(claim["reference"] or p["static"])) for p in points]
+    known = [(point, value) for point, value in values if value is not None]
+    for base in dict.fromkeys(point["base"] for point, _ in known):
+        own = [(100 * point["orig"], 100 * value) for point, value in known if point["base"] == base]
+        x, y = map(np.array, zip(*own, strict=True))
+        if len(x) > 2 and np.ptp(x) > 0:
+            ends = np.array([x.min(), x.max()])
+            left.plot(ends, np.polyval(np.polyfit(x, y, 1), ends), color=NEUTRAL, linewidth=0.8, zorder=1)
+    for name in conditions:
+        look = {"color": styles[name]["color"], "marker": marker_of[name], "markersize": 5}
+        own = [(100 * point["orig"], 100 * value) for point, value in known if point["condition"] == name]
+        if own:
+            left.plot(*zip(*own, strict=True), linestyle="", **look)
+        if steps := lines.get(name):
+            x, y = ([100 * step[field] for step in steps] for field in ("orig", "gap"))
+            right.plot(x, y, linewidth=1.2, **look)
+    for axes in (left, right):
+        axes.axhline(0, color=RULE, linewidth=1.0, zorder=0)
+    left.set_xlabel("Orig (%)")
+    left.set_ylabel(f"gap minus {claim['reference'] or 'best static'}'s (points)")
+    right.set_xlabel("live Orig on validation items (%)")
+    right.set_ylabel("live gap, no reference (points)")
+    left.set_title(wrapped(f"{claim['name']}: {claim['verdict']}", 40))
+    right.set_title("over training")
+    handles = [
+        Line2D(
+            [], [], label=printable(name), color=styles[name]["color"], marker=marker_of[name], linestyle=""
+        )
+        for name in conditions
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    return figure

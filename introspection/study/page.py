@@ -1,0 +1,168 @@
+"""A study's page: one HTML file that needs nothing else, in the style of a run's report."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from string import Template
+from typing import Any
+
+from introspection.reports.figure_style import FigureFiles
+from introspection.reports.numbers import estimate
+from introspection.reports.page import PARTS, digest
+from introspection.reports.table import StudyTable
+from introspection.reports.tables import name, text
+from introspection.study.claim_tables import claim_tables, claim_value
+from introspection.study.tables import circuit_table, part_tables, predictor_table
+
+QUESTION = (
+    "When a language model is trained to explain its own predictions, do its explanations follow its own"
+    " current behaviour, or only imitate the labels? Here the base model is the unit that varies."
+)
+CARD_KINDS = {
+    "confirmed": "coupled",
+    "refuted": "reversed",
+    "not askable": "not_askable",
+}  # the report's colours
+
+
+def study_markdown(study: Mapping[str, Any]) -> str:
+    """Whether labels taught, what did not run, the claims, what stands beside them, and every part's tables,
+    to paste into a README."""
+    sections = ["## Can it be asked?", ""]
+    sections += [
+        f"- {_plain(part)}: {_plain(found['askable']['words'])}" for part, found in study["parts"].items()
+    ]
+    sections += ["", *(f"{line}\n" for line in not_run(study))]
+    sections += ["## Claims", "", *(table.markdown() for table in claim_tables(study["claims"]))]
+    for part_name, part in study["parts"].items():
+        sections += [f"## Part {part_name}", ""]
+        sections += [table.markdown() for table in part_tables(part_name, part)]
+        sections += [table.markdown() for table in exploratory_tables(part_name, study)]
+    banner = ["*Tiny runs: they show that the machinery works; the numbers are no evidence.*", ""]
+    return "\n".join([*(banner if study["tiny"] else []), *sections])
+
+
+def not_run(study: Mapping[str, Any]) -> list[str]:
+    """What is missing: points without results and claims whose arms did not run, a sentence each."""
+    claims = [
+        f"{claim['name']} ({claim['reason']})" for claim in study["claims"] if claim["verdict"] == "not run"
+    ]
+    found = []
+    if study["unfinished"]:
+        found.append(f"Points without results, left out: {', '.join(study['unfinished'])}.")
+    if claims:
+        found.append(f"Claims that were not run: {'; '.join(claims)}.")
+    return found
+
+
+def _plain(value: str) -> str:
+    return " ".join(value.split())
+
+
+def exploratory_tables(part_name: str, study: Mapping[str, Any]) -> list[StudyTable]:
+    """What in a base goes with its gap, where there are bases enough to ask, and which parts a base uses."""
+    found = study["predictors"].get(part_name, [])
+    predictors = [predictor_table(part_name, found)] if found else []
+    return [*predictors, circuit_table(part_name, study["parts"][part_name])]
+
+
+def study_page(
+    study: Mapping[str, Any], figures: Sequence[tuple[str, Mapping[str, Any], FigureFiles]]
+) -> str:
+    """The whole page as text.
+
+    Args:
+        study: what `study.json` holds.
+        figures: of each claim that has one: its file's name, the claim, and the drawing.
+    """
+    sections = [("claims", "Claims", "".join(table.html() for table in claim_tables(study["claims"])))]
+    if figures:
+        sections.append(("figures", "Figures", "".join(_figure(*figure) for figure in figures)))
+    sections += [
+        (f"part-{index}", f"Part {text(part_name)}", "".join(table.html() for table in tables))
+        for index, (part_name, part) in enumerate(study["parts"].items())
+        if (tables := [*part_tables(part_name, part), *exploratory_tables(part_name, study)])
+    ]
+    navigation = "".join(f'<a href="#{place}">{title}</a>' for place, title, _ in sections)
+    bodies = [f'<section id="{place}"><h2>{title}</h2>{body}</section>' for place, title, body in sections]
+    style = (PARTS / "page.css").read_text(encoding="utf-8")
+    return Template((PARTS / "page.html").read_text(encoding="utf-8")).substitute(
+        policy="default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:;"
+        f" style-src '{digest(style)}'",
+        title="study",
+        heading="A study over several bases",
+        question=text(QUESTION),
+        facts=_facts(study),
+        navigation=navigation,
+        findings=_cards(study),
+        sections="".join(bodies),
+        style=style,
+        script="",  # nothing here needs one, and the policy allows none
+    )
+
+
+def _facts(study: Mapping[str, Any]) -> str:
+    bases = {base for part in study["parts"].values() for base in part["bases"]}
+    facts = (("parts", len(study["parts"])), ("bases", len(bases)), ("points", len(study["points"])))
+    return "".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in facts)
+
+
+def _cards(study: Mapping[str, Any]) -> str:
+    asked = "".join(_askable(part_name, part["askable"]) for part_name, part in study["parts"].items())
+    notes = []
+    if study["tiny"]:
+        notes.append("<strong>Tiny runs.</strong> The numbers are no evidence for or against anything.")
+    banner = "".join(f'<p class="banner">{note}</p>' for note in notes)
+    missing = "".join(f"<p>{text(line)}</p>" for line in not_run(study))
+    cards = "".join(_card(claim) for claim in study["claims"])
+    heading = "<h2>What this study shows</h2>"
+    return (
+        f'<section id="findings">{heading}{asked}{banner}{missing}<div class="cards">{cards}</div></section>'
+    )
+
+
+def _askable(part_name: str, askable: Mapping[str, Any]) -> str:
+    state = {True: "met", False: "missed", None: "unknown"}[askable["askable"]]
+    return f'<p class="askable {state}">{name(part_name)}: {text(askable["words"])}</p>'
+
+
+def _card(claim: Mapping[str, Any]) -> str:
+    part = f" · part {claim['part']}" if claim["part"] else ""
+    against = f" · against {claim['reference']}" if claim["reference"] else ""
+    reason = f"<p>{text(claim['reason'])}</p>" if claim["reason"] else ""
+    return (
+        f'<article class="finding {CARD_KINDS.get(claim["verdict"], "undecided")}"><header>'
+        f'<h3>{name(claim["name"])}</h3><span class="verdict">{claim["verdict"]}</span></header>'
+        f"<p>{text(claim['statement'])}</p>"
+        f'<p class="gap"><span>{name(claim["estimated"] + against + part)}</span>'
+        f"{text(claim_value(claim, estimate(claim)))}</p>"
+        f"{reason}<p>What else could explain it: {text(claim['other_explanation'])}</p></article>"
+    )
+
+
+def _figure(file_name: str, claim: Mapping[str, Any], files: FigureFiles) -> str:
+    source = base64.b64encode(files.svg).decode()
+    title = f"{claim['name']}: {claim['verdict']}"
+    if claim["estimand"] == "slope_change":
+        caption = (
+            "Each point is one arm in one base, the mean of its seeds: its gap minus its best static"
+            " emitter's on its mean agreement. Hatched: where the paper sees the knee."
+        )
+    elif claim["estimand"] == "slope":
+        caption = (
+            "Left: each point is one condition in one base, a thin line is a base's fit. Right: live measures"
+            " on validation items at every evaluation, means over bases, without a reference."
+        )
+    else:
+        caption = (
+            "Diamond: over all bases, with the interval that decides. Dots below it: each base by itself,"
+            " intervals over its seeds and groups. On grey: the same against every other reference, and the"
+            " arms beside the claim, pooled."
+        )
+    alternative = f"{claim['statement']} {claim['estimated']}: {claim_value(claim, estimate(claim))}."
+    return (
+        f'<figure id="figure-{text(file_name)}"><div class="drawing" tabindex="0" role="region"'
+        f' aria-label="{text(title)}"><img alt="{text(alternative)}" width="{files.width}" class="wide"'
+        f' src="data:image/svg+xml;base64,{source}"></div>'
+        f"<figcaption><h3>{text(title)}</h3><p>{text(caption)}</p>"
+        f'<p class="file">figures/{text(file_name)}.svg, .png</p></figcaption></figure>'
+    )

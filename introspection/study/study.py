@@ -1,0 +1,216 @@
+"""A study over several bases from the workdirs of its points: tables, claims, figures and a page."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from introspection.coupling.records import PredictionRecord, read_records
+from introspection.coupling.training_log import TrainingLog, read_training_logs
+from introspection.errors import InputError
+from introspection.reports.figure_style import render_figure, save_figure
+from introspection.runs.assemble import arm_folder
+from introspection.runs.run import FINISHED, is_finished
+from introspection.runtime.progress import progress_bar
+from introspection.runtime.workdir import write_json, write_whole
+from introspection.study.circuits import study_circuits
+from introspection.study.claims import evaluate_claims
+from introspection.study.counts import (
+    ArmCounts,
+    control_counts,
+    count_records,
+    emitter_counts,
+    explanations_of,
+)
+from introspection.study.figures import claim_figure
+from introspection.study.page import study_markdown, study_page
+from introspection.study.parts import FOREIGN, SHUFFLED, StudyPart, is_static, part_results
+from introspection.study.predictors import base_predictors
+from introspection.tasks.items import Explanation
+
+
+def write_study(
+    workdir: Path, points: Sequence[tuple[str, Path]], console: Console, *, seed: int = 0
+) -> Path:
+    """Writes `study.json`, `study.md`, `study.html` and `figures/` of the finished points.
+
+    Everything is computed and drawn before the first of them is written; which parts a base uses and what a
+    point's controls count to are kept in its workdir (`study.circuits`, `study.counts`). The order of
+    the points decides only the order of parts and arms in the tables, and resamples come from `seed` alone.
+
+    Args:
+        points: each one's name and the workdir of its run; those without results.json are listed as left out.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        InputError: no point is finished, a config lacks `part` or `base`, an arm of a base stands in two
+            points, a foreign explainer's arm is missing, or arms to compare hold other items or seeds.
+    """
+    finished = [(name, folder) for name, folder in points if is_finished(folder)]
+    if not finished:
+        raise InputError(f"no point of {workdir} has results yet: run the sweep first")
+    configs = {name: _read_config(folder) for name, folder in finished}
+    by_part: dict[str, list[tuple[str, Path]]] = {}
+    for name, folder in finished:
+        by_part.setdefault(configs[name]["part"], []).append((name, folder))
+    parts, shown = [], {}
+    for part_name, members in by_part.items():
+        console.print(f"study: part {part_name}, {len(members)} points", highlight=False, markup=False)
+        # A point of the study's size takes half a minute to read at first: every explanation and control
+        # is a line.
+        with progress_bar(console, f"study: reading {part_name}", 2 * len(members)) as advance:
+            part = read_part(part_name, members, configs, advance)
+        shown[part_name] = part_results(part, seed)
+        parts.append((part, shown[part_name]))
+        console.print(
+            f"study: part {part_name}: {shown[part_name]['askable']['words']}", highlight=False, markup=False
+        )
+    claims = evaluate_claims(parts, seed)
+    for part_name, circuits in study_circuits(finished, configs, console).items():
+        shown[part_name]["circuits"] = circuits
+    study = {
+        "points": [
+            {"name": name, "part": configs[name]["part"], "base": configs[name]["base"]}
+            for name, _ in finished
+        ],
+        "unfinished": [name for name, folder in points if not is_finished(folder)],
+        "tiny": any(bool(config.get("tiny")) for config in configs.values()),
+        "seed": seed,
+        "parts": shown,
+        "claims": claims,
+        "predictors": {name: base_predictors(part) for name, part in shown.items()},
+    }
+    drawn = [
+        (_figure_name(claim), claim, render_figure(claim_figure(claim)))
+        for claim in study["claims"]
+        if claim["mean"] is not None or claim["points"]
+    ]
+    page, markdown = study_page(study, drawn), study_markdown(study)
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(workdir / "study.json", study)
+    for file_name, _, files in drawn:
+        save_figure(files, workdir / "figures", file_name)
+    write_whole(workdir / "study.md", markdown)
+    return write_whole(workdir / "study.html", page)
+
+
+def read_part(
+    name: str,
+    members: Sequence[tuple[str, Path]],
+    configs: Mapping[str, Mapping[str, Any]],
+    advance: Callable[[int], None] = lambda count: None,
+) -> StudyPart:
+    """Reads the points of one part, keeping counts alone.
+
+    A base's records are read once, an arm at a time; of its arm `shuffled` and of foreign explainers what
+    they say is held until the base is read. Controls called `shuffled` or `foreign` are left out for these.
+    `advance` is called with 1 when a point's arms are read, and again when its controls are.
+
+    Raises:
+        InputError: as `write_study`.
+    """
+    folder_of = _places(name, members, configs)
+    bases: dict[str, list[str]] = {}
+    for base, arm in folder_of:
+        bases.setdefault(base, []).append(arm)
+    arms: dict[str, dict[str, ArmCounts]] = {arm: {} for _, arm in folder_of}
+    references: dict[str, dict[str, dict[str, ArmCounts]]] = {arm: {} for arm in arms}
+    training: dict[str, dict[str, TrainingLog]] = {arm: {} for arm in arms}
+    for base, own in bases.items():
+        original_of = _foreign_explainers(name, base, own, folder_of, configs)
+        explainer_of = {original: arm for arm, original in original_of.items()}
+        emitters = [arm for arm in own if arm in original_of or arm == SHUFFLED]
+        said: dict[str, dict[tuple[int, str], Explanation]] = {}
+        # What emitters say is there before any arm that is held against it; `shuffled` is the first.
+        for arm in sorted(own, key=lambda arm: (arm != SHUFFLED, arm not in emitters)):
+            records = _read_arm(folder_of[base, arm][1], arm)
+            arms[arm][base] = count_records(records)
+            if SHUFFLED in said:
+                counts = emitter_counts(records, said[SHUFFLED], SHUFFLED)
+                references[arm].setdefault(SHUFFLED, {})[base] = counts
+            if arm in explainer_of:
+                counts = emitter_counts(records, said[explainer_of[arm]], explainer_of[arm])
+                references[arm].setdefault(FOREIGN, {})[base] = counts
+            if arm in emitters:
+                said[arm] = explanations_of(records)
+    for point, folder in members:
+        base, own = configs[point]["base"], _run_arms(folder)
+        for arm, log in read_training_logs(folder / "metrics.jsonl", own).items():
+            training[arm][base] = log
+        advance(1)
+        for control, arm, counts in control_counts(folder):
+            if is_static(control) and arm in arms:
+                references[arm].setdefault(control, {})[base] = counts
+        advance(1)
+    return StudyPart(name, arms, references, training)
+
+
+def _places(
+    name: str, members: Sequence[tuple[str, Path]], configs: Mapping[str, Mapping[str, Any]]
+) -> dict[tuple[str, str], tuple[str, Path]]:
+    """The point and folder of every base's arms, in the order of the points."""
+    found: dict[tuple[str, str], tuple[str, Path]] = {}
+    for point, folder in members:
+        for arm in _run_arms(folder):
+            place = (configs[point]["base"], arm)
+            if place in found:
+                raise InputError(
+                    f"part {name}: points {found[place][0]} and {point} both hold {arm} of base {place[0]}"
+                )
+            found[place] = (point, folder)
+    return found
+
+
+def _foreign_explainers(
+    name: str,
+    base: str,
+    arms: Sequence[str],
+    folder_of: Mapping[tuple[str, str], tuple[str, Path]],
+    configs: Mapping[str, Mapping[str, Any]],
+) -> dict[str, str]:
+    """Of a base, whom each foreign explainer is foreign to."""
+    found: dict[str, str] = {}
+    for arm in arms:
+        point = folder_of[base, arm][0]
+        original = (configs[point].get("arms") or {}).get(arm, {}).get("foreign_to", "")
+        if not original:
+            continue
+        if original not in arms:
+            raise InputError(f"point {point}: {arm} is foreign to {original}, which base {base} lacks")
+        if original in found.values():
+            raise InputError(f"part {name}: {original} of base {base} has two foreign explainers")
+        found[arm] = original
+    return found
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable ({error})") from error
+    for field in ("part", "base"):
+        if not isinstance(config.get(field), str) or not config[field]:
+            raise InputError(f"{path} has no field {field!r}: a study's points name their part and base")
+    return config
+
+
+def _run_arms(folder: Path) -> list[str]:
+    """The arms that a finished run holds, in the order of its results."""
+    return list(json.loads((folder / FINISHED).read_text(encoding="utf-8"))["arms"])
+
+
+def _read_arm(folder: Path, arm: str) -> list[PredictionRecord]:
+    path = arm_folder(folder, arm) / "records.jsonl"
+    if not path.exists():
+        raise InputError(f"{path} is missing, though results.json names the arm")
+    return read_records(path)
+
+
+def _figure_name(claim: Mapping[str, Any]) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", f"claim {claim['name']} {claim['part']}".lower()).strip("_")

@@ -1,0 +1,1 @@
+"""Many points of one config: the plan, the runs, the summary."""

@@ -1,0 +1,167 @@
+"""The page that shows a sweep's points beside one another: one HTML file that needs nothing else."""
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+
+from matplotlib.figure import Figure
+
+from introspection.reports.figure_style import (
+    INK,
+    MUTED,
+    FigureFiles,
+    draw_interval,
+    new_figure,
+    render_figure,
+    save_figure,
+    styled,
+    wrapped,
+)
+from introspection.reports.findings import arm_finding, isolated, summary
+from introspection.reports.numbers import Estimate, count, points
+from introspection.reports.page import PARTS, QUESTION, digest
+from introspection.reports.tables import bullet_list, name, text
+from introspection.runtime.workdir import write_whole
+from introspection.sweeps.table import SweepPoint, sweep_table
+
+FIGURE = "sweep_gap"  # its files' name
+MOST_ROWS = 300  # of one figure, which would be too tall to draw; the table has all
+LABEL_WIDTH = 30  # characters of a point's name in one line
+LINE_INCHES = 0.23
+
+
+def write_sweep_page(
+    workdir: Path, title: str, sweep_points: Sequence[SweepPoint], unfinished: Sequence[str]
+) -> Path:
+    """Writes `summary.html` and its figure's files into a sweep's workdir; returns the page's path."""
+    gaps = [(p.name, arm.name, arm.gap.exact_match) for p in sweep_points for arm in p.arms]
+    figure = render_figure(forest_figure(gaps))
+    page = build_sweep_page(title, sweep_points, unfinished, figure)
+    save_figure(figure, workdir / "figures", FIGURE)
+    return write_whole(workdir / "summary.html", page)
+
+
+def build_sweep_page(
+    title: str, sweep_points: Sequence[SweepPoint], unfinished: Sequence[str], figure: FigureFiles
+) -> str:
+    """The whole page as text."""
+    own = Path(__file__).parent
+    style = "".join((folder / "page.css").read_text(encoding="utf-8") for folder in (PARTS, own))
+    script = (own / "page.js").read_text(encoding="utf-8")
+    sections = {"figure": ("Gaps", _figure(figure)), "table": ("Numbers", sweep_table(sweep_points))}
+    facts = {
+        "points": len(sweep_points),
+        "not finished": len(unfinished),
+        "bases": len({point.base for point in sweep_points}),
+        "arms": len({arm.name for point in sweep_points for arm in point.arms}),
+        "explanations": count(sum(arm.n or 0 for point in sweep_points for arm in point.arms)),
+    }
+    return Template((PARTS / "page.html").read_text(encoding="utf-8")).substitute(
+        policy=f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:;"
+        f" style-src '{digest(style)}'; script-src '{digest(script)}'",
+        title=text(title),
+        heading=name(title),
+        question=text(QUESTION),
+        facts="".join(f"<div><dt>{label}</dt><dd>{name(value)}</dd></div>" for label, value in facts.items()),
+        navigation="".join(f'<a href="#{key}">{heading}</a>' for key, (heading, _) in sections.items()),
+        findings=f'<section id="findings"><h2>What this sweep shows</h2>'
+        f"{_findings(sweep_points, unfinished)}</section>",
+        sections="".join(
+            f'<section id="{key}"><h2>{heading}</h2>{body}</section>'
+            for key, (heading, body) in sections.items()
+        ),
+        style=style,
+        script=script,
+    )
+
+
+def _findings(sweep_points: Sequence[SweepPoint], unfinished: Sequence[str]) -> str:
+    found = [
+        (point, arm_finding(arm, point.arms, askable=point.askable))
+        for point in sweep_points
+        for arm in point.arms
+    ]
+    tiny = [point.name for point in sweep_points if point.tiny]
+    parts = []
+    if tiny:
+        parts.append(
+            f'<p class="banner"><strong>Tiny runs: {len(tiny)} of {len(sweep_points)} points.</strong> They'
+            " show that the machinery works; their numbers are no evidence for or against anything.</p>"
+        )
+    if unfinished:
+        parts.append(f'<p class="banner">Not finished, so not here: {text(", ".join(unfinished))}.</p>')
+    parts.append(f'<p class="lead">{text(summary([finding for _, finding in found]))}</p>')
+    parts.append(
+        f"<p>{len(found)} intervals at 95% stand side by side, none corrected for that: of so many, about one"
+        " in twenty leaves its true value out.</p>"
+    )
+    cautions = [
+        f"{isolated(point.name)}, {isolated(finding.name)}: {caution}"
+        for point, finding in found
+        for caution in finding.cautions
+    ]
+    if cautions:
+        parts.append(
+            f"<details><summary>{len(cautions)} cautions</summary>"
+            f"{bullet_list(cautions, 'cautions')}</details>"
+        )
+    return "".join(parts)
+
+
+def _figure(files: FigureFiles) -> str:
+    source = base64.b64encode(files.svg).decode()
+    return (
+        '<figure><div class="drawing" tabindex="0" role="region" aria-label="Gaps of all points">'
+        f'<img alt="Self minus Orig with 95% intervals, by arm and point; the table below has the numbers."'
+        f' width="{files.width}" class="wide" src="data:image/svg+xml;base64,{source}"></div>'
+        "<figcaption><h3>The gap: Self minus Orig</h3><p>An arm's points stand together, with 95%"
+        " intervals. No gap is judged against 0: an emitter that stays put has one, too, where behaviour"
+        " drifts. What each is held against stands on its point's page.</p>"
+        f'<p class="file">figures/{FIGURE}.svg, .png</p></figcaption></figure>'
+    )
+
+
+@styled
+def forest_figure(gaps: Sequence[tuple[str, str, Estimate]]) -> Figure:
+    """Self minus Orig of `(point, arm, gap)`, the points of an arm together, against a line at 0."""
+    shown = gaps[:MOST_ROWS]
+    ends = [0.0]
+    ticks: list[tuple[float, str, bool]] = []  # where, label, whether it is an arm's
+    y = 0.0
+    rows: list[tuple[float, Estimate]] = []
+    for arm in dict.fromkeys(arm for _, arm, _ in shown):
+        for label, gap in [(arm, None), *((point, gap) for point, of, gap in shown if of == arm)]:
+            lines = wrapped(label, LABEL_WIDTH)
+            height = 0.35 + lines.count("\n") + 0.9
+            ticks.append((y + height / 2, lines, gap is None))
+            if gap is not None:
+                rows.append((y + height / 2, gap))
+            y += height
+        y += 0.5
+    figure = new_figure(1.1 + LINE_INCHES * y)
+    axes = figure.add_subplot()
+    axes.axvline(0, color=INK, linewidth=1.0, zorder=1)
+    for row, gap in rows:
+        said = points(gap.mean)
+        if gap.mean is not None:
+            draw_interval(axes, gap, row, INK, linewidth=2.0)
+            axes.plot(100 * gap.mean, row, "o", markersize=6, color=INK)
+            ends += [100 * end for end in (gap.mean, gap.low, gap.high) if end is not None]
+            said += f"  [{points(gap.low)}, {points(gap.high)}]" if gap.has_interval else ""
+        axes.text(
+            1.015, row, said, transform=axes.get_yaxis_transform(), va="center", fontsize=8.5, color=INK
+        )
+    axes.set_ylim(y, 0)
+    axes.set_yticks([at for at, _, _ in ticks], [label for _, label, _ in ticks], linespacing=1.05)
+    for tick, (_, _, is_arm) in zip(axes.get_yticklabels(), ticks, strict=True):
+        tick.set_color(INK if is_arm else MUTED)
+        tick.set_fontweight("bold" if is_arm else "normal")
+        tick.set_fontsize(10 if is_arm else 8.5)
+    axes.spines["left"].set_visible(False)
+    margin = 0.06 * max(max(ends) - min(ends), 4)
+    axes.set_xlim(min(ends) - margin, max(ends) + margin)
+    axes.grid(axis="x")
+    more = f"; the first {len(shown)} of {len(gaps)} rows" if len(shown) < len(gaps) else ""
+    axes.set_xlabel(f"gap: Self minus Orig (points){more}")
+    return figure

@@ -1,0 +1,159 @@
+"""Running a sweep: a dry run, and point after point in one process."""
+
+import dataclasses
+import datetime
+import statistics
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from introspection.errors import RunError
+from introspection.runs.run import check_run, is_finished, run
+from introspection.runtime.command import FULL_DISK
+from introspection.runtime.compiled import ProgramTable
+from introspection.runtime.config import settings
+from introspection.runtime.mesh import MeshConfig, make_mesh
+from introspection.sweeps.grid import Point
+from introspection.sweeps.plan import PlannedPoint, base_name, checked_plan, write_plan
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a point that was run ended."""
+
+    name: str
+    seconds: float
+    traceback: Path | None = None  # where it is kept; None where the point is finished
+
+
+def dry_run(
+    config: ConfigDict, points: Sequence[Point], workdir: Path, index: int | None, console: Console
+) -> None:
+    """Prints the plan, one line a point (of `index` alone if it is given); writes nothing.
+
+    Raises:
+      InputError: as `run_sweep` does; but whether the devices are there is left to the machine that runs.
+    """
+    planned = checked_plan(config, points, workdir, index, check_run)
+    lines = [describe(point) for point in planned]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines if index is None else [lines[index]]:
+        say(console, "  ".join(map(str.ljust, line, widths)).rstrip())
+
+
+def describe(point: PlannedPoint) -> tuple[str, ...]:
+    """Index, name, state, base, arms, seeds and overridden fields."""
+    return (
+        str(point.index),
+        point.name,
+        point.state,
+        base_name(point.config),
+        f"arms {','.join(point.config.run_arms)}",
+        f"seeds {','.join(map(str, point.config.seeds))}",
+        " ".join(f"{field}={value!r}" for field, value in point.overrides.items()),
+    )
+
+
+def run_sweep(
+    config: ConfigDict, points: Sequence[Point], workdir: Path, index: int | None, console: Console
+) -> None:
+    """Runs every point that is not finished (or `index` alone) in one process with shared programs.
+
+    Other processes may run other points in the same workdir at the same time, each with its `index`.
+
+    Raises:
+      InputError: a point can't be used, or the workdir is another sweep's; nothing is written.
+      RunError: points failed; the others have run.
+      OSError, RunError: the disk is full; later points have not run.
+    """
+    planned = checked_plan(config, points, workdir, index, check_point)
+    write_plan(workdir, points)
+    chosen = planned if index is None else planned[index : index + 1]
+    waiting = [point for point in chosen if not is_finished(point.folder)]
+    programs, outcomes = ProgramTable(), []
+    for point in chosen:
+        title = f"point {point.index + 1} of {len(planned)}: {point.name}"
+        if point not in waiting:
+            say(console, f"{title}: finished before, skipped")
+            continue
+        say(console, title + time_left(outcomes, len(waiting)))
+        outcomes.append(run_point(point, workdir, programs, console))
+    for outcome in outcomes:
+        failure = f", failed: see {outcome.traceback}" if outcome.traceback else ""
+        say(console, f"{outcome.name}: {clock(outcome.seconds)}{failure}")
+    failed = [outcome for outcome in outcomes if outcome.traceback]
+    if failed:
+        raise RunError(
+            f"{len(failed)} of {len(chosen)} points failed: {', '.join(outcome.name for outcome in failed)};"
+            " the same command tries them again"
+        )
+
+
+def check_point(config: Any, folder: Path) -> None:
+    """Raises InputError if a point can't be run here, as far as can be told before it is."""
+    make_mesh(settings(MeshConfig, config.mesh))
+    check_run(config, folder)
+
+
+def run_point(point: PlannedPoint, workdir: Path, programs: ProgramTable, console: Console) -> Outcome:
+    """Runs a point; what it raises is reported and kept as a file, except a full disk, which stops all."""
+    started = time.perf_counter()
+    try:
+        run(point.config, point.folder, console, programs)
+    except Exception as error:
+        if disk_is_full(error):
+            raise
+        path = keep_traceback(point, workdir)
+        failure = " ".join(f"{type(error).__name__}: {error}".split())
+        say(console, f"{point.name} failed: {failure}; its traceback is in {path}")
+        return Outcome(point.name, time.perf_counter() - started, path)
+    for path in traceback_paths(point, workdir):  # of an earlier try
+        path.unlink(missing_ok=True)
+    return Outcome(point.name, time.perf_counter() - started)
+
+
+def keep_traceback(point: PlannedPoint, workdir: Path) -> Path:
+    """Writes the traceback of the exception at hand into the point's workdir, if it has become one."""
+    inside, beside = traceback_paths(point, workdir)
+    # A folder with an error alone would be refused as a workdir when the point is tried again.
+    path = inside if (point.folder / "config.json").exists() else beside
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(traceback.format_exc(), encoding="utf-8", errors="replace")
+    return path
+
+
+def traceback_paths(point: PlannedPoint, workdir: Path) -> tuple[Path, Path]:
+    return point.folder / "error.txt", workdir / "errors" / f"{point.name}.txt"
+
+
+def disk_is_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, says that nothing more can be written."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL_DISK:
+            return True
+        if "No space left on device" in str(error):  # TensorStore's own errors
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def time_left(outcomes: Sequence[Outcome], total: int) -> str:
+    """An estimate from the points that finished in this process; nothing before there is one."""
+    finished = [outcome.seconds for outcome in outcomes if not outcome.traceback]
+    if not finished:
+        return ""
+    return f" (about {clock(statistics.mean(finished) * (total - len(outcomes)))} left)"
+
+
+def clock(seconds: float) -> str:
+    return str(datetime.timedelta(seconds=round(seconds)))
+
+
+def say(console: Console, line: str) -> None:
+    """One line as it is: names are no markup, and a long line stays one."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)

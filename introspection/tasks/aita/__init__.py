@@ -1,0 +1,1 @@
+"""Judging posts, with sentences that pull a judge."""

@@ -1,0 +1,105 @@
+"""The TFDS builder of r/AmItheAsshole posts with their cues, in splits by post."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from introspection.errors import InputError
+from introspection.tasks.aita.files import Post, read_posts
+from introspection.tasks.aita.items import AitaConfig, cues_of, fits, post_text, verdict_count
+from introspection.tasks.prepared import TaskBuilder
+from introspection.tasks.sequences import Row
+from introspection.tasks.splits import NearDuplicates, split_questions
+from introspection.tasks.task import SPLITS
+
+# Of a post: posts that were sent twice begin alike, and all shingles of all posts would take minutes.
+_COMPARED_CHARACTERS = 1000
+
+
+class AitaPosts(TaskBuilder):
+    """A row is a post, a cue kind that it gets, and the order in which its question names the verdicts."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    DESCRIPTION: ClassVar[str] = (
+        "Posts of r/AmItheAsshole with the community's verdicts (Scruples Anecdotes, or a plain table), each "
+        "with the kind of sentence that pleads for a verdict."
+    )
+    CITATION: ClassVar[str] = (
+        "Lourie, Le Bras, Choi: Scruples: A Corpus of Community Ethical Judgments on 32,000 Real-Life "
+        "Anecdotes. AAAI 2021, arXiv:2008.09094"
+    )
+    LICENSE: ClassVar[str] = "Scruples: Apache-2.0; the posts are their authors'"
+    FEATURES: ClassVar[Mapping[str, tfds.features.FeatureConnector]] = {
+        "id": tfds.features.Text(),
+        "group": tfds.features.Text(),
+        "title": tfds.features.Text(),
+        "text": tfds.features.Text(),
+        "verdict": tfds.features.Text(),
+        "binary": tfds.features.Text(),
+        "votes": tfds.features.Scalar(np.int64),
+        "share": tfds.features.Scalar(np.float32),
+        "hypothetical": tfds.features.Scalar(np.int64),
+        "cue_kind": tfds.features.Text(),
+        "order": tfds.features.Tensor(shape=(None,), dtype=np.int64),
+    }
+    settings: AitaConfig
+
+    def splits(self) -> tuple[Mapping[str, Iterator[Row]], Mapping[str, Any]]:
+        posts, config = read_posts(self.files), self.settings
+        kept = [post for post in posts if fits(post, config)]
+        drawn = draw_cues(kept, config)
+        if not drawn:
+            raise InputError("config.task: no post fits it, or none has a cue; widen its fields")
+        split = split_questions(
+            [post.id for post, _ in drawn],
+            [post_text(post, config)[:_COMPARED_CHARACTERS] for post, _ in drawn],
+            {name: getattr(config, f"{name}_items") for name in SPLITS},
+            config.seed,
+            NearDuplicates(config.near_duplicates, config.similarity),
+        )
+        orders = np.random.default_rng([config.seed, 52])
+        order_of = {post.id: orders.permutation(verdict_count(config)).tolist() for post in kept}
+
+        def rows(places: Sequence[int]) -> Iterator[Row]:
+            for place in places:
+                post, kind = drawn[place]
+                yield row_of(post, kind, order_of[post.id], split.groups[place])
+
+        about = dict(
+            posts=len(posts),
+            posts_left_out=len(posts) - len(kept),
+            cue_kinds=dict(Counter(kind for _, kind in drawn)),
+            near_duplicates=split.duplicates,
+            near_duplicates_moved=split.moved,
+        )
+        return {name: rows(places) for name, places in split.rows.items()}, about
+
+
+def draw_cues(posts: Sequence[Post], config: AitaConfig) -> list[tuple[Post, str]]:
+    """The posts with the cue kinds drawn for each; posts that can have none are passed over."""
+    rng = np.random.default_rng([config.seed, 51])
+    drawn = []
+    for post in posts:
+        kinds = cues_of(post, config)
+        chosen = rng.permutation(len(kinds))[: config.cues_per_post or len(kinds)]
+        drawn += [(post, kinds[place]) for place in sorted(chosen)]
+    return drawn
+
+
+def row_of(post: Post, kind: str, order: Sequence[int], group: str) -> Row:
+    return dict(
+        id=post.id,
+        group=group,
+        title=post.title,
+        text=post.text,
+        verdict=post.verdict,
+        binary=post.binary,
+        votes=post.votes,
+        share=post.share,
+        hypothetical=int(post.hypothetical),
+        cue_kind=kind,
+        order=list(order),
+    )

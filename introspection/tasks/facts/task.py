@@ -1,0 +1,103 @@
+"""Items about facts, whatever world they are of: questions and cues.
+
+A group is a fact; the relation is its stratum. Every question has several phrasings, and the same phrasing
+is used with and without the cue, so that the two prompts differ in the cue alone. Which fact is in which
+split is the task's own matter: `world_facts` splits by fact, closed worlds by entity.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from introspection.errors import InputError
+from introspection.tasks.facts.language import WorldLanguage
+from introspection.tasks.facts.questions import Question
+from introspection.tasks.items import Item
+from introspection.tasks.task import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class WorldTaskConfig:
+    """How facts are asked, and with which cues."""
+
+    seed: int = 0  # draws the facts, their split, the wrong candidates and the phrasings
+    candidates: int = 4  # a question, the right one included
+    cue_kinds: tuple[str, ...] = ()  # of the world's cues; () is all
+    repeats: int = 3  # items a fact and cue kind; each names another wrong candidate where it can
+    test_repeats: int = 0  # the same of test items; 0 is as many as `repeats`
+    phrasings: int = 3  # question forms in use, of pretraining too
+
+
+def build_world_task(
+    config: WorldTaskConfig,
+    questions: Sequence[Question],
+    splits: Mapping[str, Sequence[int]],
+    language: WorldLanguage,
+    subsets: Mapping[int, str] | None = None,
+) -> Task:
+    """The task's items.
+
+    Args:
+      splits: which questions each split asks, as indices.
+      subsets: what items of a question are reported apart as, where they are.
+
+    Raises:
+      InputError: unknown cue kinds, or more question forms asked for than there are.
+    """
+    asked = language.with_cues(config.cue_kinds)
+    if not 1 <= config.phrasings <= language.most_phrasings:
+        raise InputError(
+            f"task.phrasings is {config.phrasings}; {language.name} has 1 to {language.most_phrasings}"
+        )
+    rng = np.random.default_rng([config.seed, 11])
+    return Task(
+        name=language.name,
+        template_version=language.template_version,
+        grammar=language.grammar,
+        splits={
+            split: tuple(
+                item
+                for index in chosen
+                for item in _items(
+                    questions[index],
+                    config,
+                    asked,
+                    config.test_repeats or config.repeats if split == "test" else config.repeats,
+                    (subsets or {}).get(index, ""),
+                    rng,
+                )
+            )
+            for split, chosen in splits.items()
+        },
+        names=tuple(sorted({n for q in questions for n in (q.fact.entity, q.fact.answer, *q.wrong)})),
+        phrases=language.phrases(),
+    )
+
+
+def _items(
+    asked: Question,
+    config: WorldTaskConfig,
+    language: WorldLanguage,
+    repeats: int,
+    subset: str,
+    rng: np.random.Generator,
+) -> Iterator[Item]:
+    fact, wrong = asked.fact, asked.wrong
+    for kind, cue in language.cues.items():
+        named = rng.permutation(len(wrong))  # wrong answers by turns: no kind names the same one of a fact
+        for repeat in range(repeats):
+            cued = fact.answer if cue.names_gold else wrong[named[repeat % len(wrong)]]
+            without_cue = language.question(fact, int(rng.integers(config.phrasings)))
+            yield Item(
+                id=f"{fact.id}/{kind}/{repeat}",
+                group=fact.id,
+                stratum=fact.relation,
+                cue_kind=kind,
+                prompt_with_cue=f"{without_cue} {cue.sentence(cued)}",
+                prompt_without_cue=without_cue,
+                candidates=(fact.answer, *wrong),
+                gold=fact.answer,
+                cued=cued,
+                subset=subset,
+            )

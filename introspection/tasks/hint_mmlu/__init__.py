@@ -1,0 +1,1 @@
+"""MMLU questions with hints that name an answer."""

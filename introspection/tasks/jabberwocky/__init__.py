@@ -1,0 +1,1 @@
+"""An invented language whose rule is taught by behaviour alone."""

@@ -1,0 +1,1 @@
+"""Your own questions, from a JSONL file."""

@@ -1,0 +1,210 @@
+"""One row of the user's questions, checked field by field; the schema is that of `jsonl_files`."""
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from introspection.tasks.explanations import ExplanationGrammar
+from introspection.tasks.items import NONE, ROLES, Conversation, Prompt, Turn
+from introspection.tasks.matching import fold
+from introspection.tasks.refusal.phrases import CLASSES
+from introspection.tasks.task import SPLITS
+
+# What a judge can be asked about a reply, and its classes, which are then the candidates.
+JUDGED: dict[str, tuple[str, ...]] = {"refusal": CLASSES}
+PROMPTS = ("prompt_with_cue", "prompt_without_cue")
+TEXTS = ("group", "id", "system", "cue_kind", "stratum", "gold", "cued", "split", "judge")
+FIELDS = (*PROMPTS, "candidates", *TEXTS)
+RESERVED = (NONE, ExplanationGrammar().neither)
+
+
+@dataclasses.dataclass(frozen=True)
+class JsonlRow:
+    """One row that is as it should be; "" where an optional field is not given."""
+
+    file: str
+    line: int
+    id: str
+    group: str
+    prompt_with_cue: Prompt
+    prompt_without_cue: Prompt
+    candidates: tuple[str, ...]  # a judge's classes, where a judge is named
+    judge: str
+    cue_kind: str
+    stratum: str
+    gold: str
+    cued: str
+    split: str
+
+
+def read_row(file: Path, line: int, data: bytes) -> JsonlRow | list[tuple[str, str]]:
+    """The row of a line, or what is wrong with it: (field, why)."""
+    fields, problems = _read_object(data)
+    # A field that is null is one that is not given.
+    given = {name: value for name, value in fields.items() if value is not None}
+    problems += _problems_of_names(given)
+    for name in TEXTS:
+        if name in given:
+            problems += _problems_of_text(name, given[name])
+    for name in PROMPTS:
+        if name in given:
+            problems += [(name, why) for why in _problems_of_prompt(given[name], "system" in given)]
+    problems += _problems_of_answers(given)
+    if problems:
+        return problems
+    texts = {name: given.get(name, "") for name in TEXTS if name != "system"}
+    with_cue, without_cue = (_prompt(given[name], given.get("system")) for name in PROMPTS)
+    if str(with_cue).split() == str(without_cue).split():
+        return [("prompt_with_cue", "is prompt_without_cue: there is no cue to take away")]
+    answers = JUDGED[texts["judge"]] if texts["judge"] else tuple(given["candidates"])
+    texts["id"] = texts["id"] or f"{file.name}:{line}"
+    return JsonlRow(
+        str(file), line, candidates=answers, prompt_with_cue=with_cue, prompt_without_cue=without_cue, **texts
+    )
+
+
+def _read_object(data: bytes) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """The object of a line and what is wrong with it as JSON; an empty one where nothing can be read."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        byte = f"byte {error.start + 1} (0x{data[error.start]:02x})"
+        return {}, [("", f"{byte} is not UTF-8 (is the file Latin-1?): save it as UTF-8")]
+    names: list[str] = []
+
+    def keep_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names[:] = [name for name, _ in pairs]  # the last to be kept are the outermost object's
+        return dict(pairs)
+
+    try:
+        fields = json.loads(text, object_pairs_hook=keep_names)
+    except json.JSONDecodeError as error:
+        return {}, [("", f"is no JSON: {error.msg}, column {error.colno}")]
+    except (ValueError, RecursionError) as error:
+        return {}, [("", f"is no JSON that can be read: {error}")]
+    if not isinstance(fields, dict):
+        return {}, [("", f"is {_kind(fields)}, not a JSON object")]
+    if not fields:
+        return {}, [("", "is an empty object")]
+    return fields, [(name, "stands twice") for name in dict.fromkeys(names) if names.count(name) > 1]
+
+
+def _problems_of_names(given: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Fields that nobody knows, and fields that lack; nothing about a row that could not be read."""
+    problems = []
+    for name in given:
+        if name not in FIELDS:
+            near = difflib.get_close_matches(name, FIELDS, 1)
+            hint = f"did you mean {near[0]}?" if near else f"the fields are {', '.join(FIELDS)}"
+            problems.append((name, f"is no field; {hint}"))
+    if given:
+        problems += [(name, "is missing") for name in (*PROMPTS, "group") if name not in given]
+        both = [name in given for name in ("candidates", "judge")]
+        if not any(both):
+            problems.append(("candidates", "is missing (or name a judge)"))
+        elif all(both):
+            problems.append(("judge", "stands beside candidates; give one of the two"))
+    return problems
+
+
+def _problems_of_text(name: str, value: Any) -> list[tuple[str, str]]:
+    if not isinstance(value, str):
+        example = f'; write it as text: "{value}"' if isinstance(value, int) else ""
+        return [(name, f"is {_kind(value)}, not text{example}")]
+    if not value.strip():
+        return [(name, "is empty")]
+    if why := _unwritable(value):
+        return [(name, why)]
+    if name == "split" and value not in SPLITS:
+        return [(name, f"is {value!r}; choose from {', '.join(SPLITS)}")]
+    if name == "judge" and value not in JUDGED:
+        return [(name, f"is {value!r}; choose from {', '.join(JUDGED)}")]
+    return []
+
+
+def _problems_of_prompt(value: Any, has_system: bool) -> list[str]:
+    if isinstance(value, str):
+        return ["is empty"] if not value.strip() else [why for why in [_unwritable(value)] if why]
+    if not isinstance(value, list):
+        return [f"is {_kind(value)}, neither text nor a list of chat turns"]
+    problems = []
+    for number, turn in enumerate(value, start=1):
+        if not isinstance(turn, dict) or turn.keys() != {"role", "content"}:
+            problems.append(f'turn {number} is not {{"role": …, "content": …}}')
+        elif turn["role"] not in ROLES:
+            problems.append(f"turn {number}: the role is {turn['role']!r}; choose from {', '.join(ROLES)}")
+        elif not isinstance(turn["content"], str):
+            problems.append(f"turn {number}: the content is {_kind(turn['content'])}, not text")
+        elif not turn["content"].strip():
+            problems.append(f"turn {number} is empty")
+        elif why := _unwritable(turn["content"]):
+            problems.append(f"turn {number} {why}")
+        elif turn["role"] == "system" and (number > 1 or has_system):
+            problems.append(f"turn {number} is a system text, which can only come first, and once")
+    if not value:
+        problems.append("has no turns")
+    elif not problems and value[-1]["role"] != "user":
+        problems.append("must end with the user's turn")
+    return problems
+
+
+def _problems_of_answers(given: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What is wrong with candidates, and with the answers that name one of them."""
+    candidates = given.get("candidates")
+    if candidates is not None:
+        problems = _problems_of_candidates(candidates)
+        if problems:
+            return [("candidates", why) for why in problems]
+    elif given.get("judge") in tuple(JUDGED):
+        candidates = JUDGED[given["judge"]]
+    else:
+        return []
+    return [
+        (name, f"is {given[name]!r}, which is not among the candidates {', '.join(map(repr, candidates))}")
+        for name in ("gold", "cued")
+        if isinstance(given.get(name), str) and given[name].strip() and given[name] not in candidates
+    ]
+
+
+def _problems_of_candidates(candidates: Any) -> list[str]:
+    if not isinstance(candidates, list):
+        return [f"is {_kind(candidates)}, not a list of texts"]
+    problems, first = [], {}
+    if len(candidates) < 2:
+        problems.append(f"has {len(candidates)}; a choice needs two or more")
+    for number, candidate in enumerate(candidates, start=1):
+        if not isinstance(candidate, str):
+            problems.append(f"number {number} is {_kind(candidate)}, not text")
+        elif candidate != candidate.strip() or not fold(candidate):
+            problems.append(f"number {number} is {candidate!r}: empty, or with white space around it")
+        elif why := _unwritable(candidate):
+            problems.append(f"number {number} {why}")
+        elif fold(candidate) in RESERVED:
+            problems.append(f"number {number} is {candidate!r}, the name of what is no candidate: reword it")
+        elif (other := first.setdefault(fold(candidate), number)) != number:
+            problems.append(f"number {number} is number {other} but for case, accents or white space")
+    return problems
+
+
+def _prompt(value: Any, system: str | None) -> Prompt:
+    if isinstance(value, str) and system is None:
+        return value
+    turns = (
+        [Turn("user", value)] if isinstance(value, str) else [Turn(t["role"], t["content"]) for t in value]
+    )
+    return Conversation((*([] if system is None else [Turn("system", system)]), *turns))
+
+
+def _unwritable(text: str) -> str:
+    """Why a text can't be encoded; "" if it can."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        return "has half of a surrogate pair, which is no character"
+    return ""
+
+
+def _kind(value: Any) -> str:
+    kinds = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), "a number")

@@ -1,0 +1,1 @@
+"""Requests that a model may refuse, with sentences that move it."""

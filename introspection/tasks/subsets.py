@@ -1,0 +1,43 @@
+"""Which items of a list are taken: evenly, drawn, or by group."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from introspection.errors import InputError
+from introspection.tasks.items import Item
+
+
+def evenly(items: Sequence[Item], limit: int) -> tuple[Item, ...]:
+    """At most `limit` items (0: all), taken evenly so that all groups and cue kinds stay in."""
+    if limit < 0:
+        raise InputError(f"--limit is {limit}; it must be 0 (all items) or more")
+    if not limit or limit >= len(items):
+        return tuple(items)
+    return tuple(items[i] for i in np.linspace(0, len(items) - 1, limit).astype(int))
+
+
+def drawn_places(available: int, wanted: int, seed: int) -> list[int]:
+    """Places of `wanted` items (or all), drawn, in their order: the first ones are of a few facts."""
+    return np.sort(np.random.default_rng([seed, 60]).permutation(available)[:wanted]).tolist()
+
+
+def named_groups(groups: Sequence[str], limit: int) -> list[str]:
+    """At most `limit` of the groups (0: all), taken evenly, each once."""
+    distinct = list(dict.fromkeys(groups))
+    if not limit or limit >= len(distinct):
+        return distinct
+    return [distinct[place * len(distinct) // limit] for place in range(limit)]
+
+
+def kept_places(ids: Sequence[str], most: int) -> list[int]:
+    """At most `most` places, taken evenly over the items; an item is kept with all its arms and seeds.
+
+    So what is shown can still be compared across arms.
+    """
+    if len(ids) <= most:
+        return list(range(len(ids)))
+    distinct = list(dict.fromkeys(ids))
+    keep = max(1, most * len(distinct) // len(ids))
+    kept = {distinct[place * len(distinct) // keep] for place in range(keep)}
+    return [place for place, name in enumerate(ids) if name in kept][:most]

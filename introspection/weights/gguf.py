@@ -1,0 +1,248 @@
+"""A GGUF file: its configuration, and its tensors read by slice, dequantised and in Hugging Face's order."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+
+from introspection.errors import InputError
+from introspection.models.attention import rotary_frequencies
+from introspection.models.config import ModelConfig, RopeScaling
+from introspection.weights.folder import GGUF_FILE, kind_of
+from introspection.weights.hf_config import model_config
+
+_ROPE_DIVISORS = "rope_freqs.weight"  # of Llama 3; its numbers are in `config`
+ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma2", "gemma3")
+# Their norms' scales are stored as 1 + w.
+ONE_ADDED_TO_NORMS = ("gemma2", "gemma3")
+# Rows of query and key are reordered, so that the halves that rotate together lie side by side.
+INTERLEAVED_ROPE = ("llama",)
+# Further keys of an architecture: those that change no number, and the values at which others do not.
+WITHOUT_EFFECT = ("vocab_size", "rope.scaling.finetuned", "rope.scaling.original_context_length")
+OFF = {
+    "attention.causal": True,
+    "expert_count": 0,
+    "expert_used_count": 0,
+    "leading_dense_block_count": 0,
+    "logit_scale": 0.0,
+    "pooling_type": 0,
+    "use_parallel_residual": False,
+}
+# The last of so many layers sees everything.
+WINDOWED_LAYERS = {"gemma2": 2, "gemma3": 6}
+# Llama 3's files hold the divisors of the rotary frequencies, not the numbers that they come from, which
+# are these in every published Llama 3.1, 3.2 and 3.3.
+_LLAMA3_SCALINGS = tuple(RopeScaling("llama3", factor, 1.0, 4.0, 8192) for factor in (8.0, 32.0))
+
+
+class _Reader(gguf.GGUFReader):
+    """The package's reader on a plain array.
+
+    It slices the file about five times a vocabulary entry, and half of its time goes into what `np.memmap`
+    does for each slice.
+    """
+
+    @property
+    def data(self) -> np.ndarray:
+        return self._data
+
+    @data.setter
+    def data(self, mapped: np.ndarray) -> None:
+        self._data = np.asarray(mapped)
+
+
+class GGUFFile:
+    """One model of an architecture that `gguf_config.ARCHITECTURES` names."""
+
+    def __init__(self, path: Path):
+        """Reads the metadata; tensors are read when they are asked for.
+
+        Raises:
+          InputError: the file is truncated or no GGUF file, or holds a model that this code can't run.
+        """
+        if kind_of(path) != GGUF_FILE:
+            raise InputError(f"{path} is no GGUF file")
+        try:
+            reader = _Reader(path)
+            self.fields: dict[str, Any] = {name: field.contents() for name, field in reader.fields.items()}
+        except Exception as error:  # the library checks no length, so a short file ends in many kinds
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InputError(f"{path} can't be read: it is truncated or damaged ({reason})") from error
+        self.path = path
+        self._tensors = {tensor.name: tensor for tensor in reader.tensors}
+        # GGUF lists the fastest dimension first.
+        shapes = {name: tuple(map(int, tensor.shape[::-1])) for name, tensor in self._tensors.items()}
+        self.shapes = {name: shape for name, shape in shapes.items() if name != _ROPE_DIVISORS}
+        self.architecture: str = self.fields.get("general.architecture", "")
+        divisors = self._dequantized(_ROPE_DIVISORS, slice(None)) if _ROPE_DIVISORS in shapes else None
+        self.config: ModelConfig = model_config(
+            hugging_face_fields(self.fields, shapes, divisors, str(path)), str(path)
+        )
+
+    def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
+        """A slice of a tensor as float32, (out, in) with rows and norms as Hugging Face has them."""
+        rows, *columns = index
+        if self.architecture in INTERLEAVED_ROPE and name.endswith(("attn_q.weight", "attn_k.weight")):
+            heads = self.config.query_heads if name.endswith("attn_q.weight") else self.config.kv_heads
+            rows = half_split_rows(heads, self.shapes[name][0] // heads)[rows]
+        part = self._dequantized(name, rows)[(slice(None), *columns)]
+
+        if self.architecture in ONE_ADDED_TO_NORMS and name.endswith("norm.weight"):
+            part = part - 1.0
+        return part
+
+    def unreadable(self, names: Iterable[str]) -> list[str]:
+        """One phrase for each tensor of a quantisation that the package `gguf` can't read."""
+        problems = []
+        for name in names:
+            if name in self._tensors:
+                try:
+                    self._dequantized(name, slice(0, 1))
+                except NotImplementedError:
+                    problems.append(f"{name} is {self._tensors[name].tensor_type.name}, which can't be read")
+        return problems
+
+    def _dequantized(self, name: str, rows: slice | np.ndarray) -> np.ndarray:
+        tensor = self._tensors[name]
+        return gguf.dequantize(np.ascontiguousarray(tensor.data[rows]), tensor.tensor_type)
+
+
+def half_split_rows(heads: int, head_dim: int) -> np.ndarray:
+    """Where in the file each row of a query or key matrix is, for rotary embeddings of the half-split layout.
+
+    llama.cpp stores a head's rows 0, h, 1, h + 1, … (h half of `head_dim`).
+    """
+    return np.arange(heads * head_dim).reshape(heads, head_dim // 2, 2).swapaxes(1, 2).reshape(-1)
+
+
+def hugging_face_fields(
+    metadata: Mapping[str, Any],
+    shapes: Mapping[str, tuple[int, ...]],
+    rope_divisors: np.ndarray | None,
+    source: str,
+) -> dict[str, Any]:
+    """The fields of config.json from GGUF metadata; `rope_divisors` are the tensor rope_freqs.weight.
+
+    Raises:
+      InputError: an architecture or option that is not implemented, or a field that is missing.
+    """
+    architecture = metadata.get("general.architecture")
+    if architecture not in ARCHITECTURES:
+        raise InputError(
+            f"{source}: the architecture {architecture!r} is not implemented; "
+            f"implemented are {', '.join(ARCHITECTURES)}"
+        )
+
+    known = set(WITHOUT_EFFECT)
+
+    def get(name: str, default: Any = None) -> Any:
+        known.add(name)
+        return metadata.get(f"{architecture}.{name}", default)
+
+    def need(name: str) -> Any:
+        if get(name) is None:
+            raise InputError(f"{source}: the metadata has no {architecture}.{name}")
+        return get(name)
+
+    heads, width = need("attention.head_count"), need("embedding_length")
+    for name, size in (("attention.head_count", heads), ("embedding_length", width)):
+        if not isinstance(size, int) or size < 1:
+            raise InputError(
+                f"{source}: {architecture}.{name} is {size!r}; it is a whole number of at least 1, "
+                "the same in all layers"
+            )
+    head_dim = get("attention.key_length", width // heads)
+    for name, wanted in (
+        ("rope.dimension_count", head_dim),
+        ("attention.value_length", head_dim),
+        *OFF.items(),
+    ):
+        if get(name, wanted) != wanted:
+            raise InputError(f"{source}: {architecture}.{name}={get(name)} is not implemented")
+    if "token_embd.weight" not in shapes:
+        raise InputError(f"{source}: the tensor token_embd.weight is missing")
+    fields = {
+        "model_type": "gemma3_text" if architecture == "gemma3" else architecture,
+        "vocab_size": shapes["token_embd.weight"][0],
+        "hidden_size": width,
+        "num_hidden_layers": need("block_count"),
+        "num_attention_heads": heads,
+        "num_key_value_heads": get("attention.head_count_kv", heads),
+        "head_dim": head_dim,
+        "intermediate_size": need("feed_forward_length"),
+        "max_position_embeddings": need("context_length"),
+        "rms_norm_eps": need("attention.layer_norm_rms_epsilon"),
+        "rope_theta": get("rope.freq_base", 10_000.0),
+        "rope_scaling": _rope_scaling(get, head_dim, rope_divisors, source),
+        "tie_word_embeddings": "output.weight" not in shapes,
+    }
+    if architecture.startswith("gemma"):
+        fields |= _gemma_fields(architecture, fields, get, source)
+    else:
+        fields |= {"hidden_act": "silu"}
+    own = {key.removeprefix(f"{architecture}.") for key in metadata if key.startswith(f"{architecture}.")}
+    if unknown := sorted(own - known):
+        key = f"{architecture}.{unknown[0]}"
+        raise InputError(f"{source}: {key}={metadata[key]} is not implemented; no option is ignored")
+    return fields
+
+
+def _gemma_fields(
+    architecture: str, fields: Mapping[str, Any], get: Callable[..., Any], source: str
+) -> dict[str, Any]:
+    layers, heads, width = (
+        fields[name] for name in ("num_hidden_layers", "num_attention_heads", "hidden_size")
+    )
+    largest = {"gemma2": 46, "gemma3": 62}[architecture]  # the 27B models scale queries otherwise
+    every = WINDOWED_LAYERS[architecture]
+    windowed = [(layer + 1) % every != 0 for layer in range(layers)]
+    pattern = get("attention.sliding_window_pattern", every)
+    if pattern not in (every, windowed):
+        raise InputError(
+            f"{source}: {architecture}.attention.sliding_window_pattern={pattern} is not implemented; "
+            f"every layer but each {every}th is"
+        )
+    gemma = {
+        "hidden_activation": "gelu_pytorch_tanh",
+        "query_pre_attn_scalar": width // heads if layers == largest else fields["head_dim"],
+        "sliding_window": get("attention.sliding_window", 4096),
+        "layer_types": ["sliding_attention" if one else "full_attention" for one in windowed],
+    }
+    if architecture == "gemma2":
+        return gemma | {
+            "attn_logit_softcapping": get("attn_logit_softcapping", 50.0),
+            "final_logit_softcapping": get("final_logit_softcapping", 30.0),
+        }
+    return gemma | {
+        "rope_theta": get("rope.freq_base", 1_000_000.0),
+        "rope_local_base_freq": get("rope.freq_base_swa", 10_000.0),
+        "attn_logit_softcapping": None,
+        "final_logit_softcapping": get("final_logit_softcapping"),
+    }
+
+
+def _rope_scaling(
+    get: Callable[..., Any], head_dim: int, divisors: np.ndarray | None, source: str
+) -> dict[str, Any] | None:
+    if divisors is not None:
+        plain = np.asarray(rotary_frequencies(head_dim, get("rope.freq_base", 10_000.0)))
+        for scaling in _LLAMA3_SCALINGS:
+            scaled = np.asarray(rotary_frequencies(head_dim, get("rope.freq_base", 10_000.0), scaling))
+            if divisors.shape == plain.shape and np.allclose(plain / scaled, divisors, rtol=1e-4):
+                return {
+                    "rope_type": scaling.kind,
+                    "factor": scaling.factor,
+                    "low_freq_factor": scaling.low_frequency_factor,
+                    "high_freq_factor": scaling.high_frequency_factor,
+                    "original_max_position_embeddings": scaling.original_context_length,
+                }
+        raise InputError(f"{source}: rope_freqs.weight is of no published Llama 3; it is not implemented")
+    # As llama.cpp: a factor without a kind is linear, and older files have it under another name.
+    factor = get("rope.scaling.factor", get("rope.scale_linear", 0.0))
+    kind = get("rope.scaling.type", "linear" if factor else "none")
+    if kind == "none":
+        return None
+    # Other kinds than linear are refused, by name, where config.json's are.
+    return {"rope_type": kind, "factor": factor or 1.0}

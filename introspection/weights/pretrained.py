@@ -1,0 +1,177 @@
+"""Models made elsewhere, by path: a Hugging Face folder, a GGUF file, PEFT adapters with their base.
+
+`PATH` names a model; `BASE+ADAPTERS` a model with a folder of adapters on it (an adapter folder alone takes
+the base that it names itself, if that is a path here). What is read is numbers and text: no code of a model
+runs.
+"""
+
+import dataclasses
+import functools
+import re
+from pathlib import Path
+
+import jax
+
+from introspection.errors import InputError
+from introspection.models.config import ModelConfig
+from introspection.models.model import Model
+from introspection.text.chat_template import ChatOptions
+from introspection.text.gguf_tokenizer import read_gguf_tokenizer
+from introspection.text.hf_tokenizer import check_special_tokens, own_template, read_hf_tokenizer
+from introspection.text.tokenizer import ChatTokenizer, check_embedding
+from introspection.weights.adapters import check_adapters, load_adapters
+from introspection.weights.folder import (
+    ADAPTER_CONFIG,
+    ADAPTER_FOLDER,
+    CONFIG,
+    GGUF_FILE,
+    WEIGHTS,
+    WEIGHTS_INDEX,
+    kind_of,
+    read_json_object,
+)
+from introspection.weights.gguf import GGUFFile
+from introspection.weights.hf_config import model_config
+from introspection.weights.load import check_folder, check_gguf_tensors, load_folder, load_gguf_tensors
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainedModel:
+    """A model of elsewhere: where its numbers are and how it is addressed.
+
+    What is read of it but its numbers is read once, when it is first asked for.
+    """
+
+    name: str  # as it was given
+    path: Path  # a model folder or a GGUF file
+    adapters: Path | None
+    chat: ChatOptions
+
+    @functools.cached_property
+    def gguf(self) -> GGUFFile | None:
+        """The open file, if it is one; to parse a large vocabulary takes seconds."""
+        return GGUFFile(self.path) if kind_of(self.path) == GGUF_FILE else None
+
+    @functools.cached_property
+    def config(self) -> ModelConfig:
+        """The shape of the model without its adapters. Raises InputError if this code can't run it."""
+        if self.gguf is not None:
+            return self.gguf.config
+        return model_config(read_json_object(self.path / CONFIG), str(self.path / CONFIG))
+
+    @functools.cached_property
+    def tokenizer(self) -> ChatTokenizer:
+        """Adapters are addressed by the chat template in their own folder, if there is one: by it they were
+        trained.
+
+        Raises:
+          InputError: it can't be read, or it has more tokens than the model has rows.
+        """
+        chat, template = self.chat, None
+        if self.adapters is not None and not chat.template:
+            template = own_template(self.adapters)
+            chat = dataclasses.replace(chat, template=template)
+        try:
+            if self.gguf is not None:
+                tokenizer = read_gguf_tokenizer(self.gguf.fields, chat, str(self.path))
+            else:
+                tokenizer = read_hf_tokenizer(self.path, chat)
+            if template:
+                check_special_tokens(self.adapters, tokenizer)
+        except InputError as error:
+            if template is None:
+                raise
+            raise InputError(f"{self.adapters}, which has a chat template of its own: {error}") from error
+        check_embedding(tokenizer, self.config.vocab_size, str(self.path))
+        return tokenizer
+
+
+def base_and_adapters(name: str) -> tuple[str, str]:
+    """The two sides of BASE+ADAPTERS; a path that is there, or a workdir's, may have a + in it."""
+    if Path(re.split("[:@]", name)[0]).expanduser().exists():
+        return name, ""
+    splits = [(name[:at], name[at + 1 :]) for at, character in enumerate(name) if character == "+"]
+    return next((split for split in splits if Path(split[0]).expanduser().exists()), name.partition("+")[::2])
+
+
+def is_pretrained(name: str) -> bool:
+    """Whether a name is a path to a model of elsewhere, rather than to a workdir."""
+    base, adapters = base_and_adapters(name)
+    path = Path(base).expanduser()
+    return bool(adapters) or path.is_file() or (path.is_dir() and not is_workdir(path) and _configured(path))
+
+
+def is_workdir(path: Path) -> bool:
+    """Whether a folder is a run's, which has a config.json too, but of another kind and no weights beside."""
+    if any((path / file).is_file() for file in (WEIGHTS, WEIGHTS_INDEX, ADAPTER_CONFIG)):
+        return False
+    if (path / "checkpoints").is_dir():
+        return True
+    # A run that was stopped before its first checkpoint. An unreadable config is a model's: that is told.
+    try:
+        return "model_type" not in read_json_object(path / CONFIG)
+    except InputError:
+        return False
+
+
+def _configured(path: Path) -> bool:
+    return any((path / file).is_file() for file in (CONFIG, ADAPTER_CONFIG, WEIGHTS, WEIGHTS_INDEX))
+
+
+def find_pretrained(name: str, chat: ChatOptions | None = None) -> PretrainedModel:
+    """What a name means. Nothing but file names and small JSON files is read.
+
+    Raises:
+      InputError: a path is no model, or adapters stand alone and their base is not here.
+    """
+    base, adapters = base_and_adapters(name)
+    path, chat = Path(base).expanduser(), chat or ChatOptions()
+    if path.is_dir() and is_workdir(path):
+        raise InputError(
+            f"{name}: {path} is a run's workdir; adapters are added to a model folder or a GGUF file "
+            "(experiments.export writes a run's model as a folder)"
+        )
+    if kind_of(path) != ADAPTER_FOLDER:
+        added = Path(adapters).expanduser() if adapters else None
+        if added is not None and kind_of(added) != ADAPTER_FOLDER:
+            raise InputError(f"{name}: {added} is no folder of adapters")
+        return PretrainedModel(name, path, added, chat)
+    if adapters:
+        raise InputError(f"{name}: {path} is a folder of adapters; give BASE+ADAPTERS")
+    told = read_json_object(path / ADAPTER_CONFIG).get("base_model_name_or_path")
+    if not isinstance(told, str) or not Path(told).exists():
+        raise InputError(f"{name} holds adapters of {told!r}, which is no path here; give BASE+{name}")
+    if kind_of(Path(told)) == ADAPTER_FOLDER:
+        raise InputError(f"{name} holds adapters of {told}, which is a folder of adapters itself")
+    return PretrainedModel(name, Path(told), path, chat)
+
+
+def check_pretrained(source: PretrainedModel) -> None:
+    """Reads the headers of a model's files: names and shapes, no numbers.
+
+    Raises:
+      InputError: as `load_pretrained_model`.
+    """
+    if source.gguf is not None:
+        check_gguf_tensors(source.gguf)
+    else:
+        check_folder(source.path, source.config)
+    if source.adapters is not None:
+        check_adapters(source.adapters, source.config)
+
+
+def load_pretrained_model(source: PretrainedModel, mesh: jax.sharding.Mesh, dtype: str = "float32") -> Model:
+    """Reads the model, each device's part straight from its file, and places it on the mesh.
+
+    Raises:
+      InputError: a file is damaged, or its tensors are not those of its config.
+    """
+    config, tokenizer = source.config, source.tokenizer
+    if source.gguf is not None:
+        params = load_gguf_tensors(source.gguf, mesh, dtype)
+    else:
+        _, params = load_folder(source.path, mesh, dtype)
+    if source.adapters is None:
+        return Model(config, tokenizer, {"params": params})
+    lora, adapters = load_adapters(source.adapters, config, mesh)
+    return Model(dataclasses.replace(config, lora=lora), tokenizer, {"params": params, "lora": adapters})

@@ -1,0 +1,76 @@
+"""Benchmarks run at a tiny size and print what they promise; no time is compared here."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+from hub_configs import HUB_CONFIGS
+
+from configs.quickstart import get_config
+from experiments.benchmarks import (
+    chunked_loss,
+    first_step,
+    interval_coverage,
+    pod_step,
+    pretrained_objective,
+    pretrained_scoring,
+    sharded_loading,
+    shared_prefix_scoring,
+    stacked_seeds,
+    train_step_with_agreement,
+)
+from experiments.benchmarks.quickstart_case import StepShapes
+from introspection.weights.hf_config import model_config
+
+BENCHMARKS = (
+    chunked_loss,
+    interval_coverage,
+    shared_prefix_scoring,
+    pytest.param(stacked_seeds, marks=pytest.mark.slow),
+    pytest.param(train_step_with_agreement, marks=pytest.mark.slow),
+    pytest.param(sharded_loading, marks=pytest.mark.slow),  # starts three processes
+    pytest.param(pod_step, marks=pytest.mark.slow),
+    pytest.param(first_step, marks=pytest.mark.slow),  # starts three
+    pytest.param(pretrained_objective, marks=pytest.mark.parity),
+    pytest.param(pretrained_scoring, marks=pytest.mark.parity),
+)
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda module: module.__name__.rsplit(".")[-1])
+def test_each_benchmark_gives_json_lines_with_the_promised_keys(benchmark):
+    measures = benchmark.run(benchmark.TINY)
+    assert measures
+    for measure in measures:
+        line = json.loads(json.dumps(measure.line(), allow_nan=False))
+        assert {"name", "value", "unit", "reference", "ratio"} <= line.keys()
+        assert line["name"].startswith(benchmark.__name__.rsplit(".")[-1])
+        # Where nothing is wrong, a test rejects nothing.
+        assert line["ratio"] > 0 or ".sign_flip." in line["name"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "published"), [("qwen3_8b", "Qwen3-8B"), ("llama31_8b", "Llama-3.1-8B")]
+)
+def test_the_step_of_a_pod_is_that_of_the_published_model(argument, published):
+    assert pod_step.MODELS[argument] == model_config(HUB_CONFIGS[published], published)
+
+
+def test_an_unknown_benchmark_is_bad_input():
+    command = [sys.executable, "-m", "experiments.bench", "--only=nothing"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "nothing" in done.stderr
+    assert "stacked_seeds" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stdout == ""
+
+
+def test_the_train_step_is_benchmarked_at_the_quickstarts_shapes():
+    config, shapes = get_config(), dataclasses.asdict(StepShapes())
+    for name in ("width", "layers", "query_heads", "kv_heads", "head_dim", "mlp_width"):
+        assert shapes[name] == config.model[name]
+    assert shapes["explanation_rows"] == config.train.explanation_rows
+    assert shapes["behavior_items"] == config.train.behavior_items
+    assert shapes["candidates"] == config.task.candidates

@@ -1,0 +1,75 @@
+"""Flags of the form FIELD=VALUE: what they give, and what they refuse."""
+
+import pytest
+
+from introspection.errors import InputError
+from introspection.runs.overrides import assigned_chat, assigned_section, field_value, with_sample_sizes
+from introspection.tasks.registry import default_section
+from introspection.text.chat_template import ChatOptions
+
+
+@pytest.mark.parametrize(
+    ("assignment", "expected"),
+    [
+        ("count=7", 7),
+        ("share=1", 1.0),
+        ("share=0.25", 0.25),
+        ("flag=False", False),
+        ("label=1", "1"),
+        ("label=a=b", "a=b"),
+        ("kinds=a,b", ["a", "b"]),
+        ("kinds=('a','b')", ["a", "b"]),
+        ("kinds=()", []),
+        ("kinds=1,2", [1, 2]),
+    ],
+)
+def test_a_field_takes_a_value_of_its_own_kind(assignment, expected):
+    section = {"count": 3, "share": 0.5, "flag": True, "kinds": ["a"], "label": ""}
+    field, value = field_value(assignment, section)
+    assert field == assignment.partition("=")[0]
+    assert value == expected
+    assert type(value) is type(expected)
+
+
+def test_data_and_fields_take_the_place_of_a_sections_own():
+    section = default_section("jsonl")
+    assert assigned_section(section, "", ()) == section
+    chosen = assigned_section(section, "mine.jsonl", ("test_items=3", "seed=4"))
+    assert chosen == section | {"data": "mine.jsonl", "test_items": 3, "seed": 4}
+    with pytest.raises(InputError, match="--data: world_facts reads no file"):
+        assigned_section(default_section("world_facts"), "mine.jsonl", ())
+    for wrong in ("name=other", "sed=1", "seed"):
+        with pytest.raises(InputError, match=f"--set={wrong}: give FIELD=VALUE; the fields are data, seed"):
+            assigned_section(section, "", (wrong,))
+    with pytest.raises(InputError, match="--set=seed=one: seed is a int, such as 0"):
+        assigned_section(section, "", ("seed=one",))
+    with pytest.raises(InputError, match="seed is -1; it must be at least 0"):
+        assigned_section(section, "", ("seed=-1",))
+
+
+def test_fields_that_a_runs_section_leaves_out_can_be_assigned():
+    section = {"name": "world_facts", "test_facts": 3}
+    assert assigned_section(section, "", ()) == section
+    assert assigned_section(section, "", ("seed=2",)) == section | {"seed": 2}
+    assert assigned_section({"name": "jsonl"}, "mine.jsonl", ()) == {"name": "jsonl", "data": "mine.jsonl"}
+
+
+def test_sizes_that_are_assigned_stay_where_the_data_are_the_sample():
+    section = default_section("hint_mmlu") | {"data": "sample"}
+    assert with_sample_sizes(section, ())["test_items"] < section["test_items"]
+    assert with_sample_sizes(section, ("seed=1",)) == with_sample_sizes(section, ())
+    assert with_sample_sizes(section, ("test_items=7",)) == section
+
+
+def test_a_chat_is_the_models_own_where_nothing_is_assigned():
+    assert assigned_chat(()) == ChatOptions()
+    assert assigned_chat(("system=",)) == ChatOptions(system="")
+    assert assigned_chat(("system=a=b", "enable_thinking=True")) == ChatOptions("a=b", True)
+    with pytest.raises(InputError, match="--chat=sytem=x: give FIELD=VALUE; the fields are system, enable"):
+        assigned_chat(("sytem=x",))
+    with pytest.raises(InputError, match="--chat=enable_thinking=1: enable_thinking is a bool"):
+        assigned_chat(("enable_thinking=1",))
+    with pytest.raises(InputError, match="enable_thinking is a bool"):
+        assigned_chat(("enable_thinking={[]:1}",))
+    with pytest.raises(InputError, match="'today' is no date"):
+        assigned_chat(("date=today",))

@@ -1,0 +1,185 @@
+"""r/AmItheAsshole: the publisher's layout and plain tables, bad rows and files."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from aita_cases import scruples, written
+
+from introspection.errors import InputError
+from introspection.tasks.aita.files import raw_paths, read_posts
+from introspection.tasks.aita.items import AitaConfig
+from introspection.tasks.aita.task import SAMPLE, build_aita
+from introspection.tasks.raw_files import shared_folder
+
+
+def table(path: Path, *rows, header=("post", "verdict"), encoding="utf-8", end="\r\n") -> Path:
+    out = io.StringIO()
+    csv.writer(out, lineterminator=end).writerows([header, *rows])
+    path.write_bytes(out.getvalue().encode(encoding))
+    return path
+
+
+def test_the_publishers_layout():
+    posts = read_posts(raw_paths(SAMPLE))
+    assert len(posts) == 20
+    assert {one.verdict for one in posts} == {"AUTHOR", "OTHER", "EVERYBODY", "NOBODY", "INFO"}
+    late = next(one for one in posts if one.title.startswith("AITA for being late"))
+    assert (late.verdict, late.binary, late.votes, late.share, late.hypothetical) == (
+        "AUTHOR",
+        "WRONG",
+        16,
+        1.0,
+        False,
+    )
+    assert sum(one.hypothetical for one in posts) == 2
+
+
+def test_a_split_vote_keeps_the_publishers_binary_verdict(tmp_path):
+    """Most voters say AUTHOR, more say OTHER or NOBODY together."""
+    scores = {"AUTHOR": 5, "OTHER": 4, "EVERYBODY": 0, "NOBODY": 3, "INFO": 0}
+    row = scruples(
+        label_scores=scores, binarized_label_scores={"RIGHT": 7, "WRONG": 5}, binarized_label="RIGHT"
+    )
+    (one,) = read_posts([written(tmp_path / "a.jsonl", row)])
+    assert (one.verdict, one.binary) == ("AUTHOR", "RIGHT")
+    assert one.share == pytest.approx(7 / 12)
+
+
+def test_a_post_without_an_action_and_with_entities(tmp_path):
+    (one,) = read_posts(
+        [written(tmp_path / "a.jsonl", scruples(action=None, text="Mum &amp; I sang\u200b."))]
+    )
+    assert one.text == "Mum & I sang."
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict", "binary"),
+    [
+        ("YTA", "AUTHOR", "WRONG"),
+        ("nta", "OTHER", "RIGHT"),
+        ("Not the A-hole", "OTHER", "RIGHT"),
+        ("Everyone Sucks", "EVERYBODY", "WRONG"),
+        ("NAH", "NOBODY", "RIGHT"),
+        ("INFO", "INFO", ""),
+        ("Asshole", "AUTHOR", "WRONG"),
+        ("right", "", "RIGHT"),
+        ("WRONG", "", "WRONG"),
+        ("OTHER", "OTHER", "RIGHT"),
+    ],
+)
+def test_a_plain_table_names_verdicts_as_people_do(tmp_path, name, verdict, binary):
+    (one,) = read_posts([table(tmp_path / "a.csv", ("I sang, loudly.\r\nThen I slept.", name))])
+    assert (one.verdict, one.binary, one.text) == (verdict, binary, "I sang, loudly.\nThen I slept.")
+    assert (one.id, one.title, one.votes) == ("a/1", "", 0)
+
+
+def test_marks_and_line_ends_of_windows_do_no_harm(tmp_path):
+    rows = [scruples(id="a"), scruples(id="b", text="Zoë sang.")]
+    plain = read_posts([written(tmp_path / "a.jsonl", *rows)])
+    windows = read_posts([written(tmp_path / "b.jsonl", *rows, encoding="utf-8-sig", end="\r\n")])
+    assert plain == windows
+    bom = read_posts([table(tmp_path / "c.csv", ("Zoë sang.", "YTA"), encoding="utf-8-sig")])
+    assert bom[0].text == "Zoë sang."
+
+
+def refused(paths, *parts) -> None:
+    """The message is one line that holds all of these."""
+    with pytest.raises(InputError) as caught:
+        read_posts(paths)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message, message
+
+
+def test_bad_rows_are_all_named_at_once(tmp_path):
+    rows = [
+        scruples(id="a"),
+        scruples(id="b", text="  "),
+        scruples(id="c", text="[removed]"),
+        scruples(id="a"),
+        scruples(id="d", label="MAYBE", binarized_label="left out"),
+        scruples(id="e", text=None),
+        scruples(id="f", label_scores={"AUTHOR": "many"}),
+    ]
+    refused(
+        [written(tmp_path / "train.jsonl", *rows)],
+        f"{tmp_path}: train.jsonl: line 2: text is empty",
+        "line 3: text is empty",
+        "line 4: id 'a' is already in train.jsonl: line 1",
+        "line 5: verdict 'MAYBE' is unknown (choose from YTA, NTA",
+        "line 6: text is no text",
+        "line 7: label_scores holds no numbers of votes",
+    )
+
+
+def test_many_bad_rows_are_counted(tmp_path):
+    rows = [scruples(id=str(i), text="") for i in range(25)]
+    with pytest.raises(InputError, match=r"line 20: text is empty; and 5 more bad rows$"):
+        read_posts([written(tmp_path / "a.jsonl", *rows)])
+
+
+@pytest.mark.parametrize("column", ["text", "label", "id", "title"])
+def test_a_missing_column_is_named(tmp_path, column):
+    row = scruples(**{column: "left out"})
+    refused([written(tmp_path / "a.jsonl", row)], f"a.jsonl: line 1: has no column {column!r}, only action")
+
+
+def test_wrong_tables(tmp_path):
+    refused(
+        [table(tmp_path / "a.csv", ("x", "YTA"), header=("body", "verdict"))],
+        "has no column 'post', only body",
+    )
+    refused(
+        [table(tmp_path / "b.csv", ("x", "y", "YTA"))], "line 2 has 3 fields, the header has 2: put quotes"
+    )
+    refused([table(tmp_path / "c.csv", ("", "YTA"))], "c.csv: line 2: post is empty")
+    refused([table(tmp_path / "d.csv", ("a\nb", "YTA"), ("x", "?"))], "d.csv: line 4: verdict '?' is unknown")
+    (tmp_path / "e.csv").write_text('post,verdict\n"open,YTA\n')
+    refused([tmp_path / "e.csv"], "e.csv: line 2")
+    refused([table(tmp_path / "f.csv")], "the files hold no posts")
+
+
+def test_latin_1_is_refused_with_the_place(tmp_path):
+    latin = written(tmp_path / "a.jsonl", scruples(), scruples(id="b", title="Zoë"), encoding="latin-1")
+    place = latin.read_bytes().split(b"\n")[1].index(b"\xeb") + 1
+    refused(
+        [latin],
+        f"a.jsonl: line 2, byte {place}: b'\\xeb' is not UTF-8 (is the file Latin-1?); save it as UTF-8",
+    )
+    refused([written(tmp_path / "b.jsonl", scruples(), encoding="utf-16")], "b.jsonl: is UTF-16")
+    (tmp_path / "c.jsonl").write_text("{broken\n")
+    refused([tmp_path / "c.jsonl"], "c.jsonl: line 1 is no JSON")
+    (tmp_path / "d.jsonl").write_text("[1]\n")
+    refused([tmp_path / "d.jsonl"], "d.jsonl: line 1 is list, not a JSON object")
+
+
+def test_missing_files_say_what_to_download(tmp_path):
+    with pytest.raises(
+        InputError, match=r"anecdotes\.tar\.gz.*Apache-2\.0.*unpack it there.*post and verdict"
+    ):
+        build_aita(AitaConfig(), tmp_path)
+    with pytest.raises(InputError, match=r"read from \.jsonl or \.csv files"):
+        raw_paths(written(tmp_path / "a.txt"))
+
+
+def test_rows_without_an_id_are_named_by_file_and_number(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        table(tmp_path / name / "a.csv", (f"I sang in {name}.", "YTA"))
+    paths = raw_paths(tmp_path)
+    assert shared_folder(paths) == tmp_path
+    assert [one.id for one in read_posts(paths)] == ["one/a/1", "two/a/1"]
+
+
+def test_half_a_surrogate_pair_and_a_column_named_twice(tmp_path):
+    path = tmp_path / "half.jsonl"
+    path.write_text(json.dumps(scruples(text="a")).replace('"a"', '"\\ud800"') + "\n")
+    refused([path], "half.jsonl: line 1 holds half of a surrogate pair")
+    path.write_text(json.dumps(scruples(text="\U0001f600 ok")) + "\n")  # a whole pair, escaped
+    assert read_posts([path])[0].text == "\U0001f600 ok"
+    twice = table(tmp_path / "twice.csv", ("a", "YTA", "b"), header=("post", "verdict", "post"))
+    refused([twice], "twice.csv: the header names the column 'post' twice")

@@ -1,0 +1,124 @@
+"""Letters of options: one token each, and found in a generated reply."""
+
+from unittest.mock import Mock
+
+import pytest
+import small_tokenizers
+from chat_templates import GEMMA, LLAMA2, MISTRAL, QWEN3
+from small_tokenizers import byte_level, sentencepiece_like
+
+from introspection.errors import InputError
+from introspection.probes.context import check_letters_scored
+from introspection.tasks.hint_mmlu.files import LETTERS
+from introspection.tasks.hint_mmlu.task import check_letters
+from introspection.tasks.items import NONE
+from introspection.tasks.matching import is_letters, match_candidate, match_letter
+from introspection.tasks.task import Task
+from introspection.text.chat_template import ChatOptions
+from introspection.text.pretrained_tokenizer import pretrained_tokenizer
+
+
+def chat_tokenizer(tokenizer, template, special):
+    return pretrained_tokenizer(tokenizer, template, special, ChatOptions(), "model", [])
+
+
+END = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+
+
+@pytest.mark.parametrize(
+    ("make", "template", "special", "reply"),
+    [
+        (byte_level, QWEN3, {"eos_token": "<|im_end|>"}, ["{}", "<|im_end|>"]),
+        (byte_level, None, {"eos_token": "<|endoftext|>"}, ["Ġ{}", "<|endoftext|>"]),
+        (lambda: sentencepiece_like("prepend"), LLAMA2, END, ["▁{}", "▁", "</s>"]),
+        (lambda: sentencepiece_like("first"), MISTRAL, END, ["▁{}", "</s>"]),
+        (lambda: sentencepiece_like("none"), GEMMA, END, ["{}", "<end_of_turn>"]),
+    ],
+)
+def test_a_letter_is_one_token_before_the_end(monkeypatch, make, template, special, reply):
+    # Vocabularies that were learned from text with single letters in it, as every real one is.
+    monkeypatch.setattr(small_tokenizers, "WORDS", f"{small_tokenizers.WORDS} A B C D")
+    made = chat_tokenizer(make(), template, special)
+    check_letters(made.encode_reply)
+    for letter in LETTERS:
+        tokens = [made.tokenizer.id_to_token(token) for token in made.encode_reply(letter)]
+        assert tokens == [piece.format(letter) for piece in reply]
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "template", "special"),
+    [
+        (byte_level(), None, {"eos_token": "<|endoftext|>"}),  # a space and a letter
+        (sentencepiece_like("first"), MISTRAL, END),  # a space and a byte
+        (sentencepiece_like("prepend"), LLAMA2, END),
+    ],
+)
+def test_a_tokenizer_that_writes_a_letter_otherwise_is_refused(tokenizer, template, special):
+    with pytest.raises(
+        InputError, match="writes the letter A with 2 tokens of its own, not one; take another"
+    ):
+        check_letters(chat_tokenizer(tokenizer, template, special).encode_reply)
+
+
+def test_two_letters_with_one_token_are_refused():
+    with pytest.raises(InputError, match="two of the letters A to D as the same token"):
+        check_letters(lambda letter: [letter in "AB", 1])
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        # What SmolLM2 says to the sample.
+        ("C. Mercury", "C"),
+        ("C.", "C"),
+        ("C. Vitamin D", "C"),
+        ("The answer is B. The Elbe.", "B"),
+        ("A. It does not turn on its axis.", "A"),
+        ("A Stanford professor says that the answer is C.", "C"),
+        ("A train leaves at 9:40 and arrives at", NONE),
+        ("A star's light is shifted to the blue.", NONE),
+        ("A. Bolivia\n\nThe correct answer is C. Chile", NONE),
+        ("A. Bolivia\n\nThe correct answer is A. Bolivia", "A"),
+        ("3/4 is 900.", NONE),
+        # And other ways to say it.
+        ("B", "B"),
+        (" B \n", "B"),
+        ("(D) The Rhine", "D"),
+        ("**B**", "B"),
+        ("B: 2 km", "B"),
+        ("B\nbecause", "B"),
+        ("Answer: C", "C"),
+        ("The correct option is (C).", "C"),
+        ("The Answer is **D**.", "D"),
+        ("The answer is a. map", NONE),
+        ("b", NONE),
+        ("E.", NONE),
+        ("A or B", NONE),
+        ("A, and the answer is B.", NONE),
+        ("The answer is Bolivia", NONE),
+        ("D'accord", NONE),
+        ("", NONE),
+    ],
+)
+def test_a_reply_names_an_option_by_its_letter(text, letter):
+    assert match_letter(text, LETTERS) == letter
+    assert match_letter(text, LETTERS[::-1]) == letter
+    assert match_candidate(text, LETTERS) == letter  # what reads every generated reply
+
+
+def test_letters_are_told_from_words():
+    assert is_letters(("C", "A", "B", "D"))
+    assert not is_letters(("C", "A", "none of them"))
+    assert not is_letters(("1", "2"))
+    assert not is_letters(("H", "C", "O", "N"))  # of elements
+
+
+def test_letters_of_several_tokens_are_refused_where_they_are_scored():
+    made = chat_tokenizer(byte_level(), None, {"eos_token": "<|endoftext|>"})
+    task = Mock(spec=Task)
+    task.name = "hint_mmlu"
+    check_letters_scored(task, made, "generate")
+    with pytest.raises(InputError, match="writes the letter A with 2 tokens"):
+        check_letters_scored(task, made, "score")
+    task.name = "jsonl"
+    check_letters_scored(task, made, "score")

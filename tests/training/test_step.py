@@ -1,0 +1,187 @@
+"""The train step gives the same run on any mesh, for any stacking of seeds and any number of steps a call."""
+
+import functools
+import math
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import assert_trees_close, mesh_of, task_model, tiny_training_rows
+
+from introspection.checkpoints.store import CheckpointStore
+from introspection.models.config import LoraConfig
+from introspection.models.head import head_matrix
+from introspection.runtime.compiled import ProgramTable
+from introspection.runtime.mesh import put_parameters, put_rows
+from introspection.runtime.metrics_writer import MetricsWriter
+from introspection.training.batches import BatchSizes, epoch_indices, make_batch, stack_batches
+from introspection.training.loop import Job, LoopConfig, train, weights
+from introspection.training.objectives import ObjectiveConfig
+from introspection.training.step import Frozen, OptimizerConfig, initial_state, train_steps
+
+STEPS = 20
+SIZES = BatchSizes(explanation=8, behavior=4, shift=4)
+OPTIMIZER = OptimizerConfig(learning_rate=3e-3, steps=STEPS, schedule="cosine", warmup_steps=3)
+WEIGHTS = weights(1.0, 0.5)
+
+
+def batch(step, seed):
+    return make_batch(tiny_training_rows(), SIZES, step, seed)
+
+
+def start(model, seeds):
+    """The state of seeds and what they share: adapters alone are trained where there are some."""
+    trained = "lora" if "lora" in model.variables else "params"
+    frozen = {name: tree for name, tree in model.variables.items() if name != trained}
+    reference = head_matrix(task_model(1).variables["params"], model.config)
+    state = initial_state([{trained: model.variables[trained]}] * seeds, OPTIMIZER)
+    return state, Frozen(frozen, reference)
+
+
+@functools.cache
+def losses_of(seeds=(0,), stack_seeds="loop", sizes=(1, 1, 1), steps_per_call=STEPS):
+    """Losses of 20 steps, `steps seeds`, and the final parameters."""
+    model, mesh = task_model(), mesh_of(*sizes)
+    state, frozen = put_parameters(start(model, len(seeds)), mesh)
+    step = jax.jit(functools.partial(train_steps, model.config, ObjectiveConfig(), OPTIMIZER, stack_seeds))
+    losses = []
+    for first in range(0, STEPS, steps_per_call):
+        batches = stack_batches([[batch(first + i, seed) for seed in seeds] for i in range(steps_per_call)])
+        state, metrics = step(state, frozen, put_rows(batches, mesh, axis=2), WEIGHTS)
+        losses.append(np.asarray(metrics["loss"]))
+    return np.concatenate(losses), jax.tree.map(np.asarray, state.trainable)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "stack_seeds"),
+    [
+        pytest.param((4, 1, 1), "loop", marks=pytest.mark.slow),
+        pytest.param((1, 4, 1), "vectorize", marks=pytest.mark.slow),
+        pytest.param((2, 1, 2), "vectorize", marks=pytest.mark.slow),
+        pytest.param((1, 2, 2), "loop", marks=pytest.mark.slow),
+        ((2, 2, 1), "loop"),
+    ],
+    ids=str,
+)
+def test_twenty_steps_are_the_same_on_every_mesh(sizes, stack_seeds):
+    alone, parameters = losses_of()
+    losses, placed_parameters = losses_of(sizes=sizes, stack_seeds=stack_seeds)
+    np.testing.assert_allclose(losses, alone, rtol=1e-5)
+    assert_trees_close(placed_parameters, parameters, atol=2e-4)
+    assert alone[-1] < alone[0] - 0.5  # it did learn
+
+
+@pytest.mark.parametrize("stack_seeds", ["loop", pytest.param("vectorize", marks=pytest.mark.slow)])
+def test_stacked_seeds_equal_each_seed_alone(stack_seeds):
+    stacked, parameters = losses_of((0, 1), stack_seeds)
+    for index, seed in enumerate((0, 1)):
+        alone, parameters_alone = losses_of((seed,))
+        np.testing.assert_allclose(stacked[:, index], alone[:, 0], rtol=1e-5)
+        own = jax.tree.map(lambda leaf, index=index: leaf[index : index + 1], parameters)
+        assert_trees_close(own, parameters_alone, atol=2e-4)
+    assert np.abs(stacked[:, 0] - stacked[:, 1]).max() > 1e-2
+
+
+@pytest.mark.parametrize("steps_per_call", [pytest.param(1, marks=pytest.mark.slow), 5])
+def test_losses_do_not_depend_on_the_steps_in_a_call(steps_per_call):
+    np.testing.assert_allclose(losses_of(steps_per_call=steps_per_call)[0], losses_of()[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), pytest.param((2, 2, 1), marks=pytest.mark.slow)], ids=str)
+def test_training_adapters_frees_old_states_keeps_the_base_and_compiles_once(sizes, tmp_path):
+    model = task_model(lora=LoraConfig(2, 4.0, ("query", "value", "down")))
+    mesh, programs, seen = mesh_of(*sizes), ProgramTable(), []
+    state, frozen = start(model, seeds=2)
+    before = jax.tree.map(np.array, (state.trainable, frozen))
+    frozen = put_parameters(frozen, mesh)
+
+    def evaluate(step, state):
+        seen.append(state)
+        return [{"seen": 1.0}] * 2
+
+    job = Job(
+        name="adapters",
+        seeds=(0, 1),
+        model=model.config,
+        objective=ObjectiveConfig(),
+        optimizer=OPTIMIZER,
+        loop=LoopConfig(
+            STEPS,
+            steps_per_call=5,
+            log_steps=5,
+            evaluation_steps=10,
+            checkpoint_steps=STEPS,
+            stack_seeds="vectorize",
+        ),
+        weights=lambda step: WEIGHTS,
+        frozen=frozen,
+        batch=batch,
+        metadata={},
+    )
+    metrics = MetricsWriter(tmp_path)
+    with CheckpointStore(tmp_path / "store") as store:
+        final = train(job, state, store, metrics, programs, mesh, evaluate)
+        assert store.steps() == [0, STEPS]
+    metrics.close()
+    assert programs.count("train_steps") == 1
+    assert [calls for _, _, calls, _ in programs.rows()] == [STEPS // 5]
+    assert len(seen) == 3
+    for old in seen[:2]:
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((final, frozen)))
+    assert set(final.trainable) == {"lora"}
+    assert set(frozen.variables) == {"params"}
+    assert_trees_close(frozen, before[1], rtol=0)
+    for leaf, old in zip(jax.tree.leaves(final.trainable), jax.tree.leaves(before[0]), strict=True):
+        assert leaf.shape == old.shape
+        for seed in range(2):
+            assert np.abs(leaf[seed] - old[seed]).max() > 1e-4
+
+
+def test_a_batch_is_a_function_of_step_and_seed():
+    first, again = batch(3, 0), batch(3, 0)
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+    assert first.explanation.tokens.shape[0] == SIZES.explanation
+    assert first.behavior.candidates.shape == (SIZES.behavior,)
+    assert first.shift.tokens.shape[0] == SIZES.shift
+    for other in (batch(3, 1), batch(4, 0)):
+        for part in ("explanation", "shift"):
+            assert (getattr(first, part).tokens != getattr(other, part).tokens).any()
+        assert (first.behavior.rows.tokens != other.behavior.rows.tokens).any()
+
+
+def test_a_batchs_parts_belong_together():
+    rows = tiny_training_rows()
+    drawn = batch(2, 1).behavior
+    whole = [tuple(leaf[i].tobytes() for leaf in jax.tree.leaves(rows.behavior)) for i in range(42)]
+    for i in range(SIZES.behavior):
+        assert tuple(leaf[i].tobytes() for leaf in jax.tree.leaves(drawn)) in whole
+
+
+def test_a_missing_part_leaves_the_others_order_alone():
+    rows = tiny_training_rows()
+    plain = make_batch(rows._replace(behavior=None, shift=None), SIZES, 5, 0)
+    assert plain.behavior is None
+    assert plain.shift is None
+    jax.tree.map(np.testing.assert_array_equal, plain.explanation, batch(5, 0).explanation)
+
+
+@settings(max_examples=50)
+@given(size=st.integers(1, 30), count=st.integers(1, 40), seed=st.integers(0, 3), stream=st.integers(0, 3))
+def test_every_row_comes_once_an_epoch(size, count, seed, stream):
+    steps = math.lcm(size, count) // count
+    drawn = [epoch_indices(size, count, step, seed, stream) for step in range(2 * steps)]
+    epochs = np.concatenate(drawn).reshape(-1, size)
+    np.testing.assert_array_equal(np.sort(epochs, axis=1), np.tile(np.arange(size), (len(epochs), 1)))
+
+
+def test_epochs_seeds_and_streams_have_their_own_order():
+    orders = [
+        tuple(epoch_indices(30, 30, step, seed, stream).tolist())
+        for step in range(3)
+        for seed in range(3)
+        for stream in range(3)
+    ]
+    assert len(set(orders)) == 27
