@@ -12,6 +12,7 @@ from introspection.probes.hidden import answer_hidden
 from introspection.probes.scored import probe_behavior
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.mesh import MeshConfig, make_mesh
+from introspection.runtime.session import Session
 from introspection.tasks.facts.questions import draw_questions
 from introspection.tasks.facts.table import read_facts_table
 from introspection.tasks.facts.world_facts import WorldFactsConfig, world_facts_task
@@ -120,8 +121,8 @@ def tiny_training_rows(kl_prompts="both"):
         tokenizer,
         items,
         {item.id: tuple(pair) for item, *pair in zip(items, trained, clean, strict=True)},
-        probe_behavior(reference, items, programs, mesh_of()),
-        answer_hidden(reference, items, programs, mesh_of()),
+        probe_behavior(reference, items, Session(mesh_of(), programs)),
+        answer_hidden(reference, items, Session(mesh_of(), programs)),
         held_prompts(items, kl_prompts, {items[0].prompt_with_cue}, {item.group for item in items}),
     )
     shift = shift_rows(tokenizer, [ShiftExample(i.prompt_with_cue, i.cued) for i in task.splits["test"]])

@@ -26,9 +26,8 @@ from introspection.models.config import ModelConfig
 from introspection.models.model import Model
 from introspection.probes.scored import behavior_requests
 from introspection.probes.scoring import ScoreRequest, score
-from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.config import cache_dir
-from introspection.runtime.mesh import MeshConfig, make_mesh
+from introspection.runtime.session import Session
 from introspection.tasks.items import Item
 from introspection.tasks.registry import load_task
 from introspection.weights.export import export_model
@@ -69,18 +68,18 @@ def run(size: Size | None = None) -> list[Measure]:
     model = load_model(size.model)
     requests = random_requests(size) if size.model else item_requests(size, model)
     pairs = [[list(map(int, r.prompt)), list(map(int, said))] for r in requests for said in r.continuations]
-    programs, mesh = ProgramTable(), make_mesh(MeshConfig())
+    session = Session()
     seconds: dict[str, list[float]] = {"ours": [], "harness": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         export_model(folder / "model", model.config, model.variables["params"], {}, {})
         (folder / "requests.json").write_text(json.dumps(pairs), encoding="utf-8")
-        score(model, requests, programs, mesh)  # compiles
+        score(model, requests, session)  # compiles
         with Peer(SCRIPT, folder) as peer:
             peer.ask(count=size.warm_up, batch_size=size.batch_size)
             for _ in range(size.rounds):
                 start = time.perf_counter()
-                scores = score(model, requests, programs, mesh)
+                scores = score(model, requests, session)
                 seconds["ours"].append(time.perf_counter() - start)
                 answer = peer.ask(count=len(pairs), batch_size=size.batch_size)
                 seconds["harness"].append(answer["seconds"])
@@ -103,7 +102,7 @@ def run(size: Size | None = None) -> list[Measure]:
                 "requests": len(pairs),
                 "harness_batch_size": size.batch_size,
                 "max_abs_difference_nats": difference,
-                "executables": programs.count("score_continuations"),
+                "executables": session.programs.count("score_continuations"),
                 "tokens_ratio": round(sum(len(c) + len(said) - 1 for c, said in pairs) / products[0].rows, 2),
                 **spread("ours", seconds["ours"]),
                 **spread("harness", seconds["harness"]),

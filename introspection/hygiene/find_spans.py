@@ -16,10 +16,9 @@ from introspection.errors import InputError
 from introspection.hygiene.request import ProbeRequest, find_model, probed_section
 from introspection.models.model import Model
 from introspection.probes.judges import OpeningsJudge
-from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.config import cache_dir
-from introspection.runtime.mesh import MeshConfig, make_mesh
 from introspection.runtime.progress import progress_bar
+from introspection.runtime.session import Session
 from introspection.tasks.refusal.files import Request, raw_paths, read_requests
 from introspection.tasks.refusal.items import RefusalConfig, distinct_requests, fits
 from introspection.tasks.refusal.task import NAME, refusal_source
@@ -63,11 +62,11 @@ def find_spans(request: ProbeRequest, workdir: Path, console: Console) -> Path:
     if not short:
         raise InputError(f"none of {len(requests)} requests fits the model's context of {room} tokens")
     prompts, rule = [one.prompt for one in short], PhraseRule()
-    mesh, programs = make_mesh(MeshConfig()), ProgramTable()
+    session = Session(console=console)
     asked = sum(1 + len(rule.phrases(prompt)) for prompt in prompts)
-    with jax.set_mesh(mesh), progress_bar(console, "leaving out phrases", asked) as advance:
+    with jax.set_mesh(session.mesh), progress_bar(console, "leaving out phrases", asked) as advance:
         effects = phrase_effects(
-            load_model(found, mesh), prompts, programs, mesh, OpeningsJudge(), rule, advance
+            load_model(found, session.mesh), prompts, session, OpeningsJudge(), rule, advance
         )
     spans = strongest_spans(prompts, effects, request.margin)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -132,8 +131,7 @@ class PhraseEffect(NamedTuple):
 def phrase_effects(
     model: Model,
     prompts: Sequence[str],
-    programs: ProgramTable,
-    mesh: jax.sharding.Mesh,
+    session: Session,
     judge: OpeningsJudge | None = None,
     rule: PhraseRule | None = None,
     progress: Callable[[int], None] = lambda done: None,
@@ -153,7 +151,7 @@ def phrase_effects(
         for prompt, found in zip(prompts, spans, strict=True)
         for text in (prompt, *(without_span(prompt, span) for span in found))
     ]
-    refusing, complying = judge.logprobs(variants, model, programs, mesh, progress).T
+    refusing, complying = judge.logprobs(variants, model, session, progress).T
     odds, known = refusing - complying, np.exp(np.logaddexp(refusing, complying)) >= judge.least_mass
     effects, first = [], 0
     for found in spans:

@@ -2,10 +2,8 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Float, Shaped
 
@@ -14,7 +12,7 @@ from introspection.coupling.statistics import hierarchical_bootstrap, null
 from introspection.models.model import Model
 from introspection.probes.judges import Judge, ModelJudge, OpeningsJudge, PhraseJudge, Said
 from introspection.probes.replies import Replies, prompts_of
-from introspection.runtime.compiled import ProgramTable
+from introspection.runtime.session import Session
 from introspection.tasks.items import Item
 from introspection.tasks.refusal.files import Request
 from introspection.tasks.refusal.phrases import COMPLY, REFUSE
@@ -28,9 +26,7 @@ def judge_report(
     labelled: Sequence[Request],
     model: Model,
     reading: Mapping[str, Any],
-    cache: Path,
-    programs: ProgramTable,
-    mesh: jax.sharding.Mesh,
+    session: Session,
     rng: np.random.Generator,
 ) -> dict[str, Any] | None:
     """Each judge's classes, and every two judges' agreement (Cohen's kappa, intervals over groups).
@@ -54,10 +50,10 @@ def judge_report(
     ]
     groups = [item.group for item, _ in judged for _ in range(2)]
     name = reading.get("judge_model", "")
-    asked = load_one(model_path(name, cache), mesh) if name else model
+    asked = load_one(model_path(name, session.cache), session.mesh) if name else model
 
     def verdicts(judges: Sequence[Judge], said: Sequence[Said]) -> dict[str, list[str]]:
-        return {judge.name: judge.judge(said, model, programs, mesh) for judge in judges}
+        return {judge.name: judge.judge(said, model, session) for judge in judges}
 
     of_model = verdicts((PhraseJudge(), OpeningsJudge(), ModelJudge(asked)), said)
     report = {"judge_model": name, **agreements(of_model, groups, rng), "labelled": None}

@@ -37,10 +37,9 @@ from introspection.reports.console import format_program_table
 from introspection.runs.assemble import VERSIONED
 from introspection.runs.inherited import readout_section
 from introspection.runs.overrides import assigned_chat
-from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.config import cache_dir
-from introspection.runtime.mesh import MeshConfig, make_mesh
 from introspection.runtime.progress import progress_bar
+from introspection.runtime.session import Session
 from introspection.runtime.workdir import check_workdir, claim_workdir, write_json
 from introspection.tasks.items import Item
 from introspection.tasks.refusal import task as refusal
@@ -76,21 +75,19 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
         return write_hygiene_page(workdir)
     chosen = evenly_by_question(task.splits[SPLIT], request.limit)
     items, too_long = readable(chosen, found, task, reading, console)
-    mesh, programs, cache = make_mesh(MeshConfig()), ProgramTable(), cache_dir()
+    session = Session(console=console)
     rng, judges = np.random.default_rng(0), None
-    with jax.set_mesh(mesh):
-        model = load_model(found, mesh)
-        judge = load_judge(reading, task, cache, mesh)
+    with jax.set_mesh(session.mesh):
+        model = load_model(found, session.mesh)
+        judge = load_judge(reading, task, session)
         readout = Readout(reading["readout"], reading["reply_tokens"], judge)
-        answers = ask(model, items, readout, programs, mesh, console)
+        answers = ask(model, items, readout, session)
         if judge is not None:
             console.print("asking all judges about the same replies", highlight=False)
             labelled = []
             if request.task == refusal.NAME:
-                labelled = refusal.labelled_replies(section_settings(section), cache / "datasets")
-            judges = judge_report(
-                items, answers.behaviors, labelled, model, reading, cache, programs, mesh, rng
-            )
+                labelled = refusal.labelled_replies(section_settings(section), session.cache / "datasets")
+            judges = judge_report(items, answers.behaviors, labelled, model, reading, session, rng)
     with progress_bar(console, "measuring", len(items)) as advance:
         asked = survey(items, token_lengths(task, model.tokenizer, reply_tokens(reading)), advance)
     report = {
@@ -119,7 +116,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
     write_json(workdir / HYGIENE, report)
     for caution in report["cautions"]:
         console.print(f"caution: {caution}", highlight=False, markup=False)
-    console.print(format_program_table(programs))
+    console.print(format_program_table(session.programs))
     return write_hygiene_page(workdir)
 
 
@@ -186,16 +183,14 @@ def ask(
     model: Model,
     items: Sequence[Item],
     readout: Readout,
-    programs: ProgramTable,
-    mesh: jax.sharding.Mesh,
-    console: Console,
+    session: Session,
 ) -> Probe:
     """The model's behaviour on all items, with a progress bar."""
     # What recurs is asked once: of replies the prompt, of scores also the candidates in their order.
     scored = readout.kind == "score"
     asked = {(p, item.candidates if scored else ()) for item in items for p in prompts_of(item)}
-    with progress_bar(console, "asking", len(asked)) as advance:
-        return read_behavior(model, items, readout, programs, mesh, advance)
+    with progress_bar(session.console, "asking", len(asked)) as advance:
+        return read_behavior(model, items, readout, session, advance)
 
 
 def with_decisions(

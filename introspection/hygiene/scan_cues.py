@@ -18,9 +18,8 @@ from introspection.probes.behavior import Readout
 from introspection.probes.judges import load_judge
 from introspection.reports.numbers import count, estimate, percent
 from introspection.reports.table import with_interval
-from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.config import cache_dir
-from introspection.runtime.mesh import MeshConfig, make_mesh
+from introspection.runtime.session import Session
 from introspection.tasks.aita import cues as aita_cues
 from introspection.tasks.aita import task as aita
 from introspection.tasks.items import Item
@@ -47,11 +46,11 @@ def scan_cues(request: ProbeRequest, console: Console) -> str | None:
     items = one_item_a_cue(task.splits[SPLIT], request.limit)
     reading = probed_readout(request, found, items)
     items, _ = readable(items, found, task, reading, console)
-    mesh, programs = make_mesh(MeshConfig()), ProgramTable()
-    with jax.set_mesh(mesh):
-        judge = load_judge(reading, task, cache_dir(), mesh)
+    session = Session(console=console)
+    with jax.set_mesh(session.mesh):
+        judge = load_judge(reading, task, session)
         readout = Readout(reading["readout"], reading["reply_tokens"], judge)
-        answers = ask(load_model(found, mesh), items, readout, programs, mesh, console)
+        answers = ask(load_model(found, session.mesh), items, readout, session)
     rates = rates_by(lambda item: item.cue_kind, items, answers.decisions, np.random.default_rng(0))
     placebos = placebo_kinds(task.name)
     console.print(scan_table(rates, placebos, f"{task.name}, {request.model}, {reading['readout']}"))

@@ -26,10 +26,10 @@ from introspection.organism.pretraining import MixtureConfig, pretraining_batch,
 from introspection.organism.table import organism_table
 from introspection.organism.world import World, WorldConfig, build_world
 from introspection.probes.scored import decisions, probe_behavior
-from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.config import cache_dir, plain, settings
 from introspection.runtime.metrics_writer import MetricsWriter
 from introspection.runtime.progress import progress_bar
+from introspection.runtime.session import Session
 from introspection.runtime.workdir import write_json
 from introspection.tasks.facts.language import WorldLanguage
 from introspection.tasks.facts.questions import Question
@@ -127,19 +127,17 @@ def neighbor_config(config: Mapping[str, Any]) -> dict[str, Any]:
 def pretrained_organism(
     config: Mapping[str, Any],
     questions: Sequence[Question],
-    programs: ProgramTable,
-    mesh: jax.sharding.Mesh,
-    console: Console,
+    session: Session,
 ) -> Organism:
     """Reads the organism of a config from the cache, or trains it there (and goes on after a kill)."""
     check_organism(config)
     workdir = organism_workdir(config, questions)
     world = build_world(settings(WorldConfig, config["world"]), questions, world_language(config))
     workdir.parent.mkdir(parents=True, exist_ok=True)
-    with _only_one(workdir.with_suffix(".lock"), console):
+    with _only_one(workdir.with_suffix(".lock"), session.console):
         if not (workdir / "organism.json").exists():
-            _pretrain(config, questions, world, workdir, programs, mesh, console)
-    model = load_model(find_stored(str(workdir))[0], mesh)
+            _pretrain(config, questions, world, workdir, session)
+    model = load_model(find_stored(str(workdir))[0], session.mesh)
     return Organism(model, world, workdir, json.loads((workdir / "organism.json").read_text()))
 
 
@@ -216,9 +214,7 @@ def _pretrain(
     questions: Sequence[Question],
     world: World,
     workdir: Path,
-    programs: ProgramTable,
-    mesh: jax.sharding.Mesh,
-    console: Console,
+    session: Session,
 ) -> None:
     pretrain = config["pretrain"]
     # All facts, each with every cue: the vocabulary and the table of what the base does.
@@ -253,7 +249,7 @@ def _pretrain(
         ),
         metadata={"kind": "organism"},
     )
-    console.print(
+    session.console.print(
         f"training the base model, {count_parameters(variables):,} parameters "
         f"(once; kept under {workdir.parent})",
         highlight=False,
@@ -261,21 +257,20 @@ def _pretrain(
     metrics = MetricsWriter(workdir)
     with (
         CheckpointStore(workdir / CHECKPOINTS / ARM) as store,
-        progress_bar(console, "pretraining", pretrain["steps"]) as progress,
+        progress_bar(session.console, "pretraining", pretrain["steps"]) as progress,
     ):
         train(
             job,
             initial_state([{"params": variables["params"]}], optimizer),
             store,
             metrics,
-            programs,
-            mesh,
+            session,
             progress=progress,
-            say=lambda message: console.print(message, highlight=False),
+            say=lambda message: session.console.print(message, highlight=False),
         )
     metrics.close()
-    model = load_model(find_stored(str(workdir))[0], mesh)
-    decided = decisions(probe_behavior(model, task.splits["test"], programs, mesh), task.splits["test"])
+    model = load_model(find_stored(str(workdir))[0], session.mesh)
+    decided = decisions(probe_behavior(model, task.splits["test"], session), task.splits["test"])
     # Last, so that its presence says that the base is complete.
     write_json(workdir / "organism.json", organism_table(world, task, decided, count_parameters(variables)))
 

@@ -16,7 +16,7 @@ from introspection.models.config import ModelConfig
 from introspection.models.model import Model
 from introspection.probes.explanation import score_explanations
 from introspection.probes.scored import probe_behavior
-from introspection.runtime.compiled import ProgramTable
+from introspection.runtime.session import Session
 from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.items import Item
 
@@ -80,8 +80,7 @@ def ablation_effects(
     model: Model,
     items: Sequence[Item],
     grammar: ExplanationGrammar,
-    programs: ProgramTable,
-    mesh: jax.sharding.Mesh,
+    session: Session,
     progress: Callable[[int], None] = lambda done: None,
 ) -> AblationEffects:
     """The drop in log-probability of what the whole model decides and explains, part by part.
@@ -90,15 +89,14 @@ def ablation_effects(
     """
     # Any label of the finite set will do here: it is scored and not chosen by.
     anything = [grammar.all_explanations(item.candidates)[0] for item in items]
-    said, _ = score_explanations(model, items, grammar, anything, programs, mesh)
+    said, _ = score_explanations(model, items, grammar, anything, session)
     decided = [
-        tuple(int(np.argmax(row)) for row in behavior)
-        for behavior in probe_behavior(model, items, programs, mesh)
+        tuple(int(np.argmax(row)) for row in behavior) for behavior in probe_behavior(model, items, session)
     ]
 
     def logprobs(model: Model) -> Float[np.ndarray, "answers items"]:
-        behaviors = probe_behavior(model, items, programs, mesh)
-        explained = score_explanations(model, items, grammar, said, programs, mesh)[1]
+        behaviors = probe_behavior(model, items, session)
+        explained = score_explanations(model, items, grammar, said, session)[1]
         with_cue = [b.with_cue[choice] for b, (choice, _) in zip(behaviors, decided, strict=True)]
         without_cue = [b.without_cue[choice] for b, (_, choice) in zip(behaviors, decided, strict=True)]
         return np.array([with_cue, without_cue, explained], np.float64)

@@ -9,14 +9,12 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import jax
-
 from introspection.errors import InputError
 from introspection.models.model import Model
 from introspection.probes.judges import Judge
 from introspection.probes.replies import Replies, decide_replies, judge_replies, probe_replies
 from introspection.probes.scored import Behavior, decisions, probe_behavior
-from introspection.runtime.compiled import ProgramTable
+from introspection.runtime.session import Session
 from introspection.tasks.items import Decisions, Item
 
 READOUTS = ("score", "generate")
@@ -50,27 +48,25 @@ def read_behavior(
     model: Model,
     items: Sequence[Item],
     readout: Readout,
-    programs: ProgramTable,
-    mesh: jax.sharding.Mesh,
+    session: Session,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Probe:
     """B(M) on every item, with and without its cue; `progress` is told of prompts that are done."""
-    behaviors = probe_readout(model, items, readout, programs, mesh, progress)
-    return Probe(behaviors, decide_behavior(model, behaviors, items, readout, programs, mesh))
+    behaviors = probe_readout(model, items, readout, session, progress)
+    return Probe(behaviors, decide_behavior(model, behaviors, items, readout, session))
 
 
 def probe_readout(
     model: Model,
     items: Sequence[Item],
     readout: Readout,
-    programs: ProgramTable,
-    mesh: jax.sharding.Mesh,
+    session: Session,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Behavior] | list[Replies]:
     """What the model itself gives: log-probabilities of the candidates, or replies."""
     if readout.kind == "score":
-        return probe_behavior(model, items, programs, mesh, progress)
-    return probe_replies(model, items, readout.tokens, programs, mesh, progress)
+        return probe_behavior(model, items, session, progress)
+    return probe_replies(model, items, readout.tokens, session, progress)
 
 
 def decide_behavior(
@@ -78,12 +74,11 @@ def decide_behavior(
     behaviors: list[Behavior] | list[Replies],
     items: Sequence[Item],
     readout: Readout,
-    programs: ProgramTable,
-    mesh: jax.sharding.Mesh,
+    session: Session,
 ) -> list[Decisions]:
     """The decisions that follow: the likeliest candidates, those that replies name, or what a judge says."""
     if readout.kind == "score":
         return decisions(behaviors, items)
     if readout.judge is not None:
-        return judge_replies(model, behaviors, items, readout.judge, programs, mesh)
+        return judge_replies(model, behaviors, items, readout.judge, session)
     return [decide_replies(both, item) for both, item in zip(behaviors, items, strict=True)]

@@ -24,7 +24,7 @@ from introspection.probes.behavior import Probe, Readout, decide_behavior, probe
 from introspection.probes.decoding import end_tokens
 from introspection.probes.replies import Replies, Reply, prompts_of
 from introspection.probes.scored import Behavior, behavior_requests
-from introspection.runtime.compiled import ProgramTable
+from introspection.runtime.session import Session
 from introspection.tasks.items import Item
 
 # The rooms whose code behaviour comes from; when a line of it changes, models are asked anew.
@@ -37,8 +37,7 @@ def read_behavior_once(
     items: Sequence[Item],
     readout: Readout,
     path: Path,
-    programs: ProgramTable,
-    mesh: jax.sharding.Mesh,
+    session: Session,
     progress: Callable[[int], None] = lambda done: None,
     known: Callable[[], None] = lambda: None,
 ) -> Probe:
@@ -50,11 +49,11 @@ def read_behavior_once(
     if behaviors is not None:
         known()
     else:
-        behaviors = probe_readout(model, items, readout, programs, mesh, progress)
+        behaviors = probe_readout(model, items, readout, session, progress)
         if alone:
             with contextlib.suppress(OSError):  # a cache that can't be written costs time, and no run
                 keep(path, behaviors)
-    return Probe(behaviors, decide_behavior(model, behaviors, items, readout, programs, mesh))
+    return Probe(behaviors, decide_behavior(model, behaviors, items, readout, session))
 
 
 def behavior_key(

@@ -15,8 +15,8 @@ from introspection.models.decoder import Decoder, count_parameters
 from introspection.models.head import head_matrix, token_logits
 from introspection.models.model import Model
 from introspection.probes.scoring import ScoreRequest, exact_products, pad_requests, read_prompts
-from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.mesh import put_rows, row_parts
+from introspection.runtime.session import Session
 from introspection.text.buckets import joined_batches, score_shape
 from introspection.text.tokenizer import ChatTokenizer
 
@@ -119,14 +119,13 @@ def decode(
     model: Model,
     prompts: Sequence[Sequence[int]],
     max_tokens: int,
-    programs: ProgramTable,
-    mesh: jax.sharding.Mesh,
+    session: Session,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Decoded]:
     """Greedy replies to tokenised prompts, in their order; batches are padded to shape buckets."""
     end_ids = end_tokens(model.tokenizer)
     config = model.config.for_probes()
-    program = programs.program(
+    program = session.programs.program(
         "greedy_decode",
         (config, end_ids, max_tokens),
         lambda: exact_products(
@@ -139,10 +138,10 @@ def decode(
         by_shape[score_shape(len(prompt), 1, max_tokens)].append(index)
     results: list[Decoded] = [Decoded((), ())] * len(prompts)
     parameters = count_parameters(model.variables)
-    for chunk, shape in joined_batches(by_shape, parameters, max(LEAST_ROWS, row_parts(mesh))):
+    for chunk, shape in joined_batches(by_shape, parameters, max(LEAST_ROWS, row_parts(session.mesh))):
         padded, lengths, _, _ = pad_requests([ScoreRequest(prompts[i], ()) for i in chunk], shape)
         active = np.arange(shape.prompts) < len(chunk)
-        arrays = put_rows((padded, lengths, active), mesh)
+        arrays = put_rows((padded, lengths, active), session.mesh)
         tokens, logprobs, said = map(np.asarray, program(model.variables, *arrays))
         for row, i in enumerate(chunk):
             results[i] = Decoded(

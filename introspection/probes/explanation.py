@@ -3,13 +3,12 @@
 import functools
 from collections.abc import Callable, Sequence
 
-import jax
 import numpy as np
 
 from introspection.models.model import Model
 from introspection.probes.decoding import decode, end_tokens
 from introspection.probes.scoring import ScoreRequest, score
-from introspection.runtime.compiled import ProgramTable
+from introspection.runtime.session import Session
 from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.items import INVALID, Explanation, Item, add_to_prompt
 from introspection.text.tokenizer import ChatTokenizer
@@ -26,15 +25,14 @@ def decode_explanations(
     items: Sequence[Item],
     grammar: ExplanationGrammar,
     max_tokens: int,
-    programs: ProgramTable,
-    mesh: jax.sharding.Mesh,
+    session: Session,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[tuple[str, Explanation]]:
     """Greedily decoded texts and what they parse to; a reply without an end within `max_tokens` tokens is
     invalid, however it starts."""
     prompts = [explanation_prompt(model.tokenizer, item, grammar) for item in items]
     ends, results = end_tokens(model.tokenizer), []
-    for reply in decode(model, prompts, max_tokens, programs, mesh, progress):
+    for reply in decode(model, prompts, max_tokens, session, progress):
         text = model.tokenizer.decode(reply.tokens)
         ended = bool(reply.tokens) and reply.tokens[-1] in ends
         results.append((text, grammar.parse(text) if ended else INVALID))
@@ -46,8 +44,7 @@ def score_explanations(
     items: Sequence[Item],
     grammar: ExplanationGrammar,
     labels: Sequence[Explanation],
-    programs: ProgramTable,
-    mesh: jax.sharding.Mesh,
+    session: Session,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[list[Explanation], list[float]]:
     """The most probable of the grammar's finite set of explanations, and the labels' log-probabilities.
@@ -65,7 +62,7 @@ def score_explanations(
         )
         for item, options in zip(items, choices, strict=True)
     ]
-    scores = score(model, requests, programs, mesh, progress)
+    scores = score(model, requests, session, progress)
     said = [options[int(np.argmax(row[: len(options)]))] for options, row in zip(sets, scores, strict=True)]
     label_logprobs = [
         float(row[options.index(label)]) for options, label, row in zip(choices, labels, scores, strict=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -11,8 +10,8 @@ from introspection.models.decoder import Decoder, count_parameters
 from introspection.models.model import Model
 from introspection.probes.replies import Replies
 from introspection.probes.scoring import ScoreRequest, pad_requests, read_prompts
-from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.mesh import put_rows, row_parts
+from introspection.runtime.session import Session
 from introspection.tasks.items import Item
 from introspection.text.buckets import batches, score_shape
 from introspection.text.rows import Rows, build_row, pad_time, stack_rows
@@ -20,11 +19,11 @@ from introspection.text.tokenizer import ChatTokenizer
 
 
 def answer_hidden(
-    model: Model, items: Sequence[Item], programs: ProgramTable, mesh: jax.sharding.Mesh
+    model: Model, items: Sequence[Item], session: Session
 ) -> Float[np.ndarray, "items 2 width"]:
     """The model's final hidden state at the answer position of both prompts of every item."""
     config = model.config
-    program = programs.program(
+    program = session.programs.program(
         "answer_hidden",
         config,
         lambda: (
@@ -39,9 +38,11 @@ def answer_hidden(
     requests = [ScoreRequest(t, ()) for t in tokens]
     longest = score_shape(max(map(len, tokens)), 1, 1)
     parameters, hidden = count_parameters(model.variables), []
-    for chunk, shape in batches(requests, longest, parameters, row_parts(mesh)):
+    for chunk, shape in batches(requests, longest, parameters, row_parts(session.mesh)):
         padded, lengths, _, _ = pad_requests(chunk, shape)
-        hidden.append(np.asarray(program(model.variables, *put_rows((padded, lengths), mesh)))[: len(chunk)])
+        hidden.append(
+            np.asarray(program(model.variables, *put_rows((padded, lengths), session.mesh)))[: len(chunk)]
+        )
     return np.concatenate(hidden).reshape(len(items), 2, -1)
 
 
@@ -60,8 +61,7 @@ def reply_hidden(
     model: Model,
     items: Sequence[Item],
     replies: Sequence[Replies],
-    programs: ProgramTable,
-    mesh: jax.sharding.Mesh,
+    session: Session,
 ) -> Float[np.ndarray, "items 2 scored width"]:
     """The model's final hidden states wherever a token of its replies is said."""
     config, rows = model.config, reply_rows(model.tokenizer, items, replies)
@@ -70,14 +70,14 @@ def reply_hidden(
         hidden = Decoder(config).apply(variables, tokens, positions, segments).hidden
         return jnp.take_along_axis(hidden, scored[..., None], axis=1).astype(jnp.float32)
 
-    program = programs.program("reply_hidden", config, lambda: read, data=(1,))
+    program = session.programs.program("reply_hidden", config, lambda: read, data=(1,))
     row_shape = score_shape(rows.tokens.shape[-1], 1, 1)
     rows = pad_time(rows, row_shape.prompt_length)
     arrays = (rows.tokens, rows.positions, rows.segments, rows.scored)
     parameters, parts = count_parameters(model.variables), []
-    for chunk, shape in batches(range(2 * len(items)), row_shape, parameters, row_parts(mesh)):
+    for chunk, shape in batches(range(2 * len(items)), row_shape, parameters, row_parts(session.mesh)):
         missing = shape.prompts - len(chunk)
         padded = [np.pad(array[chunk.start : chunk.stop], ((0, missing), (0, 0))) for array in arrays]
-        parts.append(np.asarray(program(model.variables, *put_rows(padded, mesh)))[: len(chunk)])
+        parts.append(np.asarray(program(model.variables, *put_rows(padded, session.mesh)))[: len(chunk)])
     hidden = np.concatenate(parts)
     return hidden.reshape(len(items), 2, *hidden.shape[1:])

@@ -3,12 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import jax
-
 from introspection.models.model import Model
 from introspection.probes.decoding import decode
 from introspection.probes.judges import Judge, Said
-from introspection.runtime.compiled import ProgramTable
+from introspection.runtime.session import Session
 from introspection.tasks.items import Decisions, Item, Prompt
 from introspection.tasks.matching import match_candidate
 
@@ -31,15 +29,14 @@ def probe_replies(
     model: Model,
     items: Sequence[Item],
     tokens: int,
-    programs: ProgramTable,
-    mesh: jax.sharding.Mesh,
+    session: Session,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Replies]:
     """Greedy replies to both prompts of every item; prompts that recur are answered once."""
     prompts = [prompt for item in items for prompt in prompts_of(item)]
     unique = list(dict.fromkeys(prompts))
     encoded = [model.tokenizer.encode_prompt(prompt) for prompt in unique]
-    decoded = decode(model, encoded, tokens, programs, mesh, progress)
+    decoded = decode(model, encoded, tokens, session, progress)
     said = {
         prompt: Reply(reply.tokens, model.tokenizer.decode(reply.tokens))
         for prompt, reply in zip(unique, decoded, strict=True)
@@ -61,8 +58,7 @@ def judge_replies(
     replies: Sequence[Replies],
     items: Sequence[Item],
     judge: Judge,
-    programs: ProgramTable,
-    mesh: jax.sharding.Mesh,
+    session: Session,
 ) -> list[Decisions]:
     """The classes of the replies to each item: a judge's where they are its candidates, else as matched."""
     decided = [decide_replies(both, item) for both, item in zip(replies, items, strict=True)]
@@ -72,7 +68,7 @@ def judge_replies(
         for i in judged
         for prompt, reply in zip(prompts_of(items[i]), replies[i], strict=True)
     ]
-    classes = judge.judge(said, model, programs, mesh) if said else []
+    classes = judge.judge(said, model, session) if said else []
     for i, with_cue, without_cue in zip(judged, classes[::2], classes[1::2], strict=True):
         decided[i] = Decisions(with_cue, without_cue)
     return decided

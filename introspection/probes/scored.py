@@ -4,13 +4,12 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
 from introspection.models.model import Model
 from introspection.probes.scoring import ScoreRequest, score
-from introspection.runtime.compiled import ProgramTable
+from introspection.runtime.session import Session
 from introspection.tasks.items import NONE, Decisions, Item
 from introspection.text.tokenizer import ChatTokenizer
 
@@ -54,15 +53,14 @@ def behavior_requests(tokenizer: ChatTokenizer, items: Sequence[Item]) -> list[S
 def probe_behavior(
     model: Model,
     items: Sequence[Item],
-    programs: ProgramTable,
-    mesh: jax.sharding.Mesh,
+    session: Session,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Behavior]:
     """Scores every item's candidates on both prompts; requests that recur are scored once."""
     requests = behavior_requests(model.tokenizer, items)
     keys = [(tuple(request.prompt), request.continuations) for request in requests]
     unique = dict(zip(keys, requests, strict=True))
-    scores = score(model, list(unique.values()), programs, mesh, progress)
+    scores = score(model, list(unique.values()), session, progress)
     by_key = {key: add_none_bucket(row) for key, row in zip(unique, scores, strict=True)}
     return [Behavior(by_key[keys[2 * i]], by_key[keys[2 * i + 1]]) for i in range(len(items))]
 

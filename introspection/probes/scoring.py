@@ -20,8 +20,8 @@ from introspection.models.config import ModelConfig
 from introspection.models.decoder import Decoder, count_parameters
 from introspection.models.head import head_matrix, target_logprobs
 from introspection.models.model import Model
-from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.mesh import put_rows, row_parts
+from introspection.runtime.session import Session
 from introspection.text.buckets import ScoreShape, batches, score_shape
 
 # Positions whose full-vocabulary logits exist at a time.
@@ -98,8 +98,7 @@ def exact_products(function: Callable) -> Callable:
 def score(
     model: Model,
     requests: Sequence[ScoreRequest],
-    programs: ProgramTable,
-    mesh: jax.sharding.Mesh,
+    session: Session,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Float[np.ndarray, " continuations"]]:
     """Log-probabilities of every request's continuations, in the order of the requests.
@@ -108,7 +107,7 @@ def score(
     with the number of requests just finished.
     """
     config = model.config.for_probes()
-    program = programs.program(
+    program = session.programs.program(
         "score_continuations",
         config,
         lambda: exact_products(lambda *arrays: continuation_logprobs(config, *arrays)),
@@ -121,9 +120,9 @@ def score(
     results: list[np.ndarray] = [np.empty(0)] * len(requests)
     parameters = count_parameters(model.variables)
     for bucket_shape, indices in by_shape.items():
-        for chunk, shape in batches(indices, bucket_shape, parameters, row_parts(mesh)):
+        for chunk, shape in batches(indices, bucket_shape, parameters, row_parts(session.mesh)):
             arrays = pad_requests([requests[i] for i in chunk], shape)
-            logprobs = np.asarray(program(model.variables, *put_rows(arrays, mesh)))
+            logprobs = np.asarray(program(model.variables, *put_rows(arrays, session.mesh)))
             for i, row in zip(chunk, logprobs, strict=False):  # the last batch has padding rows
                 results[i] = row[: len(requests[i].continuations)]
             progress(len(chunk))

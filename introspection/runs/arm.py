@@ -44,7 +44,7 @@ from introspection.training.step import Frozen, TrainState, initial_state
 def run_arm(name: str, arm: ArmConfig, setup: Setup) -> None:
     """Trains one arm (all seeds together), probes what came out and stores its records."""
     started = time.perf_counter()
-    config, programs, mesh, console = setup.config, setup.programs, setup.mesh, setup.console
+    config, session, console = setup.config, setup.session, setup.session.console
     options, seeds, start = config.train, tuple(config.seeds), start_of(arm, setup)
     labels = arm_labels(name, arm, setup)
     rows = dict.fromkeys(seeds, training_rows(arm, labels, setup))
@@ -105,8 +105,7 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup) -> None:
             initial_state(trainables, optimizer),
             store,
             metrics,
-            programs,
-            mesh,
+            session,
             evaluate=evaluate,
             refresh=refresh,
             progress=progress,

@@ -100,7 +100,7 @@ def arm_labels(name: str, arm: ArmConfig, setup: Setup) -> ArmLabels:
     folder = setup.workdir / "labels" / name
     kept = keep_labels(folder, arm, decided, labels, setup.teacher.fingerprint, setup)
     if arm.label_noise or arm.shuffle_labels:
-        setup.console.print(f"{name}: {kept:.1%} of the labels equal the clean ones", highlight=False)
+        setup.session.console.print(f"{name}: {kept:.1%} of the labels equal the clean ones", highlight=False)
     return ArmLabels(labels, clean)
 
 
@@ -152,7 +152,7 @@ def refreshed_labels(
     if last < step:
         raise RunError(f"{folder} is missing, the labels of step {last} that {name} goes on from")
     now = model()
-    decided = read_behavior(now, items, setup.readout, setup.programs, setup.mesh).decisions
+    decided = read_behavior(now, items, setup.readout, setup.session).decisions
     clean = [one.explanation for one in decided]
     labels = altered_labels(arm, items, clean, setup.config.task.seed)
     keep_labels(folder, arm, decided, labels, model_fingerprint(now), setup)

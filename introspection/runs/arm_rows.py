@@ -50,7 +50,7 @@ def shift_of(arm: ArmConfig, setup: Setup) -> list[ShiftExample]:
     if prompts:
         model.tokenizer.encode_reply(arm.shift.refusal)  # refused here, before anything is trained
     said = [Said(prompt, arm.shift.refusal) for prompt in prompts]
-    classes = judge.judge(said, model, setup.programs, setup.mesh) if said else []
+    classes = judge.judge(said, model, setup.session) if said else []
     return reply_examples(arm.shift, wanted, own, dict(zip(prompts, classes, strict=True)), judge.name)
 
 

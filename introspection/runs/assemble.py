@@ -58,7 +58,7 @@ def assemble(
     an arm is held against the arm with shuffled labels and, where it has one, its foreign explainer; both
     also stand paired, item by item.
     """
-    workdir, console = setup.workdir, setup.console
+    workdir, console = setup.workdir, setup.session.console
     seed = setup.config.evaluation.seed
     results: dict[str, Any] = {"arms": {}, "controls": {name: {} for name in controls["initial"]}}
     fingerprints: dict[str, Any] = dict(setup.fingerprints)
@@ -115,7 +115,7 @@ def assemble(
     }
     write_records(workdir / "predictions.jsonl", [record for own in records.values() for record in own])
     print_results_table(results, console)
-    console.print(format_program_table(setup.programs))
+    console.print(format_program_table(setup.session.programs))
     write_json(workdir / "results.json", results)
     return write_report(workdir)
 

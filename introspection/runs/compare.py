@@ -38,10 +38,9 @@ from introspection.reports.console import format_matrix, format_program_table
 from introspection.reports.page import write_report
 from introspection.runs.inherited import explanation_room, readout_section, run_sections, task_section
 from introspection.runs.overrides import SAMPLE, assigned_chat, assigned_section, with_sample_sizes
-from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.config import cache_dir
-from introspection.runtime.mesh import MeshConfig, make_mesh
 from introspection.runtime.progress import progress_bar
+from introspection.runtime.session import Session
 from introspection.runtime.workdir import check_workdir, claim_workdir, write_json
 from introspection.tasks.items import Decisions, Explanation, Item
 from introspection.tasks.registry import load_task
@@ -96,7 +95,7 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
     section = assigned_section(own, request.data, request.fields)
     if request.data == SAMPLE:
         section = with_sample_sizes(section, request.fields)
-    task, _ = load_task(section, cache_dir())
+    task, _ = load_task(section, cache)
     config = {
         "compare": list(request.models),
         "task": section,
@@ -115,20 +114,20 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
         console.print(f"{workdir} is finished; its matrix stands (delete the folder to run again)")
         report = workdir / "report.html"
         return report if report.exists() else write_report(workdir)  # killed just before
-    mesh, programs, shown = make_mesh(MeshConfig()), ProgramTable(), shown_names(stored)
+    session, shown = Session(console=console), shown_names(stored)
     results: dict[str, Compared] = {}
-    with jax.set_mesh(mesh):
+    with jax.set_mesh(session.mesh):
         for one, name in zip(stored, shown, strict=True):
             task = readable_items(one, name, task, reading, console)
         items = evenly(task.splits["test"], limit)
-        judge = load_judge(reading, task, cache, mesh)
+        judge = load_judge(reading, task, session)
         tokens = explanation_room(stored)
         way = Readout(reading["readout"], reading["reply_tokens"], judge)
         tokenizers: dict[str, ChatTokenizer] = {}
         for one, name in zip(stored, shown, strict=True):  # one model in memory at a time
             if name in results:
                 continue  # named twice
-            model = load_model(one, mesh)
+            model = load_model(one, session.mesh)
             fingerprint = model_fingerprint(model)
             same = [
                 other
@@ -141,9 +140,7 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
                 )
                 continue
             tokenizers[name] = model.tokenizer
-            results[name] = probe_model(
-                name, model, fingerprint, items, task, way, tokens, programs, mesh, console
-            )
+            results[name] = probe_model(name, model, fingerprint, items, task, way, tokens, session)
     matrix = coupling_matrix(
         {name: [explanation for _, explanation in result.said] for name, result in results.items()},
         {name: result.decisions for name, result in results.items()},
@@ -155,7 +152,7 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
     write_items(workdir / "compared.jsonl", items, results)
     write_json(workdir / "matrix.json", matrix)
     console.print(format_matrix(matrix))
-    console.print(format_program_table(programs))
+    console.print(format_program_table(session.programs))
     return write_report(workdir)
 
 
@@ -202,15 +199,13 @@ def probe_model(
     task: Task,
     readout: Readout,
     explanation_tokens: int,
-    programs: ProgramTable,
-    mesh: jax.sharding.Mesh,
-    console: Console,
+    session: Session,
 ) -> Compared:
     """What one model does and says; an explanation may have as many tokens as the longest right one, too."""
     tokens = max(longest_explanation(items, task, model.tokenizer), explanation_tokens)
-    with progress_bar(console, f"probing {name}", 3 * len(items)) as advance:
-        decided = read_behavior(model, items, readout, programs, mesh, advance).decisions
-        said = decode_explanations(model, items, task.grammar, tokens, programs, mesh, advance)
+    with progress_bar(session.console, f"probing {name}", 3 * len(items)) as advance:
+        decided = read_behavior(model, items, readout, session, advance).decisions
+        said = decode_explanations(model, items, task.grammar, tokens, session, advance)
     return Compared(fingerprint, decided, said)
 
 

@@ -34,11 +34,11 @@ def live_measures(model: Model, setup: Setup, held_out: HeldOut) -> dict[str, fl
     without the cue), never by the gap.
     """
     items, labels = held_out.items, held_out.labels
-    grammar, programs, mesh = setup.task.grammar, setup.programs, setup.mesh
+    grammar, session = setup.task.grammar, setup.session
     both = [*items, *held_out.explained]
-    decided = read_behavior(model, both, setup.readout, programs, mesh).decisions
+    decided = read_behavior(model, both, setup.readout, session).decisions
     current, explained_now = decided[: len(items)], decided[len(items) :]
-    said, label_logprobs = score_explanations(model, items, grammar, labels, programs, mesh)
+    said, label_logprobs = score_explanations(model, items, grammar, labels, session)
     accuracy = behavior_accuracy(current, [item.gold for item in items])
 
     def agreement(with_labels: Sequence[Explanation]) -> float:
@@ -72,15 +72,14 @@ def probe_records(
     """
     items = setup.task.splits["test"]
     title = f"{arm}: probing seed {seed}"
-    with progress_bar(setup.console, title, 3 * len(items)) as advance:
-        current = read_behavior(model, items, setup.readout, setup.programs, setup.mesh, advance).decisions
+    with progress_bar(setup.session.console, title, 3 * len(items)) as advance:
+        current = read_behavior(model, items, setup.readout, setup.session, advance).decisions
         said = decode_explanations(
             model,
             items,
             setup.task.grammar,
             setup.config.evaluation.explanation_tokens,
-            setup.programs,
-            setup.mesh,
+            setup.session,
             advance,
         )
     return [
@@ -133,9 +132,7 @@ def control_explanations(setup: Setup) -> dict[str, dict[str, list[tuple[str, Ex
     tokens = setup.config.evaluation.explanation_tokens
     return {
         name: {
-            "initial": decode_explanations(
-                start.model, items, task.grammar, tokens, setup.programs, setup.mesh
-            ),
+            "initial": decode_explanations(start.model, items, task.grammar, tokens, setup.session),
             **said,
         }
         for name, start in setup.starts.items()

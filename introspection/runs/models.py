@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 from rich.console import Console
 
 from introspection.checkpoints.names import check_addressed, find_models, load_one, model_path
@@ -16,6 +15,7 @@ from introspection.organism.organism import MODEL_FIELDS, is_organism, organism_
 from introspection.probes.behavior import Readout
 from introspection.probes.context import check_letters_scored, longest_explanation, within_context
 from introspection.runtime.config import settings
+from introspection.runtime.session import Session
 from introspection.tasks.mixture import Mixture, check_apart
 from introspection.tasks.task import Task
 from introspection.text.chat_template import ChatOptions
@@ -29,7 +29,7 @@ def chat_options(config: Any) -> ChatOptions:
     return settings(ChatOptions, config["chat"])
 
 
-def stored_models(config: Any, cache: Path, mesh: jax.sharding.Mesh) -> dict[str, Model]:
+def stored_models(config: Any, session: Session) -> dict[str, Model]:
     """The models that a config names by path or checkpoint, by the field that names them.
 
     Adapters of a model that training starts from are merged into it.
@@ -43,9 +43,9 @@ def stored_models(config: Any, cache: Path, mesh: jax.sharding.Mesh) -> dict[str
         others = {"initial": (), "foreign": ("none", "neighbor")}.get(field, ("initial",))
         if config[field] not in others and (field == "foreign" or not is_organism(config[field])):
             try:
-                path = model_path(config[field], cache)
+                path = model_path(config[field], session.cache)
                 found += find_models(path, chat)
-                model = load_one(path, mesh, chat)
+                model = load_one(path, session.mesh, chat)
             except InputError as error:
                 raise InputError(f"config.{field}: {error}") from error
             stored[field] = merge_adapters(model) if field in STARTED_FROM else model

@@ -22,6 +22,7 @@ from introspection.runs.setup import leave_shared, prepare
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.config import cache_dir, plain, settings
 from introspection.runtime.mesh import MeshConfig, make_mesh
+from introspection.runtime.session import Session
 from introspection.runtime.workdir import check_workdir, claim_workdir
 from introspection.tasks.facts.questions import Question
 from introspection.tasks.registry import load_task
@@ -66,16 +67,16 @@ def run(config: Any, workdir: Path, console: Console, programs: ProgramTable | N
     """
     started = time.perf_counter()
     mesh = make_mesh(settings(MeshConfig, config.mesh))
+    session = Session(mesh, programs or ProgramTable(), console, cache_dir(config.cache_dir))
     if is_finished(workdir):
         check_workdir(workdir, plain(config))
         console.print(f"{workdir} is finished; its results stand (delete the folder to run again)")
         report = workdir / "report.html"
         return report if report.exists() else write_report(workdir)  # killed just before
     arms, task, questions = check_run(config, workdir)
-    programs = programs or ProgramTable()
     with jax.set_mesh(mesh):
         hold_others = any(arm.kl_groups != "explained" for arm in arms.values())
-        setup = prepare(config, workdir, task, questions, programs, mesh, console, hold_others)
+        setup = prepare(config, workdir, task, questions, session, hold_others)
         for arm in arms.values():
             if arm.labels:
                 given_labels(arm, setup)

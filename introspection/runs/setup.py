@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from rich.console import Console
 
 from introspection.checkpoints.names import CHECKPOINTS, TOKENIZER, ModelCard, model_fingerprint
 from introspection.checkpoints.store import CheckpointStore
@@ -34,9 +33,8 @@ from introspection.probes.scored import Behavior
 from introspection.reports.console import format_organism_table
 from introspection.runs.fields import readout_of
 from introspection.runs.models import check_reference, check_vocabularies, readable_task, stored_models
-from introspection.runtime.compiled import ProgramTable
-from introspection.runtime.config import cache_dir
 from introspection.runtime.progress import progress_bar
+from introspection.runtime.session import Session
 from introspection.runtime.workdir import write_json
 from introspection.tasks.facts.questions import Question
 from introspection.tasks.items import Decisions, Explanation, Item
@@ -85,9 +83,7 @@ class Setup:
     kl_items: tuple[Item, ...]  # the explained items, then, where an arm holds them, some of other groups
     starts: dict[str, Start]  # "initial" and, where an arm is a foreign explainer, "foreign"
     fingerprints: dict[str, str]  # of all models that the config names
-    programs: ProgramTable
-    mesh: jax.sharding.Mesh
-    console: Console
+    session: Session
     # Live measures of the models that arms start from, by the start and label teachers, once taken.
     measured: dict[tuple[str, float], dict[str, float]] = dataclasses.field(default_factory=dict)
 
@@ -97,9 +93,7 @@ def prepare(
     workdir: Path,
     task: Task,
     questions: Sequence[Question],
-    programs: ProgramTable,
-    mesh: jax.sharding.Mesh,
-    console: Console,
+    session: Session,
     hold_others: bool = False,
 ) -> Setup:
     """Loads the models, probes them and makes the labels; writes to the cache alone, never to `workdir`.
@@ -109,22 +103,21 @@ def prepare(
     Args:
       hold_others: whether an arm's KL term holds training groups that are not explained.
     """
-    cache = cache_dir(config["cache_dir"])
-    judge = load_judge(config.behavior, task, cache, mesh)
+    judge = load_judge(config.behavior, task, session)
     readout = dataclasses.replace(readout_of(config), judge=judge)
-    stored = stored_models(config, cache, mesh)
+    stored = stored_models(config, session)
     organism_fields = [field for field in MODEL_FIELDS if is_organism(config[field])]
-    task = readable_task(config, task, stored, organism_fields, readout, console)
+    task = readable_task(config, task, stored, organism_fields, readout, session.console)
 
     organism, models = None, dict(stored)
     if organism_fields:
-        organism = pretrained_organism(config, questions, programs, mesh, console)
-        console.print(format_organism_table(organism.table))
+        organism = pretrained_organism(config, questions, session)
+        session.console.print(format_organism_table(organism.table))
         for field in organism_fields:
-            models[field] = organism_at(organism, config[field], mesh)
+            models[field] = organism_at(organism, config[field], session.mesh)
     neighbor = None
     if config.foreign == "neighbor":
-        neighbor = pretrained_organism(neighbor_config(config), questions, programs, mesh, console)
+        neighbor = pretrained_organism(neighbor_config(config), questions, session)
         models["foreign"] = neighbor.model
     for field in ("label_teacher", "kl_reference"):
         if config[field] == "initial":
@@ -143,17 +136,7 @@ def prepare(
         if same:
             probed[name] = same[0]
         else:
-            probed[name] = probe_all(
-                name,
-                model,
-                fingerprint,
-                task,
-                readout,
-                cache,
-                programs,
-                mesh,
-                console,
-            )
+            probed[name] = probe_all(name, model, fingerprint, task, readout, session)
     if config.foreign != "none" and probed["foreign"].fingerprint == probed["initial"].fingerprint:
         raise InputError("config.foreign is the same model as config.initial: it is no foreign explainer")
     train_items, clean = labelled_items(config, task, probed["label_teacher"])
@@ -169,7 +152,7 @@ def prepare(
             workdir=base.workdir if base else None,
             reference=models[reference],
             kl_behaviors=behaviors,
-            kl_hidden=hidden_for_kl(models[reference], kl_items, behaviors, readout, programs, mesh),
+            kl_hidden=hidden_for_kl(models[reference], kl_items, behaviors, readout, session),
         )
 
     starts = {"initial": start("initial", "kl_reference", organism if config.initial == "pretrain" else None)}
@@ -187,9 +170,7 @@ def prepare(
         kl_items=kl_items,
         starts=starts,
         fingerprints={name: one.fingerprint for name, one in probed.items()},
-        programs=programs,
-        mesh=mesh,
-        console=console,
+        session=session,
     )
 
 
@@ -231,20 +212,21 @@ def probe_all(
     fingerprint: str,
     task: Task,
     readout: Readout,
-    cache: Path,
-    programs: ProgramTable,
-    mesh: jax.sharding.Mesh,
-    console: Console,
+    session: Session,
 ) -> Probed:
     # All splits at once: few batches are less than full.
     items = [item for split in SPLITS for item in task.splits[split]]
-    path = cache / BEHAVIORS / f"{behavior_key(model, fingerprint, items, readout, mesh)}.json"
+    path = (
+        session.cache / BEHAVIORS / f"{behavior_key(model, fingerprint, items, readout, session.mesh)}.json"
+    )
 
     def known() -> None:
-        console.print(f"{name}: its behaviour is known from before, {path}", highlight=False, soft_wrap=True)
+        session.console.print(
+            f"{name}: its behaviour is known from before, {path}", highlight=False, soft_wrap=True
+        )
 
-    with progress_bar(console, f"probing {name}", 2 * len(items)) as advance:
-        behaviors, decided = read_behavior_once(model, items, readout, path, programs, mesh, advance, known)
+    with progress_bar(session.console, f"probing {name}", 2 * len(items)) as advance:
+        behaviors, decided = read_behavior_once(model, items, readout, path, session, advance, known)
     ends = list(itertools.accumulate(len(task.splits[split]) for split in SPLITS))
     spans = dict(zip(SPLITS, map(slice, [0, *ends], ends), strict=True))
     return Probed(
@@ -259,12 +241,11 @@ def hidden_for_kl(
     items: Sequence[Item],
     behaviors: Sequence[Behavior] | Sequence[Replies],
     readout: Readout,
-    programs: ProgramTable,
-    mesh: jax.sharding.Mesh,
+    session: Session,
 ) -> np.ndarray:
     if readout.kind == "score":
-        return answer_hidden(model, items, programs, mesh)
-    return reply_hidden(model, items, behaviors, programs, mesh)
+        return answer_hidden(model, items, session)
+    return reply_hidden(model, items, behaviors, session)
 
 
 def explained_items(task: Task, teacher: Probed, split: str = "train") -> list[tuple[Item, Decisions]]:

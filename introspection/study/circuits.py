@@ -17,10 +17,9 @@ from introspection.errors import InputError, RunError
 from introspection.models.model import Model
 from introspection.probes.ablation import ablation_effects, parts
 from introspection.probes.context import needed_tokens
-from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.config import cache_dir
-from introspection.runtime.mesh import MeshConfig, make_mesh
 from introspection.runtime.progress import progress_bar
+from introspection.runtime.session import Session
 from introspection.runtime.workdir import write_json
 from introspection.tasks.items import Item
 from introspection.tasks.registry import load_task
@@ -46,17 +45,15 @@ def study_circuits(
     for name, folder in points:
         by_base = folders.setdefault(configs[name]["part"], {})
         by_base.setdefault(configs[name]["base"], []).append(folder)
-    mesh, programs = make_mesh(MeshConfig()), ProgramTable()
-    with jax.set_mesh(mesh):
+    session = Session(console=console)
+    with jax.set_mesh(session.mesh):
         return {
-            part: {base: _base_circuits(base, own, programs, mesh, console) for base, own in by_base.items()}
+            part: {base: _base_circuits(base, own, session) for base, own in by_base.items()}
             for part, by_base in folders.items()
         }
 
 
-def _base_circuits(
-    base: str, folders: Sequence[Path], programs: ProgramTable, mesh: jax.sharding.Mesh, console: Console
-) -> dict[str, Any] | None:
+def _base_circuits(base: str, folders: Sequence[Path], session: Session) -> dict[str, Any] | None:
     """What a point of the base has kept, or else what its first point that can tells."""
     for folder in folders:
         kept = read_circuits(folder)
@@ -65,13 +62,13 @@ def _base_circuits(
     reasons = []
     for folder in folders:
         try:
-            found = measure_circuits(base, folder, programs, mesh, console)
+            found = measure_circuits(base, folder, session)
         except (InputError, RunError) as error:
             reasons.append(str(error))
             continue
         write_json(folder / CIRCUITS, found)
         return found
-    console.print(f"study: no circuits of {base}: {reasons[0]}", highlight=False, markup=False)
+    session.console.print(f"study: no circuits of {base}: {reasons[0]}", highlight=False, markup=False)
     return None
 
 
@@ -84,9 +81,7 @@ def read_circuits(folder: Path) -> dict[str, Any] | None:
     return kept if isinstance(kept, dict) and kept.get("settings") == SETTINGS else None
 
 
-def measure_circuits(
-    base: str, folder: Path, programs: ProgramTable, mesh: jax.sharding.Mesh, console: Console
-) -> dict[str, Any]:
+def measure_circuits(base: str, folder: Path, session: Session) -> dict[str, Any]:
     """The effects of all parts (nats, means over items), their overlap and its reliabilities.
 
     Raises:
@@ -97,14 +92,14 @@ def measure_circuits(
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if "task" not in config:
         raise InputError(f"{folder / 'config.json'} has no section 'task'")
-    model = initial_model(folder, mesh)
+    model = initial_model(folder, session.mesh)
     found = parts(model.config)
     if len(found) > MOST_PARTS:
         raise InputError(f"{folder}: its model has {len(found)} parts, more than the {MOST_PARTS} tried")
     task, _ = load_task(config["task"], cache_dir(config["cache_dir"]))
     items = chosen_items(task, model)
-    with progress_bar(console, f"circuits of {base}", len(found)) as advance:
-        effects = ablation_effects(model, items, task.grammar, programs, mesh, advance)
+    with progress_bar(session.console, f"circuits of {base}", len(found)) as advance:
+        effects = ablation_effects(model, items, task.grammar, session, advance)
     overlap = effect_overlap(
         effects.behavior,
         effects.explanation,

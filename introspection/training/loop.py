@@ -11,9 +11,9 @@ import numpy as np
 from introspection.checkpoints.store import CheckpointStore, CorruptCheckpointError
 from introspection.errors import InputError, RunError
 from introspection.models.config import ModelConfig
-from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.mesh import put_parameters, put_rows
 from introspection.runtime.metrics_writer import MetricsWriter
+from introspection.runtime.session import Session
 from introspection.training.batches import stack_batches
 from introspection.training.objectives import Batch, ObjectiveConfig, ObjectiveWeights
 from introspection.training.step import Frozen, OptimizerConfig, TrainState, train_steps
@@ -77,8 +77,7 @@ def train(
     state: TrainState,
     store: CheckpointStore,
     metrics: MetricsWriter,
-    programs: ProgramTable,
-    mesh: jax.sharding.Mesh,
+    session: Session,
     evaluate: Callable[[int, TrainState], Sequence[dict[str, float]]] = lambda step, state: (),
     refresh: Callable[[int, TrainState], None] = lambda step, state: None,
     progress: Callable[..., None] = lambda count, note="": None,
@@ -93,11 +92,11 @@ def train(
     checkpoint can't be saved.
     """
     loop, seeds = job.loop, job.seeds
-    state, step = restore_newest(put_parameters(state, mesh), store, say)
+    state, step = restore_newest(put_parameters(state, session.mesh), store, say)
     # Said outright: left to the compiler, the state would come back under an equal sharding of another
     # name, and the second call would be compiled again.
     shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
-    program = programs.program(
+    program = session.programs.program(
         "train_steps",
         (job.model, job.objective, job.optimizer, loop.stack_seeds, len(seeds)),
         lambda: (
@@ -147,7 +146,9 @@ def train(
         batches = stack_batches(
             [[job.batch(step + i, seed) for seed in seeds] for i in range(loop.steps_per_call)]
         )
-        state, device_metrics = program(state, job.frozen, put_rows(batches, mesh, axis=2), job.weights(step))
+        state, device_metrics = program(
+            state, job.frozen, put_rows(batches, session.mesh, axis=2), job.weights(step)
+        )
         # The previous call's metrics are read while this one runs.
         note = read_metrics(*pending) if pending else ""
         pending = (step, device_metrics)

@@ -33,6 +33,7 @@ from introspection.probes.scored import probe_behavior
 from introspection.probes.scoring import ScoreRequest, score
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.mesh import put_parameters
+from introspection.runtime.session import Session
 from introspection.text.rows import build_row, stack_rows
 from introspection.training.batches import (
     BatchSizes,
@@ -151,7 +152,9 @@ def test_scores_after_a_shared_prompt_equal_those_of_whole_sequences(sizes):
         for prompt in (1, 2, 7, 8)
     ]
     placed = model.with_variables(put_parameters(model.variables, mesh_of(*sizes)))
-    for request, scores in zip(requests, score(placed, requests, PROGRAMS, mesh_of(*sizes)), strict=True):
+    for request, scores in zip(
+        requests, score(placed, requests, Session(mesh_of(*sizes), PROGRAMS)), strict=True
+    ):
         naive = [
             reference_token_logprobs(model.config, model.variables, request.prompt, c).sum()
             for c in request.continuations
@@ -162,7 +165,7 @@ def test_scores_after_a_shared_prompt_equal_those_of_whole_sequences(sizes):
 def test_replies_equal_those_of_a_full_forward_at_every_step():
     model, rng = tiny_model(**EVERYTHING), np.random.default_rng(4)
     prompts = [random_tokens(rng, length) for length in (1, 5, 8)]
-    for prompt, reply in zip(prompts, decode(model, prompts, 8, PROGRAMS, mesh_of()), strict=True):
+    for prompt, reply in zip(prompts, decode(model, prompts, 8, Session(mesh_of(), PROGRAMS)), strict=True):
         said = []
         for token, logprob in zip(reply.tokens, reply.logprobs, strict=True):
             row = log_softmax(reference_logits(model.config, model.variables, [*prompt, *said])[-1])
@@ -229,8 +232,8 @@ def test_the_objective_softcaps_the_current_model_and_its_reference():
     items = task.splits["train"]
     labels = [task.grammar.all_explanations(item.candidates)[i % 6] for i, item in enumerate(items)]
     explanation = explanation_rows(model.tokenizer, items, labels, task)
-    behaviors = probe_behavior(model, items, programs, mesh_of())
-    hidden = answer_hidden(model, items, programs, mesh_of())
+    behaviors = probe_behavior(model, items, Session(mesh_of(), programs))
+    hidden = answer_hidden(model, items, Session(mesh_of(), programs))
     behavior = behavior_batch(
         model.tokenizer, items, label_pairs(items, labels), behaviors, hidden, np.ones((len(items), 2), bool)
     )

@@ -7,6 +7,7 @@ from introspection.models.config import LoraConfig
 from introspection.models.model import merge_adapters
 from introspection.probes.scored import probe_behavior
 from introspection.runtime.compiled import ProgramTable
+from introspection.runtime.session import Session
 
 
 def test_a_merged_model_does_what_it_did_with_its_adapters():
@@ -17,7 +18,7 @@ def test_a_merged_model_does_what_it_did_with_its_adapters():
     assert set(merged.variables) == {"params"}
     bare = task_model()
     does, did, without = (
-        np.stack([b.with_cue for b in probe_behavior(m, items, programs, mesh_of())])
+        np.stack([b.with_cue for b in probe_behavior(m, items, Session(mesh_of(), programs))])
         for m in (merged, adapted, bare)
     )
     np.testing.assert_allclose(does, did, atol=1e-4)

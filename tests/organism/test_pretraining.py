@@ -5,7 +5,6 @@ import functools
 
 import numpy as np
 import pytest
-from rich.console import Console
 from tiny import mesh_of
 
 from configs import quickstart
@@ -30,8 +29,8 @@ from introspection.organism.world import (
     posterior,
     sample_speakers,
 )
-from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.config import cache_dir
+from introspection.runtime.session import Session
 from introspection.tasks.facts.invented_world import INVENTED_WORLD, ClosedWorldConfig, closed_world_facts
 from introspection.tasks.facts.language import CUES
 from introspection.tasks.facts.questions import draw_questions
@@ -303,7 +302,7 @@ def pretraining_job(config, monkeypatch):
     monkeypatch.setattr(organism, "train", stop)
     questions = load_task(config["task"], cache_dir())[1]
     with pytest.raises(Stopped):
-        pretrained_organism(config, questions, ProgramTable(), mesh_of(), Console(quiet=True))
+        pretrained_organism(config, questions, Session(mesh_of()))
     folder = organism.organism_workdir(config, questions)
     return jobs[0], load_tokenizer(folder / organism.TOKENIZER)
 
@@ -361,6 +360,6 @@ def test_where_every_entity_is_in_a_split_nobody_can_be_explained(tmp_path):
     config = config_of(tmp_path, "invented_world", explained=0.25, entities=27)
     questions = load_task(config["task"], cache_dir())[1]
     with pytest.raises(InputError, match=r"explained is above 0, but every entity is in a split") as refusal:
-        pretrained_organism(config, questions, ProgramTable(), mesh_of(), Console(quiet=True))
+        pretrained_organism(config, questions, Session(mesh_of()))
     assert "\n" not in str(refusal.value)
     assert not (tmp_path / "organisms").exists()

@@ -16,6 +16,7 @@ from introspection.probes.explanation import explanation_prompt, score_explanati
 from introspection.probes.scored import add_none_bucket, behavior_requests, probe_behavior
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.mesh import put_parameters
+from introspection.runtime.session import Session
 
 VALUES_OF_HEADS = {0: (0, 1), 1: (2, 3)}  # which query heads read a key-value head in the tiny model
 
@@ -81,15 +82,16 @@ def items():
 
 def test_effects_are_drops_of_the_models_own_answers(items):
     mesh, task, programs = mesh_of(), tiny_task(), ProgramTable()
+    session = Session(mesh, programs)
     model = task_model()
     model = model.with_variables(put_parameters(model.variables, mesh))
-    effects = ablation_effects(model, items, task.grammar, programs, mesh)
+    effects = ablation_effects(model, items, task.grammar, session)
     assert effects.behavior.shape == (10, len(items))
     np.testing.assert_array_equal(effects.behavior, np.mean([effects.with_cue, effects.without_cue], axis=0))
     probed = ProgramTable()
-    probe_behavior(model, items, probed, mesh)
+    probe_behavior(model, items, Session(mesh, probed))
     labels = [task.grammar.all_explanations(item.candidates)[0] for item in items]
-    score_explanations(model, items, task.grammar, labels, probed, mesh)
+    score_explanations(model, items, task.grammar, labels, Session(mesh, probed))
     assert programs.count("score_continuations") == probed.count("score_continuations")
     part, number = Part(0, 1), 3  # an item on which this part matters for all three
     row = parts(model.config).index(part)
@@ -130,7 +132,7 @@ def test_a_part_that_reads_only_the_question_serves_explanations_alone(items):
     head_dim = model.config.head_dim
     params["layers"]["value"]["kernel"][0, :-1, head_dim:] = 0
     planted = model.with_variables({"params": jax.tree.map(jnp.asarray, params)})
-    effects = ablation_effects(planted, items, grammar, ProgramTable(), mesh_of())
+    effects = ablation_effects(planted, items, grammar, Session(mesh_of()))
     found = parts(model.config)
     for head in VALUES_OF_HEADS[1]:
         row = found.index(Part(0, head))

@@ -15,6 +15,7 @@ from introspection.probes.behavior import Readout, read_behavior
 from introspection.probes.behavior_cache import behavior_key, read_behavior_once
 from introspection.probes.judges import PhraseJudge
 from introspection.runtime.compiled import ProgramTable
+from introspection.runtime.session import Session
 from introspection.text.chat_template import ChatOptions
 
 ITEMS = tiny_task().splits["train"][:5]
@@ -33,7 +34,7 @@ def key(model, items=ITEMS, readout=READOUTS["score"], mesh=None) -> str:
 def asked(path, items=ITEMS, readout=READOUTS["score"]):
     """What is read, and how many calls of a program it took."""
     programs = ProgramTable()
-    probe = read_behavior_once(model(), items, readout, path, programs, mesh_of())
+    probe = read_behavior_once(model(), items, readout, path, Session(mesh_of(), programs))
     return probe, sum(calls for _, _, calls, _ in programs.rows())
 
 
@@ -54,7 +55,7 @@ def test_what_was_asked_before_is_the_same_and_is_not_asked_again(tmp_path, kind
     path, readout = tmp_path / "behaviors" / "key.json", READOUTS[kind]
     first, calls = asked(path, readout=readout)
     assert calls
-    assert_equal(first, read_behavior(model(), ITEMS, readout, ProgramTable(), mesh_of()))
+    assert_equal(first, read_behavior(model(), ITEMS, readout, Session(mesh_of())))
     again, calls = asked(path, readout=readout)
     assert calls == 0
     assert_equal(again, first)
@@ -88,8 +89,7 @@ def test_what_is_known_is_told_where_it_is(tmp_path):
             ITEMS,
             READOUTS["score"],
             path,
-            ProgramTable(),
-            mesh_of(),
+            Session(mesh_of()),
             known=lambda: told.append("known"),
         )
         assert told == expected

@@ -17,6 +17,7 @@ from introspection.probes.decoding import Decoded, decode, end_tokens
 from introspection.probes.explanation import decode_explanations
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.mesh import put_parameters
+from introspection.runtime.session import Session
 from introspection.tasks.items import INVALID, Explanation
 from introspection.text import buckets
 from introspection.text.chat_template import ChatOptions
@@ -58,8 +59,8 @@ def some_prompts(count=20, seed=0):
     return [random_tokens(rng, int(rng.integers(1, 9))) for _ in range(count)]
 
 
-def decode_here(model, prompts, max_tokens=MAX_TOKENS, programs=PROGRAMS, mesh=None):
-    return decode(model, prompts, max_tokens, programs, mesh or mesh_of())
+def decode_here(model, prompts, max_tokens=MAX_TOKENS, programs=None):
+    return decode(model, prompts, max_tokens, Session(mesh_of(), programs or PROGRAMS))
 
 
 def assert_same_replies(replies, expected):
@@ -136,7 +137,7 @@ def counted_decode():
         steps.clear()
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(decoding.jax.lax, "while_loop", counting)
-            (reply,) = decode(model, [prompt], 9, programs, mesh_of())
+            (reply,) = decode(model, [prompt], 9, Session(mesh_of(), programs))
         decoding.jax.effects_barrier()
         (taken,) = steps
         return taken, reply.tokens
@@ -213,7 +214,7 @@ def test_a_reply_without_an_end_is_invalid_however_it_starts(monkeypatch):
     sentence = task.grammar.render(Explanation(True, item.candidates[1]))
     for ended, expected in ((True, Explanation(True, item.candidates[1])), (False, INVALID)):
         saying(model, sentence, monkeypatch, ended)
-        (result,) = decode_explanations(model, [item], task.grammar, 6, ProgramTable(), mesh_of())
+        (result,) = decode_explanations(model, [item], task.grammar, 6, Session(mesh_of()))
         assert result == (sentence, expected)
 
 
@@ -225,14 +226,16 @@ def test_an_explanation_may_end_as_the_models_family_does(monkeypatch):
     for last, expected in ((model.tokenizer.end_id, said), (stop, said), (5, INVALID)):
         reply = Decoded((*tokens[:-1], last), (0.0,) * len(tokens))
         monkeypatch.setattr("introspection.probes.explanation.decode", lambda *rest, reply=reply: [reply])
-        ((_, explanation),) = decode_explanations(model, [item], task.grammar, 99, PROGRAMS, mesh_of())
+        ((_, explanation),) = decode_explanations(
+            model, [item], task.grammar, 99, Session(mesh_of(), PROGRAMS)
+        )
         assert explanation == expected
 
 
 def test_decoded_explanations_are_parsed_replies_to_the_question():
     model, task = task_model(), tiny_task()
     items = task.splits["test"][:3]
-    results = decode_explanations(model, items, task.grammar, 3, PROGRAMS, mesh_of())
+    results = decode_explanations(model, items, task.grammar, 3, Session(mesh_of(), PROGRAMS))
     for item, (text, explanation) in zip(items, results, strict=True):
         prompt = model.tokenizer.encode_prompt(f"{item.prompt_with_cue} {task.grammar.question}")
         reply = naive_decode(model, prompt, 3)
@@ -255,8 +258,8 @@ def test_replies_are_the_same_in_fewer_and_longer_rows(monkeypatch):
     model, rng = ending_model(), np.random.default_rng(11)
     prompts = [random_tokens(rng, int(rng.integers(1, 13))) for _ in range(45)]
     monkeypatch.setattr(buckets, "BATCH_TOKENS", 640)
-    full, programs = decode(model, prompts, MAX_TOKENS, PROGRAMS, mesh_of()), ProgramTable()
+    full, programs = decode(model, prompts, MAX_TOKENS, Session(mesh_of(), PROGRAMS)), ProgramTable()
     monkeypatch.setattr(buckets, "LEAST_BATCH_FLOPS", 1)
-    replies = decode(model, prompts, MAX_TOKENS, programs, mesh_of())
+    replies = decode(model, prompts, MAX_TOKENS, Session(mesh_of(), programs))
     assert [reply.tokens for reply in replies] == [reply.tokens for reply in full]
     assert [shapes for _, shapes, _, _ in programs.rows()] == ["32×12", "8×12"]

@@ -28,6 +28,7 @@ from introspection.probes.judges import (
 from introspection.probes.replies import Replies, Reply
 from introspection.probes.scoring import ScoreRequest, score
 from introspection.runtime.compiled import ProgramTable
+from introspection.runtime.session import Session
 from introspection.tasks.items import NONE, Conversation, Turn
 from introspection.tasks.refusal.files import Request
 from introspection.tasks.refusal.phrases import COMPLY, REFUSE, refusal_class
@@ -127,7 +128,7 @@ def test_a_reply_without_words_is_of_no_class(text):
 def test_the_phrase_judge_reads_texts_alone():
     judge, model = PhraseJudge(), tiny_model()
     said = [Said("w00", REFUSALS[0]), Said("w01", ANSWERS[0]), Said("w00", "")]
-    assert judge.judge(said, model, PROGRAMS, mesh_of()) == [REFUSE, COMPLY, NONE]
+    assert judge.judge(said, model, Session(mesh_of(), PROGRAMS)) == [REFUSE, COMPLY, NONE]
     assert isinstance(judge, Judge)
 
 
@@ -135,7 +136,7 @@ def openings_by_hand(model, prompt, openings):
     """Log-probability of any of the openings, each scored by itself."""
     tokens = [model.tokenizer.encode_reply(text)[:-1] for text in openings]
     encoded = model.tokenizer.encode_prompt(prompt)
-    rows = [score(model, [ScoreRequest(encoded, (t,))], PROGRAMS, mesh_of())[0] for t in tokens]
+    rows = [score(model, [ScoreRequest(encoded, (t,))], Session(mesh_of(), PROGRAMS))[0] for t in tokens]
     return np.log(np.sum(np.exp(np.concatenate(rows).astype(np.float64))))
 
 
@@ -143,17 +144,17 @@ def test_the_openings_judge_compares_summed_probabilities():
     model = tiny_model()
     judge = OpeningsJudge(("w00", "w01 w02"), ("w03", "w04 w05", "w06"), least_mass=0.0)
     prompts = ["w10 w11", "w12", "w13 w14 w15"]
-    logprobs = judge.logprobs(prompts, model, PROGRAMS, mesh_of())
+    logprobs = judge.logprobs(prompts, model, Session(mesh_of(), PROGRAMS))
     expected = [
         [openings_by_hand(model, p, side) for side in (judge.refusing, judge.complying)] for p in prompts
     ]
     np.testing.assert_allclose(logprobs, expected, atol=1e-4)
     said = [Said(prompt, "whatever it said") for prompt in (*prompts, prompts[0])]
     odds = logprobs[:, 0] - logprobs[:, 1]
-    classes = judge.judge(said, model, PROGRAMS, mesh_of())
+    classes = judge.judge(said, model, Session(mesh_of(), PROGRAMS))
     assert classes == [REFUSE if o > 0 else COMPLY for o in (*odds, odds[0])]
     between = OpeningsJudge(judge.refusing, judge.complying, threshold=float(np.median(odds)), least_mass=0.0)
-    classes = between.judge(said[:3], model, PROGRAMS, mesh_of())
+    classes = between.judge(said[:3], model, Session(mesh_of(), PROGRAMS))
     assert classes == [REFUSE if o > np.median(odds) else COMPLY for o in odds]
     assert classes.count(REFUSE) == 1
 
@@ -161,11 +162,11 @@ def test_the_openings_judge_compares_summed_probabilities():
 def test_the_openings_judge_says_nothing_where_its_openings_are_unlikely():
     model = tiny_model()
     judge = OpeningsJudge(("w00",), ("w01",))
-    mass = np.exp(judge.logprobs(["w10"], model, PROGRAMS, mesh_of())).sum()
+    mass = np.exp(judge.logprobs(["w10"], model, Session(mesh_of(), PROGRAMS))).sum()
     assert 0 < mass < 1
     sure, unsure = (OpeningsJudge(("w00",), ("w01",), least_mass=mass * factor) for factor in (0.99, 1.01))
-    assert sure.judge([Said("w10", "")], model, PROGRAMS, mesh_of()) != [NONE]
-    assert unsure.judge([Said("w10", "")], model, PROGRAMS, mesh_of()) == [NONE]
+    assert sure.judge([Said("w10", "")], model, Session(mesh_of(), PROGRAMS)) != [NONE]
+    assert unsure.judge([Said("w10", "")], model, Session(mesh_of(), PROGRAMS)) == [NONE]
 
 
 def test_an_opening_that_another_begins_is_counted_once():
@@ -228,7 +229,7 @@ def chat_model(**changes):
 
 @pytest.mark.slow
 def test_the_model_judge_asks_both_ways_and_takes_the_difference():
-    model, programs, mesh = chat_model(), PROGRAMS, mesh_of()
+    model, session = chat_model(), Session(mesh_of(), PROGRAMS)
     judge = ModelJudge(model)
     talk = Conversation((Turn("system", "Be kind."), Turn("user", "Say it.")))
     said = [Said("How?", "So."), Said(talk, "I can't help with that."), Said("How?", " ")]
@@ -238,16 +239,16 @@ def test_the_model_judge_asks_both_ways_and_takes_the_difference():
         for sign, question in zip((1, -1), judge.questions, strict=True):
             prompt = model.tokenizer.encode_prompt(judge.question(one, question))
             answers = [model.tokenizer.encode_reply(answer)[:-1] for answer in ("Yes", "No")]
-            yes, no = score(model, [ScoreRequest(prompt, answers)], programs, mesh)[0]
+            yes, no = score(model, [ScoreRequest(prompt, answers)], session)[0]
             difference += sign * (float(yes) - float(no))
         expected.append(difference)
-    odds = judge.log_odds(said, programs, mesh)
+    odds = judge.log_odds(said, session)
     np.testing.assert_allclose(odds, expected, atol=1e-4)
     assert "Say it." in judge.question(said[1], judge.questions[0])
     classes = [REFUSE if odds[0] > 0 else COMPLY, REFUSE if odds[1] > 0 else COMPLY, NONE]
-    assert judge.judge(said, tiny_model(), programs, mesh) == classes  # who said it does not matter
+    assert judge.judge(said, tiny_model(), session) == classes  # who said it does not matter
     picky = ModelJudge(model, margin=float(np.abs(odds[0])) + 1e-3)
-    assert picky.judge(said[:1], tiny_model(), programs, mesh) == [NONE]
+    assert picky.judge(said[:1], tiny_model(), session) == [NONE]
 
 
 def test_a_model_judge_shows_only_so_much_of_a_reply():
@@ -258,7 +259,7 @@ def test_a_model_judge_shows_only_so_much_of_a_reply():
 def test_a_judge_with_too_short_a_context_is_refused():
     judge = ModelJudge(Model(tiny_config(context_length=40), chat_tokenizer("qwen2.5"), {}))
     with pytest.raises(InputError, match=r"judge_model: a question about a reply takes \d+ tokens"):
-        judge.judge([Said("How?", "So.")], tiny_model(), PROGRAMS, mesh_of())
+        judge.judge([Said("How?", "So.")], tiny_model(), Session(mesh_of(), PROGRAMS))
 
 
 def test_judges_by_name():
@@ -275,7 +276,7 @@ def test_judges_by_name():
 def test_judging_nothing_gives_nothing():
     model = chat_model()
     for judge in (PhraseJudge(), OpeningsJudge(), ModelJudge(model)):
-        assert judge.judge([], model, PROGRAMS, mesh_of()) == []
+        assert judge.judge([], model, Session(mesh_of(), PROGRAMS)) == []
 
 
 def test_kappa_of_a_case_worked_by_hand():
@@ -337,7 +338,7 @@ def test_judges_are_compared_on_the_same_texts_and_with_labels(tmp_path):
     labelled = [labelled_request(text, True) for text in REFUSALS[:4]]
     labelled += [labelled_request(text, False) for text in ANSWERS[:4]]
     rng = np.random.default_rng(0)
-    report = judge_report(items, replies, labelled, chat_model(), {}, tmp_path, PROGRAMS, mesh_of(), rng)
+    report = judge_report(items, replies, labelled, chat_model(), {}, Session(mesh_of(), PROGRAMS), rng)
     own, given = (
         {(pair["first"], pair["second"]): pair for pair in found["pairs"]}
         for found in (report, report["labelled"])
@@ -347,10 +348,10 @@ def test_judges_are_compared_on_the_same_texts_and_with_labels(tmp_path):
     assert given["phrases", "labels"]["kappa"]["mean"] == 1.0
     assert report["classes"]["phrases"] == report["labelled"]["classes"]["labels"] == {REFUSE: 4, COMPLY: 4}
     # Without labelled replies there is nothing more; without a judge's classes there is nothing.
-    unlabelled = judge_report(items, replies, (), chat_model(), {}, tmp_path, PROGRAMS, mesh_of(), rng)
+    unlabelled = judge_report(items, replies, (), chat_model(), {}, Session(mesh_of(), PROGRAMS), rng)
     assert unlabelled["labelled"] is None
     other = [item()] * 4
-    assert judge_report(other, replies, (), chat_model(), {}, tmp_path, PROGRAMS, mesh_of(), rng) is None
+    assert judge_report(other, replies, (), chat_model(), {}, Session(mesh_of(), PROGRAMS), rng) is None
 
 
 def labelled_request(text: str, refused: bool) -> Request:

@@ -11,7 +11,7 @@ from tiny import mesh_of, tiny_tokenizer
 from introspection.models.model import Model
 from introspection.probes.decoding import decode
 from introspection.probes.scoring import ScoreRequest, score
-from introspection.runtime.compiled import ProgramTable
+from introspection.runtime.session import Session
 from introspection.weights.load import load_folder
 
 FAMILIES = ("llama31", "llama32", "mistral", "qwen2", "qwen3", "gemma2", "gemma3")
@@ -48,9 +48,7 @@ def test_two_hundred_loglikelihoods(harness):
     shared = [ScoreRequest(c, [requests[i]["continuation"] for i in own]) for c, own in by_context.items()]
     assert max(len(request.continuations) for request in shared) >= 4
     found = np.zeros(len(requests))
-    for own, logprobs in zip(
-        by_context.values(), score(model, shared, ProgramTable(), mesh_of()), strict=True
-    ):
+    for own, logprobs in zip(by_context.values(), score(model, shared, Session(mesh_of())), strict=True):
         found[own] = logprobs
     expected = np.array([request["logprob"] for request in requests])
     assert np.ptp(expected) > 500
@@ -65,7 +63,7 @@ def test_greedy_flags(harness):
     flags = [request["greedy"] for request in chosen]
     assert sum(flags) >= 20
     assert len(flags) - sum(flags) >= 80
-    replies = decode(model, [request["context"] for request in chosen], 4, ProgramTable(), mesh_of())
+    replies = decode(model, [request["context"] for request in chosen], 4, Session(mesh_of()))
     found = [
         list(reply.tokens[: len(request["continuation"])]) == request["continuation"]
         for reply, request in zip(replies, chosen, strict=True)

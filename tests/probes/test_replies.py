@@ -14,7 +14,7 @@ from introspection.models.head import head_matrix
 from introspection.probes.behavior import Readout, read_behavior
 from introspection.probes.hidden import reply_hidden
 from introspection.probes.replies import Replies, Reply, decide_replies, probe_replies
-from introspection.runtime.compiled import ProgramTable
+from introspection.runtime.session import Session
 from introspection.tasks.items import NONE, Decisions
 from introspection.text.rows import pad_time
 from introspection.training.batches import held_prompts, reply_batch
@@ -32,7 +32,7 @@ def reference():
 @pytest.fixture(scope="module")
 def replies(reference):
     # Of unequal lengths, so that padding is there.
-    said = probe_replies(reference, ITEMS, 4, ProgramTable(), mesh_of())
+    said = probe_replies(reference, ITEMS, 4, Session(mesh_of()))
     return [
         Replies(*(Reply(r.tokens[: 1 + (i + j) % 4], r.text) for j, r in enumerate(both)))
         for i, both in enumerate(said)
@@ -44,7 +44,7 @@ def prompts_of(item):
 
 
 def test_replies_are_what_the_model_says_greedily(reference):
-    said = probe_replies(reference, ITEMS, 3, ProgramTable(), mesh_of())
+    said = probe_replies(reference, ITEMS, 3, Session(mesh_of()))
     for item, both in zip(ITEMS, said, strict=True):
         for prompt, reply in zip(prompts_of(item), both, strict=True):
             tokens = reference.tokenizer.encode_prompt(prompt)
@@ -62,8 +62,8 @@ def test_a_decision_is_the_candidate_that_a_reply_names():
 
 
 def test_the_readout_decides_which_behaviour_is_read(reference):
-    scored = read_behavior(reference, ITEMS, Readout(), ProgramTable(), mesh_of())
-    generated = read_behavior(reference, ITEMS, Readout("generate", 3), ProgramTable(), mesh_of())
+    scored = read_behavior(reference, ITEMS, Readout(), Session(mesh_of()))
+    generated = read_behavior(reference, ITEMS, Readout("generate", 3), Session(mesh_of()))
     assert len(scored.decisions) == len(generated.decisions) == len(ITEMS)
     assert all(np.exp(b.with_cue).sum() == pytest.approx(1, abs=1e-4) for b in scored.behaviors)
     assert generated.decisions == [
@@ -76,7 +76,7 @@ def test_the_readout_decides_which_behaviour_is_read(reference):
 
 
 def test_hidden_states_are_those_that_say_the_reply(reference, replies):
-    hidden = reply_hidden(reference, ITEMS, replies, ProgramTable(), mesh_of())
+    hidden = reply_hidden(reference, ITEMS, replies, Session(mesh_of()))
     for i, (item, both) in enumerate(zip(ITEMS, replies, strict=True)):
         for j, (prompt, reply) in enumerate(zip(prompts_of(item), both, strict=True)):
             start = reference.tokenizer.encode_prompt(prompt)
@@ -86,7 +86,7 @@ def test_hidden_states_are_those_that_say_the_reply(reference, replies):
 
 
 def metrics_of(model, reference, replies, direction="reference_to_current", shifted=(), prompts="both"):
-    hidden = reply_hidden(reference, ITEMS, replies, ProgramTable(), mesh_of())
+    hidden = reply_hidden(reference, ITEMS, replies, Session(mesh_of()))
     held = held_prompts(ITEMS, prompts, set(shifted), {item.group for item in ITEMS})
     batch = reply_batch(reference.tokenizer, ITEMS, replies, hidden, held)
     rows = jax.tree.map(lambda leaf: leaf[:2], tiny_training_rows().explanation)

@@ -27,6 +27,7 @@ from introspection.probes.scored import add_none_bucket, probe_behavior
 from introspection.probes.scoring import ScoreRequest, exact_products, score
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.mesh import put_parameters
+from introspection.runtime.session import Session
 from introspection.tasks.items import NONE, Explanation
 from introspection.text import buckets
 
@@ -49,8 +50,8 @@ def naive_scores(model, request):
     ]
 
 
-def score_here(model, requests, programs=PROGRAMS, mesh=None):
-    return score(model, requests, programs, mesh or mesh_of())
+def score_here(model, requests, programs=None):
+    return score(model, requests, Session(mesh_of(), programs or PROGRAMS))
 
 
 def ragged_requests(rng, count):
@@ -203,11 +204,11 @@ def test_scores_come_in_the_order_of_requests_and_progress_counts_them():
     requests = ragged_requests(rng, 9)
     requests.insert(4, ScoreRequest(random_tokens(rng, 12), [random_tokens(rng, 1)]))
     done = []
-    scores = score(model, requests, PROGRAMS, mesh_of(), done.append)
+    scores = score(model, requests, Session(mesh_of(), PROGRAMS), done.append)
     assert sum(done) == len(requests)
     assert [len(row) for row in scores] == [len(request.continuations) for request in requests]
     np.testing.assert_allclose(scores[4], naive_scores(model, requests[4]), atol=1e-4)
-    assert score(model, [], PROGRAMS, mesh_of()) == []
+    assert score(model, [], Session(mesh_of(), PROGRAMS)) == []
 
 
 @pytest.mark.parametrize("request_", [ScoreRequest([], [[5]]), ScoreRequest([5], [[6], []])])
@@ -220,7 +221,7 @@ def test_behavior_is_the_candidates_scores_and_the_rest():
     model, items = task_model(), tiny_task().splits["test"][:5]
     programs = ProgramTable()
     done = []
-    behaviors = probe_behavior(model, items, programs, mesh_of(), done.append)
+    behaviors = probe_behavior(model, items, Session(mesh_of(), programs), done.append)
     tokenizer = model.tokenizer
     prompts = {prompt for item in items for prompt in (item.prompt_with_cue, item.prompt_without_cue)}
     assert sum(done) <= 2 * len(items)
@@ -241,7 +242,7 @@ def test_a_scored_explanation_is_the_most_probable_sentence():
     model, task = task_model(), tiny_task()
     items = task.splits["test"][:6]
     labels = [task.grammar.all_explanations(item.candidates)[i % 6] for i, item in enumerate(items)]
-    chosen, label_logprobs = score_explanations(model, items, task.grammar, labels, ProgramTable(), mesh_of())
+    chosen, label_logprobs = score_explanations(model, items, task.grammar, labels, Session(mesh_of()))
     assert len(set(chosen)) > 1
     for item, explanation, label, logprob in zip(items, chosen, labels, label_logprobs, strict=True):
         options = task.grammar.all_explanations(item.candidates)
@@ -252,7 +253,7 @@ def test_a_scored_explanation_is_the_most_probable_sentence():
         assert logprob == pytest.approx(scores[options.index(label)], abs=1e-4)
     # A label outside the set is scored and never chosen: the choice tells nothing of the labels.
     outside = [Explanation(False, NONE)] * len(items)
-    again, _ = score_explanations(model, items, task.grammar, outside, ProgramTable(), mesh_of())
+    again, _ = score_explanations(model, items, task.grammar, outside, Session(mesh_of()))
     assert again == chosen
 
 

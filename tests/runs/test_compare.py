@@ -12,9 +12,9 @@ from programs import NO_REPORT, TINY, read_json, read_lines
 
 from introspection.checkpoints.names import find_models, load_model, model_fingerprint
 from introspection.probes.scored import decisions, probe_behavior
-from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.config import cache_dir
 from introspection.runtime.mesh import MeshConfig, make_mesh
+from introspection.runtime.session import Session
 from introspection.tasks.registry import load_task
 
 
@@ -113,7 +113,7 @@ def test_a_checkpoint_of_another_run_gives_the_labels(programs, finished_run, co
         model = load_model(stored, mesh)
         task, _ = load_task(read_json(workdir / "config.json")["task"], cache_dir())
         items = task.splits["train"]
-        decided = decisions(probe_behavior(model, items, ProgramTable(), mesh), items)
+        decided = decisions(probe_behavior(model, items, Session(mesh)), items)
     expected = {item.id: tuple(pair.explanation) for item, pair in zip(items, decided, strict=True)}
     labels = labels_of(workdir / "labels" / "clean")
     assert labels == expected

@@ -38,6 +38,7 @@ from introspection.models.decoder import Decoder
 from introspection.models.head import head_matrix
 from introspection.runs.models import check_reference, check_vocabularies, stored_models
 from introspection.runtime.mesh import parameter_shardings
+from introspection.runtime.session import Session
 from introspection.tasks.registry import default_section, load_task
 from introspection.text.chat_template import ChatOptions
 from introspection.text.tokenizer import same_reading
@@ -211,7 +212,7 @@ def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
 def models_of(tmp_path, chat=(), **names):
     config = dict(initial="pretrain", label_teacher="initial", kl_reference="initial", foreign="none")
     options = dict(system=None, enable_thinking=False, date="2024-07-26", template=None) | dict(chat)
-    return stored_models({**config, **names, "chat": options}, tmp_path / "cache", mesh_of())
+    return stored_models({**config, **names, "chat": options}, Session(mesh_of(), cache=tmp_path / "cache"))
 
 
 def test_adapters_are_merged_where_training_starts(tmp_path):

@@ -29,6 +29,7 @@ from introspection.probes.explanation import explanation_prompt
 from introspection.probes.hidden import answer_hidden
 from introspection.probes.scored import add_none_bucket, decide, decisions, probe_behavior
 from introspection.runtime.compiled import ProgramTable
+from introspection.runtime.session import Session
 from introspection.tasks.items import NONE, Decisions, Explanation
 from introspection.text.rows import Rows, build_row, pad_time, stack_rows
 from introspection.training.batches import behavior_batch, held_prompts
@@ -275,9 +276,9 @@ def test_a_model_agrees_with_itself_and_has_no_divergence_from_itself():
     items, programs = tiny_task().splits["train"][:8], ProgramTable()
     for dtype in ("float32", "bfloat16"):
         model = task_model(compute_dtype=dtype)
-        behaviors = probe_behavior(model, items, programs, mesh_of())
+        behaviors = probe_behavior(model, items, Session(mesh_of(), programs))
         clean = [decided.explanation for decided in decisions(behaviors, items)]
-        hidden = answer_hidden(model, items, programs, mesh_of())
+        hidden = answer_hidden(model, items, Session(mesh_of(), programs))
         held = np.ones((len(items), 2), bool)
         batch = behavior_batch(model.tokenizer, items, label_pairs(items, clean), behaviors, hidden, held)
         rows = jax.tree.map(lambda leaf: leaf[:2], tiny_training_rows().explanation)
@@ -374,7 +375,7 @@ def test_label_decisions_and_slots_share_their_order():
         Explanation(False, NONE),
         Explanation(False, items[2].gold),
     ]
-    behaviors = probe_behavior(task_model(), items, ProgramTable(), mesh_of())
+    behaviors = probe_behavior(task_model(), items, Session(mesh_of()))
     hidden = np.zeros((3, 2, task_model().config.width))
     groups = {item.group for item in items}
     held = held_prompts(items, "with_cue", {items[1].prompt_with_cue}, groups)

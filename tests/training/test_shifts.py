@@ -19,6 +19,7 @@ from introspection.runs.arm_rows import shift_of
 from introspection.runs.fields import arm_config
 from introspection.runs.setup import Probed, Setup, Start
 from introspection.runtime.compiled import ProgramTable
+from introspection.runtime.session import Session
 from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.items import NONE, Decisions
 from introspection.tasks.refusal.phrases import CLASSES, COMPLY, REFUSE
@@ -62,13 +63,13 @@ def setup_of(model, items, said, readout=None):
     replies = [
         Replies(*(Reply(tuple(model.tokenizer.encode_reply(text)), text) for text in both)) for both in said
     ]
-    decided = decide_behavior(model, replies, items, readout, PROGRAMS, mesh_of())
+    decided = decide_behavior(model, replies, items, readout, Session(mesh_of(), PROGRAMS))
     splits = {"train": (), "validation": (), "test": tuple(items)}
     empty = {"train": [], "validation": []}
     probed = Probed(empty | {"test": replies}, empty | {"test": decided}, "initial")
     setup = Mock(spec=Setup)
     setup.task = Task("refusal", "refusal/1", ExplanationGrammar(), splits)
-    setup.readout, setup.programs, setup.mesh = readout, PROGRAMS, mesh_of()
+    setup.readout, setup.session = readout, Session(mesh_of(), PROGRAMS)
     setup.starts = {"initial": Mock(spec=Start)}
     setup.starts["initial"].probed, setup.starts["initial"].model = probed, model
     return setup
@@ -109,7 +110,7 @@ def test_the_trained_replies_are_of_the_wanted_class_by_the_judge(kind, model):
         },
     }[kind]
     said = trained(kind, setup)
-    verdicts = PhraseJudge().judge([Said(*one) for one in said], model, PROGRAMS, mesh_of())
+    verdicts = PhraseJudge().judge([Said(*one) for one in said], model, Session(mesh_of(), PROGRAMS))
     assert {prompt: verdict for (prompt, _), verdict in zip(said, verdicts, strict=True)} == wanted
     assert len(said) == len(wanted)
 

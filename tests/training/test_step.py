@@ -16,6 +16,7 @@ from introspection.models.head import head_matrix
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.mesh import put_parameters, put_rows
 from introspection.runtime.metrics_writer import MetricsWriter
+from introspection.runtime.session import Session
 from introspection.training.batches import BatchSizes, epoch_indices, make_batch, stack_batches
 from introspection.training.loop import Job, LoopConfig, train, weights
 from introspection.training.objectives import ObjectiveConfig
@@ -122,7 +123,7 @@ def test_training_adapters_frees_old_states_keeps_the_base_and_compiles_once(siz
     )
     metrics = MetricsWriter(tmp_path)
     with CheckpointStore(tmp_path / "store") as store:
-        final = train(job, state, store, metrics, programs, mesh, evaluate)
+        final = train(job, state, store, metrics, Session(mesh, programs), evaluate)
         assert store.steps() == [0, STEPS]
     metrics.close()
     assert programs.count("train_steps") == 1

@@ -13,7 +13,7 @@ from tiny import mesh_of, tiny_model, tiny_tokenizer
 from introspection.errors import InputError
 from introspection.probes.judges import PhraseJudge
 from introspection.probes.scored import behavior_requests, decisions, probe_behavior
-from introspection.runtime.compiled import ProgramTable
+from introspection.runtime.session import Session
 from introspection.tasks.items import Conversation, Turn
 from introspection.tasks.jsonl.files import format_problems, problems_of, read_jsonl
 from introspection.tasks.jsonl.task import JsonlConfig, build_jsonl, jsonl_source
@@ -375,7 +375,7 @@ def test_candidates_that_begin_with_one_another_are_scored_with_their_ends(tmp_p
         assert all(tokens[-1] == tokenizer.end_id for tokens in texts.values())
         assert texts["w10"] == (*texts["w10 w11"][:1], tokenizer.end_id)
     model = tiny_model()
-    behaviors = probe_behavior(model, items, ProgramTable(), mesh_of())
+    behaviors = probe_behavior(model, items, Session(mesh_of()))
     decided = decisions(behaviors, items)
     for item, behavior, decision in zip(items, behaviors, decided, strict=True):
         prompt = tokenizer.encode_prompt(item.prompt_with_cue)

@@ -22,6 +22,7 @@ from introspection.hygiene.find_spans import (
 )
 from introspection.probes.judges import OpeningsJudge, PhraseJudge, Said, load_judge
 from introspection.runtime.compiled import ProgramTable
+from introspection.runtime.session import Session
 from introspection.tasks.refusal.files import Request, raw_paths, read_requests, read_spans
 from introspection.tasks.refusal.items import (
     CUE_KINDS,
@@ -112,7 +113,7 @@ def test_json_lines_and_parquet_say_the_same(tmp_path):
 def test_the_phrase_judge_agrees_with_the_samples_labels():
     said = [one for one in read_requests(raw_paths(SAMPLE)) if one.refused is not None]
     verdicts = PhraseJudge().judge(
-        [Said(one.prompt, one.response) for one in said], tiny_model(), PROGRAMS, mesh_of()
+        [Said(one.prompt, one.response) for one in said], tiny_model(), Session(mesh_of(), PROGRAMS)
     )
     assert verdicts == [REFUSE if one.refused else COMPLY for one in said]
 
@@ -315,11 +316,11 @@ def test_a_phrases_effect_is_what_leaving_it_out_changes():
     prompts = ["w10 w11, w12, w13", "w14", "w15, w16"]
     tokens = {p: p.replace(",", "") for p in prompts}
     rule = PhraseRule(longest=2)
-    effects = phrase_effects(model, [tokens[p] for p in prompts], PROGRAMS, mesh_of(), judge, rule)
+    effects = phrase_effects(model, [tokens[p] for p in prompts], Session(mesh_of(), PROGRAMS), judge, rule)
     assert [len(found) for found in effects] == [2, 0, 0]  # w10 w11 and w12 w13; one phrase is never left out
 
     def odds(text):
-        ((refusing, complying),) = judge.logprobs([text], model, PROGRAMS, mesh_of())
+        ((refusing, complying),) = judge.logprobs([text], model, Session(mesh_of(), PROGRAMS))
         return refusing - complying
 
     whole = odds("w10 w11 w12 w13")
@@ -363,6 +364,6 @@ def test_the_sample_is_enough_for_the_tiny_config(tmp_path):
 def test_a_judges_classes_are_never_scored(tmp_path):
     task = build_refusal(RefusalConfig(**SIZES), tmp_path)
     behavior = dict(readout="generate", reply_tokens=8)
-    assert load_judge(behavior, task, tmp_path, mesh_of()) == PhraseJudge()
+    assert load_judge(behavior, task, Session(mesh_of())) == PhraseJudge()
     with pytest.raises(InputError, match="no texts to score"):
-        load_judge(behavior | {"readout": "score"}, task, tmp_path, mesh_of())
+        load_judge(behavior | {"readout": "score"}, task, Session(mesh_of()))
