@@ -23,11 +23,11 @@ experiment (12,642 and 1,400 items; coupling shows from rank 96 on); as many tau
 so that neither gives out before the other; one weight for all losses. Mesh: as in
 `configs/hint_mmlu.py`.
 
-`:organism`: about 20 minutes on 2 cores with its base, beside other work. The rule is learned by behaviour alone
-(100% right), and explained in part: Self of `kl` on the language is 27.4 [16.7, 38.2], of `shuffled` 0, of the
-majority class with the right answer 52 (experiments/results.md). Orig says nothing of the language, since the
-base says no word of it, so neither does a gap on this part or over both. `:tiny` walks the path in 2 minutes;
-its numbers are no evidence.
+`:organism`: about 20 minutes on 2 cores with its base, beside other work. The rule is learned by behaviour
+alone (100% right) and explained in part: on the language, Self of `kl` is 27.4 [16.7, 38.2], of `shuffled` 0,
+of the majority class with the right answer 52 (experiments/results.md). Orig says nothing of the language,
+since the base says no word of it, so neither does a gap on this part or over both. `:tiny` walks the path in
+2 minutes; its numbers are no evidence.
 """
 
 from ml_collections import ConfigDict
