@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from introspection.errors import InputError
+from introspection.runtime.workdir import whole
 from introspection.tasks.items import Decisions, Explanation
 
 
@@ -65,12 +66,10 @@ def check_one_arm(records: Sequence[PredictionRecord]) -> None:
 
 
 def write_records(path: Path, records: Iterable[PredictionRecord]) -> None:
-    """Writes one JSON object a line, whole or not at all (a temporary file, then a rename)."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as lines:
+    """Writes one JSON object a line, whole or not at all."""
+    with whole(path) as temporary, temporary.open("w", encoding="utf-8") as lines:
         for record in records:
             lines.write(json.dumps(record.to_json(), ensure_ascii=False) + "\n")
-    temporary.replace(path)
 
 
 def read_records(path: Path) -> list[PredictionRecord]:

@@ -19,6 +19,7 @@ from introspection.probes.judges import OpeningsJudge
 from introspection.runtime.config import cache_dir
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
+from introspection.runtime.workdir import write_whole
 from introspection.tasks.refusal.files import Request, raw_paths, read_requests
 from introspection.tasks.refusal.items import RefusalConfig, distinct_requests, fits
 from introspection.tasks.refusal.task import NAME, refusal_source
@@ -181,7 +182,5 @@ def write_spans(path: Path, ids: Sequence[str], spans: Sequence[str]) -> int:
         for name, span in zip(ids, spans, strict=True)
         if span
     ]
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, "".join(f"{line}\n" for line in lines))
     return len(lines)

@@ -25,6 +25,7 @@ from introspection.probes.decoding import end_tokens
 from introspection.probes.replies import Replies, Reply, prompts_of
 from introspection.probes.scored import Behavior, behavior_requests
 from introspection.runtime.session import Session
+from introspection.runtime.workdir import write_whole
 from introspection.tasks.items import Item
 
 # The rooms whose code behaviour comes from; when a line of it changes, models are asked anew.
@@ -122,9 +123,4 @@ def keep(path: Path, behaviors: Sequence[Behavior] | Sequence[Replies]) -> None:
         for both in behaviors
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(pairs), encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, json.dumps(pairs))

@@ -18,6 +18,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from introspection.reports.numbers import Estimate
+from introspection.runtime.workdir import write_whole
 
 Arguments = ParamSpec("Arguments")
 
@@ -120,9 +121,7 @@ def save_figure(files: FigureFiles, folder: Path, name: str) -> None:
     """Writes `name.svg` and `name.png`, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     for suffix, content in (("svg", files.svg), ("png", files.png)):
-        temporary = folder / f"{name}.{suffix}.tmp"
-        temporary.write_bytes(content)
-        temporary.replace(folder / f"{name}.{suffix}")
+        write_whole(folder / f"{name}.{suffix}", content)
 
 
 def lighter(color: str, share: float = 0.6) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
+from introspection.runtime.workdir import write_whole
+
 
 class MetricsWriter:
     """Appends one JSON object a line: `{"arm", "seed", "step", <metric>: value, ...}`."""
@@ -28,9 +30,7 @@ class MetricsWriter:
                     kept.append(line)
             except json.JSONDecodeError:
                 continue
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        temporary.replace(self._path)
+        write_whole(self._path, "".join(f"{line}\n" for line in kept))
 
     def write(self, arm: str, seed: int, step: int, metrics: dict[str, float]) -> None:
         if self._lines is None:

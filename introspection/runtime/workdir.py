@@ -1,6 +1,9 @@
 """Workdirs: whose they are, and files that are written whole or not at all."""
 
+import contextlib
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +47,13 @@ def check_workdir(workdir: Path, config: dict[str, Any]) -> None:
             )
     elif workdir.exists() and not workdir.is_dir():
         raise InputError(f"{workdir} is a file: give another --workdir")
-    elif workdir.exists() and any(child.name != f"{path.name}.tmp" for child in workdir.iterdir()):
+    elif workdir.exists() and any(not _is_half_written(child, path) for child in workdir.iterdir()):
         raise InputError(f"{workdir} is not empty and has no config.json: give another --workdir")
+
+
+def _is_half_written(child: Path, path: Path) -> bool:
+    """Whether a file is what a killed process left of writing another one."""
+    return child.name.startswith(f"{path.name}.") and child.suffix == ".tmp"
 
 
 def claim_workdir(workdir: Path, config: dict[str, Any]) -> None:
@@ -56,18 +64,27 @@ def claim_workdir(workdir: Path, config: dict[str, Any]) -> None:
         write_json(workdir / "config.json", config)
 
 
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Where to write a file that takes its place when the block ends: whole, or not at all.
+
+    Several processes may write the same file at once; the last one's stays.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: str | bytes) -> Path:
+    """Writes a file whole or not at all, and returns its path. A lone surrogate in a text becomes `?`."""
+    with whole(path) as temporary:
+        temporary.write_bytes(content if isinstance(content, bytes) else content.encode(errors="replace"))
+    return path
+
+
 def write_json(path: Path, value: Any) -> None:
     """Strict JSON, whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(
-        json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-    )
-    temporary.replace(path)
-
-
-def write_whole(path: Path, content: str) -> Path:
-    """Writes a text whole or not at all; a lone surrogate becomes `?`. Returns the path."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content.encode("utf-8", errors="replace"))
-    temporary.replace(path)
-    return path
+    write_whole(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

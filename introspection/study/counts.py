@@ -16,6 +16,7 @@ from introspection.coupling import metrics
 from introspection.coupling.metrics import MATCH_COUNTS
 from introspection.coupling.records import PredictionRecord, check_one_arm
 from introspection.errors import InputError
+from introspection.runtime.workdir import whole
 from introspection.tasks.items import Explanation
 
 # Columns of the counts beside `MATCH_COUNTS` against current and against the teacher.
@@ -202,7 +203,5 @@ def _write(path: Path, digest: str, found: Sequence[ControlCounts]) -> None:
     arrays = {"digest": np.array(digest), "names": np.array([(c, arm, n.items) for c, arm, n in found])}
     for number, (_, _, counts) in enumerate(found):
         arrays |= {f"{number}.{name}": getattr(counts, name) for name in CELL_FIELDS}
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
+    with whole(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
-    temporary.replace(path)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from ml_collections import ConfigDict
 
 from introspection.errors import InputError
 from introspection.runs.run import is_finished
+from introspection.runtime.workdir import write_whole
 from introspection.sweeps.grid import Point, point_config
 
 PLAN = "sweep.json"
@@ -134,9 +134,7 @@ def write_plan(workdir: Path, points: Sequence[Point]) -> None:
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return
     workdir.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{PLAN}.{uuid.uuid4().hex}.tmp")  # each process its own
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, text)
 
 
 def base_name(config: Any) -> str:

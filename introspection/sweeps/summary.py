@@ -27,6 +27,7 @@ from introspection.reports.numbers import (
 )
 from introspection.runs.run import FINISHED, is_finished
 from introspection.runtime.config import plain
+from introspection.runtime.workdir import write_whole
 from introspection.sweeps.grid import Point
 from introspection.sweeps.page import write_sweep_page
 from introspection.sweeps.plan import PlannedPoint, base_name, check_plan, plan_points
@@ -199,10 +200,3 @@ def _line(cells: Sequence[str]) -> str:
 def _cell(text: str) -> str:
     escaped = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
     return escaped.replace("\\", "\\\\").replace("|", "\\|")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8", errors="replace", newline="")
-    temporary.replace(path)
