@@ -32,7 +32,7 @@ class Run:
     predictions: tuple[PredictionRecord, ...]
 
     def table(self) -> list[dict[str, Any]]:
-        """One row an arm of plain values: exact match as shares with 95% intervals, and what stands beside it.
+        """One row an arm of plain values: exact match as shares with 95% intervals, and what goes with it.
 
         Undefined values are None. `pandas.DataFrame` and `polars.DataFrame` take the rows as they are.
         """
