@@ -1,11 +1,15 @@
 """Pretrained tokenizers of several families with their chat templates, made on the spot."""
 
+from pathlib import Path
+
 import chat_templates
 import pytest
 from small_tokenizers import CHATML, MARKERS, byte_level, sentencepiece_like
 
 from introspection.text.chat_template import ChatOptions
+from introspection.text.hf_tokenizer import hf_tokenizer_files
 from introspection.text.pretrained_tokenizer import pretrained_tokenizer
+from introspection.text.tokenizer import ChatTokenizer
 
 END = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 KINDS = {
@@ -27,3 +31,10 @@ def make(kind, **options):
 TOKENIZERS = {kind: make(kind) for kind in KINDS}
 every_kind = pytest.mark.parametrize("kind", KINDS)
 CONTROL = [*CHATML, *MARKERS, "<s>", "</s>", "<unk>", "<start_of_turn>", "<end_of_turn>", "<0x41>", "[INST]"]
+
+
+def write_hf_tokenizer(folder: Path, tokenizer: ChatTokenizer) -> None:
+    """Writes `hf_tokenizer_files` into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in hf_tokenizer_files(tokenizer).items():
+        (folder / name).write_bytes(content)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import scipy  # loads scipy.stats, which takes a second, at its first use
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Shaped
 
 from introspection.coupling.seed_intervals import Statistic, seed_interval, two_way_p
 
@@ -276,25 +276,6 @@ def seeds_sign_flip_test(
         over_seeds = sign_flip_test(cell_sums.sum(1), rng, resamples=resamples)
         p = max(p, over_seeds, two_way_p(cell_sums))
     return p, ""
-
-
-def mcnemar_exact(
-    first: Bool[np.ndarray, " items"],
-    second: Bool[np.ndarray, " items"],
-    groups: Shaped[np.ndarray, " items"],
-) -> float:
-    """Two-sided exact p-value that two paired outcomes are as often true (McNemar, 1947).
-
-    Raises:
-        ValueError: a group has more than one item (more items of it, or more seeds); the test takes items as
-            independent, so use `sign_flip_test`.
-    """
-    if len(np.unique(groups)) < len(groups):
-        raise ValueError("McNemar's test needs one seed and one item a group; use sign_flip_test")
-    first_only, second_only = int(np.sum(first & ~second)), int(np.sum(~first & second))
-    if first_only + second_only == 0:
-        return 1.0
-    return float(scipy.stats.binomtest(first_only, first_only + second_only, 0.5).pvalue)
 
 
 def wilson_interval(successes: int, trials: int, *, confidence: float = 0.95) -> tuple[float, float]:

@@ -87,13 +87,6 @@ def check_special_tokens(folder: Path, tokenizer: ChatTokenizer) -> None:
         raise InputError(f"it declares the token {missing[0]!r}, which its base's tokenizer lacks")
 
 
-def write_hf_tokenizer(folder: Path, tokenizer: ChatTokenizer) -> None:
-    """Writes `hf_tokenizer_files` into a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in hf_tokenizer_files(tokenizer).items():
-        (folder / name).write_bytes(content)
-
-
 def token_ids(tokenizer: ChatTokenizer) -> dict[str, int]:
     """The ids of special tokens that a model's config.json names."""
     ids = {"eos_token_id": tokenizer.end_id, "pad_token_id": tokenizer.padding_id}

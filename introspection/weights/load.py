@@ -59,16 +59,6 @@ def load_folder(folder: Path, mesh: jax.sharding.Mesh, dtype: str = "float32") -
     return config, load_safetensors(open_folder(folder), str(folder), config, mesh, dtype)
 
 
-def load_gguf(path: Path, mesh: jax.sharding.Mesh, dtype: str = "float32") -> tuple[ModelConfig, dict]:
-    """A GGUF file as `(config, params)`, dequantised and placed on the mesh; dtypes as `load_folder`.
-
-    Raises:
-      InputError: as `load_folder`.
-    """
-    file = GGUFFile(path)
-    return file.config, load_gguf_tensors(file, mesh, dtype)
-
-
 def check_folder(folder: Path, config: ModelConfig) -> None:
     """Reads the headers of a model folder's files alone, and a head that is stored beside a tied one.
 

@@ -11,7 +11,6 @@ from introspection.coupling import statistics
 from introspection.coupling.statistics import (
     expanded_tail,
     hierarchical_bootstrap,
-    mcnemar_exact,
     sign_flip_test,
     wilson_interval,
 )
@@ -331,7 +330,7 @@ def test_sign_flip_is_exact_up_to_14_groups_and_equals_scipys_and_mcnemars():
         (sums,), np.sum, permutation_type="samples", n_resamples=np.inf, alternative="two-sided"
     ).pvalue
     assert exact == pytest.approx(theirs)
-    assert exact == pytest.approx(mcnemar_exact(sums > 0, sums < 0, np.arange(14)))
+    assert exact == pytest.approx(scipy.stats.binomtest(11, 14).pvalue)  # McNemar's
     # 2 * (C(14,0) + C(14,1) + C(14,2) + C(14,3)) / 2^14
     assert exact == pytest.approx(2 * (1 + 14 + 91 + 364) / 2**14)
     zeros = np.zeros(20)  # they are not groups that count
@@ -356,17 +355,6 @@ def test_sign_flip_rejects_as_often_as_it_says():
     rng = np.random.default_rng(0)
     p = [sign_flip_test(rng.normal(size=30), rng, resamples=400) for _ in range(600)]
     assert np.mean(np.array(p) <= 0.05) == pytest.approx(0.05, abs=0.025)
-
-
-def test_mcnemar_equals_binomtest_and_refuses_dependent_items():
-    first = np.array([1, 1, 1, 1, 1, 0, 1, 0], dtype=bool)
-    second = np.array([0, 0, 0, 0, 0, 1, 1, 0], dtype=bool)
-    p = mcnemar_exact(first, second, np.arange(8))
-    assert p == pytest.approx(scipy.stats.binomtest(5, 6).pvalue)
-    assert p == pytest.approx(2 * (1 + 6) / 2**6)
-    assert mcnemar_exact(first, first, np.arange(8)) == 1.0
-    with pytest.raises(ValueError, match="sign_flip_test"):
-        mcnemar_exact(first, second, np.array([0, 0, 1, 2, 3, 4, 5, 6]))
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (3, 10), (10, 10), (811, 1400), (1, 1)])

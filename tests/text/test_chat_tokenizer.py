@@ -6,7 +6,7 @@ import unicodedata
 import chat_templates
 import jaxtyping
 import pytest
-from chat_tokenizers import CONTROL, END, TOKENIZERS, every_kind, make
+from chat_tokenizers import CONTROL, END, TOKENIZERS, every_kind, make, write_hf_tokenizer
 from hypothesis import example, given
 from hypothesis import strategies as st
 from small_tokenizers import CHATML, MARKERS, byte_level, model_folder, sentencepiece_like
@@ -16,7 +16,7 @@ from tokenizers import AddedToken, Tokenizer
 from introspection.errors import InputError
 from introspection.models.model import Model
 from introspection.text.chat_template import ChatOptions, ChatTemplate, chat_frame
-from introspection.text.hf_tokenizer import read_hf_tokenizer, write_hf_tokenizer
+from introspection.text.hf_tokenizer import read_hf_tokenizer
 from introspection.text.pretrained_tokenizer import pretrained_tokenizer
 from introspection.text.rows import build_row
 from introspection.text.tokenizer import ChatTokenizer, check_embedding, load_tokenizer, phrase_tokenizer

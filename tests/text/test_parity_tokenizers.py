@@ -3,12 +3,13 @@
 import json
 
 import pytest
+from chat_tokenizers import write_hf_tokenizer
 from peers_environment import run_peer
 
 from introspection.errors import InputError
 from introspection.text.chat_template import ChatOptions
 from introspection.text.gguf_tokenizer import read_gguf_tokenizer
-from introspection.text.hf_tokenizer import read_hf_tokenizer, write_hf_tokenizer
+from introspection.text.hf_tokenizer import read_hf_tokenizer
 from introspection.text.tokenizer import phrase_tokenizer
 
 pytestmark = pytest.mark.parity

@@ -13,10 +13,16 @@ from introspection.errors import InputError
 from introspection.models.config import RopeScaling
 from introspection.weights.folder import GGUF_FILE, kind_of
 from introspection.weights.gguf import GGUFFile
-from introspection.weights.load import load_gguf
+from introspection.weights.load import load_gguf_tensors
 from introspection.weights.tensor_names import named_leaves
 
 QUERY, DOWN = "blk.1.attn_q.weight", "blk.0.ffn_down.weight"
+
+
+def load_gguf(path, mesh):
+    """Config and parameters of a GGUF file."""
+    file = GGUFFile(path)
+    return file.config, load_gguf_tensors(file, mesh)
 
 
 def refused(path) -> str:
