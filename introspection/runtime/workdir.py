@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,9 +68,9 @@ def claim_workdir(workdir: Path, config: dict[str, Any]) -> None:
 def whole(path: Path) -> Iterator[Path]:
     """Where to write a file that takes its place when the block ends: whole, or not at all.
 
-    Several processes may write the same file at once; the last one's stays.
+    Any number of writers may write the same file at once; the last one's stays.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         yield temporary
         temporary.replace(path)
