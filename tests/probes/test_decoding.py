@@ -59,8 +59,8 @@ def some_prompts(count=20, seed=0):
     return [random_tokens(rng, int(rng.integers(1, 9))) for _ in range(count)]
 
 
-def decode_here(model, prompts, max_tokens=MAX_TOKENS, programs=None):
-    return decode(model, prompts, max_tokens, Session(mesh_of(), programs or PROGRAMS))
+def decode_here(model, prompts, max_tokens=MAX_TOKENS, programs=PROGRAMS, mesh=None):
+    return decode(model, prompts, max_tokens, Session(mesh or mesh_of(), programs))
 
 
 def assert_same_replies(replies, expected):

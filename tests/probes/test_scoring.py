@@ -50,8 +50,8 @@ def naive_scores(model, request):
     ]
 
 
-def score_here(model, requests, programs=None):
-    return score(model, requests, Session(mesh_of(), programs or PROGRAMS))
+def score_here(model, requests, programs=PROGRAMS, mesh=None):
+    return score(model, requests, Session(mesh or mesh_of(), programs))
 
 
 def ragged_requests(rng, count):

@@ -39,12 +39,12 @@ def setup_of(tmp_path, **fields):
     initial = Mock(spec=Start)
     initial.model = task_model()
     setup = Mock(spec=Setup)
-    setup.config, setup.task, setup.workdir, setup.session.console = config, TASK, tmp_path, Mock()
+    setup.config, setup.task, setup.workdir, setup.session = config, TASK, tmp_path, Mock()
     setup.teacher = Probed({}, decisions(0, 1), "t")
     setup.starts = {"initial": initial, "foreign": foreign}
     setup.train_items = TASK.splits["train"][:24]
     setup.kl_items = setup.train_items
-    setup.readout = setup.session.programs = setup.session.mesh = None
+    setup.readout = None
     for name, value in fields.items():
         setattr(setup, name, value)
     (tmp_path / "labels").mkdir(exist_ok=True)
