@@ -71,8 +71,9 @@ def arm_criteria(
     """The criteria of one arm: {name: {"against", "mean", "ci95", "threshold", "met", "note"}}.
 
     `orig_above_shuffled` and `orig_above_blind` (the better of `BELIEF_BLIND` by Orig) are met where Orig
-    exceeds the other's by the threshold and the interval lies above 0; `behavior_kept` where accuracy without
-    the cue is at most the threshold below the base's. `met` is null where it isn't known; `note` says why.
+    exceeds the other's by the threshold and the interval lies above 0, and not known where the interval alone
+    fails; `behavior_kept` where accuracy without the cue is at most the threshold below the base's. `met` is
+    null where it isn't known; `note` says why.
 
     Args:
         records: the arm's, on held-out items.
@@ -122,13 +123,17 @@ def _orig_criterion(
     """Whether Orig is far enough above that of one emitter; not known if it was not scored."""
     difference = orig[name][1] if name in orig else {"mean": None, "ci95": None}
     mean, ci95 = difference["mean"], difference["ci95"]
-    note = missing if name not in orig else "no interval" if ci95 is None else None
+    note = missing if name not in orig else None
     if mean is None:
         met = None
     elif mean < threshold - ROUNDING:
         met = False
-    else:
-        met = None if ci95 is None else ci95[0] > 0
+    elif ci95 is not None and ci95[0] > 0:
+        met = True
+    else:  # far enough on average: an interval that is too wide is no sign that labels did not teach
+        met = None
+        note = f"{_orig_words(difference, name)}, an interval that holds 0: more seeds or facts would tell"
+        note = "no interval" if ci95 is None else note
     against = name if name in orig else None
     return {"against": against, "mean": mean, "ci95": ci95, "threshold": threshold, "met": met, "note": note}
 
@@ -197,16 +202,25 @@ def askable_words(arm: str, askable: bool | None, criteria: Mapping[str, Mapping
 
 
 def _criterion_words(name: str, entry: Mapping[str, Any]) -> str:
-    mean, low = entry["mean"], None if entry["ci95"] is None else entry["ci95"]
+    mean = entry["mean"]
     if mean is None:
         return f"{'accuracy' if name == 'behavior_kept' else 'Orig'} {entry['note']}"
-    ends = "" if low is None else f" [{100 * low[0]:+.1f}, {100 * low[1]:+.1f}]"
     what = (
-        f"right without the cue {100 * mean:+.1f} points{ends} against the base"
+        f"right without the cue {_points(entry)} against the base"
         if name == "behavior_kept"
-        else f"Orig {100 * mean:+.1f} points{ends} above {entry['against']}"
+        else _orig_words(entry, entry["against"])
     )
     needed = f"at least {100 * entry['threshold']:+.0f}" + (
         "" if name == "behavior_kept" else ", interval above 0"
     )
     return what if entry["met"] else f"{what}, needs {needed}"
+
+
+def _orig_words(difference: Mapping[str, Any], against: str) -> str:
+    return f"Orig {_points(difference)} above {against}"
+
+
+def _points(difference: Mapping[str, Any]) -> str:
+    ends = difference["ci95"]
+    shown = "" if ends is None else f" [{100 * ends[0]:+.1f}, {100 * ends[1]:+.1f}]"
+    return f"{100 * difference['mean']:+.1f} points{shown}"
