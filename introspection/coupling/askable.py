@@ -131,9 +131,8 @@ def _orig_criterion(
     elif ci95 is not None and ci95[0] > 0:
         met = True
     else:  # far enough on average: an interval that is too wide is no sign that labels did not teach
-        met = None
-        note = f"{_orig_words(difference, name)}, an interval that holds 0: more seeds or facts would tell"
-        note = "no interval" if ci95 is None else note
+        wide = f"{_orig_words(difference, name)}, an interval that holds 0: more seeds or facts would tell"
+        met, note = None, "no interval" if ci95 is None else wide
     against = name if name in orig else None
     return {"against": against, "mean": mean, "ci95": ci95, "threshold": threshold, "met": met, "note": note}
 

@@ -43,7 +43,7 @@ def arm_results(
 
     Args:
         records: the arm's, of all seeds.
-        agreement_by_seed: what `agreement_series` returns, of trained labels; may be empty.
+        agreement_by_seed: what `read_series` gives of an arm, of trained labels; may be empty.
         runtime_s: seconds, passed through.
         rng: for the intervals and the sign-flip test; the order of the records doesn't matter.
         kept_by_seed: likewise of the clean labels; runs before there were both lack it.

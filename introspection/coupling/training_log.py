@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -50,18 +50,6 @@ def read_training_logs(path: Path, arms: Sequence[str]) -> dict[str, TrainingLog
     """
     series = read_series(path, arms, KEYS) if path.exists() else {}
     return {arm: _log({key: series.get((arm, key), {}) for key in KEYS}) for arm in arms}
-
-
-def agreement_series(
-    metrics_path: Path, arm: str, key: Literal["agreement", "kept_behavior"] = "agreement"
-) -> dict[int, list[tuple[int, float]]]:
-    """Agreement (or kept behaviour) of an arm's seeds as (step, value), ascending, from `metrics.jsonl`.
-
-    Raises:
-        InputError: as `read_series`.
-    """
-    series = read_series(metrics_path, [arm], [key]).get((arm, key), {})
-    return {seed: sorted(values.items()) for seed, values in sorted(series.items())}
 
 
 def read_series(path: Path, arms: Collection[str], keys: Collection[str]) -> dict[tuple[str, str], Series]:

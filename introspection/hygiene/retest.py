@@ -1,6 +1,6 @@
-"""One question with its options shown in several orders: what changes with them, and the mean over them.
+"""The same question asked again, under another wording or option order: what changes, and the mean.
 
-Such items differ in the ending of their ids alone, `/order1` or `/1`, and show the same options. Where
+Items of other option orders differ in the ending of their ids alone, `/order1` or `/1`. Where
 candidates are letters, an option is what stands at the letter; elsewhere it is the candidate itself. So
 options are compared by what they say, and the order of `Item.candidates` does not matter.
 """

@@ -4,14 +4,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from introspection.errors import InputError
 from introspection.hygiene.rates import DIFFERENCES, difference_kind, quantiles
 from introspection.hygiene.retest import question_of
 from introspection.probes.context import needed_tokens
 from introspection.tasks.items import Item, add_to_prompt
 from introspection.tasks.spans import prompt_difference
+from introspection.tasks.subsets import evenly
 from introspection.tasks.task import Task
 from introspection.text.tokenizer import ChatTokenizer
 
@@ -28,13 +26,10 @@ def evenly_by_question(items: Sequence[Item], limit: int) -> tuple[Item, ...]:
     Raises:
       InputError: the limit is below 0.
     """
-    if limit < 0:
-        raise InputError(f"--limit is {limit}; it must be 0 (all items) or more")
-    if not limit or limit >= len(items):
-        return tuple(items)
-    orders = len(_orders_around(items, 0))
-    places = np.linspace(0, len(items) - 1, max(limit // orders, 1)).astype(int)
-    chosen = dict.fromkeys(place for start in places for place in _orders_around(items, int(start)))
+    if limit <= 0 or limit >= len(items):
+        return evenly(items, limit)
+    starts = evenly(range(len(items)), max(limit // len(_orders_around(items, 0)), 1))
+    chosen = dict.fromkeys(place for start in starts for place in _orders_around(items, start))
     return tuple(items[place] for place in chosen)
 
 

@@ -1,4 +1,4 @@
-"""A model at hand: its shape, its tokenizer and its variables."""
+"""A model at hand: its shape, its tokenizer and its variables; adapters merged into them."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The items of a config, and those of them that a model can read.
+"""Which items a model can read, and how many tokens they need.
 
 Prompts longer than a model's context are skipped, counted and reported.
 """

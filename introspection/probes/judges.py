@@ -1,6 +1,6 @@
 """Judges: which class of behaviour a reply is, read off its text or asked of a model.
 
-For refusals there are three. They err differently, so their agreement is reported (`coupling.kappa`).
+For refusals there are three. They err differently, so `hygiene.judge_agreement` reports how far they agree.
 
 - `PhraseJudge` reads the reply's words by rule: quick, the same everywhere, blind to what no rule names.
 - `OpeningsJudge` reads no reply: it compares how likely the model is to begin with a refusal and with an
@@ -118,7 +118,8 @@ class OpeningsJudge:
     refusing: tuple[str, ...] = REFUSING
     complying: tuple[str, ...] = COMPLYING
     # Log-odds (nats) above which a prompt counts as refused. Where a model's refusals begin in ways that no
-    # list has, 0 finds few of them: set it where the judge agrees best with another one (`coupling.kappa`).
+    # list has, 0 finds few of them: set it where the judge agrees best with another
+    # one (`hygiene.judge_agreement`).
     threshold: float = 0.0
     least_mass: float = 1e-4  # of all openings together; below it nothing is known
 

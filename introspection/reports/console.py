@@ -1,18 +1,15 @@
 """The tables that a command prints."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from rich import box
 from rich.console import Console
+from rich.markup import escape
+from rich.segment import Segments
 from rich.table import Table
 
 from introspection.runtime.compiled import ProgramTable
-
-if TYPE_CHECKING:
-    pass
-from rich import box
-from rich.markup import escape
-from rich.segment import Segments
 
 TABLE_WIDTH = 110  # columns that it takes at most, with names that aren't longer than usual
 HEADINGS = (

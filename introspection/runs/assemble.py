@@ -6,7 +6,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,14 +16,11 @@ from introspection.coupling.records import PredictionRecord, read_records, write
 from introspection.coupling.references import best_static, reference_entry, with_explanations_of
 from introspection.coupling.results import arm_results, control_results, paired_results
 from introspection.coupling.training_log import read_series
-from introspection.reports.console import print_results_table
+from introspection.reports.console import format_program_table, print_results_table
 from introspection.reports.page import write_report
+from introspection.runs.config import ArmConfig
+from introspection.runs.setup import Setup
 from introspection.runtime.workdir import write_json
-
-if TYPE_CHECKING:
-    from introspection.runs.config import ArmConfig
-    from introspection.runs.setup import Setup
-from introspection.reports.console import format_program_table
 
 VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
 
@@ -47,8 +44,8 @@ def write_arm(
 
 
 def assemble(
-    setup: "Setup",
-    arms: Mapping[str, "ArmConfig"],
+    setup: Setup,
+    arms: Mapping[str, ArmConfig],
     controls: Mapping[str, Mapping[str, list]],
     runtime_s: float,
 ) -> Path:
@@ -120,7 +117,7 @@ def assemble(
     return write_report(workdir)
 
 
-def reference_arms(name: str, arms: Mapping[str, "ArmConfig"]) -> dict[str, str]:
+def reference_arms(name: str, arms: Mapping[str, ArmConfig]) -> dict[str, str]:
     """The other arms of a run that an arm is held against: `shuffled` and `foreign`, where there are."""
     found = {}
     shuffled = shuffled_arm(arms)

@@ -1,4 +1,4 @@
-"""From an arm's config to the rows that its steps draw from."""
+"""An arm's section of a config, and what it may say."""
 
 import dataclasses
 

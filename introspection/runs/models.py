@@ -1,4 +1,4 @@
-"""The models that a config or a command names, fetched ones by a short name, and how they are addressed."""
+"""The models that a config names: how they are addressed, and checks against the task and one another."""
 
 import json
 from collections.abc import Mapping, Sequence

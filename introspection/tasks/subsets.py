@@ -1,15 +1,21 @@
 """Which items of a list are taken: evenly, drawn, or by group."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from introspection.errors import InputError
-from introspection.tasks.items import Item
+
+T = TypeVar("T")
 
 
-def evenly(items: Sequence[Item], limit: int) -> tuple[Item, ...]:
-    """At most `limit` items (0: all), taken evenly so that all groups and cue kinds stay in."""
+def evenly(items: Sequence[T], limit: int) -> tuple[T, ...]:
+    """At most `limit` items (0: all), taken evenly so that all groups and cue kinds stay in.
+
+    Raises:
+      InputError: the limit is below 0.
+    """
     if limit < 0:
         raise InputError(f"--limit is {limit}; it must be 0 (all items) or more")
     if not limit or limit >= len(items):

@@ -11,7 +11,7 @@ from introspection.coupling import metrics, statistics
 from introspection.coupling.matrix import coupling_matrix
 from introspection.coupling.records import PredictionRecord
 from introspection.coupling.results import arm_results, control_results, paired_results
-from introspection.coupling.training_log import agreement_series
+from introspection.coupling.training_log import read_series
 from introspection.errors import InputError
 from introspection.tasks.items import INVALID, Decisions
 
@@ -212,6 +212,12 @@ def test_agreement_uses_the_steps_that_every_seed_logged():
     results = results_of(eight_records(), series)
     assert results["agreement"] == pytest.approx({"start": 0.9, "end": 0.5, "min": 0.5, "mean": 0.7})
     assert results_of(eight_records(), {0: [(0, 1.0)], 1: []})["agreement"]["end"] is None
+
+
+def agreement_series(path, arm, key="agreement"):
+    """An arm's logged values as (step, value), ascending, by seed."""
+    series = read_series(path, [arm], [key]).get((arm, key), {})
+    return {seed: sorted(values.items()) for seed, values in sorted(series.items())}
 
 
 def test_kept_behavior_is_of_the_clean_labels(tmp_path):

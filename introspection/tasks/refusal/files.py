@@ -98,7 +98,7 @@ def raw_paths(source: Path) -> list[Path]:
 
 
 def read_spans(path: Path) -> dict[str, str]:
-    """Spans found by a model: `{"id": .., "span": ..}` a line (`probes.leave_one_out.write_spans`).
+    """Spans found by a model: `{"id": .., "span": ..}` a line (`hygiene.find_spans.write_spans`).
 
     Raises:
       InputError: the file can't be read, or a line lacks one of the two.
