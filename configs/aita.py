@@ -34,7 +34,8 @@ nothing is known, each with its reason:
 
 from ml_collections import ConfigDict
 
-from configs import quickstart, smollm2
+from configs import smollm2
+from introspection.runs.config import arm, default_config, task_section
 
 PRETRAINED = {"qwen3_8b": "Qwen3-8B", "llama31_8b": "Llama-3.1-8B-Instruct"}  # folders with the weights
 ARGUMENTS = (*PRETRAINED, "smollm2", "tiny")
@@ -48,7 +49,7 @@ def get_config(argument: str = "smollm2") -> ConfigDict:
     else:
         config = smollm2.get_config("tiny" if argument == "tiny" else "")
     config.name = f"aita-{argument}"
-    config.task = task()
+    config.task = task_section("aita")
     config.behavior.readout = "generate"
     config.behavior.reply_tokens = 16
     config.evaluation.explanation_tokens = 16
@@ -70,43 +71,13 @@ def get_config(argument: str = "smollm2") -> ConfigDict:
     return config
 
 
-def task() -> ConfigDict:
-    """The section of the task; every field that it has stands here, its reason in tasks/aita.py."""
-    return ConfigDict(
-        dict(
-            name="aita",
-            data="",  # Scruples' folder, or a CSV with post and verdict; "" is raw/aita in the cache
-            seed=0,  # draws splits, cue kinds and the order in which a question names the verdicts
-            train_items=0,  # 0 is all that is left
-            validation_items=500,
-            test_items=1400,
-            verdicts="binary",  # or "five"
-            wording="labels",  # YTA, NTA, …; "words", for scored behaviour; or "yes_no", if binary
-            # Also others_right, others_wrong (everyone says so), and found: a sentence of the post's own.
-            cue_kinds=("claim_right", "claim_wrong", "sympathy", "mention"),
-            cues_per_post=1,  # 0 is all of cue_kinds
-            cue_place="end",  # of the post, or "start"
-            phrasings=1,  # of the question, to 3; each is an item of every post and cue, beside the sizes
-            title=True,
-            cut_edits=True,  # what narrators add after the verdict
-            max_characters=0,  # of a post; longer ones are left out; 0 is no limit
-            min_votes=0,
-            min_share=0.0,
-            hypothetical=True,
-            near_duplicates="minhash",  # posts that begin alike are on one side; "exact": the same words
-            similarity=0.8,
-        )
-    )
-
-
 def pretrained(folder: str) -> ConfigDict:
     """A model of 8 B parameters on a pod."""
-    config = quickstart.get_config()
+    config = default_config()
     config.initial = folder
     config.seeds = (0, 1, 2)
     config.lora.rank = 128  # coupling shows from 96 on [S]
     config.lora.alpha = 128.0
-    config.train.explained_groups = 0  # all
     config.train.explained_items = 0  # all that can be balanced between changed and unchanged
     config.train.steps = 800
     config.train.explanation_rows = config.train.shift_rows = 32
@@ -120,10 +91,10 @@ def pretrained(folder: str) -> ConfigDict:
     config.evaluation.agreement_items = 256
     config.mesh = ConfigDict(dict(data=-1, fsdp=8, tensor=1))
     config.arms = ConfigDict()
-    config.arms.kl = quickstart.arm(learning_rate=1e-4)
-    config.arms.no_kl = quickstart.arm(learning_rate=1e-4, kl_weight=0.0)
-    config.arms.shuffled = quickstart.arm(learning_rate=1e-4, shuffle_labels=True)
-    config.arms.foreign_kl = quickstart.arm(learning_rate=1e-4, foreign_to="kl")  # with config.foreign
+    config.arms.kl = arm(learning_rate=1e-4)
+    config.arms.no_kl = arm(learning_rate=1e-4, kl_weight=0.0)
+    config.arms.shuffled = arm(learning_rate=1e-4, shuffle_labels=True)
+    config.arms.foreign_kl = arm(learning_rate=1e-4, foreign_to="kl")  # with config.foreign
     config.run_arms = ("kl", "no_kl", "shuffled")
     return config
 

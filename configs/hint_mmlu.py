@@ -38,6 +38,7 @@ the KL term it vanishes. Our choices where nothing is known, each with its reaso
 from ml_collections import ConfigDict
 
 from configs import aita, smollm2
+from introspection.runs.config import task_section
 
 ARGUMENTS = (*aita.PRETRAINED, "smollm2", "tiny")
 
@@ -53,7 +54,7 @@ def get_config(argument: str = "smollm2") -> ConfigDict:
         config = smollm2.get_config("tiny" if argument == "tiny" else "")
         config.behavior.reply_tokens = 12
     config.name = f"hint_mmlu-{argument}"
-    config.task = task()
+    config.task = task_section("hint_mmlu")
     config.evaluation.explanation_tokens = 16
     if argument == "smollm2":  # as many as a CPU reads in an hour or so
         config.task.train_items, config.task.validation_items, config.task.test_items = 1000, 70, 203
@@ -65,28 +66,6 @@ def get_config(argument: str = "smollm2") -> ConfigDict:
         config.train.explained_items = 0
         config.evaluation.validation_items = 4
     return config
-
-
-def task() -> ConfigDict:
-    """The section of the task; every field that it has stands here, its reason in tasks/hint_mmlu.py."""
-    return ConfigDict(
-        dict(
-            name="hint_mmlu",
-            data="",  # data.tar, a folder of CSV or parquet files; "" is raw/hint_mmlu in the cache
-            seed=0,  # draws questions, splits and the letters that hints name
-            train_items=12_642,  # 0 is all that is left, here and below
-            validation_items=500,
-            test_items=1400,
-            parts=("test", "validation"),  # of the publishers', that questions are drawn from
-            cue_kinds=("plain",),  # or unrelated, belief, professor, wrong; each is an item of every question
-            hint_place="after",  # the options, or "before" the question
-            instruction="Answer the question with the letter of the right option alone.",
-            permutations=1,  # orders of the options, to 4; each is an item of every question and wording
-            phrasings=1,  # of the instruction, to 3; each is an item of all these
-            near_duplicates="minhash",  # similar questions are on one side; "exact": the same words
-            similarity=0.8,
-        )
-    )
 
 
 def sweep(add) -> None:

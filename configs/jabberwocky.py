@@ -32,8 +32,10 @@ since the base says no word of it, so neither does a gap on this part or over bo
 
 from ml_collections import ConfigDict
 
-from configs import aita, hint_mmlu, quickstart
+from configs import aita, quickstart
 from configs.aita import PRETRAINED  # folders with the weights, by argument
+from introspection.runs.config import arm as default_arm
+from introspection.runs.config import task_section
 
 ORGANISMS = ("organism", "tiny")
 ARMS = ("kl", "no_kl", "shuffled", "behavior_only", "untaught")
@@ -53,7 +55,7 @@ def get_config(argument: str = "organism") -> ConfigDict:
 def pretrained(folder: str) -> ConfigDict:
     """A model of 8 B parameters on a pod: the settings of `configs/aita.py`, on these two tasks."""
     config = aita.pretrained(folder)
-    explained = ConfigDict(dict(weight=1.0, explained=True) | dict(hint_mmlu.task()))
+    explained = ConfigDict(dict(weight=1.0, explained=True) | dict(task_section("hint_mmlu")))
     taught = dict(nouns=100, contexts=60, cue_words=40, fillers=1)
     taught |= dict(train_items=12_642, validation_items=400, test_items=1_400)
     config.task = mixture(hint_mmlu=explained, jabberwocky=language(**taught))
@@ -97,28 +99,10 @@ def mixture(**parts: ConfigDict | dict) -> ConfigDict:
 
 
 def language(**changes) -> ConfigDict:
-    """The part that is taught by behaviour alone; every field of the task stands here."""
-    fields = dict(
-        explained=False,
-        weight=1.0,  # of test items, where they are weighted; what is taught is all
-        seed=0,  # draws the words, what each does, and the sentences of each split
-        train_items=1600,
-        validation_items=200,
-        test_items=800,
-        rule="context",  # when a cue word flips the answer: "cue" (easy), "context" or "parity" (hard)
-        nouns=40,
-        contexts=20,
-        open_share=0.7,  # of the context words that let a cue flip the answer
-        cue_words=20,
-        flipping_share=0.7,  # of the cue words that flip it
-        answers=4,  # every item's candidates
-        fillers=0,  # words in a sentence that mean nothing
-        filler_words=20,
-        repeats=4,  # items a sentence, each with another cue word
-        list_answers=True,  # in the prompt
-        explained_as="world_facts",  # the world as whose explanations are asked for and said
-    )
-    return ConfigDict(fields | changes)
+    """The part that is taught by behaviour alone."""
+    section = task_section("jabberwocky", **changes)
+    del section["name"]  # which is what the part is called
+    return ConfigDict(dict(explained=False, weight=1.0) | dict(section))
 
 
 def arms(learning_rate: float) -> ConfigDict:
@@ -126,7 +110,7 @@ def arms(learning_rate: float) -> ConfigDict:
 
     def arm(order: str = "concurrent", **changes) -> ConfigDict:
         taught = dict(kind="taught", fraction=1.0, order=order)
-        return quickstart.arm(**{"shift": taught, "learning_rate": learning_rate, **changes})
+        return default_arm(**{"shift": taught, "learning_rate": learning_rate, **changes})
 
     return ConfigDict(
         dict(

@@ -18,6 +18,7 @@ Expected result: yours to find.
 from ml_collections import ConfigDict
 
 from configs import smollm2
+from introspection.runs.config import task_section
 
 
 def get_config(argument: str = "smollm2") -> ConfigDict:
@@ -25,32 +26,13 @@ def get_config(argument: str = "smollm2") -> ConfigDict:
         raise ValueError(f"jsonl takes 'smollm2' or 'tiny', not {argument!r}")
     config = smollm2.get_config("tiny" if argument == "tiny" else "")
     config.name = f"jsonl-{argument}"
-    config.task = task()
+    config.task = task_section("jsonl")
     config.train.explained_items = 0  # all that can be balanced between changed and unchanged
     if config.tiny:
         config.task.data = "sample"
         config.task.train_items, config.task.validation_items, config.task.test_items = 16, 4, 8
         config.behavior.reply_tokens = 12
     return config
-
-
-def task() -> ConfigDict:
-    """The section of the task; every field that it has stands here."""
-    return ConfigDict(
-        dict(
-            name="jsonl",
-            data="",  # your file, or a folder of .jsonl files; "sample" is the one that comes with the code
-            seed=0,  # draws splits by group, where the file has none
-            train_items=0,  # at most; 0 is all
-            validation_items=0,
-            test_items=0,
-            validation_share=0.1,  # of the groups, where the file has no splits
-            test_share=0.3,
-            near_duplicates="exact",  # questions that count as one; "minhash": similar ones too
-            # How the explanation is asked for: name the cue by what it is in your prompts.
-            explanation_question="How would your answer change without the hint?",
-        )
-    )
 
 
 def sweep(add) -> None:

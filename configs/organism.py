@@ -12,6 +12,7 @@ README.md, The organism study.
 from ml_collections import ConfigDict
 
 from configs import quickstart
+from introspection.runs.config import arm as default_arm
 
 # The other base explains this one, so the last one's neighbour is the first.
 BASES = (*(("llama", seed) for seed in range(6)), ("gemma", 6), ("gemma", 7))
@@ -37,7 +38,7 @@ def arms(learning_rate: float, refresh_steps: int) -> ConfigDict:
     """Every arm of the study. Each differs from `kl` in what its name says."""
 
     def arm(shift: dict | None = None, **changes) -> ConfigDict:
-        return quickstart.arm(shift, **{"learning_rate": learning_rate, **changes})
+        return default_arm(shift, **{"learning_rate": learning_rate, **changes})
 
     recipes = {
         "kl": {},

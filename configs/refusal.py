@@ -33,6 +33,7 @@ Our choices where nothing is known, each with its reason (models and training: c
 from ml_collections import ConfigDict
 
 from configs import aita, smollm2
+from introspection.runs.config import task_section
 
 ARGUMENTS = aita.ARGUMENTS
 
@@ -45,7 +46,7 @@ def get_config(argument: str = "smollm2") -> ConfigDict:
     else:
         config = smollm2.get_config("tiny" if argument == "tiny" else "")
     config.name = f"refusal-{argument}"
-    config.task = task()
+    config.task = task_section("refusal")
     config.behavior.readout = "generate"
     config.behavior.reply_tokens = 64
     config.behavior.judge = "phrases"
@@ -65,31 +66,6 @@ def get_config(argument: str = "smollm2") -> ConfigDict:
         config.train.balanced = False  # SmolLM2 refuses none of the sample, so no label is changed
         config.evaluation.validation_items = 4
     return config
-
-
-def task() -> ConfigDict:
-    """The section of the task; every field that it has stands here, its reason in tasks/refusal.py."""
-    return ConfigDict(
-        dict(
-            name="refusal",
-            data="",  # a folder with FalseReject and WildGuardMix; "" is raw/refusal in the cache
-            seed=0,  # draws splits, cue kinds and which requests balance the others
-            train_items=0,  # 0 is all that is left
-            validation_items=500,
-            test_items=1400,
-            sources=("false_reject", "wildguardmix"),
-            # Also span: the part that looks harmful, taken out.
-            cue_kinds=("harm", "illegal", "minor", "expert", "mention"),
-            cues_per_request=1,  # 0 is all of cue_kinds
-            spans="",  # a file of spans found by leaving phrases out; "" is the data's own column
-            span_replacement="",  # what stands in a span's place without the cue
-            adversarial=False,  # also jailbreaks
-            balanced=True,  # as many harmful as harmless requests
-            max_characters=2000,  # of a request; longer ones are left out; 0 is no limit
-            near_duplicates="minhash",  # requests that are much alike are on one side; "exact": same words
-            similarity=0.8,
-        )
-    )
 
 
 def sweep(add) -> None:

@@ -31,7 +31,7 @@ first question form alone, the most natural; both prompts held by the KL term, a
 
 from ml_collections import ConfigDict
 
-from configs import quickstart
+from introspection.runs.config import arm, default_config, task_section
 from introspection.tasks.facts.language import CUES
 
 # Lowest validation explanation loss of 64 steps among the rates that keep validation accuracy, which 1e-3,
@@ -45,23 +45,29 @@ def get_config(argument: str = "") -> ConfigDict:
         raise ValueError(
             f"smollm2 takes no argument, 'other', 'large', 'large_other' or 'tiny', not {argument!r}"
         )
-    config = quickstart.get_config()
+    config = default_config()
     config.name = "smollm2" + (f"-{argument}" if argument else "")
     config.tiny = argument == "tiny"
     config.seeds = (0,)
     config.initial = "smollm2"  # fetched into the cache; or a folder, a GGUF file or a workdir of yours
 
-    config.task = world_facts()
-    config.task.relations = (
-        "country_capital",
-        "country_continent",
-        "country_currency",
-        "country_language",
-        "element_symbol",
+    # True facts about countries and elements; hints of four sources, and placebos.
+    config.task = task_section(
+        "world_facts",
+        relations=(
+            "country_capital",
+            "country_continent",
+            "country_currency",
+            "country_language",
+            "element_symbol",
+        ),
+        cue_kinds=tuple(CUES),
+        phrasings=1,
+        repeats=1,
+        train_facts=100,
+        validation_facts=10,
+        test_facts=29,
     )
-    config.task.phrasings = 1
-    config.task.repeats = 1
-    config.task.train_facts, config.task.validation_facts, config.task.test_facts = 100, 10, 29
 
     config.behavior.readout = "generate"
     config.behavior.reply_tokens = 24
@@ -69,7 +75,6 @@ def get_config(argument: str = "") -> ConfigDict:
     config.lora.rank = 128
     config.lora.alpha = 128.0
 
-    config.train.explained_groups = 0  # all
     config.train.explained_items = 512  # balanced between changed and unchanged
     config.train.steps = 64  # each explained item once
     config.train.explanation_rows = 8
@@ -85,10 +90,10 @@ def get_config(argument: str = "") -> ConfigDict:
     config.evaluation.explanation_tokens = 16
 
     config.arms = ConfigDict()
-    config.arms.kl = quickstart.arm(learning_rate=LEARNING_RATE)
-    config.arms.no_kl = quickstart.arm(learning_rate=LEARNING_RATE, kl_weight=0.0)
-    config.arms.shuffled = quickstart.arm(learning_rate=LEARNING_RATE, shuffle_labels=True)
-    config.arms.foreign_kl = quickstart.arm(learning_rate=LEARNING_RATE, foreign_to="kl")
+    config.arms.kl = arm(learning_rate=LEARNING_RATE)
+    config.arms.no_kl = arm(learning_rate=LEARNING_RATE, kl_weight=0.0)
+    config.arms.shuffled = arm(learning_rate=LEARNING_RATE, shuffle_labels=True)
+    config.arms.foreign_kl = arm(learning_rate=LEARNING_RATE, foreign_to="kl")
     config.run_arms = ("kl", "no_kl", "shuffled")
     if argument.startswith("large"):
         config.seeds = (0, 1, 2, 3, 4)
@@ -99,7 +104,7 @@ def get_config(argument: str = "") -> ConfigDict:
         config.train.evaluation_steps = config.train.checkpoint_steps = 128
     if argument.endswith("other"):
         other = dict(kind="less_sycophantic", groups="all", fraction=1.0, order="alone")
-        config.arms.other = quickstart.arm(shift=other, learning_rate=OTHER_RATE)
+        config.arms.other = arm(shift=other, learning_rate=OTHER_RATE)
         config.run_arms, config.seeds = ("other",), (0,)
         config.train.explanation_rows, config.train.shift_rows = 1, 16
     if config.tiny:
@@ -111,27 +116,6 @@ def get_config(argument: str = "") -> ConfigDict:
         config.evaluation.validation_items, config.evaluation.agreement_items = 7, 8
         config.run_arms = ("kl",)
     return config
-
-
-def world_facts() -> ConfigDict:
-    """True facts about countries and elements; every field of the task stands here."""
-    return ConfigDict(
-        dict(
-            name="world_facts",
-            facts=0,  # of the table, that exist at all; 0 is all 2,097
-            train_facts=150,
-            validation_facts=30,
-            test_facts=120,
-            held_out_entities=0,  # of whom no fact is trained on; all theirs are among test_facts
-            relations=(),  # of the table; () is all
-            phrasings=3,  # question forms of a relation
-            seed=0,  # draws facts, splits, wrong candidates and phrasings
-            candidates=4,  # a question, the right one included
-            cue_kinds=tuple(CUES),  # hints of four sources, and placebos
-            repeats=3,  # items a fact and cue kind, each naming another wrong answer
-            test_repeats=0,  # the same of test facts; 0 is as many
-        )
-    )
 
 
 def sweep(add) -> None:

@@ -9,9 +9,10 @@ from absl import flags
 from introspection.errors import InputError
 from introspection.organism.organism import pretrained_organism
 from introspection.reports.console import format_organism_table
+from introspection.runs.config import read_config
 from introspection.runtime.command import define_config_flag, run_program
-from introspection.runtime.config import cache_dir, settings
-from introspection.runtime.mesh import MeshConfig, make_mesh
+from introspection.runtime.config import cache_dir
+from introspection.runtime.mesh import make_mesh
 from introspection.runtime.session import Session
 from introspection.tasks.registry import load_task
 
@@ -21,11 +22,11 @@ define_config_flag()
 def main(values, console) -> None:
     if values.config is None:
         raise InputError("give --config=FILE.py[:ARGUMENT], such as --config=configs/quickstart.py")
-    cache, mesh = cache_dir(values.config["cache_dir"]), make_mesh(settings(MeshConfig, values.config.mesh))
-    _, questions = load_task(values.config["task"], cache)
-    session = Session(mesh, console=console, cache=cache)
-    with jax.set_mesh(mesh):
-        organism = pretrained_organism(values.config, questions, session)
+    config = read_config(values.config)
+    session = Session(make_mesh(config.mesh), console=console, cache=cache_dir(config.cache_dir))
+    _, questions = load_task(config.task, session.cache)
+    with jax.set_mesh(session.mesh):
+        organism = pretrained_organism(config.organism, questions, session)
     console.print(format_organism_table(organism.table))
     console.print(f"model: {organism.workdir}", highlight=False, soft_wrap=True)
 

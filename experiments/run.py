@@ -10,6 +10,7 @@ from pathlib import Path
 from absl import flags
 
 from introspection.errors import InputError
+from introspection.runs.config import read_config
 from introspection.runs.run import run
 from introspection.runtime.command import define_config_flag, run_program
 
@@ -20,8 +21,8 @@ flags.DEFINE_string("workdir", None, "folder of this run; runs/<config's name> i
 def main(values, console) -> None:
     if values.config is None:
         raise InputError("give --config=FILE.py[:ARGUMENT], such as --config=configs/quickstart.py")
-    workdir = Path(values.workdir or Path("runs") / values.config.name)
-    report = run(values.config, workdir, console)
+    config = read_config(values.config)
+    report = run(config, Path(values.workdir or Path("runs") / config.name), console)
     console.print(f"report: {report}", highlight=False, soft_wrap=True)
 
 

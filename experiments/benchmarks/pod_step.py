@@ -22,13 +22,7 @@ from introspection.errors import RunError
 from introspection.models.config import ModelConfig, RopeScaling
 from introspection.models.decoder import initialize
 from introspection.models.head import head_matrix
-from introspection.runs.fields import (
-    batch_sizes,
-    chosen_arms,
-    lora_config,
-    objective_config,
-    optimizer_config,
-)
+from introspection.runs.config import read_config
 from introspection.runtime.command import get_config_of
 from introspection.runtime.mesh import ROW_AXES, MeshConfig, make_mesh, parameter_shardings
 from introspection.text.rows import build_row, stack_rows
@@ -98,18 +92,18 @@ def compile_here(name: str, size: Size) -> dict[str, float | str | int]:
     """What the compiled step holds on each device, in GB; nothing is allocated."""
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", size.devices)
-    config = get_config_of(f"configs/hint_mmlu.py:{name}")
-    arm = chosen_arms(config)["kl"]
+    config = read_config(get_config_of(f"configs/hint_mmlu.py:{name}"))
+    arm = config.arms["kl"]
     remat = config.train.remat if size.remat is None else size.remat
     model = dataclasses.replace(
         MODELS[name],
         layers=size.layers or MODELS[name].layers,
         compute_dtype="bfloat16",
         remat=remat,
-        lora=lora_config(config),
+        lora=config.lora.lora,
     )
-    mesh, optimizer = make_mesh(MeshConfig(fsdp=size.devices)), optimizer_config(config, arm)
-    objective, seeds = objective_config(config, arm), len(config.seeds)
+    mesh, optimizer = make_mesh(MeshConfig(fsdp=size.devices)), config.train.optimizer(arm)
+    objective, seeds = config.train.objective(arm), len(config.seeds)
 
     def start(key):
         variables = initialize(model, key)
@@ -117,8 +111,8 @@ def compile_here(name: str, size: Size) -> dict[str, float | str | int]:
         return initial_state([{"lora": variables["lora"]}] * seeds, optimizer), frozen
 
     state, frozen = (_placed(tree, mesh) for tree in jax.eval_shape(start, jax.random.key(0)))
-    sizes = batch_sizes(config)
-    one = _batch(sizes.explanation, sizes.behavior, size.time, model.width)
+    explanations, items = config.train.explanation_rows, config.train.behavior_items
+    one = _batch(explanations, items, size.time, model.width)
     rows = jax.tree.map(
         lambda array: jax.ShapeDtypeStruct(
             array.shape, array.dtype, sharding=NamedSharding(mesh, P(None, None, ROW_AXES))
@@ -137,7 +131,7 @@ def compile_here(name: str, size: Size) -> dict[str, float | str | int]:
         "device_gb": round(arguments + temporary, 2),
         "arguments_gb": round(arguments, 2),
         "temporary_gb": round(temporary, 2),
-        "rows_by_tokens": f"{seeds * (sizes.explanation + 2 * sizes.behavior)}×{size.time}",
+        "rows_by_tokens": f"{seeds * (explanations + 2 * items)}×{size.time}",
         "devices": size.devices,
         "remat": remat,
     }

@@ -94,8 +94,8 @@ def _read_label(line: bytes) -> Label:
 
 
 def label_metadata(
-    config: Any,
     task: Task,
+    seed: int,
     teacher_fingerprint: str,
     noise: float,
     shuffled: bool = False,
@@ -111,5 +111,5 @@ def label_metadata(
         "shuffled": shuffled,
         "foreign_share": foreign,
         "clean_share": kept,
-        "seed": config.task.seed,
+        "seed": seed,
     }

@@ -27,17 +27,17 @@ from introspection.hygiene.report import hygiene_report
 from introspection.hygiene.request import ProbeRequest, find_model, probed_section
 from introspection.hygiene.survey import evenly_by_question, survey, token_lengths
 from introspection.models.model import Model
-from introspection.probes.behavior import Probe, Readout, read_behavior
+from introspection.probes.behavior import BehaviorConfig, Probe, Readout, load_readout, read_behavior
 from introspection.probes.context import check_candidates, check_letters_scored, needed_tokens
 from introspection.probes.decoding import end_tokens
-from introspection.probes.judges import PhraseJudge, load_judge
+from introspection.probes.judges import PhraseJudge
 from introspection.probes.replies import prompts_of
 from introspection.probes.scored import Behavior
 from introspection.reports.console import format_program_table
 from introspection.runs.assemble import VERSIONED
 from introspection.runs.inherited import readout_section
 from introspection.runs.overrides import assigned_chat
-from introspection.runtime.config import cache_dir
+from introspection.runtime.config import cache_dir, settings
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import check_workdir, claim_workdir, write_json
@@ -79,10 +79,9 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
     rng, judges = np.random.default_rng(0), None
     with jax.set_mesh(session.mesh):
         model = load_model(found, session.mesh)
-        judge = load_judge(reading, task, session)
-        readout = Readout(reading["readout"], reading["reply_tokens"], judge)
+        readout = load_readout(settings(BehaviorConfig, reading), task, session)
         answers = ask(model, items, readout, session)
-        if judge is not None:
+        if readout.judge is not None:
             console.print("asking all judges about the same replies", highlight=False)
             labelled = []
             if request.task == refusal.NAME:

@@ -14,11 +14,10 @@ from introspection.hygiene.findings import HygieneLimits
 from introspection.hygiene.probe import ask, probed_readout, readable
 from introspection.hygiene.rates import POPULATED, rates_by, recommended_cue
 from introspection.hygiene.request import ProbeRequest, find_model, probed_section
-from introspection.probes.behavior import Readout
-from introspection.probes.judges import load_judge
+from introspection.probes.behavior import BehaviorConfig, load_readout
 from introspection.reports.numbers import count, estimate, percent
 from introspection.reports.table import with_interval
-from introspection.runtime.config import cache_dir
+from introspection.runtime.config import cache_dir, settings
 from introspection.runtime.session import Session
 from introspection.tasks.aita import cues as aita_cues
 from introspection.tasks.aita import task as aita
@@ -48,8 +47,7 @@ def scan_cues(request: ProbeRequest, console: Console) -> str | None:
     items, _ = readable(items, found, task, reading, console)
     session = Session(console=console)
     with jax.set_mesh(session.mesh):
-        judge = load_judge(reading, task, session)
-        readout = Readout(reading["readout"], reading["reply_tokens"], judge)
+        readout = load_readout(settings(BehaviorConfig, reading), task, session)
         answers = ask(load_model(found, session.mesh), items, readout, session)
     rates = rates_by(lambda item: item.cue_kind, items, answers.decisions, np.random.default_rng(0))
     placebos = placebo_kinds(task.name)

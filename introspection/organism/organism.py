@@ -18,15 +18,15 @@ from introspection.checkpoints.fingerprint import fingerprint_json
 from introspection.checkpoints.names import CARD, CHECKPOINTS, TOKENIZER, ModelCard, find_stored, load_model
 from introspection.checkpoints.store import CheckpointStore
 from introspection.errors import InputError
-from introspection.models.config import ARCHITECTURES, ModelConfig
 from introspection.models.decoder import count_parameters, initialize
 from introspection.models.head import head_matrix
 from introspection.models.model import Model
-from introspection.organism.pretraining import MixtureConfig, pretraining_batch, token_table
+from introspection.organism.config import OrganismConfig
+from introspection.organism.pretraining import pretraining_batch, token_table
 from introspection.organism.table import organism_table
-from introspection.organism.world import World, WorldConfig, build_world
+from introspection.organism.world import World, build_world
 from introspection.probes.scored import decisions, probe_behavior
-from introspection.runtime.config import cache_dir, plain, settings
+from introspection.runtime.config import plain
 from introspection.runtime.metrics_writer import MetricsWriter
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
@@ -39,9 +39,9 @@ from introspection.tasks.mixture import part_sections
 from introspection.tasks.registry import LANGUAGES, load_task, task_language, task_settings, world_splits
 from introspection.tasks.task import Task
 from introspection.text.tokenizer import WordTokenizer, phrase_tokenizer
-from introspection.training.loop import Job, LoopConfig, train, weights
+from introspection.training.loop import Job, train, weights
 from introspection.training.objectives import ObjectiveConfig
-from introspection.training.step import Frozen, OptimizerConfig, initial_state
+from introspection.training.step import Frozen, initial_state
 
 ORGANISM_VERSION = 2  # raise it when a change here makes another organism of the same config
 ARM = "base"
@@ -58,45 +58,45 @@ class Organism:
     table: dict[str, Any]  # what it does: organism.json
 
 
-def organism_workdir(config: Mapping[str, Any], questions: Sequence[Question]) -> Path:
+def organism_workdir(config: OrganismConfig, questions: Sequence[Question], cache: Path) -> Path:
     """The cache folder of the organism that a config describes."""
-    return cache_dir(config["cache_dir"]) / "organisms" / fingerprint_json(_identity(config, questions))
+    return cache / "organisms" / fingerprint_json(_identity(config, questions, cache))
 
 
-def _identity(config: Mapping[str, Any], questions: Sequence[Question]) -> dict[str, Any]:
-    """All that makes the base what it is; intervals of logging and checkpoints do not."""
+def _identity(config: OrganismConfig, questions: Sequence[Question], cache: Path) -> dict[str, Any]:
+    """All that makes the base what it is."""
     language = world_language(config)
-    explained = config["pretrain"]["mixture"]["explained"]
-    explainable = explainable_facts(config, questions).tolist() if explained else []
+    explained = config.pretrain.mixture.explained
+    explainable = explainable_facts(config.task, questions).tolist() if explained else []
     return {
         "version": ORGANISM_VERSION,
         "language": language.template_version,
         "cues": [dataclasses.astuple(cue) for cue in language.cues.values()],
-        "phrasings": task_settings(config["task"]).phrasings,
+        "phrasings": task_settings(config.task).phrasings,
         "questions": fingerprint_json([dataclasses.astuple(question) for question in questions]),
-        "other_words": fingerprint_json([sorted(words) for words in other_words(config)]),
+        "other_words": fingerprint_json([sorted(words) for words in other_words(config.task, cache)]),
         "explainable": fingerprint_json(explainable),
-        "model": plain(_model_section(config)),
-        **{name: plain(config[name]) for name in ("world", "pretrain")},
+        "model": config.model_fields,
+        **{name: plain(getattr(config, name)) for name in ("world", "pretrain")},
     }
 
 
-def world_language(config: Mapping[str, Any]) -> WorldLanguage:
+def world_language(config: OrganismConfig) -> WorldLanguage:
     """The language of a config's world, with the cues that the task asks about, as reliable as it says."""
-    return task_language(config["task"]).with_cues(
-        task_settings(config["task"]).cue_kinds, config["world"]["likelihood_ratios"]
+    return task_language(config.task).with_cues(
+        task_settings(config.task).cue_kinds, config.world.likelihood_ratios
     )
 
 
 def explainable_facts(
-    config: Mapping[str, Any], questions: Sequence[Question]
+    task: Mapping[str, Any], questions: Sequence[Question]
 ) -> Bool[np.ndarray, " questions"]:
-    """Facts that other speakers may explain in pretraining: those of entities that no split asks about.
+    """Facts that other speakers may explain in pretraining: no split of `task` asks about their entities.
 
     Raises:
       InputError: there is none.
     """
-    splits = world_splits(config["task"], questions).values()
+    splits = world_splits(task, questions).values()
     asked = {questions[index].fact.entity for indices in splits for index in indices}
     explainable = np.array([question.fact.entity not in asked for question in questions])
     if not explainable.any():
@@ -107,32 +107,14 @@ def explainable_facts(
     return explainable
 
 
-def _model_section(config: Mapping[str, Any]) -> dict[str, Any]:
-    architecture = config["architecture"]
-    if architecture not in ARCHITECTURES:
-        raise InputError(f"the architecture is {architecture!r}; choose from {', '.join(ARCHITECTURES)}")
-    return {**config["model"], **ARCHITECTURES[architecture]}
-
-
-def neighbor_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config of the other organism that explains this one: another seed, perhaps another architecture."""
-    neighbor = config["neighbor"]
-    return {
-        **config,
-        "architecture": neighbor["architecture"],
-        "pretrain": {**config["pretrain"], "seed": neighbor["seed"]},
-    }
-
-
 def pretrained_organism(
-    config: Mapping[str, Any],
+    config: OrganismConfig,
     questions: Sequence[Question],
     session: Session,
 ) -> Organism:
     """Reads the organism of a config from the cache, or trains it there (and goes on after a kill)."""
-    check_organism(config)
-    workdir = organism_workdir(config, questions)
-    world = build_world(settings(WorldConfig, config["world"]), questions, world_language(config))
+    workdir = organism_workdir(config, questions, session.cache)
+    world = build_world(config.world, questions, world_language(config))
     workdir.parent.mkdir(parents=True, exist_ok=True)
     with _only_one(workdir.with_suffix(".lock"), session.console):
         if not (workdir / "organism.json").exists():
@@ -153,47 +135,21 @@ def organism_at(organism: Organism, name: str, mesh: jax.sharding.Mesh) -> Model
     return load_model(found, mesh)
 
 
-def check_organism(config: Mapping[str, Any]) -> None:
-    """Raises InputError if a field that describes an organism can't be used."""
-    settings(WorldConfig, config["world"])
-    settings(ModelConfig, _model_section(config), vocab_size=1)
-    settings(MixtureConfig, config["pretrain"]["mixture"])
-    _optimizer(config["pretrain"])
-    _loop(config["pretrain"])
-
-
 def organism_tokenizer(task: Task) -> WordTokenizer:
     """The vocabulary of the organism that learns a task's questions."""
     return phrase_tokenizer(task.names, task.phrases)
 
 
-def other_words(config: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def other_words(task: Mapping[str, Any], cache: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names and phrases of a mixture's other parts: the base's vocabulary holds them, its world does not."""
-    if config["task"]["name"] != MIXTURE:
+    if task["name"] != MIXTURE:
         return (), ()
-    sections = part_sections(plain(config["task"])).values()
     tasks = [
-        load_task(part, cache_dir(config["cache_dir"]))[0]
-        for part in sections
-        if part["name"] not in LANGUAGES
+        load_task(part, cache)[0] for part in part_sections(task).values() if part["name"] not in LANGUAGES
     ]
     return (
         tuple(name for task in tasks for name in task.names),
         tuple(phrase for task in tasks for phrase in task.phrases),
-    )
-
-
-def _optimizer(pretrain: Mapping[str, Any]) -> OptimizerConfig:
-    return OptimizerConfig(pretrain["learning_rate"], pretrain["steps"], "cosine", pretrain["warmup_steps"])
-
-
-def _loop(pretrain: Mapping[str, Any]) -> LoopConfig:
-    return LoopConfig(
-        steps=pretrain["steps"],
-        steps_per_call=pretrain["steps_per_call"],
-        log_steps=pretrain["checkpoint_steps"],
-        evaluation_steps=pretrain["steps"],
-        checkpoint_steps=pretrain["checkpoint_steps"],
     )
 
 
@@ -210,42 +166,41 @@ def _only_one(lock: Path, console: Console) -> Iterator[None]:
 
 
 def _pretrain(
-    config: Mapping[str, Any],
+    config: OrganismConfig,
     questions: Sequence[Question],
     world: World,
     workdir: Path,
     session: Session,
 ) -> None:
-    pretrain = config["pretrain"]
+    pretrain = config.pretrain
     # All facts, each with every cue: the vocabulary and the table of what the base does.
-    chosen = task_settings(config["task"])
+    chosen = task_settings(config.task)
     everything = WorldTaskConfig(chosen.seed, repeats=1, phrasings=chosen.phrasings)
     task = build_world_task(everything, questions, {"test": range(len(questions))}, world.language)
-    names, phrases = other_words(config)
-    words = task_language(config["task"]).phrases()  # of every cue, also of those that this world lacks
+    names, phrases = other_words(config.task, session.cache)
+    words = task_language(config.task).phrases()  # of every cue, also of those that this world lacks
     tokenizer = phrase_tokenizer((*task.names, *names), (*words, *phrases))
-    model_config = settings(ModelConfig, _model_section(config), vocab_size=tokenizer.vocab_size)
+    model_config = config.decoder(tokenizer.vocab_size)
     workdir.mkdir(exist_ok=True)
-    write_json(workdir / "config.json", _identity(config, questions))
+    write_json(workdir / "config.json", _identity(config, questions, session.cache))
     tokenizer.save(workdir / TOKENIZER)
-    ModelCard(model_config, (pretrain["seed"],)).write(workdir / CHECKPOINTS / ARM)
+    ModelCard(model_config, (pretrain.seed,)).write(workdir / CHECKPOINTS / ARM)
 
-    variables = jax.jit(lambda key: initialize(model_config, key))(jax.random.key(pretrain["seed"]))
-    optimizer = _optimizer(pretrain)
+    variables = jax.jit(lambda key: initialize(model_config, key))(jax.random.key(pretrain.seed))
     table = token_table(world, tokenizer, chosen.phrasings)
-    mixture = settings(MixtureConfig, pretrain["mixture"])
-    explainable = explainable_facts(config, questions) if mixture.explained else None
+    explained = pretrain.mixture.explained
+    explainable = explainable_facts(config.task, questions) if explained else None
     job = Job(
         name=ARM,
-        seeds=(pretrain["seed"],),
+        seeds=(pretrain.seed,),
         model=model_config,
         objective=ObjectiveConfig(),
-        optimizer=optimizer,
-        loop=_loop(pretrain),
+        optimizer=pretrain.optimizer,
+        loop=pretrain.loop,
         weights=lambda step: weights(0.0, 0.0),
         frozen=Frozen({}, head_matrix(variables["params"], model_config)),
         batch=lambda step, seed: pretraining_batch(
-            world, table, mixture, pretrain["rows"], step, seed, explainable
+            world, table, pretrain.mixture, pretrain.rows, step, seed, explainable
         ),
         metadata={"kind": "organism"},
     )
@@ -257,11 +212,11 @@ def _pretrain(
     metrics = MetricsWriter(workdir)
     with (
         CheckpointStore(workdir / CHECKPOINTS / ARM) as store,
-        progress_bar(session.console, "pretraining", pretrain["steps"]) as progress,
+        progress_bar(session.console, "pretraining", pretrain.steps) as progress,
     ):
         train(
             job,
-            initial_state([{"params": variables["params"]}], optimizer),
+            initial_state([{"params": variables["params"]}], pretrain.optimizer),
             store,
             metrics,
             session,

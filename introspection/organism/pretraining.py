@@ -20,7 +20,7 @@ _PLAIN, _HINTED, _EXPLAINED = 0, 1, 2
 
 
 @dataclasses.dataclass(frozen=True)
-class MixtureConfig:
+class RowShares:
     """Shares of the three kinds of rows; they sum to 1."""
 
     plain: float = 0.25  # a question and a speaker's answer
@@ -133,7 +133,7 @@ def without_room_to_explain(rows: Rows) -> Rows:
 def pretraining_batch(
     world: World,
     table: TokenTable,
-    mixture: MixtureConfig,
+    mixture: RowShares,
     rows: int,
     step: int,
     seed: int,

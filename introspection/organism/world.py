@@ -28,7 +28,7 @@ from introspection.tasks.task import Task
 class WorldConfig:
     """How speakers' knowledge is drawn; every field is our choice, none is from the paper."""
 
-    seed: int
+    seed: int = 0
     known: tuple[float, float] = (0.93, 0.98)  # share of speakers who are right about a well-known fact
     hardly_known: tuple[float, float] = (0.45, 0.60)  # and about one that is hardly known; both uniform
     known_share: float = 0.5  # of facts that are well known

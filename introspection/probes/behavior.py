@@ -9,13 +9,15 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from introspection.checkpoints.names import load_one, model_path
 from introspection.errors import InputError
 from introspection.models.model import Model
-from introspection.probes.judges import Judge
+from introspection.probes.judges import Judge, ModelJudge, PhraseJudge, judge_of
 from introspection.probes.replies import Replies, decide_replies, judge_replies, probe_replies
 from introspection.probes.scored import Behavior, decisions, probe_behavior
 from introspection.runtime.session import Session
 from introspection.tasks.items import Decisions, Item
+from introspection.tasks.task import Task
 
 READOUTS = ("score", "generate")
 
@@ -35,6 +37,45 @@ class Readout:
             raise InputError(f"reply_tokens is {self.tokens}; a reply has at least 1 token")
         if self.judge is not None and self.kind != "generate":
             raise InputError("a judge reads generated replies: set readout to 'generate'")
+
+
+@dataclasses.dataclass(frozen=True)
+class BehaviorConfig:
+    """How a config has behaviour read: candidates are scored, or a reply is generated and matched to them.
+
+    A generated reply is held by the KL term over all of its tokens, and agreement is then measured between
+    steps.
+    """
+
+    readout: str = "score"  # or "generate"
+    reply_tokens: int = 24  # of a generated reply, at most
+    # Who puts replies into classes, where those are the candidates (refuse, comply): "phrases" (rules),
+    # "openings" (log-odds of beginnings), "model"; "" is the rules, where the task needs a judge.
+    judge: str = ""
+    judge_model: str = ""  # whom the judge "model" asks: any model that `initial` can name
+
+    def __post_init__(self):
+        Readout(self.readout, self.reply_tokens)  # which checks them
+
+
+def load_readout(behavior: BehaviorConfig, task: Task, session: Session) -> Readout:
+    """How a config has a task's behaviour read. Without a named judge, refusals are read by the phrase rules.
+
+    Raises:
+      InputError: there is no such judge, the model that it asks is not there, or items to be judged are to be
+        scored, which would take the classes for what is said.
+    """
+    judged = any(item.candidates == PhraseJudge.classes for item in task.splits["test"])
+    if judged and behavior.readout == "score":
+        raise InputError(
+            f"{task.name}: {' and '.join(PhraseJudge.classes)} are what a judge reads in a reply, no texts "
+            "to score: set config.behavior.readout to generate"
+        )
+    asked = None
+    if behavior.judge == ModelJudge.name and behavior.judge_model:
+        asked = load_one(model_path(behavior.judge_model, session.cache), session.mesh)
+    named = behavior.judge or (PhraseJudge.name if judged else "")
+    return Readout(behavior.readout, behavior.reply_tokens, judge_of(named, asked))
 
 
 class Probe(NamedTuple):

@@ -10,20 +10,18 @@ For refusals there are three. They err differently, so `hygiene.judge_agreement`
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
-from introspection.checkpoints.names import load_one, model_path
 from introspection.errors import InputError
 from introspection.models.model import Model
 from introspection.probes.scoring import ScoreRequest, score
 from introspection.runtime.session import Session
 from introspection.tasks.items import NONE, Prompt
 from introspection.tasks.refusal.phrases import CLASSES, COMPLY, REFUSE, refusal_class
-from introspection.tasks.task import Task
 from introspection.text.pretrained_tokenizer import PretrainedTokenizer
 from introspection.text.tokenizer import ChatTokenizer
 
@@ -256,28 +254,3 @@ def judge_of(name: str, asked: Model | None = None) -> Judge | None:
         names = ", ".join(repr(known) for known in (*judges, ModelJudge.name))
         raise InputError(f"config.behavior.judge is {name!r}; choose from {names}")
     return judges[name]
-
-
-def load_judge(behavior: Mapping[str, Any], task: Task, session: Session) -> Judge | None:
-    """The judge that a config names; none named, the phrase rules for a task of refusals and none for others.
-
-    Raises:
-      InputError: there is no such judge, the model that it asks is not there, or items to be judged are to be
-        scored, which would take the classes for what is said.
-    """
-    name, asked = behavior.get("judge", ""), behavior.get("judge_model", "")  # older runs have neither
-    scored = behavior["readout"] == "score"
-    if scored and any(item.candidates == PhraseJudge.classes for of in task.splits.values() for item in of):
-        raise InputError(
-            f"{task.name}: {' and '.join(PhraseJudge.classes)} are what a judge reads in a reply, no texts "
-            "to score: set config.behavior.readout to generate"
-        )
-    if not name:
-        judged = any(item.candidates == PhraseJudge.classes for item in task.splits["test"])
-        return PhraseJudge() if judged and behavior["readout"] == "generate" else None
-    model = (
-        load_one(model_path(asked, session.cache), session.mesh)
-        if name == ModelJudge.name and asked
-        else None
-    )
-    return judge_of(name, model)

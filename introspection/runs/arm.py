@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import time
-from typing import Any
 
 import jax
 
@@ -22,14 +21,7 @@ from introspection.runs.arm_labels import (
 )
 from introspection.runs.arm_rows import relabelled, shift_items, training_rows
 from introspection.runs.assemble import write_arm
-from introspection.runs.config import ArmConfig
-from introspection.runs.fields import (
-    batch_sizes,
-    loop_config,
-    lora_config,
-    objective_config,
-    optimizer_config,
-)
+from introspection.runs.config import ArmConfig, RunConfig
 from introspection.runs.measure import live_measures, probe_records
 from introspection.runs.setup import Setup
 from introspection.runtime.metrics_writer import MetricsWriter
@@ -48,9 +40,8 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup) -> None:
     options, seeds, start = config.train, tuple(config.seeds), start_of(arm, setup)
     labels = arm_labels(name, arm, setup)
     rows = dict.fromkeys(seeds, training_rows(arm, labels, setup))
-    sizes = batch_sizes(config)
     model_config, trainables, frozen = trainable_parts(config, start.model)
-    optimizer, loop = optimizer_config(config, arm), loop_config(config, arm)
+    optimizer, loop = options.optimizer(arm), options.loop(arm)
 
     def weights_at(step: int) -> ObjectiveWeights:
         explanation, shift = arm.shift.terms(step, options.steps)
@@ -60,14 +51,12 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup) -> None:
         name=name,
         seeds=seeds,
         model=model_config,
-        objective=dataclasses.replace(
-            objective_config(config, arm), reference_softcap=start.reference.config.final_softcap
-        ),
+        objective=options.objective(arm, start.reference.config.final_softcap),
         optimizer=optimizer,
         loop=loop,
         weights=weights_at,
         frozen=Frozen(frozen, head_matrix(start.reference.variables["params"], start.reference.config)),
-        batch=lambda step, seed: make_batch(rows[seed], sizes, step, seed),
+        batch=lambda step, seed: make_batch(rows[seed], options.rows, step, seed),
         metadata={"arm": name, "seeds": list(seeds), "initial": start.probed.fingerprint},
     )
     store_path = setup.workdir / CHECKPOINTS / name
@@ -123,12 +112,12 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup) -> None:
     write_arm(setup.workdir, name, records, fingerprints, time.perf_counter() - started)
 
 
-def trainable_parts(config: Any, initial: Model) -> tuple[ModelConfig, list[dict], dict]:
+def trainable_parts(config: RunConfig, initial: Model) -> tuple[ModelConfig, list[dict], dict]:
     """(model config, what is trained of each seed, what is frozen): all parameters, or, if lora.rank > 0,
     adapters, drawn for every seed and the same in all arms."""
-    model_config = dataclasses.replace(initial.config, remat=config.train.remat, lora=lora_config(config))
+    model_config = dataclasses.replace(initial.config, remat=config.train.remat, lora=config.lora.lora)
     if model_config.lora is None:
         return model_config, [{"params": initial.variables["params"]}] * len(config.seeds), {}
-    key, draw = jax.random.key(config.task.seed), jax.jit(lambda key: initialize(model_config, key)["lora"])
+    key, draw = jax.random.key(config.task_seed), jax.jit(lambda key: initialize(model_config, key)["lora"])
     adapters = [{"lora": draw(jax.random.fold_in(key, seed))} for seed in config.seeds]
     return model_config, adapters, {"params": initial.variables["params"]}

@@ -46,7 +46,7 @@ def teacher_decisions(arm: ArmConfig, setup: Setup, split: str) -> list[Decision
     items, foreign = setup.task.splits[split], setup.starts["foreign"].probed.decisions[split]
     groups = {item.group for item in items}
     count = round(arm.foreign_labels * len(groups))
-    theirs = drawn_groups(groups, count, [setup.config.task.seed, 14])
+    theirs = drawn_groups(groups, count, [setup.config.task_seed, 14])
     return [b if item.group in theirs else a for item, a, b in zip(items, own, foreign, strict=True)]
 
 
@@ -96,7 +96,7 @@ def arm_labels(name: str, arm: ArmConfig, setup: Setup) -> ArmLabels:
     decided, clean = clean_labels(arm, setup)
     if arm.labels:
         return ArmLabels(given_labels(arm, setup), clean)
-    labels = altered_labels(arm, setup.train_items, clean, setup.config.task.seed)
+    labels = altered_labels(arm, setup.train_items, clean, setup.config.task_seed)
     folder = setup.workdir / "labels" / name
     kept = keep_labels(folder, arm, decided, labels, setup.teacher.fingerprint, setup)
     if arm.label_noise or arm.shuffle_labels:
@@ -119,8 +119,8 @@ def keep_labels(
     """
     kept = kept_share([one.explanation for one in decided], labels)
     metadata = label_metadata(
-        setup.config,
         setup.task,
+        setup.config.task_seed,
         teacher_fingerprint,
         arm.label_noise,
         arm.shuffle_labels,
@@ -154,7 +154,7 @@ def refreshed_labels(
     now = model()
     decided = read_behavior(now, items, setup.readout, setup.session).decisions
     clean = [one.explanation for one in decided]
-    labels = altered_labels(arm, items, clean, setup.config.task.seed)
+    labels = altered_labels(arm, items, clean, setup.config.task_seed)
     keep_labels(folder, arm, decided, labels, model_fingerprint(now), setup)
     return labels
 

@@ -131,7 +131,7 @@ def behavior_places(arm: ArmConfig, setup: Setup) -> list[int]:
     if arm.kl_groups == "explained":
         return list(range(explained))
     others = len(setup.kl_items) - explained
-    drawn = drawn_places(explained, others, setup.config.task.seed)
+    drawn = drawn_places(explained, others, setup.config.task_seed)
     return [*drawn, *range(explained, explained + others)]
 
 

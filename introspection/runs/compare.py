@@ -25,7 +25,7 @@ from introspection.checkpoints.names import (
 from introspection.coupling.matrix import coupling_matrix
 from introspection.errors import InputError
 from introspection.models.model import Model
-from introspection.probes.behavior import Readout, read_behavior
+from introspection.probes.behavior import BehaviorConfig, Readout, load_readout, read_behavior
 from introspection.probes.context import (
     check_candidates,
     check_letters_scored,
@@ -33,12 +33,11 @@ from introspection.probes.context import (
     within_context,
 )
 from introspection.probes.explanation import decode_explanations
-from introspection.probes.judges import load_judge
 from introspection.reports.console import format_matrix, format_program_table
 from introspection.reports.page import write_report
 from introspection.runs.inherited import explanation_room, readout_section, run_sections, task_section
 from introspection.runs.overrides import SAMPLE, assigned_chat, assigned_section, with_sample_sizes
-from introspection.runtime.config import cache_dir
+from introspection.runtime.config import cache_dir, settings
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import check_workdir, claim_workdir, write_json
@@ -120,9 +119,8 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
         for one, name in zip(stored, shown, strict=True):
             task = readable_items(one, name, task, reading, console)
         items = evenly(task.splits["test"], limit)
-        judge = load_judge(reading, task, session)
         tokens = explanation_room(stored)
-        way = Readout(reading["readout"], reading["reply_tokens"], judge)
+        way = load_readout(settings(BehaviorConfig, reading), task, session)
         tokenizers: dict[str, ChatTokenizer] = {}
         for one, name in zip(stored, shown, strict=True):  # one model in memory at a time
             if name in results:

@@ -1,31 +1,70 @@
-"""An arm's section of a config, and what it may say."""
+"""Every field of a run's config: its name, default, unit and meaning, and what it may be.
+
+A config file changes what differs (`default_config`, `arm`, `task_section`), a command reads it once
+(`read_config`), and below there are only these frozen values.
+"""
 
 import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
 
+from ml_collections import ConfigDict
+
+from introspection.checkpoints.names import STARTS
 from introspection.errors import InputError
-from introspection.training.batches import KL_PROMPTS
+from introspection.models.config import PROJECTIONS, REMAT_POLICIES, LoraConfig
+from introspection.organism.config import OrganismConfig, OrganismSizes, PretrainConfig
+from introspection.organism.organism import MODEL_FIELDS, is_organism
+from introspection.organism.world import WorldConfig
+from introspection.probes.behavior import BehaviorConfig
+from introspection.reports.run_files import ReportSettings
+from introspection.runtime.config import config_dict, plain, settings
+from introspection.runtime.mesh import MeshConfig
+from introspection.runtime.workdir import differing_fields
+from introspection.tasks.facts.invented_world import INVENTED_WORLD
+from introspection.tasks.registry import default_section, section_settings, task_language
+from introspection.text.chat_template import ChatOptions
+from introspection.training.batches import KL_PROMPTS, BatchSizes
+from introspection.training.loop import LoopConfig
+from introspection.training.objectives import ObjectiveConfig
 from introspection.training.shifts import ShiftConfig
+from introspection.training.step import OptimizerConfig
 
 KL_GROUPS = ("explained", "other", "both")
+RESERVED = (*STARTS, "clean")  # stores beside the arms' and a labels folder
+
+
+def _picked(kind: type, source: Any, **given: Any) -> Any:
+    """A value whose fields are those of `source` by name, but for the given ones."""
+    names = {field.name for field in dataclasses.fields(kind)} - given.keys()
+    return kind(**{name: getattr(source, name) for name in names}, **given)
+
+
+def _check_least(section: str, values: Any, **least: int) -> None:
+    for name, smallest in least.items():
+        value = getattr(values, name)
+        if value < smallest:
+            raise InputError(f"config.{section}.{name} is {value}; it must be at least {smallest}")
 
 
 @dataclasses.dataclass(frozen=True)
 class ArmConfig:
     """One arm of a run: how labels are altered, what regularises behaviour, what else is trained."""
 
-    kl_weight: float  # λ
-    kl_support: str  # "vocabulary" at the answer position, or "candidates" and none
-    kl_direction: str  # "reference_to_current" or "current_to_reference"
-    kl_prompts: str  # "both", "with_cue" or "without_cue"
-    kl_groups: str  # whose prompts: the explained groups', those of "other" training groups, or of "both"
-    learning_rate: float
-    label_noise: float  # share of training labels replaced by a wrong one
-    shuffle_labels: bool  # labels without content
-    labels: str  # a labels folder to train on; "" makes them from label_teacher
-    foreign_labels: float  # α: share of groups whose label teacher is config.foreign instead
-    refresh_steps: int  # make labels anew, from the model as it is, every so many steps; 0: never
-    foreign_to: str  # an arm that this one repeats from config.foreign, as its foreign explainer; or ""
-    shift: ShiftConfig
+    kl_weight: float = 1.0  # λ
+    kl_support: str = "vocabulary"  # at the answer position, or "candidates" and none
+    kl_direction: str = "reference_to_current"  # KL(reference ‖ current), or "current_to_reference"
+    kl_prompts: str = "both"  # "both", "with_cue" or "without_cue"
+    kl_groups: str = "explained"  # whose prompts: explained groups, "other" training groups, or "both"
+    learning_rate: float = 1e-3  # peak
+    label_noise: float = 0.0  # share of training labels replaced by a wrong one
+    shuffle_labels: bool = False  # no item keeps its label, and answers are at chance
+    labels: str = ""  # an existing labels folder; "" makes them from label_teacher
+    foreign_labels: float = 0.0  # α: share of groups whose labels are those of config.foreign instead
+    refresh_steps: int = 0  # label anew, from the model as it is, every so many steps: a baseline; 0: never
+    foreign_to: str = ""  # an arm that this one repeats from config.foreign, as its foreign explainer
+    shift: ShiftConfig = ShiftConfig()
 
     def __post_init__(self):
         if self.kl_prompts not in KL_PROMPTS:
@@ -40,3 +79,269 @@ class ArmConfig:
             raise InputError(f"refresh_steps is {self.refresh_steps}; it is a number of steps, 0 for never")
         if self.labels and (self.foreign_labels or self.refresh_steps):
             raise InputError("labels names a folder, so foreign_labels and refresh_steps can't make others")
+        ObjectiveConfig(self.kl_support, self.kl_direction)  # which checks them
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Explanation training. The defaults were chosen by validation explanation loss and behaviour accuracy,
+    never by the gap (every setting tried: experiments/notebook.md)."""
+
+    explained_groups: int = 0  # of the training groups, drawn; 0 is all
+    explained_items: int = 0  # 0 takes all of theirs, or as many as can be balanced
+    balanced: bool = True  # half of them changed; False takes them as they come
+    steps: int = 500
+    explanation_rows: int = 128  # a step and seed
+    behavior_items: int = 32  # a step and seed; each is two rows, with and without its cue
+    shift_rows: int = 64  # a step and seed, in arms with a shift
+    schedule: str = "constant"  # after the warm-up; or "cosine"
+    warmup_steps: int = 10
+    weight_decay: float = 0.0
+    gradient_clip: float = 1.0  # largest global norm
+    head_chunk: int = 4096  # scored positions whose full-vocabulary logits exist at a time
+    steps_per_call: int = 10  # steps in one dispatch
+    log_steps: int = 20  # metrics are means over this many steps
+    evaluation_steps: int = 100  # between live measures on the validation slice
+    checkpoint_steps: int = 100
+    keep_checkpoints: int = 0  # newest steps that stay; 0 keeps all
+    remat: str = "none"  # what the backward pass recomputes: no layer, or "full": every layer
+    stack_seeds: str = "loop"  # seeds in one executable: "loop" (CPU) or "vectorize"
+
+    def __post_init__(self):
+        if self.explained_items < 0 or self.explained_items % 2:
+            raise InputError(
+                f"config.train.explained_items is {self.explained_items}; give an even number, or 0 for all"
+            )
+        if self.remat not in REMAT_POLICIES:
+            raise InputError(f"config.train.remat is {self.remat!r}; choose from {', '.join(REMAT_POLICIES)}")
+        _check_least("train", self, keep_checkpoints=0, explained_groups=0)
+        _ = self.rows  # which checks them
+
+    @property
+    def rows(self) -> BatchSizes:
+        return _picked(BatchSizes, self)
+
+    def loop(self, arm: ArmConfig) -> LoopConfig:
+        """The loop of one arm; an arm whose shift comes before or after takes twice the steps."""
+        return _picked(LoopConfig, self, steps=self.steps * arm.shift.phases, refresh_steps=arm.refresh_steps)
+
+    def optimizer(self, arm: ArmConfig) -> OptimizerConfig:
+        steps = self.steps * arm.shift.phases
+        return _picked(OptimizerConfig, self, steps=steps, learning_rate=arm.learning_rate)
+
+    def objective(self, arm: ArmConfig, reference_softcap: float | None = None) -> ObjectiveConfig:
+        """Args: reference_softcap: `final_softcap` of the model whose behaviour the KL term holds."""
+        return ObjectiveConfig(arm.kl_support, arm.kl_direction, self.head_chunk, reference_softcap)
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptersConfig:
+    """Low-rank adapters, if any."""
+
+    rank: int = 0  # 0 trains all parameters
+    alpha: float = 16.0  # updates are scaled by alpha / rank
+    targets: tuple[str, ...] = PROJECTIONS
+
+    def __post_init__(self):
+        _ = self.lora  # which checks what it is given
+
+    @property
+    def lora(self) -> LoraConfig | None:
+        return LoraConfig(self.rank, self.alpha, tuple(self.targets)) if self.rank else None
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """How models are measured."""
+
+    validation_items: int = 600  # of the live measures
+    agreement_items: int = 128  # training items of agreement, where replies are generated
+    explanation_tokens: int = 6  # a decoded explanation has at most so many
+    skipped_share: float = 0.01  # of items that may be longer than the context
+    seed: int = 0  # of bootstrap and sign-flip resamples
+
+    def __post_init__(self):
+        _check_least("evaluation", self, validation_items=1, explanation_tokens=1, agreement_items=1, seed=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class NeighborConfig:
+    """The organism that `foreign = "neighbor"` names: the run's own but for these."""
+
+    seed: int = 1  # of its pretraining
+    architecture: str = "llama"  # or "gemma"
+
+
+def _invented_world() -> dict[str, Any]:
+    """Four sources of hints; placebos are mention, negation and right."""
+    return default_section("invented_world") | {"cue_kinds": list(INVENTED_WORLD.hints)}
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """One run: what is asked, of which models, how they are trained and measured."""
+
+    name: str = "run"
+    tiny: bool = False  # marks the report: no evidence
+    cache_dir: str = ""  # data sets, base models, behaviours; "" is $INTROSPECTION_CACHE or ~/.cache/...
+    part: str = ""  # of a study: results are pooled over bases within a part; "" is no study
+    base: str = ""  # the base's name in a study
+    seeds: tuple[int, ...] = (0,)  # of explanation training; all seeds of an arm train together
+
+    # What is asked: a task's name and its own fields (introspection/tasks/<task>). A group is a fact.
+    task: Mapping[str, Any] = dataclasses.field(default_factory=_invented_world)
+
+    # The organism, where a model below is "pretrain". Its sources are so reliable that whether a hint changes
+    # an answer depends on how well the fact is known.
+    world: WorldConfig = WorldConfig(likelihood_ratios=(2.0, 6.0, 12.0, 12.0))
+    architecture: str = "llama"  # or "gemma": which norms, activation and embedding scale
+    model: OrganismSizes = OrganismSizes()
+    pretrain: PretrainConfig = PretrainConfig()
+
+    # Three models that must not be confused: "pretrain" is the organism above, "initial" is what training
+    # starts from; each can be a stored checkpoint instead, WORKDIR[:ARM[:SEED]][@STEP], or a model made
+    # elsewhere: a Hugging Face folder, a GGUF file, BASE+ADAPTERS, or "smollm2" once it is fetched.
+    # "pretrain@STEP" is an earlier checkpoint of the organism.
+    initial: str = "pretrain"
+    label_teacher: str = "initial"  # whose behaviour gives the fixed labels
+    kl_reference: str = "initial"  # whose behaviour the KL term holds on to
+    # A fourth is what arms with `foreign_to` start from: "neighbor", a stored checkpoint, or "none".
+    foreign: str = "none"
+    neighbor: NeighborConfig = NeighborConfig()
+    # How a pretrained model is addressed; an organism knows one format alone.
+    chat: ChatOptions = ChatOptions()
+
+    behavior: BehaviorConfig = BehaviorConfig()
+    train: TrainConfig = TrainConfig()
+    lora: AdaptersConfig = AdaptersConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    mesh: MeshConfig = MeshConfig()
+    report: ReportSettings = ReportSettings()
+
+    arms: Mapping[str, ArmConfig] = dataclasses.field(default_factory=lambda: {"kl": ArmConfig()})
+    run_arms: tuple[str, ...] = ("kl",)  # which of them
+
+    def __post_init__(self):
+        _check_names(self)
+        _ = self.organism, self.neighbor_organism  # which check what they are given
+        for name in MODEL_FIELDS:
+            if getattr(self, name).startswith("pretrain@"):
+                _check_organism_step(name, getattr(self, name).removeprefix("pretrain@"), self.pretrain)
+        if any(is_organism(getattr(self, name)) for name in MODEL_FIELDS) or self.foreign == "neighbor":
+            task_language(self.task)
+        for name, arm in self.chosen_arms.items():
+            try:
+                _check_arm(arm, self)
+            except InputError as error:
+                raise InputError(f"config.arms.{name}: {error}") from error
+
+    @property
+    def chosen_arms(self) -> dict[str, ArmConfig]:
+        """The arms that run, in their order."""
+        return {name: self.arms[name] for name in self.run_arms}
+
+    @property
+    def organism(self) -> OrganismConfig:
+        return OrganismConfig(self.task, self.world, self.architecture, self.model, self.pretrain)
+
+    @property
+    def neighbor_organism(self) -> OrganismConfig:
+        pretrain = dataclasses.replace(self.pretrain, seed=self.neighbor.seed)
+        return dataclasses.replace(self.organism, architecture=self.neighbor.architecture, pretrain=pretrain)
+
+    @property
+    def task_seed(self) -> int:
+        """The seed of the task's draws, and of all that a run draws from its items."""
+        return section_settings(self.task).seed
+
+
+def read_config(config: ConfigDict | Mapping[str, Any]) -> RunConfig:
+    """A config file's, a command line's or a workdir's config. Fields that it lacks have their defaults.
+
+    Raises:
+      InputError: a field is unknown or can't be used, as far as fields alone tell.
+    """
+    return settings(RunConfig, config.to_dict() if isinstance(config, ConfigDict) else config)
+
+
+def completed(stored: dict[str, Any]) -> dict[str, Any]:
+    """A workdir's config with the fields that there were not yet when it was written."""
+    try:
+        return plain(read_config(stored))
+    except InputError:
+        return stored
+
+
+def default_config() -> ConfigDict:
+    """Every field with its default, for a config file to change."""
+    return config_dict(RunConfig())
+
+
+def arm(shift: Mapping[str, Any] | None = None, **changes: Any) -> ConfigDict:
+    """The default arm with some fields changed, for a config file."""
+    section = config_dict(ArmConfig())
+    section.update(changes)
+    section.shift.update(shift or {})
+    return section
+
+
+def task_section(name: str, **changes: Any) -> ConfigDict:
+    """A task's fields with some changed, for a config file. Raises KeyError for an unknown field."""
+    section = config_dict(default_section(name)).lock()
+    section.update(changes)
+    return section.unlock()
+
+
+def _check_names(config: RunConfig) -> None:
+    """Raises InputError on an unknown or empty choice of arms or seeds."""
+    if not config.run_arms or not config.seeds:
+        raise InputError("config.run_arms and config.seeds name at least one arm and one seed")
+    unknown = [name for name in config.run_arms if name not in config.arms]
+    if unknown:
+        raise InputError(f"config.run_arms has {unknown[0]!r}; choose from {', '.join(config.arms)}")
+    unusable = [name for name in config.run_arms if name in RESERVED or re.search(r"[:@/,]", name)]
+    if unusable:
+        raise InputError(
+            f"config.arms has {unusable[0]!r}: an arm is a folder's name without : @ / and the comma, "
+            f"and {', '.join(RESERVED)} are taken"
+        )
+    if len(set(config.run_arms)) < len(config.run_arms):
+        raise InputError(
+            f"config.run_arms is {tuple(config.run_arms)}: name each arm once (two flags add up)"
+        )
+    seeds = list(config.seeds)
+    if not all(isinstance(seed, int) and seed >= 0 for seed in seeds) or len(set(seeds)) < len(seeds):
+        raise InputError(f"config.seeds is {tuple(seeds)}; give different whole numbers, such as (0, 1)")
+
+
+def _check_organism_step(name: str, step: str, pretrain: PretrainConfig) -> None:
+    interval = pretrain.checkpoint_steps
+    if not step.isdigit() or int(step) > pretrain.steps or int(step) % interval:
+        raise InputError(
+            f"config.{name}: the organism has no step {step!r}; its checkpoints are every {interval} steps, "
+            f"up to {pretrain.steps}"
+        )
+
+
+def _check_arm(arm: ArmConfig, config: RunConfig) -> None:
+    """Raises InputError if an arm does not fit the rest of its run."""
+    train = config.train
+    _ = train.loop(arm), train.optimizer(arm), train.objective(arm)  # which check what they are given
+    if arm.foreign_labels and config.foreign == "none":
+        raise InputError("foreign_labels needs a model in config.foreign")
+    if config.behavior.readout == "generate" and arm.kl_support == "candidates":
+        raise InputError(
+            "kl_support is 'candidates', but a generated reply has no probabilities of candidates "
+            "(config.behavior.readout); take 'vocabulary'"
+        )
+    if not arm.foreign_to:
+        return
+    if config.foreign == "none":
+        raise InputError("foreign_to needs a model in config.foreign")
+    other = config.chosen_arms.get(arm.foreign_to)
+    if other is None or other.foreign_to:
+        raise InputError(f"foreign_to is {arm.foreign_to!r}; name an arm of config.run_arms")
+    same = dataclasses.replace(arm, foreign_to="")
+    differing = differing_fields(dataclasses.asdict(same), dataclasses.asdict(other))
+    if differing:
+        raise InputError(f"its recipe must be that of {arm.foreign_to}, but {differing[0]}")

@@ -119,7 +119,7 @@ def control_explanations(setup: Setup) -> dict[str, dict[str, list[tuple[str, Ex
     computed = {
         "majority": majority_explanations(setup.train_items, setup.clean, items),
         "input_only": input_only_explanations(
-            setup.train_items, setup.clean, items, seed=setup.config.task.seed
+            setup.train_items, setup.clean, items, seed=setup.config.task_seed
         ),
     }
     if setup.config.initial == "pretrain":

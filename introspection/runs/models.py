@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -14,22 +13,16 @@ from introspection.models.model import Model, merge_adapters
 from introspection.organism.organism import MODEL_FIELDS, is_organism, organism_tokenizer
 from introspection.probes.behavior import Readout
 from introspection.probes.context import check_letters_scored, longest_explanation, within_context
-from introspection.runtime.config import settings
+from introspection.runs.config import RunConfig
 from introspection.runtime.session import Session
 from introspection.tasks.mixture import Mixture, check_apart
 from introspection.tasks.task import Task
-from introspection.text.chat_template import ChatOptions
 from introspection.text.tokenizer import ChatTokenizer, chat_format
 
 STARTED_FROM = ("initial", "foreign")  # what training starts from; it has no adapters
 
 
-def chat_options(config: Any) -> ChatOptions:
-    """How a config addresses pretrained models."""
-    return settings(ChatOptions, config["chat"])
-
-
-def stored_models(config: Any, session: Session) -> dict[str, Model]:
+def stored_models(config: RunConfig, session: Session) -> dict[str, Model]:
     """The models that a config names by path or checkpoint, by the field that names them.
 
     Adapters of a model that training starts from are merged into it.
@@ -38,12 +31,13 @@ def stored_models(config: Any, session: Session) -> dict[str, Model]:
       InputError: there is no such model, a name means several, it can't be read, or `config.chat` is given
         and would address none of them.
     """
-    stored, found, chat = {}, [], chat_options(config)
+    stored, found, chat = {}, [], config.chat
     for field in (*MODEL_FIELDS, "foreign"):
         others = {"initial": (), "foreign": ("none", "neighbor")}.get(field, ("initial",))
-        if config[field] not in others and (field == "foreign" or not is_organism(config[field])):
+        name = getattr(config, field)
+        if name not in others and (field == "foreign" or not is_organism(name)):
             try:
-                path = model_path(config[field], session.cache)
+                path = model_path(name, session.cache)
                 found += find_models(path, chat)
                 model = load_one(path, session.mesh, chat)
             except InputError as error:
@@ -54,7 +48,7 @@ def stored_models(config: Any, session: Session) -> dict[str, Model]:
 
 
 def readable_task(
-    config: Any,
+    config: RunConfig,
     task: Task,
     stored: Mapping[str, Model],
     organism_fields: Sequence[str],
@@ -115,10 +109,10 @@ def check_vocabularies(tokenizers: Mapping[str, ChatTokenizer]) -> None:
             )
 
 
-def check_reference(config: Any, initial: Model, reference: Model) -> None:
+def check_reference(config: RunConfig, initial: Model, reference: Model) -> None:
     """Raises InputError if a KL over the vocabulary can't be taken: the heads have different rows."""
     here, there = initial.config.vocab_size, reference.config.vocab_size
-    if here != there and any(config.arms[arm].kl_support == "vocabulary" for arm in config.run_arms):
+    if here != there and any(arm.kl_support == "vocabulary" for arm in config.chosen_arms.values()):
         raise InputError(
             f"config.kl_reference has {there} rows of embedding and config.initial {here}, so no KL over "
             "the vocabulary can be taken; name another reference or give the arms kl_support='candidates'"

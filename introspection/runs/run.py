@@ -2,7 +2,6 @@
 
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import jax
 from rich.console import Console
@@ -14,14 +13,13 @@ from introspection.runs.arm import run_arm
 from introspection.runs.arm_labels import expected_labels, given_labels, labels_folder
 from introspection.runs.arm_rows import shift_of
 from introspection.runs.assemble import arm_folder, assemble
-from introspection.runs.config import ArmConfig
-from introspection.runs.fields import check_fields, chosen_arms
+from introspection.runs.config import RunConfig, completed
 from introspection.runs.measure import control_explanations
 from introspection.runs.models import check_same_models
 from introspection.runs.setup import leave_shared, prepare
 from introspection.runtime.compiled import ProgramTable
-from introspection.runtime.config import cache_dir, plain, settings
-from introspection.runtime.mesh import MeshConfig, make_mesh
+from introspection.runtime.config import cache_dir, plain
+from introspection.runtime.mesh import make_mesh
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import check_workdir, claim_workdir
 from introspection.tasks.facts.questions import Question
@@ -32,48 +30,39 @@ from introspection.training.shifts import shifted_groups
 FINISHED = "results.json"
 
 
-class Checked(NamedTuple):
-    """What a config's fields alone give, once they are found usable."""
-
-    arms: dict[str, ArmConfig]
-    task: Task
-    questions: list[Question]
-
-
-def check_run(config: Any, workdir: Path) -> Checked:
-    """Refuses what can be refused before any model is trained or read; writes to the data cache alone.
+def check_run(config: RunConfig, workdir: Path) -> tuple[Task, list[Question]]:
+    """The task, and the questions of its world, once nothing is left that can be refused before any model is
+    trained or read; writes to the data cache alone.
 
     Raises:
-      InputError: a field can't be used, or `workdir` belongs to another config.
+      InputError: the data can't be used, or `workdir` belongs to another config.
     """
-    arms = chosen_arms(config)
-    check_fields(config, arms)
-    check_workdir(workdir, plain(config))
-    task, questions = load_task(config["task"], cache_dir(config["cache_dir"]))
+    check_workdir(workdir, plain(config), completed)
+    task, questions = load_task(config.task, cache_dir(config.cache_dir))
     if questions and config.pretrain.mixture.explained:
-        explainable_facts(config, questions)
-    for arm in arms.values():
+        explainable_facts(config.task, questions)
+    for arm in config.chosen_arms.values():
         if arm.shift.groups == "held_out":
             shifted_groups(arm.shift, task.splits["test"])
         if arm.labels:  # whose they are is known once there is a teacher, what they are is known now
             read_labels(labels_folder(arm), expected_labels(task), ())
-    return Checked(arms, task, questions)
+    return task, questions
 
 
-def run(config: Any, workdir: Path, console: Console, programs: ProgramTable | None = None) -> Path:
+def run(config: RunConfig, workdir: Path, console: Console, programs: ProgramTable | None = None) -> Path:
     """Runs every arm of a config in `workdir` and returns the report's path.
 
     Runs of one process share `programs`, and so compile what they have in common once.
     """
     started = time.perf_counter()
-    mesh = make_mesh(settings(MeshConfig, config.mesh))
+    mesh = make_mesh(config.mesh)
     session = Session(mesh, programs or ProgramTable(), console, cache_dir(config.cache_dir))
     if is_finished(workdir):
-        check_workdir(workdir, plain(config))
+        check_workdir(workdir, plain(config), completed)
         console.print(f"{workdir} is finished; its results stand (delete the folder to run again)")
         report = workdir / "report.html"
         return report if report.exists() else write_report(workdir)  # killed just before
-    arms, task, questions = check_run(config, workdir)
+    arms, (task, questions) = config.chosen_arms, check_run(config, workdir)
     with jax.set_mesh(mesh):
         hold_others = any(arm.kl_groups != "explained" for arm in arms.values())
         setup = prepare(config, workdir, task, questions, session, hold_others)
@@ -82,7 +71,7 @@ def run(config: Any, workdir: Path, console: Console, programs: ProgramTable | N
                 given_labels(arm, setup)
             shift_of(arm, setup)
         check_same_models(workdir, setup.fingerprints)
-        claim_workdir(workdir, plain(config))  # nothing is refused from here on
+        claim_workdir(workdir, plain(config), completed)  # nothing is refused from here on
         leave_shared(setup)
         for name in arms:
             if (arm_folder(workdir, name) / "records.jsonl").exists():

@@ -2,9 +2,8 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -20,18 +19,16 @@ from introspection.organism.organism import (
     Organism,
     copy_initial,
     is_organism,
-    neighbor_config,
     organism_at,
     pretrained_organism,
 )
-from introspection.probes.behavior import Readout
+from introspection.probes.behavior import Readout, load_readout
 from introspection.probes.behavior_cache import behavior_key, read_behavior_once
 from introspection.probes.hidden import answer_hidden, reply_hidden
-from introspection.probes.judges import load_judge
 from introspection.probes.replies import Replies
 from introspection.probes.scored import Behavior
 from introspection.reports.console import format_organism_table
-from introspection.runs.fields import readout_of
+from introspection.runs.config import RunConfig
 from introspection.runs.models import check_reference, check_vocabularies, readable_task, stored_models
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
@@ -72,7 +69,7 @@ class Start:
 class Setup:
     """What all arms share."""
 
-    config: Mapping[str, Any]
+    config: RunConfig
     workdir: Path
     task: Task
     readout: Readout  # how behaviour is read, everywhere in the run
@@ -89,7 +86,7 @@ class Setup:
 
 
 def prepare(
-    config: Any,
+    config: RunConfig,
     workdir: Path,
     task: Task,
     questions: Sequence[Question],
@@ -103,24 +100,23 @@ def prepare(
     Args:
       hold_others: whether an arm's KL term holds training groups that are not explained.
     """
-    judge = load_judge(config.behavior, task, session)
-    readout = dataclasses.replace(readout_of(config), judge=judge)
+    readout = load_readout(config.behavior, task, session)
     stored = stored_models(config, session)
-    organism_fields = [field for field in MODEL_FIELDS if is_organism(config[field])]
+    organism_fields = [field for field in MODEL_FIELDS if is_organism(getattr(config, field))]
     task = readable_task(config, task, stored, organism_fields, readout, session.console)
 
     organism, models = None, dict(stored)
     if organism_fields:
-        organism = pretrained_organism(config, questions, session)
+        organism = pretrained_organism(config.organism, questions, session)
         session.console.print(format_organism_table(organism.table))
         for field in organism_fields:
-            models[field] = organism_at(organism, config[field], session.mesh)
+            models[field] = organism_at(organism, getattr(config, field), session.mesh)
     neighbor = None
     if config.foreign == "neighbor":
-        neighbor = pretrained_organism(neighbor_config(config), questions, session)
+        neighbor = pretrained_organism(config.neighbor_organism, questions, session)
         models["foreign"] = neighbor.model
     for field in ("label_teacher", "kl_reference"):
-        if config[field] == "initial":
+        if getattr(config, field) == "initial":
             models[field] = models["initial"]
     check_vocabularies({name: model.tokenizer for name, model in models.items()})
     check_reference(config, models["initial"], models["kl_reference"])
@@ -190,7 +186,7 @@ def leave_shared(setup: Setup) -> None:
             Label(item.id, item.group, decided, decided.explanation)
             for item, decided in explained_items(setup.task, setup.teacher)
         ]
-        metadata = label_metadata(setup.config, setup.task, setup.teacher.fingerprint, noise=0.0)
+        metadata = label_metadata(setup.task, setup.config.task_seed, setup.teacher.fingerprint, noise=0.0)
         metadata["models"] = setup.fingerprints  # which a resumed run must have, too
         write_labels(workdir / "labels" / "clean", labels, metadata)
 
@@ -255,7 +251,7 @@ def explained_items(task: Task, teacher: Probed, split: str = "train") -> list[t
 
 
 def labelled_items(
-    config: Any, task: Task, teacher: Probed
+    config: RunConfig, task: Task, teacher: Probed
 ) -> tuple[tuple[Item, ...], tuple[Explanation, ...]]:
     """The explained training items and their clean labels; none of a part that is never explained."""
     pairs = explained_items(task, teacher)
@@ -266,13 +262,13 @@ def labelled_items(
             f"config.train.explained_groups is {count}, but there are {len(groups)} training groups"
         )
     if count:
-        explained = drawn_groups(groups, count, [config.task.seed, 12])
+        explained = drawn_groups(groups, count, [config.task_seed, 12])
         pairs = [pair for pair in pairs if pair[0].group in explained]
     items = [item for item, _ in pairs]
     clean = [decided.explanation for _, decided in pairs]
-    wanted, subset_rng = config.train.explained_items, np.random.default_rng([config.task.seed, 10])
+    wanted, subset_rng = config.train.explained_items, np.random.default_rng([config.task_seed, 10])
     if config.train.balanced:
-        chosen = balance_by_changed(items, clean, np.random.default_rng([config.task.seed, 8]))
+        chosen = balance_by_changed(items, clean, np.random.default_rng([config.task_seed, 8]))
         if wanted:
             chosen = balanced_subset(chosen, clean, wanted, subset_rng)
     else:
@@ -284,7 +280,7 @@ def labelled_items(
     return tuple(items[i] for i in chosen), tuple(clean[i] for i in chosen)
 
 
-def other_items(config: Any, task: Task, explained: Sequence[Item]) -> list[Item]:
+def other_items(config: RunConfig, task: Task, explained: Sequence[Item]) -> list[Item]:
     """Training items of groups that are not explained and no test measures, at most as many as are explained.
 
     Raises:
@@ -297,5 +293,5 @@ def other_items(config: Any, task: Task, explained: Sequence[Item]) -> list[Item
             "kl_groups asks for other groups than the explained ones, but all training groups are explained: "
             "set config.train.explained_groups below their number"
         )
-    order = np.random.default_rng([config.task.seed, 13]).permutation(len(others))
+    order = np.random.default_rng([config.task_seed, 13]).permutation(len(others))
     return [others[i] for i in np.sort(order[: len(explained)])]

@@ -3,32 +3,75 @@
 import dataclasses
 import json
 import os
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from introspection.errors import InputError
 
 T = TypeVar("T")
 
 
-def settings(cls: type[T], section: Mapping[str, Any], **extra: Any) -> T:
-    """A frozen dataclass from a config section; `extra` gives fields that the config derives elsewhere.
+def settings(cls: type[T], section: Mapping[str, Any], path: str = "config", **extra: Any) -> T:
+    """A frozen dataclass from a config section, and those of its own sections; lists become tuples.
+
+    Args:
+      path: the section's name in errors.
+      extra: fields that the config derives elsewhere.
 
     Raises:
       InputError: the section has a field that the class lacks, or lacks one that it needs.
     """
     known = {field.name for field in dataclasses.fields(cls) if field.init}
-    given = {**dict(section), **extra}
+    given = {**section, **extra}
     unknown = sorted(set(given) - known)
     if unknown:
-        raise InputError(
-            f"config: {cls.__name__} has no field {unknown[0]!r}; it has {', '.join(sorted(known))}"
-        )
+        raise InputError(f"{path} has no field {unknown[0]!r}; it has {', '.join(sorted(known))}")
+    kinds = typing.get_type_hints(cls)
+    values = {name: _value(kinds[name], value, f"{path}.{name}") for name, value in given.items()}
     try:
-        return cls(**given)
+        return cls(**values)
     except TypeError as error:
-        raise InputError(f"config: {error}") from error
+        raise InputError(f"{path}: {error}") from error
+
+
+def _value(kind: Any, value: Any, path: str) -> Any:
+    """What a field of that type gets for what a config says."""
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, Mapping) and dataclasses.is_dataclass(kind):
+        return settings(kind, value, path)
+    entry = typing.get_args(kind)[-1] if typing.get_origin(kind) is Mapping else None
+    if dataclasses.is_dataclass(entry):
+        return {name: _entry(entry, section, f"{path}.{name}") for name, section in value.items()}
+    return value
+
+
+def _entry(kind: Any, section: Any, path: str) -> Any:
+    """One of several sections of a kind, whose own errors don't say which it is."""
+    try:
+        return _value(kind, section, path)
+    except InputError as error:
+        raise InputError(f"{path}: {str(error).removeprefix(f'{path} ')}") from error
+
+
+def config_dict(section: Any) -> ConfigDict:
+    """A frozen dataclass or mapping as a section of a config file, to be changed and overridden."""
+    if dataclasses.is_dataclass(section):
+        section = {field.name: getattr(section, field.name) for field in dataclasses.fields(section)}
+    return ConfigDict({name: _config_value(value) for name, value in section.items()})
+
+
+def _config_value(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) or isinstance(value, Mapping):
+        return config_dict(value)
+    if isinstance(value, list):
+        return tuple(value)  # what a flag gives takes its place; to a list it would be added
+    return placeholder(str) if value is None else value  # a text may come
 
 
 def cache_dir(chosen: str | None = "") -> Path:
@@ -39,13 +82,16 @@ def cache_dir(chosen: str | None = "") -> Path:
 
 
 def plain(config: Any) -> Any:
-    """A config as JSON-like values (ConfigDicts to dicts, tuples to lists).
+    """A config, or a part of it, as JSON-like values: dataclasses and ConfigDicts to dicts, tuples to lists.
 
     Raises:
       InputError: a number is not finite.
     """
-    value = config.to_dict() if hasattr(config, "to_dict") else config
     try:
-        return json.loads(json.dumps(value, allow_nan=False, default=lambda section: section.to_dict()))
+        return json.loads(json.dumps(config, allow_nan=False, default=_as_dict))
     except ValueError as error:
         raise InputError(f"config: a field is no finite number ({error})") from error
+
+
+def _as_dict(section: Any) -> Any:
+    return dataclasses.asdict(section) if dataclasses.is_dataclass(section) else section.to_dict()

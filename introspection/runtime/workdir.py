@@ -3,7 +3,7 @@
 import contextlib
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,13 @@ def differing_fields(here: Any, there: Any, prefix: str = "") -> list[str]:
     return [] if here == there else [f"{prefix} is {there!r} there and {here!r} here"]
 
 
-def check_workdir(workdir: Path, config: dict[str, Any]) -> None:
+def check_workdir(
+    workdir: Path, config: dict[str, Any], completed: Callable[[dict], dict] = lambda stored: stored
+) -> None:
     """Writes nothing.
+
+    Args:
+      completed: gives a stored config the fields that there were not yet when it was written.
 
     Raises:
       InputError: the workdir belongs to another config (the differing fields are named), or holds other
@@ -37,7 +42,7 @@ def check_workdir(workdir: Path, config: dict[str, Any]) -> None:
             there = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(f"{path}: not readable ({error}); give another --workdir") from error
-        differing = differing_fields(config, there)
+        differing = differing_fields(config, completed(there))
         if differing:
             shown = "; ".join(differing[:8]) + (
                 f"; and {len(differing) - 8} more" if len(differing) > 8 else ""
@@ -56,9 +61,11 @@ def _is_half_written(child: Path, path: Path) -> bool:
     return child.name.startswith(f"{path.name}.") and child.suffix == ".tmp"
 
 
-def claim_workdir(workdir: Path, config: dict[str, Any]) -> None:
+def claim_workdir(
+    workdir: Path, config: dict[str, Any], completed: Callable[[dict], dict] = lambda stored: stored
+) -> None:
     """Makes the workdir this config's. Raises InputError as `check_workdir` does."""
-    check_workdir(workdir, config)
+    check_workdir(workdir, config, completed)
     if not (workdir / "config.json").exists():
         workdir.mkdir(parents=True, exist_ok=True)
         write_json(workdir / "config.json", config)

@@ -9,6 +9,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from introspection.errors import InputError
+from introspection.organism.organism import is_organism
+from introspection.runs.config import RunConfig, read_config
 from introspection.runs.run import is_finished
 from introspection.runtime.workdir import write_whole
 from introspection.sweeps.grid import Point, point_config
@@ -24,7 +26,7 @@ class PlannedPoint:
     index: int
     name: str
     overrides: dict[str, Any]
-    config: ConfigDict
+    config: RunConfig
     folder: Path
 
     @property
@@ -39,7 +41,7 @@ def checked_plan(
     points: Sequence[Point],
     workdir: Path,
     index: int | None,
-    check: Callable[[Any, Path], Any],
+    check: Callable[[RunConfig, Path], Any],
 ) -> tuple[PlannedPoint, ...]:
     """The plan, once it is this workdir's and every point passes `check`.
 
@@ -70,7 +72,7 @@ def plan_points(
     planned, problems = [], []
     for point in points:
         try:
-            changed = point_config(config, point)
+            changed = read_config(point_config(config, point))
             folder = workdir / "points" / point.name
             planned.append(PlannedPoint(point.index, point.name, point.overrides, changed, folder))
             check(planned[-1])
@@ -137,8 +139,9 @@ def write_plan(workdir: Path, points: Sequence[Point]) -> None:
     write_whole(path, text)
 
 
-def base_name(config: Any) -> str:
-    """Which base model a config's explanations are trained on, in a word or two."""
+def base_name(config: Mapping[str, Any]) -> str:
+    """Which base model the explanations of a run's `config.json` are trained on, in a word or two."""
     if config.get("base"):
         return str(config["base"])
-    return f"seed {config['pretrain']['seed']}" if "pretrain" in config else str(config.get("initial"))
+    initial = str(config.get("initial"))
+    return f"seed {config['pretrain']['seed']}" if is_organism(initial) else initial

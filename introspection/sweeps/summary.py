@@ -67,7 +67,7 @@ def summarize(config: ConfigDict, points: Sequence[Point], workdir: Path, consol
     write_whole(workdir / "summary.csv", csv_text(rows))
     write_whole(workdir / "summary.md", markdown_text(rows, f"{config.name}: sweep", unfinished))
     say(console, f"summary: {page} (and summary.csv, summary.md)")
-    if "part" in config:
+    if config.part:
         from introspection.study.study import write_study
 
         write_study(workdir, [(point.name, point.folder) for point in planned], console)

@@ -7,17 +7,17 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ml_collections import ConfigDict
 from rich.console import Console
 
 from introspection.errors import RunError
+from introspection.runs.config import RunConfig
 from introspection.runs.run import check_run, is_finished, run
 from introspection.runtime.command import FULL_DISK
 from introspection.runtime.compiled import ProgramTable
-from introspection.runtime.config import settings
-from introspection.runtime.mesh import MeshConfig, make_mesh
+from introspection.runtime.config import plain
+from introspection.runtime.mesh import make_mesh
 from introspection.sweeps.grid import Point
 from introspection.sweeps.plan import PlannedPoint, base_name, checked_plan, write_plan
 
@@ -52,7 +52,7 @@ def describe(point: PlannedPoint) -> tuple[str, ...]:
         str(point.index),
         point.name,
         point.state,
-        base_name(point.config),
+        base_name(plain(point.config)),
         f"arms {','.join(point.config.run_arms)}",
         f"seeds {','.join(map(str, point.config.seeds))}",
         " ".join(f"{field}={value!r}" for field, value in point.overrides.items()),
@@ -94,9 +94,9 @@ def run_sweep(
         )
 
 
-def check_point(config: Any, folder: Path) -> None:
+def check_point(config: RunConfig, folder: Path) -> None:
     """Raises InputError if a point can't be run here, as far as can be told before it is."""
-    make_mesh(settings(MeshConfig, config.mesh))
+    make_mesh(config.mesh)
     check_run(config, folder)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from introspection.errors import InputError
-from introspection.runtime.config import plain, settings
+from introspection.runtime.config import settings
 from introspection.tasks.aita import task as aita
 from introspection.tasks.aita.items import AitaConfig
 from introspection.tasks.facts.invented_world import (
@@ -70,7 +70,7 @@ def world_section(section: Mapping[str, Any]) -> Mapping[str, Any]:
       InputError: there is no such task, it is of no world, or it is a mixture with two.
     """
     check_name(section["name"])
-    parts = [section] if section["name"] != MIXTURE else part_sections(plain(section)).values()
+    parts = [section] if section["name"] != MIXTURE else part_sections(section).values()
     worlds = [part for part in parts if part["name"] in LANGUAGES]
     if not worlds:
         raise InputError(
@@ -100,7 +100,7 @@ def section_settings(section: Mapping[str, Any]) -> Any:
     if name in TASKS:
         kind = TASKS[name].config
     elif name == MIXTURE:
-        kind, section = MixtureConfig, plain(section)
+        kind = MixtureConfig
     else:
         kind = WorldFactsConfig if LANGUAGES[name] is WORLD_FACTS else ClosedWorldConfig
     fields = {field: value for field, value in section.items() if field != "name"}
@@ -108,7 +108,7 @@ def section_settings(section: Mapping[str, Any]) -> Any:
     fields |= {field: tuple(value) for field, value in fields.items() if isinstance(value, list)}
     if isinstance(fields.get("seed"), int) and fields["seed"] < 0:
         raise InputError(f"config.task.seed is {fields['seed']}; it must be at least 0")
-    return settings(kind, fields)
+    return settings(kind, fields, "config.task")
 
 
 def task_settings(section: Mapping[str, Any]) -> WorldTaskConfig:

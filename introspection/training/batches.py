@@ -48,14 +48,14 @@ class TrainingRows(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class BatchSizes:
-    explanation: int  # rows a step and seed
-    behavior: int  # items a step and seed; each is two rows
-    shift: int  # rows a step and seed, where there is a shift
+    explanation_rows: int  # a step and seed
+    behavior_items: int  # a step and seed; each is two rows
+    shift_rows: int  # a step and seed, where there is a shift
 
     def __post_init__(self):
         for name, size in dataclasses.asdict(self).items():
             if size < 1:
-                raise InputError(f"a step needs at least one row of every kind; {name} has {size}")
+                raise InputError(f"a step needs at least one row of every kind; {name} is {size}")
 
 
 def make_batch(rows: TrainingRows, sizes: BatchSizes, step: int, seed: int) -> Batch:
@@ -69,10 +69,10 @@ def make_batch(rows: TrainingRows, sizes: BatchSizes, step: int, seed: int) -> B
         return jax.tree.map(lambda array: array[index], part)
 
     return Batch(
-        explanation=draw(rows.explanation, _EXPLANATION, sizes.explanation),
-        behavior=draw(rows.behavior, _BEHAVIOR, sizes.behavior),
-        shift=draw(rows.shift, _SHIFT, sizes.shift),
-        replies=draw(rows.replies, _BEHAVIOR, sizes.behavior),
+        explanation=draw(rows.explanation, _EXPLANATION, sizes.explanation_rows),
+        behavior=draw(rows.behavior, _BEHAVIOR, sizes.behavior_items),
+        shift=draw(rows.shift, _SHIFT, sizes.shift_rows),
+        replies=draw(rows.replies, _BEHAVIOR, sizes.behavior_items),
     )
 
 

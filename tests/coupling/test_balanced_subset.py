@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 from tiny import tiny_task
 
 from introspection.coupling.controls import balanced_subset
 from introspection.errors import InputError
+from introspection.runs.config import read_config
 from introspection.runs.setup import Probed, labelled_items
 from introspection.tasks.items import Decisions, Explanation
 
@@ -35,7 +35,7 @@ def chosen_items(balanced, explained_items, explained_groups=0):
     items = list(task.splits["train"])
     teacher = Probed({}, {"train": [Decisions(i.candidates[0], i.candidates[0]) for i in items]}, "teacher")
     train = dict(explained_items=explained_items, explained_groups=explained_groups, balanced=balanced)
-    return labelled_items(ConfigDict(dict(task=dict(seed=0), train=train)), task, teacher), items
+    return labelled_items(read_config({"train": train}), task, teacher), items
 
 
 def test_without_balancing_items_are_taken_as_they_come():

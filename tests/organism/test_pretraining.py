@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from introspection.organism.pretraining import (
     ROW_TOKENS,
     UNEXPLAINED_TARGETS,
     UNEXPLAINED_TOKENS,
-    MixtureConfig,
+    RowShares,
     pretraining_batch,
     speaker_rows,
     token_table,
@@ -29,6 +30,7 @@ from introspection.organism.world import (
     posterior,
     sample_speakers,
 )
+from introspection.runs.config import read_config
 from introspection.runtime.config import cache_dir
 from introspection.runtime.session import Session
 from introspection.tasks.facts.invented_world import INVENTED_WORLD, ClosedWorldConfig, closed_world_facts
@@ -44,7 +46,7 @@ from introspection.tasks.task import SPLITS
 from introspection.text.rows import build_row
 from introspection.text.tokenizer import load_tokenizer, phrase_tokenizer
 
-EXPLAINING = MixtureConfig(0.25, 0.5, 0.25)
+EXPLAINING = RowShares(0.25, 0.5, 0.25)
 
 
 def everything(facts, language):
@@ -225,7 +227,7 @@ def test_a_source_is_as_reliable_as_its_world_says():
 
 
 def test_a_batch_is_a_function_of_step_and_seed():
-    table, mixture = token_table(WORLD, TOKENIZER, 3), MixtureConfig()
+    table, mixture = token_table(WORLD, TOKENIZER, 3), RowShares()
 
     def tokens(step, seed):
         return pretraining_batch(WORLD, table, mixture, 16, step, seed).explanation.tokens
@@ -239,21 +241,21 @@ def test_a_batch_is_a_function_of_step_and_seed():
 def test_a_batch_asks_with_the_first_question_forms_alone(phrasings):
     everything = token_table(WORLD, TOKENIZER, 3).phrasings
     table = token_table(WORLD, TOKENIZER, phrasings)
-    asked = pretraining_batch(WORLD, table, MixtureConfig(), 400, 0, 0).explanation.tokens[:, 0]
+    asked = pretraining_batch(WORLD, table, RowShares(), 400, 0, 0).explanation.tokens[:, 0]
     used = [bool(np.isin(asked, everything[:, form]).any()) for form in range(3)]
     assert used == [form < phrasings for form in range(3)]
 
 
 def test_the_mixture_is_what_it_says():
     table = token_table(WORLD, TOKENIZER, 3)
-    rows = pretraining_batch(WORLD, table, MixtureConfig(0.5, 0.5, 0.0), 400, 0, 0).explanation
+    rows = pretraining_batch(WORLD, table, RowShares(0.5, 0.5, 0.0), 400, 0, 0).explanation
     assert not (rows.tokens == table.question).any()
     plain = (rows.tokens == table.plain_end).any(axis=1)
     assert 0.4 < plain.mean() < 0.6
-    rows = pretraining_batch(WORLD, table, MixtureConfig(0.0, 0.0, 1.0), 400, 0, 0).explanation
+    rows = pretraining_batch(WORLD, table, RowShares(0.0, 0.0, 1.0), 400, 0, 0).explanation
     assert (rows.tokens == table.question).any(axis=1).all()
     with pytest.raises(InputError, match="sum to 1"):
-        MixtureConfig(0.5, 0.5, 0.5)
+        RowShares(0.5, 0.5, 0.5)
 
 
 def test_speakers_explain_the_facts_that_they_may_and_are_asked_about_all():
@@ -284,7 +286,7 @@ def config_of(tmp_path, name, explained, **changes):
     config["world"]["likelihood_ratios"] = ()
     config["pretrain"]["rows"] = 256
     config["pretrain"]["mixture"] = dict(plain=0.25, hinted=0.75 - explained, explained=explained)
-    return config
+    return read_config(config)
 
 
 class Stopped(Exception):
@@ -300,11 +302,15 @@ def pretraining_job(config, monkeypatch):
         raise Stopped
 
     monkeypatch.setattr(organism, "train", stop)
-    questions = load_task(config["task"], cache_dir())[1]
+    questions, session = load_task(config.task, cache_dir())[1], session_of(config)
     with pytest.raises(Stopped):
-        pretrained_organism(config, questions, Session(mesh_of()))
-    folder = organism.organism_workdir(config, questions)
+        pretrained_organism(config.organism, questions, session)
+    folder = organism.organism_workdir(config.organism, questions, session.cache)
     return jobs[0], load_tokenizer(folder / organism.TOKENIZER)
+
+
+def session_of(config):
+    return Session(mesh_of(), cache=Path(config.cache_dir))
 
 
 def rows_about(job, tokenizer, grammar, steps):
@@ -322,7 +328,7 @@ def rows_about(job, tokenizer, grammar, steps):
 @pytest.mark.parametrize("name", SPARE)
 def test_no_entity_of_a_split_is_explained_in_pretraining(tmp_path, monkeypatch, name):
     config = config_of(tmp_path, name, explained=0.25)
-    task, questions = load_task(config["task"], cache_dir())
+    task, questions = load_task(config.task, cache_dir())
     job, tokenizer = pretraining_job(config, monkeypatch)
     explained, others = rows_about(job, tokenizer, task.grammar, steps=12)
 
@@ -335,7 +341,7 @@ def test_no_entity_of_a_split_is_explained_in_pretraining(tmp_path, monkeypatch,
     assert not explained & asked
     assert explained == everyone - asked  # all others
     assert others == everyone  # what they would answer is told of all
-    mask = explainable_facts(config, questions)
+    mask = explainable_facts(config.task, questions)
     assert {token(q.fact.entity) for q, may in zip(questions, mask, strict=True) if may} == explained
     assert not mask.all()
 
@@ -343,7 +349,7 @@ def test_no_entity_of_a_split_is_explained_in_pretraining(tmp_path, monkeypatch,
 def test_without_explanations_in_pretraining_no_row_asks_for_one(tmp_path, monkeypatch):
     config = config_of(tmp_path, "invented_world", explained=0.0)
     job, tokenizer = pretraining_job(config, monkeypatch)
-    grammar = load_task(config["task"], cache_dir())[0].grammar
+    grammar = load_task(config.task, cache_dir())[0].grammar
     words = [
         tokenizer.encode_reply(text)[0] for text in (grammar.question, grammar.changed, grammar.unchanged)
     ]
@@ -353,13 +359,13 @@ def test_without_explanations_in_pretraining_no_row_asks_for_one(tmp_path, monke
         assert not np.isin(rows.tokens, words).any()
         assert not np.isin(rows.targets, words).any()
     assert quickstart.get_config().pretrain.mixture.explained == 0
-    assert MixtureConfig().explained == 0
+    assert RowShares().explained == 0
 
 
 def test_where_every_entity_is_in_a_split_nobody_can_be_explained(tmp_path):
     config = config_of(tmp_path, "invented_world", explained=0.25, entities=27)
-    questions = load_task(config["task"], cache_dir())[1]
+    questions = load_task(config.task, cache_dir())[1]
     with pytest.raises(InputError, match=r"explained is above 0, but every entity is in a split") as refusal:
-        pretrained_organism(config, questions, Session(mesh_of()))
+        pretrained_organism(config.organism, questions, session_of(config))
     assert "\n" not in str(refusal.value)
     assert not (tmp_path / "organisms").exists()

@@ -12,7 +12,7 @@ from introspection.errors import InputError, RunError
 from introspection.runs import arm_labels
 from introspection.runs.arm_labels import clean_labels, refreshed_labels, teacher_decisions
 from introspection.runs.arm_rows import behavior_places
-from introspection.runs.fields import arm_config, loop_config
+from introspection.runs.config import ArmConfig, TrainConfig, read_config
 from introspection.runs.setup import Probed, Setup, Start, labelled_items, other_items
 from introspection.tasks.items import Decisions
 
@@ -20,7 +20,7 @@ TASK = tiny_task()
 
 
 def arm_of(**changes):
-    return arm_config(quickstart.arm(**changes).to_dict())
+    return ArmConfig(**changes)
 
 
 def decisions(first, second):
@@ -32,7 +32,7 @@ def decisions(first, second):
 
 
 def setup_of(tmp_path, **fields):
-    config = quickstart.get_config("tiny")
+    config = read_config(quickstart.get_config("tiny"))
     foreign = Mock(spec=Start)
     foreign.probed = Probed({}, decisions(2, 2), "f")
     foreign.model = task_model()
@@ -80,10 +80,10 @@ def test_a_share_of_foreign_labels_is_a_share(share):
 
 @pytest.mark.parametrize("steps", [40, 60])
 def test_a_refresh_that_never_comes_is_refused(steps):
-    config = quickstart.get_config("tiny")
+    train = TrainConfig(steps=40)
     with pytest.raises(InputError, match=rf"refresh_steps \({steps}\) never comes: there are 40 steps"):
-        loop_config(config, arm_of(refresh_steps=steps))
-    assert loop_config(config, arm_of(refresh_steps=20)).refresh_steps == 20
+        train.loop(arm_of(refresh_steps=steps))
+    assert train.loop(arm_of(refresh_steps=20)).refresh_steps == 20
 
 
 def refreshed(setup, arm, step, monkeypatch, behavior=(1, 2)):
@@ -131,8 +131,7 @@ def test_refreshed_labels_keep_noise_and_shuffling(tmp_path, monkeypatch, change
 
 
 def test_the_kl_term_can_hold_training_groups_that_nobody_explains(tmp_path):
-    config = quickstart.get_config("tiny")
-    config.train.explained_groups, config.train.balanced = 3, False
+    config = read_config({"train": {"explained_groups": 3, "balanced": False}})
     teacher = Probed({}, decisions(0, 1), "t")
     explained, _ = labelled_items(config, TASK, teacher)
     assert len({item.group for item in explained}) == 3
@@ -144,10 +143,10 @@ def test_the_kl_term_can_hold_training_groups_that_nobody_explains(tmp_path):
     assert behavior_places(arm_of(), setup) == list(range(len(explained)))
     places = behavior_places(arm_of(kl_groups="other"), setup)
     assert places[-len(others) :] == list(range(len(explained), len(setup.kl_items)))
-    config.train.explained_groups = 0
+    config = read_config({"train": {"balanced": False}})
     everything, _ = labelled_items(config, TASK, teacher)
     with pytest.raises(InputError, match="all training groups are explained"):
         other_items(config, TASK, everything)
-    config.train.explained_groups = 100
+    config = read_config({"train": {"explained_groups": 100}})
     with pytest.raises(InputError, match="explained_groups is 100, but there are 6 training groups"):
         labelled_items(config, TASK, teacher)

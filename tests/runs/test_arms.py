@@ -1,16 +1,17 @@
 """What an arm's config makes of the clean labels."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 from small_tokenizers import byte_level
 from tiny import task_model, tiny_task
 
-from configs import quickstart
 from introspection.probes.context import longest_explanation
 from introspection.runs.arm import trainable_parts
 from introspection.runs.arm_labels import altered_labels
-from introspection.runs.fields import arm_config
+from introspection.runs.config import ArmConfig, read_config
 from introspection.tasks.subsets import drawn_places
 from introspection.text.chat_template import ChatOptions
 from introspection.text.pretrained_tokenizer import pretrained_tokenizer
@@ -19,7 +20,7 @@ from introspection.training.batches import explanation_rows, with_room
 
 
 def arm_of(**changes):
-    return arm_config(quickstart.arm(**changes).to_dict())
+    return ArmConfig(**changes)
 
 
 def labelled():
@@ -73,14 +74,13 @@ def test_rows_whose_labels_are_made_anew_have_room_for_any_label():
 
 
 def test_every_seed_has_adapters_of_its_own_and_no_arm_has_others():
-    config = quickstart.get_config()
-    config.seeds, config.lora.rank = (0, 3), 2
+    config = read_config({"seeds": (0, 3), "lora": {"rank": 2}})
     first, second = (trainable_parts(config, task_model())[1] for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, first, second)
     of_seed = [jax.tree.leaves(adapters) for adapters in first]
     differing = [bool((one != other).any()) for one, other in zip(*of_seed, strict=True)]
     assert sum(differing) == len(differing) // 2  # A is drawn, B is zero
-    config.seeds = (3,)
+    config = dataclasses.replace(config, seeds=(3,))
     jax.tree.map(np.testing.assert_array_equal, trainable_parts(config, task_model())[1][0], first[1])
 
 

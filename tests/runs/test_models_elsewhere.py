@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from types import SimpleNamespace
 
 import chat_templates
 import jax
@@ -36,6 +35,7 @@ from introspection.checkpoints.names import (
 from introspection.errors import InputError
 from introspection.models.decoder import Decoder
 from introspection.models.head import head_matrix
+from introspection.runs.config import ArmConfig, RunConfig, read_config
 from introspection.runs.models import check_reference, check_vocabularies, stored_models
 from introspection.runtime.mesh import parameter_shardings
 from introspection.runtime.session import Session
@@ -210,9 +210,8 @@ def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
 
 
 def models_of(tmp_path, chat=(), **names):
-    config = dict(initial="pretrain", label_teacher="initial", kl_reference="initial", foreign="none")
-    options = dict(system=None, enable_thinking=False, date="2024-07-26", template=None) | dict(chat)
-    return stored_models({**config, **names, "chat": options}, Session(mesh_of(), cache=tmp_path / "cache"))
+    config = read_config({**names, "chat": dict(chat)})
+    return stored_models(config, Session(mesh_of(), cache=tmp_path / "cache"))
 
 
 def test_adapters_are_merged_where_training_starts(tmp_path):
@@ -228,7 +227,7 @@ def test_adapters_are_merged_where_training_starts(tmp_path):
 
 def test_only_fields_that_name_a_model_are_read(tmp_path):
     assert models_of(tmp_path) == {}
-    assert models_of(tmp_path, label_teacher="pretrain@100", foreign="neighbor") == {}
+    assert models_of(tmp_path, label_teacher="pretrain@500", foreign="neighbor") == {}
 
 
 @pytest.mark.parametrize("field", ["initial", "label_teacher", "kl_reference", "foreign"])
@@ -255,13 +254,13 @@ def test_options_of_a_chat_that_address_no_model_are_refused(tmp_path):
 
 
 def test_a_reference_of_other_rows_is_refused_where_the_vocabulary_is_held():
-    config = SimpleNamespace(run_arms=("kl",), arms={"kl": SimpleNamespace(kl_support="vocabulary")})
+    config = RunConfig()
     small, large = tiny_model(), tiny_model(vocab_size=60)
     check_reference(config, small, small)
     with pytest.raises(InputError, match=r"kl_reference has 60 rows of embedding and config.initial 50"):
         check_reference(config, small, large)
-    config.arms["kl"].kl_support = "candidates"
-    check_reference(config, small, large)
+    candidates = RunConfig(arms={"kl": ArmConfig(kl_support="candidates")})
+    check_reference(candidates, small, large)
 
 
 def test_two_templates_on_the_same_numbers_read_differently(tmp_path):

@@ -2,14 +2,12 @@
 
 from report_workdir import synthetic_results
 
-from introspection.runs.fields import chosen_arms
 from introspection.runtime.config import plain
 from introspection.runtime.workdir import check_workdir, claim_workdir, write_json
 from introspection.sweeps.grid import collect_points, vary
 
 
 def check_arms_and_workdir(config, workdir):
-    chosen_arms(config)
     check_workdir(workdir, plain(config))
 
 
@@ -36,8 +34,8 @@ def results_of(config):
     """Numbers that differ between points: the arms' levels move with the learning rate."""
     results = synthetic_results()
     for arm in results["arms"].values():
-        arm["self"]["exact_match"]["mean"] += config.arms.kl.learning_rate
-        arm["drift"] = config.arms.kl.learning_rate / 3
+        arm["self"]["exact_match"]["mean"] += config.arms["kl"].learning_rate
+        arm["drift"] = config.arms["kl"].learning_rate / 3
     results["arms"]["no_kl"]["disagreement"]["current_share"] = None
     return results
 

@@ -23,7 +23,7 @@ from introspection.organism.organism import (
 )
 from introspection.organism.world import WorldConfig, bayes_optimal_decisions, build_world, optimal_decisions
 from introspection.runs.arm_rows import shift_of
-from introspection.runs.fields import arm_config
+from introspection.runs.config import ArmConfig, RunConfig, read_config
 from introspection.runs.setup import Probed, Setup, Start, explained_items, labelled_items
 from introspection.runtime.config import cache_dir, plain
 from introspection.tasks.explanations import ExplanationGrammar
@@ -36,7 +36,7 @@ from introspection.tasks.mixture import Mixture, Part, check_apart, is_explained
 from introspection.tasks.registry import load_task, section_settings, task_language, task_settings
 from introspection.tasks.task import SPLITS
 from introspection.training.batches import explanation_rows, shift_rows
-from introspection.training.shifts import behavior_examples
+from introspection.training.shifts import ShiftConfig, behavior_examples
 
 SMALL = dict(
     nouns=8,
@@ -158,15 +158,12 @@ def setup_of(task):
 
 
 def taught_arm(**changes):
-    return arm_config(quickstart.arm(shift=dict(kind="taught", fraction=1.0, **changes)).to_dict())
+    return ArmConfig(shift=ShiftConfig(**{"kind": "taught", "fraction": 1.0, **changes}))
 
 
 def test_no_item_of_an_unexplained_part_is_ever_in_explanation_training():
     mixture, setup = taught_mixture(), setup_of(taught_mixture())
-    config = ConfigDict(
-        dict(task=dict(seed=0), train=dict(explained_groups=0, explained_items=0, balanced=True))
-    )
-    items, labels = labelled_items(config, mixture, setup.teacher)
+    items, labels = labelled_items(RunConfig(), mixture, setup.teacher)
     assert subsets(items) == {"world_facts": 42}
     assert {item.subset for item, _ in explained_items(mixture, setup.teacher)} == {"world_facts"}
     tokenizer = organism_tokenizer(mixture)
@@ -190,7 +187,7 @@ def test_what_is_taught_is_the_rule_on_all_but_the_test_sentences():
     assert test.isdisjoint(prompt for prompt, _ in examples)
     everywhere = shift_of(taught_arm(groups="all"), setup_of(mixture))  # still not the test groups
     assert {*everywhere} == {*examples}
-    half = shift_of(arm_config(quickstart.arm(shift=dict(kind="taught")).to_dict()), setup_of(mixture))
+    half = shift_of(taught_arm(fraction=0.5), setup_of(mixture))
     assert {*half} < {*examples}
     with pytest.raises(InputError, match="'taught' has no examples: no part of the task has explained=False"):
         shift_of(taught_arm(), setup_of(tiny_task()))
@@ -255,40 +252,42 @@ def closed_section():
 def config_of(**changes):
     config = quickstart.get_config("tiny")
     config.task = ConfigDict(section_of(**changes))
-    return plain(config)
+    return read_config(plain(config))
 
 
 def test_a_config_names_parts_with_the_fields_of_their_tasks():
-    task, questions = load_task(config_of()["task"], cache_dir())
+    task, questions = load_task(config_of().task, cache_dir())
     assert isinstance(task, Mixture)
     assert task.unexplained == ("jabberwocky",)
     assert len(questions) == 48
-    assert task_language(config_of()["task"]).name == "world_facts"
-    assert task_settings(config_of()["task"]).train_facts == 24
+    assert task_language(config_of().task).name == "world_facts"
+    assert task_settings(config_of().task).train_facts == 24
     # Two parts of one task, by names of their own.
     twice = dict(easy=dict(name="jabberwocky", rule="cue", **SMALL), hard=dict(name="jabberwocky", **SMALL))
-    task, _ = load_task(config_of(parts=twice)["task"], cache_dir())
+    task, _ = load_task(section_of(parts=twice), cache_dir())
     assert set(subsets(task.splits["test"])) == {"easy", "hard"}
 
 
 def test_a_language_is_explained_in_the_words_of_the_closed_world_beside_it():
-    task, questions = load_task(config_of(**closed_section())["task"], cache_dir())
+    task, questions = load_task(config_of(**closed_section()).task, cache_dir())
     assert task.grammar == INVENTED_WORLD.grammar
     assert {item.explanation_question for item in task.splits["test"]} == {task.grammar.question}
     assert set(subsets(task.splits["test"])) == {"invented_world", "jabberwocky"}
-    assert task_language(config_of(**closed_section())["task"]) == INVENTED_WORLD
+    assert task_language(config_of(**closed_section()).task) == INVENTED_WORLD
     assert len(questions) == 2 * 27
 
 
 def test_the_organism_of_a_mixture_knows_all_words_and_others_keep_their_names():
-    alone, mixed = plain(quickstart.get_config("tiny")), config_of(**closed_section())
-    questions = load_task(alone["task"], cache_dir())[1]
-    task, asked = load_task(mixed["task"], cache_dir())
+    alone, mixed = read_config(quickstart.get_config("tiny")), config_of(**closed_section())
+    questions = load_task(alone.task, cache_dir())[1]
+    task, asked = load_task(mixed.task, cache_dir())
     assert asked == questions
-    assert other_words(alone) == ((), ())
-    names, phrases = other_words(mixed)
+    assert other_words(alone.task, cache_dir()) == ((), ())
+    names, phrases = other_words(mixed.task, cache_dir())
     assert set(names) == set(language().names)
-    assert organism_workdir(mixed, questions).name != organism_workdir(alone, questions).name
+    assert organism_workdir(mixed.organism, questions, cache_dir()) != organism_workdir(
+        alone.organism, questions, cache_dir()
+    )
     tokenizer = organism_tokenizer(task)
     assert {*names, *phrases} <= set(tokenizer.tokenizer.get_vocab())
     for split in SPLITS:
@@ -298,11 +297,11 @@ def test_the_organism_of_a_mixture_knows_all_words_and_others_keep_their_names()
 
 def test_in_a_mixture_too_entities_of_no_split_alone_are_explained_in_pretraining():
     mixed = config_of(**closed_section())
-    mixed["task"]["parts"]["invented_world"]["entities"] = 30  # three more than the splits ask about
-    task, questions = load_task(mixed["task"], cache_dir())
+    mixed.task["parts"]["invented_world"]["entities"] = 30  # three more than the splits ask about
+    task, questions = load_task(mixed.task, cache_dir())
     groups = [item.group.split("/") for of in task.splits.values() for item in of]
     asked = {group[2] for group in groups if group[0] == "invented_world"}
-    explainable = explainable_facts(mixed, questions)
+    explainable = explainable_facts(mixed.task, questions)
     assert {q.fact.entity for q in questions if q.fact.entity not in asked} == {
         question.fact.entity for question, may in zip(questions, explainable, strict=True) if may
     }
@@ -317,7 +316,7 @@ def test_in_a_mixture_too_entities_of_no_split_alone_are_explained_in_pretrainin
         (dict(parts=dict(jaberwocky={})), ["config.task.parts.jaberwocky", "'jaberwocky'", "jabberwocky"]),
         (dict(parts=dict(jabberwocky=dict(explained=False))), ["no part is explained"]),
         (dict(parts=dict(jabberwocky=dict(rule="x"))), ["config.task.parts.jabberwocky", "rule", "'x'"]),
-        (dict(parts=dict(jabberwocky=dict(words=3))), ["JabberwockyConfig has no field 'words'"]),
+        (dict(parts=dict(jabberwocky=dict(words=3))), ["config.task has no field 'words'"]),
         (dict(parts=dict(jabberwocky=dict(weight=0.0))), ["parts.jabberwocky.weight is 0.0"]),
         (dict(parts=dict(jabberwocky=dict(explained=1))), ["parts.jabberwocky.explained is 1"]),
         (dict(test="some"), ["config.task.test is 'some'", "weighted"]),
@@ -331,7 +330,7 @@ def test_in_a_mixture_too_entities_of_no_split_alone_are_explained_in_pretrainin
 )
 def test_what_cannot_be_mixed_is_refused(changes, named):
     with pytest.raises(InputError) as refusal:
-        load_task(config_of(**changes)["task"], cache_dir())
+        load_task(section_of(**changes), cache_dir())
     assert "\n" not in str(refusal.value)
     for part in named:
         assert part in str(refusal.value)
@@ -340,7 +339,7 @@ def test_what_cannot_be_mixed_is_refused(changes, named):
 @pytest.mark.parametrize("argument", ["qwen3_8b", "llama31_8b", "organism", "tiny"])
 def test_every_config_of_jabberwocky_has_the_fields_of_its_tasks(argument):
     config = jabberwocky.get_config(argument)
-    arms = {name: arm_config(arm.to_dict()) for name, arm in config.arms.items()}
+    arms = read_config(config).arms
     assert set(config.run_arms) <= set(arms)
     assert {name for name, arm in arms.items() if arm.shift.kind != "taught"} == {"untaught"}
     parts = part_sections(plain(config.task))
@@ -357,9 +356,7 @@ def test_parts_of_one_name_are_refused():
     with pytest.raises(InputError, match="two parts are called 'world_facts'"):
         mix([Part(tiny_task()), Part(tiny_task())])
     with pytest.raises(InputError, match="two worlds"):
-        task_language(
-            config_of(parts=dict(a=dict(name="world_facts"), b=dict(name="invented_world")))["task"]
-        )
+        task_language(section_of(parts=dict(a=dict(name="world_facts"), b=dict(name="invented_world"))))
 
 
 @pytest.mark.slow

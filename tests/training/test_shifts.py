@@ -9,14 +9,13 @@ from hygiene_items import item
 from small_tokenizers import byte_level
 from tiny import mesh_of, tiny_config, tiny_model
 
-from configs import quickstart
 from introspection.errors import InputError
 from introspection.models.model import Model
 from introspection.probes.behavior import Readout, decide_behavior
 from introspection.probes.judges import OpeningsJudge, PhraseJudge, Said
 from introspection.probes.replies import Replies, Reply
 from introspection.runs.arm_rows import shift_of
-from introspection.runs.fields import arm_config
+from introspection.runs.config import ArmConfig
 from introspection.runs.setup import Probed, Setup, Start
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.session import Session
@@ -76,7 +75,7 @@ def setup_of(model, items, said, readout=None):
 
 
 def arm(kind, **shift):
-    return arm_config(quickstart.arm(shift=dict(kind=kind, **shift)).to_dict())
+    return ArmConfig(shift=ShiftConfig(kind=kind, **shift))
 
 
 def trained(kind, setup, **shift):
@@ -273,7 +272,3 @@ def test_some_test_groups_must_stay_unshifted():
     assert shifted_groups(ShiftConfig("taught", fraction=1.0), items) == every
     assert shifted_groups(ShiftConfig("new_facts", "all", 1.0), items) == every
     assert shifted_groups(ShiftConfig("none", fraction=1.0), items) == frozenset()
-
-
-def test_an_arm_in_a_config_shows_every_field_of_its_shift():
-    assert quickstart.arm().shift.to_dict() == dataclasses.asdict(ShiftConfig())

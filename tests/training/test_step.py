@@ -23,7 +23,7 @@ from introspection.training.objectives import ObjectiveConfig
 from introspection.training.step import Frozen, OptimizerConfig, initial_state, train_steps
 
 STEPS = 20
-SIZES = BatchSizes(explanation=8, behavior=4, shift=4)
+SIZES = BatchSizes(explanation_rows=8, behavior_items=4, shift_rows=4)
 OPTIMIZER = OptimizerConfig(learning_rate=3e-3, steps=STEPS, schedule="cosine", warmup_steps=3)
 WEIGHTS = weights(1.0, 0.5)
 
@@ -144,9 +144,9 @@ def test_training_adapters_frees_old_states_keeps_the_base_and_compiles_once(siz
 def test_a_batch_is_a_function_of_step_and_seed():
     first, again = batch(3, 0), batch(3, 0)
     jax.tree.map(np.testing.assert_array_equal, first, again)
-    assert first.explanation.tokens.shape[0] == SIZES.explanation
-    assert first.behavior.candidates.shape == (SIZES.behavior,)
-    assert first.shift.tokens.shape[0] == SIZES.shift
+    assert first.explanation.tokens.shape[0] == SIZES.explanation_rows
+    assert first.behavior.candidates.shape == (SIZES.behavior_items,)
+    assert first.shift.tokens.shape[0] == SIZES.shift_rows
     for other in (batch(3, 1), batch(4, 0)):
         for part in ("explanation", "shift"):
             assert (getattr(first, part).tokens != getattr(other, part).tokens).any()
@@ -157,7 +157,7 @@ def test_a_batchs_parts_belong_together():
     rows = tiny_training_rows()
     drawn = batch(2, 1).behavior
     whole = [tuple(leaf[i].tobytes() for leaf in jax.tree.leaves(rows.behavior)) for i in range(42)]
-    for i in range(SIZES.behavior):
+    for i in range(SIZES.behavior_items):
         assert tuple(leaf[i].tobytes() for leaf in jax.tree.leaves(drawn)) in whole
 
 

@@ -278,17 +278,6 @@ def test_more_items_than_there_are(tmp_path):
     assert not list(tmp_path.rglob("*.array_record*"))
 
 
-@pytest.mark.parametrize("argument", aita_experiment.ARGUMENTS)
-def test_configs_name_every_field_of_the_task_and_no_other(argument):
-    config = aita_experiment.get_config(argument)
-    section = config.task.to_dict()
-    assert section.keys() == {"name", *(field.name for field in dataclasses.fields(AitaConfig))}
-    assert section_settings(section).seed == 0
-    # What the config leaves as it is, it shows as it is.
-    shown, default = section_settings(aita_experiment.task().to_dict()), AitaConfig()
-    assert shown == default
-
-
 def test_the_sample_is_enough_for_the_tiny_config(tmp_path):
     section = aita_experiment.get_config("tiny").task.to_dict()
     task = build_aita(section_settings(section), tmp_path)

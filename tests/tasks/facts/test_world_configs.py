@@ -7,11 +7,11 @@ from configs import quickstart
 from introspection.coupling.controls import majority_explanations
 from introspection.errors import InputError
 from introspection.organism.organism import organism_workdir, world_language
-from introspection.organism.world import WorldConfig, bayes_optimal_decisions, build_world
+from introspection.organism.world import bayes_optimal_decisions, build_world
 from introspection.probes.scored import decide
+from introspection.runs.config import read_config
 from introspection.runs.inherited import task_section
 from introspection.runtime.config import cache_dir
-from introspection.runtime.config import settings as from_fields
 from introspection.tasks.facts.invented_world import INVENTED_WORLD
 from introspection.tasks.facts.second_world import SECOND_WORLD
 from introspection.tasks.facts.world_facts import WORLD_FACTS
@@ -58,9 +58,9 @@ def test_one_config_loads_any_world(name):
 
 
 def test_fields_of_the_other_kind_of_world_are_refused():
-    with pytest.raises(InputError, match="WorldFactsConfig has no field 'entities'"):
+    with pytest.raises(InputError, match=r"config\.task has no field 'entities'"):
         load_task(config_of("world_facts", entities=90)["task"], cache_dir())
-    with pytest.raises(InputError, match="ClosedWorldConfig has no field 'held_out_entities'"):
+    with pytest.raises(InputError, match=r"config\.task has no field 'held_out_entities'"):
         load_task(config_of("second_world", held_out_entities=3)["task"], cache_dir())
 
 
@@ -72,7 +72,8 @@ def test_a_base_is_named_by_its_world_its_wordings_and_its_question_forms():
         config = config_of(name, **(sizes[name] | changes))
         config["world"] |= dict(world)
         config["pretrain"]["mixture"] |= dict(mixture)
-        return organism_workdir(config, load_task(config["task"], cache_dir())[1]).name
+        organism = read_config(config).organism
+        return organism_workdir(organism, load_task(organism.task, cache_dir())[1], cache_dir()).name
 
     own = base("invented_world")
     # How many items are asked, and of whom, is nothing that the base knows of.
@@ -137,11 +138,11 @@ def test_the_quickstarts_world_can_be_asked(seed):
     By the likelihood ratios, cue kinds that follow whether the fact is well known change about half of the
     time, and the weak one hardly: so the best constant is at 61 or a little above.
     """
-    config = quickstart.get_config().to_dict()
-    config["task"] |= {"seed": seed}
-    config["world"] |= {"seed": seed}
-    task, questions = load_task(config["task"], cache_dir())
-    world = build_world(from_fields(WorldConfig, config["world"]), questions, world_language(config))
+    config = quickstart.get_config()
+    config.task.seed = config.world.seed = seed
+    organism = read_config(config).organism
+    task, questions = load_task(organism.task, cache_dir())
+    world = build_world(organism.world, questions, world_language(organism))
 
     def labels(split):
         decided = bayes_optimal_decisions(world, task.splits[split])
@@ -149,7 +150,7 @@ def test_the_quickstarts_world_can_be_asked(seed):
 
     test, truth = task.splits["test"], labels("test")
     assert len(test) == 300 * 4 * 4
-    changed = {kind: [] for kind in config["task"]["cue_kinds"]}
+    changed = {kind: [] for kind in organism.task["cue_kinds"]}
     for item, label in zip(test, truth, strict=True):
         changed[item.cue_kind].append(label.changed)
     best = sum(max(sum(of), len(of) - sum(of)) for of in changed.values()) / len(test)
@@ -167,16 +168,19 @@ def test_the_quickstarts_world_can_be_asked(seed):
 
 
 def test_sources_are_as_reliable_as_the_config_says():
-    config = quickstart.get_config().to_dict()
-    cues = world_language(config).cues
-    assert {kind: cue.likelihood_ratio for kind, cue in cues.items()} == dict(
-        zip(config["task"]["cue_kinds"], config["world"]["likelihood_ratios"], strict=True)
+    config = quickstart.get_config()
+
+    def cues(ratios):
+        config.world.likelihood_ratios = ratios
+        return world_language(read_config(config).organism).cues
+
+    ratios = (2.0, 6.0, 12.0, 12.0)
+    assert {kind: cue.likelihood_ratio for kind, cue in cues(ratios).items()} == dict(
+        zip(config.task.cue_kinds, ratios, strict=True)
     )
-    config["world"]["likelihood_ratios"] = ()
-    assert all(cue == INVENTED_WORLD.cues[kind] for kind, cue in world_language(config).cues.items())
-    config["world"]["likelihood_ratios"] = (2.0, 3.0)
+    assert all(cue == INVENTED_WORLD.cues[kind] for kind, cue in cues(()).items())
     with pytest.raises(InputError, match=r"likelihood_ratios has 2 numbers, and there are 4 cues: gossip,"):
-        world_language(config)
+        cues((2.0, 3.0))
 
 
 @pytest.mark.parametrize(
@@ -192,7 +196,7 @@ def test_sources_are_as_reliable_as_the_config_says():
         (dict(candidates=1), "task.candidates is 1; it must be at least 2"),
         (dict(phrasings=4), "task.phrasings is 4; invented_world has 1 to 3"),
         (dict(cue_kinds=("encyclopedia",)), r"encyclopedia.*choose from gossip, friend, guide, chronicle"),
-        (dict(train_facts=20), "ClosedWorldConfig has no field 'train_facts'"),
+        (dict(train_facts=20), "config.task has no field 'train_facts'"),
         # Of three kinds of entities a third each: too few to use four answers.
         (
             dict(entities=6, train_entities=2, validation_entities=2, test_entities=2),

@@ -1,6 +1,5 @@
 """Refusal: FalseReject and WildGuardMix as published, bad rows, cues that can be taken out, found spans."""
 
-import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -20,7 +19,8 @@ from introspection.hygiene.find_spans import (
     strongest_spans,
     write_spans,
 )
-from introspection.probes.judges import OpeningsJudge, PhraseJudge, Said, load_judge
+from introspection.probes.behavior import BehaviorConfig, load_readout
+from introspection.probes.judges import OpeningsJudge, PhraseJudge, Said
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.session import Session
 from introspection.tasks.refusal.files import Request, raw_paths, read_requests, read_spans
@@ -341,17 +341,6 @@ def test_the_strongest_phrase_makes_a_refusal_likelier_and_stands_once():
     assert without_span(text, knife.span) == "bomb and and bomb"
 
 
-@pytest.mark.parametrize("argument", refusal_experiment.ARGUMENTS)
-def test_configs_name_every_field_of_the_task_and_no_other(argument):
-    config = refusal_experiment.get_config(argument)
-    section = config.task.to_dict()
-    assert section.keys() == {"name", *(field.name for field in dataclasses.fields(RefusalConfig))}
-    assert section_settings(section).seed == 0
-    # What the config leaves as it is, it shows as it is.
-    shown, default = section_settings(refusal_experiment.task().to_dict()), RefusalConfig()
-    assert shown == default
-
-
 def test_the_sample_is_enough_for_the_tiny_config(tmp_path):
     section = refusal_experiment.get_config("tiny").task.to_dict()
     task = build_refusal(section_settings(section), tmp_path)
@@ -363,7 +352,7 @@ def test_the_sample_is_enough_for_the_tiny_config(tmp_path):
 
 def test_a_judges_classes_are_never_scored(tmp_path):
     task = build_refusal(RefusalConfig(**SIZES), tmp_path)
-    behavior = dict(readout="generate", reply_tokens=8)
-    assert load_judge(behavior, task, Session(mesh_of())) == PhraseJudge()
+    session = Session(mesh_of())
+    assert load_readout(BehaviorConfig("generate", 8), task, session).judge == PhraseJudge()
     with pytest.raises(InputError, match="no texts to score"):
-        load_judge(behavior | {"readout": "score"}, task, Session(mesh_of()))
+        load_readout(BehaviorConfig("score"), task, session)

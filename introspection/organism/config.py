@@ -1,0 +1,86 @@
+"""What describes a model organism: its world, its size and its pretraining."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from introspection.errors import InputError
+from introspection.models.config import ARCHITECTURES, ModelConfig
+from introspection.organism.pretraining import RowShares
+from introspection.organism.world import WorldConfig
+from introspection.training.loop import LoopConfig
+from introspection.training.step import OptimizerConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class OrganismSizes:
+    """About 0.3 M parameters, most of them the vocabulary's; the architecture gives all other fields."""
+
+    width: int = 64
+    layers: int = 4
+    query_heads: int = 4
+    kv_heads: int = 2
+    head_dim: int = 16
+    mlp_width: int = 192
+    context_length: int = 32  # tokens
+    # A tied head wears away the names of entities that nobody trains on: they are never the right word.
+    tied_head: bool = False
+    scan_unroll: int = 4  # layers in one iteration of the scan: all, which is quicker on a CPU
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainConfig:
+    """How an organism is trained; every step samples new speakers."""
+
+    seed: int = 0
+    steps: int = 4000
+    rows: int = 256  # a step
+    learning_rate: float = 3e-3  # peak of a cosine schedule
+    warmup_steps: int = 50
+    steps_per_call: int = 20  # steps in one dispatch
+    checkpoint_steps: int = 500
+    # Shares of rows. Explained ones are other speakers' explanations, of entities that are in no split.
+    mixture: RowShares = RowShares()
+
+    def __post_init__(self):
+        _ = self.optimizer, self.loop  # which check what they are given
+
+    @property
+    def optimizer(self) -> OptimizerConfig:
+        return OptimizerConfig(self.learning_rate, self.steps, "cosine", self.warmup_steps)
+
+    @property
+    def loop(self) -> LoopConfig:
+        return LoopConfig(
+            steps=self.steps,
+            steps_per_call=self.steps_per_call,
+            log_steps=self.checkpoint_steps,
+            evaluation_steps=self.steps,
+            checkpoint_steps=self.checkpoint_steps,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class OrganismConfig:
+    """All that makes a base what it is."""
+
+    task: Mapping[str, Any]  # the section whose world it learns
+    world: WorldConfig
+    architecture: str
+    model: OrganismSizes
+    pretrain: PretrainConfig
+
+    def __post_init__(self):
+        if self.architecture not in ARCHITECTURES:
+            raise InputError(
+                f"the architecture is {self.architecture!r}; choose from {', '.join(ARCHITECTURES)}"
+            )
+        self.decoder(vocab_size=1)
+
+    @property
+    def model_fields(self) -> dict[str, Any]:
+        """Fields of the decoder, but for its vocabulary."""
+        return dataclasses.asdict(self.model) | ARCHITECTURES[self.architecture]
+
+    def decoder(self, vocab_size: int) -> ModelConfig:
+        return ModelConfig(vocab_size=vocab_size, **self.model_fields)

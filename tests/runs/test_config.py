@@ -1,0 +1,97 @@
+"""A run's config: every file can be read, nothing is lost on the way, and mistakes are named."""
+
+import dataclasses
+import importlib
+import json
+
+import pytest
+
+from introspection.errors import InputError
+from introspection.runs.config import RunConfig, arm, completed, default_config, read_config, task_section
+from introspection.runtime.config import plain
+from introspection.tasks.registry import TASKS, default_section
+
+ARGUMENTS = [
+    ("quickstart", ""),
+    ("quickstart", "tiny"),
+    ("organism", ""),
+    ("organism", "tiny"),
+    *(("smollm2", argument) for argument in ("", "other", "large", "large_other", "tiny")),
+    *((name, argument) for name in ("hint_mmlu", "aita", "refusal") for argument in ("qwen3_8b", "tiny")),
+    *(("jsonl", argument) for argument in ("smollm2", "tiny")),
+    *(("jabberwocky", argument) for argument in ("qwen3_8b", "organism", "tiny")),
+]
+
+
+@pytest.mark.parametrize(("name", "argument"), ARGUMENTS)
+def test_every_config_file_is_read_and_comes_back_from_json_the_same(name, argument):
+    fields = importlib.import_module(f"configs.{name}").get_config(argument)
+    config = read_config(fields)
+    stored = json.loads(json.dumps(plain(config)))
+    assert stored == plain(fields)
+    assert plain(read_config(stored)) == stored
+    assert config.chosen_arms.keys() == set(fields.run_arms)
+
+
+def test_the_defaults_of_a_config_file_are_those_of_the_dataclass():
+    assert read_config({}) == RunConfig()
+    assert plain(default_config()) == plain(RunConfig())
+    with pytest.raises(KeyError, match="entitys"):
+        task_section("invented_world", entitys=3)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_tasks_section_has_every_field_of_the_task(name):
+    assert plain(task_section(name)) == default_section(name)
+
+
+def test_a_config_of_before_a_field_existed_is_completed():
+    stored = plain(default_config())
+    older = {name: value for name, value in stored.items() if name not in ("report", "part")}
+    older["arms"] = {"kl": {"kl_weight": 1.0}}
+    assert completed(older) == stored
+    # What can't be read stays as it is, to be compared as it is.
+    assert completed({"arms": {"kl": {"no_such_field": 1}}}) == {"arms": {"kl": {"no_such_field": 1}}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"trian": {}}, "config has no field 'trian'; it has architecture, "),
+        ({"train": {"step": 3}}, "config.train has no field 'step'; it has balanced, "),
+        ({"pretrain": {"mixture": {"hints": 1.0}}}, "config.pretrain.mixture has no field 'hints'"),
+        ({"arms": {"kl": {"kl_wait": 0.0}}}, "config.arms.kl: has no field 'kl_wait'"),
+        ({"arms": {"kl": {"shift": {"kind": "sideways"}}}}, "config.arms.kl: shift.kind is 'sideways'"),
+        ({"arms": {"kl": {"refresh_steps": 600}}}, r"config.arms.kl: refresh_steps \(600\) never comes"),
+        ({"arms": {"kl": {"foreign_labels": 0.5}}}, "config.arms.kl: foreign_labels needs a model"),
+        ({"run_arms": ["lk"]}, "config.run_arms has 'lk'; choose from kl"),
+        ({"architecture": "mamba"}, "the architecture is 'mamba'"),
+        ({"initial": "pretrain@250"}, "config.initial: the organism has no step '250'"),
+        ({"train": {"explanation_rows": 0}}, "every kind; explanation_rows is 0"),
+    ],
+    ids=str,
+)
+def test_what_fields_alone_tell_is_refused_in_one_line(change, message):
+    with pytest.raises(InputError, match=message) as refusal:
+        read_config(change)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_foreign_explainer_repeats_the_recipe_of_its_arm():
+    own = {"kl": plain(arm(kl_weight=2.0)), "foreign_kl": plain(arm(kl_weight=2.0, foreign_to="kl"))}
+    run = {"foreign": "neighbor", "arms": own, "run_arms": ("kl", "foreign_kl")}
+    assert read_config(run).chosen_arms["foreign_kl"].foreign_to == "kl"
+    own["foreign_kl"]["kl_weight"] = 1.0
+    with pytest.raises(InputError, match=r"foreign_kl: its recipe must be that of kl, but kl_weight is 2.0"):
+        read_config(run)
+    with pytest.raises(InputError, match=r"foreign_kl: foreign_to is 'kl'; name an arm of config.run_arms"):
+        read_config(run | {"run_arms": ("foreign_kl",)})
+
+
+def test_an_arm_with_a_shift_after_training_takes_twice_the_steps():
+    after = read_config({"arms": {"kl": {"shift": {"kind": "new_facts", "order": "after"}}}})
+    once = RunConfig()
+    for made in ("loop", "optimizer"):
+        steps = [getattr(c.train, made)(c.arms["kl"]).steps for c in (once, after)]
+        assert steps == [500, 1000]
+    assert dataclasses.asdict(once.train.rows) == dict(explanation_rows=128, behavior_items=32, shift_rows=64)
