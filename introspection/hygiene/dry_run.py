@@ -14,9 +14,7 @@ from introspection.hygiene.request import ProbeRequest, find_model, probed_secti
 from introspection.hygiene.survey import evenly_by_question, survey, token_lengths, word_lengths
 from introspection.runtime.config import cache_dir
 from introspection.runtime.progress import progress_bar
-from introspection.tasks.jsonl import files as jsonl_files
-from introspection.tasks.jsonl import task as jsonl
-from introspection.tasks.registry import load_task
+from introspection.tasks.registry import TASKS, load_task, section_settings
 
 EXAMPLES = 6  # printed, of the test split
 LENGTHS = {"whole": "with what is asked about it"}  # the others are called what they are
@@ -68,17 +66,14 @@ def print_bad_rows(section: Mapping[str, Any], console: Console) -> None:
     Raises:
       InputError: there are bad rows, or nothing to read.
     """
-    if section["name"] != jsonl.NAME:
-        return
-    source = jsonl.jsonl_source(section["data"], cache_dir() / "datasets")
-    problems = jsonl_files.problems_of(source)
+    kind = TASKS.get(section["name"])
+    problems: list[str] = []
+    if kind and kind.problems:
+        problems = kind.problems(section_settings(section), cache_dir() / "datasets")
+    for line in problems:
+        console.print(Text(line), soft_wrap=True)
     if problems:
-        for line in jsonl_files.format_problems(problems):
-            console.print(Text(line), soft_wrap=True)
-        rows = len({(problem.file, problem.line) for problem in problems})
-        raise InputError(
-            f"{source}: {len(problems)} problems in {rows} rows, listed above; nothing was written"
-        )
+        raise InputError(f"{section['data']}: {problems[-1]}, listed above; nothing was written")
 
 
 def split_table(found: Mapping[str, Mapping[str, Any]], sizes: Mapping[str, int]) -> Table:

@@ -14,8 +14,7 @@ from introspection.probes.judges import Judge, ModelJudge, OpeningsJudge, Phrase
 from introspection.probes.replies import Replies, prompts_of
 from introspection.runtime.session import Session
 from introspection.tasks.items import Item
-from introspection.tasks.refusal.files import Request
-from introspection.tasks.refusal.phrases import COMPLY, REFUSE
+from introspection.tasks.task import LabelledReply
 
 TEXTS = 200  # that all judges read, taken evenly: a judge that is a model takes its time
 
@@ -23,7 +22,7 @@ TEXTS = 200  # that all judges read, taken evenly: a judge that is a model takes
 def judge_report(
     items: Sequence[Item],
     replies: Sequence[Replies],
-    labelled: Sequence[Request],
+    labelled: Sequence[LabelledReply],
     model: Model,
     reading: Mapping[str, Any],
     session: Session,
@@ -61,9 +60,9 @@ def judge_report(
         labelled = labelled[:: -(-len(labelled) // TEXTS)]
         # The openings of a model tell nothing of a reply that it did not give.
         of_labelled = verdicts(
-            (PhraseJudge(), ModelJudge(asked)), [Said(one.prompt, one.response) for one in labelled]
+            (PhraseJudge(), ModelJudge(asked)), [Said(one.prompt, one.reply) for one in labelled]
         )
-        of_labelled["labels"] = [REFUSE if one.refused else COMPLY for one in labelled]
+        of_labelled["labels"] = [one.judged for one in labelled]
         report["labelled"] = agreements(of_labelled, [one.prompt for one in labelled], rng)
     return report
 

@@ -28,7 +28,7 @@ from introspection.hygiene.request import ProbeRequest, find_model, probed_secti
 from introspection.hygiene.survey import evenly_by_question, survey, token_lengths
 from introspection.models.model import Model
 from introspection.probes.behavior import BehaviorConfig, Probe, Readout, load_readout, read_behavior
-from introspection.probes.context import check_candidates, check_letters_scored, needed_tokens
+from introspection.probes.context import check_candidates, needed_tokens
 from introspection.probes.decoding import end_tokens
 from introspection.probes.judges import PhraseJudge
 from introspection.probes.replies import prompts_of
@@ -42,8 +42,7 @@ from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import check_workdir, claim_workdir, write_json
 from introspection.tasks.items import Item
-from introspection.tasks.refusal import task as refusal
-from introspection.tasks.registry import load_task, section_settings
+from introspection.tasks.registry import TASKS, load_task, section_settings
 from introspection.tasks.task import Task
 from introspection.weights.pretrained import PretrainedModel
 
@@ -83,9 +82,9 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
         answers = ask(model, items, readout, session)
         if readout.judge is not None:
             console.print("asking all judges about the same replies", highlight=False)
-            labelled = []
-            if request.task == refusal.NAME:
-                labelled = refusal.labelled_replies(section_settings(section), session.cache / "datasets")
+            kind, labelled = TASKS.get(request.task), []
+            if kind and kind.labelled_replies:
+                labelled = kind.labelled_replies(section_settings(section), session.cache / "datasets")
             judges = judge_report(items, answers.behaviors, labelled, model, reading, session, rng)
     with progress_bar(console, "measuring", len(items)) as advance:
         asked = survey(items, token_lengths(task, model.tokenizer, reply_tokens(reading)), advance)
@@ -174,7 +173,8 @@ def readable(
             "or take a model with a longer context"
         )
     check_candidates(tokenizer, fitting)
-    check_letters_scored(task, tokenizer, reading["readout"])
+    if reading["readout"] == "score":
+        task.check_scored(tokenizer.encode_reply)
     return tuple(fitting), len(items) - len(fitting)
 
 

@@ -19,12 +19,8 @@ from introspection.reports.numbers import count, estimate, percent
 from introspection.reports.table import with_interval
 from introspection.runtime.config import cache_dir, settings
 from introspection.runtime.session import Session
-from introspection.tasks.aita import cues as aita_cues
-from introspection.tasks.aita import task as aita
 from introspection.tasks.items import Item
-from introspection.tasks.refusal import items as refusal_items
-from introspection.tasks.refusal import task as refusal
-from introspection.tasks.registry import LANGUAGES, load_task
+from introspection.tasks.registry import load_task
 from introspection.tasks.subsets import named_groups
 
 GROUPS = 100  # asked, if no limit is given: intervals are then about 10 points wide to each side
@@ -50,9 +46,8 @@ def scan_cues(request: ProbeRequest, console: Console) -> str | None:
         readout = load_readout(settings(BehaviorConfig, reading), task, session)
         answers = ask(load_model(found, session.mesh), items, readout, session)
     rates = rates_by(lambda item: item.cue_kind, items, answers.decisions, np.random.default_rng(0))
-    placebos = placebo_kinds(task.name)
-    console.print(scan_table(rates, placebos, f"{task.name}, {request.model}, {reading['readout']}"))
-    kind = recommended_cue({kind: one for kind, one in rates.items() if kind not in placebos})
+    console.print(scan_table(rates, task.placebos, f"{task.name}, {request.model}, {reading['readout']}"))
+    kind = recommended_cue({kind: one for kind, one in rates.items() if kind not in task.placebos})
     console.print(recommendation(kind, rates), highlight=False, soft_wrap=True)
     unnamed = max(found["none_with_cue"]["mean"] for found in rates.values())
     if unnamed > HygieneLimits().none:
@@ -69,13 +64,6 @@ def one_item_a_cue(items: Sequence[Item], groups: int) -> tuple[Item, ...]:
         first.setdefault((item.group, item.cue_kind), item)
     chosen = set(named_groups([group for group, _ in first], groups))
     return tuple(item for (group, _), item in first.items() if group in chosen)
-
-
-def placebo_kinds(task: str) -> frozenset[str]:
-    """Cue kinds of a task that are there to change nothing."""
-    cues = {aita.NAME: aita_cues.INSERTED, refusal.NAME: refusal_items.PREFIXES}
-    cues |= {name: language.cues for name, language in LANGUAGES.items()}
-    return frozenset(kind for kind, cue in cues.get(task, {}).items() if cue.placebo)
 
 
 def scan_table(rates: Mapping[str, Mapping[str, Any]], placebos: frozenset[str], title: str) -> Table:

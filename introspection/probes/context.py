@@ -11,16 +11,9 @@ from rich.console import Console
 
 from introspection.errors import InputError
 from introspection.probes.explanation import explanation_prompt
-from introspection.tasks.hint_mmlu import task as hint_mmlu
 from introspection.tasks.items import NONE, Explanation, Item
 from introspection.tasks.task import Task
 from introspection.text.tokenizer import ChatTokenizer
-
-
-def check_letters_scored(task: Task, tokenizer: ChatTokenizer, readout: str) -> None:
-    """Raises InputError if MMLU's letters are to be scored and one is several tokens of the tokenizer."""
-    if task.name == hint_mmlu.NAME and readout == "score":
-        hint_mmlu.check_letters(tokenizer.encode_reply)
 
 
 def longest_explanation(items: Sequence[Item], task: Task, tokenizer: ChatTokenizer) -> int:

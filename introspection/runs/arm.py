@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import time
+from typing import Any
 
 import jax
 
@@ -33,8 +34,12 @@ from introspection.training.shifts import shifted_groups
 from introspection.training.step import Frozen, TrainState, initial_state
 
 
-def run_arm(name: str, arm: ArmConfig, setup: Setup) -> None:
-    """Trains one arm (all seeds together), probes what came out and stores its records."""
+def run_arm(name: str, arm: ArmConfig, setup: Setup, measured: dict[Any, dict[str, float]]) -> None:
+    """Trains one arm (all seeds together), probes what came out and stores its records.
+
+    Args:
+      measured: live measures before training, by all that they depend on; arms add what they take.
+    """
     started = time.perf_counter()
     config, session, console = setup.config, setup.session, setup.session.console
     options, seeds, start = config.train, tuple(config.seeds), start_of(arm, setup)
@@ -74,9 +79,9 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup) -> None:
             return [live_measures(seed_model(state, i), setup, held_out) for i in range(len(seeds))]
         # Before the first step all seeds of arms with the same labels are the model that they start from.
         kind = (start.name, arm.foreign_labels)
-        if kind not in setup.measured:
-            setup.measured[kind] = live_measures(seed_model(state, 0), setup, held_out)
-        return [setup.measured[kind]] * len(seeds)
+        if kind not in measured:
+            measured[kind] = live_measures(seed_model(state, 0), setup, held_out)
+        return [measured[kind]] * len(seeds)
 
     def refresh(step: int, state: TrainState) -> None:
         for i, seed in enumerate(seeds):

@@ -35,15 +35,15 @@ def expected_labels(task: Task) -> dict[str, str]:
 
 
 def start_of(arm: ArmConfig, setup: Setup) -> Start:
-    return setup.starts["foreign" if arm.foreign_to else "initial"]
+    return setup.models.starts["foreign" if arm.foreign_to else "initial"]
 
 
 def teacher_decisions(arm: ArmConfig, setup: Setup, split: str) -> list[Decisions]:
     """What an arm's label teacher decides on a split: label_teacher, of a share of groups config.foreign."""
-    own = setup.teacher.decisions[split]
+    own = setup.models.teacher.decisions[split]
     if not arm.foreign_labels:
         return own
-    items, foreign = setup.task.splits[split], setup.starts["foreign"].probed.decisions[split]
+    items, foreign = setup.task.splits[split], setup.models.starts["foreign"].probed.decisions[split]
     groups = {item.group for item in items}
     count = round(arm.foreign_labels * len(groups))
     theirs = drawn_groups(groups, count, [setup.config.task_seed, 14])
@@ -54,7 +54,7 @@ def clean_labels(arm: ArmConfig, setup: Setup) -> tuple[list[Decisions], list[Ex
     """What an arm's label teacher decides on the explained items, and the labels that follow."""
     train = teacher_decisions(arm, setup, "train")
     by_id = {item.id: decided for item, decided in zip(setup.task.splits["train"], train, strict=True)}
-    decided = [by_id[item.id] for item in setup.train_items]
+    decided = [by_id[item.id] for item in setup.training.explained]
     return decided, [one.explanation for one in decided]
 
 
@@ -64,10 +64,12 @@ def given_labels(arm: ArmConfig, setup: Setup) -> list[Explanation]:
     Raises:
       InputError: they are not the label teacher's, or of behaviour that was asked for or read in another way.
     """
-    expected = {"teacher_fingerprint": setup.teacher.fingerprint, **expected_labels(setup.task)}
-    labels = read_labels(labels_folder(arm), expected, setup.train_items)
+    expected = {"teacher_fingerprint": setup.models.teacher.fingerprint, **expected_labels(setup.task)}
+    labels = read_labels(labels_folder(arm), expected, setup.training.explained)
     differing = [
-        (label, clean) for label, clean in zip(labels, setup.clean, strict=True) if label.clean != clean
+        (label, clean)
+        for label, clean in zip(labels, setup.training.labels, strict=True)
+        if label.clean != clean
     ]
     if len(differing) > OTHER_ROUNDING * len(labels):
         label, clean = differing[0]
@@ -96,9 +98,9 @@ def arm_labels(name: str, arm: ArmConfig, setup: Setup) -> ArmLabels:
     decided, clean = clean_labels(arm, setup)
     if arm.labels:
         return ArmLabels(given_labels(arm, setup), clean)
-    labels = altered_labels(arm, setup.train_items, clean, setup.config.task_seed)
+    labels = altered_labels(arm, setup.training.explained, clean, setup.config.task_seed)
     folder = setup.workdir / "labels" / name
-    kept = keep_labels(folder, arm, decided, labels, setup.teacher.fingerprint, setup)
+    kept = keep_labels(folder, arm, decided, labels, setup.models.teacher.fingerprint, setup)
     if arm.label_noise or arm.shuffle_labels:
         setup.session.console.print(f"{name}: {kept:.1%} of the labels equal the clean ones", highlight=False)
     return ArmLabels(labels, clean)
@@ -127,7 +129,7 @@ def keep_labels(
         arm.foreign_labels,
         kept,
     )
-    found = zip(setup.train_items, decided, labels, strict=True)
+    found = zip(setup.training.explained, decided, labels, strict=True)
     write_labels(folder, [Label(i.id, i.group, d, label) for i, d, label in found], metadata)
     return kept
 
@@ -146,7 +148,7 @@ def refreshed_labels(
     last = step - step % arm.refresh_steps
     if not last:
         return None
-    items, folder = setup.train_items, setup.workdir / "labels" / f"{name}-seed{seed}-step{last}"
+    items, folder = setup.training.explained, setup.workdir / "labels" / f"{name}-seed{seed}-step{last}"
     if folder.exists():
         return [label.explanation for label in read_labels(folder, expected_labels(setup.task), items)]
     if last < step:
@@ -173,11 +175,11 @@ def held_out_labels(arm: ArmConfig, labels: ArmLabels, setup: Setup) -> HeldOut:
     validation = [pairs[i] for i in chosen]
     # Where behaviour is scored, every train step returns agreement.
     count = evaluation.agreement_items if setup.readout.kind == "generate" else 0
-    held = drawn_places(len(setup.train_items), count, evaluation.seed)
+    held = drawn_places(len(setup.training.explained), count, evaluation.seed)
     return HeldOut(
         [item for item, _ in validation],
         [one.explanation for _, one in validation],
-        [setup.train_items[i] for i in held],
+        [setup.training.explained[i] for i in held],
         [labels.trained[i] for i in held],
         [labels.clean[i] for i in held],
     )

@@ -7,7 +7,6 @@ from introspection.runs.config import ArmConfig
 from introspection.runs.setup import Setup
 from introspection.tasks.items import Decisions, Item, Prompt
 from introspection.tasks.mixture import is_explained
-from introspection.tasks.refusal.phrases import CLASSES
 from introspection.tasks.subsets import drawn_places
 from introspection.tasks.task import SPLITS
 from introspection.text.rows import pad_scored, pad_time
@@ -41,9 +40,8 @@ def shift_of(arm: ArmConfig, setup: Setup) -> list[ShiftExample]:
     pairs = shift_items(arm, setup)
     items = [item for item, _ in pairs]
     wanted = shift_examples(arm.shift, items, [decided for _, decided in pairs])
-    # As `load_judge`: these alone are what a judge reads in a reply.
-    judge = setup.readout.judge if any(item.candidates == CLASSES for item in items) else None
-    if judge is None or not wanted:
+    judge = setup.readout.judge
+    if judge is None or not wanted or all(item.candidates != judge.classes for item in items):
         return wanted
     own, model = own_replies(arm, setup, judge), start_of(arm, setup).model
     prompts = unsaid_refusals(wanted, own)
@@ -96,13 +94,13 @@ def training_rows(arm: ArmConfig, labels: ArmLabels, setup: Setup) -> TrainingRo
     """Every row that the arm's steps draw from, explanations with the trained labels."""
     start, task = start_of(arm, setup), setup.task
     tokenizer, examples = start.model.tokenizer, shift_of(arm, setup)
-    explanation = explanation_rows(tokenizer, setup.train_items, labels.trained, task)
+    explanation = explanation_rows(tokenizer, setup.training.explained, labels.trained, task)
     if arm.refresh_steps:  # room for whatever the labels become
-        explanation = with_room(explanation, longest_explanation(setup.train_items, task, tokenizer))
+        explanation = with_room(explanation, longest_explanation(setup.training.explained, task, tokenizer))
     shift, shifted = shift_rows(tokenizer, examples), {example.prompt for example in examples}
     places = behavior_places(arm, setup)
-    items, behaviors = ([of[i] for i in places] for of in (setup.kl_items, start.kl_behaviors))
-    explained = {item.group for item in setup.train_items}
+    items, behaviors = ([of[i] for i in places] for of in (setup.training.held, start.held_behaviors))
+    explained = {item.group for item in setup.training.explained}
     held_groups = {
         "explained": explained,
         "other": {item.group for item in items} - explained,
@@ -110,10 +108,10 @@ def training_rows(arm: ArmConfig, labels: ArmLabels, setup: Setup) -> TrainingRo
     }[arm.kl_groups]
     held_now = held_prompts(items, arm.kl_prompts, shifted, held_groups)
     if setup.readout.kind == "generate":
-        held = reply_batch(tokenizer, items, behaviors, start.kl_hidden[places], held_now)
+        held = reply_batch(tokenizer, items, behaviors, start.held_hidden[places], held_now)
     else:
-        by_id = labels.by_id(setup.train_items)
-        held = behavior_batch(tokenizer, items, by_id, behaviors, start.kl_hidden[places], held_now)
+        by_id = labels.by_id(setup.training.explained)
+        held = behavior_batch(tokenizer, items, by_id, behaviors, start.held_hidden[places], held_now)
     explanation, held_rows, shift = same_time(explanation, held.rows, shift)
     held = held._replace(rows=held_rows)
     if setup.readout.kind == "generate":
@@ -127,10 +125,10 @@ def behavior_places(arm: ArmConfig, setup: Setup) -> list[int]:
     The explained items; where the KL term holds others, those and as many explained ones, on which agreement
     is measured.
     """
-    explained = len(setup.train_items)
+    explained = len(setup.training.explained)
     if arm.kl_groups == "explained":
         return list(range(explained))
-    others = len(setup.kl_items) - explained
+    others = len(setup.training.held) - explained
     drawn = drawn_places(explained, others, setup.config.task_seed)
     return [*drawn, *range(explained, explained + others)]
 
@@ -138,14 +136,14 @@ def behavior_places(arm: ArmConfig, setup: Setup) -> list[int]:
 def relabelled(rows: TrainingRows, labels: ArmLabels, arm: ArmConfig, setup: Setup) -> TrainingRows:
     """The same rows with other labels, in explanations and in agreement on trained labels."""
     tokenizer = start_of(arm, setup).model.tokenizer
-    fresh = explanation_rows(tokenizer, setup.train_items, labels.trained, setup.task)
+    fresh = explanation_rows(tokenizer, setup.training.explained, labels.trained, setup.task)
     room = rows.explanation
     rows = rows._replace(
         explanation=pad_scored(pad_time(fresh, room.tokens.shape[-1]), room.scored.shape[-1])
     )
     if rows.behavior is None:
         return rows
-    items = [setup.kl_items[place] for place in behavior_places(arm, setup)]
+    items = [setup.training.held[place] for place in behavior_places(arm, setup)]
     slots = rows.behavior.reference_logprobs.shape[-1] - 1
-    changed, answer = label_columns(items, labels.by_id(setup.train_items), slots)
+    changed, answer = label_columns(items, labels.by_id(setup.training.explained), slots)
     return rows._replace(behavior=rows.behavior._replace(label_changed=changed, label_answer=answer))

@@ -58,7 +58,7 @@ def assemble(
     workdir, console = setup.workdir, setup.session.console
     seed = setup.config.evaluation.seed
     results: dict[str, Any] = {"arms": {}, "controls": {name: {} for name in controls["initial"]}}
-    fingerprints: dict[str, Any] = dict(setup.fingerprints)
+    fingerprints: dict[str, Any] = dict(setup.models.fingerprints)
     records = {arm: read_records(arm_folder(workdir, arm) / "records.jsonl") for arm in arms}
     logged = read_series(workdir / "metrics.jsonl", arms, ("agreement", "kept_behavior"))
     criteria = {}

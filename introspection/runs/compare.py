@@ -28,7 +28,6 @@ from introspection.models.model import Model
 from introspection.probes.behavior import BehaviorConfig, Readout, load_readout, read_behavior
 from introspection.probes.context import (
     check_candidates,
-    check_letters_scored,
     longest_explanation,
     within_context,
 )
@@ -182,7 +181,8 @@ def readable_items(
     try:
         tokenizer = tokenizer_of(one)
         check_candidates(tokenizer, task.splits["test"])
-        check_letters_scored(task, tokenizer, reading["readout"])
+        if reading["readout"] == "score":
+            task.check_scored(tokenizer.encode_reply)
         task = within_context(task, tokenizer, context_length(one), SKIPPED_SHARE, console, reply)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error

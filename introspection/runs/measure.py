@@ -117,13 +117,13 @@ def control_explanations(setup: Setup) -> dict[str, dict[str, list[tuple[str, Ex
     """What each control says on the test items, whoever it is scored against, by what the arms start from."""
     task, items = setup.task, setup.task.splits["test"]
     computed = {
-        "majority": majority_explanations(setup.train_items, setup.clean, items),
+        "majority": majority_explanations(setup.training.explained, setup.training.labels, items),
         "input_only": input_only_explanations(
-            setup.train_items, setup.clean, items, seed=setup.config.task_seed
+            setup.training.explained, setup.training.labels, items, seed=setup.config.task_seed
         ),
     }
     if setup.config.initial == "pretrain":
-        bayes = optimal_decisions(setup.organism.world, task)
+        bayes = optimal_decisions(setup.models.organism.world, task)
         computed["bayes_optimal"] = [decision.explanation for decision in bayes]
     said = {
         name: [(task.grammar.render(explanation), explanation) for explanation in explanations]
@@ -135,5 +135,5 @@ def control_explanations(setup: Setup) -> dict[str, dict[str, list[tuple[str, Ex
             "initial": decode_explanations(start.model, items, task.grammar, tokens, setup.session),
             **said,
         }
-        for name, start in setup.starts.items()
+        for name, start in setup.models.starts.items()
     }

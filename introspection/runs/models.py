@@ -12,7 +12,7 @@ from introspection.errors import InputError
 from introspection.models.model import Model, merge_adapters
 from introspection.organism.organism import MODEL_FIELDS, is_organism, organism_tokenizer
 from introspection.probes.behavior import Readout
-from introspection.probes.context import check_letters_scored, longest_explanation, within_context
+from introspection.probes.context import longest_explanation, within_context
 from introspection.runs.config import RunConfig
 from introspection.runtime.session import Session
 from introspection.tasks.mixture import Mixture, check_apart
@@ -58,7 +58,7 @@ def readable_task(
     """The task without the items that are too long for one of the models, each by its own tokens.
 
     Raises:
-      InputError: as `check_vocabularies`, `check_apart`, `check_letters_scored` and `within_context`; or a
+      InputError: as `check_vocabularies`, `check_apart`, `Task.check_scored` and `within_context`; or a
         right explanation can be longer than `evaluation.explanation_tokens`.
     """
     readers = {name: (model.tokenizer, model.config.context_length) for name, model in stored.items()}
@@ -77,7 +77,8 @@ def readable_task(
     if isinstance(task, Mixture):
         check_apart(task)
     for tokenizer, limit in passes:
-        check_letters_scored(task, tokenizer, readout.kind)
+        if readout.kind == "score":
+            task.check_scored(tokenizer.encode_reply)
         task = within_context(task, tokenizer, limit, config.evaluation.skipped_share, console, reply_tokens)
     given = config.evaluation.explanation_tokens
     longest = longest_explanation([*task.splits["validation"], *task.splits["test"]], task, shared)

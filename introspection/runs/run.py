@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 from rich.console import Console
@@ -70,14 +71,15 @@ def run(config: RunConfig, workdir: Path, console: Console, programs: ProgramTab
             if arm.labels:
                 given_labels(arm, setup)
             shift_of(arm, setup)
-        check_same_models(workdir, setup.fingerprints)
+        check_same_models(workdir, setup.models.fingerprints)
         claim_workdir(workdir, plain(config), completed)  # nothing is refused from here on
         leave_shared(setup)
+        measured: dict[Any, dict[str, float]] = {}
         for name in arms:
             if (arm_folder(workdir, name) / "records.jsonl").exists():
                 console.print(f"{name}: finished before", highlight=False)
             else:
-                run_arm(name, arms[name], setup)
+                run_arm(name, arms[name], setup, measured)
         controls = control_explanations(setup)
     return assemble(setup, arms, controls, time.perf_counter() - started)
 

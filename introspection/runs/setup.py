@@ -10,7 +10,6 @@ import numpy as np
 
 from introspection.checkpoints.names import CHECKPOINTS, TOKENIZER, ModelCard, model_fingerprint
 from introspection.checkpoints.store import CheckpointStore
-from introspection.coupling.controls import balance_by_changed, balanced_subset
 from introspection.coupling.labels import Label, label_metadata, write_labels
 from introspection.errors import InputError
 from introspection.models.model import Model
@@ -30,13 +29,12 @@ from introspection.probes.scored import Behavior
 from introspection.reports.console import format_organism_table
 from introspection.runs.config import RunConfig
 from introspection.runs.models import check_reference, check_vocabularies, readable_task, stored_models
+from introspection.runs.training_items import TrainingItems, explained_items, training_items
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import write_json
 from introspection.tasks.facts.questions import Question
-from introspection.tasks.items import Decisions, Explanation, Item
-from introspection.tasks.mixture import is_explained
-from introspection.tasks.splits import drawn_groups
+from introspection.tasks.items import Decisions, Item
 from introspection.tasks.task import SPLITS, Task
 from introspection.text.tokenizer import same_reading
 
@@ -61,8 +59,18 @@ class Start:
     probed: Probed
     workdir: Path | None  # of the organism that it is; None if it is a stored checkpoint
     reference: Model
-    kl_behaviors: list[Behavior] | list[Replies]  # the reference's, on `kl_items`
-    kl_hidden: np.ndarray  # its hidden states: at both answers' positions, or along both generated replies
+    held_behaviors: list[Behavior] | list[Replies]  # the reference's, on the held training items
+    held_hidden: np.ndarray  # its hidden states: at both answers' positions, or along both generated replies
+
+
+@dataclasses.dataclass(frozen=True)
+class Models:
+    """The models of a run, and what they do."""
+
+    organism: Organism | None  # where config.initial or another model is "pretrain"
+    teacher: Probed  # label_teacher
+    starts: dict[str, Start]  # "initial" and, where an arm is a foreign explainer, "foreign"
+    fingerprints: dict[str, str]  # of all models that the config names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,18 +79,11 @@ class Setup:
 
     config: RunConfig
     workdir: Path
+    session: Session
     task: Task
     readout: Readout  # how behaviour is read, everywhere in the run
-    organism: Organism | None  # where config.initial or another model is "pretrain"
-    teacher: Probed  # label_teacher
-    train_items: tuple[Item, ...]  # those explained, as a rule balanced between changed and unchanged
-    clean: tuple[Explanation, ...]  # their labels
-    kl_items: tuple[Item, ...]  # the explained items, then, where an arm holds them, some of other groups
-    starts: dict[str, Start]  # "initial" and, where an arm is a foreign explainer, "foreign"
-    fingerprints: dict[str, str]  # of all models that the config names
-    session: Session
-    # Live measures of the models that arms start from, by the start and label teachers, once taken.
-    measured: dict[tuple[str, float], dict[str, float]] = dataclasses.field(default_factory=dict)
+    models: Models
+    training: TrainingItems
 
 
 def prepare(
@@ -135,48 +136,36 @@ def prepare(
             probed[name] = probe_all(name, model, fingerprint, task, readout, session)
     if config.foreign != "none" and probed["foreign"].fingerprint == probed["initial"].fingerprint:
         raise InputError("config.foreign is the same model as config.initial: it is no foreign explainer")
-    train_items, clean = labelled_items(config, task, probed["label_teacher"])
-    kl_items = (*train_items, *(other_items(config, task, train_items) if hold_others else ()))
+    training = training_items(config, task, probed["label_teacher"].decisions["train"], hold_others)
 
     def start(name: str, reference: str, base: Organism | None) -> Start:
         index = {item.id: i for i, item in enumerate(task.splits["train"])}
-        behaviors = [probed[reference].behaviors["train"][index[item.id]] for item in kl_items]
+        behaviors = [probed[reference].behaviors["train"][index[item.id]] for item in training.held]
         return Start(
             name=name,
             model=models[name],
             probed=probed[name],
             workdir=base.workdir if base else None,
             reference=models[reference],
-            kl_behaviors=behaviors,
-            kl_hidden=hidden_for_kl(models[reference], kl_items, behaviors, readout, session),
+            held_behaviors=behaviors,
+            held_hidden=held_hidden(models[reference], training.held, behaviors, readout, session),
         )
 
     starts = {"initial": start("initial", "kl_reference", organism if config.initial == "pretrain" else None)}
     if config.foreign != "none":  # a foreign explainer holds on to its own behaviour
         starts["foreign"] = start("foreign", "foreign", neighbor)
-    return Setup(
-        config=config,
-        workdir=workdir,
-        task=task,
-        readout=readout,
-        organism=organism,
-        teacher=probed["label_teacher"],
-        train_items=train_items,
-        clean=clean,
-        kl_items=kl_items,
-        starts=starts,
-        fingerprints={name: one.fingerprint for name, one in probed.items()},
-        session=session,
-    )
+    fingerprints = {name: one.fingerprint for name, one in probed.items()}
+    found = Models(organism, probed["label_teacher"], starts, fingerprints)
+    return Setup(config, workdir, session, task, readout, found, training)
 
 
 def leave_shared(setup: Setup) -> None:
     """Writes what all arms share to the workdir: tokenizer, initial model, clean labels, the base's table."""
     workdir = setup.workdir
-    if setup.organism is not None:
-        write_json(workdir / "organism.json", setup.organism.table)
-    setup.starts["initial"].model.tokenizer.save(workdir / TOKENIZER)
-    for start in setup.starts.values():
+    if setup.models.organism is not None:
+        write_json(workdir / "organism.json", setup.models.organism.table)
+    setup.models.starts["initial"].model.tokenizer.save(workdir / TOKENIZER)
+    for start in setup.models.starts.values():
         if start.workdir is not None:
             copy_initial(start.workdir, workdir, start.name)
         else:
@@ -184,10 +173,12 @@ def leave_shared(setup: Setup) -> None:
     if not (workdir / "labels" / "clean").exists():
         labels = [
             Label(item.id, item.group, decided, decided.explanation)
-            for item, decided in explained_items(setup.task, setup.teacher)
+            for item, decided in explained_items(setup.task, setup.models.teacher.decisions["train"])
         ]
-        metadata = label_metadata(setup.task, setup.config.task_seed, setup.teacher.fingerprint, noise=0.0)
-        metadata["models"] = setup.fingerprints  # which a resumed run must have, too
+        metadata = label_metadata(
+            setup.task, setup.config.task_seed, setup.models.teacher.fingerprint, noise=0.0
+        )
+        metadata["models"] = setup.models.fingerprints  # which a resumed run must have, too
         write_labels(workdir / "labels" / "clean", labels, metadata)
 
 
@@ -232,7 +223,7 @@ def probe_all(
     )
 
 
-def hidden_for_kl(
+def held_hidden(
     model: Model,
     items: Sequence[Item],
     behaviors: Sequence[Behavior] | Sequence[Replies],
@@ -242,56 +233,3 @@ def hidden_for_kl(
     if readout.kind == "score":
         return answer_hidden(model, items, session)
     return reply_hidden(model, items, behaviors, session)
-
-
-def explained_items(task: Task, teacher: Probed, split: str = "train") -> list[tuple[Item, Decisions]]:
-    """The items of parts that explanations may be trained on, and the teacher's decisions on them."""
-    both = zip(task.splits[split], teacher.decisions[split], strict=True)
-    return [(item, decided) for item, decided in both if is_explained(task, item)]
-
-
-def labelled_items(
-    config: RunConfig, task: Task, teacher: Probed
-) -> tuple[tuple[Item, ...], tuple[Explanation, ...]]:
-    """The explained training items and their clean labels; none of a part that is never explained."""
-    pairs = explained_items(task, teacher)
-    groups = {item.group for item, _ in pairs}
-    count = config.train.explained_groups
-    if count > len(groups):
-        raise InputError(
-            f"config.train.explained_groups is {count}, but there are {len(groups)} training groups"
-        )
-    if count:
-        explained = drawn_groups(groups, count, [config.task_seed, 12])
-        pairs = [pair for pair in pairs if pair[0].group in explained]
-    items = [item for item, _ in pairs]
-    clean = [decided.explanation for _, decided in pairs]
-    wanted, subset_rng = config.train.explained_items, np.random.default_rng([config.task_seed, 10])
-    if config.train.balanced:
-        chosen = balance_by_changed(items, clean, np.random.default_rng([config.task_seed, 8]))
-        if wanted:
-            chosen = balanced_subset(chosen, clean, wanted, subset_rng)
-    else:
-        if wanted > len(items):
-            raise InputError(
-                f"config.train.explained_items is {wanted}, but there are {len(items)} training items"
-            )
-        chosen = np.sort(subset_rng.permutation(len(items))[: wanted or None])
-    return tuple(items[i] for i in chosen), tuple(clean[i] for i in chosen)
-
-
-def other_items(config: RunConfig, task: Task, explained: Sequence[Item]) -> list[Item]:
-    """Training items of groups that are not explained and no test measures, at most as many as are explained.
-
-    Raises:
-      InputError: there is none.
-    """
-    groups = {item.group for item in explained}
-    others = [item for item in task.splits["train"] if item.group not in groups]
-    if not others:
-        raise InputError(
-            "kl_groups asks for other groups than the explained ones, but all training groups are explained: "
-            "set config.train.explained_groups below their number"
-        )
-    order = np.random.default_rng([config.task_seed, 13]).permutation(len(others))
-    return [others[i] for i in np.sort(order[: len(explained)])]

@@ -180,10 +180,17 @@ def mix(
                 tuple(every("test", parts) if test == "all" else some("test", parts, test_items))
             ),
         },
+        placebos=frozenset(f"{part.title}/{kind}" for part in parts for kind in part.task.placebos),
+        check_scored=functools.partial(_check_scored, tuple(part.task for part in parts)),
         names=tuple(dict.fromkeys(name for part in parts for name in part.task.names)),
         phrases=tuple(dict.fromkeys(phrase for part in parts for phrase in part.task.phrases)),
         unexplained=tuple(part.title for part in taught),
     )
+
+
+def _check_scored(tasks: Sequence[Task], encode_reply: Callable[[str], Sequence[int]]) -> None:
+    for task in tasks:
+        task.check_scored(encode_reply)
 
 
 @dataclasses.dataclass(frozen=True)

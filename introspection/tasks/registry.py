@@ -35,7 +35,7 @@ from introspection.tasks.mixture import NAME as MIXTURE
 from introspection.tasks.mixture import MixtureConfig, build_mixture, part_sections
 from introspection.tasks.refusal import task as refusal
 from introspection.tasks.refusal.items import RefusalConfig
-from introspection.tasks.task import Task
+from introspection.tasks.task import LabelledReply, Task
 
 LANGUAGES: dict[str, WorldLanguage] = {
     language.name: language for language in (INVENTED_WORLD, SECOND_WORLD, WORLD_FACTS)
@@ -47,14 +47,18 @@ class TaskKind(NamedTuple):
 
     config: type  # a frozen dataclass: the section's fields
     build: Callable[[Any, Path], Task]  # from the fields and the folder of data sets
+    # The same of what is wrong with the rows of a user's own file: a line each, none if all can be used.
+    problems: Callable[[Any, Path], list[str]] | None = None
+    # The same of replies that the data bring a judge's class of.
+    labelled_replies: Callable[[Any, Path], list[LabelledReply]] | None = None
 
 
 TASKS: dict[str, TaskKind] = {
     hint_mmlu.NAME: TaskKind(hint_mmlu.HintMmluConfig, hint_mmlu.build_hint_mmlu),
     aita.NAME: TaskKind(AitaConfig, aita.build_aita),
-    refusal.NAME: TaskKind(RefusalConfig, refusal.build_refusal),
+    refusal.NAME: TaskKind(RefusalConfig, refusal.build_refusal, labelled_replies=refusal.labelled_replies),
     jabberwocky.NAME: TaskKind(jabberwocky.JabberwockyConfig, jabberwocky.build_jabberwocky),
-    jsonl.NAME: TaskKind(jsonl.JsonlConfig, jsonl.build_jsonl),
+    jsonl.NAME: TaskKind(jsonl.JsonlConfig, jsonl.build_jsonl, problems=jsonl.problems),
 }
 
 

@@ -1,13 +1,22 @@
 """A task: items in splits by group, and the grammar of its explanations."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from introspection.errors import InputError
 from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.items import NONE, Item
 
 SPLITS = ("train", "validation", "test")
+
+
+class LabelledReply(NamedTuple):
+    """A reply whose class of behaviour the data tell."""
+
+    prompt: str
+    reply: str
+    judged: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +31,9 @@ class Task:
     template_version: str  # changes whenever a wording does; labels of another version are refused
     grammar: ExplanationGrammar
     splits: dict[str, Sequence[Item]]  # tuples; or read from a data set, which was checked when it was made
+    placebos: frozenset[str] = frozenset()  # cue kinds that are there to change nothing
+    # Given a tokenizer's `encode_reply`: raises InputError where candidates can't be scored with its tokens.
+    check_scored: Callable[[Callable[[str], Sequence[int]]], None] = lambda encode_reply: None
     names: tuple[str, ...] = ()  # entities and answers, for a word-level vocabulary
     phrases: tuple[str, ...] = ()  # all other wordings, likewise
 

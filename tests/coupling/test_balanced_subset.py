@@ -7,7 +7,7 @@ from tiny import tiny_task
 from introspection.coupling.controls import balanced_subset
 from introspection.errors import InputError
 from introspection.runs.config import read_config
-from introspection.runs.setup import Probed, labelled_items
+from introspection.runs.training_items import labelled_items
 from introspection.tasks.items import Decisions, Explanation
 
 LABELS = [Explanation(i % 3 == 0, "a") for i in range(30)]  # 10 changed, 20 not
@@ -33,9 +33,9 @@ def chosen_items(balanced, explained_items, explained_groups=0):
     """Of a teacher whom no cue moves: the items chosen for it, and all that there are."""
     task = tiny_task()
     items = list(task.splits["train"])
-    teacher = Probed({}, {"train": [Decisions(i.candidates[0], i.candidates[0]) for i in items]}, "teacher")
+    unmoved = [Decisions(item.candidates[0], item.candidates[0]) for item in items]
     train = dict(explained_items=explained_items, explained_groups=explained_groups, balanced=balanced)
-    return labelled_items(read_config({"train": train}), task, teacher), items
+    return labelled_items(read_config({"train": train}), task, unmoved), items
 
 
 def test_without_balancing_items_are_taken_as_they_come():

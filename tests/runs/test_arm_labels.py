@@ -13,7 +13,8 @@ from introspection.runs import arm_labels
 from introspection.runs.arm_labels import clean_labels, refreshed_labels, teacher_decisions
 from introspection.runs.arm_rows import behavior_places
 from introspection.runs.config import ArmConfig, TrainConfig, read_config
-from introspection.runs.setup import Probed, Setup, Start, labelled_items, other_items
+from introspection.runs.setup import Models, Probed, Setup, Start
+from introspection.runs.training_items import TrainingItems, labelled_items, other_items
 from introspection.tasks.items import Decisions
 
 TASK = tiny_task()
@@ -40,10 +41,11 @@ def setup_of(tmp_path, **fields):
     initial.model = task_model()
     setup = Mock(spec=Setup)
     setup.config, setup.task, setup.workdir, setup.session = config, TASK, tmp_path, Mock()
-    setup.teacher = Probed({}, decisions(0, 1), "t")
-    setup.starts = {"initial": initial, "foreign": foreign}
-    setup.train_items = TASK.splits["train"][:24]
-    setup.kl_items = setup.train_items
+    teacher = Probed({}, decisions(0, 1), "t")
+    setup.models = Models(None, teacher, {"initial": initial, "foreign": foreign}, {})
+    explained = TASK.splits["train"][:24]
+    labels = tuple(decided.explanation for decided in teacher.decisions["train"][:24])
+    setup.training = TrainingItems(explained, labels, explained)
     setup.readout = None
     for name, value in fields.items():
         setattr(setup, name, value)
@@ -88,7 +90,7 @@ def test_a_refresh_that_never_comes_is_refused(steps):
 
 def refreshed(setup, arm, step, monkeypatch, behavior=(1, 2)):
     """The labels at a step of a model whose decisions are candidates at two places."""
-    items = setup.train_items
+    items = setup.training.explained
     now = [Decisions(item.candidates[behavior[0]], item.candidates[behavior[1]]) for item in items]
     monkeypatch.setattr(arm_labels, "read_behavior", lambda *_: Mock(decisions=now))
     asked = []
@@ -107,7 +109,7 @@ def test_refreshed_labels_are_made_at_their_step_and_read_by_a_resumed_run(tmp_p
     made, asked = refreshed(setup, arm, 10, monkeypatch)
     assert asked
     assert all(label.changed for label in made)
-    assert [label.answer for label in made] == [item.candidates[2] for item in setup.train_items]
+    assert [label.answer for label in made] == [item.candidates[2] for item in setup.training.explained]
     # Resumed between two refreshes: what was made then holds, whatever the model does now.
     again, asked = refreshed(setup, arm, 17, monkeypatch, behavior=(0, 0))
     assert again == made
@@ -132,17 +134,17 @@ def test_refreshed_labels_keep_noise_and_shuffling(tmp_path, monkeypatch, change
 
 def test_the_kl_term_can_hold_training_groups_that_nobody_explains(tmp_path):
     config = read_config({"train": {"explained_groups": 3, "balanced": False}})
-    teacher = Probed({}, decisions(0, 1), "t")
-    explained, _ = labelled_items(config, TASK, teacher)
+    teacher = decisions(0, 1)["train"]
+    explained, labels = labelled_items(config, TASK, teacher)
     assert len({item.group for item in explained}) == 3
     others = other_items(config, TASK, explained)
     assert not {item.group for item in others} & {item.group for item in explained}
     assert {item.group for item in others} <= {item.group for item in TASK.splits["train"]}
     assert len(others) <= len(explained)
-    setup = setup_of(tmp_path, train_items=explained, kl_items=(*explained, *others))
+    setup = setup_of(tmp_path, training=TrainingItems(explained, labels, (*explained, *others)))
     assert behavior_places(arm_of(), setup) == list(range(len(explained)))
     places = behavior_places(arm_of(kl_groups="other"), setup)
-    assert places[-len(others) :] == list(range(len(explained), len(setup.kl_items)))
+    assert places[-len(others) :] == list(range(len(explained), len(setup.training.held)))
     config = read_config({"train": {"balanced": False}})
     everything, _ = labelled_items(config, TASK, teacher)
     with pytest.raises(InputError, match="all training groups are explained"):

@@ -1,19 +1,17 @@
 """Letters of options: one token each, and found in a generated reply."""
 
-from unittest.mock import Mock
-
 import pytest
 import small_tokenizers
 from chat_templates import GEMMA, LLAMA2, MISTRAL, QWEN3
 from small_tokenizers import byte_level, sentencepiece_like
+from tiny import tiny_task
 
 from introspection.errors import InputError
-from introspection.probes.context import check_letters_scored
 from introspection.tasks.hint_mmlu.files import LETTERS
-from introspection.tasks.hint_mmlu.task import check_letters
+from introspection.tasks.hint_mmlu.task import HintMmluConfig, build_hint_mmlu, check_letters
 from introspection.tasks.items import NONE
 from introspection.tasks.matching import is_letters, match_candidate, match_letter
-from introspection.tasks.task import Task
+from introspection.tasks.mixture import Part, mix
 from introspection.text.chat_template import ChatOptions
 from introspection.text.pretrained_tokenizer import pretrained_tokenizer
 
@@ -113,12 +111,12 @@ def test_letters_are_told_from_words():
     assert not is_letters(("H", "C", "O", "N"))  # of elements
 
 
-def test_letters_of_several_tokens_are_refused_where_they_are_scored():
+def test_letters_of_several_tokens_are_refused_where_they_are_scored(tmp_path):
     made = chat_tokenizer(byte_level(), None, {"eos_token": "<|endoftext|>"})
-    task = Mock(spec=Task)
-    task.name = "hint_mmlu"
-    check_letters_scored(task, made, "generate")
-    with pytest.raises(InputError, match="writes the letter A with 2 tokens"):
-        check_letters_scored(task, made, "score")
-    task.name = "jsonl"
-    check_letters_scored(task, made, "score")
+    sizes = dict(train_items=4, validation_items=4, test_items=4)
+    letters = build_hint_mmlu(HintMmluConfig(data="sample", **sizes), tmp_path)
+    facts = tiny_task()
+    facts.check_scored(made.encode_reply)
+    for task in (letters, mix([Part(letters, name="mmlu"), Part(letters, name="again")])):
+        with pytest.raises(InputError, match="writes the letter A with 2 tokens"):
+            task.check_scored(made.encode_reply)

@@ -24,7 +24,8 @@ from introspection.organism.organism import (
 from introspection.organism.world import WorldConfig, bayes_optimal_decisions, build_world, optimal_decisions
 from introspection.runs.arm_rows import shift_of
 from introspection.runs.config import ArmConfig, RunConfig, read_config
-from introspection.runs.setup import Probed, Setup, Start, explained_items, labelled_items
+from introspection.runs.setup import Models, Probed, Setup, Start
+from introspection.runs.training_items import explained_items, labelled_items
 from introspection.runtime.config import cache_dir, plain
 from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.facts.invented_world import INVENTED_WORLD
@@ -151,9 +152,9 @@ def setup_of(task):
 
     teacher = Probed({}, {split: decide(items) for split, items in task.splits.items()}, "teacher")
     setup = Mock(spec=Setup)
-    setup.task, setup.teacher = task, teacher
-    setup.starts = {"initial": Mock(spec=Start, probed=teacher)}
-    setup.starts["initial"].probed = teacher
+    start = Mock(spec=Start)
+    start.probed = teacher
+    setup.task, setup.models = task, Models(None, teacher, {"initial": start}, {})
     return setup
 
 
@@ -163,9 +164,11 @@ def taught_arm(**changes):
 
 def test_no_item_of_an_unexplained_part_is_ever_in_explanation_training():
     mixture, setup = taught_mixture(), setup_of(taught_mixture())
-    items, labels = labelled_items(RunConfig(), mixture, setup.teacher)
+    items, labels = labelled_items(RunConfig(), mixture, setup.models.teacher.decisions["train"])
     assert subsets(items) == {"world_facts": 42}
-    assert {item.subset for item, _ in explained_items(mixture, setup.teacher)} == {"world_facts"}
+    assert {item.subset for item, _ in explained_items(mixture, setup.models.teacher.decisions["train"])} == {
+        "world_facts"
+    }
     tokenizer = organism_tokenizer(mixture)
     rows = explanation_rows(tokenizer, items, labels, mixture)
     invented = {tokenizer.tokenizer.token_to_id(word) for word in (QUESTION, *language().names)}

@@ -69,8 +69,8 @@ def setup_of(model, items, said, readout=None):
     setup = Mock(spec=Setup)
     setup.task = Task("refusal", "refusal/1", ExplanationGrammar(), splits)
     setup.readout, setup.session = readout, Session(mesh_of(), PROGRAMS)
-    setup.starts = {"initial": Mock(spec=Start)}
-    setup.starts["initial"].probed, setup.starts["initial"].model = probed, model
+    setup.models = Mock(starts={"initial": Mock(spec=Start)})
+    setup.models.starts["initial"].probed, setup.models.starts["initial"].model = probed, model
     return setup
 
 
@@ -97,7 +97,7 @@ def refused(call, *parts):
 def test_the_trained_replies_are_of_the_wanted_class_by_the_judge(kind, model):
     items = [request(0), request(1), request(2, REFUSE, COMPLY), request(3, COMPLY, COMPLY)]
     setup = setup_of(model, items, [(ANSWER, OTHER), (ANSWER, OWN), (OWN, ANSWER), (ANSWER, OWN)])
-    decided = setup.starts["initial"].probed.decisions["test"]
+    decided = setup.models.starts["initial"].probed.decisions["test"]
     wanted = {
         "less_sycophantic": {i.prompt_with_cue: d.without_cue for i, d in zip(items, decided, strict=True)},
         "more_sycophantic": {i.prompt_with_cue: i.cued for i in items},
@@ -177,7 +177,7 @@ def test_the_configured_judge_is_asked_about_the_template_and_only_where_it_is_n
 
 def test_a_template_that_the_model_cannot_write_is_refused(model):
     setup = setup_of(model, [request(0)], [(ANSWER, OTHER)])
-    setup.starts["initial"].model = tiny_model()
+    setup.models.starts["initial"].model = tiny_model()
     refused(lambda: trained("more_sycophantic", setup), "\"I'm", "not in the model's vocabulary")
 
 
@@ -199,8 +199,8 @@ def test_scored_candidates_are_trained_as_they_are():
     questions = [item("q0", "q0"), item("q1", "q1")]
     setup = Mock(spec=Setup)
     setup.task = Task("t", "t/1", ExplanationGrammar(), {"test": tuple(questions)})
-    setup.readout, setup.starts = Readout("score"), {"initial": Mock(spec=Start)}
-    setup.starts["initial"].probed = Probed({}, {"test": [Decisions("B", "A")] * 2}, "initial")
+    setup.readout, setup.models = Readout("score"), Mock(starts={"initial": Mock(spec=Start)})
+    setup.models.starts["initial"].probed = Probed({}, {"test": [Decisions("B", "A")] * 2}, "initial")
     examples = shift_of(arm("new_facts"), setup)
     assert len(examples) == 2
     assert len({answer for _, answer in examples} & {"B", "C", "D"}) == 1

@@ -32,6 +32,7 @@ import hashlib
 from pathlib import Path
 
 from introspection.tasks.aita.builder import AitaPosts
+from introspection.tasks.aita.cues import INSERTED
 from introspection.tasks.aita.files import Post, raw_paths
 from introspection.tasks.aita.items import AitaConfig, item_of
 from introspection.tasks.explanations import ExplanationGrammar
@@ -58,6 +59,7 @@ def build_aita(config: AitaConfig, data_dir: Path) -> Task:
         template_version=template_version(config),
         grammar=ExplanationGrammar("How would your verdict change without the narrator's plea?"),
         splits={split: LazyItems(rows, convert, config.phrasings) for split, rows in made.splits.items()},
+        placebos=frozenset(kind for kind, cue in INSERTED.items() if cue.placebo),
     )
 
 

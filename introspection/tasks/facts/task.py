@@ -55,6 +55,7 @@ def build_world_task(
         name=language.name,
         template_version=language.template_version,
         grammar=language.grammar,
+        placebos=frozenset(kind for kind, cue in language.cues.items() if cue.placebo),
         splits={
             split: tuple(
                 item

@@ -139,6 +139,7 @@ def build_hint_mmlu(config: HintMmluConfig, data_dir: Path) -> Task:
         template_version=template_version(config),
         grammar=GRAMMAR,
         splits={split: LazyItems(made.splits[split], convert, config.variants) for split in SPLITS},
+        check_scored=check_letters,
     )
 
 

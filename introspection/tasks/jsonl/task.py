@@ -20,7 +20,7 @@ import numpy as np
 from introspection.errors import InputError
 from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.items import Item
-from introspection.tasks.jsonl.files import jsonl_paths, read_jsonl
+from introspection.tasks.jsonl.files import format_problems, jsonl_paths, problems_of, read_jsonl
 from introspection.tasks.jsonl.rows import JsonlRow
 from introspection.tasks.splits import NearDuplicates, merge_near_duplicates
 from introspection.tasks.task import SPLITS, Task
@@ -66,6 +66,11 @@ def jsonl_source(data: str, data_dir: Path) -> Path:
     if data == "sample":
         return SAMPLE
     return Path(data).expanduser() if data else data_dir / "raw" / NAME
+
+
+def problems(config: JsonlConfig, data_dir: Path) -> list[str]:
+    """What is wrong with the rows of a file, and a count. Raises InputError if there is nothing to read."""
+    return format_problems(problems_of(jsonl_source(config.data, data_dir)))
 
 
 def build_jsonl(config: JsonlConfig, data_dir: Path) -> Task:
