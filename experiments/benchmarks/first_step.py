@@ -42,7 +42,7 @@ PHASES = {
     "introspection.runs.models.stored_models": "model",
     "introspection.checkpoints.names.model_fingerprint": "model",
     "introspection.runs.setup.probe_all": "probing",
-    "introspection.runs.setup.hidden_for_kl": "probing",
+    "introspection.runs.setup.held_hidden": "probing",
     "introspection.runs.measure.live_measures": "probing",
     "introspection.runs.setup.leave_shared": "storing",
     "introspection.checkpoints.store.CheckpointStore.save": "storing",

@@ -26,9 +26,9 @@ from introspection.runs.config import read_config
 from introspection.runtime.command import get_config_of
 from introspection.runtime.mesh import ROW_AXES, MeshConfig, make_mesh, parameter_shardings
 from introspection.text.rows import build_row, stack_rows
-from introspection.training.batches import stack_batches
+from introspection.training.batches import by_item, stack_batches
 from introspection.training.loop import weights
-from introspection.training.objectives import Batch, BehaviorBatch
+from introspection.training.objectives import Answers, Batch, BehaviorBatch
 from introspection.training.step import Frozen, initial_state, train_steps
 
 MEMORY = 95e9  # bytes of a TPU v5p device
@@ -151,16 +151,15 @@ def _batch(explanations: int, items: int, time: int, width: int) -> Batch:
     prompt, letters = [0] * (time - 12), [[0, 0]] * 4
     explained = stack_rows([build_row(prompt, [[0] * 12])] * explanations, time)
     asked = stack_rows([build_row(prompt, letters)] * (2 * items), time)
-    behavior = BehaviorBatch(
-        rows=jax.tree.map(lambda array: array.reshape(items, 2, *array.shape[1:]), asked),
+    answers = Answers(
         candidates=np.full(items, 4, np.int32),
-        kl_mask=np.ones((items, 2), bool),
-        reference_hidden=np.zeros((items, 2, width), np.float32),
         reference_logprobs=np.zeros((items, 2, 5), np.float32),
         labelled=np.ones(items, bool),
         label_changed=np.zeros((items, 2), bool),
         label_answer=np.zeros((items, 2), np.int32),
     )
+    held, hidden = np.ones((items, 2), bool), np.zeros((items, 2, 1, width), np.float32)
+    behavior = BehaviorBatch(by_item(asked), held, hidden, answers)
     return Batch(explanation=explained, behavior=behavior)
 
 

@@ -16,7 +16,7 @@ from introspection.runtime.config import cache_dir
 from introspection.runtime.mesh import MeshConfig, make_mesh
 from introspection.text.rows import Rows, build_row, stack_rows
 from introspection.text.tokenizer import phrase_tokenizer
-from introspection.training.objectives import Batch, ReplyBatch
+from introspection.training.objectives import Batch, BehaviorBatch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,12 +90,10 @@ def make_case(size: Size) -> Case:
     batches = [random_batch(size, config.vocab_size, seed) for seed in range(size.batches)]
     filled = []
     for batch in batches:
-        flat = jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), batch.replies.rows)
+        flat = jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), batch.behavior.rows)
         hidden = np.asarray(hidden_states(params, flat))
-        replies = batch.replies._replace(
-            reference_hidden=hidden.reshape(size.behavior_items, 2, *hidden.shape[1:])
-        )
-        filled.append(batch._replace(replies=replies))
+        hidden = hidden.reshape(size.behavior_items, 2, *hidden.shape[1:])
+        filled.append(batch._replace(behavior=batch.behavior._replace(reference_hidden=hidden)))
     return Case(with_adapters, params, adapters, filled)
 
 
@@ -125,14 +123,14 @@ def random_batch(size: Size, vocab_size: int, seed: int) -> Batch:
     rows = Rows(*(array[:-1].reshape(size.behavior_items, 2, *array.shape[1:]) for array in said))
     return Batch(
         explanation=Rows(*(array[:-1] for array in written)),
-        replies=ReplyBatch(rows, np.ones((size.behavior_items, 2), bool), np.zeros(0, np.float32)),
+        behavior=BehaviorBatch(rows, np.ones((size.behavior_items, 2), bool), np.zeros(0, np.float32)),
     )
 
 
 def step_products(case: Case) -> list[Product]:
     """The products of one step's forward: all rows, and the scored positions of both kinds."""
     batch = case.batches[0]
-    rows = (batch.explanation, batch.replies.rows)
+    rows = (batch.explanation, batch.behavior.rows)
     tokens, scored = (sum(getattr(part, name).size for part in rows) for name in ("tokens", "scored"))
     return forward_products(case.config, tokens, scored)
 

@@ -184,7 +184,7 @@ def write_case(folder: Path, case: Case, tokens: np.ndarray) -> None:
 def peer_arrays(batch: Batch) -> dict[str, np.ndarray]:
     """One batch as the peer takes it: explanation rows, then both rows of each item."""
     arrays = {}
-    flat = jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), batch.replies.rows)
+    flat = jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), batch.behavior.rows)
     for kind, rows in (("explanation", batch.explanation), ("reply", flat)):
         arrays |= {
             f"{kind}_tokens": rows.tokens,
@@ -193,7 +193,7 @@ def peer_arrays(batch: Batch) -> dict[str, np.ndarray]:
             f"{kind}_targets": rows.targets[..., 0],
             f"{kind}_counted": rows.continuation[..., 0] >= 0,
         }
-    hidden = batch.replies.reference_hidden
+    hidden = batch.behavior.reference_hidden
     return arrays | {"reference_hidden": hidden.reshape(-1, *hidden.shape[2:])}
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from introspection.models.config import ModelConfig
 from introspection.models.decoder import initialize
 from introspection.models.head import head_matrix
-from introspection.text.rows import Rows, build_row, pad_time, stack_rows
-from introspection.training.batches import stack_batches
+from introspection.text.rows import build_row, pad_time, stack_rows
+from introspection.training.batches import by_item, stack_batches
 from introspection.training.loop import weights
-from introspection.training.objectives import Batch, BehaviorBatch, ObjectiveWeights
+from introspection.training.objectives import Answers, Batch, BehaviorBatch, ObjectiveWeights
 from introspection.training.step import Frozen, OptimizerConfig, TrainState, initial_state
 
 
@@ -98,13 +98,15 @@ def random_batch(shapes: StepShapes, seed: list[int]) -> Batch:
     return Batch(
         explanation,
         BehaviorBatch(
-            rows=Rows(*(array.reshape(items, 2, *array.shape[1:]) for array in behavior)),
-            candidates=np.full(items, slots, np.int32),
-            kl_mask=np.ones((items, 2), bool),
-            reference_hidden=rng.normal(size=(items, 2, shapes.width)).astype(np.float32),
-            reference_logprobs=np.full((items, 2, slots + 1), -np.log(slots + 1), np.float32),
-            labelled=np.ones(items, bool),
-            label_changed=rng.integers(0, 2, (items, 2)).astype(bool),
-            label_answer=rng.integers(0, slots + 1, (items, 2)).astype(np.int32),
+            by_item(behavior),
+            np.ones((items, 2), bool),
+            rng.normal(size=(items, 2, 1, shapes.width)).astype(np.float32),
+            Answers(
+                candidates=np.full(items, slots, np.int32),
+                reference_logprobs=np.full((items, 2, slots + 1), -np.log(slots + 1), np.float32),
+                labelled=np.ones(items, bool),
+                label_changed=rng.integers(0, 2, (items, 2)).astype(bool),
+                label_answer=rng.integers(0, slots + 1, (items, 2)).astype(np.int32),
+            ),
         ),
     )

@@ -44,7 +44,7 @@ TINY = Size(TINY_SHAPES, runs=2)
 def prompts_alone(batch: Batch, shapes: StepShapes) -> Batch:
     """The same batch with behaviour rows cut to their prompts, and padded to the explanations' length."""
     time = max(shapes.prompt, shapes.prompt + shapes.explanation)
-    rows = batch.behavior.rows
+    rows, answers = batch.behavior.rows, batch.behavior.answers
     inside = np.arange(time) < shapes.prompt
     behavior = batch.behavior._replace(
         rows=Rows(
@@ -55,7 +55,7 @@ def prompts_alone(batch: Batch, shapes: StepShapes) -> Batch:
             targets=rows.targets[..., :1, :1],
             continuation=rows.continuation[..., :1, :1],
         ),
-        candidates=np.ones_like(batch.behavior.candidates),
+        answers=answers._replace(candidates=np.ones_like(answers.candidates)),
     )
     cut = {name: getattr(batch.explanation, name)[..., :time] for name in ("tokens", "positions", "segments")}
     return batch._replace(explanation=batch.explanation._replace(**cut), behavior=behavior)
@@ -75,14 +75,14 @@ def run(size: Size | None = None) -> list[Measure]:
         return carried(program, case.state, case.frozen, jax.device_put(batch), case.weights)
 
     @jax.jit
-    def probe(params, prompts, lengths, said, said_lengths, behavior):
+    def probe(params, prompts, lengths, said, said_lengths, answers):
         variables = {"params": jax.tree.map(lambda leaf: leaf[0], params)}
         logprobs = continuation_logprobs(config, variables, prompts, lengths, said, said_lengths)
-        slots = add_none(logprobs, jnp.repeat(behavior.candidates, 2))
-        return agreement(slots.reshape(shapes.behavior_items, 2, -1), behavior)[0]
+        slots = add_none(logprobs, jnp.repeat(answers.candidates, 2))
+        return agreement(slots.reshape(shapes.behavior_items, 2, -1), answers)[0]
 
-    behavior = jax.device_put(jax.tree.map(lambda array: array[0, 0], full.behavior))
-    probe_inputs = jax.device_put((*scorer_arrays(full, shapes), behavior))
+    answers = jax.tree.map(lambda array: array[0, 0], full.behavior.answers)
+    probe_inputs = jax.device_put((*scorer_arrays(full, shapes), answers))
     separate_step = step_of(kl_only)
     parameters = [case.state.trainable["params"]]
 

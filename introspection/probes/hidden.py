@@ -20,7 +20,7 @@ from introspection.text.tokenizer import ChatTokenizer
 
 def answer_hidden(
     model: Model, items: Sequence[Item], session: Session
-) -> Float[np.ndarray, "items 2 width"]:
+) -> Float[np.ndarray, "items 2 1 width"]:
     """The model's final hidden state at the answer position of both prompts of every item."""
     config = model.config
     program = session.programs.program(
@@ -43,7 +43,7 @@ def answer_hidden(
         hidden.append(
             np.asarray(program(model.variables, *put_rows((padded, lengths), session.mesh)))[: len(chunk)]
         )
-    return np.concatenate(hidden).reshape(len(items), 2, -1)
+    return np.concatenate(hidden).reshape(len(items), 2, 1, -1)
 
 
 def reply_rows(tokenizer: ChatTokenizer, items: Sequence[Item], replies: Sequence[Replies]) -> Rows:

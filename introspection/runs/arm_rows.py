@@ -113,10 +113,7 @@ def training_rows(arm: ArmConfig, labels: ArmLabels, setup: Setup) -> TrainingRo
         by_id = labels.by_id(setup.training.explained)
         held = behavior_batch(tokenizer, items, by_id, behaviors, start.held_hidden[places], held_now)
     explanation, held_rows, shift = same_time(explanation, held.rows, shift)
-    held = held._replace(rows=held_rows)
-    if setup.readout.kind == "generate":
-        return TrainingRows(explanation, None, shift, replies=held)
-    return TrainingRows(explanation, held, shift)
+    return TrainingRows(explanation, held._replace(rows=held_rows), shift)
 
 
 def behavior_places(arm: ArmConfig, setup: Setup) -> list[int]:
@@ -141,9 +138,11 @@ def relabelled(rows: TrainingRows, labels: ArmLabels, arm: ArmConfig, setup: Set
     rows = rows._replace(
         explanation=pad_scored(pad_time(fresh, room.tokens.shape[-1]), room.scored.shape[-1])
     )
-    if rows.behavior is None:
+    answers = rows.behavior.answers
+    if answers is None:
         return rows
     items = [setup.training.held[place] for place in behavior_places(arm, setup)]
-    slots = rows.behavior.reference_logprobs.shape[-1] - 1
+    slots = answers.reference_logprobs.shape[-1] - 1
     changed, answer = label_columns(items, labels.by_id(setup.training.explained), slots)
-    return rows._replace(behavior=rows.behavior._replace(label_changed=changed, label_answer=answer))
+    answers = answers._replace(label_changed=changed, label_answer=answer)
+    return rows._replace(behavior=rows.behavior._replace(answers=answers))

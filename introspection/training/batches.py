@@ -18,7 +18,7 @@ from introspection.tasks.items import INVALID, NONE, Explanation, Item, Prompt
 from introspection.tasks.task import Task
 from introspection.text.rows import Rows, build_row, pad_scored, pad_time, stack_rows
 from introspection.text.tokenizer import ChatTokenizer
-from introspection.training.objectives import Batch, BehaviorBatch, ReplyBatch
+from introspection.training.objectives import Answers, Batch, BehaviorBatch
 from introspection.training.shifts import OwnReply, ShiftExample
 
 # One stream of permutations each, so that adding a kind of rows leaves the others' order alone.
@@ -43,7 +43,6 @@ class TrainingRows(NamedTuple):
     explanation: Rows
     behavior: BehaviorBatch | None
     shift: Rows | None
-    replies: ReplyBatch | None = None  # in place of `behavior` where behaviour is generated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +71,6 @@ def make_batch(rows: TrainingRows, sizes: BatchSizes, step: int, seed: int) -> B
         explanation=draw(rows.explanation, _EXPLANATION, sizes.explanation_rows),
         behavior=draw(rows.behavior, _BEHAVIOR, sizes.behavior_items),
         shift=draw(rows.shift, _SHIFT, sizes.shift_rows),
-        replies=draw(rows.replies, _BEHAVIOR, sizes.behavior_items),
     )
 
 
@@ -123,7 +121,7 @@ def behavior_batch(
     items: Sequence[Item],
     labels: Mapping[str, tuple[Explanation, Explanation]],
     reference: Sequence[Behavior],
-    reference_hidden: Float[np.ndarray, "items 2 width"],
+    reference_hidden: Float[np.ndarray, "items 2 1 width"],
     held: Bool[np.ndarray, "items 2"],
 ) -> BehaviorBatch:
     """Every item's two prompts with their candidates.
@@ -140,22 +138,20 @@ def behavior_batch(
             logprobs[i, j, : len(values) - 1] = values[:-1]
             logprobs[i, j, slots] = values[-1]
     changed, answer = label_columns(items, labels, slots)
-    return BehaviorBatch(
-        rows=Rows(*(array.reshape(len(items), 2, *array.shape[1:]) for array in rows)),
+    answers = Answers(
         candidates=np.array([len(item.candidates) for item in items], np.int32),
-        kl_mask=held,
-        reference_hidden=reference_hidden.astype(np.float32),
         reference_logprobs=logprobs,
         labelled=np.array([item.id in labels for item in items]),
         label_changed=changed,
         label_answer=answer,
     )
+    return BehaviorBatch(by_item(rows), held, reference_hidden.astype(np.float32), answers)
 
 
 def label_columns(
     items: Sequence[Item], labels: Mapping[str, tuple[Explanation, Explanation]], slots: int
 ) -> tuple[Bool[np.ndarray, "items 2"], Int[np.ndarray, "items 2"]]:
-    """`BehaviorBatch.label_changed` and `label_answer` of trained and clean labels by item id."""
+    """`Answers.label_changed` and `label_answer` of trained and clean labels by item id."""
 
     def slot(item: Item, label: Explanation) -> int:
         return slots if label.answer in (None, NONE) else item.candidates.index(label.answer)
@@ -188,11 +184,12 @@ def reply_batch(
     replies: Sequence[Replies],
     hidden: Float[np.ndarray, "items 2 scored width"],
     held: Bool[np.ndarray, "items 2"],
-) -> ReplyBatch:
+) -> BehaviorBatch:
     """Every item's two prompts with kl_reference's replies; the KL term holds those of `held`."""
     rows = reply_rows(tokenizer, items, replies)
-    return ReplyBatch(
-        rows=Rows(*(array.reshape(len(items), 2, *array.shape[1:]) for array in rows)),
-        kl_mask=held,
-        reference_hidden=hidden.astype(np.float32),
-    )
+    return BehaviorBatch(by_item(rows), held, hidden.astype(np.float32))
+
+
+def by_item(rows: Rows) -> Rows:
+    """Two rows an item, with the cue and without, with an axis for the two."""
+    return jax.tree.map(lambda array: array.reshape(-1, 2, *array.shape[1:]), rows)

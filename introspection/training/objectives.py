@@ -39,27 +39,26 @@ class ObjectiveConfig:
             raise InputError(f"head_chunk is {self.head_chunk}; it must be at least 1")
 
 
-class BehaviorBatch(NamedTuple):
-    """Items whose behaviour is scored: dimension 1 of `rows` is with the cue, without the cue."""
+class Answers(NamedTuple):
+    """Scored candidates, and the labels that agreement is measured with."""
 
-    rows: Rows  # items 2 time
     candidates: Int[Array, " items"]  # how many of the targets' slots are candidates
-    kl_mask: Bool[Array, "items 2"]  # prompts that the KL term holds
-    reference_hidden: Float[Array, "items 2 reference_width"]  # kl_reference's, at the answer position
     reference_logprobs: Float[Array, "items 2 slots"]  # kl_reference's, of candidates and `none`
     labelled: Bool[Array, " items"]  # items with labels: agreement is of these alone
     label_changed: Bool[Array, "items 2"]  # of the trained label and of the clean one
     label_answer: Int[Array, "items 2"]  # candidate index, or the number of slots for `none`
 
 
-class ReplyBatch(NamedTuple):
-    """Items whose behaviour is generated: each prompt with what kl_reference replies to it."""
+class BehaviorBatch(NamedTuple):
+    """Items whose behaviour is held: dimension 1 of `rows` is with the cue, without the cue.
 
-    rows: Rows  # items 2 time; dimension 1 is with the cue, without the cue; one continuation, the reply
+    What is said is kl_reference's reply; where behaviour is scored, the token with which any answer begins.
+    """
+
+    rows: Rows  # items 2 time
     kl_mask: Bool[Array, "items 2"]  # prompts that the KL term holds
-    reference_hidden: Float[
-        Array, "items 2 scored reference_width"
-    ]  # kl_reference's, wherever a reply is said
+    reference_hidden: Float[Array, "items 2 said reference_width"]  # kl_reference's, where tokens are said
+    answers: Answers | None = None  # None where behaviour is generated
 
 
 class Batch(NamedTuple):
@@ -68,7 +67,6 @@ class Batch(NamedTuple):
     explanation: Rows
     behavior: BehaviorBatch | None = None
     shift: Rows | None = None
-    replies: ReplyBatch | None = None  # in place of `behavior` where behaviour is generated
 
 
 class ObjectiveWeights(NamedTuple):
@@ -100,12 +98,12 @@ def add_none(
     return jnp.concatenate([masked, jnp.log(rest)], axis=-1)
 
 
-def agreement(slots: Float[Array, "items 2 slots"], behavior: BehaviorBatch) -> Float[Array, " 2"]:
+def agreement(slots: Float[Array, "items 2 slots"], answers: Answers) -> Float[Array, " 2"]:
     """Share of the batch's labelled items whose trained label, and whose clean one, the model lives up to."""
     decision = jnp.argmax(slots, axis=-1)
     changed = decision[:, :1] != decision[:, 1:]
-    same = (changed == behavior.label_changed) & (decision[:, 1:] == behavior.label_answer)
-    counted = behavior.labelled[:, None]
+    same = (changed == answers.label_changed) & (decision[:, 1:] == answers.label_answer)
+    counted = answers.labelled[:, None]
     return jnp.sum(same & counted, axis=0) / jnp.maximum(jnp.sum(counted), 1)
 
 
@@ -119,9 +117,8 @@ def batch_loss(
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The whole objective and its parts (nats a token or prompt; agreement a share)."""
     parts = [batch.explanation]
-    for held in (batch.behavior, batch.replies):
-        if held is not None:
-            parts.append(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), held.rows))
+    if batch.behavior is not None:
+        parts.append(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch.behavior.rows))
     if batch.shift is not None:
         parts.append(batch.shift)
     tokens, positions, segments = (
@@ -156,52 +153,39 @@ def batch_loss(
     metrics = {"explanation_loss": mean_loss(0)}
     loss = weights.explanation * metrics["explanation_loss"]
     if batch.behavior is not None:
-        behavior, flat = batch.behavior, parts[1]
-        at, (items,), slots_each = scored_hidden(1), behavior.candidates.shape, flat.targets.shape[-1]
-        logprobs = target_logprobs(
-            head,
-            at.reshape(-1, config.width),
-            flat.targets.reshape(-1, slots_each),
-            objective.head_chunk,
-            config.final_softcap,
-        )
-        by_candidate = sequence_logprobs(logprobs.reshape(flat.targets.shape), flat.continuation, slots_each)
-        slots = add_none(by_candidate, jnp.repeat(behavior.candidates, 2)).reshape(items, 2, -1)
+        behavior, flat, at = batch.behavior, parts[1], scored_hidden(1)
+        items, _, said, _ = behavior.reference_hidden.shape
         reverse = objective.kl_direction == "current_to_reference"
-        if objective.kl_support == "vocabulary":
-            divergence = vocabulary_kl(
+        if behavior.answers is not None:
+            answers, slots_each = behavior.answers, flat.targets.shape[-1]
+            logprobs = target_logprobs(
                 head,
-                at[:, 0],
+                at.reshape(-1, config.width),
+                flat.targets.reshape(-1, slots_each),
+                objective.head_chunk,
+                config.final_softcap,
+            ).reshape(flat.targets.shape)
+            by_candidate = sequence_logprobs(logprobs, flat.continuation, slots_each)
+            slots = add_none(by_candidate, jnp.repeat(answers.candidates, 2)).reshape(items, 2, -1)
+            metrics["agreement"], metrics["kept_behavior"] = agreement(slots, answers)
+        if objective.kl_support == "vocabulary":
+            by_token = vocabulary_kl(
+                head,
+                at[:, :said].reshape(-1, config.width),
                 reference_head,
-                behavior.reference_hidden.reshape(2 * items, -1),
+                behavior.reference_hidden.reshape(2 * items * said, -1),
                 objective.head_chunk,
                 reverse,
                 config.final_softcap,
                 objective.reference_softcap,
-            ).reshape(items, 2)
+            ).reshape(2 * items, said)
+            is_said = flat.continuation[:, :said, 0] >= 0
+            divergence = jnp.sum(by_token * is_said, axis=-1) / jnp.sum(is_said, axis=-1)
+            divergence = divergence.reshape(items, 2)
         else:
-            divergence = slot_kl(slots, behavior.reference_logprobs, reverse)
+            divergence = slot_kl(slots, answers.reference_logprobs, reverse)
         held = behavior.kl_mask
         metrics["kl"] = jnp.sum(divergence * held) / jnp.maximum(jnp.sum(held), 1)
-        metrics["agreement"], metrics["kept_behavior"] = agreement(slots, behavior)
-        loss += weights.kl * metrics["kl"]
-    if batch.replies is not None:
-        replies, flat, at = batch.replies, parts[1], scored_hidden(1)
-        divergence = vocabulary_kl(
-            head,
-            at.reshape(-1, config.width),
-            reference_head,
-            replies.reference_hidden.reshape(-1, replies.reference_hidden.shape[-1]),
-            objective.head_chunk,
-            objective.kl_direction == "current_to_reference",
-            config.final_softcap,
-            objective.reference_softcap,
-        ).reshape(at.shape[:2])
-        said = flat.continuation[..., 0] >= 0
-        by_prompt = (jnp.sum(divergence * said, axis=-1) / jnp.sum(said, axis=-1)).reshape(
-            replies.kl_mask.shape
-        )
-        metrics["kl"] = jnp.sum(by_prompt * replies.kl_mask) / jnp.maximum(jnp.sum(replies.kl_mask), 1)
         loss += weights.kl * metrics["kl"]
     if batch.shift is not None:
         metrics["shift_loss"] = mean_loss(len(parts) - 1)

@@ -91,7 +91,7 @@ def metrics_of(model, reference, replies, direction="reference_to_current", shif
     batch = reply_batch(reference.tokenizer, ITEMS, replies, hidden, held)
     rows = jax.tree.map(lambda leaf: leaf[:2], tiny_training_rows().explanation)
     time = max(rows.tokens.shape[-1], batch.rows.tokens.shape[-1])
-    both = Batch(pad_time(rows, time), replies=batch._replace(rows=pad_time(batch.rows, time)))
+    both = Batch(pad_time(rows, time), behavior=batch._replace(rows=pad_time(batch.rows, time)))
     objective = ObjectiveConfig(kl_direction=direction, head_chunk=5)
     head = head_matrix(reference.variables["params"], reference.config)
     compiled = jax.jit(functools.partial(batch_loss, model.config, objective))

@@ -22,6 +22,7 @@ from introspection.organism.organism import (
     other_words,
 )
 from introspection.organism.world import WorldConfig, bayes_optimal_decisions, build_world, optimal_decisions
+from introspection.probes.behavior import Readout
 from introspection.runs.arm_rows import shift_of
 from introspection.runs.config import ArmConfig, RunConfig, read_config
 from introspection.runs.setup import Models, Probed, Setup, Start
@@ -154,7 +155,7 @@ def setup_of(task):
     setup = Mock(spec=Setup)
     start = Mock(spec=Start)
     start.probed = teacher
-    setup.task, setup.models = task, Models(None, teacher, {"initial": start}, {})
+    setup.task, setup.readout, setup.models = task, Readout(), Models(None, teacher, {"initial": start}, {})
     return setup
 
 
@@ -164,11 +165,10 @@ def taught_arm(**changes):
 
 def test_no_item_of_an_unexplained_part_is_ever_in_explanation_training():
     mixture, setup = taught_mixture(), setup_of(taught_mixture())
-    items, labels = labelled_items(RunConfig(), mixture, setup.models.teacher.decisions["train"])
+    decided = setup.models.teacher.decisions["train"]
+    items, labels = labelled_items(RunConfig(), mixture, decided)
     assert subsets(items) == {"world_facts": 42}
-    assert {item.subset for item, _ in explained_items(mixture, setup.models.teacher.decisions["train"])} == {
-        "world_facts"
-    }
+    assert {item.subset for item, _ in explained_items(mixture, decided)} == {"world_facts"}
     tokenizer = organism_tokenizer(mixture)
     rows = explanation_rows(tokenizer, items, labels, mixture)
     invented = {tokenizer.tokenizer.token_to_id(word) for word in (QUESTION, *language().names)}

@@ -35,6 +35,7 @@ from introspection.text.rows import Rows, build_row, pad_time, stack_rows
 from introspection.training.batches import behavior_batch, held_prompts
 from introspection.training.loop import weights
 from introspection.training.objectives import (
+    Answers,
     Batch,
     BehaviorBatch,
     ObjectiveConfig,
@@ -98,19 +99,21 @@ def behavior_of(asked, kl_mask=None, trained=None, clean=None, labelled=None):
             *scores, none = scores_with_none(REFERENCE_CONFIG, REFERENCE, prompt, a.candidates)
             logprobs[i, j, : len(scores)] = scores
             logprobs[i, j, slots] = none
-    return BehaviorBatch(
-        rows=Rows(*(array.reshape(len(asked), 2, *array.shape[1:]) for array in rows)),
+    hidden = [[reference_hidden(REFERENCE_CONFIG, REFERENCE, p)[-1:] for p in a.prompts] for a in asked]
+    answers = Answers(
         candidates=np.array([len(a.candidates) for a in asked], np.int32),
-        kl_mask=np.ones((len(asked), 2), bool) if kl_mask is None else kl_mask,
-        reference_hidden=np.array(
-            [[reference_hidden(REFERENCE_CONFIG, REFERENCE, p)[-1] for p in a.prompts] for a in asked]
-        ).astype(np.float32),
         reference_logprobs=logprobs,
         labelled=np.ones(len(asked), bool) if labelled is None else labelled,
         label_changed=np.array([[changed for changed, _ in pair] for pair in pairs]),
         label_answer=np.array(
             [[slots if answer == NONE else answer for _, answer in pair] for pair in pairs], np.int32
         ),
+    )
+    return BehaviorBatch(
+        rows=Rows(*(array.reshape(len(asked), 2, *array.shape[1:]) for array in rows)),
+        kl_mask=np.ones((len(asked), 2), bool) if kl_mask is None else kl_mask,
+        reference_hidden=np.array(hidden).astype(np.float32),
+        answers=answers,
     )
 
 
@@ -214,9 +217,10 @@ def test_the_mask_leaves_prompts_out_of_the_kl(support):
     mask = np.ones((len(asked), 2), bool)
     mask[1, 0] = mask[4, 1] = False
     behavior = behavior_of(asked, mask)
+    logprobs = np.where(mask[..., None], behavior.answers.reference_logprobs, np.float32(-1.5))
     changed = behavior._replace(
-        reference_hidden=np.where(mask[..., None], behavior.reference_hidden, 3.0),
-        reference_logprobs=np.where(mask[..., None], behavior.reference_logprobs, np.float32(-1.5)),
+        reference_hidden=np.where(mask[..., None, None], behavior.reference_hidden, 3.0),
+        answers=behavior.answers._replace(reference_logprobs=logprobs),
     )
     batch, same = (Batch(some_rows(), b) for b in (behavior, changed))
     metrics = metrics_of(batch, objective)
@@ -376,17 +380,21 @@ def test_label_decisions_and_slots_share_their_order():
         Explanation(False, items[2].gold),
     ]
     behaviors = probe_behavior(task_model(), items, Session(mesh_of()))
-    hidden = np.zeros((3, 2, task_model().config.width))
+    hidden = np.zeros((3, 2, 1, task_model().config.width))
     groups = {item.group for item in items}
     held = held_prompts(items, "with_cue", {items[1].prompt_with_cue}, groups)
     noisy = [Explanation(False, items[0].candidates[1]), *clean[1:]]
     labels = {item.id: both for item, both in zip(items[:2], zip(noisy, clean, strict=False), strict=False)}
     batch = behavior_batch(task_model().tokenizer, items, labels, behaviors, hidden, held)
-    assert batch.label_answer[:2].tolist() == [[1, 2], [3, 3]]
-    assert batch.label_changed[:2].tolist() == [[False, True], [False, False]]
-    assert batch.labelled.tolist() == [True, True, False]
+    assert batch.answers.label_answer[:2].tolist() == [[1, 2], [3, 3]]
+    assert batch.answers.label_changed[:2].tolist() == [[False, True], [False, False]]
+    assert batch.answers.labelled.tolist() == [True, True, False]
     assert batch.kl_mask.tolist() == [[True, False], [False, False], [True, False]]
     assert not held_prompts(items, "both", set(), set()).any()
     assert held_prompts(items, "both", set(), groups).all()
-    np.testing.assert_allclose(batch.reference_logprobs[:, 0], [b.with_cue for b in behaviors], atol=1e-6)
-    np.testing.assert_allclose(batch.reference_logprobs[:, 1], [b.without_cue for b in behaviors], atol=1e-6)
+    np.testing.assert_allclose(
+        batch.answers.reference_logprobs[:, 0], [b.with_cue for b in behaviors], atol=1e-6
+    )
+    np.testing.assert_allclose(
+        batch.answers.reference_logprobs[:, 1], [b.without_cue for b in behaviors], atol=1e-6
+    )

@@ -145,7 +145,7 @@ def test_a_batch_is_a_function_of_step_and_seed():
     first, again = batch(3, 0), batch(3, 0)
     jax.tree.map(np.testing.assert_array_equal, first, again)
     assert first.explanation.tokens.shape[0] == SIZES.explanation_rows
-    assert first.behavior.candidates.shape == (SIZES.behavior_items,)
+    assert first.behavior.answers.candidates.shape == (SIZES.behavior_items,)
     assert first.shift.tokens.shape[0] == SIZES.shift_rows
     for other in (batch(3, 1), batch(4, 0)):
         for part in ("explanation", "shift"):
