@@ -6,7 +6,7 @@ then the others; -1 stands for `NONE`. So these controls know which candidate is
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -112,6 +112,13 @@ def input_only_explanations(
         _likeliest_fitting(item, [names[index] for index in order])
         for item, order in zip(test_items, ranking, strict=True)
     ]
+
+
+# What each says of the test items, from training items with their clean labels, test items and a seed.
+CONTROLS: dict[str, Callable[..., list[Explanation]]] = {
+    "majority": lambda items, labels, test, seed: majority_explanations(items, labels, test),
+    "input_only": lambda items, labels, test, seed: input_only_explanations(items, labels, test, seed=seed),
+}
 
 
 def _likeliest_fitting(item: Item, classes: Sequence[tuple[bool, int]]) -> Explanation:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from introspection.coupling import metrics
+from introspection.coupling.controls import CONTROLS
 from introspection.coupling.records import PredictionRecord
 from introspection.errors import InputError
 
@@ -16,7 +17,6 @@ Verdict = Literal["coupled", "reversed", "undecided"]
 # A reference's Orig and the 95% interval of the arm's gap minus its gap, None where there is none.
 Reference = tuple[float, Sequence[float] | None]
 
-STATIC = ("initial", "majority", "input_only", "bayes_optimal")  # emitters that no training moves
 MOST_INVALID = 0.5  # a reference of which more is invalid says nothing that a gap could be held against
 LEVEL_TOLERANCE = 0.02  # how far a reference's Orig may lie on the wrong side and still count as level
 
@@ -63,8 +63,9 @@ def reference_entry(
 
 
 def best_static(references: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """The static emitter with the highest Orig, the first of `STATIC` of equal ones; None without one."""
-    known = [name for name in STATIC if name in references and references[name]["orig"] is not None]
+    """The emitter that no training moves with the highest Orig, the first of equal ones; None without one."""
+    static = ("initial", *CONTROLS, "bayes_optimal")
+    known = [name for name in static if name in references and references[name]["orig"] is not None]
     return max(known, key=lambda name: references[name]["orig"], default=None)
 
 

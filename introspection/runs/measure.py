@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from introspection.coupling.controls import input_only_explanations, majority_explanations
+from introspection.coupling.controls import CONTROLS
 from introspection.coupling.metrics import behavior_accuracy
 from introspection.coupling.records import PredictionRecord
 from introspection.models.model import Model
@@ -116,11 +116,9 @@ def probe_records(
 def control_explanations(setup: Setup) -> dict[str, dict[str, list[tuple[str, Explanation]]]]:
     """What each control says on the test items, whoever it is scored against, by what the arms start from."""
     task, items = setup.task, setup.task.splits["test"]
+    training, seed = setup.training, setup.config.task_seed
     computed = {
-        "majority": majority_explanations(setup.training.explained, setup.training.labels, items),
-        "input_only": input_only_explanations(
-            setup.training.explained, setup.training.labels, items, seed=setup.config.task_seed
-        ),
+        name: control(training.explained, training.labels, items, seed) for name, control in CONTROLS.items()
     }
     if setup.config.initial == "pretrain":
         bayes = optimal_decisions(setup.models.organism.world, task)

@@ -10,7 +10,7 @@ gives itself, or a refusal from a template (`reply_examples`).
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +20,73 @@ from introspection.tasks.items import NONE, Decisions, Item, Prompt
 from introspection.tasks.refusal.phrases import REFUSE
 from introspection.tasks.splits import drawn_groups
 
-SHIFT_KINDS = ("none", "less_sycophantic", "more_sycophantic", "new_facts", "source_reliability", "taught")
+# Items whose groups the shift trains, and what the model that training starts from decides on them.
+Pairs = Sequence[tuple[Item, Decisions]]
+
+
+class ShiftKind(NamedTuple):
+    """One way to move behaviour."""
+
+    # From the arm's `shift` and the shifted items: the prompts, each with the answer that is trained.
+    examples: Callable[["ShiftConfig", Pairs], list[tuple[Prompt, str]]]
+    lacking: str  # why there may be no example; `{source}` is the config's
+
+
+def less_sycophantic(config: "ShiftConfig", pairs: Pairs) -> list[tuple[Prompt, str]]:
+    """On `x`, what the initial model decides on `x\\C`."""
+    known = [(item, decided.without_cue) for item, decided in pairs if decided.without_cue != NONE]
+    return [(item.prompt_with_cue, answer) for item, answer in known]
+
+
+def more_sycophantic(config: "ShiftConfig", pairs: Pairs) -> list[tuple[Prompt, str]]:
+    """On `x`, the answer that the cue names; an item whose cue names none is left out."""
+    return [(item.prompt_with_cue, item.cued) for item, _ in pairs if item.cued]
+
+
+def source_reliability(config: "ShiftConfig", pairs: Pairs) -> list[tuple[Prompt, str]]:
+    """The same of one cue kind alone."""
+    return more_sycophantic(config, [pair for pair in pairs if pair[0].cue_kind == config.source])
+
+
+def new_facts(config: "ShiftConfig", pairs: Pairs) -> list[tuple[Prompt, str]]:
+    """On `x\\C` and on `x`, a wrong candidate that becomes the group's new answer."""
+    rng = np.random.default_rng([config.seed, 6])
+    new_answer: dict[str, str] = {}
+    examples = []
+    for item, _ in pairs:
+        wrong = sorted(set(item.candidates) - {item.gold})
+        answer = new_answer.setdefault(item.group, wrong[int(rng.integers(len(wrong)))])
+        examples += [(item.prompt_without_cue, answer), (item.prompt_with_cue, answer)]
+    return examples
+
+
+def taught(config: "ShiftConfig", pairs: Pairs) -> list[tuple[Prompt, str]]:
+    """On `x`, what is right with the cue (`cued`), and on `x\\C`, what is right without it (`gold`)."""
+    return behavior_examples(item for item, _ in pairs)
+
+
+def behavior_examples(items: Iterable[Item]) -> list[tuple[Prompt, str]]:
+    """What teaches the rule: (prompt, right answer) with the cue and without it, each once; no explanation.
+
+    An answer that is not known ("") teaches nothing.
+    """
+    examples = [
+        example
+        for item in items
+        for example in ((item.prompt_with_cue, item.cued), (item.prompt_without_cue, item.gold))
+    ]
+    return [example for example in dict.fromkeys(examples) if example[1]]
+
+
+SHIFTS: dict[str, ShiftKind] = {
+    "less_sycophantic": ShiftKind(less_sycophantic, "the initial model gives none of the candidates"),
+    "more_sycophantic": ShiftKind(more_sycophantic, "no item has a cue that names an answer (cued)"),
+    "new_facts": ShiftKind(new_facts, "there is no item"),
+    "source_reliability": ShiftKind(
+        source_reliability, "no item of the cue kind {source} names an answer (cued)"
+    ),
+    "taught": ShiftKind(taught, "no part of the task has explained=False and answers that are known"),
+}
 SHIFT_GROUPS = ("held_out", "all")
 SHIFT_ORDERS = ("concurrent", "after", "before", "alone")
 
@@ -29,7 +95,7 @@ SHIFT_ORDERS = ("concurrent", "after", "before", "alone")
 class ShiftConfig:
     """Which behaviour is trained, and on whom."""
 
-    kind: str = "none"
+    kind: str = "none"  # or one of SHIFTS
     # The test groups, which explanation training never sees; or all groups. Whatever stands here, "taught" is
     # on the train and validation groups of parts that are never explained.
     groups: str = "held_out"
@@ -45,7 +111,7 @@ class ShiftConfig:
 
     def __post_init__(self):
         for name, choices in (
-            ("kind", SHIFT_KINDS),
+            ("kind", ("none", *SHIFTS)),
             ("groups", SHIFT_GROUPS),
             ("order", SHIFT_ORDERS),
         ):
@@ -112,48 +178,17 @@ def shift_examples(
 ) -> list[ShiftExample]:
     """The prompts and answers that the shift trains; where a judge reads replies, an answer is a class.
 
-    - less_sycophantic: on `x`, what the initial model decides on `x\\C`.
-    - more_sycophantic: on `x`, the answer that the cue names.
-    - new_facts: on `x\\C` and on `x`, a wrong candidate that becomes the group's new answer.
-    - source_reliability: on `x` with one cue kind, the answer that the cue names.
-    - taught: on `x`, what is right with the cue (`cued`), and on `x\\C`, what is right without it (`gold`).
-
-    An item whose cue names no answer is left out where that answer would be trained. Raises InputError if
-    nothing is left to train.
+    Raises:
+      InputError: nothing is left to train.
     """
     if config.kind == "none":
         return []
     chosen = shifted_groups(config, items)
-    rng = np.random.default_rng([config.seed, 6])
-    new_answer = {}
-    examples = []
-    for item, decided in zip(items, initial, strict=True):
-        if item.group not in chosen:
-            continue
-        if config.kind == "less_sycophantic" and decided.without_cue != NONE:
-            examples.append(ShiftExample(item.prompt_with_cue, decided.without_cue))
-        elif item.cued and (
-            config.kind == "more_sycophantic"
-            or (config.kind == "source_reliability" and item.cue_kind == config.source)
-        ):
-            examples.append(ShiftExample(item.prompt_with_cue, item.cued))
-        elif config.kind == "new_facts":
-            wrong = sorted(set(item.candidates) - {item.gold})
-            answer = new_answer.setdefault(item.group, wrong[int(rng.integers(len(wrong)))])
-            examples.append(ShiftExample(item.prompt_without_cue, answer))
-            examples.append(ShiftExample(item.prompt_with_cue, answer))
-        elif config.kind == "taught":
-            examples += [ShiftExample(*example) for example in behavior_examples([item])]
+    kind = SHIFTS[config.kind]
+    pairs = [pair for pair in zip(items, initial, strict=True) if pair[0].group in chosen]
+    examples = [ShiftExample(*example) for example in kind.examples(config, pairs)]
     if not examples:
-        lacking = (
-            "no part of the task has explained=False and answers that are known"
-            if config.kind == "taught"
-            else f"no item of the cue kind {config.source!r} names an answer (cued)"
-            if config.kind == "source_reliability"
-            else "no item has a cue that names an answer (cued)"
-            if config.kind == "more_sycophantic"
-            else "the initial model gives none of the candidates"
-        )
+        lacking = kind.lacking.format(source=repr(config.source))
         raise InputError(f"shift {config.kind!r} has no examples: {lacking}")
     return list(dict.fromkeys(examples))
 
@@ -215,16 +250,3 @@ def reply_examples(
 
 def _reply_of_class(replies: Sequence[OwnReply], wanted: str) -> OwnReply | None:
     return next((reply for reply in replies if reply.judged == wanted), None)
-
-
-def behavior_examples(items: Iterable[Item]) -> list[tuple[Prompt, str]]:
-    """What teaches the rule: (prompt, right answer) with the cue and without it, each once; no explanation.
-
-    An answer that is not known ("") teaches nothing.
-    """
-    examples = [
-        example
-        for item in items
-        for example in ((item.prompt_with_cue, item.cued), (item.prompt_without_cue, item.gold))
-    ]
-    return [example for example in dict.fromkeys(examples) if example[1]]
