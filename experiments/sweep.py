@@ -42,7 +42,7 @@ def main(values, console) -> None:
         other = "--dry-run" if dry else "--index"
         raise InputError(f"--summarize and {other} contradict each other: give one of them")
     workdir = Path(values.workdir or Path("runs") / f"{values.config.name}-sweep")
-    file = config_argument(sys.argv)
+    file = config_argument(sys.argv) or ""  # there is one, or absl had no config
     points = collect_points(getattr(load_config_file(file), "sweep", None), file.partition(":")[2])
     if values.summarize:
         summarize(values.config, points, workdir, console)

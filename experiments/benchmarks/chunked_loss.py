@@ -42,7 +42,8 @@ def run(size: Size | None = None) -> list[Measure]:
         return -jnp.mean(target_logprobs(head, hidden, targets[:, None], size.tokens))
 
     def chunked(head, hidden):
-        return cross_entropy(head, hidden, targets, weights, size.chunk) / size.tokens
+        total: jax.Array = cross_entropy(head, hidden, targets, weights, size.chunk)
+        return total / size.tokens
 
     losses = {"full": full, "chunked": chunked}
     programs = {name: jax.jit(jax.value_and_grad(loss, argnums=(0, 1))) for name, loss in losses.items()}

@@ -169,7 +169,7 @@ def run_to_first_step(begun: float) -> None:
         print(json.dumps(phases.seconds), flush=True)
         os._exit(0)
 
-    Program.__call__ = first_step
+    Program.__call__ = first_step  # pyright: ignore[reportAttributeAccessIssue]
     for path, name in PHASES.items():
         owner, attribute = path.rsplit(".", 1)
         owner = pkgutil.resolve_name(owner)

@@ -50,15 +50,17 @@ class Peer:
             text=True,
             env=environment,
         )
+        self._stdin: Any = self._process.stdin
+        self._stdout: Any = self._process.stdout
         self.versions: dict[str, str] = self._answer()
 
     def ask(self, **command: Any) -> dict[str, Any]:
         """What it answers to a command. Raises RunError if it ends instead."""
-        print(json.dumps(command), file=self._process.stdin, flush=True)
+        print(json.dumps(command), file=self._stdin, flush=True)
         return self._answer()
 
     def _answer(self) -> dict[str, Any]:
-        while line := self._process.stdout.readline():
+        while line := self._stdout.readline():
             if line.startswith("{"):  # libraries print lines of their own
                 return json.loads(line)
         self._process.wait()
@@ -69,7 +71,7 @@ class Peer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.stdin.close()
+        self._stdin.close()
         try:
             self._process.wait(timeout=60)
         except subprocess.TimeoutExpired:

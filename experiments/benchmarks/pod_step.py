@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import jax
 import numpy as np
@@ -125,7 +126,7 @@ def compile_here(name: str, size: Size) -> dict[str, float | str | int]:
         out_shardings=(jax.tree.map(lambda leaf: leaf.sharding, state), None),
     )
     with jax.set_mesh(mesh):
-        held = program.lower(state, frozen, rows, weights(1.0, 0.0)).compile().memory_analysis()
+        held: Any = program.lower(state, frozen, rows, weights(1.0, 0.0)).compile().memory_analysis()
     arguments, temporary = held.argument_size_in_bytes / 1e9, held.temp_size_in_bytes / 1e9
     return {
         "device_gb": round(arguments + temporary, 2),

@@ -18,9 +18,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from array_record.python import array_record_module
+from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 from tensorflow_datasets.proto import tf_example_pb2
 
 from experiments.benchmarks.sharded_loading import memory_of
@@ -142,7 +143,7 @@ def write_rows(path: Path, rows: int) -> None:
     marked, width = "#" * 10, 10
     options = ("An option", "Another option", "A third option", "The last option")
     question = MmluQuestion("test", marked, 1, "A question of about as many words as usual. " * 6, options, 2)
-    example = tf_example_pb2.Example()
+    example = tf_example_pb2.Example()  # pyright: ignore[reportAttributeAccessIssue]
     for name, value in row_of(question, question.id, 0, 1).items():
         feature = example.features.feature[name]
         if isinstance(value, int):
@@ -188,7 +189,8 @@ def read_here(path: Path, rows: int, reads: int) -> dict[str, int | float]:
     opened = time.perf_counter() - start
     start = time.perf_counter()
     for index in chosen:
-        if f"{index:010d}" not in items[index].id:
+        item: Any = items[int(index)]
+        if f"{index:010d}" not in item.id:
             raise RunError(f"item {index} is not the row of this number")
     seconds = time.perf_counter() - start
     peak = memory_of("VmHWM")

@@ -10,7 +10,7 @@ import numpy as np
 from experiments.benchmarks.matrix_products import Product, forward_products
 from introspection.checkpoints.names import load_one, model_path
 from introspection.models.config import LoraConfig, ModelConfig
-from introspection.models.decoder import Decoder, initialize
+from introspection.models.decoder import forward, initialize
 from introspection.models.model import Model
 from introspection.runtime.config import cache_dir
 from introspection.runtime.mesh import MeshConfig, make_mesh
@@ -84,16 +84,18 @@ def make_case(size: Size) -> Case:
 
     @jax.jit
     def hidden_states(params, rows: Rows):
-        hidden = Decoder(config).apply({"params": params}, rows.tokens, rows.positions, rows.segments).hidden
+        hidden = forward(config, {"params": params}, rows.tokens, rows.positions, rows.segments).hidden
         return jnp.take_along_axis(hidden, rows.scored[..., None], axis=1)
 
     batches = [random_batch(size, config.vocab_size, seed) for seed in range(size.batches)]
     filled = []
     for batch in batches:
-        flat = jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), batch.behavior.rows)
+        held = batch.behavior
+        assert held is not None
+        flat = jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), held.rows)
         hidden = np.asarray(hidden_states(params, flat))
         hidden = hidden.reshape(size.behavior_items, 2, *hidden.shape[1:])
-        filled.append(batch._replace(behavior=batch.behavior._replace(reference_hidden=hidden)))
+        filled.append(batch._replace(behavior=held._replace(reference_hidden=hidden)))
     return Case(with_adapters, params, adapters, filled)
 
 
@@ -130,6 +132,7 @@ def random_batch(size: Size, vocab_size: int, seed: int) -> Batch:
 def step_products(case: Case) -> list[Product]:
     """The products of one step's forward: all rows, and the scored positions of both kinds."""
     batch = case.batches[0]
+    assert batch.behavior is not None
     rows = (batch.explanation, batch.behavior.rows)
     tokens, scored = (sum(getattr(part, name).size for part in rows) for name in ("tokens", "scored"))
     return forward_products(case.config, tokens, scored)
@@ -143,7 +146,9 @@ def step_flops(case: Case) -> int:
     """
     *layers, head = step_products(case)
     frozen, adapted = layers[:7], layers[7:]
-    reference = case.batches[0].replies.rows.scored.size / head.rows
+    held = case.batches[0].behavior
+    assert held is not None
+    reference = held.rows.scored.size / head.rows
     return round(
         sum(2 * product.flops for product in frozen)
         + sum(3 * product.flops for product in adapted)

@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +34,7 @@ from experiments.benchmarks.pretrained_case import TINY, Case, Size, make_case, 
 from experiments.benchmarks.timing import Measure, carried, spread
 from introspection.errors import RunError
 from introspection.models.config import ModelConfig
-from introspection.models.decoder import Decoder
+from introspection.models.decoder import forward
 from introspection.models.head import cross_entropy, head_matrix
 from introspection.training.batches import stack_batches
 from introspection.training.loop import weights
@@ -155,7 +156,7 @@ def our_gradient(config: ModelConfig, params: dict, tokens: np.ndarray) -> Calla
 
     def loss(params, tokens):
         positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-        out = Decoder(config).apply({"params": params}, tokens, positions, jnp.zeros_like(tokens))
+        out = forward(config, {"params": params}, tokens, positions, jnp.zeros_like(tokens))
         hidden, targets = out.hidden[:, :-1].reshape(-1, config.width), tokens[:, 1:].reshape(-1)
         ones = jnp.full(targets.shape, 1.0 / targets.size)
         head = head_matrix(params, config)
@@ -175,16 +176,20 @@ def write_case(folder: Path, case: Case, tokens: np.ndarray) -> None:
     """What the peer reads: the model, its adapters, the batches."""
     base = dataclasses.replace(case.config, lora=None)
     export_model(folder / "model", base, case.params, {}, {})
+    assert case.config.lora is not None
     export_adapters(folder / "adapter", case.config.lora, case.adapters, base=str(folder / "model"))
     for number, batch in enumerate(case.batches):
-        np.savez(folder / f"batch{number}.npz", **peer_arrays(batch))
+        arrays: dict[str, Any] = peer_arrays(batch)
+        np.savez(folder / f"batch{number}.npz", **arrays)
     np.save(folder / "tokens.npy", tokens)
 
 
 def peer_arrays(batch: Batch) -> dict[str, np.ndarray]:
     """One batch as the peer takes it: explanation rows, then both rows of each item."""
-    arrays = {}
-    flat = jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), batch.behavior.rows)
+    arrays: dict[str, np.ndarray] = {}
+    behavior = batch.behavior
+    assert behavior is not None
+    flat = jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), behavior.rows)
     for kind, rows in (("explanation", batch.explanation), ("reply", flat)):
         arrays |= {
             f"{kind}_tokens": rows.tokens,
@@ -193,7 +198,7 @@ def peer_arrays(batch: Batch) -> dict[str, np.ndarray]:
             f"{kind}_targets": rows.targets[..., 0],
             f"{kind}_counted": rows.continuation[..., 0] >= 0,
         }
-    hidden = batch.behavior.reference_hidden
+    hidden = np.asarray(behavior.reference_hidden)
     return arrays | {"reference_hidden": hidden.reshape(-1, *hidden.shape[2:])}
 
 

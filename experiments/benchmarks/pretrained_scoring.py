@@ -127,10 +127,11 @@ def item_requests(size: Size, model: Model) -> list[ScoreRequest]:
 
 def random_requests(size: Size) -> list[ScoreRequest]:
     """Random tokens, two requests an item."""
-    rng = np.random.default_rng(0)
+    assert size.model is not None
+    rng, vocabulary = np.random.default_rng(0), size.model.vocab_size
 
     def tokens(most: int) -> list[int]:
-        return rng.integers(4, size.model.vocab_size, rng.integers(1, most + 1)).tolist()
+        return rng.integers(4, vocabulary, rng.integers(1, most + 1)).tolist()
 
     return [
         ScoreRequest(tokens(9), [tokens(3) for _ in range(size.candidates)]) for _ in range(2 * size.items)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 from experiments.benchmarks.timing import Measure, alternate
 from introspection.errors import RunError
 from introspection.models.config import ModelConfig
-from introspection.models.decoder import Decoder, initialize
+from introspection.models.decoder import forward, initialize
 from introspection.models.head import head_matrix, target_logprobs
 from introspection.probes.scoring import HEAD_CHUNK, continuation_logprobs
 
@@ -64,7 +64,7 @@ def naive_logprobs(
     index = jnp.arange(tokens.shape[1])
     segments = jnp.where(index < lengths[:, None], 0, -1)
     positions = jnp.broadcast_to(index, tokens.shape)
-    hidden = Decoder(config).apply(variables, tokens, positions, segments).hidden
+    hidden = forward(config, variables, tokens, positions, segments).hidden
     hidden = jnp.take_along_axis(hidden, scored[:, :, None], axis=1)
     head = head_matrix(variables["params"], config)
     logprobs = target_logprobs(

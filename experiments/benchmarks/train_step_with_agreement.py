@@ -14,6 +14,7 @@ The KL and the decisions of full and separate must be the same.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,9 +45,10 @@ TINY = Size(TINY_SHAPES, runs=2)
 def prompts_alone(batch: Batch, shapes: StepShapes) -> Batch:
     """The same batch with behaviour rows cut to their prompts, and padded to the explanations' length."""
     time = max(shapes.prompt, shapes.prompt + shapes.explanation)
-    rows, answers = batch.behavior.rows, batch.behavior.answers
+    held: Any = batch.behavior
+    rows, answers = held.rows, held.answers
     inside = np.arange(time) < shapes.prompt
-    behavior = batch.behavior._replace(
+    behavior = held._replace(
         rows=Rows(
             tokens=np.where(inside, rows.tokens[..., :time], 0).astype(np.int32),
             positions=np.where(inside, rows.positions[..., :time], 0).astype(np.int32),
@@ -81,7 +83,8 @@ def run(size: Size | None = None) -> list[Measure]:
         slots = add_none(logprobs, jnp.repeat(answers.candidates, 2))
         return agreement(slots.reshape(shapes.behavior_items, 2, -1), answers)[0]
 
-    answers = jax.tree.map(lambda array: array[0, 0], full.behavior.answers)
+    held: Any = full.behavior
+    answers = jax.tree.map(lambda array: array[0, 0], held.answers)
     probe_inputs = jax.device_put((*scorer_arrays(full, shapes), answers))
     separate_step = step_of(kl_only)
     parameters = [case.state.trainable["params"]]
@@ -137,7 +140,8 @@ def run(size: Size | None = None) -> list[Measure]:
 
 def scorer_arrays(batch: Batch, shapes: StepShapes) -> tuple[np.ndarray, ...]:
     """The behaviour rows' prompts and candidates as the shared-prefix scorer takes them, unpadded."""
-    rows = Rows(*(array[0, 0].reshape(-1, *array.shape[4:]) for array in batch.behavior.rows))
+    held: Any = batch.behavior
+    rows = Rows(*(array[0, 0].reshape(-1, *array.shape[4:]) for array in held.rows))
     count = len(rows.tokens)
     first = rows.targets[:, 0]
     rest = rows.targets[:, 1:, 0].reshape(count, shapes.candidates, shapes.candidate - 1)

@@ -28,6 +28,6 @@ def fingerprint_tree(tree, configuration: Any = None) -> str:
 
 
 def _plain(value):
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -90,6 +90,13 @@ def stored_steps(store: Path) -> list[int]:
     return sorted(int(child.name) for child in store.iterdir() if child.is_dir() and child.name.isdigit())
 
 
+def address(model: "StoredModel | PretrainedModel") -> str:
+    """The name that means this model alone."""
+    if isinstance(model, StoredModel):
+        return f"{model.workdir}:{model.arm}:{model.seed}@{model.step}"
+    return model.name
+
+
 def find_models(name: str, chat: ChatOptions | None = None) -> list[StoredModel | PretrainedModel]:
     """Every model that a name means: of a workdir, as `find_stored`; or the one at a path, addressed as
     `chat` says.
@@ -97,7 +104,7 @@ def find_models(name: str, chat: ChatOptions | None = None) -> list[StoredModel 
     Raises:
       InputError: as `find_stored` and `find_pretrained`.
     """
-    return [find_pretrained(name, chat)] if is_pretrained(name) else find_stored(name)
+    return [find_pretrained(name, chat)] if is_pretrained(name) else [*find_stored(name)]
 
 
 def find_stored(name: str) -> list[StoredModel]:
@@ -192,7 +199,7 @@ def load_one(name: str, mesh: jax.sharding.Mesh, chat: ChatOptions | None = None
     found = find_models(name, chat)
     models = [load_model(stored, mesh) for stored in found]
     if len({model_fingerprint(model) for model in models}) > 1:
-        choices = ", ".join(f"{stored.workdir}:{stored.arm}:{stored.seed}@{stored.step}" for stored in found)
+        choices = ", ".join(map(address, found))
         raise InputError(f"{name} means {len(found)} different models; name one of: {choices}")
     return models[0]
 

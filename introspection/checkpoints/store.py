@@ -45,7 +45,8 @@ class CheckpointStore:
         for leftover in unfinished:  # of a killed process; Orbax ignores, never deletes
             shutil.rmtree(leftover, ignore_errors=True)
         policies = ocp.training.preservation_policies
-        self._checkpointer = ocp.training.Checkpointer(
+        checkpointer: Any = ocp.training.Checkpointer  # whose stubs know no pathlib
+        self._checkpointer = checkpointer(
             self.directory,
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
             preservation_policy=policies.AnyPreservationPolicy(

@@ -16,6 +16,7 @@ from introspection.coupling.records import PredictionRecord
 from introspection.tasks.items import INVALID, NONE, Decisions, Explanation
 
 # The columns of `match_counts`. For the two classes of `changed`: how often it is true, said, and both.
+Target = Literal["current", "teacher", "initial"]  # whose behaviour explanations are held against
 MATCH_COUNTS = (
     "items",
     "exact_match",
@@ -84,7 +85,7 @@ def match_metrics(counts: Float[np.ndarray, "*batch 10"]) -> dict[str, Float[np.
       absent class into the mean, and halve the score of an explainer that is right on every item; without
       `labels`, "invalid" would be a class of its own.
     """
-    column = dict(zip(MATCH_COUNTS, np.moveaxis(counts, -1, 0), strict=True))
+    column: dict[str, np.ndarray] = dict(zip(MATCH_COUNTS, np.moveaxis(counts, -1, 0), strict=True))
     f1_by_class = np.stack(
         [
             divide(2 * column[f"both_{label}"], column[f"true_{label}"] + column[f"said_{label}"])
@@ -99,9 +100,7 @@ def match_metrics(counts: Float[np.ndarray, "*batch 10"]) -> dict[str, Float[np.
     }
 
 
-def record_match_counts(
-    records: Sequence[PredictionRecord], target: Literal["current", "teacher", "initial"]
-) -> Float[np.ndarray, "items 10"]:
+def record_match_counts(records: Sequence[PredictionRecord], target: Target) -> Float[np.ndarray, "items 10"]:
     """`match_counts` of records' explanations against E(target): Self, Orig or Initial."""
     return match_counts([r.explanation for r in records], [getattr(r, target).explanation for r in records])
 
@@ -118,7 +117,7 @@ def drift(records: Sequence[PredictionRecord]) -> float:
 
 def changed_rate(decisions: Sequence[Decisions]) -> float:
     """Share of items where the decision with the cue differs from that without."""
-    return _share([d.explanation.changed for d in decisions])
+    return _share([bool(d.explanation.changed) for d in decisions])
 
 
 def none_rate(decisions: Sequence[Decisions]) -> float:
@@ -215,5 +214,5 @@ def levels_by_drift(
     return {direction: levels(parts.get(direction, [])) for direction in DRIFT_DIRECTIONS}
 
 
-def _share(outcomes: Sequence[bool | None]) -> float:
+def _share(outcomes: Sequence[bool]) -> float:
     return float(np.mean(outcomes)) if outcomes else float("nan")

@@ -16,7 +16,7 @@ from introspection.coupling.records import PredictionRecord
 from introspection.coupling.seed_intervals import Statistic
 from introspection.coupling.statistics import as_estimates, hierarchical_bootstrap, null
 
-TARGETS = {"self": "current", "orig": "teacher", "initial": "initial"}
+TARGETS: dict[str, metrics.Target] = {"self": "current", "orig": "teacher", "initial": "initial"}
 SCORES = (*TARGETS, "gap")
 # What `score_outputs` returns, in its order.
 OUTPUTS = (*((score, metric) for score in SCORES for metric in METRICS), ("disagreement", "current_share"))

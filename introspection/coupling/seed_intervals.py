@@ -95,11 +95,12 @@ def two_way_p(cell_sums: Float[np.ndarray, "seeds groups"]) -> float:
     Raises:
         ValueError: there are fewer than two seeds or two groups.
     """
-    total, *parts = two_way_variances(cell_sums[..., None], lambda sums: sums)
+    total, of_seeds, of_groups = two_way_variances(cell_sums[..., None], lambda sums: sums)
     if total[0] == 0:
         return 1.0
-    deviation = np.sqrt(sum(parts))[0]
-    degrees = _satterthwaite(*parts, *cell_sums.shape)[0]
+    deviation = np.sqrt(of_seeds + of_groups)[0]
+    n_seeds, n_groups = cell_sums.shape
+    degrees = _satterthwaite(of_seeds, of_groups, n_seeds, n_groups)[0]
     return float(2 * scipy.stats.t.sf(abs(total[0]) / deviation, degrees)) if deviation > 0 else 0.0
 
 

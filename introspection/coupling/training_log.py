@@ -72,7 +72,7 @@ def read_series(path: Path, arms: Collection[str], keys: Collection[str]) -> dic
                 if not line.endswith("\n"):
                     break
                 raise InputError(f"{path}, line {number}: not a metrics event ({error!r})") from error
-    return series
+    return dict(series)
 
 
 def _add_event(
@@ -100,10 +100,10 @@ def agreement_levels(series: AgreementSeries) -> dict[str, float | None]:
 
 
 def _log(by_key: Mapping[str, Series]) -> TrainingLog:
-    levels = [agreement_levels(by_key[key]) for key in ("agreement", "kept_behavior")]
     own, orig, drift = (_mean_by_step(by_key[key]) for key in LIVE)
     live = tuple(LivePoint(step, own[step], orig[step], drift.get(step)) for step in own if step in orig)
-    return TrainingLog(*levels, live)
+    levels, kept = agreement_levels(by_key["agreement"]), agreement_levels(by_key["kept_behavior"])
+    return TrainingLog(levels, kept, live)
 
 
 def _mean_by_step(by_seed: Series) -> dict[int, float]:

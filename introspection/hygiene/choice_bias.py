@@ -75,8 +75,8 @@ def place_bias(
 
     None if options are not shown, or if each stands in one place everywhere: `answer_bias` tells it then.
     """
-    places = [shown_places(item) for item in items]
-    if None in places:
+    places = [own for item in items if (own := shown_places(item)) is not None]
+    if len(places) < len(items):
         return None
     placed = {
         pair

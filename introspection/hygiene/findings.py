@@ -78,8 +78,8 @@ def _bias_cautions(report: Report, limits: HygieneLimits) -> Iterator[str]:
     for field, words in (("answers", "the answer"), ("places", "the option in place")):
         for label, found in (report[field] or {}).items():
             excess = estimate(found["excess"])
-            clear = excess.has_interval and excess.low > 0
-            if label != "none" and clear and excess.mean > limits.excess:
+            clear = excess.interval is not None and excess.interval[0] > 0
+            if label != "none" and clear and (excess.mean or 0) > limits.excess:
                 expected = "its share of right answers" if found["right"] is not None else "chance"
                 yield (
                     f"Without a cue, decisions for {words} {label} are {points(excess.mean)} points "

@@ -234,7 +234,7 @@ def _retests(report: Report) -> str:
 
 
 def _margins(report: Report, figure: FigureFiles | None) -> str:
-    if report["margins"]:
+    if report["margins"] and figure is not None:
         caption = (
             "The share of items where one of the two decisions is closer than so many nats "
             "(log-probability of the first answer minus that of the second)."
@@ -303,7 +303,7 @@ def rates_figure(by_kind: Mapping[str, Mapping[str, Any]]) -> Figure:
     for y, (_, found) in enumerate(shown):
         value = estimate(found["changed_rate"])
         draw_interval(axes, value, float(y), SELF_COLOR, linewidth=2.0)
-        axes.plot(100 * value.mean, y, "o", markersize=6, color=SELF_COLOR, clip_on=False)
+        axes.plot(100 * (value.mean or 0), y, "o", markersize=6, color=SELF_COLOR, clip_on=False)
         said = f"{percent(value.mean)}  n = {found['n']:,}"
         axes.text(1.015, y, said, transform=axes.get_yaxis_transform(), va="center", fontsize=8.5, color=INK)
     axes.set_ylim(len(shown) - 0.4, -0.6)

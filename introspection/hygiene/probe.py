@@ -85,7 +85,8 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
             kind, labelled = TASKS.get(request.task), []
             if kind and kind.labelled_replies:
                 labelled = kind.labelled_replies(section_settings(section), session.cache / "datasets")
-            judges = judge_report(items, answers.behaviors, labelled, model, reading, session, rng)
+            replies: Any = answers.behaviors  # a judge reads nothing else
+            judges = judge_report(items, replies, labelled, model, reading, session, rng)
     with progress_bar(console, "measuring", len(items)) as advance:
         asked = survey(items, token_lengths(task, model.tokenizer, reply_tokens(reading)), advance)
     report = {

@@ -7,6 +7,7 @@ from typing import Any
 
 from introspection.checkpoints.names import (
     StoredModel,
+    address,
     check_addressed,
     check_loadable,
     find_models,
@@ -64,7 +65,7 @@ def find_model(request: ProbeRequest) -> StoredModel | PretrainedModel:
     found = find_models(model_path(name, cache_dir()), chat)
     check_addressed(found, chat, "--chat")
     if len(found) > 1:
-        choices = ", ".join(f"{one.workdir}:{one.arm}:{one.seed}@{one.step}" for one in found)
+        choices = ", ".join(map(address, found))
         raise InputError(f"--model={name} means {len(found)} models; name one of: {choices}")
     check_loadable(found[0])
     return found[0]
@@ -85,8 +86,8 @@ def probed_section(
     own = run_section(model)
     own = own if own.get("name") == request.task else {}
     # A mixture has no defaults: its parts are those of a run.
-    section = {} if own and request.task == MIXTURE else default_section(request.task)
-    section = assigned_section(section | own, request.data, request.fields)
+    usual = {} if own and request.task == MIXTURE else default_section(request.task)
+    section = assigned_section({**usual, **own}, request.data, request.fields)
     chosen = [assignment.partition("=")[0] for assignment in request.fields]
     if every_cue:
         section = with_every_cue(section, chosen)

@@ -64,17 +64,19 @@ def retest_orders(
 ) -> dict[str, dict[str, Any] | None]:
     """`agreement` of decisions, as options and not as letters, between orders of the options."""
     cells = _by_question(items, decided)
-    groups = {question: cell[0][0].group for question, cell in cells.items()}
+    groups: dict[Hashable, str] = {question: cell[0][0].group for question, cell in cells.items()}
 
-    def options(side: str) -> dict[tuple, list[int]]:
-        found = {}
+    def options(side: str) -> dict[Hashable, list[int]]:
+        found: dict[Hashable, list[int]] = {}
         for question, cell in cells.items():
             order = _option_order(cell[0][0])
             said = [{**shown_options(item), NONE: NONE}[getattr(d, side)] for item, d in cell]
             found[question] = [(*order, NONE).index(option) for option in said]
         return found
 
-    changed = {question: [int(d.explanation.changed) for _, d in cell] for question, cell in cells.items()}
+    changed: dict[Hashable, list[int]] = {
+        question: [int(d.explanation.changed) for _, d in cell] for question, cell in cells.items()
+    }
     return {
         **{side: agreement(options(side), groups, rng) for side in ("without_cue", "with_cue")},
         "changed": agreement(changed, groups, rng),

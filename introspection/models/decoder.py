@@ -5,7 +5,8 @@
 positions that are scored.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -175,7 +176,7 @@ class Decoder(nn.Module):
             layer,
             variable_axes={"params": 0, "lora": 0},
             split_rngs={"params": True},
-            in_axes=(0, 0, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast),
+            in_axes=(0, 0, *[nn.broadcast] * 4),  # pyright: ignore[reportArgumentType]
             length=config.layers,
             unroll=config.scan_unroll,
         )(config, return_cache, name="layers")
@@ -189,13 +190,18 @@ class Decoder(nn.Module):
             windows = tuple(window_mask(positions, at, config.window) for at in keys_at)
         x, cache = layers(x, keys_values, windowed, positions, mask, places, windows)
         hidden = RMSNorm(config.norm_epsilon, config.zero_centered_norms, name="final_norm")(x)
-        return DecoderOutput(hidden, *(cache if return_cache else (None, None)))
+        return DecoderOutput(hidden, *(cache if return_cache and cache else (None, None)))
+
+
+def forward(config: ModelConfig, variables: Mapping[str, Any], *arrays: Any, **options: Any) -> DecoderOutput:
+    """`Decoder.__call__` of these parameters; flax does not say what `apply` returns."""
+    return Decoder(config).apply(variables, *arrays, **options)  # pyright: ignore[reportReturnType]
 
 
 def initialize(config: ModelConfig, key: jax.Array) -> dict:
     """Random variables: `{"params": ...}` and, with LoRA, `{"lora": ...}`; jit it with out_shardings."""
     example = jnp.zeros((1, 2), jnp.int32)
-    return Decoder(config).init(key, example, example, example)
+    return dict(Decoder(config).init(key, example, example, example))
 
 
 def count_parameters(params) -> int:

@@ -10,6 +10,7 @@ one draw of Gumbel noise, used with and without the hint, so that only the hint 
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -62,8 +63,10 @@ class World:
     rates: Float[np.ndarray, " facts"]  # sum to 1
     language: WorldLanguage  # in which speakers are asked and answer
 
-    def __post_init__(self):
-        object.__setattr__(self, "index", {fact.id: i for i, fact in enumerate(self.facts)})
+    @functools.cached_property
+    def index(self) -> dict[str, int]:
+        """Each fact's place, by its id."""
+        return {fact.id: i for i, fact in enumerate(self.facts)}
 
 
 def build_world(config: WorldConfig, questions: Sequence[Question], language: WorldLanguage) -> World:

@@ -7,7 +7,7 @@ names, or `none`; where the candidates are classes of behaviour (refuse, comply)
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from introspection.checkpoints.names import load_one, model_path
 from introspection.errors import InputError
@@ -112,12 +112,16 @@ def probe_readout(
 
 def decide_behavior(
     model: Model,
-    behaviors: list[Behavior] | list[Replies],
+    behaviors: Any,
     items: Sequence[Item],
     readout: Readout,
     session: Session,
 ) -> list[Decisions]:
-    """The decisions that follow: the likeliest candidates, those that replies name, or what a judge says."""
+    """The decisions that follow: the likeliest candidates, those that replies name, or what a judge says.
+
+    Args:
+      behaviors: a list of `Behavior` where candidates are scored, of `Replies` where replies are generated.
+    """
     if readout.kind == "score":
         return decisions(behaviors, items)
     if readout.judge is not None:

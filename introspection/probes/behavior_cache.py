@@ -85,7 +85,10 @@ def behavior_key(
 @functools.cache
 def processor() -> list[str]:
     """What the CPU is, can do, and how much of it is ours: on another, sums may be rounded otherwise."""
-    path, cores = Path("/proc/cpuinfo"), getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count()))
+    path, cores = (
+        Path("/proc/cpuinfo"),
+        getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1)),
+    )
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     told = {line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}
     return [platform.machine(), platform.processor(), str(len(cores(0))), *sorted(told)]
@@ -119,7 +122,9 @@ def read_kept(path: Path, model: Model, kind: str, count: int) -> list[Behavior]
 def keep(path: Path, behaviors: Sequence[Behavior] | Sequence[Replies]) -> None:
     """Writes log-probabilities or tokens, whole or not at all; other processes may do the same at once."""
     pairs = [
-        [part.tolist() if isinstance(both, Behavior) else list(part.tokens) for part in both]
+        [part.tolist() for part in both]
+        if isinstance(both, Behavior)
+        else [list(part.tokens) for part in both]
         for both in behaviors
     ]
     path.parent.mkdir(parents=True, exist_ok=True)

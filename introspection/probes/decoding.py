@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from introspection.models.attention import PrefixBlock
 from introspection.models.config import ModelConfig
-from introspection.models.decoder import Decoder, count_parameters
+from introspection.models.decoder import count_parameters, forward
 from introspection.models.head import head_matrix, token_logits
 from introspection.models.model import Model
 from introspection.probes.scoring import ScoreRequest, exact_products, pad_requests, read_prompts
@@ -79,7 +79,8 @@ def greedy_decode(
             jnp.broadcast_to(jnp.arange(max_tokens) < state.step, (count, max_tokens)),
             prompt_lengths[:, None] + jnp.arange(max_tokens),
         )
-        out = Decoder(config).apply(
+        out = forward(
+            config,
             variables,
             token[:, None],
             (prompt_lengths + state.step)[:, None],
@@ -87,6 +88,8 @@ def greedy_decode(
             (prompt.block, said),
             return_cache=True,
         )
+        assert out.keys is not None  # `return_cache`
+        assert out.values is not None
         return _LoopState(
             step=state.step + 1,
             hidden=out.hidden[:, 0],

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from introspection.models.decoder import Decoder, count_parameters
+from introspection.models.decoder import count_parameters, forward
 from introspection.models.model import Model
 from introspection.probes.replies import Replies
 from introspection.probes.scoring import ScoreRequest, pad_requests, read_prompts
@@ -67,7 +67,7 @@ def reply_hidden(
     config, rows = model.config, reply_rows(model.tokenizer, items, replies)
 
     def read(variables, tokens, positions, segments, scored):
-        hidden = Decoder(config).apply(variables, tokens, positions, segments).hidden
+        hidden = forward(config, variables, tokens, positions, segments).hidden
         return jnp.take_along_axis(hidden, scored[..., None], axis=1).astype(jnp.float32)
 
     program = session.programs.program("reply_hidden", config, lambda: read, data=(1,))
@@ -75,9 +75,9 @@ def reply_hidden(
     rows = pad_time(rows, row_shape.prompt_length)
     arrays = (rows.tokens, rows.positions, rows.segments, rows.scored)
     parameters, parts = count_parameters(model.variables), []
-    for chunk, shape in batches(range(2 * len(items)), row_shape, parameters, row_parts(session.mesh)):
+    for chunk, shape in batches(list(range(2 * len(items))), row_shape, parameters, row_parts(session.mesh)):
         missing = shape.prompts - len(chunk)
-        padded = [np.pad(array[chunk.start : chunk.stop], ((0, missing), (0, 0))) for array in arrays]
+        padded = [np.pad(array[chunk], ((0, missing), (0, 0))) for array in arrays]
         parts.append(np.asarray(program(model.variables, *put_rows(padded, session.mesh)))[: len(chunk)])
     hidden = np.concatenate(parts)
     return hidden.reshape(len(items), 2, *hidden.shape[1:])

@@ -85,10 +85,9 @@ class Said(NamedTuple):
 class Judge(Protocol):
     """Puts replies into classes; `NONE` where a reply is of none."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def classes(self) -> tuple[str, ...]: ...
+    name: ClassVar[str]
+    classes: ClassVar[tuple[str, ...]]
+
     def judge(self, said: Sequence[Said], model: Model, session: Session) -> list[str]:
         """One class a reply; `model` is the one that said them."""
         ...

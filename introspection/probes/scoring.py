@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 from introspection.errors import InputError
 from introspection.models.attention import PrefixBlock
 from introspection.models.config import ModelConfig
-from introspection.models.decoder import Decoder, count_parameters
+from introspection.models.decoder import count_parameters, forward
 from introspection.models.head import head_matrix, target_logprobs
 from introspection.models.model import Model
 from introspection.runtime.mesh import put_rows, row_parts
@@ -49,7 +49,9 @@ def read_prompts(
     segments = jnp.where(inside, 0, -1)
     positions = jnp.broadcast_to(index, prompts.shape)
     with jax.named_scope("read_prompts"):
-        out = Decoder(config).apply(variables, prompts, positions, segments, return_cache=True)
+        out = forward(config, variables, prompts, positions, segments, return_cache=True)
+    assert out.keys is not None  # `return_cache`
+    assert out.values is not None
     last = jnp.take_along_axis(out.hidden, (lengths - 1)[:, None, None], axis=1)[:, 0]
     return PromptState(PrefixBlock(out.keys, out.values, inside, positions), last)
 
@@ -77,7 +79,7 @@ def continuation_logprobs(
         # Segment 0 of a continuation row is the continuation; the prompt is the prefix block.
         segments = jnp.where(index < lengths, 0, -1)
         with jax.named_scope("read_continuations"):
-            hidden = Decoder(config).apply(variables, inputs, positions, segments, (state.block,)).hidden
+            hidden = forward(config, variables, inputs, positions, segments, (state.block,)).hidden
         targets = continuations[:, :, 1:].reshape(-1, 1)
         rest = target_logprobs(head, hidden.reshape(-1, config.width), targets, HEAD_CHUNK, softcap)
         counted = (index + 1 < lengths).reshape(count, k, length - 1)

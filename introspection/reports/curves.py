@@ -110,13 +110,14 @@ def training_figure(
     figure = new_figure(
         0.5 + 2.35 + 0.22 * -(-len(arms) // legend_columns) + (0.35 + 1.95 * rows if live else 0)
     )
-    upper, lower = (
+    parts: Any = (
         figure.subfigures(
             2, 1, height_ratios=(2.6 + 0.22 * -(-len(arms) // legend_columns), 0.35 + 1.95 * rows)
         )
         if live
         else (figure, None)
     )
+    upper, lower = parts
     for axes, (key, title) in zip(upper.subplots(1, len(ARM_PANELS)), ARM_PANELS, strict=True):
         drawn = [_draw(axes, seed_curves(events[arm], key), max_points, **styles[arm]) for arm in arms]
         _finish(axes, title, empty=not any(drawn))

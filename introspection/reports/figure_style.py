@@ -73,7 +73,8 @@ STYLE: dict[str, Any] = {
 
 @contextmanager
 def _style() -> Iterator[None]:
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+    style: Any = STYLE  # whose keys the stubs list one by one
+    with matplotlib.rc_context(style), warnings.catch_warnings():
         # A name in a script that the PNG's font lacks is drawn as boxes there; the SVG shows it.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
@@ -93,7 +94,8 @@ def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
 def new_figure(height: float, width: float = WIDTH) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, wspace=0.03, hspace=0.04)
+    layout: Any = figure.get_layout_engine()
+    layout.set(w_pad=0.06, h_pad=0.06, wspace=0.03, hspace=0.04)
     return figure
 
 
@@ -109,7 +111,11 @@ class FigureFiles:
 def render_figure(figure: Figure) -> FigureFiles:
     """Draws a figure as SVG and PNG; the same figure gives the same bytes, at any time."""
     files = {}
-    for kind, options in (("svg", {"metadata": {"Date": None, "Creator": None}}), ("png", {"dpi": PNG_DPI})):
+    formats: dict[str, dict[str, Any]] = {
+        "svg": {"metadata": {"Date": None, "Creator": None}},
+        "png": {"dpi": PNG_DPI},
+    }
+    for kind, options in formats.items():
         buffer = io.BytesIO()
         with _style():
             figure.savefig(buffer, format=kind, **options)
@@ -126,7 +132,8 @@ def save_figure(files: FigureFiles, folder: Path, name: str) -> None:
 
 def lighter(color: str, share: float = 0.6) -> str:
     """A colour mixed with white."""
-    return to_hex([1 - (1 - channel) * (1 - share) for channel in to_rgb(color)])
+    red, green, blue = (1 - (1 - channel) * (1 - share) for channel in to_rgb(color))
+    return to_hex((red, green, blue))
 
 
 def printable(text: str) -> str:
@@ -155,9 +162,9 @@ def wrapped(name: str, width: int, lines: int = 3) -> str:
 
 def draw_interval(axes: Axes, value: Estimate, y: float, color: str, *, linewidth: float = 1.4) -> None:
     """A horizontal 95% whisker, in per cent; nothing where the interval is missing."""
-    if value.has_interval:
+    if value.interval is not None:
         axes.plot(
-            [100 * value.low, 100 * value.high],
+            [100 * end for end in value.interval],
             [y, y],
             color=color,
             linewidth=linewidth,

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
@@ -117,9 +118,10 @@ def levels_figure(arms: Sequence[Arm]) -> Figure:
 
 def follows_color(difference: Estimate) -> str:
     """The colour of a difference between an arm and a reference: Self's above 0, Orig's below, else grey."""
-    if difference.has_interval and difference.low > 0:
+    low, high = difference.interval or (0.0, 0.0)
+    if low > 0:
         return SELF_COLOR
-    if difference.has_interval and difference.high < 0:
+    if high < 0:
         return ORIG_COLOR
     return MUTED
 
@@ -135,7 +137,9 @@ def gap_figure(arms: Sequence[Arm]) -> Figure:
         (arm.name, one.name): one.gap_difference for arm in arms for one in arm.references if one.usable
     }
     figure = new_figure(0.95 + ROW_INCHES * 0.9 * _rows_height(rows))
-    panels = figure.subplots(1, 2, sharey=True) if differences else (figure.add_subplot(),)
+    panels: Sequence[Axes] = (
+        list(figure.subplots(1, 2, sharey=True)) if differences else [figure.add_subplot()]
+    )
     ends: tuple[list[float], list[float]] = ([], [])
     arm = ""
     for row in rows:
@@ -188,7 +192,7 @@ def _draw_gap(axes: Axes, row: Row, value: Estimate, color: str, ends: list[floa
 @styled
 def disagreement_figure(arms: Sequence[Arm]) -> Figure:
     """Whom explanations match where the two models differ, and the current model's share of the matches."""
-    rows = _chart_rows([dataclasses.replace(arm, controls=()) for arm in arms])
+    rows: Any = _chart_rows([dataclasses.replace(arm, controls=()) for arm in arms])  # arms alone
     figure = new_figure(1.25 + 0.40 * _rows_height(rows))
     shares, share = figure.subplots(1, 2, width_ratios=(1.7, 1), sharey=True)
     for row in rows:
@@ -265,16 +269,17 @@ def cue_kind_figure(arms: Sequence[Arm]) -> Figure:
         for y, kind in enumerate(kinds):
             part = by_name.get(kind)
             means = [] if part is None else [part.orig_match.mean, part.self_match.mean]
-            if None in means or not means:
+            known = [100 * mean for mean in means if mean is not None]
+            if part is None or len(known) < 2:
                 axes.text(2, y, "–", va="center", color=MUTED)
                 continue
-            axes.plot([100 * mean for mean in means], [y, y], color=NEUTRAL, linewidth=3, zorder=1)
-            for estimate, color, offset in (
-                (part.orig_match, ORIG_COLOR, 0.16),
-                (part.self_match, SELF_COLOR, -0.16),
+            axes.plot(known, [y, y], color=NEUTRAL, linewidth=3, zorder=1)
+            for place, estimate, color, offset in (
+                (known[0], part.orig_match, ORIG_COLOR, 0.16),
+                (known[1], part.self_match, SELF_COLOR, -0.16),
             ):
                 draw_interval(axes, estimate, y + offset, color, linewidth=1.0)
-                axes.plot(100 * estimate.mean, y, "o", markersize=7.5, color=color, markeredgecolor="white")
+                axes.plot(place, y, "o", markersize=7.5, color=color, markeredgecolor="white")
         axes.set_title(wrapped(arm.name, 26, lines=2))
         percent_axis(axes, "", high=101)
         axes.set_ylim(len(kinds) - 0.5, -0.5)

@@ -58,9 +58,10 @@ def gap_verdict(difference: Estimate) -> ReferenceVerdict:
 
     An interval that includes 0, or is missing, decides nothing.
     """
-    if difference.has_interval and difference.low > 0:
+    low, high = difference.interval or (0.0, 0.0)
+    if low > 0:
         return "coupled"
-    if difference.has_interval and difference.high < 0:
+    if high < 0:
         return "reversed"
     return "undecided"
 
@@ -73,14 +74,9 @@ def arm_verdict(arm: Arm) -> tuple[ReferenceVerdict, str]:
     return reference_verdict(
         orig,
         {
-            isolated(one.name): (
-                one.orig_match,
-                (one.gap_difference.low, one.gap_difference.high)
-                if one.gap_difference.has_interval
-                else None,
-            )
+            isolated(one.name): (one.orig_match, one.gap_difference.interval)
             for one in arm.references
-            if one.usable
+            if one.usable and one.orig_match is not None
         },
     )
 
@@ -263,7 +259,7 @@ def _foreign(arm: Arm) -> Control | None:
 
 def _strongest(arm: Arm) -> Control | None:
     known = [control for control in arm.controls if control.self_scores.exact_match.mean is not None]
-    return max(known, key=lambda control: control.self_scores.exact_match.mean, default=None)
+    return max(known, key=lambda control: control.self_scores.exact_match.mean or 0.0, default=None)
 
 
 def _control_sentence(arm: Arm) -> str:
@@ -300,7 +296,7 @@ def _shuffled_caution(arm: Arm, verdict: Verdict, arms: Sequence[Arm]) -> list[s
 def _arm_cautions(arm: Arm, verdict: Verdict, limits: Cautions) -> list[str]:
     found = []
     own, strongest, foreign = arm.self_scores.exact_match.mean, _strongest(arm), _foreign(arm)
-    if strongest is not None and own is not None and strongest.self_scores.exact_match.mean >= own:
+    if strongest is not None and own is not None and (strongest.self_scores.exact_match.mean or 0.0) >= own:
         found.append(f"The control {isolated(strongest.name)} reaches at least as high a Self.")
     if (
         verdict == "coupled"

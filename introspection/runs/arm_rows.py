@@ -1,5 +1,7 @@
 """The rows that an arm's steps draw from: explanations, behaviour to hold, and what its shift trains."""
 
+from typing import Any
+
 from introspection.probes.context import longest_explanation
 from introspection.probes.judges import Judge, Said
 from introspection.runs.arm_labels import ArmLabels, start_of
@@ -59,7 +61,8 @@ def own_replies(arm: ArmConfig, setup: Setup, judge: Judge) -> dict[Prompt, list
     """
     probed, own = start_of(arm, setup).probed, {}
     for split in shift_splits(arm):
-        triples = zip(setup.task.splits[split], probed.behaviors[split], probed.decisions[split], strict=True)
+        said: Any = probed.behaviors[split]  # replies, since there is a judge
+        triples = zip(setup.task.splits[split], said, probed.decisions[split], strict=True)
         for item, replies, decided in triples:
             if item.candidates == judge.classes:
                 with_cue, without_cue = (
@@ -99,7 +102,8 @@ def training_rows(arm: ArmConfig, labels: ArmLabels, setup: Setup) -> TrainingRo
         explanation = with_room(explanation, longest_explanation(setup.training.explained, task, tokenizer))
     shift, shifted = shift_rows(tokenizer, examples), {example.prompt for example in examples}
     places = behavior_places(arm, setup)
-    items, behaviors = ([of[i] for i in places] for of in (setup.training.held, start.held_behaviors))
+    items = [setup.training.held[i] for i in places]
+    behaviors: Any = [start.held_behaviors[i] for i in places]  # all of the readout's kind
     explained = {item.group for item in setup.training.explained}
     held_groups = {
         "explained": explained,
@@ -138,11 +142,12 @@ def relabelled(rows: TrainingRows, labels: ArmLabels, arm: ArmConfig, setup: Set
     rows = rows._replace(
         explanation=pad_scored(pad_time(fresh, room.tokens.shape[-1]), room.scored.shape[-1])
     )
-    answers = rows.behavior.answers
-    if answers is None:
+    behavior = rows.behavior
+    if behavior is None or behavior.answers is None:
         return rows
+    answers = behavior.answers
     items = [setup.training.held[place] for place in behavior_places(arm, setup)]
     slots = answers.reference_logprobs.shape[-1] - 1
     changed, answer = label_columns(items, labels.by_id(setup.training.explained), slots)
     answers = answers._replace(label_changed=changed, label_answer=answer)
-    return rows._replace(behavior=rows.behavior._replace(answers=answers))
+    return rows._replace(behavior=behavior._replace(answers=answers))

@@ -281,7 +281,8 @@ def arm(shift: Mapping[str, Any] | None = None, **changes: Any) -> ConfigDict:
     """The default arm with some fields changed, for a config file."""
     section = config_dict(ArmConfig())
     section.update(changes)
-    section.shift.update(shift or {})
+    shifted: Any = section["shift"]
+    shifted.update(shift or {})
     return section
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -74,7 +75,7 @@ def export(name: str, folder: Path, kind: str, dtype: str, console: Console) -> 
         )
 
 
-_PLAIN = {"highlight": False, "soft_wrap": True, "markup": False}
+_PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False}
 
 
 def base_path(found: StoredModel | PretrainedModel, cache: Path) -> Path | None:

@@ -120,8 +120,9 @@ def control_explanations(setup: Setup) -> dict[str, dict[str, list[tuple[str, Ex
     computed = {
         name: control(training.explained, training.labels, items, seed) for name, control in CONTROLS.items()
     }
-    if setup.config.initial == "pretrain":
-        bayes = optimal_decisions(setup.models.organism.world, task)
+    organism = setup.models.organism
+    if setup.config.initial == "pretrain" and organism is not None:
+        bayes = optimal_decisions(organism.world, task)
         computed["bayes_optimal"] = [decision.explanation for decision in bayes]
     said = {
         name: [(task.grammar.render(explanation), explanation) for explanation in explanations]

@@ -81,7 +81,8 @@ def field_value(assignment: str, fields: Mapping[str, Any], flag: str = "set") -
     fits = type(value) is type(now) or (isinstance(now, float) and type(value) is int)
     if not fits:
         raise InputError(f"--{flag}={assignment}: {field} is a {type(now).__name__}, such as {now!r}")
-    return field, type(now)(value)
+    kind: Any = type(now)
+    return field, kind(value)
 
 
 def _literal(text: str) -> Any:

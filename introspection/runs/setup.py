@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -140,7 +141,8 @@ def prepare(
 
     def start(name: str, reference: str, base: Organism | None) -> Start:
         index = {item.id: i for i, item in enumerate(task.splits["train"])}
-        behaviors = [probed[reference].behaviors["train"][index[item.id]] for item in training.held]
+        known = probed[reference].behaviors["train"]
+        behaviors: Any = [known[index[item.id]] for item in training.held]  # all of the readout's kind
         return Start(
             name=name,
             model=models[name],
@@ -226,7 +228,7 @@ def probe_all(
 def held_hidden(
     model: Model,
     items: Sequence[Item],
-    behaviors: Sequence[Behavior] | Sequence[Replies],
+    behaviors: Any,
     readout: Readout,
     session: Session,
 ) -> np.ndarray:

@@ -124,7 +124,7 @@ def get_config_of(config: str) -> ConfigDict:
 def load_config_file(config: str) -> ModuleType:
     """The module of `FILE[:ARGUMENT]`, for what else than `get_config` it holds (`sweep`)."""
     path = config.partition(":")[0]
-    spec = importlib.util.spec_from_file_location("experiment_config", path)
+    spec: Any = importlib.util.spec_from_file_location("experiment_config", path)
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

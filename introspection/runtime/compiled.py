@@ -28,7 +28,7 @@ class Program:
         self.name = name
         self.compilations: dict[str, Compilation] = {}
         self._data = data
-        self._jitted = jax.jit(function, **jit_options)
+        self._jitted: Any = jax.jit(function, **jit_options)
 
     def __call__(self, *arguments):
         shapes = ", ".join(describe_shapes(arguments[i]) for i in self._data)

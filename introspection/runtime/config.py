@@ -26,7 +26,8 @@ def settings(cls: type[T], section: Mapping[str, Any], path: str = "config", **e
     Raises:
       InputError: the section has a field that the class lacks, or lacks one that it needs.
     """
-    known = {field.name for field in dataclasses.fields(cls) if field.init}
+    kind: Any = cls
+    known = {field.name for field in dataclasses.fields(kind) if field.init}
     given = {**section, **extra}
     unknown = sorted(set(given) - known)
     if unknown:
@@ -43,7 +44,7 @@ def _value(kind: Any, value: Any, path: str) -> Any:
     """What a field of that type gets for what a config says."""
     if isinstance(value, list):
         return tuple(value)
-    if isinstance(value, Mapping) and dataclasses.is_dataclass(kind):
+    if isinstance(value, Mapping) and dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return settings(kind, value, path)
     entry = typing.get_args(kind)[-1] if typing.get_origin(kind) is Mapping else None
     if dataclasses.is_dataclass(entry):
@@ -94,4 +95,4 @@ def plain(config: Any) -> Any:
 
 
 def _as_dict(section: Any) -> Any:
-    return dataclasses.asdict(section) if dataclasses.is_dataclass(section) else section.to_dict()
+    return section.to_dict() if isinstance(section, ConfigDict) else dataclasses.asdict(section)

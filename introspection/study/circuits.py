@@ -175,7 +175,7 @@ def effect_overlap(
     """
     first, second = behavior.mean(axis=1), explanation.mean(axis=1)
     halves = random_halves(groups, rng)
-    swapped = [half[::-1] for half in halves]
+    swapped = [(second_half, first_half) for first_half, second_half in halves]
     return Overlap(
         overlap=spearman(first, second),
         blocks_alone=exchanged_spearman(first, second, blocks),
@@ -242,7 +242,8 @@ def spearman_between(
     None without halves, or where all parts are equal in one.
     """
     found = [spearman(first[:, one].mean(axis=1), second[:, other].mean(axis=1)) for one, other in halves]
-    return None if not found or None in found else float(np.mean(found))
+    known = [one for one in found if one is not None]
+    return float(np.mean(known)) if known and len(known) == len(found) else None
 
 
 def _standard_ranks(values: Float[np.ndarray, " parts"]) -> Float[np.ndarray, " parts"] | None:

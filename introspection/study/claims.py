@@ -195,7 +195,7 @@ def _verdict(claim: Claim, found: Found) -> tuple[Verdict, str]:
     if claim.reference and claim.reference not in found.deciding:
         return "undecided", f"{claim.reference} ran in too few bases, or is mostly invalid"
     said = []
-    for panel, (orig, _) in enumerate(found.raw["levels"]):
+    for panel, (orig, _) in enumerate((found.raw or {})["levels"]):
         references = {
             name: (found.entries[name]["levels"][panel][1], found.entries[name]["gap"]["exact_match"]["ci95"])
             for name in found.deciding
@@ -217,12 +217,12 @@ def _slope_verdict(claim: Claim, found: Found) -> tuple[Verdict, str]:
         return early
     if MATCHED not in found.deciding:
         return "undecided", "no emitter is at the level of every condition in every base"
-    verdicts = {
+    verdicts: dict[str, Verdict] = {
         name: interval_verdict(found.entries[name]["ci95"], claim.direction) for name in found.deciding
     }
     agreed = set(verdicts.values())
     if len(agreed) == 1 and "undecided" not in agreed:
-        return agreed.pop(), ""
+        return next(iter(verdicts.values())), ""
     words = ", ".join(f"{name}: {verdict}" for name, verdict in verdicts.items())
     return "undecided", f"references do not agree ({words})"
 
@@ -319,8 +319,8 @@ def _knee(
     if len({point["arm"] for point in points}) < 2:
         reason = f"fewer than 2 of {', '.join(claim.shown)} ran with a logged agreement and a static emitter"
         return _outcome(claim, Found(reason=reason), ("not run", reason)), None, points
-    columns = ([point[name] for point in points] for name in ("agreement", "gap", "base", "arm"))
-    fit = fit_knee(*columns, np.random.default_rng(seed))
+    agreement, gap, base, arm = ([p[name] for p in points] for name in ("agreement", "gap", "base", "arm"))
+    fit = fit_knee(agreement, gap, base, arm, np.random.default_rng(seed))
     ci95 = None if fit.slope_change_ci95 is None else list(fit.slope_change_ci95)
     verdict: tuple[Verdict, str] = (interval_verdict(ci95, claim.direction), "")
     if fit.bases < FEWEST_BASES:

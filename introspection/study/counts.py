@@ -8,6 +8,7 @@ import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
@@ -200,7 +201,10 @@ def _read(path: Path, digest: str) -> list[ControlCounts] | None:
 
 
 def _write(path: Path, digest: str, found: Sequence[ControlCounts]) -> None:
-    arrays = {"digest": np.array(digest), "names": np.array([(c, arm, n.items) for c, arm, n in found])}
+    arrays: dict[str, Any] = {
+        "digest": np.array(digest),
+        "names": np.array([(c, arm, n.items) for c, arm, n in found]),
+    }
     for number, (_, _, counts) in enumerate(found):
         arrays |= {f"{number}.{name}": getattr(counts, name) for name in CELL_FIELDS}
     with whole(path) as temporary, temporary.open("wb") as file:

@@ -112,7 +112,7 @@ def best_static(controls: Mapping[str, Mapping[str, Any]], arms: Sequence[str]) 
 
 
 def _invalid_rate(by_base: ByBase) -> float:
-    total = sum(counts.counts.sum(0) for counts in by_base.values())
+    total = np.sum([counts.counts.sum(0) for counts in by_base.values()], axis=0)
     return float(total[INVALID_COUNT] / total[0])
 
 
@@ -120,7 +120,7 @@ def _over_bases(levels: Mapping[str, Levels], shown: str) -> dict[str, Any]:
     """Each level's mean over the bases that logged it, and each base's `shown` one."""
     found: dict[str, Any] = {}
     for name in ("start", "end", "min", "mean"):
-        known = [of_base[name] for of_base in levels.values() if of_base[name] is not None]
+        known = [value for of_base in levels.values() if (value := of_base[name]) is not None]
         found[name] = float(np.mean(known)) if known else None
     by_base = {base: of_base[shown] for base, of_base in levels.items() if of_base[shown] is not None}
     return {**found, "by_base": by_base}

@@ -70,7 +70,7 @@ def _scores(
 
 
 def _more(sums: Float[np.ndarray, "resamples 29"]) -> dict[str, Float[np.ndarray, " resamples"]]:
-    column = dict(zip(MORE_COUNTS, sums[:, 2 * len(MATCH_COUNTS) :].T, strict=True))
+    column: dict[str, np.ndarray] = dict(zip(MORE_COUNTS, sums[:, 2 * len(MATCH_COUNTS) :].T, strict=True))
     current, teacher = (column[f"matches_{who}_in_disagreement"] for who in ("current", "teacher"))
     return {
         **{name: divide(column[counted], sums[:, 0]) for name, counted in SHARES.items()},

@@ -187,7 +187,7 @@ def _is_label(column: str) -> bool:
 def _shown(column: str, value: Value) -> str:
     if value is None:
         return ""
-    if _is_label(column) or column == "n":
+    if _is_label(column) or column == "n" or isinstance(value, str):
         return str(value)
     last = column.rsplit(".", 1)[-1]
     return points(value) if last.startswith(("gap", "paired")) else percent(value)

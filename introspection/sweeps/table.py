@@ -130,9 +130,9 @@ def _control_columns(control: str, sweep_points: Sequence[SweepPoint]) -> list[C
 def _field_column(field: str) -> Column:
     def cell(point: SweepPoint, arm: Arm) -> Cell:
         value = point.fields.get(field)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
         shown = "" if value is None else value if isinstance(value, str) else json.dumps(value)
-        return Cell(name(shown), float(value) if is_number else None)
+        return Cell(name(shown), number)
 
     return Column(f"config.{field}", name(field), cell, is_number=False)
 

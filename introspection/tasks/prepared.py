@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, ClassVar, SupportsIndex
 
 import tensorflow_datasets as tfds
-from array_record.python import array_record_module
+from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 from tensorflow_datasets.proto import tf_example_pb2
 
 from introspection.errors import InputError, RunError
@@ -78,7 +78,9 @@ class TaskBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         del dl_manager  # the files are at hand
         splits, about = self.splits()
-        self.info.metadata.update(
+        metadata = self.info.metadata
+        assert metadata is not None  # `_info` gives one
+        metadata.update(
             source_digest=digest_of(self.files),
             settings=dataclasses.asdict(self.settings),
             **about,
@@ -137,7 +139,9 @@ class PreparedRows(Sequence[Row]):
     def _row(self, record: bytes) -> Row:
         """As TFDS decodes it, but for text as str; ten times as fast without its arrays."""
         row = {}
-        for name, feature in tf_example_pb2.Example.FromString(record).features.feature.items():
+        for name, feature in tf_example_pb2.Example.FromString(  # pyright: ignore[reportAttributeAccessIssue]
+            record
+        ).features.feature.items():
             values = list(getattr(feature, feature.WhichOneof("kind")).value)
             values = [value.decode() if isinstance(value, bytes) else value for value in values]
             row[name] = values if name in self.lists else values[0]
@@ -202,7 +206,8 @@ def _read(folder: Path) -> Prepared | Exception:
     """The data set in a folder, or why there is none that can be used."""
     try:
         builder = tfds.builder_from_directory(folder)
-        lists = frozenset(name for name, feature in builder.info.features.items() if feature.shape != ())
+        features: Any = builder.info.features
+        lists = frozenset(name for name, feature in features.items() if feature.shape != ())
         splits = {
             name: PreparedRows(
                 tuple(Path(path) for path in split.filepaths), tuple(split.shard_lengths), lists

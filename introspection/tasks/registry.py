@@ -20,7 +20,6 @@ from introspection.tasks.facts.language import WorldLanguage
 from introspection.tasks.facts.questions import Question, draw_questions
 from introspection.tasks.facts.second_world import SECOND_WORLD
 from introspection.tasks.facts.table import read_facts_table
-from introspection.tasks.facts.task import WorldTaskConfig
 from introspection.tasks.facts.world_facts import (
     WORLD_FACTS,
     WorldFactsConfig,
@@ -115,7 +114,7 @@ def section_settings(section: Mapping[str, Any]) -> Any:
     return settings(kind, fields, "config.task")
 
 
-def task_settings(section: Mapping[str, Any]) -> WorldTaskConfig:
+def task_settings(section: Mapping[str, Any]) -> ClosedWorldConfig | WorldFactsConfig:
     """The fields of a world's `task` section.
 
     Raises:

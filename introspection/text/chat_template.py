@@ -68,7 +68,7 @@ class _RefusedError(jinja2.TemplateError):
 class _Generation(jinja2.ext.Extension):
     """`{% generation %}` blocks, which mark the reply for trainers; here they only write what is in them."""
 
-    tags = frozenset({"generation"})
+    tags = {"generation"}  # noqa: RUF012 (jinja declares a set)
 
     def parse(self, parser: Any) -> Any:
         next(parser.stream)
@@ -78,7 +78,7 @@ class _Generation(jinja2.ext.Extension):
 class _Namespace(jinja2.utils.Namespace):
     def __setitem__(self, name: str, value: Any) -> None:
         if name.startswith("_"):
-            raise jinja2.sandbox.SecurityError(f"a namespace takes no attribute {name!r}")
+            raise jinja2.exceptions.SecurityError(f"a namespace takes no attribute {name!r}")
         super().__setitem__(name, value)
 
 
@@ -90,7 +90,7 @@ class _Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
     """
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> Any:
-        raise jinja2.sandbox.SecurityError(f"{attribute!r} of a {type(obj).__name__}")
+        raise jinja2.exceptions.SecurityError(f"{attribute!r} of a {type(obj).__name__}")
 
     intercepted_binops = frozenset({"*", "**"})
 
@@ -195,7 +195,7 @@ class ChatTemplate:
             raise
         except jinja2.TemplateSyntaxError as error:
             raise self._error(f"has an error in line {error.lineno}: {error.message}") from error
-        except jinja2.sandbox.SecurityError as error:
+        except jinja2.exceptions.SecurityError as error:
             raise self._error(f"reaches for what it must not: {error}") from error
         except Exception as error:  # whatever a stranger's program can raise
             raise self._error(f"fails: {error or type(error).__name__}") from error

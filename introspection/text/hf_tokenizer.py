@@ -92,7 +92,8 @@ def token_ids(tokenizer: ChatTokenizer) -> dict[str, int]:
     ids = {"eos_token_id": tokenizer.end_id, "pad_token_id": tokenizer.padding_id}
     if isinstance(tokenizer, PretrainedTokenizer) and "bos_token" in tokenizer.template.special_tokens:
         bos = tokenizer.template.special_tokens["bos_token"]
-        ids["bos_token_id"] = tokenizer.tokenizer.token_to_id(bos)
+        if (token := tokenizer.tokenizer.token_to_id(bos)) is not None:
+            ids["bos_token_id"] = token
     return ids
 
 
@@ -100,7 +101,9 @@ def hf_tokenizer_files(tokenizer: ChatTokenizer) -> dict[str, bytes]:
     """Files by name that transformers reads: tokenizer, chat template, and what ends a generation."""
     if isinstance(tokenizer, PretrainedTokenizer):
         template, special = tokenizer.template.text, dict(tokenizer.template.special_tokens)
-        special.setdefault("pad_token", tokenizer.tokenizer.id_to_token(tokenizer.padding_id))
+        padding = tokenizer.tokenizer.id_to_token(tokenizer.padding_id)
+        if padding is not None:
+            special.setdefault("pad_token", padding)
     else:
         template, special = _WORD_TEMPLATE, {"eos_token": END, "pad_token": PADDING}
     config = {

@@ -83,7 +83,7 @@ class PretrainedTokenizer:
         Nothing gives such a token: what users and replies say is not read for control tokens.
         """
         index = self.tokenizer.token_to_id(token)
-        added = self.tokenizer.get_added_tokens_decoder().get(index)
+        added = None if index is None else self.tokenizer.get_added_tokens_decoder().get(index)
         written = token in self.template.text or token in self.template.special_tokens.values()
         ends = index in {self.end_id, self.padding_id, *self.stop_ids}
         return added is not None and added.special and not written and not ends
@@ -139,22 +139,23 @@ def pretrained_tokenizer(
     text = chat.template or template or _begin(tokenizer) + PLAIN_TEMPLATE
     written = ChatTemplate(text, dict(special_tokens), chat, source)
     literal = literal_tokenizer(tokenizer, text, source)
-    if chat.system and literal.control.search(chat.system):
-        token = literal.control.search(chat.system)[0]
-        raise InputError(f"chat.system: the text holds the control token {token}; leave it to the template")
+    if chat.system and (found := literal.control.search(chat.system)):
+        raise InputError(
+            f"chat.system: the text holds the control token {found[0]}; leave it to the template"
+        )
     frame = chat_frame(written)
     end = literal.control.search(frame.tail)
     end_token = end[0] if end else eos
     if end_token is None:
         raise InputError(f"{source}: neither the chat template nor eos_token says what ends a reply")
-    end_id = tokenizer.token_to_id(end_token)
-    padding = special_tokens.get("pad_token")
-    stops = {*stop_ids, *([tokenizer.token_to_id(eos)] if eos else [])} - {end_id}
+    known: Any = tokenizer.token_to_id  # all of these are in the vocabulary
+    end_id, padding = known(end_token), special_tokens.get("pad_token")
+    stops = {*stop_ids, *([known(eos)] if eos else [])} - {end_id}
     return PretrainedTokenizer(
         tokenizer=tokenizer,
         template=written,
         stop_ids=tuple(sorted(stops)),
-        padding_id=end_id if padding is None else tokenizer.token_to_id(padding),
+        padding_id=end_id if padding is None else known(padding),
         end_id=end_id,
         vocab_size=max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1,
         frame=frame,

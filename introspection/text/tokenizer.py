@@ -86,7 +86,7 @@ class WordTokenizer:
             raise InputError(f"{text[start:stop]!r} in {text!r} is not in the model's vocabulary")
         special = {self.padding_id, self.end_id, self.reply_id} & set(encoding.ids)
         if special:
-            names = ", ".join(self.tokenizer.id_to_token(token) for token in sorted(special))
+            names = ", ".join(str(self.tokenizer.id_to_token(token)) for token in sorted(special))
             raise InputError(f"the text {text!r} holds the special token {names}")
         return encoding.ids
 
@@ -116,7 +116,7 @@ def phrase_tokenizer(names: Iterable[str], phrases: Iterable[str]) -> WordTokeni
 
 
 def from_tokenizer(tokenizer: tokenizers.Tokenizer) -> WordTokenizer:
-    ids = [tokenizer.token_to_id(token) for token in (PADDING, END, REPLY)]
+    ids: Any = [tokenizer.token_to_id(token) for token in (PADDING, END, REPLY)]  # all of them are known
     return WordTokenizer(tokenizer, *ids)
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -60,7 +60,7 @@ class BatchSizes:
 def make_batch(rows: TrainingRows, sizes: BatchSizes, step: int, seed: int) -> Batch:
     """The rows of one step and seed, as host arrays."""
 
-    def draw(part, stream: int, count: int):
+    def draw(part: Any, stream: int, count: int) -> Any:
         if part is None:
             return None
         size = jax.tree.leaves(part)[0].shape[0]
@@ -172,10 +172,11 @@ def held_prompts(
     return unshifted & of_group[:, None] & np.array(KL_PROMPTS[kl_prompts])
 
 
-def same_time(*parts: Rows | None) -> list[Rows | None]:
+def same_time(explanation: Rows, held: Rows, shift: Rows | None) -> tuple[Rows, Rows, Rows | None]:
     """Pads parts to one row length, since they share a forward."""
+    parts = (explanation, held, shift)
     time = max(part.tokens.shape[-1] for part in parts if part is not None)
-    return [None if part is None else pad_time(part, time) for part in parts]
+    return pad_time(explanation, time), pad_time(held, time), None if shift is None else pad_time(shift, time)
 
 
 def reply_batch(

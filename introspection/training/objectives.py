@@ -6,18 +6,20 @@ split of the batch.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from introspection.errors import InputError
 from introspection.models.config import ModelConfig
-from introspection.models.decoder import Decoder
+from introspection.models.decoder import forward
 from introspection.models.head import cross_entropy, head_matrix, target_logprobs, vocabulary_kl
 from introspection.text.rows import Rows
 
+HostOrDevice = Array | np.ndarray  # batches are made on the host
 KL_SUPPORTS = ("vocabulary", "candidates")
 KL_DIRECTIONS = ("reference_to_current", "current_to_reference")
 
@@ -42,11 +44,11 @@ class ObjectiveConfig:
 class Answers(NamedTuple):
     """Scored candidates, and the labels that agreement is measured with."""
 
-    candidates: Int[Array, " items"]  # how many of the targets' slots are candidates
-    reference_logprobs: Float[Array, "items 2 slots"]  # kl_reference's, of candidates and `none`
-    labelled: Bool[Array, " items"]  # items with labels: agreement is of these alone
-    label_changed: Bool[Array, "items 2"]  # of the trained label and of the clean one
-    label_answer: Int[Array, "items 2"]  # candidate index, or the number of slots for `none`
+    candidates: Int[HostOrDevice, " items"]  # how many of the targets' slots are candidates
+    reference_logprobs: Float[HostOrDevice, "items 2 slots"]  # kl_reference's, of candidates and `none`
+    labelled: Bool[HostOrDevice, " items"]  # items with labels: agreement is of these alone
+    label_changed: Bool[HostOrDevice, "items 2"]  # of the trained label and of the clean one
+    label_answer: Int[HostOrDevice, "items 2"]  # candidate index, or the number of slots for `none`
 
 
 class BehaviorBatch(NamedTuple):
@@ -56,8 +58,10 @@ class BehaviorBatch(NamedTuple):
     """
 
     rows: Rows  # items 2 time
-    kl_mask: Bool[Array, "items 2"]  # prompts that the KL term holds
-    reference_hidden: Float[Array, "items 2 said reference_width"]  # kl_reference's, where tokens are said
+    kl_mask: Bool[HostOrDevice, "items 2"]  # prompts that the KL term holds
+    reference_hidden: Float[
+        HostOrDevice, "items 2 said reference_width"
+    ]  # kl_reference's, where tokens are said
     answers: Answers | None = None  # None where behaviour is generated
 
 
@@ -126,7 +130,7 @@ def batch_loss(
         for name in ("tokens", "positions", "segments")
     )
     with jax.named_scope("one_forward"):
-        hidden = Decoder(config).apply(variables, tokens, positions, segments).hidden
+        hidden = forward(config, variables, tokens, positions, segments).hidden
     head = head_matrix(variables["params"], config)
 
     starts = [0]
@@ -140,7 +144,7 @@ def batch_loss(
     def mean_loss(index: int) -> Float[Array, ""]:
         """Nats a counted token of rows with one continuation each."""
         targets, counted = parts[index].targets[..., 0], parts[index].continuation[..., 0] >= 0
-        total = cross_entropy(
+        total: Array = cross_entropy(
             head,
             scored_hidden(index).reshape(-1, config.width),
             targets.reshape(-1),
@@ -153,7 +157,9 @@ def batch_loss(
     metrics = {"explanation_loss": mean_loss(0)}
     loss = weights.explanation * metrics["explanation_loss"]
     if batch.behavior is not None:
-        behavior, flat, at = batch.behavior, parts[1], scored_hidden(1)
+        behavior: Any = batch.behavior  # arrays of the device by now, as are the rows
+        flat: Any = parts[1]
+        at = scored_hidden(1)
         items, _, said, _ = behavior.reference_hidden.shape
         reverse = objective.kl_direction == "current_to_reference"
         if behavior.answers is not None:

@@ -248,5 +248,5 @@ def reply_examples(
     return list(dict.fromkeys(examples))
 
 
-def _reply_of_class(replies: Sequence[OwnReply], wanted: str) -> OwnReply | None:
+def _reply_of_class(replies: Sequence[OwnReply], wanted: "str | OwnReply") -> OwnReply | None:
     return next((reply for reply in replies if reply.judged == wanted), None)

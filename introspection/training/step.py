@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -94,7 +94,7 @@ def train_step(
     gradients, metrics = jax.grad(loss, has_aux=True)(state.trainable)
     with jax.named_scope("optimizer"):
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.trainable)
-        trainable = optax.apply_updates(state.trainable, updates)
+        trainable: Any = optax.apply_updates(state.trainable, updates)
     metrics["gradient_norm"] = optax.tree.norm(gradients)
     return TrainState(trainable, optimizer_state), metrics
 

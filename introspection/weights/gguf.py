@@ -135,7 +135,7 @@ def hugging_face_fields(
             f"implemented are {', '.join(ARCHITECTURES)}"
         )
 
-    known = set(WITHOUT_EFFECT)
+    known: set[str] = {*WITHOUT_EFFECT}
 
     def get(name: str, default: Any = None) -> Any:
         known.add(name)

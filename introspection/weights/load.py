@@ -152,11 +152,10 @@ def load_tree(
     check_tensors(source, where, abstract, names, ignored)
     leaves = named_leaves(abstract)
     shardings = named_leaves(parameter_shardings(abstract, mesh))
+    make_array: Any = jax.make_array_from_callback  # which may, by its type, ask for no index
     return tree_of(
         {
-            path: jax.make_array_from_callback(
-                leaf.shape, shardings[path], _reader(source, names[path], leaf), leaf.dtype
-            )
+            path: make_array(leaf.shape, shardings[path], _reader(source, names[path], leaf), leaf.dtype)
             for path, leaf in leaves.items()
         }
     )

@@ -76,7 +76,7 @@ class PretrainedModel:
                 tokenizer = read_gguf_tokenizer(self.gguf.fields, chat, str(self.path))
             else:
                 tokenizer = read_hf_tokenizer(self.path, chat)
-            if template:
+            if template and self.adapters is not None:
                 check_special_tokens(self.adapters, tokenizer)
         except InputError as error:
             if template is None:
@@ -91,7 +91,8 @@ def base_and_adapters(name: str) -> tuple[str, str]:
     if Path(re.split("[:@]", name)[0]).expanduser().exists():
         return name, ""
     splits = [(name[:at], name[at + 1 :]) for at, character in enumerate(name) if character == "+"]
-    return next((split for split in splits if Path(split[0]).expanduser().exists()), name.partition("+")[::2])
+    before, _, after = name.partition("+")
+    return next((split for split in splits if Path(split[0]).expanduser().exists()), (before, after))
 
 
 def is_pretrained(name: str) -> bool:

@@ -136,7 +136,9 @@ def item_of(post: Post, kind: str, order: Sequence[int], config: AitaConfig, phr
         ", ".join(f"{word} ({gloss})" if gloss else word for word, gloss in listed)
     )
     if kind == FOUND:
-        span, claims = judging_sentence(text)
+        found = judging_sentence(text)
+        assert found is not None  # `kinds_of` offers this kind to posts that have one
+        span, claims = found
         cue, with_cue, without_cue = text[span.start : span.stop], text, without_span(text, span)
     else:
         cue, claims, without_cue = INSERTED[kind].sentence, INSERTED[kind].claims, text

@@ -30,6 +30,7 @@ import dataclasses
 import functools
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from introspection.tasks.aita.builder import AitaPosts
 from introspection.tasks.aita.cues import INSERTED
@@ -78,6 +79,8 @@ def aita_source(data: str, data_dir: Path) -> Path:
 
 def _item(config: AitaConfig, row: Row, variant: int) -> Item:
     names = [field.name for field in dataclasses.fields(Post)]
-    post = Post(**{name: row[name] for name in names} | {"hypothetical": bool(row["hypothetical"])})
+    fields: dict[str, Any] = {name: row[name] for name in names}
+    fields["hypothetical"] = bool(fields["hypothetical"])
+    post = Post(**fields)
     item = item_of(post, row["cue_kind"], row["order"], config, variant)
     return dataclasses.replace(item, group=row["group"])  # near-duplicates share one

@@ -148,7 +148,8 @@ def _archived_questions(path: Path, names: dict[str, str]) -> Iterator[_RawQuest
                 # Archives made on a Mac hold a ._ file beside every file.
                 wanted = member.isfile() and name.suffix == ".csv" and not name.name.startswith("._")
                 if wanted and name.parent.name in names:
-                    data, part = archive.extractfile(member).read(), names[name.parent.name]
+                    opened, part = archive.extractfile(member), names[name.parent.name]
+                    data = opened.read() if opened else b""
                     full = f"{path.name}: {member.name}"
                     yield from _csv_questions(data, path.parent, full, name.stem, part)
     except (OSError, EOFError, tarfile.TarError) as error:
