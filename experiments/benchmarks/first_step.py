@@ -71,7 +71,7 @@ def run(size: Size | None = None) -> list[Measure]:
         (Path(cache) / "models").symlink_to((cache_dir() / "models").absolute())
         start(size, cache)
         for _ in range(size.runs):
-            shutil.rmtree(Path(cache) / BEHAVIORS)
+            shutil.rmtree(Path(cache) / "runs" / BEHAVIORS)
             starts.append(start(size, cache))
             again.append(sum(start(size, cache).values()))
     phases = {name: statistics.median(one[name] for one in starts) for name in starts[0]}
@@ -104,7 +104,9 @@ def run(size: Size | None = None) -> list[Measure]:
 
 def start(size: Size, cache: str) -> dict[str, float]:
     """Seconds of each phase of one start, in a workdir that is deleted; data, behaviours are in `cache`."""
-    with tempfile.TemporaryDirectory() as workdir:
+    runs = Path(cache) / "runs"
+    runs.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=runs) as workdir:
         overrides = [f"--config.{override}" for override in (*size.overrides, f"cache_dir={cache}")]
         command = [sys.executable, "-m", __name__, f"--config={size.config}", f"--workdir={workdir}"]
         begun = time.clock_gettime(time.CLOCK_MONOTONIC)

@@ -15,6 +15,7 @@ from introspection.hygiene.survey import evenly_by_question, survey, token_lengt
 from introspection.runtime.config import cache_dir
 from introspection.runtime.progress import progress_bar
 from introspection.tasks.registry import TASKS, load_task, section_settings
+from introspection.tasks.subsets import evenly
 
 EXAMPLES = 6  # printed, of the test split
 LENGTHS = {"whole": "with what is asked about it"}  # the others are called what they are
@@ -53,7 +54,7 @@ def dry_run(request: ProbeRequest, console: Console) -> None:
     console.print(difference_table(found))
     console.print(length_table(found, unit))
     examples = found.get("test", {"examples": []})["examples"]
-    for example in examples[:: -(-len(examples) // EXAMPLES) or 1]:
+    for example in evenly(examples, EXAMPLES):
         print_example(example, console)
     for split, one in found.items():
         for example in one["odd"][:ODD]:

@@ -25,7 +25,7 @@ from introspection.tasks.refusal.items import RefusalConfig, distinct_requests, 
 from introspection.tasks.refusal.task import NAME, refusal_source
 from introspection.tasks.registry import section_settings
 from introspection.tasks.spans import Span, without_span
-from introspection.tasks.subsets import named_groups
+from introspection.tasks.subsets import evenly
 
 SPANS = "spans.jsonl"
 LONGEST_OPENING = 32  # tokens, that a prompt leaves room for in the model's context
@@ -90,7 +90,7 @@ def chosen_requests(config: RefusalConfig, limit: int) -> list[Request]:
     there = distinct_requests([one for one in read_requests(raw_paths(source)) if fits(one, config)])
     if not there:
         raise InputError(f"{source}: no request fits the task's config")
-    chosen = set(named_groups([one.id for one in there], limit))
+    chosen = set(evenly(tuple(dict.fromkeys(one.id for one in there)), limit))
     return [one for one in there if one.id in chosen]
 
 

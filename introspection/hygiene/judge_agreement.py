@@ -14,6 +14,7 @@ from introspection.probes.judges import Judge, ModelJudge, OpeningsJudge, Phrase
 from introspection.probes.replies import Replies, prompts_of
 from introspection.runtime.session import Session
 from introspection.tasks.items import Item
+from introspection.tasks.subsets import evenly
 from introspection.tasks.task import LabelledReply
 
 TEXTS = 200  # that all judges read, taken evenly: a judge that is a model takes its time
@@ -41,7 +42,7 @@ def judge_report(
     ]
     if not judged:
         return None
-    judged = judged[:: -(-len(judged) // (TEXTS // 2))]  # each has two replies
+    judged = evenly(judged, TEXTS // 2)  # each has two replies
     said = [
         Said(prompt, reply.text)
         for item, both in judged
@@ -57,7 +58,7 @@ def judge_report(
     of_model = verdicts((PhraseJudge(), OpeningsJudge(), ModelJudge(asked)), said)
     report = {"judge_model": name, **agreements(of_model, groups, rng), "labelled": None}
     if labelled:
-        labelled = labelled[:: -(-len(labelled) // TEXTS)]
+        labelled = evenly(labelled, TEXTS)
         # The openings of a model tell nothing of a reply that it did not give.
         of_labelled = verdicts(
             (PhraseJudge(), ModelJudge(asked)), [Said(one.prompt, one.reply) for one in labelled]

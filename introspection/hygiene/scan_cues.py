@@ -21,7 +21,7 @@ from introspection.runtime.config import cache_dir, settings
 from introspection.runtime.session import Session
 from introspection.tasks.items import Item
 from introspection.tasks.registry import load_task
-from introspection.tasks.subsets import named_groups
+from introspection.tasks.subsets import evenly
 
 GROUPS = 100  # asked, if no limit is given: intervals are then about 10 points wide to each side
 SPLIT = "train"  # so that the choice of a cue owes nothing to the items that test it
@@ -62,7 +62,7 @@ def one_item_a_cue(items: Sequence[Item], groups: int) -> tuple[Item, ...]:
     first: dict[tuple[str, str], Item] = {}
     for item in items:
         first.setdefault((item.group, item.cue_kind), item)
-    chosen = set(named_groups([group for group, _ in first], groups))
+    chosen = set(evenly(tuple(dict.fromkeys(group for group, _ in first)), groups))
     return tuple(item for (group, _), item in first.items() if group in chosen)
 
 

@@ -1,17 +1,14 @@
 """Behaviour that was read before is read from a file: no model is asked the same thing twice.
 
-To ask a pretrained model takes minutes. A run that goes on after a kill, and the next point of a sweep, ask
-the same model the same items again; what they would read is known then, to the last bit.
+Asking a pretrained model takes minutes. A resumed run, and the next point of a sweep, ask the same model the
+same items again. What they would read is kept in the folder `behaviors` beside the workdirs, named by the
+model, what it was asked and how. Rounding differs between machines and versions of JAX: delete the folder when
+you move workdirs, upgrade, or change how behaviour is read.
 """
 
 import contextlib
-import functools
-import hashlib
 import json
-import os
-import platform
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +25,7 @@ from introspection.runtime.session import Session
 from introspection.runtime.workdir import write_whole
 from introspection.tasks.items import Item
 
-# The rooms whose code behaviour comes from; when a line of it changes, models are asked anew.
-_ROOMS = ("runtime", "text", "models", "probes")
-_SETTINGS = ("JAX_", "XLA_", "LIBTPU_")  # of the environment
+VERSION = 1  # raise it when a change here or in what behaviour comes from reads other numbers
 
 
 def read_behavior_once(
@@ -57,50 +52,15 @@ def read_behavior_once(
     return Probe(behaviors, decide_behavior(model, behaviors, items, readout, session))
 
 
-def behavior_key(
-    model: Model, fingerprint: str, items: Sequence[Item], readout: Readout, mesh: jax.sharding.Mesh
-) -> str:
-    """16 hex digits of what behaviour depends on, to the last bit: the model (by its `fingerprint`), what it
-    is asked and how, this package's code, JAX and its settings, the processor and the mesh.
-    """
+def behavior_key(model: Model, fingerprint: str, items: Sequence[Item], readout: Readout) -> str:
+    """16 hex digits of the model (by its `fingerprint`), what it is asked and how its behaviour is read."""
     if readout.kind == "score":
         requests = behavior_requests(model.tokenizer, items)
         asked: Any = [[list(request.prompt), request.continuations] for request in requests]
     else:
         prompts = [model.tokenizer.encode_prompt(prompt) for item in items for prompt in prompts_of(item)]
         asked = [prompts, end_tokens(model.tokenizer), readout.tokens]
-    settings = {name: os.environ[name] for name in sorted(os.environ) if name.startswith(_SETTINGS)}
-    devices = [(device.platform, device.device_kind) for device in mesh.devices.flat]
-    return fingerprint_json(
-        {
-            "model": [fingerprint, repr(model.config.for_probes())],
-            "asked": [readout.kind, asked],
-            "code": code_digest(),
-            "machine": [processor(), devices, list(mesh.shape.items())],
-            "jax": [version("jax"), version("jaxlib"), version("flax"), settings],
-        }
-    )
-
-
-@functools.cache
-def processor() -> list[str]:
-    """What the CPU is, can do, and how much of it is ours: on another, sums may be rounded otherwise."""
-    path, cores = (
-        Path("/proc/cpuinfo"),
-        getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1)),
-    )
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    told = {line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}
-    return [platform.machine(), platform.processor(), str(len(cores(0))), *sorted(told)]
-
-
-@functools.cache
-def code_digest() -> str:
-    """16 hex digits of the source files of the rooms that behaviour comes from."""
-    root, digest = Path(__file__).parents[1], hashlib.sha256()
-    for path in sorted(path for room in _ROOMS for path in (root / room).rglob("*.py")):
-        digest.update(f"{path.relative_to(root)} ".encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
+    return fingerprint_json([VERSION, fingerprint, repr(model.config.for_probes()), readout.kind, asked])
 
 
 def read_kept(path: Path, model: Model, kind: str, count: int) -> list[Behavior] | list[Replies] | None:

@@ -183,7 +183,7 @@ class RunConfig:
 
     name: str = "run"
     tiny: bool = False  # marks the report: no evidence
-    cache_dir: str = ""  # data sets, base models, behaviours; "" is $INTROSPECTION_CACHE or ~/.cache/...
+    cache_dir: str = ""  # data sets, base models; "" is $INTROSPECTION_CACHE or ~/.cache/...
     part: str = ""  # of a study: results are pooled over bases within a part; "" is no study
     base: str = ""  # the base's name in a study
     seeds: tuple[int, ...] = (0,)  # of explanation training; all seeds of an arm train together

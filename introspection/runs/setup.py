@@ -39,7 +39,7 @@ from introspection.tasks.items import Decisions, Item
 from introspection.tasks.task import SPLITS, Task
 from introspection.text.tokenizer import same_reading
 
-BEHAVIORS = "behaviors"  # in the cache: what models did on lists of items, by all that it depends on
+BEHAVIORS = "behaviors"  # beside the workdirs: what models did on lists of items
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +95,7 @@ def prepare(
     session: Session,
     hold_others: bool = False,
 ) -> Setup:
-    """Loads the models, probes them and makes the labels; writes to the cache alone, never to `workdir`.
+    """Loads the models, probes them and makes the labels; writes to the cache and beside `workdir` alone.
 
     What can be refused without the base model is refused before it is trained.
 
@@ -134,7 +134,8 @@ def prepare(
         if same:
             probed[name] = same[0]
         else:
-            probed[name] = probe_all(name, model, fingerprint, task, readout, session)
+            folder = workdir.parent / BEHAVIORS
+            probed[name] = probe_all(name, model, fingerprint, task, readout, session, folder)
     if config.foreign != "none" and probed["foreign"].fingerprint == probed["initial"].fingerprint:
         raise InputError("config.foreign is the same model as config.initial: it is no foreign explainer")
     training = training_items(config, task, probed["label_teacher"].decisions["train"], hold_others)
@@ -202,12 +203,11 @@ def probe_all(
     task: Task,
     readout: Readout,
     session: Session,
+    folder: Path,
 ) -> Probed:
     # All splits at once: few batches are less than full.
     items = [item for split in SPLITS for item in task.splits[split]]
-    path = (
-        session.cache / BEHAVIORS / f"{behavior_key(model, fingerprint, items, readout, session.mesh)}.json"
-    )
+    path = folder / f"{behavior_key(model, fingerprint, items, readout)}.json"
 
     def known() -> None:
         session.console.print(

@@ -28,14 +28,6 @@ def drawn_places(available: int, wanted: int, seed: int) -> list[int]:
     return np.sort(np.random.default_rng([seed, 60]).permutation(available)[:wanted]).tolist()
 
 
-def named_groups(groups: Sequence[str], limit: int) -> list[str]:
-    """At most `limit` of the groups (0: all), taken evenly, each once."""
-    distinct = list(dict.fromkeys(groups))
-    if not limit or limit >= len(distinct):
-        return distinct
-    return [distinct[place * len(distinct) // limit] for place in range(limit)]
-
-
 def kept_places(ids: Sequence[str], most: int) -> list[int]:
     """At most `most` places, taken evenly over the items; an item is kept with all its arms and seeds.
 
@@ -44,6 +36,5 @@ def kept_places(ids: Sequence[str], most: int) -> list[int]:
     if len(ids) <= most:
         return list(range(len(ids)))
     distinct = list(dict.fromkeys(ids))
-    keep = max(1, most * len(distinct) // len(ids))
-    kept = {distinct[place * len(distinct) // keep] for place in range(keep)}
+    kept = set(evenly(distinct, max(1, most * len(distinct) // len(ids))))
     return [place for place, name in enumerate(ids) if name in kept][:most]

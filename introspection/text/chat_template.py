@@ -26,7 +26,6 @@ from introspection.text.literal_text import shortened
 # template's `trim` leaves them alone.
 _USER, _REPLY, _SYSTEM = "\ufdd4user\ufdd5", "\ufdd4reply\ufdd5", "\ufdd4system\ufdd5"
 _OUTPUT_LIMIT = 1_000_000  # characters beyond the messages' own
-_LOOP_LIMIT = 100_000  # steps of all `range` loops of one rendering
 
 # What a model without a template is asked in. It has learnt no end of turn, so its end of text ends a reply.
 PLAIN_TEMPLATE = (
@@ -85,7 +84,7 @@ class _Namespace(jinja2.utils.Namespace):
 class _Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
     """What a template reaches for and must not is an error, not an empty text.
 
-    Products of texts and powers are bounded, as `range` is, against accidents; a template that wants to hang
+    Products of texts, powers and each `range` are bounded, against accidents; a template that wants to hang
     still can.
     """
 
@@ -126,20 +125,6 @@ def _compiled(text: str, date: str) -> jinja2.Template:
     environment.globals["dict"] = lambda *fields, **more: dict(*fields, **more)
     environment.globals["namespace"] = _Namespace
     return environment.from_string(text)
-
-
-def _counted_range() -> Any:
-    left = _LOOP_LIMIT
-
-    def counted(*bounds: int) -> range:
-        nonlocal left
-        steps = range(*bounds)
-        left -= len(steps)
-        if left < 0:
-            raise OverflowError(f"loops take more than {_LOOP_LIMIT} steps")
-        return steps
-
-    return counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,7 +170,6 @@ class ChatTemplate:
                 documents=None,
                 add_generation_prompt=add_generation_prompt,
                 enable_thinking=self.options.enable_thinking,
-                range=_counted_range(),
             ):
                 pieces.append(piece)
                 written += len(piece)

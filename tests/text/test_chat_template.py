@@ -118,7 +118,6 @@ def test_generation_blocks_loop_controls_and_tojson_are_known():
         ("{{ messages | random }}", "No filter named 'random'"),
         ("{{ messages[0].content + 1 }}", "fails: "),
         ("{{ unknown.field }}", "fails: 'unknown' is undefined"),
-        ("{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}", "100000 steps"),
         ("{% for i in range(50000) %}{{ 'x' * 1000 }}{% endfor %}", "writes more than 1000"),
         ("{{ 'x' * 10 ** 9 }}", "gives more than"),
         ("{{ 9 ** (9 ** 9) }}", "gives more than"),
