@@ -2,8 +2,8 @@
 
 Asking a pretrained model takes minutes. A resumed run, and the next point of a sweep, ask the same model the
 same items again. What they would read is kept in the folder `behaviors` beside the workdirs, named by the
-model, what it was asked and how. Rounding differs between machines and versions of JAX: delete the folder when
-you move workdirs, upgrade, or change how behaviour is read.
+model, what it was asked and how. Rounding differs between machines and versions of JAX: delete the folder
+when you move workdirs, upgrade, or change how behaviour is read.
 """
 
 import contextlib
