@@ -207,6 +207,8 @@ def _softcaps_and_scale(
 
 def _windows(fields: Mapping[str, Any], model_type: str, layers: int, source: str) -> dict[str, Any]:
     """`window` and `windowed_layers`; all layers windowed is (), none is a window of 0."""
+    if "sliding_window" not in FAMILIES[model_type].keys:
+        return {"window": 0}
     types, window = fields.get("layer_types"), fields.get("sliding_window")
     if "sliding_window" not in fields and (model_type == "mistral" or model_type.startswith("qwen")):
         window = _ABSENT_WINDOW
@@ -218,8 +220,6 @@ def _windows(fields: Mapping[str, Any], model_type: str, layers: int, source: st
             f"{source}: layer_types is {types!r}; each of {layers} layers is {SLIDING} or {FULL}"
         )
     match model_type:
-        case "llama":
-            windowed = [False] * layers
         case "mistral":
             windowed = [window is not None] * layers
             if types is not None and [one == SLIDING for one in types] != windowed:
