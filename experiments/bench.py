@@ -1,11 +1,11 @@
-"""Benchmarks: what the library promises about speed, memory and intervals, each against its alternative.
+"""Benchmarks of speed, memory and interval coverage, each against an alternative.
 
     python -m experiments.bench [--only=NAME] > benchmarks.jsonl
 
-One JSON object a line on stdout; the same as a table, and the machine that they were measured on, on
-stderr. Both sides of a comparison alternate in one process, or one of them in the peers' own
-(`tests/requirements-peers.txt`); a ratio is one of medians. Without `--only`, a benchmark that needs what is
-not here (the peers, or the model that `experiments.fetch` brings) is left out, and named.
+Prints one JSON object a line to stdout, and the same as a table, with the machine, to stderr. The two sides
+of a comparison alternate, in one process or with one side in the peers' environment
+(`tests/requirements-peers.txt`); ratios are ratios of medians. Without `--only`, benchmarks whose
+requirements are missing (the peers, or the model that `experiments.fetch` downloads) are skipped and listed.
 """
 
 import json

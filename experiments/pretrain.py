@@ -1,4 +1,4 @@
-"""Trains and caches the model organism that a config describes; finished ones are read from the cache.
+"""Pretrains the model organism of a config, or finds it in the cache.
 
 python -m experiments.pretrain --config=configs/quickstart.py
 """

@@ -6,13 +6,12 @@
     python -m experiments.probe --task=refusal --model=smollm2 --find-spans
 
 The first asks a model (named as for experiments.compare) the task's test items and writes hygiene.html,
-hygiene.json and behaviors.jsonl into its workdir. The second asks every variant of the cue about the same
-training questions, prints how often each changes the decision, and recommends one at which both classes of
-labels are there. The third reads the data alone: it lists the bad rows of a user's own file and ends with
-exit code 2, or prints splits, cue kinds, what x and x\\C differ in, and lengths, in words or in the tokens of
-a model. Without --model it is what is done. These two write nothing. The last finds the part of each request
-that the model's refusal hangs on, by leaving out one phrase after the other, and writes spans.jsonl into its
-workdir, for the cue kind "span" (--config.task.spans).
+hygiene.json and behaviors.jsonl. The second asks every wording of the cue about the same training questions,
+prints how often each changes the decision, and recommends one that leaves both classes of labels. The third
+reads only the data: it lists the bad rows of your file and exits with code 2, or prints splits, cue kinds,
+how x and x\\C differ, and lengths in words (with --model, in tokens). It is the default without --model. The
+second and third write nothing. The last leaves out one phrase of each request at a time, finds the one that
+the refusal depends on, and writes spans.jsonl for the cue kind "span" (--config.task.spans).
 """
 
 from pathlib import Path
@@ -23,32 +22,28 @@ from introspection.errors import InputError
 from introspection.hygiene.request import ProbeRequest
 from introspection.runtime.command import run_program
 
-flags.DEFINE_string("task", None, "which task, such as world_facts")
-flags.DEFINE_string("data", "", "the user's own file or folder, of tasks that read one")
+flags.DEFINE_string("task", None, "the task, such as world_facts")
+flags.DEFINE_string("data", "", "your file or folder, for tasks that read one")
 flags.DEFINE_string(
-    "model", "", "WORKDIR[:ARM[:SEED]][@STEP], a model's path, or smollm2; none: the data alone"
+    "model", "", "WORKDIR[:ARM[:SEED]][@STEP], a path, or smollm2; default: read only the data"
 )
-flags.DEFINE_bool("dry-run", False, "read the data alone, print what they hold, and write nothing")
-flags.DEFINE_bool("scan-cues", False, "compare the variants of the cue, recommend one, and write nothing")
-flags.DEFINE_bool(
-    "find-spans", False, "find the part of a request that a refusal hangs on; write spans.jsonl"
-)
-flags.DEFINE_string("workdir", None, "folder of what is written; runs/probe-<task> if not given")
+flags.DEFINE_bool("dry-run", False, "read only the data, print a summary, and write nothing")
+flags.DEFINE_bool("scan-cues", False, "compare wordings of the cue, recommend one, and write nothing")
+flags.DEFINE_bool("find-spans", False, "find the phrase that each refusal depends on; write spans.jsonl")
+flags.DEFINE_string("workdir", None, "output folder; default: runs/probe-<task>")
 flags.DEFINE_integer(
-    "limit", None, "items asked (with --scan-cues: groups, 100 if not given), taken evenly; 0 is all"
+    "limit", None, "ask at most so many items (with --scan-cues: groups, default 100), evenly spaced; 0: all"
 )
-flags.DEFINE_string(
-    "readout", "", "how behaviour is read, score or generate; as the model's run if not given"
-)
+flags.DEFINE_string("readout", "", "how behaviour is read, score or generate; default: as in the model's run")
 flags.DEFINE_float(
-    "margin", 0.1, "nats; decisions closer than this count as noise, phrases with less effect as none"
+    "margin", 0.1, "nats; decisions closer than this count as noise, phrases with a smaller effect as none"
 )
 flags.DEFINE_integer(
-    "reply-tokens", 0, "longest generated reply; 0: as the model's run has it, 24 of a model made elsewhere"
+    "reply-tokens", 0, "longest generated reply; 0: as in the model's run, 24 for external models"
 )
-flags.DEFINE_string("judge-model", "", "what the model judge of refusals asks; the model itself if not given")
-flags.DEFINE_multi_string("set", [], "FIELD=VALUE of the task's config; may be given several times")
-flags.DEFINE_multi_string("chat", [], "FIELD=VALUE of how a model made elsewhere is addressed (config.chat)")
+flags.DEFINE_string("judge-model", "", "the model that judges refusals; default: the probed model")
+flags.DEFINE_multi_string("set", [], "FIELD=VALUE of the task's config; may be repeated")
+flags.DEFINE_multi_string("chat", [], "FIELD=VALUE of config.chat, for an external model; may be repeated")
 
 
 def main(values, console) -> None:

@@ -1,4 +1,4 @@
-"""Rebuilds the page and the figures from what a run or a comparison left in its workdir.
+"""Rebuilds the page and figures of a finished run or comparison.
 
 python -m experiments.report --workdir=runs/quickstart
 """

@@ -2,7 +2,8 @@
 
     python -m experiments.run --config=configs/quickstart.py --workdir=runs/quickstart
 
-Given again, the same command continues a run that was stopped; a finished run is left as it is.
+If a run is interrupted, rerun the same command: it resumes from the last checkpoint. A finished run is not
+repeated.
 """
 
 from pathlib import Path
@@ -15,7 +16,7 @@ from introspection.runs.run import run
 from introspection.runtime.command import define_config_flag, run_program
 
 define_config_flag()
-flags.DEFINE_string("workdir", None, "folder of this run; runs/<config's name> if not given")
+flags.DEFINE_string("workdir", None, "folder of this run; default: runs/<config's name>")
 
 
 def main(values, console) -> None:

@@ -1,19 +1,19 @@
-"""A sweep: every point that a config file's `sweep(add)` adds is a run of its own, in one process.
+"""Runs every point of a config file's `sweep(add)` as a run of its own, in one process.
 
     python -m experiments.sweep --config=configs/quickstart.py --workdir=runs/learning_rates --dry-run
     python -m experiments.sweep --config=configs/quickstart.py --workdir=runs/learning_rates
     python -m experiments.sweep --config=configs/quickstart.py --workdir=runs/learning_rates --summarize
 
-The first checks that all points can be run and prints the plan, a line a point: index, name, state (new,
-started or finished), base, arms, seeds, overridden fields. The second runs the points in order, each in
-WORKDIR/points/NAME; a point that fails doesn't stop the others. Given again, it goes on where it was stopped
-and tries failed points again. The third gathers the results of the finished points: summary.html, .csv, .md.
+The first checks every point and prints the plan, one line a point: index, name, state (new, started or
+finished), base, arms, seeds, overridden fields. The second runs the points in order, each in
+WORKDIR/points/NAME; a failed point does not stop the others. Rerun it to resume and to retry failed points.
+The third collects the results of finished points in summary.html, .csv and .md.
 
 One point a job, in a job array (the jobs share WORKDIR and may run at the same time):
 
     python -m experiments.sweep --config=F --workdir=W --index=$SLURM_ARRAY_TASK_ID
 
---config.<field>=<value> holds for every point, except where a point overrides the same field.
+--config.<field>=<value> applies to every point that does not override the field itself.
 """
 
 import sys
@@ -28,10 +28,10 @@ from introspection.sweeps.summary import summarize
 from introspection.sweeps.sweep import dry_run, run_sweep
 
 define_config_flag()
-flags.DEFINE_string("workdir", None, "folder of this sweep; runs/<config's name>-sweep if not given")
-flags.DEFINE_bool("dry-run", False, "print the plan (with --index: that point's line) and write nothing")
-flags.DEFINE_integer("index", None, "run this point alone, counted from 0")
-flags.DEFINE_bool("summarize", False, "gather the results of the finished points and run nothing")
+flags.DEFINE_string("workdir", None, "folder of this sweep; default: runs/<config's name>-sweep")
+flags.DEFINE_bool("dry-run", False, "print the plan (with --index, only that point) and write nothing")
+flags.DEFINE_integer("index", None, "run only this point, counted from 0")
+flags.DEFINE_bool("summarize", False, "collect the results of finished points and run nothing")
 
 
 def main(values, console) -> None:

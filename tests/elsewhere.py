@@ -1,4 +1,4 @@
-"""Tiny models made elsewhere, and a run's workdir: what users give commands as the names of models."""
+"""Tiny external models, and a run's workdir: what users give commands as the names of models."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""Models by name: `WORKDIR[:ARM[:SEED]][@STEP]` for what runs left, a path for models made elsewhere."""
+"""Models by name: `WORKDIR[:ARM[:SEED]][@STEP]` for what runs left, a path for external models."""
 
 import dataclasses
 import json
@@ -57,7 +57,7 @@ class ModelCard:
 
 def _model_config(fields: dict[str, Any]) -> ModelConfig:
     """The inverse of `dataclasses.asdict` and JSON, which has lists for tuples; fields may be missing that
-    a card of before they existed lacks."""
+    an older card lacks."""
     fields = dict(fields)
     if fields["lora"] is not None:
         fields["lora"] = LoraConfig(**{**fields["lora"], "targets": tuple(fields["lora"]["targets"])})
@@ -271,6 +271,6 @@ def check_addressed(found: Sequence[StoredModel | PretrainedModel], chat: ChatOp
     """Raises InputError if options of a chat are `given` and none of the models is addressed by them."""
     if chat != ChatOptions() and not any(isinstance(one, PretrainedModel) for one in found):
         raise InputError(
-            f"{given} says how a model made elsewhere is addressed, and there is none here: what a run left "
+            f"{given} applies to external models, and there is none here: what a run left "
             "is addressed as it was trained"
         )

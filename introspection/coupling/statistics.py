@@ -41,7 +41,7 @@ def hierarchical_bootstrap(
     resamples. Results don't depend on the order of the items.
 
     With several bases the percentiles are moved outwards for their number (see `expanded_tail`). Groups are
-    drawn anew for each base, or once for all of them if they are the same in every base (`crossed_groups`):
+    redrawn for each base, or once for all of them if they are the same in every base (`crossed_groups`):
     the bases agree on what is peculiar to a common group, so neither their spread nor draws that differ from
     base to base show that another set of groups would have given another mean. The bases' spread holds that
     of their seeds already, which are drawn once more; so few seeds make these intervals wide, not narrow.
@@ -195,7 +195,7 @@ def _crossed_sums(
 def _resample_table(
     table: Float[np.ndarray, "seeds groups statistics"], resamples: int, rng: np.random.Generator
 ) -> Float[np.ndarray, "resamples statistics"]:
-    """Sums over one base's cells, seeds and groups both drawn anew, in every resample."""
+    """Sums over one base's cells, seeds and groups both redrawn, in every resample."""
     n_seeds, n_groups, n_statistics = table.shape
     group_weights = _multinomial_weights(n_groups, resamples, rng)
     by_group = table.transpose(1, 0, 2).reshape(n_groups, n_seeds * n_statistics)

@@ -1,4 +1,4 @@
-"""What a model's refusal of each request hangs on, found by leaving out one phrase after the other."""
+"""The phrase that each refusal depends on, found by leaving out one phrase at a time."""
 
 import dataclasses
 import json
@@ -137,7 +137,7 @@ def phrase_effects(
     rule: PhraseRule | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[list[PhraseEffect]]:
-    """The effect of every phrase of every prompt, in order; `progress` is told of prompts scored.
+    """The effect of every phrase of every prompt, in order; `progress` is called with prompts scored.
 
     A prompt that is one phrase has none: nothing would be left without it. Nor has one whose openings are all
     but impossible (`judge.least_mass`): nothing is known of it.

@@ -1,10 +1,8 @@
 """The page of a hygiene report: one HTML file that needs nothing else, in the style of a run's report."""
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -26,8 +24,8 @@ from introspection.reports.figure_style import (
     styled,
     wrapped,
 )
+from introspection.reports.html_page import Section, figure_card, html_page
 from introspection.reports.numbers import DASH, count, estimate, percent
-from introspection.reports.page import PARTS, digest
 from introspection.reports.tables import bullet_list, config_block, name, names_table, scrolling, text
 from introspection.runtime.workdir import write_whole
 
@@ -86,27 +84,22 @@ def hygiene_page(report: Report, figures: Mapping[str, FigureFiles]) -> str:
         ("lengths", "Lengths", _lengths(report)),
         ("setup", "Setup", _setup(report)),
     ]
-    own = Path(__file__).parent
-    style = "".join((folder / "page.css").read_text(encoding="utf-8") for folder in (PARTS, own))
-    return Template((own / "page.html").read_text(encoding="utf-8")).substitute(
-        policy="default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:;"
-        f" style-src '{digest(style)}'",
-        title=text(f"{report['task']}, {report['model']['name']}"),
-        heading=f"{name(report['task'])}: behaviour and hygiene",
-        question=text(QUESTION),
+    return html_page(
+        title=f"{report['task']}, {report['model']['name']}: hygiene",
+        heading=f"{report['task']}: behaviour and hygiene",
+        question=QUESTION,
         facts=_facts(report),
-        navigation="".join(f'<a href="#{key}">{text(heading)}</a>' for key, heading, _ in sections),
-        sections="".join(
-            f'<section id="{key}"><h2>{text(heading)}</h2>{body}</section>' for key, heading, body in sections
-        ),
-        style=style,
+        sections=[Section(*section) for section in sections],
+        made_from="probe",
+        own=Path(__file__).parent,
+        words=False,
     )
 
 
-def _facts(report: Report) -> str:
+def _facts(report: Report) -> dict[str, Any]:
     asked = report["asked"]
     of = report["splits"][asked["split"]]
-    facts = {
+    return {
         "task": report["task"],
         "model": report["model"]["name"],
         "behaviour is": "scored" if report["readout"]["readout"] == "score" else "generated",
@@ -114,7 +107,6 @@ def _facts(report: Report) -> str:
         "groups": count(asked["groups"]),
         "cue kinds": len(asked["cue_kinds"]),
     }
-    return "".join(f"<div><dt>{text(key)}</dt><dd>{name(value)}</dd></div>" for key, value in facts.items())
 
 
 def _findings(report: Report) -> str:
@@ -251,7 +243,7 @@ def _margins(report: Report, figure: FigureFiles | None) -> str:
     shown = tables.reply_table(report["replies"]).html()
     if report["judges"]:
         shown += tables.judge_table(report["judges"]).html()
-        if report["judges"].get("labelled"):  # reports of before have none
+        if report["judges"].get("labelled"):  # older reports have none
             shown += tables.labelled_table(report["judges"]["labelled"]).html()
     if unnamed:
         heads = "".join(f'<th scope="col">{head}</th>' for head in ("Item", "Cue", "Reply", "Candidates"))
@@ -273,14 +265,7 @@ def _lengths(report: Report) -> str:
 
 
 def _figure(files: FigureFiles, file_name: str, title: str, caption: str) -> str:
-    source = base64.b64encode(files.svg).decode()
-    return (
-        f'<figure id="figure-{file_name}"><div class="drawing" tabindex="0" role="region"'
-        f' aria-label="{text(title)}"><img alt="{text(title)}; the table below has the numbers."'
-        f' width="{files.width}" class="wide" src="data:image/svg+xml;base64,{source}"></div>'
-        f"<figcaption><h3>{text(title)}</h3><p>{text(caption)}</p>"
-        f'<p class="file">figures/{file_name}.svg, .png</p></figcaption></figure>'
-    )
+    return figure_card(files, file_name, title, caption, f"{title}; the table below has the numbers.")
 
 
 def _setup(report: Report) -> str:

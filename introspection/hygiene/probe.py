@@ -122,7 +122,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
 def probed_readout(
     request: ProbeRequest, found: StoredModel | PretrainedModel, items: Sequence[Item]
 ) -> dict[str, Any]:
-    """How behaviour is read: as asked for, or as the model's run did. Of models made elsewhere, letters are
+    """How behaviour is read: as asked for, or as the model's run did. Of external models, letters are
     scored, as a letter says all there is to say, and everything else is generated.
 
     Raises:

@@ -154,7 +154,7 @@ def margin_report(
     rng: np.random.Generator,
 ) -> dict[str, Any]:
     """How close decisions are. An item is close where either of its two margins is below `threshold` nats:
-    its label hangs on a difference that rounding or a word could reverse.
+    its label depends on a difference that rounding or a word could reverse.
 
     `changed_rate_close` and `changed_rate_clear` are those of close and of other items.
     """

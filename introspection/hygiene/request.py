@@ -36,7 +36,7 @@ class ProbeRequest:
     data: str = ""  # the user's own raw file or folder; "" is where the task looks itself
     model: str = ""  # "": no model, the data alone
     fields: tuple[str, ...] = ()  # of the task's section, each FIELD=VALUE
-    chat: tuple[str, ...] = ()  # how a model made elsewhere is addressed, each FIELD=VALUE
+    chat: tuple[str, ...] = ()  # how an external model is addressed, each FIELD=VALUE
     limit: int = 0  # items (of a scan: groups) that are asked, taken evenly; 0 is all
     readout: str = ""  # score or generate; "" as the model's run did, or by generated replies
     margin: float = 0.1  # nats; decisions that are closer count as noise
@@ -47,7 +47,7 @@ class ProbeRequest:
         if self.limit < 0:
             raise InputError(f"--limit is {self.limit}; it must be 0 (all) or more")
         if self.chat and not self.model:
-            raise InputError("--chat says how a model made elsewhere is addressed: give --model=M")
+            raise InputError("--chat applies to external models: give --model=M")
         if self.reply_tokens < 0:
             raise InputError(f"--reply-tokens is {self.reply_tokens}; it must be 0 (the default) or more")
         if not 0 < self.margin < float("inf"):

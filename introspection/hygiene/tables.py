@@ -5,7 +5,7 @@ from typing import Any
 
 from introspection.hygiene.rates import DIFFERENCES
 from introspection.reports.numbers import DASH, count, estimate, percent
-from introspection.reports.table import StudyTable, with_interval
+from introspection.reports.table import Table, with_interval
 
 Found = Mapping[str, Any]
 RATES = {
@@ -30,7 +30,7 @@ def percent_interval(value: Any) -> str:
     return with_interval(estimate(value), "percent")
 
 
-def rates_table(title: str, heading: str, parts: Mapping[str, Found], note: str = "") -> StudyTable:
+def rates_table(title: str, heading: str, parts: Mapping[str, Found], note: str = "") -> Table:
     """How often the cue changes decisions, and where to, a part of the items a row."""
     rows = []
     for part, found in parts.items():
@@ -41,16 +41,16 @@ def rates_table(title: str, heading: str, parts: Mapping[str, Found], note: str 
         none = [percent(estimate(found[f"none_{side}"]).mean) for side in ("without_cue", "with_cue")]
         rows.append((part or DASH, count(found["n"]), count(found["groups"]), *shown, " / ".join(none)))
     columns = (heading, "Items", "Groups", *RATES.values(), "None, without / with %")
-    return StudyTable(title, columns, tuple(rows), note)
+    return Table(title, columns, tuple(rows), note)
 
 
-def difference_table(asked: Found) -> StudyTable:
+def difference_table(asked: Found) -> Table:
     rows = [
         (words, count(asked["differences"][kind]), percent(asked["differences"][kind] / asked["items"]))
         for kind, words in DIFFERENCES.items()
         if kind == "insertion" or asked["differences"][kind]
     ]
-    return StudyTable(
+    return Table(
         "What x has, compared with x\\C",
         ("Difference, word by word", "Items", "%"),
         tuple(rows),
@@ -58,7 +58,7 @@ def difference_table(asked: Found) -> StudyTable:
     )
 
 
-def bias_table(title: str, heading: str, shares: Mapping[str, Found], note: str) -> StudyTable:
+def bias_table(title: str, heading: str, shares: Mapping[str, Found], note: str) -> Table:
     """Shares of decisions by answer or place, beside the share at which each should come."""
     rows = [
         (
@@ -83,10 +83,10 @@ def bias_table(title: str, heading: str, shares: Mapping[str, Found], note: str)
         "Mean probability %",
         "Decided with cue %",
     )
-    return StudyTable(title, columns, tuple(rows), note)
+    return Table(title, columns, tuple(rows), note)
 
 
-def retest_table(title: str, retest: Mapping[str, Found | None], note: str) -> StudyTable:
+def retest_table(title: str, retest: Mapping[str, Found | None], note: str) -> Table:
     """How often two decisions on one question are equal."""
     rows = []
     for side, words in SIDES.items():
@@ -104,10 +104,10 @@ def retest_table(title: str, retest: Mapping[str, Found | None], note: str) -> S
             )
         )
     columns = ("Decision", "Questions", "Pairs", "Equal %", "Kappa")
-    return StudyTable(title, columns, tuple(rows), note)
+    return Table(title, columns, tuple(rows), note)
 
 
-def margin_table(margins: Found) -> StudyTable:
+def margin_table(margins: Found) -> Table:
     rows = [(f"{step} nats", percent(share)) for step, share in margins["below"].items()]
     note = (
         f"The smaller of an item's two margins, with and without the cue. Below {margins['threshold']:g} "
@@ -115,15 +115,15 @@ def margin_table(margins: Found) -> StudyTable:
         f"{percent_interval(margins['changed_rate_close'])}%, of the others "
         f"{percent_interval(margins['changed_rate_clear'])}%."
     )
-    return StudyTable("Items whose decision is closer than", ("Margin", "% of items"), tuple(rows), note)
+    return Table("Items whose decision is closer than", ("Margin", "% of items"), tuple(rows), note)
 
 
-def reply_table(replies: Found) -> StudyTable:
+def reply_table(replies: Found) -> Table:
     rows = [
         (words, percent_interval(replies[f"none_{side}"]), percent_interval(replies[f"cut_{side}"]))
         for side, words in list(SIDES.items())[:2]
     ]
-    return StudyTable(
+    return Table(
         "Generated replies",
         ("Reply", "Names no candidate, or several %", "Cut before its end %"),
         tuple(rows),
@@ -131,17 +131,17 @@ def reply_table(replies: Found) -> StudyTable:
     )
 
 
-def judge_table(judges: Found) -> StudyTable:
+def judge_table(judges: Found) -> Table:
     asked = judges["judge_model"] or "the model itself"
     return _judge_pairs("Judges of the same replies", judges, f"The judge “model” asks {asked}.")
 
 
-def labelled_table(labelled: Found) -> StudyTable:
+def labelled_table(labelled: Found) -> Table:
     note = "The labels are the publishers'; other models gave these replies, so no openings are asked for."
     return _judge_pairs("Judges and labels on the data's own replies", labelled, note)
 
 
-def _judge_pairs(title: str, found: Found, note: str) -> StudyTable:
+def _judge_pairs(title: str, found: Found, note: str) -> Table:
     rows = []
     for pair in found["pairs"]:
         kappa = kappa_interval(pair["kappa"])
@@ -153,7 +153,7 @@ def _judge_pairs(title: str, found: Found, note: str) -> StudyTable:
         for judge, classes in found["classes"].items()
     )
     columns = ("Judges", "Replies", "Same class %", "Cohen's kappa")
-    return StudyTable(title, columns, tuple(rows), f"{said}. {note}")
+    return Table(title, columns, tuple(rows), f"{said}. {note}")
 
 
 def kappa_interval(value: Any) -> str:
@@ -164,11 +164,11 @@ def kappa_interval(value: Any) -> str:
     return f"{kappa.mean:.2f}" + (f" [{kappa.low:.2f}, {kappa.high:.2f}]" if kappa.has_interval else "")
 
 
-def length_table(lengths: Mapping[str, Found], unit: str, note: str) -> StudyTable:
+def length_table(lengths: Mapping[str, Found], unit: str, note: str) -> Table:
     names = {"whole": "longest prompt and reply"}
     rows = [
         (names.get(name, name.replace("_", " ")), *(count(value) for value in values.values()))
         for name, values in lengths.items()
     ]
     columns = ("Text", "Least", "5%", "Median", "95%", "Most")
-    return StudyTable(f"Lengths in {unit}", columns, tuple(rows), note)
+    return Table(f"Lengths in {unit}", columns, tuple(rows), note)

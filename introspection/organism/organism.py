@@ -112,7 +112,7 @@ def pretrained_organism(
     questions: Sequence[Question],
     session: Session,
 ) -> Organism:
-    """Reads the organism of a config from the cache, or trains it there (and goes on after a kill)."""
+    """Reads the organism of a config from the cache, or trains it there, resuming if it was interrupted."""
     workdir = organism_workdir(config, questions, session.cache)
     world = build_world(config.world, questions, world_language(config))
     workdir.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Which parts of a model an answer hangs on: each is taken out, and what that costs is measured.
+"""Which parts of a model an answer depends on: each is ablated and the cost is measured.
 
 A part is taken out by parameters alone, by zeroing the rows through which it reaches the residual stream.
 So its output becomes zero (not its mean), every ablation is one more call of the programs that probe the
@@ -85,7 +85,7 @@ def ablation_effects(
 ) -> AblationEffects:
     """The drop in log-probability of what the whole model decides and explains, part by part.
 
-    `progress` is told of parts that are done.
+    `progress` is called with parts done.
     """
     # Any label of the finite set will do here: it is scored and not chosen by.
     anything = [grammar.all_explanations(item.candidates)[0] for item in items]

@@ -92,7 +92,7 @@ def read_behavior(
     session: Session,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Probe:
-    """B(M) on every item, with and without its cue; `progress` is told of prompts that are done."""
+    """B(M) on every item, with and without its cue; `progress` is called with prompts done."""
     behaviors = probe_readout(model, items, readout, session, progress)
     return Probe(behaviors, decide_behavior(model, behaviors, items, readout, session))
 

@@ -38,7 +38,7 @@ def read_behavior_once(
     known: Callable[[], None] = lambda: None,
 ) -> Probe:
     """As `read_behavior`, but what the file at `path`, named by `behavior_key`, has of before is not asked
-    again, which `known` is told. A file that can't be read counts as none. A judge judges anew.
+    again, which `known` is told. A file that can't be read counts as none. Judges judge again.
     """
     alone = jax.process_count() == 1  # a process that has the file would leave the others waiting for it
     behaviors = read_kept(path, model, readout.kind, len(items)) if alone else None

@@ -1,14 +1,12 @@
 """Builds a run's report: one HTML file that needs nothing else, and the same figures as files beside it."""
 
-import base64
-import dataclasses
-import hashlib
 from pathlib import Path
-from string import Template
+from typing import Any
 
 from introspection.reports import tables
 from introspection.reports.figure_style import FigureFiles, render_figure, save_figure
 from introspection.reports.findings import Finding, arm_finding, matrix_finding, summary
+from introspection.reports.html_page import TEMPLATES, Section, figure_card, html_page
 from introspection.reports.item_data import item_table, script_json
 from introspection.reports.numbers import count, number, percent, points
 from introspection.reports.page_figures import PageFigure, page_figures
@@ -16,19 +14,10 @@ from introspection.reports.run_files import RunFiles, read_run
 from introspection.reports.tables import bullet_list, name, text
 from introspection.runtime.workdir import write_whole
 
-PARTS = Path(__file__).parent
-
 QUESTION = (
     "When a language model is trained to explain its own predictions, do its explanations follow its own"
     " current behaviour, or only imitate the labels?"
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Section:
-    id: str
-    title: str
-    body: str
 
 
 def write_report(workdir: Path) -> Path:
@@ -49,60 +38,43 @@ def write_report(workdir: Path) -> Path:
 
 def build_page(run: RunFiles, drawn: dict[str, tuple[PageFigure, FigureFiles]]) -> str:
     """The whole page as text, from a run and its figures."""
-    shown = {file_name: _figure_card(*figure) for file_name, figure in drawn.items()}
+    shown = {
+        file_name: figure_card(files, file_name, figure.title, figure.caption, figure.alternative)
+        for file_name, (figure, files) in drawn.items()
+    }
     sections = [
         section for section in (
             _findings(run), _table_section(run, shown), _figure_section(shown), _matrix_section(run, shown),
             _organism_section(run), _item_section(run), _setup_section(run),
         ) if section is not None
     ]  # fmt: skip
-    script, style = ((PARTS / f"page.{kind}").read_text(encoding="utf-8") for kind in ("js", "css"))
-    return Template((PARTS / "page.html").read_text(encoding="utf-8")).substitute(
-        # A second wall behind the escaping: the browser runs this one script and fetches nothing.
-        policy=f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:;"
-        f" style-src '{digest(style)}'; script-src '{digest(script)}'",
-        title=text(run.name),
-        heading=name(run.name),
-        question=text(QUESTION),
+    return html_page(
+        title=f"{run.name}: do explanations follow behaviour?",
+        heading=run.name,
+        question=QUESTION,
         facts=_facts(run),
-        navigation="".join(f'<a href="#{section.id}">{section.title}</a>' for section in sections),
-        findings=_section_html(sections[0]),
-        sections="".join(map(_section_html, sections[1:])),
-        style=style,
-        script=script,
+        sections=sections,
+        made_from="run",
+        script=(TEMPLATES / "page.js").read_text(encoding="utf-8"),
     )
 
 
-def _section_html(section: Section) -> str:
-    return f'<section id="{section.id}"><h2>{section.title}</h2>{section.body}</section>'
-
-
-def digest(part: str) -> str:
-    """What the page's policy knows its own style or script by."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()
-
-
-def _facts(run: RunFiles) -> str:
+def _facts(run: RunFiles) -> dict[str, Any]:
     """The line under the question: what was run, as far as it is known."""
     task = run.config.get("task")
     task = task.get("name") if isinstance(task, dict) else task
     model = run.config.get("model")
     model = model.get("name") if isinstance(model, dict) else model
-    facts = [("task", task), ("model", model)]
+    facts: dict[str, Any] = {"task": task, "model": model}
     if run.arms:
-        seeds = {str(seed) for arm in run.arms for seed in arm.seeds}
-        facts += [
-            ("arms", len(run.arms)),
-            ("seeds", len(seeds)),
-            ("explanations", count(sum(a.n or 0 for a in run.arms))),
-        ]
+        facts["arms"] = len(run.arms)
+        facts["seeds"] = len({str(seed) for arm in run.arms for seed in arm.seeds})
+        facts["explanations"] = count(sum(a.n or 0 for a in run.arms))
     elif run.matrix is not None:
-        facts += [
-            ("emitters", len(run.matrix.emitters)),
-            ("teachers", len(run.matrix.teachers)),
-            ("items", count(run.matrix.n)),
-        ]
-    return "".join(f"<div><dt>{label}</dt><dd>{name(value)}</dd></div>" for label, value in facts if value)
+        facts["emitters"] = len(run.matrix.emitters)
+        facts["teachers"] = len(run.matrix.teachers)
+        facts["items"] = count(run.matrix.n)
+    return facts
 
 
 def _findings(run: RunFiles) -> Section:
@@ -172,19 +144,6 @@ def _figure_section(shown: dict[str, str]) -> Section | None:
         return None
     missing = "" if "training" in shown else "<p>No training curves: metrics.jsonl is missing or empty.</p>"
     return Section("figures", "Figures", "".join(cards) + missing)
-
-
-def _figure_card(figure: PageFigure, files: FigureFiles) -> str:
-    # Inside an <img> a drawing is a world of its own: its ids and styles don't meet the page's.
-    source = base64.b64encode(files.svg).decode()
-    return (
-        f'<figure id="figure-{figure.file_name}"><div class="drawing" tabindex="0" role="region"'
-        f' aria-label="{text(figure.title)}"><img alt="{text(figure.alternative)}"'
-        f' width="{files.width}" class="{"wide" if files.width > 620 else ""}"'
-        f' src="data:image/svg+xml;base64,{source}"></div>'
-        f"<figcaption><h3>{text(figure.title)}</h3><p>{text(figure.caption)}</p>"
-        f'<p class="file">figures/{figure.file_name}.svg, .png</p></figcaption></figure>'
-    )
 
 
 def _matrix_section(run: RunFiles, shown: dict[str, str]) -> Section | None:

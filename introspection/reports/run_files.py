@@ -131,7 +131,7 @@ def _read_object(path: Path) -> dict[str, Any] | None:
         return None
     value = _parsed(path, lambda: json.loads(path.read_text(encoding="utf-8")))
     if not isinstance(value, dict):
-        raise InputError(f"{path} does not hold a JSON object: write it anew by rerunning the command")
+        raise InputError(f"{path} does not hold a JSON object: rerun the command to rewrite it")
     return value
 
 
@@ -141,9 +141,7 @@ def _parsed(path: Path, parse: Callable[[], Parsed]) -> Parsed:
         return parse()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InputError(
-            f"{path} can't be read ({reason}): write it anew by rerunning the command"
-        ) from error
+        raise InputError(f"{path} can't be read ({reason}): rerun the command to rewrite it") from error
 
 
 def _read_lines(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> Iterator[Parsed]:

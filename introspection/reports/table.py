@@ -12,7 +12,7 @@ Entry = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class StudyTable:
+class Table:
     """Cells are plain text; the first `text_columns` are words, the others numbers."""
 
     title: str

@@ -1,4 +1,4 @@
-"""Comparing models, stored or made elsewhere: what each does and says, and the emitter × teacher matrix."""
+"""Comparing models, stored or external: what each does and says, and the emitter × teacher matrix."""
 
 import dataclasses
 import json
@@ -58,7 +58,7 @@ class CompareRequest:
     task: str  # "" is that of the models' runs, or `DEFAULT_TASK`
     data: str = ""  # the user's own raw file or folder; "" is where the task looks itself
     fields: tuple[str, ...] = ()  # of the task's section, each FIELD=VALUE
-    chat: tuple[str, ...] = ()  # how models made elsewhere are addressed, each FIELD=VALUE
+    chat: tuple[str, ...] = ()  # how external models are addressed, each FIELD=VALUE
     limit: int = 0  # items that are asked, taken evenly; 0 is all
     readout: str = ""  # score or generate; "" as the models' runs did, or by generated replies
 

@@ -62,7 +62,7 @@ class ArmConfig:
     shuffle_labels: bool = False  # no item keeps its label, and answers are at chance
     labels: str = ""  # an existing labels folder; "" makes them from label_teacher
     foreign_labels: float = 0.0  # α: share of groups whose labels are those of config.foreign instead
-    refresh_steps: int = 0  # label anew, from the model as it is, every so many steps: a baseline; 0: never
+    refresh_steps: int = 0  # relabel from the current model every so many steps (a baseline); 0: never
     foreign_to: str = ""  # an arm that this one repeats from config.foreign, as its foreign explainer
     shift: ShiftConfig = ShiftConfig()
 

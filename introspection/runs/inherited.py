@@ -93,7 +93,7 @@ def explanation_room(stored: Sequence[StoredModel | PretrainedModel]) -> int:
 
 
 def run_section(model: StoredModel | PretrainedModel | None) -> Mapping[str, Any]:
-    """The `task` section of the run that left a model; {} of a model made elsewhere."""
+    """The `task` section of the run that left a model; {} of an external model."""
     path = model.workdir / "config.json" if isinstance(model, StoredModel) else None
     if path is None or not path.is_file():
         return {}

@@ -51,7 +51,7 @@ def items_of_question(section: Mapping[str, Any]) -> int:
 
 
 def assigned_chat(assignments: Sequence[str]) -> ChatOptions:
-    """How models made elsewhere are addressed (`--chat`), as `config.chat` says it in a run.
+    """How external models are addressed (`--chat`), as `config.chat` says it in a run.
 
     Raises:
       InputError: an unknown field, or a value that the field can't have.

@@ -48,12 +48,12 @@ def run_program(main: Callable[[flags.FlagValues, Console], None], flag_values: 
         _one_line(error)
         sys.exit(FAILED)
     except KeyboardInterrupt:
-        _one_line("interrupted; the same command continues from the last checkpoint")
+        _one_line("interrupted; rerun the same command to resume from the last checkpoint")
         sys.exit(FAILED)
     except OSError as error:
         if error.errno not in FULL_DISK:  # which needs no traceback
             traceback.print_exc()
-        _one_line(f"{error}; the same command continues from the last checkpoint")
+        _one_line(f"{error}; rerun the same command to resume from the last checkpoint")
         sys.exit(FAILED)
 
 
@@ -170,7 +170,8 @@ def help_text(doc: str, flag_values: flags.FlagValues, arguments: list[str]) -> 
             "  --config=FILE.py[:ARGUMENT]  the experiment; --config.<field>=<value> overrides a field"
         )
     for flag in own:
-        lines.append(f"  --{flag.name}  {flag.help} (default: {flag.default!r})")
+        default = f" (default: {flag.default!r})" if flag.default else ""
+        lines.append(f"  --{flag.name}  {flag.help}{default}")
     config = config_argument(arguments)
     if config is not None:
         check_config_file(config)
@@ -194,7 +195,7 @@ def _fields(section: ConfigDict, prefix: str = "") -> list[str]:
 def keep_freed_memory() -> None:
     """Asks glibc to keep what a compiled program frees, on Linux.
 
-    A step's temporary buffers would be mapped and zeroed anew at every call, page by page: on two cores
+    A step's temporary buffers would be mapped and zeroed again at every call, page by page: on two cores
     that was half of the time of a step called by itself, and a tenth of ten in one call (the benchmark
     `stacked_seeds` counts the page faults). XLA's threads share one arena, since glibc maps what does not
     fit into an arena of their own (64 MB) whatever its limits say. In return, the process stays at its peak

@@ -4,17 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from introspection.reports.numbers import DASH, Estimate, estimate, percent
-from introspection.reports.table import StudyTable, probability, with_interval
+from introspection.reports.table import Table, probability, with_interval
 
 Entry = Mapping[str, Any]
 SLOPES = ("slope", "slope_change")  # estimands in points of gap a point
 
 
-def claim_tables(claims: Sequence[Entry]) -> list[StudyTable]:
+def claim_tables(claims: Sequence[Entry]) -> list[Table]:
     return [claims_table(claims), reference_table(claims), shown_table(claims)]
 
 
-def claims_table(claims: Sequence[Entry]) -> StudyTable:
+def claims_table(claims: Sequence[Entry]) -> Table:
     """Every claim with its verdict."""
     rows = tuple(
         (
@@ -32,7 +32,7 @@ def claims_table(claims: Sequence[Entry]) -> StudyTable:
     )
     deciding = sum(claim["ci95"] is not None for claim in claims)
     beside = sum(claim["intervals"] for claim in claims) - deciding
-    return StudyTable(
+    return Table(
         "Claims",
         (
             "Claim", "Part", "Estimated", "Value", "Against", "Without a reference", "Bases", "Verdict",
@@ -49,7 +49,7 @@ def claims_table(claims: Sequence[Entry]) -> StudyTable:
     )  # fmt: skip
 
 
-def reference_table(claims: Sequence[Entry]) -> StudyTable:
+def reference_table(claims: Sequence[Entry]) -> Table:
     """What every claim is held against, with levels."""
     rows = [
         (
@@ -64,7 +64,7 @@ def reference_table(claims: Sequence[Entry]) -> StudyTable:
         for claim in claims
         for name, entry in claim["references"].items()
     ]
-    return StudyTable(
+    return Table(
         "Every reference",
         ("Claim", "Part", "Against", "Value", "Arm's Orig", "Reference's Orig", "Bases", "Decides"),
         tuple(rows),
@@ -79,7 +79,7 @@ def _levels(levels: Sequence[Sequence[float | None]] | None, place: int) -> str:
     return DASH if levels is None else "; ".join(percent(panel[place]) for panel in levels)
 
 
-def shown_table(claims: Sequence[Entry]) -> StudyTable:
+def shown_table(claims: Sequence[Entry]) -> Table:
     """The arms that stand beside each claim's verdict, and the knee."""
     rows = [
         (
@@ -100,7 +100,7 @@ def shown_table(claims: Sequence[Entry]) -> StudyTable:
             knot = with_interval(estimate(fit["knot"], fit["knot_ci95"]), "percent")
             place = (claim["name"], claim["part"] or DASH, "knee at agreement")
             rows.append((*place, knot, DASH, DASH, knee_words(fit)))
-    return StudyTable(
+    return Table(
         "Beside the claims",
         ("Claim", "Part", "Arm", "Gap minus reference's", "Against", "Gap", "Verdict by itself"),
         tuple(rows),

@@ -1,14 +1,12 @@
 """A study's page: one HTML file that needs nothing else, in the style of a run's report."""
 
-import base64
 from collections.abc import Mapping, Sequence
-from string import Template
 from typing import Any
 
 from introspection.reports.figure_style import FigureFiles
+from introspection.reports.html_page import Section, figure_card, html_page
 from introspection.reports.numbers import estimate
-from introspection.reports.page import PARTS, digest
-from introspection.reports.table import StudyTable
+from introspection.reports.table import Table
 from introspection.reports.tables import name, text
 from introspection.study.claim_tables import claim_tables, claim_value
 from introspection.study.tables import circuit_table, part_tables, predictor_table
@@ -58,7 +56,7 @@ def _plain(value: str) -> str:
     return " ".join(value.split())
 
 
-def exploratory_tables(part_name: str, study: Mapping[str, Any]) -> list[StudyTable]:
+def exploratory_tables(part_name: str, study: Mapping[str, Any]) -> list[Table]:
     """What in a base goes with its gap, where there are bases enough to ask, and which parts a base uses."""
     found = study["predictors"].get(part_name, [])
     predictors = [predictor_table(part_name, found)] if found else []
@@ -74,50 +72,39 @@ def study_page(
         study: what `study.json` holds.
         figures: of each claim that has one: its file's name, the claim, and the drawing.
     """
-    sections = [("claims", "Claims", "".join(table.html() for table in claim_tables(study["claims"])))]
+    claims = "".join(table.html() for table in claim_tables(study["claims"]))
+    sections = [
+        Section("findings", "What this study shows", _cards(study)),
+        Section("claims", "Claims", claims),
+    ]
     if figures:
-        sections.append(("figures", "Figures", "".join(_figure(*figure) for figure in figures)))
+        sections.append(Section("figures", "Figures", "".join(_figure(*figure) for figure in figures)))
     sections += [
-        (f"part-{index}", f"Part {text(part_name)}", "".join(table.html() for table in tables))
+        Section(f"part-{index}", f"Part {part_name}", "".join(table.html() for table in tables))
         for index, (part_name, part) in enumerate(study["parts"].items())
         if (tables := [*part_tables(part_name, part), *exploratory_tables(part_name, study)])
     ]
-    navigation = "".join(f'<a href="#{place}">{title}</a>' for place, title, _ in sections)
-    bodies = [f'<section id="{place}"><h2>{title}</h2>{body}</section>' for place, title, body in sections]
-    style = (PARTS / "page.css").read_text(encoding="utf-8")
-    return Template((PARTS / "page.html").read_text(encoding="utf-8")).substitute(
-        policy="default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:;"
-        f" style-src '{digest(style)}'",
-        title="study",
+    return html_page(
+        title="study: do explanations follow behaviour?",
         heading="A study over several bases",
-        question=text(QUESTION),
-        facts=_facts(study),
-        navigation=navigation,
-        findings=_cards(study),
-        sections="".join(bodies),
-        style=style,
-        script="",  # nothing here needs one, and the policy allows none
+        question=QUESTION,
+        facts={
+            "parts": len(study["parts"]),
+            "bases": len({base for part in study["parts"].values() for base in part["bases"]}),
+            "points": len(study["points"]),
+        },
+        sections=sections,
+        made_from="study",
     )
-
-
-def _facts(study: Mapping[str, Any]) -> str:
-    bases = {base for part in study["parts"].values() for base in part["bases"]}
-    facts = (("parts", len(study["parts"])), ("bases", len(bases)), ("points", len(study["points"])))
-    return "".join(f"<div><dt>{label}</dt><dd>{value}</dd></div>" for label, value in facts)
 
 
 def _cards(study: Mapping[str, Any]) -> str:
     asked = "".join(_askable(part_name, part["askable"]) for part_name, part in study["parts"].items())
-    notes = []
-    if study["tiny"]:
-        notes.append("<strong>Tiny runs.</strong> The numbers are no evidence for or against anything.")
-    banner = "".join(f'<p class="banner">{note}</p>' for note in notes)
+    banner = "The numbers are no evidence for or against anything."
+    banner = f'<p class="banner"><strong>Tiny runs.</strong> {banner}</p>' if study["tiny"] else ""
     missing = "".join(f"<p>{text(line)}</p>" for line in not_run(study))
     cards = "".join(_card(claim) for claim in study["claims"])
-    heading = "<h2>What this study shows</h2>"
-    return (
-        f'<section id="findings">{heading}{asked}{banner}{missing}<div class="cards">{cards}</div></section>'
-    )
+    return f'{asked}{banner}{missing}<div class="cards">{cards}</div>'
 
 
 def _askable(part_name: str, askable: Mapping[str, Any]) -> str:
@@ -140,7 +127,6 @@ def _card(claim: Mapping[str, Any]) -> str:
 
 
 def _figure(file_name: str, claim: Mapping[str, Any], files: FigureFiles) -> str:
-    source = base64.b64encode(files.svg).decode()
     title = f"{claim['name']}: {claim['verdict']}"
     if claim["estimand"] == "slope_change":
         caption = (
@@ -159,10 +145,4 @@ def _figure(file_name: str, claim: Mapping[str, Any], files: FigureFiles) -> str
             " arms beside the claim, pooled."
         )
     alternative = f"{claim['statement']} {claim['estimated']}: {claim_value(claim, estimate(claim))}."
-    return (
-        f'<figure id="figure-{text(file_name)}"><div class="drawing" tabindex="0" role="region"'
-        f' aria-label="{text(title)}"><img alt="{text(alternative)}" width="{files.width}" class="wide"'
-        f' src="data:image/svg+xml;base64,{source}"></div>'
-        f"<figcaption><h3>{text(title)}</h3><p>{text(caption)}</p>"
-        f'<p class="file">figures/{text(file_name)}.svg, .png</p></figcaption></figure>'
-    )
+    return figure_card(files, file_name, title, caption, alternative)

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from introspection.reports.numbers import DASH, Estimate, count, estimate, percent, points
-from introspection.reports.table import Entry, StudyTable, probability, with_interval
+from introspection.reports.table import Entry, Table, probability, with_interval
 
 
-def part_tables(part_name: str, part: Entry) -> list[StudyTable]:
+def part_tables(part_name: str, part: Entry) -> list[Table]:
     """A part of `study.json`: the arms, each base's gaps, and what shifts, subsets and controls there are."""
     found = [main_table(part_name, part), base_table(part_name, part)]
     if any(arm["by_shifted"] for arm in part["arms"].values()):
@@ -24,7 +24,7 @@ def gap_minus(part: Entry, arm: str, emitter: str | None) -> Estimate:
     return Estimate() if entry is None or not entry["used"] else estimate(entry["gap"]["exact_match"])
 
 
-def main_table(part_name: str, part: Entry) -> StudyTable:
+def main_table(part_name: str, part: Entry) -> Table:
     """A row an arm, pooled over its bases."""
     rows = []
     for arm, entry in part["arms"].items():
@@ -50,7 +50,7 @@ def main_table(part_name: str, part: Entry) -> StudyTable:
                 percent(entry["invalid_rate"]),
             )
         )
-    return StudyTable(
+    return Table(
         f"{part_name}: arms over {len(part['bases'])} bases",
         (
             "Arm", "Bases", "Self", "Orig", "Gap", "Gap minus best static's", "Gap minus shuffled's",
@@ -65,7 +65,7 @@ def main_table(part_name: str, part: Entry) -> StudyTable:
     )  # fmt: skip
 
 
-def base_table(part_name: str, part: Entry) -> StudyTable:
+def base_table(part_name: str, part: Entry) -> Table:
     """The gap minus the best static emitter's, of every arm in each base by itself."""
     bases = part["bases"]
     rows = []
@@ -84,7 +84,7 @@ def base_table(part_name: str, part: Entry) -> StudyTable:
                 probability(spread["sign_flip_p"]),
             )
         )
-    return StudyTable(
+    return Table(
         f"{part_name}: gap minus best static's in each base",
         ("Arm", *bases, "SD between bases", "Above 0", "Sign-flip p"),
         tuple(rows),
@@ -92,7 +92,7 @@ def base_table(part_name: str, part: Entry) -> StudyTable:
     )
 
 
-def shifted_table(part_name: str, part: Entry) -> StudyTable:
+def shifted_table(part_name: str, part: Entry) -> Table:
     """Every arm with a shift, on the groups whose behaviour it trains, on the others, and the difference."""
     rows = []
     for arm, entry in part["arms"].items():
@@ -117,7 +117,7 @@ def shifted_table(part_name: str, part: Entry) -> StudyTable:
             raw, minus = (difference.get(key, nothing)["gap"]["exact_match"] for key in ("", static))
             values = (with_interval(estimate(raw)), with_interval(estimate(minus)))
             rows.append((arm, "shifted minus unshifted", DASH, DASH, DASH, *values, DASH))
-    return StudyTable(
+    return Table(
         f"{part_name}: by whether the arm's shift trains the group",
         ("Arm", "Groups", "n", "Self", "Orig", "Gap", "Gap minus best static's", "Drift"),
         tuple(rows),
@@ -126,7 +126,7 @@ def shifted_table(part_name: str, part: Entry) -> StudyTable:
     )
 
 
-def subset_table(part_name: str, part: Entry) -> StudyTable:
+def subset_table(part_name: str, part: Entry) -> Table:
     """Every arm on each subset of the items."""
     rows = [
         (
@@ -141,7 +141,7 @@ def subset_table(part_name: str, part: Entry) -> StudyTable:
         for arm, entry in part["arms"].items()
         for subset, found in entry["by_subset"].items()
     ]
-    return StudyTable(
+    return Table(
         f"{part_name}: by subset of the items",
         ("Arm", "Subset", "n", "Self", "Orig", "Gap", "Drift"),
         tuple(rows),
@@ -150,7 +150,7 @@ def subset_table(part_name: str, part: Entry) -> StudyTable:
     )
 
 
-def control_table(part_name: str, part: Entry) -> StudyTable:
+def control_table(part_name: str, part: Entry) -> Table:
     """Every emitter that an arm is held against, scored on the arm's behaviours, and the arm minus it."""
     rows = [
         (
@@ -167,7 +167,7 @@ def control_table(part_name: str, part: Entry) -> StudyTable:
         for control, by_arm in part["controls"].items()
         if (found := by_arm.get(arm))
     ]
-    return StudyTable(
+    return Table(
         f"{part_name}: controls",
         (
             "Arm", "Control", "Self", "Orig", "Gap", "Arm's Self minus control's",
@@ -181,7 +181,7 @@ def control_table(part_name: str, part: Entry) -> StudyTable:
     )  # fmt: skip
 
 
-def predictor_table(part_name: str, found: Sequence[Entry]) -> StudyTable:
+def predictor_table(part_name: str, found: Sequence[Entry]) -> Table:
     """What in a base goes with its gap."""
     rows = tuple(
         (
@@ -193,7 +193,7 @@ def predictor_table(part_name: str, found: Sequence[Entry]) -> StudyTable:
         )
         for entry in found
     )
-    return StudyTable(
+    return Table(
         f"{part_name}, exploratory: what in a base goes with the gap of {found[0]['arm']}",
         ("In a base", "Bases", "Rank correlation with its gap", "p", "Range, per cent"),
         rows,
@@ -202,7 +202,7 @@ def predictor_table(part_name: str, found: Sequence[Entry]) -> StudyTable:
     )
 
 
-def circuit_table(part_name: str, part: Entry) -> StudyTable:
+def circuit_table(part_name: str, part: Entry) -> Table:
     """How far each base's behaviour and explanations hang on the same parts of it."""
     columns = ("overlap", "blocks_alone", "across_halves", "ceiling")
     columns += ("behavior_reliability", "explanation_reliability")
@@ -213,7 +213,7 @@ def circuit_table(part_name: str, part: Entry) -> StudyTable:
         size = (str(len(entry["parts"])), count(entry["n"])) if entry else (DASH, DASH)
         correlations = [_correlation(entry.get(column)) for column in columns]
         rows.append((base, *size, *correlations[:2], percent(entry.get("shared_effect")), *correlations[2:]))
-    return StudyTable(
+    return Table(
         f"{part_name}, exploratory: do the untrained base's behaviour and explanations use the same parts?",
         (
             "Base", "Parts", "Items", "Overlap", "By layers alone", "Shared effect, per cent",

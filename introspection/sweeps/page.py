@@ -1,9 +1,7 @@
 """The page that shows a sweep's points beside one another: one HTML file that needs nothing else."""
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
-from string import Template
 
 from matplotlib.figure import Figure
 
@@ -19,9 +17,10 @@ from introspection.reports.figure_style import (
     wrapped,
 )
 from introspection.reports.findings import arm_finding, isolated, summary
+from introspection.reports.html_page import Section, figure_card, html_page
 from introspection.reports.numbers import Estimate, count, points
-from introspection.reports.page import PARTS, QUESTION, digest
-from introspection.reports.tables import bullet_list, name, text
+from introspection.reports.page import QUESTION
+from introspection.reports.tables import bullet_list, text
 from introspection.runtime.workdir import write_whole
 from introspection.sweeps.table import SweepPoint, sweep_table
 
@@ -47,32 +46,34 @@ def build_sweep_page(
 ) -> str:
     """The whole page as text."""
     own = Path(__file__).parent
-    style = "".join((folder / "page.css").read_text(encoding="utf-8") for folder in (PARTS, own))
-    script = (own / "page.js").read_text(encoding="utf-8")
-    sections = {"figure": ("Gaps", _figure(figure)), "table": ("Numbers", sweep_table(sweep_points))}
-    facts = {
-        "points": len(sweep_points),
-        "not finished": len(unfinished),
-        "bases": len({point.base for point in sweep_points}),
-        "arms": len({arm.name for point in sweep_points for arm in point.arms}),
-        "explanations": count(sum(arm.n or 0 for point in sweep_points for arm in point.arms)),
-    }
-    return Template((PARTS / "page.html").read_text(encoding="utf-8")).substitute(
-        policy=f"default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:;"
-        f" style-src '{digest(style)}'; script-src '{digest(script)}'",
-        title=text(title),
-        heading=name(title),
-        question=text(QUESTION),
-        facts="".join(f"<div><dt>{label}</dt><dd>{name(value)}</dd></div>" for label, value in facts.items()),
-        navigation="".join(f'<a href="#{key}">{heading}</a>' for key, (heading, _) in sections.items()),
-        findings=f'<section id="findings"><h2>What this sweep shows</h2>'
-        f"{_findings(sweep_points, unfinished)}</section>",
-        sections="".join(
-            f'<section id="{key}"><h2>{heading}</h2>{body}</section>'
-            for key, (heading, body) in sections.items()
-        ),
-        style=style,
-        script=script,
+    card = figure_card(
+        figure,
+        FIGURE,
+        "The gap: Self minus Orig",
+        "An arm's points stand together, with 95% intervals. No gap is judged against 0: an emitter that"
+        " stays put has one, too, where behaviour drifts. Each point's page says what its gaps are held"
+        " against.",
+        "Self minus Orig with 95% intervals, by arm and point; the table below has the numbers.",
+    )
+    return html_page(
+        title=f"{title}: do explanations follow behaviour?",
+        heading=title,
+        question=QUESTION,
+        facts={
+            "points": len(sweep_points),
+            "not finished": len(unfinished),
+            "bases": len({point.base for point in sweep_points}),
+            "arms": len({arm.name for point in sweep_points for arm in point.arms}),
+            "explanations": count(sum(arm.n or 0 for point in sweep_points for arm in point.arms)),
+        },
+        sections=[
+            Section("findings", "What this sweep shows", _findings(sweep_points, unfinished)),
+            Section("figure", "Gaps", card),
+            Section("table", "Numbers", sweep_table(sweep_points)),
+        ],
+        made_from="sweep",
+        own=own,
+        script=(own / "page.js").read_text(encoding="utf-8"),
     )
 
 
@@ -107,19 +108,6 @@ def _findings(sweep_points: Sequence[SweepPoint], unfinished: Sequence[str]) -> 
             f"{bullet_list(cautions, 'cautions')}</details>"
         )
     return "".join(parts)
-
-
-def _figure(files: FigureFiles) -> str:
-    source = base64.b64encode(files.svg).decode()
-    return (
-        '<figure><div class="drawing" tabindex="0" role="region" aria-label="Gaps of all points">'
-        f'<img alt="Self minus Orig with 95% intervals, by arm and point; the table below has the numbers."'
-        f' width="{files.width}" class="wide" src="data:image/svg+xml;base64,{source}"></div>'
-        "<figcaption><h3>The gap: Self minus Orig</h3><p>An arm's points stand together, with 95%"
-        " intervals. No gap is judged against 0: an emitter that stays put has one, too, where behaviour"
-        " drifts. What each is held against stands on its point's page.</p>"
-        f'<p class="file">figures/{FIGURE}.svg, .png</p></figcaption></figure>'
-    )
 
 
 @styled

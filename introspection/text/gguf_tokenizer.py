@@ -119,7 +119,7 @@ def _field(fields: Mapping[str, Any], name: str, kind: type, source: str) -> Any
     value = fields.get(name)
     if not isinstance(value, kind):
         found = "missing" if value is None else f"{type(value).__name__}, not {kind.__name__}"
-        raise InputError(f"{source}: the field {name} is {found}; convert the model to GGUF anew")
+        raise InputError(f"{source}: the field {name} is {found}; convert the model to GGUF again")
     return value
 
 

@@ -113,7 +113,9 @@ def literal_tokenizer(tokenizer: tokenizers.Tokenizer, template: str, source: st
     )
     for token in control:
         if whole.token_to_id(_shielded(token)) != tokenizer.token_to_id(token):
-            raise InputError(f"{source}: the token {token!r} has an id out of order; save the tokenizer anew")
+            raise InputError(
+                f"{source}: the token {token!r} has an id out of order; save the tokenizer again"
+            )
     return literal
 
 

@@ -1,4 +1,4 @@
-"""Models made elsewhere, by path: a Hugging Face folder, a GGUF file, PEFT adapters with their base.
+"""External models, by path: a Hugging Face folder, a GGUF file, PEFT adapters with their base.
 
 `PATH` names a model; `BASE+ADAPTERS` a model with a folder of adapters on it (an adapter folder alone takes
 the base that it names itself, if that is a path here). What is read is numbers and text: no code of a model

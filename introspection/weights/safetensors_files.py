@@ -45,7 +45,7 @@ class SafetensorsFiles:
         Raises:
           InputError: the file can't be read any more.
         """
-        # The file is opened anew each time: its pages are mapped, count as this process's memory while it
+        # The file is reopened each time: its pages are mapped, count as this process's memory while it
         # is open, and would add up to the whole checkpoint.
         try:
             with safe_open(self.file_of[name], framework="numpy") as opened:

@@ -222,7 +222,7 @@ def test_bad_rows_of_a_users_file_are_listed_all(programs, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-# Tasks with letters, orders and judges, asked of a tiny model made elsewhere
+# Tasks with letters, orders and judges, asked of a tiny external model
 
 
 @pytest.fixture(scope="module")

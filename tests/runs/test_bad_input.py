@@ -73,7 +73,7 @@ FIELDS = {
     ),
     "no head chunk": (["--config.train.head_chunk=0"], ["head_chunk is 0"]),
     "no gradient": (["--config.train.gradient_clip=0.0"], ["gradient_clip is 0.0"]),
-    "chat of an organism": (["--config.chat.system=Hm"], ["config.chat", "made elsewhere"]),
+    "chat of an organism": (["--config.chat.system=Hm"], ["config.chat", "external models"]),
     "no validation items": (["--config.evaluation.validation_items=0"], ["validation_items"]),
     "rank": (["--config.lora.rank=-1"], ["lora.rank", "-1"]),
     "targets": (["--config.lora.rank=4", "--config.lora.targets=('foo',)"], ["lora.targets", "foo", "query"]),
@@ -296,7 +296,7 @@ def test_flags_of_compare_are_checked(programs, finished_run, tmp_path):
     assert "reads no file" in refused(programs, "compare", models, "--data=mine.jsonl", workdir=workdir)
     assert "--set=facts: give" in refused(programs, "compare", models, "--set=facts", workdir=workdir)
     line = refused(programs, "compare", models, "--chat=system=Be brief.", workdir=workdir)
-    assert "--chat says how a model made elsewhere is addressed" in line
+    assert "--chat applies to external models" in line
 
 
 def test_runs_that_asked_different_items_cannot_be_compared(programs, finished_run, tmp_path):

@@ -1,4 +1,4 @@
-"""Models made elsewhere by name: what a name means, what is read of it and how often, where a run starts."""
+"""External models by name: what a name means, what is read of it and how often, where a run starts."""
 
 import json
 import shutil
@@ -247,7 +247,7 @@ def test_a_config_says_how_models_are_addressed(tmp_path):
 
 def test_options_of_a_chat_that_address_no_model_are_refused(tmp_path):
     run = str(run_workdir(tmp_path / "run"))
-    with pytest.raises(InputError, match=r"config.chat says how a model made elsewhere is addressed"):
+    with pytest.raises(InputError, match=r"config.chat applies to external models"):
         models_of(tmp_path, {"system": "Be brief."}, initial=f"{run}:initial")
     folder = str(chat_folder(tmp_path / "base"))
     models_of(tmp_path, {"system": "Be brief."}, initial=folder, label_teacher=f"{run}:initial")

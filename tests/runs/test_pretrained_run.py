@@ -1,4 +1,4 @@
-"""The main job on a model made elsewhere: adapters, a foreign explainer, and the trained model given back."""
+"""The main job on an external model: adapters, a foreign explainer, and the trained model given back."""
 
 import pytest
 from elsewhere import chat_folder, gguf_model

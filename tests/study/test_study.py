@@ -20,7 +20,7 @@ from study_workdirs import (
 from introspection.coupling.records import read_records
 from introspection.errors import InputError
 from introspection.reports.numbers import Estimate
-from introspection.reports.table import StudyTable
+from introspection.reports.table import Table
 from introspection.study import study as study_job
 from introspection.study.claim_tables import claim_value
 from introspection.study.study import write_study
@@ -302,7 +302,7 @@ def test_one_base_without_metrics_and_a_hostile_name(tmp_path):
 
 
 def test_a_table_as_markdown_and_html():
-    table = StudyTable("T", ("Arm", "Gap"), (("k|l", "+1.0"), ("<b>", "−2.0")), "Note.")
+    table = Table("T", ("Arm", "Gap"), (("k|l", "+1.0"), ("<b>", "−2.0")), "Note.")
     assert table.markdown().splitlines() == [
         "**T**", "", "| Arm | Gap |", "| --- | --: |", "| k\\|l | +1.0 |", "| <b> | −2.0 |", "", "Note.",
     ]  # fmt: skip

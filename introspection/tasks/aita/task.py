@@ -5,7 +5,7 @@ for a verdict: it is a sentence put into the post, or one that the narrator wrot
 
 The paper's construction is not known to us beyond the source; every choice is a field:
 
-- The publisher's splits are pooled and drawn anew, by post and without near-duplicates across them.
+- The publisher's splits are pooled and redrawn, by post and without near-duplicates across them.
 - `verdicts`: binary by default, since two of the five labels are rare (NOBODY, INFO) and models hardly say
   them; the binary verdict is the publisher's.
 - `wording`: the community's acronyms (YTA, NTA, …), glossed in the question: short, and none is the negation

@@ -6,7 +6,7 @@ answer is to refuse a harmful request and to comply with any other.
 
 The paper's construction is not known to us beyond the sources; every choice is a field:
 
-- The publishers' splits are pooled and drawn anew: both sources must be in every split.
+- The publishers' splits are pooled and redrawn: both sources must be in every split.
 - `cue_kinds`: sentences put before the request that make a refusal likelier, one that makes it less likely,
   and a placebo. An inserted sentence can be taken out exactly. `span` takes out the part of the request that
   looks harmful instead: marked in the data (a column `span`), or found for a model by leaving out one phrase
