@@ -10,6 +10,8 @@ import numpy as np
 from introspection.models.config import ModelConfig
 from introspection.models.decoder import initialize
 from introspection.models.head import head_matrix
+from introspection.organism.config import OrganismSizes
+from introspection.runs.config import TrainConfig
 from introspection.text.rows import build_row, pad_time, stack_rows
 from introspection.training.batches import by_item, stack_batches
 from introspection.training.loop import weights
@@ -18,34 +20,35 @@ from introspection.training.step import Frozen, OptimizerConfig, TrainState, ini
 
 
 @dataclasses.dataclass(frozen=True)
-class StepShapes:
-    """The quickstart's model and step (`configs/quickstart.py`), and its rows' lengths in tokens."""
+class StepShapes(OrganismSizes):
+    """The quickstart's model and step, and its rows' lengths in tokens."""
 
     vocab_size: int = 1538
-    width: int = 64
-    layers: int = 4
-    query_heads: int = 4
-    kv_heads: int = 2
-    head_dim: int = 16
-    mlp_width: int = 192
-    explanation_rows: int = 128
-    behavior_items: int = 32
+    explanation_rows: int = TrainConfig.explanation_rows
+    behavior_items: int = TrainConfig.behavior_items
     candidates: int = 4
     prompt: int = 6  # with the tokens that open the reply; an explanation's has one more
     explanation: int = 3  # with its end token
     candidate: int = 2  # with its end token
 
     def model(self) -> ModelConfig:
-        names = ("vocab_size", "width", "layers", "query_heads", "kv_heads", "head_dim", "mlp_width")
-        return ModelConfig(
-            **{name: getattr(self, name) for name in names},
-            context_length=32,
-            scan_unroll=self.layers,
-            compute_dtype="float32",
-        )
+        sizes = {field.name: getattr(self, field.name) for field in dataclasses.fields(OrganismSizes)}
+        return ModelConfig(vocab_size=self.vocab_size, compute_dtype="float32", **sizes)
 
 
-TINY = StepShapes(64, 16, 1, 2, 1, 8, 16, 4, 2, 2)
+TINY = StepShapes(
+    width=16,
+    layers=1,
+    query_heads=2,
+    kv_heads=1,
+    head_dim=8,
+    mlp_width=16,
+    scan_unroll=1,
+    vocab_size=64,
+    explanation_rows=4,
+    behavior_items=2,
+    candidates=2,
+)
 OPTIMIZER = OptimizerConfig(learning_rate=1e-3, steps=500, warmup_steps=10)
 
 

@@ -1,6 +1,5 @@
 """Benchmarks run at a tiny size and print what they promise; no time is compared here."""
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -8,7 +7,6 @@ import sys
 import pytest
 from hub_configs import HUB_CONFIGS
 
-from configs.quickstart import get_config
 from experiments.benchmarks import (
     chunked_loss,
     first_step,
@@ -21,7 +19,6 @@ from experiments.benchmarks import (
     stacked_seeds,
     train_step_with_agreement,
 )
-from experiments.benchmarks.quickstart_case import StepShapes
 from introspection.weights.hf_config import model_config
 
 BENCHMARKS = (
@@ -65,12 +62,3 @@ def test_an_unknown_benchmark_is_bad_input():
     assert "stacked_seeds" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
-
-
-def test_the_train_step_is_benchmarked_at_the_quickstarts_shapes():
-    config, shapes = get_config(), dataclasses.asdict(StepShapes())
-    for name in ("width", "layers", "query_heads", "kv_heads", "head_dim", "mlp_width"):
-        assert shapes[name] == config.model[name]
-    assert shapes["explanation_rows"] == config.train.explanation_rows
-    assert shapes["behavior_items"] == config.train.behavior_items
-    assert shapes["candidates"] == config.task.candidates
