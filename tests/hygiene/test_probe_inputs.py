@@ -119,7 +119,7 @@ def test_a_chosen_readout_leaves_the_rest_as_the_runs_have_it(tmp_path):
 
 
 def test_a_way_to_address_needs_a_model():
-    with pytest.raises(InputError, match=r"--chat says how .* give --model=M"):
+    with pytest.raises(InputError, match=r"--chat applies to external models: give --model=M"):
         ProbeRequest("jsonl", chat=("system=",))
 
 
