@@ -30,8 +30,8 @@ from introspection.probes.scoring import ScoreRequest, score
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.session import Session
 from introspection.tasks.items import NONE, Conversation, Turn
-from introspection.tasks.refusal.files import Request
 from introspection.tasks.refusal.phrases import COMPLY, REFUSE, refusal_class
+from introspection.tasks.task import LabelledReply
 from introspection.text.chat_template import ChatOptions
 from introspection.text.pretrained_tokenizer import pretrained_tokenizer
 
@@ -335,8 +335,8 @@ def test_judges_are_compared_on_the_same_texts_and_with_labels(tmp_path):
     items = [item(f"i{i}", f"g{i}", candidates=(REFUSE, COMPLY), gold=REFUSE, cued=COMPLY) for i in range(4)]
     texts = zip(REFUSALS[:4], ANSWERS[:4], strict=True)
     replies = [Replies(Reply((), refusal), Reply((), answer)) for refusal, answer in texts]
-    labelled = [labelled_request(text, True) for text in REFUSALS[:4]]
-    labelled += [labelled_request(text, False) for text in ANSWERS[:4]]
+    labelled = [labelled_reply(text, REFUSE) for text in REFUSALS[:4]]
+    labelled += [labelled_reply(text, COMPLY) for text in ANSWERS[:4]]
     rng = np.random.default_rng(0)
     report = judge_report(items, replies, labelled, chat_model(), {}, Session(mesh_of(), PROGRAMS), rng)
     own, given = (
@@ -354,5 +354,5 @@ def test_judges_are_compared_on_the_same_texts_and_with_labels(tmp_path):
     assert judge_report(other, replies, (), chat_model(), {}, Session(mesh_of(), PROGRAMS), rng) is None
 
 
-def labelled_request(text: str, refused: bool) -> Request:
-    return Request("i", "wildguardmix", text, True, "benign", False, "", text, refused)
+def labelled_reply(text: str, judged: str) -> LabelledReply:
+    return LabelledReply(text, text, judged)

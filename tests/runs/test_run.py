@@ -170,7 +170,8 @@ def test_the_base_is_trained_and_asked_once(programs, finished_run, tmp_path):
     organisms = programs.cache / "organisms"
     before = snapshot(organisms)  # this base and those of other tests, any of which may have been the first
     assert before
-    arguments = ["--config.seeds=(2,3)", "--config.run_arms=('kl',)", f"--workdir={tmp_path / 'run'}"]
+    workdir = finished_run.workdir.parent / tmp_path.name  # behaviour is kept beside the workdirs
+    arguments = ["--config.seeds=(2,3)", "--config.run_arms=('kl',)", f"--workdir={workdir}"]
     outcome = programs.run_well("run", TINY, *arguments, patch=NO_REPORT)
     assert "training the base model" not in outcome.stdout
     assert "initial: its behaviour is known from before" in " ".join(outcome.stdout.split())
@@ -179,7 +180,7 @@ def test_the_base_is_trained_and_asked_once(programs, finished_run, tmp_path):
     assert {name for name, (_, time) in before.items() if after[name][1] != time} <= {
         name for name in before if name.endswith(".lock")
     }
-    results = read_json(tmp_path / "run" / "results.json")
+    results = read_json(workdir / "results.json")
     assert results["arms"]["kl"]["seeds"] == [2, 3]
     initial = read_json(finished_run.workdir / "results.json")["fingerprints"]["initial"]
     assert results["fingerprints"]["initial"] == initial
