@@ -15,8 +15,8 @@ from jaxtyping import Float, Int, Num
 from introspection.coupling.records import PredictionRecord
 from introspection.tasks.items import INVALID, NONE, Decisions, Explanation
 
-# The columns of `match_counts`. For the two classes of `changed`: how often it is true, said, and both.
 Target = Literal["current", "teacher", "initial"]  # whose behaviour explanations are held against
+# The columns of `match_counts`. For the two classes of `changed`: how often it is true, said, and both.
 MATCH_COUNTS = (
     "items",
     "exact_match",

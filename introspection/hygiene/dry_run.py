@@ -68,13 +68,13 @@ def print_bad_rows(section: Mapping[str, Any], console: Console) -> None:
       InputError: there are bad rows, or nothing to read.
     """
     kind = TASKS.get(section["name"])
-    problems: list[str] = []
-    if kind and kind.problems:
-        problems = kind.problems(section_settings(section), cache_dir() / "datasets")
-    for line in problems:
+    if kind is None or kind.problems is None:
+        return
+    source, lines = kind.problems(section_settings(section), cache_dir() / "datasets")
+    for line in lines:
         console.print(Text(line), soft_wrap=True)
-    if problems:
-        raise InputError(f"{section['data']}: {problems[-1]}, listed above; nothing was written")
+    if lines:
+        raise InputError(f"{source}: {lines[-1]}, listed above; nothing was written")
 
 
 def split_table(found: Mapping[str, Mapping[str, Any]], sizes: Mapping[str, int]) -> Table:

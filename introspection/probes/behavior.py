@@ -65,8 +65,11 @@ def load_readout(behavior: BehaviorConfig, task: Task, session: Session) -> Read
       InputError: there is no such judge, the model that it asks is not there, or items to be judged are to be
         scored, which would take the classes for what is said.
     """
-    judged = any(item.candidates == PhraseJudge.classes for item in task.splits["test"])
-    if judged and behavior.readout == "score":
+    scored = behavior.readout == "score"
+    # Training scores items of every split; whether replies need a judge is seen on the test items.
+    splits = task.splits.values() if scored else [task.splits["test"]]
+    judged = any(item.candidates == PhraseJudge.classes for items in splits for item in items)
+    if judged and scored:
         raise InputError(
             f"{task.name}: {' and '.join(PhraseJudge.classes)} are what a judge reads in a reply, no texts "
             "to score: set config.behavior.readout to generate"

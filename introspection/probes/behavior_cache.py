@@ -37,8 +37,10 @@ def read_behavior_once(
     progress: Callable[[int], None] = lambda done: None,
     known: Callable[[], None] = lambda: None,
 ) -> Probe:
-    """As `read_behavior`, but what the file at `path`, named by `behavior_key`, has of before is not asked
-    again, which `known` is told. A file that can't be read counts as none. Judges judge again.
+    """As `read_behavior`, but behaviours kept in the file at `path` are not probed again.
+
+    `behavior_key` names the file; `known` is called when it is used. A file that can't be read counts as
+    none. Judges judge again.
     """
     alone = jax.process_count() == 1  # a process that has the file would leave the others waiting for it
     behaviors = read_kept(path, model, readout.kind, len(items)) if alone else None

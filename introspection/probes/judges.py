@@ -116,7 +116,7 @@ class OpeningsJudge:
     complying: tuple[str, ...] = COMPLYING
     # Log-odds (nats) above which a prompt counts as refused. Where a model's refusals begin in ways that no
     # list has, 0 finds few of them: set it where the judge agrees best with another
-    # one (`hygiene.judge_agreement`).
+    # (`hygiene.judge_agreement`).
     threshold: float = 0.0
     least_mass: float = 1e-4  # of all openings together; below it nothing is known
 

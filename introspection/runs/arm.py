@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import time
-from typing import Any
 
 import jax
 
@@ -34,7 +33,9 @@ from introspection.training.shifts import shifted_groups
 from introspection.training.step import Frozen, TrainState, initial_state
 
 
-def run_arm(name: str, arm: ArmConfig, setup: Setup, measured: dict[Any, dict[str, float]]) -> None:
+def run_arm(
+    name: str, arm: ArmConfig, setup: Setup, measured: dict[tuple[str, float], dict[str, float]]
+) -> None:
     """Trains one arm (all seeds together), probes what came out and stores its records.
 
     Args:

@@ -199,8 +199,8 @@ class RunConfig:
     pretrain: PretrainConfig = PretrainConfig()
 
     # Three models that must not be confused: "pretrain" is the organism above, "initial" is what training
-    # starts from; each can be a stored checkpoint instead, WORKDIR[:ARM[:SEED]][@STEP], or a model made
-    # elsewhere: a Hugging Face folder, a GGUF file, BASE+ADAPTERS, or "smollm2" once it is fetched.
+    # starts from; each can be a stored checkpoint instead, WORKDIR[:ARM[:SEED]][@STEP], or an external
+    # model: a Hugging Face folder, a GGUF file, BASE+ADAPTERS, or "smollm2" once it is fetched.
     # "pretrain@STEP" is an earlier checkpoint of the organism.
     initial: str = "pretrain"
     label_teacher: str = "initial"  # whose behaviour gives the fixed labels

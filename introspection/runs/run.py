@@ -2,7 +2,6 @@
 
 import time
 from pathlib import Path
-from typing import Any
 
 import jax
 from rich.console import Console
@@ -74,7 +73,7 @@ def run(config: RunConfig, workdir: Path, console: Console, programs: ProgramTab
         check_same_models(workdir, setup.models.fingerprints)
         claim_workdir(workdir, plain(config), completed)  # nothing is refused from here on
         leave_shared(setup)
-        measured: dict[Any, dict[str, float]] = {}
+        measured: dict[tuple[str, float], dict[str, float]] = {}
         for name in arms:
             if (arm_folder(workdir, name) / "records.jsonl").exists():
                 console.print(f"{name}: finished before", highlight=False)

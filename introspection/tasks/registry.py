@@ -46,8 +46,8 @@ class TaskKind(NamedTuple):
 
     config: type  # a frozen dataclass: the section's fields
     build: Callable[[Any, Path], Task]  # from the fields and the folder of data sets
-    # The same of what is wrong with the rows of a user's own file: a line each, none if all can be used.
-    problems: Callable[[Any, Path], list[str]] | None = None
+    # From the same, a user's own file and what is wrong with its rows: a line each, none if all can be used.
+    problems: Callable[[Any, Path], tuple[Path, list[str]]] | None = None
     # The same of replies that the data bring a judge's class of.
     labelled_replies: Callable[[Any, Path], list[LabelledReply]] | None = None
 

@@ -43,6 +43,7 @@ class JsonlConfig:
     # Which questions count as one: "exact", or "minhash" for similar ones too. Where all prompts share long
     # instructions, different questions are similar.
     near_duplicates: str = "exact"
+    # How the explanation is asked for, in all items: it names the cue by what it is in your prompts.
     explanation_question: str = ExplanationGrammar().question
 
     def __post_init__(self):
@@ -68,9 +69,10 @@ def jsonl_source(data: str, data_dir: Path) -> Path:
     return Path(data).expanduser() if data else data_dir / "raw" / NAME
 
 
-def problems(config: JsonlConfig, data_dir: Path) -> list[str]:
-    """What is wrong with the rows of a file, and a count. Raises InputError if there is nothing to read."""
-    return format_problems(problems_of(jsonl_source(config.data, data_dir)))
+def problems(config: JsonlConfig, data_dir: Path) -> tuple[Path, list[str]]:
+    """The file and its rows' problems, then a count. Raises InputError if there is nothing to read."""
+    source = jsonl_source(config.data, data_dir)
+    return source, format_problems(problems_of(source))
 
 
 def build_jsonl(config: JsonlConfig, data_dir: Path) -> Task:

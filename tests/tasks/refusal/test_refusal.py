@@ -1,5 +1,6 @@
 """Refusal: FalseReject and WildGuardMix as published, bad rows, cues that can be taken out, found spans."""
 
+import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -354,5 +355,7 @@ def test_a_judges_classes_are_never_scored(tmp_path):
     task = build_refusal(RefusalConfig(**SIZES), tmp_path)
     session = Session(mesh_of())
     assert load_readout(BehaviorConfig("generate", 8), task, session).judge == PhraseJudge()
-    with pytest.raises(InputError, match="no texts to score"):
-        load_readout(BehaviorConfig("score"), task, session)
+    elsewhere = dataclasses.replace(task, splits={**task.splits, "test": ()})  # training scores every split
+    for judged in (task, elsewhere):
+        with pytest.raises(InputError, match="no texts to score"):
+            load_readout(BehaviorConfig("score"), judged, session)
