@@ -33,9 +33,7 @@ from introspection.training.shifts import shifted_groups
 from introspection.training.step import Frozen, TrainState, initial_state
 
 
-def run_arm(
-    name: str, arm: ArmConfig, setup: Setup, measured: dict[tuple[str, float], dict[str, float]]
-) -> None:
+def run_arm(name: str, arm: ArmConfig, setup: Setup, measured: dict[tuple, dict[str, float]]) -> None:
     """Trains one arm (all seeds together), probes what came out and stores its records.
 
     Args:
@@ -79,7 +77,7 @@ def run_arm(
         if step:
             return [live_measures(seed_model(state, i), setup, held_out) for i in range(len(seeds))]
         # Before the first step all seeds of arms with the same labels are the model that they start from.
-        kind = (start.name, arm.foreign_labels)
+        kind = (start.name, *map(tuple, (held_out.labels, held_out.trained, held_out.clean)))
         if kind not in measured:
             measured[kind] = live_measures(seed_model(state, 0), setup, held_out)
         return [measured[kind]] * len(seeds)

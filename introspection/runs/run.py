@@ -73,7 +73,7 @@ def run(config: RunConfig, workdir: Path, console: Console, programs: ProgramTab
         check_same_models(workdir, setup.models.fingerprints)
         claim_workdir(workdir, plain(config), completed)  # nothing is refused from here on
         leave_shared(setup)
-        measured: dict[tuple[str, float], dict[str, float]] = {}
+        measured: dict[tuple, dict[str, float]] = {}
         for name in arms:
             if (arm_folder(workdir, name) / "records.jsonl").exists():
                 console.print(f"{name}: finished before", highlight=False)

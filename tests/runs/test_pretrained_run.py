@@ -47,7 +47,13 @@ def test_a_model_explains_itself_beside_its_foreign_explainer(programs, tmp_path
         )
         return workdir, read_json(workdir / "results.json")
 
-    other, _ = run("other", "--config.run_arms=('no_kl',)")
+    noisy = "--config.arms.kl.label_noise=0.5"
+    other, _ = run("other", "--config.run_arms=('no_kl','kl')", noisy)
+    exact, noised = (line for line in read_lines(other / "metrics.jsonl") if line["step"] == 0)
+    assert exact["agreement"] == exact["kept_behavior"] == noised["kept_behavior"] == 1.0
+    assert (
+        0 < noised["agreement"] < 1
+    )  # with its own labels, though the arm before starts from the same model
     foreign = f"--config.foreign={other}:no_kl"
     workdir, results = run("run", foreign, "--config.run_arms=('kl','foreign_kl')")
     assert set(results["arms"]) == {"kl", "foreign_kl"}
