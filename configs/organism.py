@@ -4,9 +4,9 @@
     python -m experiments.sweep --config=configs/organism.py --workdir=runs/organism
     python -m experiments.sweep --config=configs/organism.py --workdir=runs/organism --summarize
 
-The argument chooses a part of it, such as `:main`; `:tiny` walks the same path in minutes (its numbers are no
-evidence). Procedure, claims and every setting tried: experiments/notebook.md. Expected time and result:
-README.md, The organism study.
+The argument chooses parts of it, such as `:main` or `:mixtures+baselines`; `:tiny` walks the same path in
+minutes (its numbers are no evidence). Procedure, claims, settings tried: experiments/notebook.md. Results:
+experiments/results.md.
 """
 
 from ml_collections import ConfigDict
@@ -21,10 +21,10 @@ HALF_PRETRAINED = 2000  # steps of the checkpoint whose labels `labels_earlier` 
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    if argument not in ("", "tiny", *PARTS):
-        raise ValueError(f"organism takes no argument or one of tiny, {', '.join(PARTS)}, not {argument!r}")
+    if argument not in ("", "tiny") and not set(argument.split("+")) <= set(PARTS):
+        raise ValueError(f"organism takes tiny or parts joined by +, of {', '.join(PARTS)}, not {argument!r}")
     config = quickstart.get_config("tiny" if argument == "tiny" else "")
-    config.name = "organism" + (f"-{argument}" if argument else "")
+    config.name = "organism" + ("-tiny" if argument == "tiny" else "")
     config.part = "main"  # results are pooled over bases within a part of the study
     config.base = "llama-0"  # the base's name there
     config.seeds = (10, 11, 12)
@@ -152,10 +152,24 @@ PARTS = {
 }
 
 
+def chosen_points(parts: list[str]) -> list[dict]:
+    """The points of some parts, in their order, each named once.
+
+    A part that is pooled with `main` needs the arms by which `main` is askable: if `main` is not chosen,
+    these two run on their own.
+    """
+    found = []
+    for name in parts:
+        if "main" not in parts and PARTS[name][0]["part"] == "main":
+            found += bases("reference", ("kl", "shuffled"), "main")
+        found += PARTS[name]
+    return list({point["point"]: point for point in found}.values())
+
+
 def sweep(add, argument: str = "") -> None:
     if argument == "tiny":
         points = bases("main", MAIN, chosen=BASES[5:7])
     else:
-        points = [point for name in ([argument] if argument else PARTS) for point in PARTS[name]]
+        points = chosen_points(argument.split("+") if argument else list(PARTS))
     for point in points:
         add(point)

@@ -2,7 +2,7 @@
 
     python -m experiments.run --config=configs/quickstart.py --workdir=runs/quickstart
 
-Expected time and result: README.md, What the quickstart shows. Labels teach here, so a gap can be read; but
+Expected time and result: experiments/results.md. Labels teach here, so a gap can be read; but
 two seeds of one base are far too few to confirm or refute the paper. `:tiny` walks the same path in under a
 minute; its numbers are never evidence.
 """
