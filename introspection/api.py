@@ -1,7 +1,6 @@
 """What a notebook needs: runs, models and tasks as typed values, and the three things a model is asked."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,13 @@ import numpy as np
 from introspection.checkpoints.names import load_one, model_path
 from introspection.coupling.matrix import coupling_matrix
 from introspection.coupling.records import PredictionRecord, read_records
+from introspection.coupling.run_results import ArmResults, Matrix, RunResults
 from introspection.errors import InputError
 from introspection.models.model import Model
 from introspection.probes.behavior import Readout, read_behavior
 from introspection.probes.context import longest_explanation
 from introspection.probes.explanation import decode_explanations
+from introspection.reports.run_files import read_results
 from introspection.runtime.session import Session
 from introspection.tasks import registry
 from introspection.tasks.items import Decisions, Explanation, Item
@@ -28,7 +29,7 @@ class Run:
     """A finished run: what `results.json` says, and every held-out item's record."""
 
     workdir: Path
-    results: Mapping[str, Any]
+    results: RunResults
     predictions: tuple[PredictionRecord, ...]
 
     def table(self) -> list[dict[str, Any]]:
@@ -36,7 +37,7 @@ class Run:
 
         Undefined values are None. `pandas.DataFrame` and `polars.DataFrame` take the rows as they are.
         """
-        return [_arm_row(name, arm) for name, arm in self.results["arms"].items()]
+        return [_arm_row(name, arm) for name, arm in self.results.arms.items()]
 
     def records(self, arm: str | None = None) -> list[dict[str, Any]]:
         """One row an item and seed, of one arm or of all: what was asked, decided and explained.
@@ -44,8 +45,8 @@ class Run:
         Raises:
           InputError: the run has no such arm.
         """
-        if arm is not None and arm not in self.results["arms"]:
-            raise InputError(f"{self.workdir} has no arm {arm!r}; it has {', '.join(self.results['arms'])}")
+        if arm is not None and arm not in self.results.arms:
+            raise InputError(f"{self.workdir} has no arm {arm!r}; it has {', '.join(self.results.arms)}")
         return [_record_row(one) for one in self.predictions if arm in (None, one.arm)]
 
 
@@ -57,7 +58,7 @@ def load_run(workdir: str | Path) -> Run:
     """
     folder = Path(workdir)
     try:
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        results = read_results(folder / "results.json")
         return Run(folder, results, tuple(read_records(folder / "predictions.jsonl")))
     except OSError as error:
         raise InputError(f"{folder}: no finished run: {error.filename} can't be read") from error
@@ -114,7 +115,7 @@ def compare(
     readout: Readout | None = None,
     session: Session | None = None,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> Matrix:
     """Every model's explanations against every model's behaviour, as `matrix.json` has it (design.md §7).
 
     `exact_match` holds shares, rows emitters and columns teachers, in the order of `models`; `ci95` their 95%
@@ -131,18 +132,17 @@ def compare(
     return coupling_matrix(said, decisions, [item.group for item in items], np.random.default_rng(seed))
 
 
-def _arm_row(name: str, arm: Mapping[str, Any]) -> dict[str, Any]:
-    row: dict[str, Any] = {"arm": name, "n": arm["n"]}
-    for score in ("self", "orig", "gap"):
-        estimate = arm[score]["exact_match"]
-        low, high = estimate["ci95"] or (None, None)
-        row |= {score: estimate["mean"], f"{score}_low": low, f"{score}_high": high}
+def _arm_row(name: str, arm: ArmResults) -> dict[str, Any]:
+    row: dict[str, Any] = {"arm": name, "n": arm.n}
+    for score, found in (("self", arm.self), ("orig", arm.orig), ("gap", arm.gap)):
+        exact = found.exact_match
+        row |= {score: exact.mean, f"{score}_low": exact.low, f"{score}_high": exact.high}
     return row | {
-        "drift": arm["drift"],
-        "current_share": arm["disagreement"]["current_share"],
-        "agreement": arm["agreement"]["mean"],
-        "accuracy": arm["behavior_accuracy"]["current"],
-        "invalid_rate": arm["invalid_rate"],
+        "drift": arm.drift,
+        "current_share": arm.disagreement.current_share,
+        "agreement": arm.agreement.mean,
+        "accuracy": arm.behavior_accuracy.current,
+        "invalid_rate": arm.invalid_rate,
     }
 
 

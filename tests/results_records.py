@@ -4,6 +4,7 @@ import numpy as np
 
 from introspection.coupling.records import PredictionRecord
 from introspection.coupling.results import arm_results
+from introspection.runtime.json_values import to_json
 from introspection.tasks.items import INVALID, NONE, Decisions, Explanation
 
 E = Explanation
@@ -61,7 +62,8 @@ SERIES = {0: [(0, 1.0), (10, 0.8), (20, 0.9)], 1: [(0, 0.9), (10, 0.6), (20, 0.8
 
 
 def results_of(records, series=SERIES, seed=0):
-    return arm_results(records, series, 12.5, np.random.default_rng(seed))
+    """As the file holds them."""
+    return to_json(arm_results(records, series, 12.5, np.random.default_rng(seed)))
 
 
 def random_records(seed, n=60, coupling=0.5, seeds=2):

@@ -8,6 +8,7 @@ from programs import ROOT
 
 from introspection.coupling import controls
 from introspection.coupling.references import best_static
+from introspection.coupling.run_results import Estimate, Reference
 from introspection.errors import InputError
 from introspection.runs.config import arm, read_config, task_section
 from introspection.tasks.items import Decisions
@@ -68,9 +69,11 @@ def test_a_control_is_asked_like_the_others():
     said = controls.CONTROLS["gullible"]([], [], items, 0)
     assert [one.answer for one in said] == [item.gold for item in items]
     assert all(one.changed for one in said)
-    assert best_static({name: {"orig": level} for level, name in enumerate(("majority", "gullible"))}) == (
-        "gullible"
-    )
+    references = {
+        name: Reference(None, float(level), None, 0.0, True, Estimate(), Estimate(), Estimate())
+        for level, name in enumerate(("majority", "gullible"))
+    }
+    assert best_static(references) == "gullible"
 
 
 def test_a_family_is_read_from_its_config():

@@ -9,7 +9,9 @@ from jaxtyping import Float
 
 from introspection.coupling.metrics import divide
 from introspection.coupling.records import PredictionRecord
+from introspection.coupling.run_results import Askable, Criterion, Estimate, Reference
 from introspection.coupling.scores import estimates
+from introspection.runtime.json_values import from_json
 
 BELIEF_BLIND = ("majority", "input_only")  # emitters that don't look at what the model believes of the fact
 NOT_ASKABLE = "not askable: labels did not teach"
@@ -62,18 +64,18 @@ def _field(arm: Any, name: str) -> Any:
 
 def arm_criteria(
     records: Sequence[PredictionRecord],
-    references: Mapping[str, Mapping[str, Any]],
+    references: Mapping[str, Reference],
     rng: np.random.Generator,
     thresholds: AskableThresholds | None = None,
     *,
     without_shuffled: str = NO_SHUFFLED_ARM,
-) -> dict[str, dict[str, Any]]:
-    """The criteria of one arm: {name: {"against", "mean", "ci95", "threshold", "met", "note"}}.
+) -> dict[str, Criterion]:
+    """The criteria of one arm, by name.
 
     `orig_above_shuffled` and `orig_above_blind` (the better of `BELIEF_BLIND` by Orig) are met where Orig
     exceeds the other's by the threshold and the interval lies above 0, and not known where the interval alone
-    fails; `behavior_kept` where accuracy without the cue is at most the threshold below the base's. `met` is
-    null where it isn't known; `note` says why.
+    fails; `behavior_kept` where accuracy without the cue is at most the threshold below the base's. Where
+    `met` isn't known, `note` says why.
 
     Args:
         records: the arm's, on held-out items.
@@ -81,48 +83,49 @@ def arm_criteria(
         rng: for the interval of accuracy.
         without_shuffled: what is noted where `shuffled` is not there.
     """
-    orig = {name: (entry["orig"], entry["orig_difference"]) for name, entry in references.items()}
+    orig = {name: (one.orig, one.orig_difference) for name, one in references.items() if one.orig is not None}
     accuracy = accuracy_difference(records, rng)
     return criteria_of(orig, accuracy, thresholds or AskableThresholds(), without_shuffled)
 
 
 def criteria_of(
-    orig: Mapping[str, tuple[float, Mapping[str, Any]]],
-    accuracy: Mapping[str, Any],
+    orig: Mapping[str, tuple[float, Estimate]],
+    accuracy: Estimate,
     limits: AskableThresholds,
     without_shuffled: str = NO_SHUFFLED_ARM,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Criterion]:
     """The criteria from what they need, of one run or of several bases.
 
     Args:
-        orig: by emitter, its Orig and the arm's minus it, {"mean", "ci95"}.
-        accuracy: right without the cue, current minus base, {"mean", "ci95"}; the mean is None if not known.
+        orig: by emitter, its Orig and the arm's minus it.
+        accuracy: right without the cue, current minus base; the mean is None if not known.
         limits: what is enough.
         without_shuffled: as `arm_criteria`.
     """
     blind = max((name for name in BELIEF_BLIND if name in orig), key=lambda name: orig[name][0], default="")
-    lost = accuracy["mean"]
+    lost = accuracy.mean
     return {
         "orig_above_shuffled": _orig_criterion(orig, "shuffled", limits.orig_above, without_shuffled),
         "orig_above_blind": _orig_criterion(
             orig, blind, limits.orig_above, "no emitter that is blind to beliefs was scored"
         ),
-        "behavior_kept": {
-            "against": "initial",
-            **accuracy,
-            "threshold": -limits.accuracy_loss,
-            "met": None if lost is None else lost >= -limits.accuracy_loss - ROUNDING,
-            "note": "skipped: no right answers are known" if lost is None else None,
-        },
+        "behavior_kept": Criterion(
+            "initial",
+            lost,
+            accuracy.ci95,
+            threshold=-limits.accuracy_loss,
+            met=None if lost is None else lost >= -limits.accuracy_loss - ROUNDING,
+            note="skipped: no right answers are known" if lost is None else None,
+        ),
     }
 
 
 def _orig_criterion(
-    orig: Mapping[str, tuple[float, Mapping[str, Any]]], name: str, threshold: float, missing: str
-) -> dict[str, Any]:
+    orig: Mapping[str, tuple[float, Estimate]], name: str, threshold: float, missing: str
+) -> Criterion:
     """Whether Orig is far enough above that of one emitter; not known if it was not scored."""
-    difference = orig[name][1] if name in orig else {"mean": None, "ci95": None}
-    mean, ci95 = difference["mean"], difference["ci95"]
+    difference = orig[name][1] if name in orig else Estimate()
+    mean, ci95 = difference.mean, difference.ci95
     note = missing if name not in orig else None
     if mean is None:
         met = None
@@ -131,20 +134,21 @@ def _orig_criterion(
     elif ci95 is not None and ci95[0] > 0:
         met = True
     else:  # far enough on average: an interval that is too wide is no sign that labels did not teach
-        wide = f"{_orig_words(difference, name)}, an interval that holds 0: more seeds or facts would tell"
+        wide = "an interval that holds 0: more seeds or facts would tell"
+        wide = f"Orig {_points(difference)} above {name}, {wide}"
         met, note = None, "no interval" if ci95 is None else wide
     against = name if name in orig else None
-    return {"against": against, "mean": mean, "ci95": ci95, "threshold": threshold, "met": met, "note": note}
+    return Criterion(against, mean, ci95, threshold, met, note)
 
 
-def accuracy_difference(records: Sequence[PredictionRecord], rng: np.random.Generator) -> dict[str, Any]:
-    """Share of decisions without the cue that are right, current minus initial, as {"mean", "ci95"}.
+def accuracy_difference(records: Sequence[PredictionRecord], rng: np.random.Generator) -> Estimate:
+    """Share of decisions without the cue that are right, current minus initial.
 
-    Of the items whose right answer is known; both are null if none is.
+    Of the items whose right answer is known; undefined if none is.
     """
     known = [r for r in records if r.gold]
     if not known:
-        return {"mean": None, "ci95": None}
+        return Estimate()
     models = ("current", "initial")
     right = [[getattr(r, model).without_cue == r.gold for model in models] for r in known]
     counts = np.column_stack([np.ones(len(known)), np.array(right, float)])
@@ -152,74 +156,59 @@ def accuracy_difference(records: Sequence[PredictionRecord], rng: np.random.Gene
     def statistic(sums: Float[np.ndarray, "resamples 3"]) -> Float[np.ndarray, "resamples 1"]:
         return divide(sums[:, 1:2] - sums[:, 2:3], sums[:, :1])
 
-    return estimates(known, counts, statistic, rng)[0]
+    return from_json(Estimate, estimates(known, counts, statistic, rng)[0])
 
 
-def is_askable(criteria: Mapping[str, Mapping[str, Any]]) -> bool | None:
+def is_askable(criteria: Mapping[str, Criterion]) -> bool | None:
     """False if a criterion isn't met, None if one isn't known, else True.
 
     Accuracy that can't be measured, for want of right answers, is left out.
     """
-    met = [
-        entry["met"]
-        for name, entry in criteria.items()
-        if name != "behavior_kept" or entry["mean"] is not None
-    ]
+    met = [one.met for name, one in criteria.items() if name != "behavior_kept" or one.mean is not None]
     return False if False in met else None if None in met else True
 
 
-def run_askable(main: str | None, criteria_by_arm: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The top-level `askable` of `results.json`: {"arm", "askable", "words", "criteria"}.
+def run_askable(main: str | None, criteria_by_arm: Mapping[str, Mapping[str, Criterion]]) -> Askable:
+    """The top-level `askable` of `results.json`.
 
     Args:
         main: what `main_arm` returns.
         criteria_by_arm: `arm_criteria` of every arm.
     """
     if main is None:
-        words = "askable: not known (no arm with a KL term, clean labels and no shift ran)"
-        return {"arm": None, "askable": None, "words": words, "criteria": {}}
-    criteria = criteria_by_arm[main]
+        return Askable(words="askable: not known (no arm with a KL term, clean labels and no shift ran)")
+    return judged(main, criteria_by_arm[main])
+
+
+def judged(arm: str, criteria: Mapping[str, Criterion]) -> Askable:
+    """Whether it can be asked, by the criteria of its main arm."""
     askable = is_askable(criteria)
-    return {
-        "arm": main,
-        "askable": askable,
-        "words": askable_words(main, askable, criteria),
-        "criteria": dict(criteria),
-    }
+    return Askable(arm, askable, askable_words(arm, askable, criteria), criteria)
 
 
-def askable_words(arm: str, askable: bool | None, criteria: Mapping[str, Mapping[str, Any]]) -> str:
+def askable_words(arm: str, askable: bool | None, criteria: Mapping[str, Criterion]) -> str:
     """One line for people: whether labels teach, and by which numbers."""
     if askable is None:
-        notes = [entry["note"] for entry in criteria.values() if entry["met"] is None and entry["note"]]
+        notes = [one.note for one in criteria.values() if one.met is None and one.note]
         return f"askable: not known: {'; '.join(notes)}"
-    said = [_criterion_words(name, entry) for name, entry in criteria.items()]
+    said = [_criterion_words(name, one) for name, one in criteria.items()]
     if askable:
         return f"askable: labels teach ({arm}: {'; '.join(said)})"
-    failed = [_criterion_words(name, entry) for name, entry in criteria.items() if entry["met"] is False]
+    failed = [_criterion_words(name, one) for name, one in criteria.items() if one.met is False]
     return f"{NOT_ASKABLE} ({arm}: {'; '.join(failed)})"
 
 
-def _criterion_words(name: str, entry: Mapping[str, Any]) -> str:
-    mean = entry["mean"]
-    if mean is None:
-        return f"{'accuracy' if name == 'behavior_kept' else 'Orig'} {entry['note']}"
-    what = (
-        f"right without the cue {_points(entry)} against the base"
-        if name == "behavior_kept"
-        else _orig_words(entry, entry["against"])
-    )
-    needed = f"at least {100 * entry['threshold']:+.0f}" + (
-        "" if name == "behavior_kept" else ", interval above 0"
-    )
-    return what if entry["met"] else f"{what}, needs {needed}"
+def _criterion_words(name: str, one: Criterion) -> str:
+    kept = name == "behavior_kept"
+    if one.mean is None:
+        return f"{'accuracy' if kept else 'Orig'} {one.note}"
+    shown = _points(Estimate(one.mean, one.ci95))
+    what = f"right without the cue {shown} against the base" if kept else f"Orig {shown} above {one.against}"
+    needed = f"at least {100 * one.threshold:+.0f}" + ("" if kept else ", interval above 0")
+    return what if one.met else f"{what}, needs {needed}"
 
 
-def _orig_words(difference: Mapping[str, Any], against: str) -> str:
-    return f"Orig {_points(difference)} above {against}"
-
-
-def _points(difference: Mapping[str, Any]) -> str:
-    ends = difference["ci95"]
+def _points(difference: Estimate) -> str:
+    ends, mean = difference.ci95, difference.mean or 0.0
     shown = "" if ends is None else f" [{100 * ends[0]:+.1f}, {100 * ends[1]:+.1f}]"
-    return f"{100 * difference['mean']:+.1f} points{shown}"
+    return f"{100 * mean:+.1f} points{shown}"

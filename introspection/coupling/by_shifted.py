@@ -7,7 +7,9 @@ import numpy as np
 from jaxtyping import Float
 
 from introspection.coupling.records import PredictionRecord
+from introspection.coupling.run_results import Estimate, ShiftedDifferences
 from introspection.coupling.scores import OUTPUTS, estimates, item_counts, measures, score_outputs, scores_of
+from introspection.runtime.json_values import from_json
 
 PARTS = ("shifted", "unshifted")
 GAP = OUTPUTS.index(("gap", "exact_match"))
@@ -46,15 +48,12 @@ def shifted_results(
 
 def shifted_differences(
     records: Sequence[PredictionRecord], replaced: Sequence[PredictionRecord], rng: np.random.Generator
-) -> dict[str, dict[str, Any]]:
+) -> ShiftedDifferences:
     """An arm's gap minus a reference's: of shifted groups, of the others, and the first minus the second.
 
     Args:
         records: the arm's, some of them shifted.
         replaced: the same in the same order, with the reference's explanations.
-
-    Returns:
-        {"shifted", "unshifted", "shifted_minus_unshifted"}, each {"mean", "ci95"}, by exact match.
     """
     is_shifted = np.array([r.shifted for r in records])[:, None]
     both = [item_counts(side) for side in (records, replaced)]
@@ -65,5 +64,5 @@ def shifted_differences(
         shifted, unshifted = gaps[0] - gaps[1], gaps[2] - gaps[3]
         return np.column_stack([shifted, unshifted, shifted - unshifted])
 
-    names = (*PARTS, "shifted_minus_unshifted")
-    return dict(zip(names, estimates(records, side_by_side, statistic, rng), strict=True))
+    found = estimates(records, side_by_side, statistic, rng)
+    return ShiftedDifferences(*(from_json(Estimate, one) for one in found))

@@ -1,13 +1,14 @@
 """Every emitter's explanations against every teacher's behaviour; coupling is a diagonal that stands out."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
 from introspection.coupling.metrics import METRICS, divide, match_counts, match_metrics
+from introspection.coupling.run_results import Matrix
 from introspection.coupling.statistics import hierarchical_bootstrap
+from introspection.runtime.json_values import from_json
 from introspection.tasks.items import Decisions, Explanation
 
 
@@ -18,7 +19,7 @@ def coupling_matrix(
     rng: np.random.Generator,
     *,
     resamples: int = 2_000,
-) -> dict[str, Any]:
+) -> Matrix:
     """Scores emitters (rows) against teachers (columns) on the same items.
 
     Args:
@@ -27,12 +28,6 @@ def coupling_matrix(
         groups: of the items; intervals resample groups, the same ones for all cells.
         rng: for the intervals.
         resamples: how many.
-
-    Returns:
-        What `matrix.json` holds (design.md §7): `emitters`, `teachers`, `n`; rows of `exact_match` with
-        `ci95` (null where undefined), `content_match`, `changed_accuracy` and `has_changed_f1`; and
-        `diagonal`: over the names that are emitter and teacher, the mean exact match with oneself, with the
-        others, and the difference with its interval (null with fewer than two such names).
     """
     emitters, teachers, groups = list(explanations), list(decisions), np.asarray(groups)
     if not emitters or not teachers or len(groups) == 0:
@@ -58,7 +53,7 @@ def coupling_matrix(
     low, high = hierarchical_bootstrap(sums, groups, statistic, rng, resamples=resamples)
     intervals = [_interval(*ends) for ends in zip(low, high, strict=True)]
     own_mean, other_mean, difference = _diagonal(measures["exact_match"].reshape(1, -1), on, off)[:, 0]
-    return {
+    found = {
         "emitters": emitters,
         "teachers": teachers,
         "n": len(groups),
@@ -72,6 +67,7 @@ def coupling_matrix(
         if on.any() and off.any()
         else None,
     }
+    return from_json(Matrix, found)
 
 
 def _diagonal(

@@ -6,16 +6,17 @@ follow how the arm's behaviour moved.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from introspection.coupling import metrics
 from introspection.coupling.controls import CONTROLS
 from introspection.coupling.records import PredictionRecord
+from introspection.coupling.run_results import Paired, Reference, ShiftedDifferences
 from introspection.errors import InputError
 
 Verdict = Literal["coupled", "reversed", "undecided"]
 # A reference's Orig and the 95% interval of the arm's gap minus its gap, None where there is none.
-Reference = tuple[float, Sequence[float] | None]
+Held = tuple[float, Sequence[float] | None]
 
 MOST_INVALID = 0.5  # a reference of which more is invalid says nothing that a gap could be held against
 LEVEL_TOLERANCE = 0.02  # how far a reference's Orig may lie on the wrong side and still count as level
@@ -44,33 +45,39 @@ def with_explanations_of(
 
 
 def reference_entry(
-    paired: Mapping[str, Mapping[str, Any]], replaced: Sequence[PredictionRecord]
-) -> dict[str, Any]:
-    """A reference emitter's entry among an arm's `references`, by exact match.
+    paired: Paired, replaced: Sequence[PredictionRecord], by_shifted: ShiftedDifferences | None = None
+) -> Reference:
+    """What an arm's gap is held against, by exact match.
 
     Args:
         paired: `paired_results` of the arm and the reference.
         replaced: the arm's records with the reference's explanations.
+        by_shifted: `shifted_differences` of the two, where the arm has a shift.
     """
     invalid = metrics.invalid_rate([r.explanation for r in replaced])
-    exact = {score: paired[score]["exact_match"] for score in ("self", "orig", "gap")}
-    return {
-        **{score: exact[score]["control"] for score in exact},
-        "invalid_rate": invalid,
-        "usable": invalid <= MOST_INVALID,
-        **{f"{score}_difference": {key: exact[score][key] for key in ("mean", "ci95")} for score in exact},
-    }
+    own, orig, gap = paired.self.exact_match, paired.orig.exact_match, paired.gap.exact_match
+    return Reference(
+        own.control,
+        orig.control,
+        gap.control,
+        invalid_rate=invalid,
+        usable=invalid <= MOST_INVALID,
+        self_difference=own.difference,
+        orig_difference=orig.difference,
+        gap_difference=gap.difference,
+        by_shifted=by_shifted,
+    )
 
 
-def best_static(references: Mapping[str, Mapping[str, Any]]) -> str | None:
+def best_static(references: Mapping[str, Reference]) -> str | None:
     """The emitter that no training moves with the highest Orig, the first of equal ones; None without one."""
     static = ("initial", *CONTROLS, "bayes_optimal")
-    known = [name for name in static if name in references and references[name]["orig"] is not None]
-    return max(known, key=lambda name: references[name]["orig"], default=None)
+    known = {name: references[name].orig for name in static if name in references}
+    return max(known, key=lambda name: -1.0 if known[name] is None else known[name], default=None)
 
 
 def reference_verdict(
-    orig: float, references: Mapping[str, Reference], *, tolerance: float = LEVEL_TOLERANCE
+    orig: float, references: Mapping[str, Held], *, tolerance: float = LEVEL_TOLERANCE
 ) -> tuple[Verdict, str]:
     """Whether an arm's gap lies beyond that of every reference emitter, and why, in plain words.
 

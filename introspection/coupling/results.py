@@ -1,7 +1,4 @@
-"""The `arms` and `controls` of `results.json` (design.md §7), from prediction records and logged agreement.
-
-Everything returned is strict JSON: an undefined value is None, never NaN.
-"""
+"""The arms and controls of `results.json` (design.md §7), from prediction records and logged agreement."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -13,6 +10,7 @@ from introspection.coupling import metrics
 from introspection.coupling.by_shifted import shifted_results
 from introspection.coupling.metrics import METRICS
 from introspection.coupling.records import PredictionRecord, check_one_arm
+from introspection.coupling.run_results import ArmResults, ControlResults, Paired
 from introspection.coupling.scores import (
     OUTPUTS,
     estimates,
@@ -24,6 +22,7 @@ from introspection.coupling.scores import (
 from introspection.coupling.statistics import null
 from introspection.coupling.training_log import AgreementSeries, agreement_levels
 from introspection.errors import InputError
+from introspection.runtime.json_values import from_json
 
 MODELS = ("teacher", "current")
 PAIRED_SCORES = ("self", "orig", "gap")
@@ -36,10 +35,10 @@ def arm_results(
     rng: np.random.Generator,
     *,
     kept_by_seed: AgreementSeries | None = None,
-) -> dict[str, Any]:
-    """One arm's entry in `results.json`: means over the items of all seeds, intervals over groups and seeds.
+) -> ArmResults:
+    """One arm's results: means over the items of all seeds, intervals over groups and seeds.
 
-    What needs other emitters or arms (`references`, `askable`) is added by whoever has them.
+    What needs other emitters or arms (`references`, `best_static`, `askable`) is added by whoever has them.
 
     Args:
         records: the arm's, of all seeds.
@@ -56,7 +55,7 @@ def arm_results(
     gold = [r.gold for r in records]
     scores = record_scores(records, rng)
     kept = agreement_levels(kept_by_seed or {})
-    return {
+    found = {
         **measures(records, scores, rng),
         "initial": scores["initial"],
         # Of the facts that are explained, beside that of the held-out ones.
@@ -77,30 +76,30 @@ def arm_results(
         "seeds": sorted({r.seed for r in records}),
         "runtime_s": runtime_s,
     }
+    return from_json(ArmResults, found)
 
 
 def control_results(
     records: Sequence[PredictionRecord], rng: np.random.Generator | None = None
-) -> dict[str, Any]:
-    """One control's entry, on one arm's behaviours; `rng` is seeded with 0 if none is given."""
+) -> ControlResults:
+    """One control on one arm's behaviours; `rng` is seeded with 0 if none is given."""
     check_one_arm(records)
     scores = record_scores(records, rng or np.random.default_rng(0))
-    return {
+    found = {
         **{name: scores[name] for name in PAIRED_SCORES},
         "invalid_rate": metrics.invalid_rate([r.explanation for r in records]),
         "n": len(records),
         "seeds": sorted({r.seed for r in records}),
     }
+    return from_json(ControlResults, found)
 
 
 def paired_results(
     records: Sequence[PredictionRecord], control: Sequence[PredictionRecord], rng: np.random.Generator
-) -> dict[str, Any]:
+) -> Paired:
     """An arm minus its control, paired by item and seed (design.md §1: what a gap is held against).
 
-    Returns:
-        For `self` (both scored against E(current)), `orig` and `gap`, for each metric: the levels `arm` and
-        `control`, their difference `mean` and its `ci95`.
+    In `self` both are scored against E(current).
 
     Raises:
         InputError: the two don't hold the same items and seeds.
@@ -129,7 +128,7 @@ def paired_results(
     paired: dict[str, Any] = {score: {} for score in PAIRED_SCORES}
     for (score, metric), a, b, difference in zip(names, arm, other, differences, strict=True):
         paired[score][metric] = {"arm": null(a), "control": null(b), **difference}
-    return paired
+    return from_json(Paired, paired)
 
 
 def _by_cue_kind(records: Sequence[PredictionRecord], rng: np.random.Generator) -> dict[str, dict[str, Any]]:

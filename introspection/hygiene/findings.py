@@ -78,7 +78,7 @@ def _bias_cautions(report: Report, limits: HygieneLimits) -> Iterator[str]:
     for field, words in (("answers", "the answer"), ("places", "the option in place")):
         for label, found in (report[field] or {}).items():
             excess = estimate(found["excess"])
-            clear = excess.interval is not None and excess.interval[0] > 0
+            clear = excess.ci95 is not None and excess.ci95[0] > 0
             if label != "none" and clear and (excess.mean or 0) > limits.excess:
                 expected = "its share of right answers" if found["right"] is not None else "chance"
                 yield (

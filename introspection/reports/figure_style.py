@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
-from introspection.reports.numbers import Estimate
+from introspection.coupling.run_results import Estimate
 from introspection.runtime.workdir import write_whole
 
 Arguments = ParamSpec("Arguments")
@@ -162,9 +162,9 @@ def wrapped(name: str, width: int, lines: int = 3) -> str:
 
 def draw_interval(axes: Axes, value: Estimate, y: float, color: str, *, linewidth: float = 1.4) -> None:
     """A horizontal 95% whisker, in per cent; nothing where the interval is missing."""
-    if value.interval is not None:
+    if value.ci95 is not None:
         axes.plot(
-            [100 * end for end in value.interval],
+            [100 * end for end in value.ci95],
             [y, y],
             color=color,
             linewidth=linewidth,

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
+from introspection.coupling.run_results import ArmResults, ControlResults, Estimate, Matrix
 from introspection.reports.figure_style import (
     BAND,
     INK,
@@ -25,7 +26,7 @@ from introspection.reports.figure_style import (
     styled,
     wrapped,
 )
-from introspection.reports.numbers import Arm, Control, Estimate, Matrix, percent, points
+from introspection.reports.numbers import percent, points
 
 LABEL_WIDTH = 22  # characters of a row's label in one line
 ROW_INCHES = 0.40  # an arm's row
@@ -39,20 +40,20 @@ class Row:
     y: float
     height: float
     label: str
-    entry: Arm | Control
+    entry: ArmResults | ControlResults
 
     @property
     def is_control(self) -> bool:
-        return isinstance(self.entry, Control)
+        return isinstance(self.entry, ControlResults)
 
 
-def _chart_rows(arms: Sequence[Arm]) -> list[Row]:
+def _chart_rows(arms: Sequence[ArmResults]) -> list[Row]:
     """Each arm, then its controls in lower rows; a space before the next arm."""
     rows, y = [], 0.0
     for arm in arms:
         for entry in (arm, *arm.controls):
             label = wrapped(entry.name, LABEL_WIDTH)
-            base = 1.0 if isinstance(entry, Arm) else 0.62
+            base = 1.0 if isinstance(entry, ArmResults) else 0.62
             height = max(base, 0.12 + 0.34 * (label.count("\n") + 1))
             rows.append(Row(y + height / 2, height, label, entry))
             y += height
@@ -83,7 +84,7 @@ def _band_controls(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 @styled
-def levels_figure(arms: Sequence[Arm]) -> Figure:
+def levels_figure(arms: Sequence[ArmResults]) -> Figure:
     """Self and Orig with their intervals: the arms in full colours, each one's controls pale and below it."""
     rows = _chart_rows(arms)
     figure = new_figure(0.95 + ROW_INCHES * _rows_height(rows))
@@ -91,8 +92,8 @@ def levels_figure(arms: Sequence[Arm]) -> Figure:
     for row in rows:
         thickness = 0.38 * min(row.height, 1.0)
         for scores, color, side in (
-            (row.entry.self_scores, SELF_COLOR, -1),
-            (row.entry.orig_scores, ORIG_COLOR, 1),
+            (row.entry.self, SELF_COLOR, -1),
+            (row.entry.orig, ORIG_COLOR, 1),
         ):
             value, y = scores.exact_match, row.y + side * thickness / 2
             if value.mean is None:
@@ -118,7 +119,7 @@ def levels_figure(arms: Sequence[Arm]) -> Figure:
 
 def follows_color(difference: Estimate) -> str:
     """The colour of a difference between an arm and a reference: Self's above 0, Orig's below, else grey."""
-    low, high = difference.interval or (0.0, 0.0)
+    low, high = difference.ci95 or (0.0, 0.0)
     if low > 0:
         return SELF_COLOR
     if high < 0:
@@ -127,14 +128,17 @@ def follows_color(difference: Estimate) -> str:
 
 
 @styled
-def gap_figure(arms: Sequence[Arm]) -> Figure:
+def gap_figure(arms: Sequence[ArmResults]) -> Figure:
     """Left: Self minus Orig, arms filled and controls hollow. Right: each arm's gap minus a reference's.
 
     Raw gaps have no colour: nothing is judged by their side of 0. Their differences have.
     """
     rows = _chart_rows(arms)
     differences = {
-        (arm.name, one.name): one.gap_difference for arm in arms for one in arm.references if one.usable
+        (arm.name, one.name): one.gap_difference
+        for arm in arms
+        for one in arm.references.values()
+        if one.usable
     }
     figure = new_figure(0.95 + ROW_INCHES * 0.9 * _rows_height(rows))
     panels: Sequence[Axes] = (
@@ -182,7 +186,7 @@ def _draw_gap(axes: Axes, row: Row, value: Estimate, color: str, ends: list[floa
             markerfacecolor="white" if row.is_control else color,
         )  # fmt: skip
         ends += [100 * end for end in (value.mean, value.low, value.high) if end is not None]
-        text += f"  [{points(value.low)}, {points(value.high)}]" if value.has_interval else ""
+        text += f"  [{points(value.low)}, {points(value.high)}]" if value.ci95 else ""
     axes.text(
         1.015, row.y, text, transform=axes.get_yaxis_transform(), va="center",
         fontsize=7.5 if row.is_control else 8.5, color=MUTED if row.is_control else INK,
@@ -190,22 +194,22 @@ def _draw_gap(axes: Axes, row: Row, value: Estimate, color: str, ends: list[floa
 
 
 @styled
-def disagreement_figure(arms: Sequence[Arm]) -> Figure:
+def disagreement_figure(arms: Sequence[ArmResults]) -> Figure:
     """Whom explanations match where the two models differ, and the current model's share of the matches."""
     rows: Any = _chart_rows([dataclasses.replace(arm, controls=()) for arm in arms])  # arms alone
     figure = new_figure(1.25 + 0.40 * _rows_height(rows))
     shares, share = figure.subplots(1, 2, width_ratios=(1.7, 1), sharey=True)
     for row in rows:
         found = row.entry.disagreement
-        if not found.n or found.self_share is None or found.orig_share is None:
+        if not found.n or found.self is None or found.orig is None:
             axes_text = "no item: the models agree on all" if found.n == 0 else "–"
             shares.text(1, row.y, axes_text, va="center", fontsize=9, color=MUTED)
             continue
         left = 0.0
-        neither = max(0.0, 1 - found.self_share - found.orig_share)
+        neither = max(0.0, 1 - found.self - found.orig)
         for part, color, ink in (
-            (found.self_share, SELF_COLOR, "white"),
-            (found.orig_share, ORIG_COLOR, "white"),
+            (found.self, SELF_COLOR, "white"),
+            (found.orig, ORIG_COLOR, "white"),
             (neither, NEUTRAL, INK),
         ):
             shares.barh(row.y, 100 * part, 0.62, left=100 * left, color=color, edgecolor="white", linewidth=1)
@@ -220,18 +224,17 @@ def disagreement_figure(arms: Sequence[Arm]) -> Figure:
                     fontsize=9,
                 )
             left += part
-        current = found.current_share
+        current = found.share
         draw_interval(share, current, row.y, INK, linewidth=2.4)
         if current.mean is not None:
             share.plot(100 * current.mean, row.y, "o", markersize=8, color=INK)
     share.axvline(50, color=NEUTRAL, linewidth=1.0, zorder=1)
     for row in rows:
         found = row.entry.disagreement
-        text = "n –" if found.n is None else f"n {found.n:,}"
         share.text(
             1.03,
             row.y,
-            f"{percent(found.current_share.mean)}\n{text}",
+            f"{percent(found.share.mean)}\nn {found.n:,}",
             transform=share.get_yaxis_transform(),
             va="center",
             fontsize=8.5,
@@ -255,30 +258,24 @@ def disagreement_figure(arms: Sequence[Arm]) -> Figure:
 
 
 @styled
-def cue_kind_figure(arms: Sequence[Arm]) -> Figure:
+def cue_kind_figure(arms: Sequence[ArmResults]) -> Figure:
     """Self and Orig by cue kind: a panel an arm, a row a kind."""
     arms = [arm for arm in arms if arm.by_cue_kind]
-    kinds = list(dict.fromkeys(part.name for arm in arms for part in arm.by_cue_kind))
+    kinds = list(dict.fromkeys(kind for arm in arms for kind in arm.by_cue_kind))
     rows, columns = grid_shape(len(arms), 3)
     labels = [wrapped(kind, 18, lines=2) for kind in kinds]
     lines = sum(max(1.0, 0.62 * (label.count("\n") + 1)) for label in labels)
     figure = new_figure(0.6 + rows * (0.75 + 0.34 * lines))
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axes, arm in zip(panels, arms, strict=False):
-        by_name = {part.name: part for part in arm.by_cue_kind}
         for y, kind in enumerate(kinds):
-            part = by_name.get(kind)
-            means = [] if part is None else [part.orig_match.mean, part.self_match.mean]
-            known = [100 * mean for mean in means if mean is not None]
-            if part is None or len(known) < 2:
+            part = arm.by_cue_kind.get(kind)
+            if part is None or part.self is None or part.orig is None:
                 axes.text(2, y, "–", va="center", color=MUTED)
                 continue
+            known = (100 * part.orig, 100 * part.self)
             axes.plot(known, [y, y], color=NEUTRAL, linewidth=3, zorder=1)
-            for place, estimate, color, offset in (
-                (known[0], part.orig_match, ORIG_COLOR, 0.16),
-                (known[1], part.self_match, SELF_COLOR, -0.16),
-            ):
-                draw_interval(axes, estimate, y + offset, color, linewidth=1.0)
+            for place, color in zip(known, (ORIG_COLOR, SELF_COLOR), strict=True):
                 axes.plot(place, y, "o", markersize=7.5, color=color, markeredgecolor="white")
         axes.set_title(wrapped(arm.name, 26, lines=2))
         percent_axis(axes, "", high=101)
@@ -310,7 +307,7 @@ def matrix_figure(matrix: Matrix) -> Figure:
             face = BAND if cell.mean is None else HEAT(cell.mean)
             axes.add_patch(Rectangle((x - 0.49, y - 0.49), 0.98, 0.98, facecolor=face, linewidth=0))
             ink = "white" if cell.mean is not None and cell.mean > 0.63 else INK
-            with_interval = cell.has_interval and columns <= 7
+            with_interval = cell.ci95 is not None and columns <= 7
             axes.text(
                 x,
                 y - 0.13 * with_interval,

@@ -11,18 +11,17 @@ from typing import Literal
 
 from introspection.coupling.references import Verdict as ReferenceVerdict
 from introspection.coupling.references import reference_verdict
-from introspection.reports.numbers import (
+from introspection.coupling.run_results import (
     NOT_RECORDED,
-    Arm,
+    ArmResults,
     Askable,
-    Control,
+    ControlResults,
+    Diagonal,
     Estimate,
     Matrix,
     Reference,
-    count,
-    percent,
-    points,
 )
+from introspection.reports.numbers import count, percent, points
 
 Verdict = Literal["coupled", "undecided", "reversed", "not_askable"]
 NOT_ASKABLE = "Not askable: labels did not teach"
@@ -58,7 +57,7 @@ def gap_verdict(difference: Estimate) -> ReferenceVerdict:
 
     An interval that includes 0, or is missing, decides nothing.
     """
-    low, high = difference.interval or (0.0, 0.0)
+    low, high = difference.ci95 or (0.0, 0.0)
     if low > 0:
         return "coupled"
     if high < 0:
@@ -66,17 +65,17 @@ def gap_verdict(difference: Estimate) -> ReferenceVerdict:
     return "undecided"
 
 
-def arm_verdict(arm: Arm) -> tuple[ReferenceVerdict, str]:
+def arm_verdict(arm: ArmResults) -> tuple[ReferenceVerdict, str]:
     """An arm's verdict and its reason, from the references that can be used."""
-    orig, gap = arm.orig_scores.exact_match.mean, arm.gap.exact_match
+    orig, gap = arm.orig.exact_match.mean, arm.gap.exact_match
     if gap.mean is None or orig is None:
         return "undecided", "no gap was measured"
     return reference_verdict(
         orig,
         {
-            isolated(one.name): (one.orig_match, one.gap_difference.interval)
-            for one in arm.references
-            if one.usable and one.orig_match is not None
+            isolated(one.name): (one.orig, one.gap_difference.ci95)
+            for one in arm.references.values()
+            if one.usable and one.orig is not None
         },
     )
 
@@ -90,11 +89,14 @@ def isolated(name: str) -> str:
 def interval(value: Estimate, form: str = "percent") -> str:
     """`[8.2, 14.0]`, or nothing where the interval is missing."""
     write = points if form == "points" else percent
-    return f"[{write(value.low)}, {write(value.high)}]" if value.has_interval else ""
+    return f"[{write(value.low)}, {write(value.high)}]" if value.ci95 else ""
 
 
 def arm_finding(
-    arm: Arm, arms: Sequence[Arm] = (), limits: Cautions | None = None, askable: Askable = NOT_RECORDED
+    arm: ArmResults,
+    arms: Sequence[ArmResults] = (),
+    limits: Cautions | None = None,
+    askable: Askable = NOT_RECORDED,
 ) -> Finding:
     """What one arm shows.
 
@@ -127,20 +129,21 @@ def arm_finding(
 
 def matrix_finding(matrix: Matrix) -> Finding:
     """Whether models match their own behaviour better than the other models' of the matrix."""
-    difference = matrix.own_minus_others
+    diagonal = matrix.diagonal or Diagonal()
+    difference = diagonal.difference
     verdict = gap_verdict(difference)
     sentences = []
-    if matrix.own is not None and matrix.others is not None:
+    if diagonal.own is not None and diagonal.others is not None:
         meaning = {
             "coupled": "the diagonal stands out",
             "undecided": "undecided, because the interval includes 0"
-            if difference.has_interval
+            if difference.ci95
             else "undecided, because there is no interval",
             "reversed": "reversed, the diagonal lies below the rest",
         }[verdict]
         sentences.append(
-            f"On average, explanations match their own model's behaviour on {percent(matrix.own)}% of items"
-            f" and the other models' on {percent(matrix.others)}%: {meaning}."
+            f"On average, explanations match their own model's behaviour on {percent(diagonal.own)}% of items"
+            f" and the other models' on {percent(diagonal.others)}%: {meaning}."
         )
     for row, emitter in enumerate(matrix.emitters):
         own = [cell for column, cell in enumerate(matrix.cells[row]) if matrix.is_own(row, column)]
@@ -178,8 +181,8 @@ def summary(findings: Sequence[Finding]) -> str:
     return f"{line} {which} with cautions: read them before the verdict." if warned else line
 
 
-def _level_sentence(arm: Arm) -> str:
-    own, orig = arm.self_scores.exact_match.mean, arm.orig_scores.exact_match.mean
+def _level_sentence(arm: ArmResults) -> str:
+    own, orig = arm.self.exact_match.mean, arm.orig.exact_match.mean
     if own is None or orig is None:
         return ""
     of_items = f" of {count(arm.n)} explanations" if arm.n is not None else " of explanations"
@@ -189,7 +192,7 @@ def _level_sentence(arm: Arm) -> str:
     )
 
 
-def _drift_sentence(arm: Arm) -> str:
+def _drift_sentence(arm: ArmResults) -> str:
     found = arm.disagreement
     if arm.drift == 0 or (arm.drift is None and found.n == 0):
         return (
@@ -199,7 +202,7 @@ def _drift_sentence(arm: Arm) -> str:
         return ""
     items = f" ({count(found.n)} items)" if found.n is not None else ""
     sentence = f"Its behaviour drifted from the label teacher's on {percent(arm.drift)}%{items}."
-    share = found.current_share
+    share = found.share
     if share.mean is None:
         return sentence
     with_interval = " ".join(part for part in (f"{percent(share.mean)}%", interval(share)) if part)
@@ -209,12 +212,12 @@ def _drift_sentence(arm: Arm) -> str:
     )
 
 
-def _reference_sentences(arm: Arm) -> list[str]:
+def _reference_sentences(arm: ArmResults) -> list[str]:
     """Each reference's difference and level, and which ones are left out."""
-    used = [_reference_words(one) for one in arm.references if one.usable]
+    used = [_reference_words(one) for one in arm.references.values() if one.usable]
     unused = [
         f"{isolated(one.name)} ({percent(one.invalid_rate)}% not valid)"
-        for one in arm.references
+        for one in arm.references.values()
         if not one.usable
     ]
     return [
@@ -226,10 +229,10 @@ def _reference_sentences(arm: Arm) -> list[str]:
 def _reference_words(one: Reference) -> str:
     difference = one.gap_difference
     ends = interval(difference, "points") or "no interval"
-    return f"{isolated(one.name)} (Orig {percent(one.orig_match)}%): {points(difference.mean)} points {ends}"
+    return f"{isolated(one.name)} (Orig {percent(one.orig)}%): {points(difference.mean)} points {ends}"
 
 
-def _shift_sentence(arm: Arm) -> str:
+def _shift_sentence(arm: ArmResults) -> str:
     difference = arm.shifted_minus_unshifted
     if difference.mean is None:
         return ""
@@ -240,29 +243,29 @@ def _shift_sentence(arm: Arm) -> str:
     )
 
 
-def _shift_of_static(arm: Arm) -> str:
+def _shift_of_static(arm: ArmResults) -> str:
     """How much of that an emitter that stays put doesn't show: the shift alone moves its gap too."""
-    found = [one for one in arm.references if one.name == arm.best_static]
-    if not found or found[0].shifted_difference.mean is None:
+    best = arm.references.get(arm.best_static or "")
+    if best is None or best.by_shifted is None:
         return ""
-    excess = found[0].shifted_difference
+    excess = best.by_shifted.shifted_minus_unshifted
     return (
-        f"; above what {isolated(arm.best_static)} has, which the shift moves too: {points(excess.mean)}"
+        f"; above what {isolated(best.name)} has, which the shift moves too: {points(excess.mean)}"
         f" {interval(excess, 'points')}"
     )
 
 
-def _foreign(arm: Arm) -> Control | None:
+def _foreign(arm: ArmResults) -> ControlResults | None:
     """The headline control: another base, the same recipe."""
     return next((control for control in arm.controls if "foreign" in control.name.lower()), None)
 
 
-def _strongest(arm: Arm) -> Control | None:
-    known = [control for control in arm.controls if control.self_scores.exact_match.mean is not None]
-    return max(known, key=lambda control: control.self_scores.exact_match.mean or 0.0, default=None)
+def _strongest(arm: ArmResults) -> ControlResults | None:
+    known = [control for control in arm.controls if control.self.exact_match.mean is not None]
+    return max(known, key=lambda control: control.self.exact_match.mean or 0.0, default=None)
 
 
-def _control_sentence(arm: Arm) -> str:
+def _control_sentence(arm: ArmResults) -> str:
     sentences = []
     foreign, strongest = _foreign(arm), _strongest(arm)
     if foreign is not None and foreign.paired_self.mean is not None:
@@ -276,14 +279,14 @@ def _control_sentence(arm: Arm) -> str:
             f" {interval(difference, 'points')} ({meaning})."
         )
     if strongest is not None:
-        level = percent(strongest.self_scores.exact_match.mean)
+        level = percent(strongest.self.exact_match.mean)
         sentences.append(f"The strongest control by Self is {isolated(strongest.name)}, with {level}%.")
     return " ".join(sentences)
 
 
-def _shuffled_caution(arm: Arm, verdict: Verdict, arms: Sequence[Arm]) -> list[str]:
+def _shuffled_caution(arm: ArmResults, verdict: Verdict, arms: Sequence[ArmResults]) -> list[str]:
     """Whether the run has labels without content that this arm wasn't held against."""
-    if verdict != "coupled" or any("shuffled" in one.name.lower() for one in arm.references):
+    if verdict != "coupled" or any("shuffled" in one.name.lower() for one in arm.references.values()):
         return []
     return [
         f"It is not held against the arm {isolated(other.name)}, whose gap is"
@@ -293,10 +296,10 @@ def _shuffled_caution(arm: Arm, verdict: Verdict, arms: Sequence[Arm]) -> list[s
     ]
 
 
-def _arm_cautions(arm: Arm, verdict: Verdict, limits: Cautions) -> list[str]:
+def _arm_cautions(arm: ArmResults, verdict: Verdict, limits: Cautions) -> list[str]:
     found = []
-    own, strongest, foreign = arm.self_scores.exact_match.mean, _strongest(arm), _foreign(arm)
-    if strongest is not None and own is not None and (strongest.self_scores.exact_match.mean or 0.0) >= own:
+    own, strongest, foreign = arm.self.exact_match.mean, _strongest(arm), _foreign(arm)
+    if strongest is not None and own is not None and (strongest.self.exact_match.mean or 0.0) >= own:
         found.append(f"The control {isolated(strongest.name)} reaches at least as high a Self.")
     if (
         verdict == "coupled"
@@ -305,7 +308,7 @@ def _arm_cautions(arm: Arm, verdict: Verdict, limits: Cautions) -> list[str]:
         and gap_verdict(foreign.paired_self) != "coupled"
     ):
         found.append(f"Its Self is not shown to be above that of {isolated(foreign.name)}.")
-    mean = arm.agreement.get("mean")
+    mean = arm.agreement.mean
     if mean is not None and mean < limits.agreement:
         found.append(
             f"On average over training {percent(mean)}% of its trained labels held (agreement); the paper"
@@ -316,28 +319,28 @@ def _arm_cautions(arm: Arm, verdict: Verdict, limits: Cautions) -> list[str]:
             f"{percent(arm.invalid_rate)}% of its explanations can't be parsed; each counts as wrong."
         )
     said = arm.commonest_explanation
-    share = said.get("share")
+    share = said.share
     if share is not None and share >= limits.one_explanation:
         found.append(
             f"{percent(share)}% of its explanations are one and the same; given of every item, it"
-            f" would be right about the current model on {percent(said['self'])}% and about the label"
-            f" teacher on {percent(said['orig'])}%."
+            f" would be right about the current model on {percent(said.self)}% and about the label"
+            f" teacher on {percent(said.orig)}%."
         )
     for who in ("teacher", "current"):
-        rate = arm.changed_rate.get(who)
+        rate = getattr(arm.changed_rate, who)
         if rate is not None and not limits.one_class < rate < 1 - limits.one_class:
             model = "label teacher" if who == "teacher" else "current model"
             found.append(
                 f"The cue changes the {model}'s decision on {percent(rate)}% of items: nearly one class,"
                 " which a constant explanation also gets right."
             )
-    before, after = arm.behavior_accuracy.get("teacher"), arm.behavior_accuracy.get("current")
+    before, after = arm.behavior_accuracy.teacher, arm.behavior_accuracy.current
     if before is not None and after is not None and before - after >= limits.accuracy_loss:
         found.append(
             f"Its answers without the cue are right on {percent(after)}%, the label teacher's on"
             f" {percent(before)}%: the behaviour itself got worse."
         )
-    none = arm.none_rate.get("current")
+    none = arm.none_rate.current
     if none is not None and none >= limits.none_rate:
         found.append(f"{percent(none)}% of its decisions are none of the candidates.")
     n = arm.disagreement.n

@@ -8,16 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from introspection.coupling.records import PredictionRecord
+from introspection.coupling.run_results import ArmResults, Matrix, RunResults
 from introspection.errors import InputError
-from introspection.reports.numbers import (
-    Arm,
-    Askable,
-    Matrix,
-    read_arm,
-    read_askable,
-    read_controls,
-    read_matrix,
-)
+from introspection.runtime.json_values import from_json
 from introspection.tasks.subsets import kept_places
 
 Parsed = TypeVar("Parsed")
@@ -51,11 +44,7 @@ class RunFiles:
     name: str
     config: Mapping[str, Any]
     settings: ReportSettings
-    tiny: bool
-    askable: Askable
-    arms: tuple[Arm, ...]
-    fingerprints: Mapping[str, Any]
-    versions: Mapping[str, Any]
+    results: RunResults  # without an arm in a comparison's folder
     predictions: tuple[ExplainedItem, ...]  # those that the page embeds
     controls: tuple[ExplainedItem, ...]
     total_predictions: int  # lines of predictions.jsonl
@@ -63,6 +52,35 @@ class RunFiles:
     metrics: tuple[Mapping[str, Any], ...]
     matrix: Matrix | None
     organism: Mapping[str, Any] | None
+
+    @property
+    def arms(self) -> tuple[ArmResults, ...]:
+        return tuple(self.results.arms.values())
+
+
+def read_results(path: Path) -> RunResults:
+    """A run's `results.json`, each arm with its controls.
+
+    Raises:
+        InputError: it can't be read.
+    """
+
+    def parse() -> RunResults:
+        results = from_json(RunResults, json.loads(path.read_text(encoding="utf-8")))
+        arms = {
+            name: dataclasses.replace(
+                arm,
+                controls=tuple(
+                    dataclasses.replace(by_arm[name], name=control)
+                    for control, by_arm in results.controls.items()
+                    if name in by_arm
+                ),
+            )
+            for name, arm in results.arms.items()
+        }
+        return dataclasses.replace(results, arms=arms)
+
+    return _parsed(path, parse)
 
 
 def read_run(workdir: Path) -> RunFiles:
@@ -75,10 +93,8 @@ def read_run(workdir: Path) -> RunFiles:
             f"{results_path} is missing (and so is matrix.json): first run"
             f" `{RUN_COMMAND.format(workdir=workdir)}` or `{COMPARE_COMMAND.format(workdir=workdir)}`"
         )
-    results = _read_object(results_path) or {}
     config = _read_object(workdir / "config.json") or {}
     matrix = _read_object(matrix_path)
-    controls, paired = results.get("controls") or {}, results.get("paired")
     settings = _settings(config, workdir / "config.json")
     predicted, total_predictions = _read_items(workdir / "predictions.jsonl", settings.max_items)
     controlled, total_controls = _read_items(workdir / "controls.jsonl", settings.max_control_items)
@@ -86,23 +102,13 @@ def read_run(workdir: Path) -> RunFiles:
         name=_run_name(config, workdir),
         config=config,
         settings=settings,
-        tiny=bool(results.get("tiny") or config.get("tiny") or (matrix or {}).get("tiny")),
-        askable=read_askable(results.get("askable")),
-        arms=_parsed(
-            results_path,
-            lambda: tuple(
-                read_arm(name, arm, read_controls(name, controls, paired))
-                for name, arm in (results.get("arms") or {}).items()
-            ),
-        ),
-        fingerprints=results.get("fingerprints") or (matrix or {}).get("fingerprints") or {},
-        versions=results.get("versions") or (matrix or {}).get("versions") or {},
+        results=read_results(results_path) if results_path.exists() else RunResults({}, {}),
         predictions=predicted,
         controls=controlled,
         total_predictions=total_predictions,
         total_controls=total_controls,
         metrics=tuple(_read_lines(workdir / "metrics.jsonl", dict)),
-        matrix=None if matrix is None else _parsed(matrix_path, lambda: read_matrix(matrix)),
+        matrix=None if matrix is None else _parsed(matrix_path, lambda: from_json(Matrix, matrix)),
         organism=_read_object(workdir / "organism.json"),
     )
 

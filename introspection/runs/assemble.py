@@ -15,11 +15,13 @@ from introspection.coupling.by_shifted import shifted_differences
 from introspection.coupling.records import PredictionRecord, read_records, write_records
 from introspection.coupling.references import best_static, reference_entry, with_explanations_of
 from introspection.coupling.results import arm_results, control_results, paired_results
+from introspection.coupling.run_results import ArmResults, ControlResults, Reference, RunResults
 from introspection.coupling.training_log import read_series
 from introspection.reports.console import format_program_table, print_results_table
 from introspection.reports.page import write_report
 from introspection.runs.config import ArmConfig
 from introspection.runs.setup import Setup
+from introspection.runtime.json_values import to_json
 from introspection.runtime.workdir import write_json
 
 VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
@@ -57,17 +59,17 @@ def assemble(
     """
     workdir, console = setup.workdir, setup.session.console
     seed = setup.config.evaluation.seed
-    results: dict[str, Any] = {"arms": {}, "controls": {name: {} for name in controls["initial"]}}
+    found: dict[str, ArmResults] = {}
+    scored: dict[str, dict[str, ControlResults]] = {name: {} for name in controls["initial"]}
     fingerprints: dict[str, Any] = dict(setup.models.fingerprints)
     records = {arm: read_records(arm_folder(workdir, arm) / "records.jsonl") for arm in arms}
     logged = read_series(workdir / "metrics.jsonl", arms, ("agreement", "kept_behavior"))
-    criteria = {}
     with (workdir / "controls.jsonl").open("w", encoding="utf-8") as control_lines:
         for index, (name, arm) in enumerate(arms.items()):
             own = records[name]
             stored = json.loads((arm_folder(workdir, name) / "arm.json").read_text(encoding="utf-8"))
             fingerprints[name] = stored["fingerprints"]
-            entry = arm_results(
+            results = arm_results(
                 own,
                 logged.get((name, "agreement"), {}),
                 stored["runtime_s"],
@@ -79,41 +81,46 @@ def assemble(
                 control: replace_explanations(own, said)
                 for control, said in controls["foreign" if arm.foreign_to else "initial"].items()
             } | {control: with_explanations_of(own, records[other]) for control, other in others.items()}
-            entry["references"] = {}
+            references: dict[str, Reference] = {}
             for control, replaced in emitters.items():
                 paired = paired_results(own, replaced, np.random.default_rng([seed, index]))
                 levels = control_results(replaced, np.random.default_rng([seed, index]))
-                results["controls"].setdefault(control, {})[name] = levels | (
-                    {"paired": paired} if control in others else {}
+                scored.setdefault(control, {})[name] = dataclasses.replace(
+                    levels, paired=paired if control in others else None
                 )
-                entry["references"][control] = reference_entry(paired, replaced)
-                if "by_shifted" in entry:
-                    rng = np.random.default_rng([seed, index])
-                    entry["references"][control]["by_shifted"] = shifted_differences(own, replaced, rng)
+                apart = results.by_shifted and shifted_differences(
+                    own, replaced, np.random.default_rng([seed, index])
+                )
+                references[control] = reference_entry(paired, replaced, apart)
                 for record in replaced:
                     line = json.dumps({"control": control, **record.to_json()}, ensure_ascii=False)
                     control_lines.write(line + "\n")
-            entry["best_static"] = best_static(entry["references"])
-            entry["askable"] = criteria[name] = arm_criteria(
-                own,
-                entry["references"],
-                np.random.default_rng([seed, index]),
-                without_shuffled="not held against an arm with shuffled labels"
-                if shuffled_arm(arms)
-                else NO_SHUFFLED_ARM,
+            found[name] = dataclasses.replace(
+                results,
+                references=references,
+                best_static=best_static(references),
+                askable=arm_criteria(
+                    own,
+                    references,
+                    np.random.default_rng([seed, index]),
+                    without_shuffled="not held against an arm with shuffled labels"
+                    if shuffled_arm(arms)
+                    else NO_SHUFFLED_ARM,
+                ),
             )
-            results["arms"][name] = entry
-    results |= {
-        "askable": run_askable(main_arm(arms), criteria),
-        "tiny": bool(setup.config.tiny),
-        "fingerprints": fingerprints,
-        "versions": {name: version(name) for name in VERSIONED} | {"python": platform.python_version()},
-        "runtime_s": runtime_s,
-    }
+    results = RunResults(
+        arms=found,
+        controls=scored,
+        askable=run_askable(main_arm(arms), {name: arm.askable for name, arm in found.items()}),
+        tiny=bool(setup.config.tiny),
+        fingerprints=fingerprints,
+        versions={name: version(name) for name in VERSIONED} | {"python": platform.python_version()},
+        runtime_s=runtime_s,
+    )
     write_records(workdir / "predictions.jsonl", [record for own in records.values() for record in own])
-    print_results_table(results, console)
+    print_results_table(to_json(results), console)
     console.print(format_program_table(setup.session.programs))
-    write_json(workdir / "results.json", results)
+    write_json(workdir / "results.json", to_json(results))
     return write_report(workdir)
 
 

@@ -37,6 +37,7 @@ from introspection.reports.page import write_report
 from introspection.runs.inherited import explanation_room, readout_section, run_sections, task_section
 from introspection.runs.overrides import SAMPLE, assigned_chat, assigned_section, with_sample_sizes
 from introspection.runtime.config import cache_dir, settings
+from introspection.runtime.json_values import to_json
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import check_workdir, claim_workdir, write_json
@@ -144,11 +145,12 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
         [item.group for item in items],
         np.random.default_rng(0),
     )
-    matrix["fingerprints"] = {name: result.fingerprint for name, result in results.items()}
+    fingerprints = {name: result.fingerprint for name, result in results.items()}
+    matrix = dataclasses.replace(matrix, fingerprints=fingerprints)
     claim_workdir(workdir, config)
     write_items(workdir / "compared.jsonl", items, results)
-    write_json(workdir / "matrix.json", matrix)
-    console.print(format_matrix(matrix))
+    write_json(workdir / "matrix.json", to_json(matrix))
+    console.print(format_matrix(to_json(matrix)))
     console.print(format_program_table(session.programs))
     return write_report(workdir)
 

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from introspection.coupling.askable import AskableThresholds, askable_words, criteria_of, is_askable
+from introspection.coupling.askable import AskableThresholds, criteria_of, judged
 from introspection.coupling.metrics import MATCH_COUNTS, divide
+from introspection.coupling.run_results import Askable, Estimate
+from introspection.runtime.json_values import from_json
 from introspection.study.base_bootstrap import USUAL, Resamples, estimates
 from introspection.study.counts import MORE_COUNTS, ByBase
 
@@ -20,30 +22,23 @@ def part_askable(
     seed: int,
     resamples: Resamples = USUAL,
     thresholds: AskableThresholds | None = None,
-) -> dict[str, Any]:
+) -> Askable:
     """The criteria of `coupling.askable` for the arm `kl`, pooled over bases.
 
     Args:
         main: that arm's counts; None if it did not run.
         controls: by emitter and arm, what `part_results` returns: whose Orig the arm's is held against.
-
-    Returns:
-        {"arm", "askable", "words", "criteria"}, as `run_askable`; `askable` is None where it isn't known.
     """
     if not main:
-        words = f"askable: not known (the arm {MAIN_ARM} did not run)"
-        return {"arm": None, "askable": None, "words": words, "criteria": {}}
+        return Askable(words=f"askable: not known (the arm {MAIN_ARM} did not run)")
     found = {name: by_arm[MAIN_ARM] for name, by_arm in controls.items() if MAIN_ARM in by_arm}
     exact = {name: entry["orig"]["exact_match"] for name, entry in found.items()}
-    orig = {name: (one["second"], {key: one[key] for key in ("mean", "ci95")}) for name, one in exact.items()}
+    orig = {name: (one["second"], from_json(Estimate, one)) for name, one in exact.items()}
     accuracy = _accuracy_difference(main, seed, resamples)
-    criteria = criteria_of(orig, accuracy, thresholds or AskableThresholds())
-    askable = is_askable(criteria)
-    words = askable_words(MAIN_ARM, askable, criteria)
-    return {"arm": MAIN_ARM, "askable": askable, "words": words, "criteria": criteria}
+    return judged(MAIN_ARM, criteria_of(orig, accuracy, thresholds or AskableThresholds()))
 
 
-def _accuracy_difference(main: ByBase, seed: int, resamples: Resamples) -> dict[str, Any]:
+def _accuracy_difference(main: ByBase, seed: int, resamples: Resamples) -> Estimate:
     """Share of decisions without the cue that are right, current minus the base's own, with its interval."""
     first = 2 * len(MATCH_COUNTS)
     columns = [0, *(first + MORE_COUNTS.index(name) for name in ("current_right", "initial_right"))]
@@ -52,4 +47,4 @@ def _accuracy_difference(main: ByBase, seed: int, resamples: Resamples) -> dict[
     def statistic(sums: Float[np.ndarray, "resamples 3"]) -> Float[np.ndarray, "resamples 1"]:
         return divide(sums[:, 1:2] - sums[:, 2:3], sums[:, :1])
 
-    return estimates(main, counts, statistic, np.random.default_rng(seed), resamples)[0]
+    return from_json(Estimate, estimates(main, counts, statistic, np.random.default_rng(seed), resamples)[0])

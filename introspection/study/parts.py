@@ -8,6 +8,7 @@ import numpy as np
 
 from introspection.coupling.references import MOST_INVALID
 from introspection.coupling.training_log import Levels, TrainingLog
+from introspection.runtime.json_values import to_json
 from introspection.study.askable import part_askable
 from introspection.study.base_bootstrap import USUAL, Resamples
 from introspection.study.counts import INVALID_COUNT, ByBase, has_both_shifted
@@ -85,7 +86,7 @@ def part_results(part: StudyPart, seed: int = 0, resamples: Resamples = USUAL) -
         }
     return {
         "bases": sorted({base for by_base in part.arms.values() for base in by_base}),
-        "askable": part_askable(part.arms.get("kl"), controls, seed, resamples),
+        "askable": to_json(part_askable(part.arms.get("kl"), controls, seed, resamples)),
         "arms": arms,
         "controls": controls,
     }

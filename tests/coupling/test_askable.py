@@ -19,6 +19,7 @@ from introspection.coupling.askable import (
 )
 from introspection.coupling.references import reference_entry
 from introspection.coupling.results import paired_results
+from introspection.runtime.json_values import to_json
 from introspection.tasks.items import INVALID
 
 PLAIN = {"kl_weight": 1.0, "shuffle_labels": False, "label_noise": 0.0, "labels": "", "foreign_to": ""}
@@ -87,22 +88,22 @@ LEVELS = {"arm": 0.9, "shuffled": 0.5, "majority": 0.4, "input_only": 0.6, "init
 
 def test_criteria_worked_by_hand():
     criteria = taught(LEVELS, wrong=1)
-    json.dumps(criteria, allow_nan=False)
+    json.dumps(to_json(criteria), allow_nan=False)
     shuffled, blind, kept = (
         criteria[name] for name in ("orig_above_shuffled", "orig_above_blind", "behavior_kept")
     )
-    assert (shuffled["against"], shuffled["threshold"], shuffled["met"]) == ("shuffled", 0.1, True)
-    assert shuffled["mean"] == pytest.approx(0.4)
-    assert 0 < shuffled["ci95"][0] < 0.4 < shuffled["ci95"][1]
-    assert (blind["against"], blind["met"]) == ("input_only", True)  # not the static one with more
-    assert blind["mean"] == pytest.approx(0.3)
-    assert (kept["mean"], kept["met"]) == (-1 / 20, True)  # 5 points are allowed
-    assert kept["ci95"][0] < -1 / 20 < kept["ci95"][1]
+    assert (shuffled.against, shuffled.threshold, shuffled.met) == ("shuffled", 0.1, True)
+    assert shuffled.mean == pytest.approx(0.4)
+    assert 0 < shuffled.ci95[0] < 0.4 < shuffled.ci95[1]
+    assert (blind.against, blind.met) == ("input_only", True)  # not the static one with more
+    assert blind.mean == pytest.approx(0.3)
+    assert (kept.mean, kept.met) == (-1 / 20, True)  # 5 points are allowed
+    assert kept.ci95[0] < -1 / 20 < kept.ci95[1]
     found = run_askable("kl", {"kl": criteria})
-    assert found["askable"] is True
-    assert (found["arm"], found["criteria"]) == ("kl", criteria)
-    assert found["words"].startswith("askable: labels teach (kl: Orig +40.0 points [")
-    assert re.search(r"right without the cue -5\.0 points \[-\S+, \+\S+\] against the base", found["words"])
+    assert found.askable is True
+    assert (found.arm, found.criteria) == ("kl", criteria)
+    assert found.words.startswith("askable: labels teach (kl: Orig +40.0 points [")
+    assert re.search(r"right without the cue -5\.0 points \[-\S+, \+\S+\] against the base", found.words)
 
 
 @pytest.mark.parametrize(
@@ -116,46 +117,46 @@ def test_criteria_worked_by_hand():
 )
 def test_what_is_missed_is_named(changed, wrong, failed, said):
     criteria = taught(LEVELS | changed, wrong=wrong)
-    assert [name for name, entry in criteria.items() if not entry["met"]] == [failed]
+    assert [name for name, entry in criteria.items() if not entry.met] == [failed]
     found = run_askable("kl", {"kl": criteria})
-    assert found["askable"] is False
-    assert found["words"].startswith("not askable: labels did not teach (kl: ")
-    assert said in found["words"]
+    assert found.askable is False
+    assert found.words.startswith("not askable: labels did not teach (kl: ")
+    assert said in found.words
 
 
 def test_ten_points_with_an_interval_that_reaches_0_leave_it_open():
     criteria = taught(LEVELS | {"shuffled": 0.8})
-    assert criteria["orig_above_shuffled"]["mean"] == pytest.approx(0.1)
-    assert criteria["orig_above_shuffled"]["ci95"][0] <= 0
-    assert criteria["orig_above_shuffled"]["met"] is None
+    assert criteria["orig_above_shuffled"].mean == pytest.approx(0.1)
+    assert criteria["orig_above_shuffled"].ci95[0] <= 0
+    assert criteria["orig_above_shuffled"].met is None
     found = run_askable("kl", {"kl": criteria})
-    assert found["askable"] is None
+    assert found.askable is None
     assert re.fullmatch(
         r"askable: not known: Orig \+10\.0 points \[\S+, \+\S+\] above shuffled, an interval that holds 0: "
         "more seeds or facts would tell",
-        found["words"],
+        found.words,
     )
 
 
 def test_what_is_not_known_is_said():
     criteria = taught({name: level for name, level in LEVELS.items() if name != "shuffled"})
     found = run_askable("kl", {"kl": criteria})
-    assert found["askable"] is None
-    assert found["words"] == "askable: not known: no arm with shuffled labels ran"
+    assert found.askable is None
+    assert found.words == "askable: not known: no arm with shuffled labels ran"
     missed = taught({"arm": 0.9, "majority": 0.9})
     assert is_askable(missed) is False  # whatever a shuffled arm would say
     nobody = run_askable(None, {})
-    assert (nobody["arm"], nobody["askable"]) == (None, None)
-    assert nobody["words"].startswith("askable: not known")
+    assert (nobody.arm, nobody.askable) == (None, None)
+    assert nobody.words.startswith("askable: not known")
 
 
 def test_accuracy_is_left_out_where_no_answer_is_known_to_be_right():
     criteria = taught(LEVELS, gold="")
     kept = criteria["behavior_kept"]
-    assert (kept["mean"], kept["ci95"], kept["met"]) == (None, None, None)
+    assert (kept.mean, kept.ci95, kept.met) == (None, None, None)
     found = run_askable("kl", {"kl": criteria})
-    assert found["askable"] is True
-    assert "accuracy skipped: no right answers are known" in found["words"]
+    assert found.askable is True
+    assert "accuracy skipped: no right answers are known" in found.words
 
 
 def test_accuracy_is_held_against_the_initial_models():
@@ -165,4 +166,4 @@ def test_accuracy_is_held_against_the_initial_models():
     found = accuracy_difference(
         [*records, dataclasses.replace(records[0], id="9", gold="")], np.random.default_rng(0)
     )
-    assert found["mean"] == 3 / 4
+    assert found.mean == 3 / 4

@@ -9,6 +9,7 @@ from results_records import eight_records, random_records, results_of
 
 from introspection.coupling.by_shifted import shifted_differences
 from introspection.coupling.results import arm_results
+from introspection.runtime.json_values import to_json
 from introspection.tasks.items import INVALID
 
 
@@ -68,7 +69,7 @@ def test_differences_from_a_reference_worked_by_hand():
     # The reference says what the arm does of shifted items, and nothing of the others; so the arm's gap of
     # the others, 1/4 - 2/4, is what it differs by.
     replaced = [r if r.shifted else dataclasses.replace(r, explanation=INVALID) for r in records]
-    found = shifted_differences(records, replaced, np.random.default_rng(0))
+    found = to_json(shifted_differences(records, replaced, np.random.default_rng(0)))
     assert found["shifted"] == {"mean": 0, "ci95": [0, 0]}
     assert found["unshifted"]["mean"] == -1 / 4
     assert found["shifted_minus_unshifted"]["mean"] == 1 / 4
@@ -77,7 +78,7 @@ def test_differences_from_a_reference_worked_by_hand():
 
 def test_where_all_groups_are_shifted_nothing_is_left_to_compare():
     records = [dataclasses.replace(r, shifted=True) for r in eight_records()]
-    found = arm_results(records, {}, 0.0, np.random.default_rng(0))["by_shifted"]
+    found = to_json(arm_results(records, {}, 0.0, np.random.default_rng(0)).by_shifted)
     assert found["unshifted"] is None
     assert found["shifted"]["n"] == 8
     assert found["shifted_minus_unshifted"]["gap"]["exact_match"] == {"mean": None, "ci95": None}

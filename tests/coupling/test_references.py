@@ -14,8 +14,10 @@ from introspection.coupling.references import (
     with_explanations_of,
 )
 from introspection.coupling.results import paired_results
+from introspection.coupling.run_results import Estimate, Reference
 from introspection.coupling.statistics import hierarchical_bootstrap
 from introspection.errors import InputError
+from introspection.runtime.json_values import to_json
 from introspection.tasks.items import INVALID
 
 
@@ -36,13 +38,13 @@ def test_an_entry_worked_by_hand():
     says = [E(False, "Oslo")] * 6 + [INVALID] + [E(False, "Oslo")]
     replaced = [dataclasses.replace(r, explanation=e) for r, e in zip(records, says, strict=True)]
     entry = reference_entry(paired_results(records, replaced, np.random.default_rng(0)), replaced)
-    json.dumps(entry, allow_nan=False)
-    assert (entry["self"], entry["orig"], entry["gap"]) == (4 / 8, 3 / 8, 1 / 8)
-    assert (entry["invalid_rate"], entry["usable"]) == (1 / 8, True)
+    json.dumps(to_json(entry), allow_nan=False)
+    assert (entry.self, entry.orig, entry.gap) == (4 / 8, 3 / 8, 1 / 8)
+    assert (entry.invalid_rate, entry.usable) == (1 / 8, True)
     # The arm itself has Self 5/8, Orig 3/8 and gap 2/8.
     for name, mean in (("self_difference", 1 / 8), ("orig_difference", 0), ("gap_difference", 1 / 8)):
-        assert entry[name]["mean"] == pytest.approx(mean)
-        assert entry[name]["ci95"][0] <= mean <= entry[name]["ci95"][1]
+        assert getattr(entry, name).mean == pytest.approx(mean)
+        assert getattr(entry, name).ci95[0] <= mean <= getattr(entry, name).ci95[1]
 
 
 def test_what_says_little_that_is_valid_is_not_used():
@@ -51,11 +53,11 @@ def test_what_says_little_that_is_valid_is_not_used():
         said = [dataclasses.replace(r, explanation=E(False, "Oslo")) for r in records[count:]]
         said = [dataclasses.replace(r, explanation=INVALID) for r in records[:count]] + said
         entry = reference_entry(paired_results(records, said, np.random.default_rng(0)), said)
-        assert (entry["invalid_rate"], entry["usable"]) == (count / 120, usable)
+        assert (entry.invalid_rate, entry.usable) == (count / 120, usable)
 
 
 def entry(orig):
-    return {"orig": orig}
+    return Reference(None, orig, None, 0.0, True, Estimate(), Estimate(), Estimate())
 
 
 def test_the_best_static_emitter_has_the_highest_orig():

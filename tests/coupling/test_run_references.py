@@ -29,8 +29,8 @@ def test_every_other_arm_is_held_against_the_shuffled_one(finished_run):
     own, shuffled = records_of(predicted, "no_kl"), records_of(predicted, "shuffled")
     assert scored == with_explanations_of(own, shuffled)
     entry = results["controls"]["shuffled"]["no_kl"]
-    assert entry["self"]["exact_match"]["mean"] == control_results(scored)["self"]["exact_match"]["mean"]
-    difference = paired_results(own, scored, np.random.default_rng(0))["gap"]["exact_match"]["mean"]
+    assert entry["self"]["exact_match"]["mean"] == control_results(scored).self.exact_match.mean
+    difference = paired_results(own, scored, np.random.default_rng(0)).gap.exact_match.mean
     found = results["arms"]["no_kl"]["references"]["shuffled"]["gap_difference"]
     assert found["mean"] == entry["paired"]["gap"]["exact_match"]["mean"] == pytest.approx(difference)
 

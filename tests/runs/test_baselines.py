@@ -94,7 +94,7 @@ def test_the_foreign_control_is_the_foreign_arms_explanations_on_the_arms_own_te
     lines = [line for line in read_lines(workdir / "controls.jsonl") if line["control"] == "foreign"]
     assert [(line["seed"], line["id"]) for line in lines] == [(r.seed, r.id) for r in own]
     assert all(line["explanation"]["text"] == said[line["seed"], line["id"]][0] for line in lines)
-    assert paired_results(own, own, np.random.default_rng(0))["gap"]["exact_match"]["mean"] == 0
+    assert paired_results(own, own, np.random.default_rng(0)).gap.exact_match.mean == 0
 
 
 @pytest.mark.slow

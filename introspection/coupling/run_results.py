@@ -1,0 +1,323 @@
+"""What `results.json` and `matrix.json` hold (design.md §7), as values: a field is a key.
+
+Shares and differences of shares lie between −1 and 1. None is an undefined value, such as a share of nothing.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from introspection.runtime.json_values import optional, unstored
+
+Ends = tuple[float, float]  # of a 95% interval
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A mean and its 95% interval; each may be undefined."""
+
+    mean: float | None = None
+    ci95: Ends | None = None
+
+    @property
+    def low(self) -> float | None:
+        return None if self.ci95 is None else self.ci95[0]
+
+    @property
+    def high(self) -> float | None:
+        return None if self.ci95 is None else self.ci95[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """How well explanations match one model's behaviour, or the difference of two such scores."""
+
+    exact_match: Estimate
+    has_changed_f1: Estimate
+    content_match: Estimate
+    changed_accuracy: Estimate
+
+
+@dataclasses.dataclass(frozen=True)
+class Disagreement:
+    """The items where the current model and the label teacher differ."""
+
+    n: int
+    self: float | None
+    orig: float | None
+    current_share: float | None
+    current_share_ci95: Ends | None = None
+    sign_flip_p: float | None = None
+    sign_flip_note: str | None = None  # why there is no p
+
+    @property
+    def share(self) -> Estimate:
+        return Estimate(self.current_share, self.current_share_ci95)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rates:
+    """One share of two models."""
+
+    teacher: float | None = None
+    current: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Course:
+    """A share over training: of the mean over seeds, at the steps that all seeds logged."""
+
+    start: float | None = None
+    end: float | None = None
+    min: float | None = None
+    mean: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Commonest:
+    """The explanation that is given most often: its share, and its Self and Orig if it were given of all."""
+
+    share: float | None = None
+    self: float | None = None
+    orig: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Levels:
+    """Exact match on a part of the items, by where behaviour drifted."""
+
+    n: int
+    self: float | None
+    orig: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Subset(Levels):
+    gap: float | None = None
+    gap_ci95: Ends | None = None
+    drift: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class CueKind(Subset):
+    changed_rate: Rates = Rates()
+    invalid_rate: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What is reported of an arm, and of any part of its items."""
+
+    self: Scores
+    orig: Scores
+    gap: Scores
+    disagreement: Disagreement
+    drift: float | None
+    changed_rate: Rates
+    behavior_accuracy: Rates
+    invalid_rate: float | None
+    n: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ExactMatch:
+    exact_match: Estimate
+
+
+@dataclasses.dataclass(frozen=True)
+class GapDifference:
+    gap: ExactMatch
+
+
+@dataclasses.dataclass(frozen=True)
+class ShiftedParts:
+    """An arm's results apart for the groups that its shift trains and for the others, and the first minus the
+    second."""
+
+    shifted: Part | None
+    unshifted: Part | None
+    shifted_minus_unshifted: GapDifference
+
+
+@dataclasses.dataclass(frozen=True)
+class ShiftedDifferences:
+    """An arm's gap minus a reference's, likewise."""
+
+    shifted: Estimate
+    unshifted: Estimate
+    shifted_minus_unshifted: Estimate
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """Another emitter's explanations of an arm's items, by exact match; differences are the arm's minus this
+    one's, paired by item and seed."""
+
+    self: float | None
+    orig: float | None
+    gap: float | None
+    invalid_rate: float
+    usable: bool  # says enough that is valid to be used in a verdict
+    self_difference: Estimate
+    orig_difference: Estimate
+    gap_difference: Estimate
+    by_shifted: ShiftedDifferences | None = optional()
+    name: str = unstored("")
+
+
+@dataclasses.dataclass(frozen=True)
+class Criterion:
+    """One of those by which a run is askable (design.md §1)."""
+
+    against: str | None
+    mean: float | None
+    ci95: Ends | None
+    threshold: float
+    met: bool | None  # None: not known
+    note: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Askable:
+    """Whether labels taught, so that gaps can be read at all."""
+
+    arm: str | None = None  # the main arm
+    askable: bool | None = None  # None: not known
+    words: str = "askable: not recorded"
+    criteria: Mapping[str, Criterion] = dataclasses.field(default_factory=dict)
+
+
+NOT_RECORDED = Askable()  # of results written before it was
+
+
+@dataclasses.dataclass(frozen=True)
+class PairedScore:
+    """An arm's and a control's levels, and their difference, paired by item and seed."""
+
+    arm: float | None
+    control: float | None
+    mean: float | None
+    ci95: Ends | None
+
+    @property
+    def difference(self) -> Estimate:
+        return Estimate(self.mean, self.ci95)
+
+
+@dataclasses.dataclass(frozen=True)
+class PairedScores:
+    exact_match: PairedScore
+    has_changed_f1: PairedScore
+    content_match: PairedScore
+    changed_accuracy: PairedScore
+
+
+@dataclasses.dataclass(frozen=True)
+class Paired:
+    self: PairedScores
+    orig: PairedScores
+    gap: PairedScores
+
+
+@dataclasses.dataclass(frozen=True)
+class ControlResults:
+    """A control on one arm's items: its explanations against the arm's two behaviours."""
+
+    self: Scores
+    orig: Scores
+    gap: Scores
+    invalid_rate: float | None
+    n: int
+    seeds: tuple[int, ...]
+    paired: Paired | None = optional()
+    name: str = unstored("")
+
+    @property
+    def paired_self(self) -> Estimate:
+        """The arm's Self minus the control's, exact match; undefined where they are not paired."""
+        return Estimate() if self.paired is None else self.paired.self.exact_match.difference
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmResults(Part):
+    """An arm: means over the items of all seeds, intervals over groups and seeds."""
+
+    initial: Scores
+    agreement: Course  # of trained labels
+    seeds: tuple[int, ...]
+    runtime_s: float
+    kept_behavior: Course = Course()  # of clean labels
+    drift_explained: float | None = None  # of the facts that are explained, at the end
+    none_rate: Rates = Rates()
+    behavior_accuracy_with_cue: Rates = Rates()
+    commonest_explanation: Commonest = Commonest()
+    by_cue_kind: Mapping[str, CueKind] = dataclasses.field(default_factory=dict)
+    by_subset: Mapping[str, Subset] | None = optional()
+    by_shifted: ShiftedParts | None = optional()
+    by_drift: Mapping[str, Levels] = dataclasses.field(default_factory=dict)
+    by_drift_with_cue: Mapping[str, Levels] = dataclasses.field(default_factory=dict)
+    by_drift_without_cue: Mapping[str, Levels] = dataclasses.field(default_factory=dict)
+    references: Mapping[str, Reference] = dataclasses.field(default_factory=dict)
+    best_static: str | None = None
+    askable: Mapping[str, Criterion] = dataclasses.field(default_factory=dict)
+    name: str = unstored("")
+    controls: tuple[ControlResults, ...] = unstored(())  # those of this arm
+
+    @property
+    def shifted_minus_unshifted(self) -> Estimate:
+        """Of the gaps, exact match; undefined without a shift."""
+        parts = self.by_shifted
+        return Estimate() if parts is None else parts.shifted_minus_unshifted.gap.exact_match
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResults:
+    """A run's `results.json`."""
+
+    arms: Mapping[str, ArmResults]
+    controls: Mapping[str, Mapping[str, ControlResults]]  # by control and arm
+    askable: Askable = NOT_RECORDED
+    tiny: bool = False  # no evidence
+    fingerprints: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    runtime_s: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagonal:
+    """Mean exact match over the names that are emitter and teacher: with oneself, with the others."""
+
+    own: float | None = None
+    others: float | None = None
+    difference: Estimate = Estimate()
+
+
+@dataclasses.dataclass(frozen=True)
+class Matrix:
+    """A comparison's `matrix.json`: emitters (rows) against teachers (columns) on the same `n` items."""
+
+    emitters: tuple[str, ...]
+    teachers: tuple[str, ...]
+    n: int
+    exact_match: tuple[tuple[float | None, ...], ...]
+    has_changed_f1: tuple[tuple[float | None, ...], ...] = ()
+    content_match: tuple[tuple[float | None, ...], ...] = ()
+    changed_accuracy: tuple[tuple[float | None, ...], ...] = ()
+    ci95: tuple[tuple[Ends | None, ...], ...] = ()  # of exact_match
+    diagonal: Diagonal | None = None  # None with fewer than two names that are both
+    fingerprints: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        rows = {len(row) for row in self.exact_match}
+        if len(self.exact_match) != len(self.emitters) or rows - {len(self.teachers)}:
+            raise ValueError("exact_match needs a row for each emitter and a column for each teacher")
+
+    def is_own(self, row: int, column: int) -> bool:
+        """Whether a cell scores a model against itself (by name: the two lists may differ in order)."""
+        return self.emitters[row] == self.teachers[column]
+
+    @property
+    def cells(self) -> tuple[tuple[Estimate, ...], ...]:
+        """Exact match with its interval, rows emitters."""
+        intervals = self.ci95 or [[None] * len(self.teachers)] * len(self.emitters)
+        return tuple(tuple(map(Estimate, *rows)) for rows in zip(self.exact_match, intervals, strict=True))
