@@ -16,7 +16,7 @@ from introspection.coupling.records import PredictionRecord, read_records, write
 from introspection.coupling.references import best_static, reference_entry, with_explanations_of
 from introspection.coupling.results import arm_results, control_results, paired_results
 from introspection.coupling.training_log import read_series
-from introspection.reports.console import format_program_table, print_results_table
+from introspection.reports.console import print_results_table, program_table
 from introspection.reports.page import write_report
 from introspection.runs.config import ArmConfig
 from introspection.runs.setup import Setup
@@ -112,7 +112,7 @@ def assemble(
     }
     write_records(workdir / "predictions.jsonl", [record for own in records.values() for record in own])
     print_results_table(results, console)
-    console.print(format_program_table(setup.session.programs))
+    console.print(program_table(setup.session.programs))
     write_json(workdir / "results.json", results)
     return write_report(workdir)
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from introspection.reports.figure_style import (
@@ -17,10 +19,9 @@ from introspection.reports.figure_style import (
     wrapped,
 )
 from introspection.reports.findings import arm_finding, isolated, summary
-from introspection.reports.html_page import Section, figure_card, html_page
+from introspection.reports.html_page import ROOMS, Section, figure_card, html_page, macros
 from introspection.reports.numbers import Estimate, count, points
 from introspection.reports.page import QUESTION
-from introspection.reports.tables import bullet_list, text
 from introspection.runtime.workdir import write_whole
 from introspection.sweeps.table import SweepPoint, sweep_table
 
@@ -45,7 +46,7 @@ def build_sweep_page(
     title: str, sweep_points: Sequence[SweepPoint], unfinished: Sequence[str], figure: FigureFiles
 ) -> str:
     """The whole page as text."""
-    own = Path(__file__).parent
+    own, html = ROOMS / "sweeps", macros("sweeps/sections.html")
     card = figure_card(
         figure,
         FIGURE,
@@ -67,9 +68,9 @@ def build_sweep_page(
             "explanations": count(sum(arm.n or 0 for point in sweep_points for arm in point.arms)),
         },
         sections=[
-            Section("findings", "What this sweep shows", _findings(sweep_points, unfinished)),
+            Section("findings", "What this sweep shows", _findings(sweep_points, unfinished, html)),
             Section("figure", "Gaps", card),
-            Section("table", "Numbers", sweep_table(sweep_points)),
+            Section("table", "Numbers", html.numbers(sweep_table(sweep_points))),
         ],
         made_from="sweep",
         own=own,
@@ -77,37 +78,20 @@ def build_sweep_page(
     )
 
 
-def _findings(sweep_points: Sequence[SweepPoint], unfinished: Sequence[str]) -> str:
+def _findings(sweep_points: Sequence[SweepPoint], unfinished: Sequence[str], html: Any) -> Markup:
     found = [
         (point, arm_finding(arm, point.arms, askable=point.askable))
         for point in sweep_points
         for arm in point.arms
     ]
-    tiny = [point.name for point in sweep_points if point.tiny]
-    parts = []
-    if tiny:
-        parts.append(
-            f'<p class="banner"><strong>Tiny runs: {len(tiny)} of {len(sweep_points)} points.</strong> They'
-            " show that the machinery works; their numbers are no evidence for or against anything.</p>"
-        )
-    if unfinished:
-        parts.append(f'<p class="banner">Not finished, so not here: {text(", ".join(unfinished))}.</p>')
-    parts.append(f'<p class="lead">{text(summary([finding for _, finding in found]))}</p>')
-    parts.append(
-        f"<p>{len(found)} intervals at 95% stand side by side, none corrected for that: of so many, about one"
-        " in twenty leaves its true value out.</p>"
-    )
     cautions = [
         f"{isolated(point.name)}, {isolated(finding.name)}: {caution}"
         for point, finding in found
         for caution in finding.cautions
     ]
-    if cautions:
-        parts.append(
-            f"<details><summary>{len(cautions)} cautions</summary>"
-            f"{bullet_list(cautions, 'cautions')}</details>"
-        )
-    return "".join(parts)
+    return html.findings(
+        sweep_points, unfinished, summary([finding for _, finding in found]), len(found), cautions
+    )
 
 
 @styled
