@@ -24,7 +24,7 @@ class Cell:
     text: str
     interval: str = ""  # behind the text, paler
     kind: str = ""  # its CSS class
-    order: float | None = None  # what a page's script sorts it by; None: its text
+    order: int | float | None = None  # what a page's script sorts it by; None: its text
     link: str = ""
 
     def __str__(self) -> str:

@@ -46,15 +46,14 @@ def sweep_table(sweep_points: Sequence[SweepPoint]) -> Table:
         for point in sweep_points
         for arm in point.arms
     )
+    words = [column.show is _words for column in columns]
     return Table(
         "Points and arms",
         tuple(column.heading for column in columns),
         rows,
         "Shares in percent, differences in points; intervals are 95%.",
-        text_columns=sum(
-            not column.key.startswith("config.") and column.show is _words for column in columns
-        ),
-        last_text_columns=sum(column.key.startswith("config.") for column in columns),
+        text_columns=words.index(False),
+        last_text_columns=words[::-1].index(False),
         kind="sortable",
         keys=tuple(column.key for column in columns),
     )

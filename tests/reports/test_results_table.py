@@ -11,7 +11,9 @@ from rich.console import Console
 from introspection.coupling.by_shifted import shifted_differences
 from introspection.coupling.references import reference_entry
 from introspection.coupling.results import control_results, paired_results
-from introspection.reports.console import TABLE_WIDTH, format_results_table, print_results_table
+from introspection.reports.console import TABLE_WIDTH, print_results_table, results_table
+from introspection.reports.numbers import estimate
+from introspection.reports.table import with_interval
 
 
 def printed(results: dict[str, Any]) -> str:
@@ -45,9 +47,8 @@ def test_levels_stand_beside_the_differences():
     assert max(map(len, text.splitlines())) <= TABLE_WIDTH
     rows = [line.split() for line in text.splitlines()]
 
-    def difference(estimate):
-        ends = ",".join(f"{100 * end:+.1f}" for end in estimate["ci95"])
-        return [f"{100 * estimate['mean']:+.1f}", f"[{ends}]"]
+    def difference(value):
+        return with_interval(estimate(value)).split()
 
     gap, minus = (
         difference(arm["gap"]["exact_match"]),
@@ -59,19 +60,19 @@ def test_levels_stand_beside_the_differences():
     assert rows[start + 1] == ["8", "items", "→", "87.5"]
     shifted, after, unshifted = rows[start + 2 : start + 5]
     assert shifted[:4] == ["shifted", "100.0", "25.0", "+75.0"]
-    assert shifted[5:] == [*difference(shifted_by["shifted"]), "75.0", "100.0", "–", "0.0", "100.0"]
+    assert shifted[6:] == [*difference(shifted_by["shifted"]), "75.0", "100.0", "–", "0.0", "100.0"]
     assert after == ["→", "75.0"]
-    assert unshifted[:4] == ["unshifted", "25.0", "50.0", "-25.0"]
+    assert unshifted[:4] == ["unshifted", "25.0", "50.0", "−25.0"]
     control = next(cells for cells in rows if cells[:1] == ["input_only*"])
     level = results["controls"]["input_only"]["kl"]["self"]["exact_match"]["mean"]
     invalid = results["controls"]["input_only"]["kl"]["invalid_rate"]
     assert control[1] == f"{100 * level:.1f}"
-    assert control[5:] == [*minus, "–", "–", "–", f"{100 * invalid:.1f}", "–"]
-    assert format_results_table(results).row_count == 4  # a paired difference is no entry
+    assert control[6:] == [*minus, "–", "–", "–", f"{100 * invalid:.1f}", "–"]
+    assert len(results_table(results).rows) == 4  # a paired difference is no entry
 
 
 def test_results_without_references_or_arms_have_a_table_too():
     results = {"arms": {"kl": results_of(random_records(1))}, "controls": {}}
     arm = next(line.split() for line in printed(results).splitlines() if line.split()[:1] == ["kl"])
-    assert arm[5] == "–"
+    assert arm[6] == "–"
     assert printed({"arms": {}})
