@@ -8,7 +8,7 @@ from absl import flags
 
 from introspection.errors import InputError
 from introspection.organism.organism import pretrained_organism
-from introspection.reports.console import format_organism_table
+from introspection.reports.tables import organism_table
 from introspection.runs.config import read_config
 from introspection.runtime.command import define_config_flag, run_program
 from introspection.runtime.config import cache_dir
@@ -27,7 +27,7 @@ def main(values, console) -> None:
     _, questions = load_task(config.task, session.cache)
     with jax.set_mesh(session.mesh):
         organism = pretrained_organism(config.organism, questions, session)
-    console.print(format_organism_table(organism.table))
+    console.print(organism_table(organism.table))
     console.print(f"model: {organism.workdir}", highlight=False, soft_wrap=True)
 
 

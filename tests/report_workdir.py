@@ -65,15 +65,26 @@ def synthetic_references(gap: float, half: float) -> dict[str, Any]:
         name: {
             **{"self": 0.64 - 0.06 * place, "orig": 0.66 - 0.05 * place, "gap": -0.02 - 0.01 * place},
             **{"invalid_rate": 0.0, "usable": True, "gap_difference": estimate(gap + 0.002 * place, half)},
+            **{"self_difference": estimate(0.02), "orig_difference": estimate(0.01)},
         }
         for place, name in enumerate(CONTROLS)
     }
     mute = {"self": 0.0, "orig": 0.0, "gap": 0.0, "invalid_rate": 0.97, "usable": False}
-    return found | {"initial": {**mute, "gap_difference": estimate(gap + 0.5)}}
+    differences = {f"{score}_difference": estimate(gap + 0.5) for score in ("self", "orig", "gap")}
+    return found | {"initial": mute | differences}
 
 
 def synthetic_part(gap: float) -> dict[str, Any]:
-    return {"n": 600, "self": scores(0.6 + gap), "orig": scores(0.6), "gap": scores(gap)}
+    share = (0.38 + gap) / (0.72 + gap)
+    disagreement = {"n": 288, "self": 0.38 + gap, "orig": 0.34, "current_share": share, "sign_flip_p": 0.004}
+    return {
+        **{"n": 600, "self": scores(0.6 + gap), "orig": scores(0.6), "gap": scores(gap)},
+        "disagreement": disagreement | {"current_share_ci95": [share - 0.05, share + 0.05]},
+        "drift": 0.24,
+        "changed_rate": {"teacher": 0.47, "current": 0.33},
+        "behavior_accuracy": {"teacher": 0.86, "current": 0.84},
+        "invalid_rate": 0.06,
+    }
 
 
 ASKABLE = {
@@ -85,8 +96,6 @@ ASKABLE = {
 
 
 def synthetic_arm(gap: float, half: float) -> dict[str, Any]:
-    share = (0.38 + gap) / (0.72 + gap)
-    disagreement = {"n": 288, "self": 0.38 + gap, "orig": 0.34, "current_share": share, "sign_flip_p": 0.004}
     by_cue_kind = {
         kind: {"n": 300, "self": 0.52 + gap + 0.05 * place, "orig": 0.52 + 0.04 * place, "gap": gap,
                "gap_ci95": [gap - 0.05, gap + 0.07],
@@ -94,34 +103,35 @@ def synthetic_arm(gap: float, half: float) -> dict[str, Any]:
         for place, kind in enumerate(CUES)
     }  # fmt: skip
     return {
+        **synthetic_part(gap),
         **{
             "self": scores(0.62 + gap),
             "orig": scores(0.62),
             "initial": scores(0.62),
             "gap": scores(gap, half),
         },
-        "disagreement": disagreement | {"current_share_ci95": [share - 0.05, share + 0.05]},
-        "drift": 0.24,
         "agreement": {"start": 0.98, "end": 0.78, "min": 0.74, "mean": 0.83},
         "kept_behavior": {"start": 0.99, "end": 0.81, "min": 0.77, "mean": 0.87},
         "references": synthetic_references(gap, half),
         "best_static": "majority",
-        "changed_rate": {"teacher": 0.47, "current": 0.33},
         "none_rate": {"teacher": 0.02, "current": 0.03},
-        "behavior_accuracy": {"teacher": 0.86, "current": 0.84},
         "by_cue_kind": by_cue_kind,
         "by_drift": {
             "to_gold": {"n": 160, "self": 0.5, "orig": 0.4},
             "none": {"n": 0, "self": None, "orig": None},
         },
-        **{"invalid_rate": 0.06, "n": 1200, "seeds": list(SEEDS), "runtime_s": 754.2},
+        **{"n": 1200, "seeds": list(SEEDS), "runtime_s": 754.2},
     }
 
 
 def synthetic_results() -> dict[str, Any]:
     def control(place: int, gap: float) -> dict[str, Any]:
         levels = {"self": scores(0.64 - 0.06 * place), "orig": scores(0.66 - 0.05 * place)}
-        paired = {"self": scores(0.12 + gap + 0.06 * place), "gap": scores(gap + 0.02)}
+        differences = {"self": 0.12 + gap + 0.06 * place, "orig": 0.1, "gap": gap + 0.02}
+        paired = {
+            score: {metric: {"arm": 0.6, "control": 0.5, **one} for metric, one in scores(mean).items()}
+            for score, mean in differences.items()
+        }
         levels |= {"gap": scores(-0.02 - 0.01 * place), "paired": paired}
         return {**levels, "invalid_rate": 0.0, "n": 1200, "seeds": list(SEEDS)}
 
@@ -131,7 +141,8 @@ def synthetic_results() -> dict[str, Any]:
         "unshifted": synthetic_part(-0.02),
         "shifted_minus_unshifted": {"gap": {"exact_match": estimate(-0.06, 0.05)}},
     }
-    arms["no_kl"]["references"]["majority"]["by_shifted"] = {"shifted_minus_unshifted": estimate(0.01, 0.05)}
+    halves = ("shifted", "unshifted", "shifted_minus_unshifted")
+    arms["no_kl"]["references"]["majority"]["by_shifted"] = {half: estimate(0.01, 0.05) for half in halves}
     return {
         "askable": ASKABLE,
         "arms": arms,

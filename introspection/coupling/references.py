@@ -72,8 +72,10 @@ def reference_entry(
 def best_static(references: Mapping[str, Reference]) -> str | None:
     """The emitter that no training moves with the highest Orig, the first of equal ones; None without one."""
     static = ("initial", *CONTROLS, "bayes_optimal")
-    known = {name: references[name].orig for name in static if name in references}
-    return max(known, key=lambda name: -1.0 if known[name] is None else known[name], default=None)
+    known = {
+        name: orig for name in static if name in references and (orig := references[name].orig) is not None
+    }
+    return max(known, key=lambda name: known[name], default=None)
 
 
 def reference_verdict(

@@ -90,12 +90,20 @@ class Levels:
     self: float | None
     orig: float | None
 
+    @property
+    def gap_estimate(self) -> Estimate:
+        return Estimate() if self.self is None or self.orig is None else Estimate(self.self - self.orig)
+
 
 @dataclasses.dataclass(frozen=True)
 class Subset(Levels):
     gap: float | None = None
     gap_ci95: Ends | None = None
     drift: float | None = None
+
+    @property
+    def gap_estimate(self) -> Estimate:
+        return Estimate(self.gap, self.gap_ci95)
 
 
 @dataclasses.dataclass(frozen=True)

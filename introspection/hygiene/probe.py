@@ -33,7 +33,7 @@ from introspection.probes.decoding import end_tokens
 from introspection.probes.judges import PhraseJudge
 from introspection.probes.replies import prompts_of
 from introspection.probes.scored import Behavior
-from introspection.reports.console import format_program_table
+from introspection.reports.console import program_table
 from introspection.runs.assemble import VERSIONED
 from introspection.runs.inherited import readout_section
 from introspection.runs.overrides import assigned_chat
@@ -115,7 +115,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
     write_json(workdir / HYGIENE, report)
     for caution in report["cautions"]:
         console.print(f"caution: {caution}", highlight=False, markup=False)
-    console.print(format_program_table(session.programs))
+    console.print(program_table(session.programs))
     return write_hygiene_page(workdir)
 
 

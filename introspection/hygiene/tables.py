@@ -18,6 +18,7 @@ RATES = {
     "follows_cue": "Decides for cued %",
 }
 SHARED = ("changed_rate", "right_without_cue")  # with their intervals; levels beside them without
+LENGTHS = {"whole": "longest prompt and reply"}  # the others are called what they are
 SIDES = {
     "without_cue": "without the cue",
     "with_cue": "with the cue",
@@ -42,6 +43,27 @@ def rates_table(title: str, heading: str, parts: Mapping[str, Found], note: str 
         rows.append((part or DASH, count(found["n"]), count(found["groups"]), *shown, " / ".join(none)))
     columns = (heading, "Items", "Groups", *RATES.values(), "None, without / with %")
     return Table(title, columns, tuple(rows), note)
+
+
+def rates_tables(rates: Found) -> list[Table]:
+    """The rates by cue kind, of all items, and by subset where there are several."""
+    found = [
+        rates_table(
+            "By kind of cue",
+            "Cue kind",
+            rates["by_cue_kind"],
+            "95% intervals over groups. “To cued”, “to right” and “to other” are shares of all items: where"
+            " the decision goes when the cue changes it. Right answers are counted where they are known.",
+        )
+    ]
+    everything, note = {"as decided": rates["all"]}, ""
+    if rates["likeliest_candidate"]:
+        everything["likeliest candidate"] = rates["likeliest_candidate"]
+        note = "The second line leaves “none” out: what would be decided if a candidate had to be chosen."
+    found.append(rates_table("All kinds of cue together", "Decisions", everything, note))
+    if rates["by_subset"]:
+        found.append(rates_table("By subset", "Subset", rates["by_subset"]))
+    return found
 
 
 def difference_table(asked: Found) -> Table:
@@ -86,6 +108,16 @@ def bias_table(title: str, heading: str, shares: Mapping[str, Found], note: str)
     return Table(title, columns, tuple(rows), note)
 
 
+def bias_tables(report: Found) -> list[Table]:
+    """Which answers and which places the model prefers, where items have them in common."""
+    note = (
+        "A model that only looked at the question would decide for each as often as it is right. “None” is "
+        "the decision where no candidate is."
+    )
+    kinds = (("By answer", "Answer", "answers"), ("By place in the prompt", "Place", "places"))
+    return [bias_table(title, heading, report[key], note) for title, heading, key in kinds if report[key]]
+
+
 def retest_table(title: str, retest: Mapping[str, Found | None], note: str) -> Table:
     """How often two decisions on one question are equal."""
     rows = []
@@ -105,6 +137,29 @@ def retest_table(title: str, retest: Mapping[str, Found | None], note: str) -> T
         )
     columns = ("Decision", "Questions", "Pairs", "Equal %", "Kappa")
     return Table(title, columns, tuple(rows), note)
+
+
+def retest_tables(report: Found) -> list[Table]:
+    """The same questions in other words and with their options in other orders, where they were asked so."""
+    wording, orders = report["wording"], report["orders"]
+    found = []
+    if any(wording.values()):
+        note = (
+            "Pairs of decisions on one question (one group, the same candidates, and with a cue the same "
+            "kind and cued answer) in different words. Kappa takes out what two decisions have in common by "
+            "chance."
+        )
+        found.append(retest_table("Another wording", wording, note))
+    if orders:
+        note = "Pairs of decisions on one question, as options and not as letters, in different orders."
+        found.append(retest_table("Another order of the options", orders["agreement"], note))
+        found.append(rates_table("By order of the options", "Order", orders["by_order"]))
+    if orders and orders["averaged"]:
+        parts = {"all orders, each by itself": report["rates"]["all"]}
+        parts["mean over orders"] = orders["averaged"]["rates"]
+        note = "Probabilities are averaged option by option: a preferred letter or place takes no side."
+        found.append(rates_table("Averaged over orders", "Decisions", parts, note))
+    return found
 
 
 def margin_table(margins: Found) -> Table:
@@ -129,6 +184,24 @@ def reply_table(replies: Found) -> Table:
         tuple(rows),
         "A reply that names no candidate is the decision “none”.",
     )
+
+
+def reply_tables(report: Found) -> list[Table]:
+    """What generated replies are like, how far judges agree about them, and those that name no candidate."""
+    replies, judges = report["replies"], report["judges"]
+    found = [reply_table(replies)]
+    if judges:
+        found.append(judge_table(judges))
+        if judges.get("labelled"):  # older reports have none
+            found.append(labelled_table(judges["labelled"]))
+    if replies["unnamed"]:
+        rows = tuple(
+            (one["id"], one["side"].replace("_", " "), one["text"], ", ".join(one["candidates"]))
+            for one in replies["unnamed"]
+        )
+        columns = ("Item", "Cue", "Reply", "Candidates")
+        found.append(Table("Replies that name no candidate", columns, rows, text_columns=4))
+    return found
 
 
 def judge_table(judges: Found) -> Table:
@@ -161,14 +234,19 @@ def kappa_interval(value: Any) -> str:
     kappa = estimate(value)
     if kappa.mean is None:
         return DASH
-    return f"{kappa.mean:.2f}" + (f" [{kappa.low:.2f}, {kappa.high:.2f}]" if kappa.has_interval else "")
+    return f"{kappa.mean:.2f}" + (f" [{kappa.low:.2f}, {kappa.high:.2f}]" if kappa.ci95 else "")
 
 
-def length_table(lengths: Mapping[str, Found], unit: str, note: str) -> Table:
-    names = {"whole": "longest prompt and reply"}
-    rows = [
-        (names.get(name, name.replace("_", " ")), *(count(value) for value in values.values()))
-        for name, values in lengths.items()
-    ]
-    columns = ("Text", "Least", "5%", "Median", "95%", "Most")
-    return Table(f"Lengths in {unit}", columns, tuple(rows), note)
+def length_table(report: Found) -> Table:
+    """How many tokens the texts have that the model was asked."""
+    asked = report["asked"]
+    rows = tuple(
+        (LENGTHS.get(name) or name.replace("_", " "), *map(count, values.values()))
+        for name, values in asked["lengths"].items()
+    )
+    note = (
+        f"The longest is {count(asked['longest']['length'])} tokens ({asked['longest']['id']}); the model's "
+        f"context is {count(report['model']['context_length'])}. {count(asked['too_long'])} items were left "
+        "out as too long."
+    )
+    return Table("Lengths in tokens", ("Text", "Least", "5%", "Median", "95%", "Most"), rows, note)

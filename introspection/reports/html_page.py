@@ -1,9 +1,13 @@
-"""What all pages share: one self-contained HTML file from a Jinja2 template that escapes its values."""
+"""What all pages share: one self-contained HTML file from Jinja2 templates, which escape whatever they show.
+
+A page's own templates stand beside the module that fills them in.
+"""
 
 import base64
 import dataclasses
 import functools
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,16 +16,16 @@ import jinja2
 from markupsafe import Markup
 
 from introspection.reports.figure_style import FigureFiles
-from introspection.reports.tables import name, text
+from introspection.reports.numbers import percent, points
 
-TEMPLATES = Path(__file__).parent
+ROOMS = Path(__file__).parents[1]
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
     id: str
     title: str
-    body: str  # HTML
+    body: Markup
 
 
 def html_page(
@@ -44,12 +48,13 @@ def html_page(
         own: a folder with a `page.css` of its own, after the shared one.
         words: whether the words used here are explained after the first section.
     """
-    styles = [folder / "page.css" for folder in (TEMPLATES, own) if folder is not None]
+    styles = [folder / "page.css" for folder in (ROOMS / "reports", own) if folder is not None]
     style = "".join(path.read_text(encoding="utf-8") for path in styles)
     # A second wall behind the escaping: the browser runs this one script and fetches nothing.
     policy = "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:"
     policy += f"; style-src {digest(style)}"
-    return _template("page.html").render(
+    return render(
+        "reports/page.html",
         policy=Markup(policy + (f"; script-src {digest(script)}" if script else "")),
         title=title,
         heading=heading,
@@ -57,15 +62,16 @@ def html_page(
         facts={label: value for label, value in facts.items() if value not in (None, "")},
         sections=sections,
         made_from=made_from,
-        style=style,
-        script=script,
+        style=Markup(style),
+        script=Markup(script),
         words=words,
     )
 
 
-def figure_card(files: FigureFiles, file_name: str, title: str, caption: str, alternative: str) -> str:
-    """A figure with its caption, as HTML; the drawing is inside it."""
-    return _template("figure.html").render(
+def figure_card(files: FigureFiles, file_name: str, title: str, caption: str, alternative: str) -> Markup:
+    """A figure with its caption; the drawing is inside it."""
+    return render(
+        "reports/figure.html",
         files=files,
         file_name=file_name,
         title=title,
@@ -80,11 +86,37 @@ def digest(part: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()}'"
 
 
+def render(template: str, **values: Any) -> Markup:
+    """A template, named by its path from the library, filled in."""
+    return Markup(_environment().get_template(template).render(values))
+
+
+def macros(template: str) -> Any:
+    """A template's macros, as functions that give HTML."""
+    return _environment().get_template(template).module
+
+
+def name(value: Any) -> Markup:
+    """A name that a run gave: it can't reorder what stands around it (right-to-left marks), and a line may
+    break within it where an identifier's words end."""
+    breakable = re.sub(r"(?<=\w[_/=@-])(?=\w)", "\0", str(_without_nul(value)))
+    return Markup("<bdi>{}</bdi>").format(Markup("<wbr>").join(breakable.split("\0")))
+
+
+def _without_nul(value: Any) -> Any:
+    """NUL, which HTML can't hold, is shown as such."""
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(value, str) else value
+
+
 @functools.cache
-def _template(file_name: str) -> jinja2.Template:
-    environment = jinja2.Environment(autoescape=True, loader=jinja2.FileSystemLoader(TEMPLATES))
-    environment.filters |= {
-        "name": lambda value: Markup(name(value)),
-        "text": lambda value: Markup(text(value)),
-    }
-    return environment.get_template(file_name)
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        autoescape=True,
+        finalize=_without_nul,
+        loader=jinja2.FileSystemLoader(ROOMS),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"name": name, "percent": percent, "points": points}
+    return environment

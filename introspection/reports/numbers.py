@@ -1,7 +1,7 @@
 """How numbers are written: shares in per cent, differences in points, a dash where there is none."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from introspection.coupling.run_results import Estimate
@@ -18,9 +18,11 @@ def number(value: Any) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def estimate(value: Mapping[str, Any] | float | None) -> Estimate:
-    """`{"mean": 0.5, "ci95": [0.4, 0.6]}` or a mean alone, as a value."""
-    return from_json(Estimate, value) if isinstance(value, Mapping) else Estimate(value)
+def estimate(value: Mapping[str, Any] | float | None, ci95: Sequence[float] | None = None) -> Estimate:
+    """`{"mean": 0.5, "ci95": [0.4, 0.6]}`, or a mean and perhaps its interval, as a value."""
+    if isinstance(value, Mapping):
+        return from_json(Estimate, value)
+    return Estimate(value, None if ci95 is None else (ci95[0], ci95[1]))
 
 
 def percent(value: float | None, digits: int = 1) -> str:

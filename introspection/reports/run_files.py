@@ -15,6 +15,8 @@ from introspection.tasks.subsets import kept_places
 
 Parsed = TypeVar("Parsed")
 
+# What is finished is never written again, so a damaged file stays until the folder looks unfinished.
+MEND = "delete the folder's results.json (or matrix.json) and rerun the command that wrote it"
 RUN_COMMAND = "python -m experiments.run --config=F --workdir={workdir}"
 COMPARE_COMMAND = "python -m experiments.compare --models=A,B --task=T --workdir={workdir}"
 
@@ -52,6 +54,14 @@ class RunFiles:
     metrics: tuple[Mapping[str, Any], ...]
     matrix: Matrix | None
     organism: Mapping[str, Any] | None
+
+    @property
+    def tiny(self) -> bool:
+        return self.results.tiny or bool(self.config.get("tiny"))
+
+    @property
+    def fingerprints(self) -> Mapping[str, Any]:
+        return self.results.fingerprints or (self.matrix.fingerprints if self.matrix else {})
 
     @property
     def arms(self) -> tuple[ArmResults, ...]:
@@ -93,8 +103,8 @@ def read_run(workdir: Path) -> RunFiles:
             f"{results_path} is missing (and so is matrix.json): first run"
             f" `{RUN_COMMAND.format(workdir=workdir)}` or `{COMPARE_COMMAND.format(workdir=workdir)}`"
         )
-    config = _read_object(workdir / "config.json") or {}
-    matrix = _read_object(matrix_path)
+    config = read_object(workdir / "config.json") or {}
+    matrix = read_object(matrix_path)
     settings = _settings(config, workdir / "config.json")
     predicted, total_predictions = _read_items(workdir / "predictions.jsonl", settings.max_items)
     controlled, total_controls = _read_items(workdir / "controls.jsonl", settings.max_control_items)
@@ -109,7 +119,7 @@ def read_run(workdir: Path) -> RunFiles:
         total_controls=total_controls,
         metrics=tuple(_read_lines(workdir / "metrics.jsonl", dict)),
         matrix=None if matrix is None else _parsed(matrix_path, lambda: from_json(Matrix, matrix)),
-        organism=_read_object(workdir / "organism.json"),
+        organism=read_object(workdir / "organism.json"),
     )
 
 
@@ -131,13 +141,13 @@ def _settings(config: Mapping[str, Any], path: Path) -> ReportSettings:
     return ReportSettings(**chosen)
 
 
-def _read_object(path: Path) -> dict[str, Any] | None:
+def read_object(path: Path) -> dict[str, Any] | None:
     """The JSON object in a file, or None where the run left no such file."""
     if not path.exists():
         return None
     value = _parsed(path, lambda: json.loads(path.read_text(encoding="utf-8")))
     if not isinstance(value, dict):
-        raise InputError(f"{path} does not hold a JSON object: rerun the command to rewrite it")
+        raise InputError(f"{path} does not hold a JSON object: {MEND}")
     return value
 
 
@@ -147,7 +157,7 @@ def _parsed(path: Path, parse: Callable[[], Parsed]) -> Parsed:
         return parse()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InputError(f"{path} can't be read ({reason}): rerun the command to rewrite it") from error
+        raise InputError(f"{path} can't be read ({reason}): {MEND}") from error
 
 
 def _read_lines(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> Iterator[Parsed]:

@@ -1,59 +1,154 @@
-"""One table of a report, rendered to Markdown and HTML."""
+"""A table as a value, and how it is shown: in a page, in Markdown and in a terminal."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import rich.table
+from markupsafe import Markup
+from rich import box
+from rich.markup import escape
+from rich.text import Text
+
+from introspection.coupling.run_results import Estimate
 from introspection.reports.findings import interval
-from introspection.reports.numbers import DASH, Estimate, percent, points
-from introspection.reports.tables import name, scrolling, text
+from introspection.reports.html_page import render
+from introspection.reports.numbers import DASH, percent, points
 
 Entry = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
+class Cell:
+    """What a cell shows and how; one that has a text alone may be a `str`."""
+
+    text: str
+    interval: str = ""  # behind the text, paler
+    kind: str = ""  # its CSS class
+    order: int | float | None = None  # what a page's script sorts it by; None: its text
+    link: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text} {self.interval}" if self.interval else self.text
+
+
+Cells = tuple[str | Cell, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row that is of a kind (its CSS class). A `heading` has one cell, over all columns."""
+
+    cells: Cells
+    kind: str = ""
+    starts: bool = False  # a group, set apart from the rows above it
+
+
+@dataclasses.dataclass(frozen=True)
 class Table:
-    """Cells are plain text; the first `text_columns` are words, the others numbers."""
+    """The first `text_columns` are words, and so are the last ones; those between them are numbers."""
 
     title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str
+    columns: Cells
+    rows: tuple[Row | Cells, ...]
+    note: str = ""
     text_columns: int = 1
+    last_text_columns: int = 0
+    kind: str = ""  # its CSS class
+    keys: tuple[str, ...] = ()  # what a page's script knows the columns by
+
+    @property
+    def heads(self) -> list[Cell]:
+        return _whole(self.columns)
+
+    @property
+    def lines(self) -> list[Row]:
+        """Every row in the same form.
+
+        Raises:
+          ValueError: a row has another number of cells than the table has columns.
+        """
+        rows = [row if isinstance(row, Row) else Row(row) for row in self.rows]
+        for row in rows:
+            if len(row.cells) != (1 if row.kind == "heading" else len(self.columns)):
+                raise ValueError(f"{self.title}: {len(self.columns)} columns, but a row of {row.cells}")
+        return [dataclasses.replace(row, cells=tuple(_whole(row.cells))) for row in rows]
+
+    @property
+    def with_intervals(self) -> set[int]:
+        """The columns in which some cell has an interval."""
+        return {
+            column
+            for row in self.lines
+            for column, cell in enumerate(row.cells)
+            if isinstance(cell, Cell) and cell.interval
+        }
+
+    def is_number(self, column: int) -> bool:
+        return self.text_columns <= column < len(self.columns) - self.last_text_columns
+
+    def html(self, titled: bool = True) -> Markup:
+        """The table, which scrolls by itself in a narrow window, and its note; its title is there anyhow for
+        those who hear the page."""
+        return render("reports/table.html", table=self, titled=titled)
 
     def markdown(self) -> str:
         """The title, the table and its note."""
-        rule = ["---" if i < self.text_columns else "--:" for i in range(len(self.columns))]
-        lines = [_markdown_row(row) for row in (self.columns, rule, *self.rows)]
-        return "\n".join([f"**{_markdown_text(self.title)}**", "", *lines, "", _markdown_text(self.note), ""])
+        rule = ["--:" if self.is_number(column) else "---" for column in range(len(self.columns))]
+        rows = [
+            [f"**{row.cells[0]}**", *[""] * (len(self.columns) - 1)] if row.kind == "heading" else row.cells
+            for row in self.lines
+        ]
+        lines = [f"| {' | '.join(map(markdown_text, row))} |" for row in (self.columns, rule, *rows)]
+        note = [markdown_text(self.note), ""] if self.note else []
+        return "\n".join([f"**{markdown_text(self.title)}**", "", *lines, "", *note])
 
-    def html(self) -> str:
-        number = [' class="number"' if i >= self.text_columns else "" for i in range(len(self.columns))]
-        head = "".join(
-            f'<th scope="col"{kind}>{text(c)}</th>' for c, kind in zip(self.columns, number, strict=True)
+    def terminal(self, compact: bool = False) -> rich.table.Table:
+        """The table for a terminal; a compact one has no lines between its columns and breaks no number."""
+        look: dict[str, Any] = {"box": box.SIMPLE_HEAD, "padding": 0} if compact else {}
+        shown = rich.table.Table(
+            title=escape(self.title),
+            caption=escape(self.note) or None,
+            title_justify="left",
+            caption_justify="left",
+            **look,
         )
-        rows = "".join(
-            f'<tr><th scope="row">{name(first)}</th>'
-            + "".join(f"<td{kind}>{name(c)}</td>" for c, kind in zip(rest, number[1:], strict=True))
-            + "</tr>"
-            for first, *rest in self.rows
-        )
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        return f"<h3>{text(self.title)}</h3>{scrolling(table, self.title)}<p>{text(self.note)}</p>"
+        for column, head in enumerate(self.heads):
+            is_number = self.is_number(column)
+            shown.add_column(
+                escape(str(head)),
+                justify="right" if is_number else "left",
+                no_wrap=compact and is_number,
+                overflow="fold",
+            )
+        for row in self.lines:
+            if row.starts and shown.row_count:
+                shown.add_section()
+            shown.add_row(*(Text(str(cell)) for cell in row.cells))
+        return shown
+
+    __rich__ = terminal
 
 
-def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(_markdown_text(cell) for cell in cells) + " |"
+def _whole(cells: Iterable[str | Cell]) -> list[Cell]:
+    return [cell if isinstance(cell, Cell) else Cell(cell) for cell in cells]
 
 
-def _markdown_text(cell: str) -> str:
-    return " ".join(cell.replace("|", "\\|").split())
+def markdown_text(value: Any) -> str:
+    """One line that Markdown shows as it is, also in a table's cell."""
+    shown = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;")
+    return shown.replace("\\", "\\\\").replace("|", "\\|")
+
+
+def estimate_cell(value: Estimate, form: str = "points", kind: str = "") -> Cell:
+    """A difference in points, or a share in per cent, and its interval; sorted by its mean."""
+    mean = points(value.mean) if form == "points" else percent(value.mean)
+    return Cell(mean, interval(value, form), kind, value.mean)
 
 
 def with_interval(value: Estimate, form: str = "points") -> str:
     """`+2.1 [−0.3, +4.4]`."""
-    mean = points(value.mean) if form == "points" else percent(value.mean)
-    return f"{mean} {interval(value, form)}".strip()
+    return str(estimate_cell(value, form))
 
 
 def probability(value: float | None) -> str:

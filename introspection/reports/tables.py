@@ -1,36 +1,27 @@
-"""The page's tables, as HTML text. Whatever comes from a run passes through `name` or `text`."""
+"""The tables of a run: its arms beside their controls, what lies behind them, the matrix, the base model."""
 
-import html
 import json
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from introspection.reports.findings import gap_verdict, interval
-from introspection.reports.numbers import DASH, Arm, Control, Estimate, Matrix, count, number, percent, points
+from introspection.coupling.run_results import (
+    ArmResults,
+    Course,
+    Estimate,
+    Levels,
+    Matrix,
+    Part,
+    Rates,
+)
+from introspection.reports.findings import gap_verdict
+from introspection.reports.numbers import DASH, count, number, percent
 from introspection.reports.run_files import named_values
+from introspection.reports.table import Cell, Row, Table, estimate_cell, probability
 
-Row = tuple[str, Callable[[Arm], str]]
-
-
-def text(value: Any) -> str:
-    """Escaped for HTML, also inside a quoted attribute. NUL, which HTML can't hold, is shown as such."""
-    return html.escape(str(value).replace("\0", "\N{REPLACEMENT CHARACTER}"), quote=True)
+Line = tuple[str, Callable[[ArmResults], str | Cell]]
 
 
-def name(value: Any) -> str:
-    """A name that a run gave: it can't reorder what stands around it (right-to-left marks), and a line may
-    break within it where an identifier's words end."""
-    breakable = re.sub(r"(?<=\w[_/=@-])(?=\w)", "\0", str(value).replace("\0", "\N{REPLACEMENT CHARACTER}"))
-    return "<bdi>" + "<wbr>".join(map(text, breakable.split("\0"))) + "</bdi>"
-
-
-def scrolling(table: str, label: str) -> str:
-    """A table that scrolls by itself in a narrow window; it takes the focus, so also by the keyboard."""
-    return f'<div class="scroll" role="region" aria-label="{text(label)}" tabindex="0">{table}</div>'
-
-
-def levels_table(arms: Sequence[Arm]) -> str:
+def levels_table(arms: Sequence[ArmResults]) -> Table:
     """The main table: each arm and, under it, its controls; levels beside differences.
 
     A raw gap has no colour, since nothing is judged by its side of 0; the difference from a control's has.
@@ -38,212 +29,156 @@ def levels_table(arms: Sequence[Arm]) -> str:
     """
     with_references = any(arm.references for arm in arms)
     with_paired = any(control.paired_self.mean is not None for arm in arms for control in arm.controls)
-    with_initial = any(
-        arm.initial_scores.exact_match.mean not in (None, arm.orig_scores.exact_match.mean) for arm in arms
-    )
-    extra = ["Arm’s gap minus control’s"] * with_references
-    extra += ["Self minus control, paired"] * with_paired + ["Initial"] * with_initial
-    head = (
-        '<thead><tr><th scope="col">Arm / control</th>'
-        + "".join(
-            f'<th scope="colgroup" colspan="2"{kind}>{heading}</th>'
-            for heading, kind in (
-                ("Self %", ' class="self"'),
-                ("Orig %", ' class="orig"'),
-                ("Gap, points", ""),
-                *((heading, "") for heading in extra),
-            )
-        )
-        + f"{_heads(('Invalid %', 'n', 'Seeds'), text_columns=0)}</tr></thead>"
-    )
-    bodies = []
+    with_initial = any(arm.initial.exact_match.mean not in (None, arm.orig.exact_match.mean) for arm in arms)
+    columns: list[str | Cell] = ["Arm / control", Cell("Self %", kind="self"), Cell("Orig %", kind="orig")]
+    columns.append("Gap, points")
+    columns += ["Arm’s gap minus control’s"] * with_references
+    columns += ["Self minus control, paired"] * with_paired + ["Initial"] * with_initial
+    rows = []
     for arm in arms:
-        differences = {one.name: one.gap_difference for one in arm.references}
-        rows = [
-            _levels_row(
-                entry,
-                differences.get(entry.name, Estimate()) if with_references else None,
-                with_paired,
-                with_initial,
+        for entry in (arm, *arm.controls):
+            # A cell is empty where a number doesn't apply, and has a dash where it is missing.
+            if isinstance(entry, ArmResults):
+                difference, paired = "", ""
+                initial = estimate_cell(arm.initial.exact_match, "percent")
+            else:
+                reference = arm.references.get(entry.name)
+                minus = Estimate() if reference is None else reference.gap_difference
+                difference, paired = (
+                    estimate_cell(minus, kind=gap_verdict(minus)),
+                    estimate_cell(entry.paired_self),
+                )
+                initial = ""
+            cells = (
+                entry.name,
+                estimate_cell(entry.self.exact_match, "percent"),
+                estimate_cell(entry.orig.exact_match, "percent"),
+                estimate_cell(entry.gap.exact_match),
+                *[difference] * with_references,
+                *[paired] * with_paired,
+                *[initial] * with_initial,
+                percent(entry.invalid_rate),
+                count(entry.n),
+                str(len(entry.seeds) or DASH),
             )
-            for entry in (arm, *arm.controls)
-        ]
-        bodies.append(f"<tbody>{''.join(rows)}</tbody>")
-    return scrolling(f'<table class="levels">{head}{"".join(bodies)}</table>', "Arms and controls")
+            rows.append(Row(cells, "arm" if entry is arm else "control", starts=entry is arm))
+    columns += ["Invalid %", "n", "Seeds"]
+    return Table("Arms and controls", tuple(columns), tuple(rows), kind="levels")
 
 
-def _levels_row(
-    entry: Arm | Control, difference: Estimate | None, with_paired: bool, with_initial: bool
-) -> str:
-    is_arm = isinstance(entry, Arm)
-    cells = [
-        _estimate_cells(entry.self_scores.exact_match),
-        _estimate_cells(entry.orig_scores.exact_match),
-        _estimate_cells(entry.gap.exact_match, "points"),
-    ]
-    if difference is not None:
-        side = "" if is_arm else gap_verdict(difference)
-        cells.append(_estimate_cells(difference, "points", side, blank=is_arm))
-    if with_paired:
-        cells.append(_estimate_cells(Estimate() if is_arm else entry.paired_self, "points", blank=is_arm))
-    if with_initial:
-        value = entry.initial_scores.exact_match if is_arm else Estimate()
-        cells.append(_estimate_cells(value, blank=not is_arm))
-    return (
-        f'<tr class="{"arm" if is_arm else "control"}"><th scope="row">{name(entry.name)}</th>'
-        f'{"".join(cells)}<td class="number">{percent(entry.invalid_rate)}</td>'
-        f'<td class="number">{count(entry.n)}</td><td class="number">{len(entry.seeds) or DASH}</td></tr>'
-    )
-
-
-def _estimate_cells(value: Estimate, form: str = "percent", kind: str = "", *, blank: bool = False) -> str:
-    """A mean and its interval in two cells, so that both align down the column."""
-    if blank:  # doesn't apply, rather than missing
-        return '<td class="number mean"></td><td class="interval"></td>'
-    mean = points(value.mean) if form == "points" else percent(value.mean)
-    classes = " ".join(filter(None, ("number", "mean", kind)))
-    return f'<td class="{classes}">{mean}</td><td class="interval">{interval(value, form)}</td>'
-
-
-def details_table(arms: Sequence[Arm]) -> str:
+def details_table(arms: Sequence[ArmResults]) -> Table:
     """What lies behind the gaps, an arm a column: the other scores, the disagreement set, the behaviour."""
-    sections: list[tuple[str, list[Row]]] = [
-        (
-            "Other scores, %",
-            [
-                *_score_rows("Has-Changed macro F1", "has_changed_f1"),
-                *_score_rows("Content match", "content_match"),
-                *_score_rows("“Changed” by itself", "changed_accuracy"),
-            ],
-        ),
-        (
-            "Disagreement set",
-            [
-                ("Items", lambda arm: count(arm.disagreement.n)),
-                ("Self %", lambda arm: percent(arm.disagreement.self_share)),
-                ("Orig %", lambda arm: percent(arm.disagreement.orig_share)),
-                ("Current share %", lambda arm: _with_interval(arm.disagreement.current_share)),
-                ("Sign-flip test, p", _sign_flip),
-            ],
-        ),
-        (
-            "Behaviour, %",
-            [
-                ("Drift", lambda arm: percent(arm.drift)),
-                ("Drift of explained facts, at the end", lambda arm: percent(arm.drift_explained)),
-                ("Agreement (trained labels), mean", lambda arm: percent(arm.agreement.get("mean"))),
-                ("Agreement, start → end (lowest)", lambda arm: _course(arm.agreement)),
-                ("Kept behaviour (clean labels), mean", lambda arm: percent(arm.kept_behavior.get("mean"))),
-                ("Kept behaviour, start → end (lowest)", lambda arm: _course(arm.kept_behavior)),
-                _pair_row("Decisions that the cue changes", "changed_rate"),
-                _pair_row("Right without the cue", "behavior_accuracy"),
-                *(
-                    [_pair_row("Right with the cue", "behavior_accuracy_with_cue")]
-                    if any(arm.behavior_accuracy_with_cue for arm in arms)
-                    else []
-                ),
-                _pair_row("None of the candidates", "none_rate"),
-            ],
-        ),
-        (
-            "Run",
-            [
-                ("Invalid explanations, %", lambda arm: percent(arm.invalid_rate)),
-                ("Items × seeds", lambda arm: count(arm.n)),
-                ("Seeds", lambda arm: text(", ".join(map(str, arm.seeds)) or DASH)),
-                ("Runtime", lambda arm: _duration(arm.runtime_s)),
-            ],
-        ),
-    ]
-    head = "".join(f'<th scope="col" class="number">{name(arm.name)}</th>' for arm in arms)
-    bodies = []
-    for heading, rows in sections:
-        lines = []
-        for label, write in rows:
-            values = [write(arm) for arm in arms]
-            cells = "".join(f'<td class="number">{value}</td>' for value in values)
-            lines.append(f'<tr><th scope="row">{label}</th>{cells}</tr>')
-        title = f'<tr class="heading"><th scope="rowgroup" colspan="{len(arms) + 1}">{heading}</th></tr>'
-        bodies.append(f"<tbody>{title}{''.join(lines)}</tbody>")
-    table = f'<table class="details"><thead><tr><td></td>{head}</tr></thead>{"".join(bodies)}</table>'
-    return scrolling(table, "What lies behind the gaps")
+    with_cue = any(arm.behavior_accuracy_with_cue != Rates() for arm in arms)
+    groups: dict[str, list[Line]] = {
+        "Other scores, %": [
+            *_score_lines("Has-Changed macro F1", "has_changed_f1"),
+            *_score_lines("Content match", "content_match"),
+            *_score_lines("“Changed” by itself", "changed_accuracy"),
+        ],
+        "Disagreement set": [
+            ("Items", lambda arm: count(arm.disagreement.n)),
+            ("Self %", lambda arm: percent(arm.disagreement.self)),
+            ("Orig %", lambda arm: percent(arm.disagreement.orig)),
+            ("Current share %", lambda arm: estimate_cell(arm.disagreement.share, "percent")),
+            ("Sign-flip test, p", _sign_flip),
+        ],
+        "Behaviour, %": [
+            ("Drift", lambda arm: percent(arm.drift)),
+            ("Drift of explained facts, at the end", lambda arm: percent(arm.drift_explained)),
+            ("Agreement (trained labels), mean", lambda arm: percent(arm.agreement.mean)),
+            ("Agreement, start → end (lowest)", lambda arm: _course(arm.agreement)),
+            ("Kept behaviour (clean labels), mean", lambda arm: percent(arm.kept_behavior.mean)),
+            ("Kept behaviour, start → end (lowest)", lambda arm: _course(arm.kept_behavior)),
+            _pair_line("Decisions that the cue changes", "changed_rate"),
+            _pair_line("Right without the cue", "behavior_accuracy"),
+            *[_pair_line("Right with the cue", "behavior_accuracy_with_cue")] * with_cue,
+            _pair_line("None of the candidates", "none_rate"),
+        ],
+        "Run": [
+            ("Invalid explanations, %", lambda arm: percent(arm.invalid_rate)),
+            ("Items × seeds", lambda arm: count(arm.n)),
+            ("Seeds", lambda arm: ", ".join(map(str, arm.seeds)) or DASH),
+            ("Runtime", lambda arm: _duration(arm.runtime_s)),
+        ],
+    }
+    rows: list[Row] = []
+    for heading, lines in groups.items():
+        rows.append(Row((heading,), "heading", starts=True))
+        rows += [Row((label, *(write(arm) for arm in arms))) for label, write in lines]
+    return Table("What lies behind", ("", *(arm.name for arm in arms)), tuple(rows), kind="details")
 
 
-def _score_rows(label: str, field: str) -> list[Row]:
-    def levels(arm: Arm) -> str:
-        own, orig = getattr(arm.self_scores, field), getattr(arm.orig_scores, field)
+def _score_lines(label: str, field: str) -> list[Line]:
+    def levels(arm: ArmResults) -> str:
+        own, orig = getattr(arm.self, field), getattr(arm.orig, field)
         return f"{percent(own.mean)} / {percent(orig.mean)}"
 
     return [
         (f"{label}, Self / Orig", levels),
-        (f"{label}, gap in points", lambda arm: _with_interval(getattr(arm.gap, field), "points")),
+        (f"{label}, gap in points", lambda arm: estimate_cell(getattr(arm.gap, field))),
     ]
 
 
-def _pair_row(label: str, field: str) -> Row:
-    def pair(arm: Arm) -> str:
-        return " → ".join(percent(getattr(arm, field).get(who)) for who in ("teacher", "current"))
+def _pair_line(label: str, field: str) -> Line:
+    def pair(arm: ArmResults) -> str:
+        return " → ".join(percent(getattr(getattr(arm, field), who)) for who in ("teacher", "current"))
 
     return f"{label}, teacher → current", pair
 
 
-def _course(levels: Mapping[str, float | None]) -> str:
-    start, end, lowest = (percent(levels.get(when)) for when in ("start", "end", "min"))
-    return f"{start} → {end} ({lowest})"
+def _course(course: Course) -> str:
+    return f"{percent(course.start)} → {percent(course.end)} ({percent(course.min)})"
 
 
-def _sign_flip(arm: Arm) -> str:
+def _sign_flip(arm: ArmResults) -> str:
     found = arm.disagreement
-    return (
-        text(found.sign_flip_note) or DASH if found.sign_flip_p is None else _probability(found.sign_flip_p)
-    )
+    return found.sign_flip_note or DASH if found.sign_flip_p is None else probability(found.sign_flip_p)
 
 
-def slices_table(arms: Sequence[Arm], field: str, heading: str) -> str:
+def slices_table(arms: Sequence[ArmResults], field: str, heading: str, title: str) -> Table:
     """Self, Orig and gap on parts of the items (`by_cue_kind`, `by_drift`, `by_shifted`), each with its n."""
     columns = (heading, "n", "Self %", "Orig %", "Gap, points", "Cue changes, teacher %", "current %")
-    bodies = []
+    rows: list[Row] = []
     for arm in arms:
-        lines = []
-        for part in getattr(arm, field):
-            gap = part.gap
-            if gap.mean is None and None not in (part.self_match.mean, part.orig_match.mean):
-                gap = Estimate(part.self_match.mean - part.orig_match.mean)
-            values = (
-                count(part.n),
-                _with_interval(part.self_match),
-                _with_interval(part.orig_match),
-                _with_interval(gap, "points"),
-                percent(part.changed_rate.get("teacher")),
-                percent(part.changed_rate.get("current")),
-            )
-            cells = "".join(f'<td class="number">{value}</td>' for value in values)
-            lines.append(f'<tr><th scope="row">{name(part.name)}</th>{cells}</tr>')
-        title = (
-            f'<tr class="heading"><th scope="rowgroup" colspan="{len(columns)}">{name(arm.name)}</th></tr>'
-        )
-        bodies.append(f"<tbody>{title}{''.join(lines)}</tbody>" if lines else "")
-    head = _heads(columns, text_columns=1)
-    return scrolling(f"<table><thead><tr>{head}</tr></thead>{''.join(bodies)}</table>", heading)
+        parts = _parts(arm, field)
+        rows += [Row((arm.name,), "heading", starts=True)] * bool(parts)
+        rows += [Row((name, count(part.n), *_slice_cells(part))) for name, part in parts.items()]
+    return Table(title, columns, tuple(rows))
 
 
-def matrix_table(matrix: Matrix) -> str:
-    head = "".join(f'<th scope="col" class="number">{name(teacher)}</th>' for teacher in matrix.teachers)
-    rows = []
-    for row, emitter in enumerate(matrix.emitters):
-        cells = "".join(
-            f'<td class="number{" own" if matrix.is_own(row, column) else ""}">{_with_interval(cell)}</td>'
-            for column, cell in enumerate(matrix.cells[row])
+def _parts(arm: ArmResults, field: str) -> Mapping[str, Levels | Part]:
+    if field != "by_shifted":
+        return getattr(arm, field)
+    halves = {half: getattr(arm.by_shifted, half, None) for half in ("shifted", "unshifted")}
+    return {half: part for half, part in halves.items() if part is not None}
+
+
+def _slice_cells(part: Levels | Part) -> list[str | Cell]:
+    if isinstance(part, Part):
+        own, orig, gap = part.self.exact_match, part.orig.exact_match, part.gap.exact_match
+    else:
+        own, orig, gap = Estimate(part.self), Estimate(part.orig), part.gap_estimate
+    changed: Rates = getattr(part, "changed_rate", Rates())  # not known by drift
+    levels = [estimate_cell(own, "percent"), estimate_cell(orig, "percent"), estimate_cell(gap)]
+    return [*levels, percent(changed.teacher), percent(changed.current)]
+
+
+def matrix_table(matrix: Matrix) -> Table:
+    rows = tuple(
+        (
+            emitter,
+            *(
+                estimate_cell(cell, "percent", "own" if matrix.is_own(row, column) else "")
+                for column, cell in enumerate(matrix.cells[row])
+            ),
         )
-        rows.append(f'<tr><th scope="row">{name(emitter)}</th>{cells}</tr>')
-    table = (
-        f'<table class="matrix"><thead><tr><th scope="col">Emitter ↓ &nbsp; Teacher →</th>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table>"
+        for row, emitter in enumerate(matrix.emitters)
     )
-    return scrolling(table, "Emitters against teachers, exact match in per cent")
+    columns = ("Emitter ↓ \N{NO-BREAK SPACE} Teacher →", *matrix.teachers)
+    return Table("Emitters against teachers, exact match in per cent", columns, rows, kind="matrix")
 
 
-def organism_table(organism: Mapping[str, Any]) -> str:
+def organism_table(organism: Mapping[str, Any]) -> Table:
     """What the base model itself does, by how often it saw a fact and by who said it."""
     lines = organism.get("rows") or ()
     columns = [
@@ -257,57 +192,25 @@ def organism_table(organism: Mapping[str, Any]) -> str:
         )
         if field in ("n", "accuracy", "changed_rate") or any(field in row for row in lines)
     ]
-    rows = [
-        f'<tr><th scope="row">{name(row.get("name", DASH))}</th><td>{name(row.get("kind", DASH))}</td>'
-        + "".join(f'<td class="number">{write(number(row.get(field)))}</td>' for _, field, write in columns)
-        + "</tr>"
-        for row in lines
-    ]
-    head = _heads(("Part", "By", *(label for label, _, _ in columns)), text_columns=2)
-    return scrolling(
-        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>", "The base model"
-    )
+    rows: list[Row] = []
+    for row in lines:
+        values = (write(number(row.get(field))) for _, field, write in columns)
+        cells = (str(row.get("name", DASH)), str(row.get("kind", DASH)), *values)
+        rows.append(Row(cells, starts=not rows or rows[-1].cells[1] != cells[1]))
+    heads = ("Part", "By", *(label for label, _, _ in columns))
+    size = number(organism.get("parameters"))
+    title = "The base model" + ("" if size is None else f" ({count(size)} parameters)")
+    return Table(title, heads, tuple(rows), text_columns=2)
 
 
-def names_table(values: Mapping[str, Any], label: str) -> str:
+def names_table(values: Mapping[str, Any], title: str) -> Table:
     """Fingerprints or versions: a name and a value a line."""
-    rows = "".join(
-        f'<tr><th scope="row">{name(key)}</th><td><code>{name(_plain(value))}</code></td></tr>'
-        for key, value in named_values(values)
-    )
-    return scrolling(f"<table><tbody>{rows}</tbody></table>", label)
-
-
-def config_block(config: Mapping[str, Any]) -> str:
-    return f"<pre>{text(json.dumps(config, indent=2, ensure_ascii=False))}</pre>"
-
-
-def _heads(columns: Sequence[str], *, text_columns: int) -> str:
-    """Column heads: the first ones over text, the others over numbers, aligned like them."""
-    return "".join(
-        f'<th scope="col"{"" if index < text_columns else " class=number"}>{column}</th>'
-        for index, column in enumerate(columns)
-    )
-
-
-def bullet_list(sentences: Iterable[str], kind: str) -> str:
-    items = "".join(f"<li>{text(sentence)}</li>" for sentence in sentences)
-    return f'<ul class="{kind}">{items}</ul>' if items else ""
+    rows = tuple((key, Cell(_plain(value), kind="code")) for key, value in named_values(values))
+    return Table(title, ("", ""), rows, text_columns=2)
 
 
 def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _with_interval(value: Estimate, form: str = "percent") -> str:
-    mean = points(value.mean) if form == "points" else percent(value.mean)
-    return f'{mean} <span class="interval">{interval(value, form)}</span>' if value.has_interval else mean
-
-
-def _probability(value: float | None) -> str:
-    if value is None:
-        return DASH
-    return "&lt; 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _duration(seconds: float | None) -> str:

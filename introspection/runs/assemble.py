@@ -17,7 +17,7 @@ from introspection.coupling.references import best_static, reference_entry, with
 from introspection.coupling.results import arm_results, control_results, paired_results
 from introspection.coupling.run_results import ArmResults, ControlResults, Reference, RunResults
 from introspection.coupling.training_log import read_series
-from introspection.reports.console import format_program_table, print_results_table
+from introspection.reports.console import print_results_table, program_table
 from introspection.reports.page import write_report
 from introspection.runs.config import ArmConfig
 from introspection.runs.setup import Setup
@@ -118,8 +118,8 @@ def assemble(
         runtime_s=runtime_s,
     )
     write_records(workdir / "predictions.jsonl", [record for own in records.values() for record in own])
-    print_results_table(to_json(results), console)
-    console.print(format_program_table(setup.session.programs))
+    print_results_table(results, console)
+    console.print(program_table(setup.session.programs))
     write_json(workdir / "results.json", to_json(results))
     return write_report(workdir)
 

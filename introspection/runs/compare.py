@@ -32,7 +32,7 @@ from introspection.probes.context import (
     within_context,
 )
 from introspection.probes.explanation import decode_explanations
-from introspection.reports.console import format_matrix, format_program_table
+from introspection.reports.console import matrix_table, program_table
 from introspection.reports.page import write_report
 from introspection.runs.inherited import explanation_room, readout_section, run_sections, task_section
 from introspection.runs.overrides import SAMPLE, assigned_chat, assigned_section, with_sample_sizes
@@ -150,8 +150,8 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
     claim_workdir(workdir, config)
     write_items(workdir / "compared.jsonl", items, results)
     write_json(workdir / "matrix.json", to_json(matrix))
-    console.print(format_matrix(to_json(matrix)))
-    console.print(format_program_table(session.programs))
+    console.print(matrix_table(matrix))
+    console.print(program_table(session.programs))
     return write_report(workdir)
 
 

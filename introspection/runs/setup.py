@@ -27,7 +27,7 @@ from introspection.probes.behavior_cache import behavior_key, read_behavior_once
 from introspection.probes.hidden import answer_hidden, reply_hidden
 from introspection.probes.replies import Replies
 from introspection.probes.scored import Behavior
-from introspection.reports.console import format_organism_table
+from introspection.reports.tables import organism_table
 from introspection.runs.config import RunConfig
 from introspection.runs.models import check_reference, check_vocabularies, readable_task, stored_models
 from introspection.runs.training_items import TrainingItems, explained_items, training_items
@@ -110,7 +110,7 @@ def prepare(
     organism, models = None, dict(stored)
     if organism_fields:
         organism = pretrained_organism(config.organism, questions, session)
-        session.console.print(format_organism_table(organism.table))
+        session.console.print(organism_table(organism.table))
         for field in organism_fields:
             models[field] = organism_at(organism, getattr(config, field), session.mesh)
     neighbor = None

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from introspection.reports.numbers import DASH, Estimate, estimate, percent
+from introspection.coupling.run_results import Estimate
+from introspection.reports.numbers import DASH, estimate, percent
 from introspection.reports.table import Table, probability, with_interval
 
 Entry = Mapping[str, Any]
@@ -123,5 +124,5 @@ def claim_value(claim: Entry, value: Estimate) -> str:
         return with_interval(value)
     if value.mean is None:
         return DASH
-    ends = f" [{value.low:+.2f}, {value.high:+.2f}]" if value.has_interval else ""
+    ends = f" [{value.low:+.2f}, {value.high:+.2f}]" if value.ci95 else ""
     return f"{value.mean:+.2f}{ends} points a point".replace("-", "−")

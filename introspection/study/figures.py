@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from introspection.coupling.run_results import Estimate
 from introspection.reports.figure_style import (
     BAND,
     INK,
@@ -25,7 +26,7 @@ from introspection.reports.figure_style import (
     wrapped,
 )
 from introspection.reports.figures import follows_color
-from introspection.reports.numbers import Estimate, estimate
+from introspection.reports.numbers import estimate
 from introspection.reports.table import with_interval
 from introspection.study.knee import KneeFit
 

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from markupsafe import Markup
+
 from introspection.reports.figure_style import FigureFiles
-from introspection.reports.html_page import Section, figure_card, html_page
+from introspection.reports.html_page import Section, figure_card, html_page, macros
 from introspection.reports.numbers import estimate
 from introspection.reports.table import Table
-from introspection.reports.tables import name, text
 from introspection.study.claim_tables import claim_tables, claim_value
 from introspection.study.tables import circuit_table, part_tables, predictor_table
 
@@ -72,18 +73,18 @@ def study_page(
         study: what `study.json` holds.
         figures: of each claim that has one: its file's name, the claim, and the drawing.
     """
-    claims = "".join(table.html() for table in claim_tables(study["claims"]))
+    html = macros("study/sections.html")
+    cards = [_card(claim) for claim in study["claims"]]
     sections = [
-        Section("findings", "What this study shows", _cards(study)),
-        Section("claims", "Claims", claims),
+        Section("findings", "What this study shows", html.findings(study, not_run(study), cards)),
+        Section("claims", "Claims", html.listed(table.html() for table in claim_tables(study["claims"]))),
     ]
     if figures:
-        sections.append(Section("figures", "Figures", "".join(_figure(*figure) for figure in figures)))
-    sections += [
-        Section(f"part-{index}", f"Part {part_name}", "".join(table.html() for table in tables))
-        for index, (part_name, part) in enumerate(study["parts"].items())
-        if (tables := [*part_tables(part_name, part), *exploratory_tables(part_name, study)])
-    ]
+        sections.append(Section("figures", "Figures", html.listed(_figure(*figure) for figure in figures)))
+    for index, (part_name, part) in enumerate(study["parts"].items()):
+        if shown := [*part_tables(part_name, part), *exploratory_tables(part_name, study)]:
+            body = html.listed(table.html() for table in shown)
+            sections.append(Section(f"part-{index}", f"Part {part_name}", body))
     return html_page(
         title="study: do explanations follow behaviour?",
         heading="A study over several bases",
@@ -98,35 +99,16 @@ def study_page(
     )
 
 
-def _cards(study: Mapping[str, Any]) -> str:
-    asked = "".join(_askable(part_name, part["askable"]) for part_name, part in study["parts"].items())
-    banner = "The numbers are no evidence for or against anything."
-    banner = f'<p class="banner"><strong>Tiny runs.</strong> {banner}</p>' if study["tiny"] else ""
-    missing = "".join(f"<p>{text(line)}</p>" for line in not_run(study))
-    cards = "".join(_card(claim) for claim in study["claims"])
-    return f'{asked}{banner}{missing}<div class="cards">{cards}</div>'
+def _card(claim: Mapping[str, Any]) -> dict[str, Any]:
+    """A claim with what its card shows of it."""
+    against = f"against {claim['reference']}" if claim["reference"] else ""
+    part = f"part {claim['part']}" if claim["part"] else ""
+    about = " · ".join(filter(None, (claim["estimated"], against, part)))
+    kind = CARD_KINDS.get(claim["verdict"], "undecided")
+    return {**claim, "kind": kind, "about": about, "value": claim_value(claim, estimate(claim))}
 
 
-def _askable(part_name: str, askable: Mapping[str, Any]) -> str:
-    state = {True: "met", False: "missed", None: "unknown"}[askable["askable"]]
-    return f'<p class="askable {state}">{name(part_name)}: {text(askable["words"])}</p>'
-
-
-def _card(claim: Mapping[str, Any]) -> str:
-    part = f" · part {claim['part']}" if claim["part"] else ""
-    against = f" · against {claim['reference']}" if claim["reference"] else ""
-    reason = f"<p>{text(claim['reason'])}</p>" if claim["reason"] else ""
-    return (
-        f'<article class="finding {CARD_KINDS.get(claim["verdict"], "undecided")}"><header>'
-        f'<h3>{name(claim["name"])}</h3><span class="verdict">{claim["verdict"]}</span></header>'
-        f"<p>{text(claim['statement'])}</p>"
-        f'<p class="gap"><span>{name(claim["estimated"] + against + part)}</span>'
-        f"{text(claim_value(claim, estimate(claim)))}</p>"
-        f"{reason}<p>What else could explain it: {text(claim['other_explanation'])}</p></article>"
-    )
-
-
-def _figure(file_name: str, claim: Mapping[str, Any], files: FigureFiles) -> str:
+def _figure(file_name: str, claim: Mapping[str, Any], files: FigureFiles) -> Markup:
     title = f"{claim['name']}: {claim['verdict']}"
     if claim["estimand"] == "slope_change":
         caption = (

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from introspection.reports.numbers import DASH, Estimate, count, estimate, percent, points
+from introspection.coupling.run_results import Estimate
+from introspection.reports.numbers import DASH, count, estimate, percent, points
 from introspection.reports.table import Entry, Table, probability, with_interval
 
 
@@ -28,9 +29,8 @@ def main_table(part_name: str, part: Entry) -> Table:
     """A row an arm, pooled over its bases."""
     rows = []
     for arm, entry in part["arms"].items():
-        share = Estimate(
-            entry["disagreement"]["current_share"], *(entry["disagreement"]["current_share_ci95"] or ())
-        )
+        apart = entry["disagreement"]
+        share = estimate(apart["current_share"], apart["current_share_ci95"])
         static = with_interval(gap_minus(part, arm, entry["best_static"]))
         rows.append(
             (

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from introspection.coupling.run_results import Estimate
 from introspection.reports.figure_style import (
     INK,
     MUTED,
@@ -17,10 +20,9 @@ from introspection.reports.figure_style import (
     wrapped,
 )
 from introspection.reports.findings import arm_finding, isolated, summary
-from introspection.reports.html_page import Section, figure_card, html_page
-from introspection.reports.numbers import Estimate, count, points
+from introspection.reports.html_page import ROOMS, Section, figure_card, html_page, macros
+from introspection.reports.numbers import count, points
 from introspection.reports.page import QUESTION
-from introspection.reports.tables import bullet_list, text
 from introspection.runtime.workdir import write_whole
 from introspection.sweeps.table import SweepPoint, sweep_table
 
@@ -45,7 +47,7 @@ def build_sweep_page(
     title: str, sweep_points: Sequence[SweepPoint], unfinished: Sequence[str], figure: FigureFiles
 ) -> str:
     """The whole page as text."""
-    own = Path(__file__).parent
+    own, html = ROOMS / "sweeps", macros("sweeps/sections.html")
     card = figure_card(
         figure,
         FIGURE,
@@ -67,9 +69,9 @@ def build_sweep_page(
             "explanations": count(sum(arm.n or 0 for point in sweep_points for arm in point.arms)),
         },
         sections=[
-            Section("findings", "What this sweep shows", _findings(sweep_points, unfinished)),
+            Section("findings", "What this sweep shows", _findings(sweep_points, unfinished, html)),
             Section("figure", "Gaps", card),
-            Section("table", "Numbers", sweep_table(sweep_points)),
+            Section("table", "Numbers", html.numbers(sweep_table(sweep_points))),
         ],
         made_from="sweep",
         own=own,
@@ -77,37 +79,20 @@ def build_sweep_page(
     )
 
 
-def _findings(sweep_points: Sequence[SweepPoint], unfinished: Sequence[str]) -> str:
+def _findings(sweep_points: Sequence[SweepPoint], unfinished: Sequence[str], html: Any) -> Markup:
     found = [
         (point, arm_finding(arm, point.arms, askable=point.askable))
         for point in sweep_points
         for arm in point.arms
     ]
-    tiny = [point.name for point in sweep_points if point.tiny]
-    parts = []
-    if tiny:
-        parts.append(
-            f'<p class="banner"><strong>Tiny runs: {len(tiny)} of {len(sweep_points)} points.</strong> They'
-            " show that the machinery works; their numbers are no evidence for or against anything.</p>"
-        )
-    if unfinished:
-        parts.append(f'<p class="banner">Not finished, so not here: {text(", ".join(unfinished))}.</p>')
-    parts.append(f'<p class="lead">{text(summary([finding for _, finding in found]))}</p>')
-    parts.append(
-        f"<p>{len(found)} intervals at 95% stand side by side, none corrected for that: of so many, about one"
-        " in twenty leaves its true value out.</p>"
-    )
     cautions = [
         f"{isolated(point.name)}, {isolated(finding.name)}: {caution}"
         for point, finding in found
         for caution in finding.cautions
     ]
-    if cautions:
-        parts.append(
-            f"<details><summary>{len(cautions)} cautions</summary>"
-            f"{bullet_list(cautions, 'cautions')}</details>"
-        )
-    return "".join(parts)
+    return html.findings(
+        sweep_points, unfinished, summary([finding for _, finding in found]), len(found), cautions
+    )
 
 
 @styled
@@ -136,7 +121,7 @@ def forest_figure(gaps: Sequence[tuple[str, str, Estimate]]) -> Figure:
             draw_interval(axes, gap, row, INK, linewidth=2.0)
             axes.plot(100 * gap.mean, row, "o", markersize=6, color=INK)
             ends += [100 * end for end in (gap.mean, gap.low, gap.high) if end is not None]
-            said += f"  [{points(gap.low)}, {points(gap.high)}]" if gap.has_interval else ""
+            said += f"  [{points(gap.low)}, {points(gap.high)}]" if gap.ci95 else ""
         axes.text(
             1.015, row, said, transform=axes.get_yaxis_transform(), va="center", fontsize=8.5, color=INK
         )

@@ -278,7 +278,7 @@ def test_judges_read_the_same_replies_and_their_agreement_is_reported(elsewhere,
     assert sum(labelled["classes"]["model"].values()) == labelled["texts"]
     page = (workdir / "hygiene.html").read_text(encoding="utf-8")
     assert "Judges of the same replies" in page
-    assert "Judges and labels on the data's own replies" in page.replace("&#x27;", "'")
+    assert "Judges and labels on the data's own replies" in page.replace("&#39;", "'")
     scored = programs.run("probe", *arguments, "--readout=score", f"--workdir={tmp_path / 'none'}")
     assert scored.code == 2
     assert "--readout=generate" in one_error_line(scored)

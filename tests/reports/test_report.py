@@ -9,6 +9,7 @@ import json
 import random
 import re
 import shutil
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from report_workdir import (
 )
 
 from introspection.coupling.records import PredictionRecord
+from introspection.coupling.run_results import ArmResults
 from introspection.errors import InputError
 from introspection.reports.findings import arm_finding
 from introspection.reports.item_data import script_json, verdict
@@ -80,8 +82,9 @@ def test_every_arm_and_control_is_in_the_table(workdir: Path) -> None:
     for shown in ("73.0", "[69.0, 77.0]", "+11.0", "[+7.0, +15.0]", "−5.0", "1,200", "+23.0"):
         assert f">{shown}<" in table
     # A raw gap has no colour, however far from 0; its difference from a control's has.
-    assert '<td class="number mean">+11.0</td><td class="interval">[+7.0, +15.0]</td>' in table
-    assert '<td class="number mean coupled">+11.2</td><td class="interval">[+7.2, +15.2]</td>' in table
+    shown = '<td class="number{}"><bdi>{}</bdi> <span class="interval">{}</span></td>'
+    assert shown.format("", "+11.0", "[+7.0, +15.0]") in table
+    assert shown.format(" coupled", "+11.2", "[+7.2, +15.2]") in table
 
 
 def test_plain_words_follow_what_the_gap_is_held_against(workdir: Path, tmp_path: Path) -> None:
@@ -98,23 +101,31 @@ def test_plain_words_follow_what_the_gap_is_held_against(workdir: Path, tmp_path
     assert tiny.count("but no evidence (tiny)") == len(ARMS)
 
 
-def without_numbers(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: without_numbers(inner) for key, inner in value.items()}
-    return None if isinstance(value, int | float | list) else value
+def without_numbers(cls: Any, value: dict[str, Any]) -> dict[str, Any]:
+    """What a file of this class may hold with everything undefined that can be."""
+    value, kinds = dict(value), typing.get_type_hints(cls)
+    for key in value.keys() & kinds.keys():
+        inner, parts = value[key], typing.get_args(kinds[key])
+        if isinstance(inner, dict):
+            of_entries = parts and parts[0] is str
+            entry = parts[1] if of_entries else next(iter(parts), kinds[key])
+            many = {name: without_numbers(entry, one) for name, one in inner.items()} if of_entries else {}
+            value[key] = many or without_numbers(entry, inner)
+        elif type(None) in parts:
+            value[key] = None
+    return value
 
 
 def test_nulls_are_dashes(tmp_path: Path) -> None:
-    results = without_numbers(synthetic_results())
-    results["arms"]["bare"] = {}
-    del results["askable"]
+    arms = synthetic_results()["arms"]
+    results = {"arms": {name: without_numbers(ArmResults, arm) for name, arm in arms.items()}, "controls": {}}
     write_workdir(tmp_path, items=1, results=results, organism={"rows": [{"name": "x"}]})
     (tmp_path / "metrics.jsonl").write_text('{"arm": "kl", "seed": 0, "step": 0}\n{"arm": "kl", "se')
     page = write_report(tmp_path).read_text(encoding="utf-8")
     words = " ".join(Elements(page).text)
     assert re.findall(r".{20}\b(?:None(?! of the)|nan|null)\b.{20}", words) == []
     assert "Undecided: no gap was measured." in words
-    assert len(re.findall(r'<td class="number mean( undecided)?">–</td>', page)) > 20
+    assert len(re.findall(r'<td class="number( undecided)?"><bdi>–</bdi></td>', page)) > 20
 
 
 def test_the_same_run_gives_the_same_bytes(workdir: Path) -> None:

@@ -146,4 +146,4 @@ def test_the_studys_tables_have_the_overlap_and_a_dash_without_it(tmp_path):
     assert "| overlap of the parts that behaviour and explanations use | 5 |" in text
     assert "| base1 | 2 | 200 | +0.60 | −0.25 | 26.0 | – | +0.81 | +0.88 | +0.75 |" in text
     assert "| base5 | – | – | – | – | – | – | – | – | – |" in text
-    assert "do the untrained base&#x27;s" in (tmp_path / "study.html").read_text(encoding="utf-8")
+    assert "do the untrained base&#39;s" in (tmp_path / "study.html").read_text(encoding="utf-8")

@@ -70,27 +70,28 @@ def test_the_summary_for_people_has_the_same_rows(finished_sweep):
         [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"
     ]
     rows = [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
-    assert [(row["point"], row["arm"]) for row in rows] == [
+    assert [(row["Point"], row["Arm"]) for row in rows] == [
         (f"rate{i}", arm) for i in (0, 2, 3) for arm in ARMS
     ]
     first = rows[0]
-    assert [first[name] for name in ("self", "orig", "gap", "gap_lo", "gap_hi", "n")] == [
-        *("74.0", "62.0", "+11.0", "+7.0", "+15.0", "1200"),
+    assert [first[name] for name in ("Self %", "Orig %", "Gap, points", "n")] == [
+        *("74.0", "62.0", "+11.0 [+7.0, +15.0]", "1,200"),
     ]
-    assert (first["config.arms.kl.learning_rate"], rows[1]["current_share"]) == ("0.01", "")
+    assert (first["arms.kl.learning_rate"], rows[1]["Current share %"]) == ("0.01", "–")
 
 
 def test_the_page_has_every_point_and_needs_nothing_else(finished_sweep):
     page = (finished_sweep / "summary.html").read_text(encoding="utf-8")
     table = page[page.index('<table class="sortable">') : page.index("</table>")]
     body = table[table.index("<tbody>") :].replace("<wbr>", "")
-    rows = [re.findall(r"<td.*?</td>", row) for row in re.findall("<tr>(.*?)</tr>", body)]
+    rows = [re.findall(r"<t[hd].*?</t[hd]>", row) for row in re.findall("<tr>(.*?)</tr>", body, re.DOTALL)]
     shown = [
         (re.search("<bdi>(.*?)</bdi>", row[0])[1], re.search("<bdi>(.*?)</bdi>", row[2])[1]) for row in rows
     ]
     assert shown == [(f"rate{i}", arm) for i in (0, 2, 3) for arm in ARMS]
     # A raw gap has no colour: it is not judged against 0.
-    assert 'data-order="0.11" class="number mean">+11.0 <span class="interval">[+7.0, +15.0]' in rows[0][5]
+    gap = '<bdi>+11.0</bdi> <span class="interval">[+7.0, +15.0]</span>'
+    assert rows[0][7] == f'<td class="number" data-order="0.11">{gap}</td>'
     elements = Elements(page)
     assert [link["href"] for link in elements.all("a") if not link["href"].startswith("#")] == [
         *["points/rate0/report.html"] * 3,
@@ -172,16 +173,18 @@ def test_browser_sorts_by_the_fragment(finished_sweep):
     def column(fragment, index):
         document = open_page(finished_sweep / "summary.html", fragment)
         body = document[document.index("<tbody>") : document.index("</tbody>")]
-        rows = [re.findall(r"<td.*?</td>", row) for row in re.findall("<tr>(.*?)</tr>", body)]
+        rows = [
+            re.findall(r"<t[hd].*?</t[hd]>", row) for row in re.findall("<tr>(.*?)</tr>", body, re.DOTALL)
+        ]
         return document, [re.sub("<.*?>", "", row[index]) for row in rows]
 
-    document, gaps = column("sort=gap&order=descending", 5)
+    document, gaps = column("sort=gap&order=descending", 7)
     assert [gap.split()[0] for gap in gaps] == ["+11.0"] * 3 + ["+2.0"] * 3 + ["−5.0"] * 3
     assert re.findall(r'<th [^>]*data-key="(\w+)"[^>]*aria-sort="descending"', document) == ["gap"]
-    _, drifts = column("sort=drift&order=ascending", 6)
+    _, drifts = column("sort=drift&order=ascending", 8)
     assert drifts == ["0.3"] * 3 + ["1.0"] * 3 + ["1.3"] * 3
     for order in ("ascending", "descending"):
-        _, shares = column(f"sort=current_share&order={order}", 7)
+        _, shares = column(f"sort=current_share&order={order}", 9)
         assert shares[-3:] == ["–"] * 3
     _, planned = column("", 0)
     assert planned == [f"rate{i}" for i in (0, 0, 0, 2, 2, 2, 3, 3, 3)]
