@@ -9,6 +9,7 @@ from programs import read_json
 
 import introspection
 from introspection.errors import InputError
+from introspection.runtime.json_values import to_json
 
 
 def test_importing_the_package_loads_nothing():
@@ -24,7 +25,7 @@ def test_importing_the_package_loads_nothing():
 def test_a_run_is_what_it_wrote(finished_run):
     run = introspection.load_run(finished_run.workdir)
     results = read_json(finished_run.workdir / "results.json")
-    assert run.results == results
+    assert to_json(run.results) == results
     rows = {row["arm"]: row for row in run.table()}
     assert list(rows) == list(results["arms"])
     for name, row in rows.items():
@@ -64,8 +65,8 @@ def test_models_are_asked_as_the_run_asked_them(finished_run):
     said = introspection.explain(models[trained], items, task)
     assert said == [(by_id[item.id].explanation_text, by_id[item.id].explanation) for item in items]
     matrix = introspection.compare(models, items, task)
-    assert matrix["emitters"] == matrix["teachers"] == list(models)
+    assert matrix.emitters == matrix.teachers == tuple(models)
     own = np.mean([by_id[item.id].explanation == by_id[item.id].current.explanation for item in items])
-    assert matrix["exact_match"][1][1] == pytest.approx(own)
+    assert matrix.exact_match[1][1] == pytest.approx(own)
     with pytest.raises(InputError, match="a model and an item"):
         introspection.compare(models, [], task)

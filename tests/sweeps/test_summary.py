@@ -115,7 +115,6 @@ def test_hostile_names_stay_text(config, console, fake_run, tmp_path, monkeypatc
     config.base, config.name = f"{hostile} | a", "<b>|`sweep"
     renamed = json.loads(json.dumps(synthetic_results()).replace('"kl"', json.dumps(hostile)))
     renamed["controls"][hostile] = renamed["controls"].pop("majority")
-    renamed["arms"][hostile]["seeds"] = [hostile]
     monkeypatch.setattr(sweep_cases, "results_of", lambda config: renamed)
     points = points_of({"point": "a", "arms.kl.labels": ""}, {"arms.kl_shift.shift.source": hostile})
     run_sweep(config, points, tmp_path, None, console)
