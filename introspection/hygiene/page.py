@@ -82,26 +82,29 @@ def hygiene_figures(report: Report) -> dict[str, FigureFiles]:
 def hygiene_page(report: Report, figures: Mapping[str, FigureFiles]) -> str:
     """The whole page as text."""
     html = macros("hygiene/sections.html")
-    asked, rates = report["asked"], report["rates"]
+    asked = report["asked"]
     cards = {name: _figure(name, files) for name, files in figures.items()}
-    scored = bool(report["margins"]) and "margins" in cards
-    close = tables.margin_table(report["margins"]) if scored else None
+    retests = tables.retest_tables(report)
+    if not any(report["wording"].values()):
+        retests = [html.one_wording(), *retests]
+    if report["margins"]:
+        margins = [cards["margins"], tables.margin_table(report["margins"])]
+    else:
+        margins = [*tables.reply_tables(report), html.no_margins()]
     readout = json.dumps(report["readout"], indent=2, ensure_ascii=False)
     named = [
         names_table(report[key], title)
         for key, title in (("model", "Model"), ("splits", "Splits, items"), ("versions", "Versions"))
     ]
     sections = [
-        Section("findings", "What to be careful about", html.findings(report["cautions"])),
-        Section("differences", "x and x\\C", html.differences(tables.difference_table(asked), asked)),
-        Section("rates", "What the cue changes", html.rates(cards["rates"], tables.rates_tables(rates))),
-        Section("habits", "Letters and places", html.habits(tables.bias_tables(report))),
-        Section("retest", "Wording and order", html.retests(report["wording"], tables.retest_tables(report))),
-        Section("margins", "Close decisions", html.margins(cards["margins"], close))
-        if scored
-        else Section("margins", "Replies", html.replies(tables.reply_tables(report))),
-        Section("lengths", "Lengths", html.lengths(tables.length_table(report))),
-        Section("setup", "Setup", html.setup(named, readout)),
+        Section("findings", "What to be careful about", [html.findings(report["cautions"])]),
+        Section("differences", "x and x\\C", [tables.difference_table(asked), html.differences(asked)]),
+        Section("rates", "What the cue changes", [cards["rates"], *tables.rates_tables(report["rates"])]),
+        Section("habits", "Letters and places", tables.bias_tables(report) or [html.no_habits()]),
+        Section("retest", "Wording and order", retests),
+        Section("margins", "Close decisions" if report["margins"] else "Replies", margins),
+        Section("lengths", "Lengths", [tables.length_table(report)]),
+        Section("setup", "Setup", [html.setup(named, readout)]),
     ]
     return html_page(
         title=f"{report['task']}, {report['model']['name']}: hygiene",

@@ -25,7 +25,7 @@ ROOMS = Path(__file__).parents[1]
 class Section:
     id: str
     title: str
-    body: Markup
+    body: Sequence[Any]  # HTML and what can be shown as such: tables
 
 
 def html_page(

@@ -86,7 +86,7 @@ def _sections(run: RunFiles, cards: dict[str, Markup]) -> Iterator[Section]:
     of_matrix = None if run.matrix is None else matrix_finding(run.matrix)
     shown = found or ([] if of_matrix is None else [of_matrix])
     body = html.findings(run, summary(found) if found else "", shown)
-    yield Section("findings", "What this run shows", body)
+    yield Section("findings", "What this run shows", [body])
     if run.arms:
         levels, details = tables.levels_table(run.arms), tables.details_table(run.arms)
         slices = [
@@ -94,22 +94,22 @@ def _sections(run: RunFiles, cards: dict[str, Markup]) -> Iterator[Section]:
             for field, heading, title in SLICES
             if any(getattr(arm, field) for arm in run.arms)
         ]
-        yield Section("numbers", "Arms and controls", html.numbers(levels, details, slices))
+        yield Section("numbers", "Arms and controls", [html.numbers(levels, details, slices)])
     if figures := [card for file_name, card in cards.items() if file_name != "matrix"]:
-        yield Section("figures", "Figures", html.figures(figures, "training" in cards))
+        yield Section("figures", "Figures", figures if "training" in cards else [*figures, html.no_curves()])
     if run.matrix is not None and of_matrix is not None:
         sentences = of_matrix.sentences if run.arms else ()
         table = tables.matrix_table(run.matrix)
         body = html.matrix(sentences, cards["matrix"], count(run.matrix.n), table)
-        yield Section("matrix", "Emitters × teachers", body)
+        yield Section("matrix", "Emitters × teachers", [body])
     if run.organism:
         facts = _organism_facts(run.organism)
         body = html.organism(facts, tables.organism_table(run.organism))
-        yield Section("organism", "The base model", body)
+        yield Section("organism", "The base model", [body])
     if run.total_predictions or run.total_controls:
-        yield Section("items", "Items", _items(run, html))
+        yield Section("items", "Items", [_items(run, html)])
     elif run.arms:
-        yield Section("items", "Items", html.no_items())
+        yield Section("items", "Items", [html.no_items()])
     config = json.dumps(run.config, indent=2, ensure_ascii=False) if run.config else ""
     named = [
         tables.names_table(values, title)
@@ -117,7 +117,7 @@ def _sections(run: RunFiles, cards: dict[str, Markup]) -> Iterator[Section]:
         if values
     ]
     if config or named:
-        yield Section("setup", "Setup", html.setup(config, named))
+        yield Section("setup", "Setup", [html.setup(config, named)])
 
 
 def _organism_facts(organism: Mapping[str, Any]) -> list[str]:

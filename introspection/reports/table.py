@@ -87,6 +87,9 @@ class Table:
     def is_number(self, column: int) -> bool:
         return self.text_columns <= column < len(self.columns) - self.last_text_columns
 
+    def __html__(self) -> Markup:
+        return self.html()
+
     def html(self, titled: bool = True) -> Markup:
         """The table, which scrolls by itself in a narrow window, and its note; its title is there anyhow for
         those who hear the page."""

@@ -76,15 +76,14 @@ def study_page(
     html = macros("study/sections.html")
     cards = [_card(claim) for claim in study["claims"]]
     sections = [
-        Section("findings", "What this study shows", html.findings(study, not_run(study), cards)),
-        Section("claims", "Claims", html.listed(table.html() for table in claim_tables(study["claims"]))),
+        Section("findings", "What this study shows", [html.findings(study, not_run(study), cards)]),
+        Section("claims", "Claims", claim_tables(study["claims"])),
     ]
     if figures:
-        sections.append(Section("figures", "Figures", html.listed(_figure(*figure) for figure in figures)))
+        sections.append(Section("figures", "Figures", [_figure(*figure) for figure in figures]))
     for index, (part_name, part) in enumerate(study["parts"].items()):
         if shown := [*part_tables(part_name, part), *exploratory_tables(part_name, study)]:
-            body = html.listed(table.html() for table in shown)
-            sections.append(Section(f"part-{index}", f"Part {part_name}", body))
+            sections.append(Section(f"part-{index}", f"Part {part_name}", shown))
     return html_page(
         title="study: do explanations follow behaviour?",
         heading="A study over several bases",

@@ -69,9 +69,9 @@ def build_sweep_page(
             "explanations": count(sum(arm.n or 0 for point in sweep_points for arm in point.arms)),
         },
         sections=[
-            Section("findings", "What this sweep shows", _findings(sweep_points, unfinished, html)),
-            Section("figure", "Gaps", card),
-            Section("table", "Numbers", html.numbers(sweep_table(sweep_points))),
+            Section("findings", "What this sweep shows", [_findings(sweep_points, unfinished, html)]),
+            Section("figure", "Gaps", [card]),
+            Section("table", "Numbers", [html.numbers(sweep_table(sweep_points))]),
         ],
         made_from="sweep",
         own=own,
