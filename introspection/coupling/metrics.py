@@ -53,12 +53,11 @@ def match_counts(
     """
     if len(explanations) != len(targets):
         raise ValueError(f"{len(explanations)} explanations but {len(targets)} targets")
-    if not all(target.valid for target in targets):
-        raise ValueError("a target must be a valid explanation")
     said, true = (_classes(values) for values in (explanations, targets))
-    content_match = np.array(
-        [e.valid and e.answer == t.answer for e, t in zip(explanations, targets, strict=True)], bool
-    )
+    if np.any(true < 0):
+        raise ValueError("a target must be a valid explanation")
+    same = [e.answer == t.answer for e, t in zip(explanations, targets, strict=True)]
+    content_match = np.array(same, bool) & (said >= 0)
     changed_match = said == true  # an invalid explanation's -1 is neither class
     columns = [np.ones(len(true)), content_match & changed_match, content_match, changed_match]
     for label in (1, 0):
@@ -67,7 +66,7 @@ def match_counts(
 
 
 def _classes(explanations: Sequence[Explanation]) -> Int[np.ndarray, " items"]:
-    return np.array([-1 if e.changed is None else int(e.changed) for e in explanations], dtype=int)
+    return np.array([-1 if e.changed is None else e.changed for e in explanations], dtype=int)
 
 
 def match_metrics(counts: Float[np.ndarray, "*batch 10"]) -> dict[str, Float[np.ndarray, "*batch"]]:

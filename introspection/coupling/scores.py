@@ -24,8 +24,10 @@ OUTPUTS = (*((score, metric) for score in SCORES for metric in METRICS), ("disag
 
 def item_counts(records: Sequence[PredictionRecord]) -> Float[np.ndarray, "items statistics"]:
     """Each item's `match_counts` for all of `TARGETS`, then its matches with current and teacher in D."""
-    by_target = [metrics.record_match_counts(records, target) for target in TARGETS.values()]
-    in_disagreement = np.array([metrics.disagrees(r) for r in records])
+    said = [r.explanation for r in records]
+    true = {target: [getattr(r, target).explanation for r in records] for target in TARGETS.values()}
+    by_target = [metrics.match_counts(said, explanations) for explanations in true.values()]
+    in_disagreement = np.array([a != b for a, b in zip(true["current"], true["teacher"], strict=True)])
     exact = MATCH_COUNTS.index("exact_match")
     matches = [in_disagreement * by_target[index][:, exact] for index in (0, 1)]
     return np.column_stack([*by_target, *matches])

@@ -5,7 +5,7 @@ Prompts longer than a model's context are skipped, counted and reported.
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
@@ -30,13 +30,22 @@ def needed_tokens(item: Item, task: Task, tokenizer: ChatTokenizer, reply_tokens
     it is generated, as long as `reply_tokens` allows.
     """
 
-    def longest(texts: Iterable[str]) -> int:
-        return max(len(tokenizer.encode_reply(text)) for text in texts)
+    return token_counter(task, tokenizer, reply_tokens)(item)
 
-    explanations = map(task.grammar.render, task.grammar.all_explanations(item.candidates))
-    explained = len(explanation_prompt(tokenizer, item, task.grammar)) + longest(explanations)
-    prompts = [len(tokenizer.encode_prompt(p)) for p in (item.prompt_with_cue, item.prompt_without_cue)]
-    return max(explained, max(prompts) + (reply_tokens or longest(item.candidates)))
+
+def token_counter(task: Task, tokenizer: ChatTokenizer, reply_tokens: int = 0) -> Callable[[Item], int]:
+    """`needed_tokens` of one item after another; a text that recurs is encoded once."""
+    read = functools.cache(lambda prompt: len(tokenizer.encode_prompt(prompt)))
+    said = functools.cache(lambda text: len(tokenizer.encode_reply(text)))
+    explained = functools.cache(lambda explanation: said(task.grammar.render(explanation)))
+
+    def needed(item: Item) -> int:
+        explanations = task.grammar.all_explanations(item.candidates)
+        asked = len(explanation_prompt(tokenizer, item, task.grammar)) + max(map(explained, explanations))
+        prompt = max(map(read, (item.prompt_with_cue, item.prompt_without_cue)))
+        return max(asked, prompt + (reply_tokens or max(map(said, item.candidates))))
+
+    return needed
 
 
 def within_context(
@@ -52,11 +61,9 @@ def within_context(
     Raises:
       InputError: more than `skipped_share` of a split would be skipped.
     """
-    kept = {}
+    kept, needed = {}, token_counter(task, tokenizer, reply_tokens)
     for split, items in task.splits.items():
-        kept[split] = tuple(
-            item for item in items if needed_tokens(item, task, tokenizer, reply_tokens) <= limit
-        )
+        kept[split] = tuple(item for item in items if needed(item) <= limit)
         skipped = len(items) - len(kept[split])
         replying = f" with a generated reply of {reply_tokens}" if reply_tokens else ""
         if skipped > skipped_share * len(items):

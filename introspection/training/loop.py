@@ -16,6 +16,7 @@ from introspection.runtime.metrics_writer import MetricsWriter
 from introspection.runtime.session import Session
 from introspection.training.batches import stack_batches
 from introspection.training.objectives import Batch, ObjectiveConfig, ObjectiveWeights
+from introspection.training.seeds import call_together, join_seeds, seed_parts, split_seeds, take_seeds
 from introspection.training.step import Frozen, OptimizerConfig, TrainState, train_steps
 
 
@@ -92,10 +93,13 @@ def train(
     checkpoint can't be saved.
     """
     loop, seeds = job.loop, job.seeds
-    state, step = restore_newest(put_parameters(state, session.mesh), store, say)
+    mesh = session.mesh
+    state, step = restore_newest(put_parameters(state, mesh), store, say)
+    parts = seed_parts(len(seeds), loop.stack_seeds, state.trainable, job.frozen.variables, mesh)
+    states = split_seeds(state, parts, mesh)
     # Said outright: left to the compiler, the state would come back under an equal sharding of another
     # name, and the second call would be compiled again.
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, states[0])
     program = session.programs.program(
         "train_steps",
         (job.model, job.objective, job.optimizer, loop.stack_seeds, len(seeds)),
@@ -116,8 +120,9 @@ def train(
         metrics.flush()  # before a checkpoint, which must never be ahead of them, and for whoever watches
 
     def read_metrics(first_step: int, device_metrics) -> str:
-        """Waits for a call's metrics, checks them and averages them into the log."""
-        values = {name: np.asarray(value) for name, value in device_metrics.items()}  # steps seeds
+        """Waits for a call's metrics (`steps seeds` of every part), checks and averages them into the log."""
+        names = device_metrics[0]
+        values = {name: np.concatenate([part[name] for part in device_metrics], axis=1) for name in names}
         finite = np.isfinite(values["loss"]) & np.isfinite(values["gradient_norm"])
         if not finite.all():
             bad_step, bad_seed = np.argwhere(~finite)[0]
@@ -146,21 +151,25 @@ def train(
         batches = stack_batches(
             [[job.batch(step + i, seed) for seed in seeds] for i in range(loop.steps_per_call)]
         )
-        state, device_metrics = program(
-            state, job.frozen, put_rows(batches, session.mesh, axis=2), job.weights(step)
-        )
+        rows = [put_rows(take_seeds(batches, part, axis=1), mesh, axis=2) for part in parts]
+        calls = [(own, job.frozen, drawn, job.weights(step)) for own, drawn in zip(states, rows, strict=True)]
+        states, device_metrics = zip(*call_together(program, calls), strict=True)
         # The previous call's metrics are read while this one runs.
         note = read_metrics(*pending) if pending else ""
         pending = (step, device_metrics)
         step += loop.steps_per_call
         at_checkpoint = step % loop.checkpoint_steps == 0 or step == loop.steps
-        if at_checkpoint or step % loop.evaluation_steps == 0:
+        at_evaluation = at_checkpoint or step % loop.evaluation_steps == 0
+        at_refresh = loop.refresh_steps and step % loop.refresh_steps == 0 and step < loop.steps
+        if at_evaluation or at_refresh:
+            state = join_seeds(states, mesh)
+        if at_evaluation:
             note = read_metrics(*pending)
             pending = None
             write_evaluation(step)
         if at_checkpoint:
             store.save(step, state.trainable, state.optimizer, job.metadata)
-        if loop.refresh_steps and step % loop.refresh_steps == 0 and step < loop.steps:
+        if at_refresh:
             refresh(step, state)
         progress(loop.steps_per_call, note)
     store.wait()

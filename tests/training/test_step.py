@@ -17,6 +17,7 @@ from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.mesh import put_parameters, put_rows
 from introspection.runtime.metrics_writer import MetricsWriter
 from introspection.runtime.session import Session
+from introspection.training import seeds
 from introspection.training.batches import BatchSizes, epoch_indices, make_batch, stack_batches
 from introspection.training.loop import Job, LoopConfig, train, weights
 from introspection.training.objectives import ObjectiveConfig
@@ -90,6 +91,60 @@ def test_losses_do_not_depend_on_the_steps_in_a_call(steps_per_call):
     np.testing.assert_allclose(losses_of(steps_per_call=steps_per_call)[0], losses_of()[0], rtol=1e-5)
 
 
+def job_of(model, frozen, stack_seeds="loop", steps=STEPS):
+    """Training of two seeds, five steps a call."""
+    intervals = dict(steps_per_call=5, log_steps=5, evaluation_steps=10, checkpoint_steps=10)
+    return Job(
+        name="job",
+        seeds=(0, 1),
+        model=model.config,
+        objective=ObjectiveConfig(),
+        optimizer=OPTIMIZER,
+        loop=LoopConfig(steps, stack_seeds=stack_seeds, **intervals),
+        weights=lambda step: WEIGHTS,
+        frozen=frozen,
+        batch=batch,
+        metadata={},
+    )
+
+
+def test_small_models_seeds_apart_train_as_in_one_executable(tmp_path, monkeypatch):
+    model = task_model()
+
+    def trained(folder, largest, steps=STEPS):
+        """All that training leaves, where models of at most so many parameters have their seeds apart."""
+        monkeypatch.setattr(seeds, "SMALL_MODEL", largest)
+        state, frozen = start(model, seeds=2)
+        metrics, programs = MetricsWriter(tmp_path / folder), ProgramTable()
+        with CheckpointStore(tmp_path / folder / "store") as store:
+            job, session = job_of(model, frozen, steps=steps), Session(programs=programs)
+            final = train(job, state, store, metrics, session)
+            restored = [store.restore(step, *final) for step in store.steps()]
+        metrics.close()
+        calls = [calls for _, _, calls, _ in programs.rows()]
+        logged = (tmp_path / folder / "metrics.jsonl").read_text(encoding="utf-8")
+        return calls, logged, jax.tree.map(np.asarray, (final, restored))
+
+    calls, *one = trained("one", 0)
+    assert calls == [STEPS // 5]
+    calls, *apart = trained("apart", 10**7)
+    assert calls == [2 * STEPS // 5]  # one executable, called once a seed
+    trained("resumed", 0, steps=10)
+    calls, *resumed = trained("resumed", 10**7)
+    assert calls == [2 * 10 // 5]
+    for logged, leaves in (apart, resumed):
+        assert logged == one[0]
+        jax.tree.map(np.testing.assert_array_equal, leaves, one[1])
+
+
+def test_seeds_share_an_executable_on_a_mesh_and_where_they_are_vectorized():
+    state, frozen = start(task_model(), seeds=3)
+    together = [slice(0, 3)]
+    assert len(seeds.seed_parts(3, "loop", state.trainable, frozen.variables, mesh_of())) == 3
+    assert seeds.seed_parts(3, "vectorize", state.trainable, frozen.variables, mesh_of()) == together
+    assert seeds.seed_parts(3, "loop", state.trainable, frozen.variables, mesh_of(2, 1, 1)) == together
+
+
 @pytest.mark.parametrize("sizes", [(1, 1, 1), pytest.param((2, 2, 1), marks=pytest.mark.slow)], ids=str)
 def test_training_adapters_frees_old_states_keeps_the_base_and_compiles_once(sizes, tmp_path):
     model = task_model(lora=LoraConfig(2, 4.0, ("query", "value", "down")))
@@ -102,29 +157,11 @@ def test_training_adapters_frees_old_states_keeps_the_base_and_compiles_once(siz
         seen.append(state)
         return [{"seen": 1.0}] * 2
 
-    job = Job(
-        name="adapters",
-        seeds=(0, 1),
-        model=model.config,
-        objective=ObjectiveConfig(),
-        optimizer=OPTIMIZER,
-        loop=LoopConfig(
-            STEPS,
-            steps_per_call=5,
-            log_steps=5,
-            evaluation_steps=10,
-            checkpoint_steps=STEPS,
-            stack_seeds="vectorize",
-        ),
-        weights=lambda step: WEIGHTS,
-        frozen=frozen,
-        batch=batch,
-        metadata={},
-    )
+    job = job_of(model, frozen, stack_seeds="vectorize")
     metrics = MetricsWriter(tmp_path)
     with CheckpointStore(tmp_path / "store") as store:
         final = train(job, state, store, metrics, Session(mesh, programs), evaluate)
-        assert store.steps() == [0, STEPS]
+        assert store.steps() == [0, 10, STEPS]
     metrics.close()
     assert programs.count("train_steps") == 1
     assert [calls for _, _, calls, _ in programs.rows()] == [STEPS // 5]
