@@ -269,8 +269,8 @@ def seeds_sign_flip_test(
     if 1 < n_seeds < FEWEST_SEEDS:
         return None, (
             f"no p-value: with {n_seeds} seeds a sign-flip test can't go below {2 / 2**n_seeds:g}, and a test"
-            f" over groups would ignore variation between seeds; use at least {FEWEST_SEEDS} seeds, or one for"
-            " a result about that seed only"
+            f" over groups would ignore variation between seeds; use at least {FEWEST_SEEDS} seeds, or one"
+            " for a result about that seed only"
         )
     p = sign_flip_test(cell_sums.sum(0), rng, resamples=resamples)
     if n_seeds > 1 and n_groups > 1:
