@@ -271,7 +271,7 @@ def test_bad_points_are_refused(tmp_path):
         write_study(tmp_path, [("a", tmp_path / "a")], console())
     records = random_records(np.random.default_rng(0), 0.5)
     write_point(tmp_path / "a", "base0", {"kl": records}, part="")
-    with pytest.raises(InputError, match="config.part"):
+    with pytest.raises(InputError, match=r"config\.part"):
         write_study(tmp_path, [("a", tmp_path / "a")], console())
     foreign = random_records(np.random.default_rng(0), 0.5, arm="foreign_kl")
     write_point(tmp_path / "b", "base0", {"foreign_kl": foreign}, foreign_to={"foreign_kl": "kl"})
