@@ -65,7 +65,8 @@ def read_labels(folder: Path, expected: dict[str, Any], items: Sequence[Item]) -
             raise ValueError(f"{METADATA} is not a JSON object")
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise InputError(
-            f"{folder}: can't read labels ({error}); give a folder that a run wrote under labels/"
+            f"{folder} is not a readable labels folder ({error}); give one that a run wrote,"
+            " WORKDIR/labels/ARM"
         ) from error
     differing = [
         f"{name} is {metadata.get(name)!r} in its {METADATA} but {value!r} in this run"

@@ -90,7 +90,7 @@ def test_a_damaged_folder_is_refused(tmp_path, damage):
     folder = tmp_path / "clean"
     write_labels(folder, some_labels(), METADATA)
     damage(folder)
-    with pytest.raises(InputError, match="can't read labels"):
+    with pytest.raises(InputError, match="not a readable labels folder"):
         read_labels(folder, METADATA, [item("a/1")])
 
 
