@@ -79,8 +79,8 @@ class ArmConfig:
             raise InputError(f"refresh_steps is {self.refresh_steps}; it is a number of steps, 0 for never")
         if self.labels and (self.foreign_labels or self.refresh_steps):
             raise InputError(
-                f"labels is {self.labels!r}, but foreign_labels and refresh_steps make labels too; set either "
-                "labels or these"
+                f"labels is {self.labels!r}, but foreign_labels and refresh_steps make labels too; set "
+                "either labels or these"
             )
         ObjectiveConfig(self.kl_support, self.kl_direction)  # checks both
 

@@ -69,9 +69,9 @@ def export(name: str, folder: Path, kind: str, dtype: str, console: Console) -> 
         export_model(folder, model.config, params, hf_tokenizer_files(tokenizer), token_ids(tokenizer))
         read_back = model.with_variables({"params": _cast(params, "float32")})
         console.print(f"{folder}: {name}, {dtype}, fingerprint {model_fingerprint(read_back)}", **_PLAIN)
-    if options and _addressed_otherwise(options):
+    if options and options != ChatOptions(template=options.template):  # the files contain the template
         console.print(
-            "note: the exported files don't contain the chat options (config.chat); set them again for each use"
+            "note: the exported files lack the chat options (config.chat); set them again to use it"
         )
 
 
@@ -105,7 +105,3 @@ def base_name(found: StoredModel | PretrainedModel) -> str:
 
 def _cast(tree: dict, dtype: str) -> dict:
     return jax.tree.map(lambda leaf: leaf.astype(jnp.dtype(dtype)), tree)
-
-
-def _addressed_otherwise(options: ChatOptions) -> bool:
-    return options != ChatOptions(template=options.template)  # the template is in the files
