@@ -1,7 +1,7 @@
-"""What Self and Orig are held against: explanations without introspection, and labels without content.
+"""Controls for Self and Orig: explanations made without introspection, and labels without content.
 
-An answer passes from one item to another as its role there: the right answer comes first, the cued one next,
-then the others; -1 stands for `NONE`. So these controls know which candidate is right, which favours them.
+An answer carries over to another item by its role: the right answer has rank 0, the cued one comes next, then
+the others; -1 is `NONE`. So these controls know which candidate is right, which favours them.
 """
 
 import math
@@ -19,31 +19,31 @@ NONE_RANK = -1
 
 
 def by_role(item: Item) -> tuple[str, ...]:
-    """The item's candidates by their role: right, cued, others in alphabetical order."""
+    """The item's candidates by role: right, cued, then the others in alphabetical order."""
     return tuple(dict.fromkeys(filter(None, (item.gold, item.cued, *item.candidates))))
 
 
 def answer_rank(item: Item, label: Explanation) -> int:
-    """The label's answer as a place in `by_role`, -1 for `NONE`."""
+    """The index of the label's answer in `by_role`; -1 for `NONE`."""
     if label.answer == NONE:
         return NONE_RANK
     if label.answer not in item.candidates:
-        raise ValueError(f"item {item.id}: the label's answer {label.answer!r} is no candidate")
+        raise ValueError(f"item {item.id}: the label's answer {label.answer!r} is not a candidate")
     return by_role(item).index(label.answer)
 
 
 def explanation_at_rank(item: Item, changed: bool, rank: int) -> Explanation:
-    """The explanation that says `changed` and the candidate at that place of `by_role` (-1: `NONE`)."""
+    """The explanation with `changed` and the candidate at index `rank` of `by_role` (-1: `NONE`)."""
     return Explanation(changed, NONE if rank == NONE_RANK else by_role(item)[rank])
 
 
 def majority_explanations(
     train_items: Sequence[Item], train_labels: Sequence[Explanation], test_items: Sequence[Item]
 ) -> list[Explanation]:
-    """What someone says who knows only the cue kind's usual `changed`, and the right answer.
+    """The majority `changed` of the item's cue kind, and the right answer.
 
-    A tie says unchanged. A cue kind that training lacks takes the majority over all kinds. Where the right
-    answer is not known, it is the labels' commonest answer among the item's candidates, or the first of them.
+    A tie is unchanged. A cue kind without training items gets the majority over all kinds. If the right
+    answer isn't known, the answer is the item's candidate that is most frequent in the labels, or its first.
     """
     margin: Counter[str | None] = Counter()
     for item, label in zip(train_items, train_labels, strict=True):
@@ -71,17 +71,20 @@ def input_only_explanations(
     inverse_regularization: float = 1.0,
     max_iterations: int = 1_000,
 ) -> list[Explanation]:
-    """What the input alone tells: hashed word n-grams of `x` and a logistic regression on the same labels.
+    """Predictions from the input only: logistic regression from hashed word n-grams of `x` to the labels.
 
-    It predicts the pair (changed, rank of the answer). Where the test item has fewer candidates than the
-    likeliest rank needs, the next likely class is taken; where none fits, (changed of the likeliest, `NONE`).
+    It predicts the pair (changed, rank of the answer): the likeliest whose rank the test item's candidates
+    allow or, if there is none, the likeliest `changed` with `NONE`.
 
     Args:
         seed: of the solver; the same inputs and seed give the same explanations.
-        ngrams: the shortest and the longest, in words.
-        features: hash buckets.
+        ngrams: shortest and longest length, in words.
+        features: number of hash buckets.
         inverse_regularization: scikit-learn's `C`.
         max_iterations: of the solver.
+
+    Raises:
+        InputError: there are no training items.
     """
     if not train_items:
         raise InputError("the input-only predictor needs at least one training item")
@@ -95,11 +98,11 @@ def input_only_explanations(
     if len(names) == 1:  # logistic regression refuses a single class
         ranking = np.zeros((len(test_items), 1), dtype=int)
     else:
-        # Imported here, since it takes longer than all else that a command needs to start.
+        # Imported here because it takes longer than everything else a command imports.
         from sklearn.feature_extraction.text import HashingVectorizer
         from sklearn.linear_model import LogisticRegression
 
-        # One-letter words and case stay: in "I think it is B" the letter is the cue.
+        # Keep one-letter words and case: in "I think it is B" the letter is the cue.
         vectorizer = HashingVectorizer(
             ngram_range=ngrams, n_features=features, lowercase=False, token_pattern=r"(?u)\b\w+\b"
         )
@@ -114,7 +117,7 @@ def input_only_explanations(
     ]
 
 
-# What each says of the test items, from training items with their clean labels, test items and a seed.
+# Each maps training items, their clean labels, test items and a seed to explanations of the test items.
 CONTROLS: dict[str, Callable[..., list[Explanation]]] = {
     "majority": lambda items, labels, test, seed: majority_explanations(items, labels, test),
     "input_only": lambda items, labels, test, seed: input_only_explanations(items, labels, test, seed=seed),
@@ -133,16 +136,16 @@ def shuffle_labels(
 ) -> list[Explanation]:
     """Labels without content: no item keeps its own.
 
-    `changed` is permuted within cue kind such that none stays in its place, so that it is at chance there and
-    keeps its rate; the answer is any of the item's candidates, each as likely. A label can still equal the
-    clean one by chance: `kept_share` says how often.
+    `changed` is permuted within each cue kind without fixed points, so it is at chance and keeps its rate;
+    the answer is drawn uniformly from the item's candidates. A label can still equal the clean one by chance:
+    see `kept_share`. A cue kind's only item keeps its `changed`.
     """
     kinds: dict[str, list[int]] = {}
     for index, item in enumerate(items):
         kinds.setdefault(item.cue_kind, []).append(index)
     shuffled = list(labels)
     for _, members in sorted(kinds.items()):
-        # Around a random circle every label moves on, by at least one place and by less than all.
+        # A cyclic shift of a random order, by at least one place, leaves no label where it was.
         order = rng.permutation(len(members))
         step = int(rng.integers(1, len(members))) if len(members) > 1 else 0
         for place, source in zip(order, np.roll(order, step), strict=True):
@@ -160,11 +163,11 @@ def kept_share(clean: Sequence[Explanation], trained: Sequence[Explanation]) -> 
 def add_label_noise(
     items: Sequence[Item], labels: Sequence[Explanation], rate: float, rng: np.random.Generator
 ) -> tuple[list[Explanation], Bool[np.ndarray, " items"]]:
-    """Labels of which a share is wrong, and which ones those are.
+    """Replaces a share of the labels by wrong ones; also returns which.
 
-    Exactly `rate` of the labels, rounded to the nearest count (half upwards), become another explanation of
-    the item's finite set (every candidate, changed and unchanged), each equally likely. So noise at rate 1
-    leaves no label right, unlike noise that redraws labels.
+    Exactly `rate` of the labels (rounded to the nearest count, half up) are replaced, each by another
+    explanation drawn uniformly from the item's finite set (every candidate, changed and unchanged). So at
+    rate 1 no label is right, unlike noise that redraws labels.
 
     Raises:
         InputError: the rate is not in [0, 1].
@@ -184,13 +187,13 @@ def add_label_noise(
 def balance_by_changed(
     items: Sequence[Item], labels: Sequence[Explanation], rng: np.random.Generator
 ) -> Int[np.ndarray, " subset"]:
-    """Indices, ascending, of a training set with as many changed as unchanged labels.
+    """Ascending indices of a training set with as many changed as unchanged labels.
 
-    The rarer class is kept whole. Of the other, each cue kind gives as many as the rarer class has in that
-    kind, so that the kind doesn't tell the class; what a kind lacks is drawn from the rest at random.
+    All items of the rarer class are kept. The other class is drawn to match it within each cue kind, so that
+    the kind doesn't predict the class; if a kind has too few, the missing ones are drawn from the rest.
 
     Raises:
-        InputError: there is no changed, or no unchanged, label.
+        InputError: no label is changed, or none is unchanged.
     """
     changed = np.array([bool(label.changed) for label in labels], dtype=bool)
     if len(items) != len(labels):
@@ -200,8 +203,8 @@ def balance_by_changed(
         kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(Counter(i.cue_kind for i in items).items()))
         raise InputError(
             f"can't balance {len(labels)} training items ({kinds}): {n_changed} labels are changed and "
-            f"{n_unchanged} unchanged, and both are needed; use more items, other cues, or a label teacher "
-            "whose decision the cue moves on some items but not on all, or set config.train.balanced=False"
+            f"{n_unchanged} unchanged, but both are needed; use more items, other cues, or a label teacher "
+            "whose decision the cue changes on some items but not on all, or set config.train.balanced=False"
         )
     rarer = changed if n_changed <= n_unchanged else ~changed
     kinds = np.array([item.cue_kind for item in items])
@@ -222,15 +225,15 @@ def balanced_subset(
     count: int,
     rng: np.random.Generator,
 ) -> Int[np.ndarray, " subset"]:
-    """`count` of balanced items, drawn, half of them changed; in their order.
+    """`count` indices drawn from balanced ones, half of them changed, ascending.
 
     Raises:
-      InputError: there are fewer.
+      InputError: there are fewer than `count`.
     """
     if count > len(balanced):
         raise InputError(
             f"config.train.explained_items is {count}, but only {len(balanced)} training items can be "
-            "balanced between changed and unchanged: lower it, or take more training items (config.task)"
+            "balanced between changed and unchanged: lower it, or use more training items (config.task)"
         )
     changed = np.array([bool(labels[i].changed) for i in balanced])
     halves = (

@@ -1,4 +1,4 @@
-"""Fixed labels on disk: E(label_teacher) on the training items, as it is and as it is trained on."""
+"""Fixed labels on disk: E(label_teacher) on the training items, clean and as trained on."""
 
 import dataclasses
 import json
@@ -18,12 +18,10 @@ RECORDS, METADATA = "labels.array_record", "metadata.json"
 
 @dataclasses.dataclass(frozen=True)
 class Label:
-    """The label of one training item."""
-
     id: str
     group: str
-    teacher: Decisions  # of the label teacher
-    explanation: Explanation  # what is trained on: clean, noisy or shuffled
+    teacher: Decisions  # the label teacher's
+    explanation: Explanation  # the trained label: clean, noisy or shuffled
 
     @property
     def clean(self) -> Explanation:
@@ -31,7 +29,7 @@ class Label:
 
 
 def write_labels(folder: Path, labels: Sequence[Label], metadata: dict[str, Any]) -> None:
-    """Writes a labels folder, whole or not at all."""
+    """Writes a labels folder atomically."""
     temporary = folder.with_name(folder.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -54,8 +52,8 @@ def read_labels(folder: Path, expected: dict[str, Any], items: Sequence[Item]) -
     """The labels of `items`, in their order.
 
     Raises:
-      InputError: there is no labels folder, its metadata differ from `expected` (another model, task or
-        template made it), or it lacks items.
+      InputError: the folder is missing or unreadable, its metadata differ from `expected` (another model,
+        task or template), or it lacks some items.
     """
     try:
         metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
@@ -64,22 +62,27 @@ def read_labels(folder: Path, expected: dict[str, Any], items: Sequence[Item]) -
         reader.close()
         by_id = {label.id: label for label in map(_read_label, lines)}
         if not isinstance(metadata, dict):
-            raise ValueError(f"{METADATA} is no object")
+            raise ValueError(f"{METADATA} is not a JSON object")
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        raise InputError(f"{folder}: no readable labels folder ({error})") from error
+        raise InputError(
+            f"{folder} is not a readable labels folder ({error}); give one that a run wrote,"
+            " WORKDIR/labels/ARM"
+        ) from error
     differing = [
-        f"{name} is {metadata.get(name)!r} there and {value!r} here"
+        f"{name} is {metadata.get(name)!r} in its {METADATA} but {value!r} in this run"
         for name, value in expected.items()
         if metadata.get(name) != value
     ]
     if differing:
         raise InputError(
-            f"{folder}: these labels were made by another model or task: {'; '.join(differing)}; "
-            "name their teacher in config.label_teacher, or let the run make its own"
+            f"{folder}: these labels are from another model or task: {'; '.join(differing)}; "
+            "set config.label_teacher to the model that gave them, or let the run make its own labels"
         )
     missing = [item.id for item in items if item.id not in by_id]
     if missing:
-        raise InputError(f"{folder}: {len(missing)} training items have no label there, such as {missing[0]}")
+        raise InputError(
+            f"{folder}: {len(missing)} of {len(items)} training items have no label, such as {missing[0]}"
+        )
     return [by_id[item.id] for item in items]
 
 
@@ -102,7 +105,7 @@ def label_metadata(
     foreign: float = 0.0,
     kept: float = 1.0,
 ) -> dict[str, Any]:
-    """What a labels folder says of itself: `kept` is the share of labels that equal the clean ones."""
+    """Contents of a labels folder's metadata; `kept` is the share of labels that equal the clean ones."""
     return {
         "teacher_fingerprint": teacher_fingerprint,
         "task": task.name,

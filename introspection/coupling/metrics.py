@@ -1,8 +1,8 @@
-"""Whether explanations match behaviours, as sums of counts: an item's counts, and measures of summed counts.
+"""How well explanations match behaviour: counts per item, and metrics of summed counts.
 
-Every measure of an explanation against a target is a function of summed counts, so a bootstrap resample is
-one product of weights and counts. An invalid explanation is wrong everywhere; denominators never shrink.
-A measure without a denominator is NaN here and null in `results.json`.
+Every metric is a function of summed counts, so a bootstrap resample is one product of weights and counts. An
+invalid explanation is always wrong; denominators never shrink. A metric with denominator 0 is NaN here and
+null in `results.json`.
 """
 
 from collections import Counter
@@ -15,8 +15,8 @@ from jaxtyping import Float, Int, Num
 from introspection.coupling.records import PredictionRecord
 from introspection.tasks.items import INVALID, NONE, Decisions, Explanation
 
-Target = Literal["current", "teacher", "initial"]  # whose behaviour explanations are held against
-# The columns of `match_counts`. For the two classes of `changed`: how often it is true, said, and both.
+Target = Literal["current", "teacher", "initial"]  # whose behaviour explanations are scored against
+# Columns of `match_counts`. For each class of `changed`: how often it is true, said, and both.
 MATCH_COUNTS = (
     "items",
     "exact_match",
@@ -37,7 +37,7 @@ def divide(
     numerator: Num[np.ndarray, "*#batch"] | np.number | float | int,
     denominator: Num[np.ndarray, "*#batch"] | np.number | float | int,
 ) -> Float[np.ndarray, "*batch"]:
-    """The quotient, NaN (without a warning) where the denominator is 0."""
+    """Elementwise quotient; NaN, without a warning, where the denominator is 0."""
     numerator, denominator = np.broadcast_arrays(np.asarray(numerator, float), np.asarray(denominator, float))
     quotient = np.full(numerator.shape, np.nan)
     return np.divide(numerator, denominator, out=quotient, where=denominator != 0)
@@ -46,7 +46,7 @@ def divide(
 def match_counts(
     explanations: Sequence[Explanation], targets: Sequence[Explanation]
 ) -> Float[np.ndarray, "items 10"]:
-    """What every item adds to each of `MATCH_COUNTS` (0 or 1), for explanations against their targets.
+    """Each item's contribution (0 or 1) to each of `MATCH_COUNTS`.
 
     Raises:
         ValueError: the lengths differ, or a target is invalid (targets come from behaviour).
@@ -55,7 +55,7 @@ def match_counts(
         raise ValueError(f"{len(explanations)} explanations but {len(targets)} targets")
     said, true = (_classes(values) for values in (explanations, targets))
     if np.any(true < 0):
-        raise ValueError("a target must be a valid explanation")
+        raise ValueError("every target must be a valid explanation")
     same = [e.answer == t.answer for e, t in zip(explanations, targets, strict=True)]
     content_match = np.array(same, bool) & (said >= 0)
     changed_match = said == true  # an invalid explanation's -1 is neither class
@@ -73,16 +73,15 @@ def match_metrics(counts: Float[np.ndarray, "*batch 10"]) -> dict[str, Float[np.
     """`METRICS` of summed `match_counts`.
 
     - `exact_match`: share of items where `changed` and `answer` both equal the target's.
-    - `content_match`: share of items where `answer` equals the target's, whatever `changed` says. The
-      paper's "Content match" is not defined in what we could read; this reading is our choice [C].
-    - `changed_accuracy`: share of items where `changed` equals the target's, whatever the answer.
-    - `has_changed_f1`: the mean F1 of the classes changed and unchanged, with F1 = 2 both / (true + said).
-      An invalid explanation is a false negative of its true class and a positive of neither. A class that
-      is neither true nor said of any item is left out of the mean. This equals scikit-learn's
-      `f1_score(..., labels=[True, False], average="macro", zero_division=np.nan)`, an invalid explanation
-      being a third label. Its default `zero_division` ("warn", like 0) would instead put a 0 for the
-      absent class into the mean, and halve the score of an explainer that is right on every item; without
-      `labels`, "invalid" would be a class of its own.
+    - `content_match`: share of items where `answer` equals the target's; `changed` is ignored. The parts of
+      the paper we could read do not define its "Content match"; this definition is our choice [C].
+    - `changed_accuracy`: share of items where `changed` equals the target's; `answer` is ignored.
+    - `has_changed_f1`: macro F1 over the classes changed and unchanged, with F1 = 2 both / (true + said). An
+      invalid explanation is a false negative of its true class and a false positive of neither. A class that
+      no item has and no explanation says is left out of the mean. This equals scikit-learn's
+      `f1_score(..., labels=[True, False], average="macro", zero_division=np.nan)` with invalid explanations
+      as a third label. The default `zero_division` would count an absent class as 0 and so halve the score
+      of an explainer that is always right; without `labels`, "invalid" would be averaged as a class.
     """
     column: dict[str, np.ndarray] = dict(zip(MATCH_COUNTS, np.moveaxis(counts, -1, 0), strict=True))
     f1_by_class = np.stack(
@@ -100,7 +99,7 @@ def match_metrics(counts: Float[np.ndarray, "*batch 10"]) -> dict[str, Float[np.
 
 
 def record_match_counts(records: Sequence[PredictionRecord], target: Target) -> Float[np.ndarray, "items 10"]:
-    """`match_counts` of records' explanations against E(target): Self, Orig or Initial."""
+    """`match_counts` of the records' explanations against E(target), for Self, Orig or Initial."""
     return match_counts([r.explanation for r in records], [getattr(r, target).explanation for r in records])
 
 
@@ -120,7 +119,7 @@ def changed_rate(decisions: Sequence[Decisions]) -> float:
 
 
 def none_rate(decisions: Sequence[Decisions]) -> float:
-    """Share of decisions, with and without the cue together, that are no candidate."""
+    """Share of decisions, pooled over with and without the cue, that are not a candidate."""
     return _share([decision == NONE for pair in decisions for decision in pair])
 
 
@@ -130,8 +129,8 @@ def invalid_rate(explanations: Sequence[Explanation]) -> float:
 
 
 def commonest_explanation(records: Sequence[PredictionRecord]) -> dict[str, float]:
-    """The `share` of the explanation (changed, answer) that is given most often, and its Self and Orig if it
-    were given of every item: what a gap can be that comes from behaviour alone, and from no explaining."""
+    """The `share` of the most frequent explanation (changed, answer), and its Self and Orig if it were given
+    for every item: the gap of an emitter that always says the same."""
     given = Counter(r.explanation for r in records if r.explanation.valid)
     commonest = max(given, key=lambda explanation: (given[explanation], explanation), default=INVALID)
     return {
@@ -144,8 +143,8 @@ def commonest_explanation(records: Sequence[PredictionRecord]) -> dict[str, floa
 def behavior_accuracy(
     decisions: Sequence[Decisions], gold: Sequence[str], *, with_cue: bool = False
 ) -> float | None:
-    """Share of decisions, without the cue unless `with_cue`, that are right, of the items whose right answer
-    is known (not ""); None if there is none."""
+    """Share of right decisions (without the cue unless `with_cue`) among items whose right answer is known
+    (not ""); None if no answer is known."""
     known = [(d, answer) for d, answer in zip(decisions, gold, strict=True) if answer]
     if not known:
         return None
@@ -153,9 +152,9 @@ def behavior_accuracy(
 
 
 def decision_direction(before: str, after: str, gold: str, cued: str) -> str:
-    """Where one decision went, one of `DRIFT_DIRECTIONS`; `none` where it stayed.
+    """Where a decision moved: one of `DRIFT_DIRECTIONS`, `none` if it stayed.
 
-    Where the cue names the right answer, going there is `to_gold`. `NONE` is `to_other`.
+    If the cue names the right answer, moving there is `to_gold`. Moving to `NONE` is `to_other`.
     """
     if after == before:
         return "none"
@@ -165,12 +164,12 @@ def decision_direction(before: str, after: str, gold: str, cued: str) -> str:
 def drift_direction(
     record: PredictionRecord, decision: Literal["either", "with_cue", "without_cue"] = "either"
 ) -> str:
-    """Where current's decision went from the label teacher's, one of `DRIFT_DIRECTIONS`.
+    """Where the current model's decision moved from the label teacher's: one of `DRIFT_DIRECTIONS`.
 
-    `either` looks at the decision without the cue first, as that is an explanation's answer, and where it
-    stayed at the one with the cue; so under `none` both stayed, and Self equals Orig. An item can drift here
-    and yet not be in the disagreement set: both explanations are (changed, A) if the decision with the cue
-    moves from B to C.
+    `either` takes the decision without the cue, which is an explanation's answer; if that stayed, it takes
+    the one with the cue. So `none` means that both stayed, and Self equals Orig. An item can drift here and
+    still be outside the disagreement set: if the decision with the cue moves from B to C, both explanations
+    are (changed, A).
     """
     for name in ("without_cue", "with_cue") if decision == "either" else (decision,):
         before, after = getattr(record.teacher, name), getattr(record.current, name)
@@ -181,7 +180,7 @@ def drift_direction(
 
 
 def levels(records: Sequence[PredictionRecord]) -> dict[str, float | int]:
-    """n, and Self and Orig by exact match, of some records."""
+    """The number of records, and their Self and Orig by exact match."""
     current, teacher = (record_match_counts(records, target).sum(0) for target in ("current", "teacher"))
     return {
         "n": len(records),
@@ -193,7 +192,7 @@ def levels(records: Sequence[PredictionRecord]) -> dict[str, float | int]:
 def split_records(
     records: Sequence[PredictionRecord], key: Callable[[PredictionRecord], Any]
 ) -> dict[Any, list[PredictionRecord]]:
-    """Records by `key`, in the order in which keys first appear."""
+    """Records grouped by `key`; groups are in order of first appearance."""
     parts: dict[Any, list[PredictionRecord]] = {}
     for record in records:
         parts.setdefault(key(record), []).append(record)
@@ -201,14 +200,14 @@ def split_records(
 
 
 def levels_by_cue_kind(records: Sequence[PredictionRecord]) -> dict[str, dict[str, float | int]]:
-    """`levels` of every cue kind, in alphabetical order."""
+    """`levels` per cue kind, in alphabetical order."""
     return {kind: levels(part) for kind, part in sorted(split_records(records, lambda r: r.cue_kind).items())}
 
 
 def levels_by_drift(
     records: Sequence[PredictionRecord], decision: Literal["either", "with_cue", "without_cue"] = "either"
 ) -> dict[str, dict[str, float | int]]:
-    """`levels` of every drift direction (see `drift_direction`), also of those without an item."""
+    """`levels` per drift direction (see `drift_direction`), including directions without items."""
     parts = split_records(records, lambda r: drift_direction(r, decision))
     return {direction: levels(parts.get(direction, [])) for direction in DRIFT_DIRECTIONS}
 

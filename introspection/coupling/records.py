@@ -1,7 +1,8 @@
-"""One record an item, arm and seed: what `predictions.jsonl` holds and every measure is computed from."""
+"""One record per item, arm and seed: the lines of `predictions.jsonl`, the source of every metric."""
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from introspection.tasks.items import Decisions, Explanation
 
 @dataclasses.dataclass(frozen=True)
 class PredictionRecord:
-    """A line of `predictions.jsonl` (design.md §7), with the prompts beside for the reader of a report."""
+    """A line of `predictions.jsonl` (design.md §7), plus the prompts, which reports show."""
 
     arm: str
     seed: int
@@ -30,8 +31,8 @@ class PredictionRecord:
     current: Decisions
     explanation_text: str
     explanation: Explanation
-    subset: str = ""  # the item's; files written before there were subsets lack it
-    shifted: bool = False  # whether the arm's shift trains the behaviour of this item's group
+    subset: str = ""  # the item's; missing in older files
+    shifted: bool = False  # whether the arm's shift trains this item's group
 
     def to_json(self) -> dict[str, Any]:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -55,18 +56,20 @@ class PredictionRecord:
 
 
 def check_one_arm(records: Sequence[PredictionRecord]) -> None:
-    """Raises InputError if there are no records, they are of several arms, or an item is twice in a seed."""
+    """Raises InputError if there are no records, several arms, or two records of one item and seed."""
     if not records:
-        raise InputError("no prediction records: a result needs at least one item")
+        raise InputError("there are no prediction records: a result needs at least one item")
     arms = sorted({r.arm for r in records})
     if len(arms) > 1:
-        raise InputError(f"records of several arms in one result: {', '.join(arms)}")
-    if len({(r.seed, r.id) for r in records}) < len(records):
-        raise InputError(f"arm {arms[0]} has an item twice in one seed")
+        raise InputError(f"prediction records of several arms in one result: {', '.join(arms)}")
+    count = Counter((r.seed, r.id) for r in records)
+    (seed, item), times = count.most_common(1)[0]
+    if times > 1:
+        raise InputError(f"arm {arms[0]} has {times} prediction records of item {item}, seed {seed}")
 
 
 def write_records(path: Path, records: Iterable[PredictionRecord]) -> None:
-    """Writes one JSON object a line, whole or not at all."""
+    """Writes one JSON object per line, atomically."""
     with whole(path) as temporary, temporary.open("w", encoding="utf-8") as lines:
         for record in records:
             lines.write(json.dumps(record.to_json(), ensure_ascii=False) + "\n")

@@ -1,8 +1,8 @@
-"""Intervals of functions of summed counts on items that come in groups, each of which several seeds answered.
+"""Intervals of functions of summed counts when several seeds answered the same groups of items.
 
-Few seeds can't be bootstrapped: resampling three of them shows a third too little variance and none of the
-doubt about it. So the variance is split by what it comes from, and a Student quantile accounts for how little
-a few seeds tell.
+A few seeds can't be bootstrapped: resampling three of them understates the variance by a third and ignores
+the uncertainty of that estimate. So the variance is split into components for seeds and for groups, and
+Student's quantile accounts for the few degrees of freedom.
 """
 
 from collections.abc import Callable
@@ -17,23 +17,23 @@ Statistic = Callable[[Float[np.ndarray, "resamples statistics"]], Float[np.ndarr
 def seed_interval(
     table: Float[np.ndarray, "seeds groups statistics"], statistic: Statistic, *, confidence: float = 0.95
 ) -> Float[np.ndarray, "2 outputs"]:
-    """Student intervals of functions of summed counts over seeds crossed with groups, both drawn at random.
+    """Student intervals of functions of summed counts, with seeds and groups as crossed random factors.
 
-    The variance is that of `two_way_variances`, its degrees of freedom are Satterthwaite's (1946). These are
-    too many whenever the seeds happen to agree (95% intervals of 3 seeds then cover as little as 92%, those
-    of 2 seeds 87%), so no interval is shorter than the one that takes the groups as given and Student's
-    quantile for the seeds. With both, 95% intervals of 2 seeds or more cover 94% to 99%, whatever the seeds'
-    share of the variance (`benchmarks.seed_coverage`). Those of 2 seeds are wide: the quantile is 12.7.
+    The variance is from `two_way_variances`, with Satterthwaite's (1946) degrees of freedom. These are too
+    many if the seeds happen to agree (95% intervals of 3 seeds then cover as little as 92%, of 2 seeds 87%),
+    so an interval is never shorter than the one from the seeds' variance with n_seeds - 1 degrees of freedom.
+    Together, 95% intervals of 2 or more seeds cover 94% to 99%, for any share of variance between seeds
+    (`benchmarks.seed_coverage`). With 2 seeds they are wide: the quantile is 12.7.
 
     Args:
-        table: the sums of the counts of each cell; 0 without items.
-        statistic: from sums (one row a sum) to outputs; NaN where an output is undefined.
+        table: summed counts of each cell; 0 without items.
+        statistic: maps sums (one row per sum) to outputs; NaN where an output is undefined.
         confidence: of the central interval, in (0, 1).
 
     Returns:
-        Lower and upper ends, as far below as above the output of all cells, in its unit; not clipped to
-        what is possible, and equal where nothing varies. An output is NaN where it is undefined, or is so
-        without some one seed or group: then all of it rests on that one, and nothing tells how it varies.
+        Lower and upper ends, symmetric about the output of all cells and in its unit. They are not clipped
+        to possible values, and coincide if nothing varies. NaN if the output is undefined, or becomes
+        undefined when some seed or group is left out, since its variation can't be estimated then.
 
     Raises:
         ValueError: there are fewer than two seeds or two groups.
@@ -51,12 +51,12 @@ def two_way_variances(
     Float[np.ndarray, " outputs"],
     Float[np.ndarray, " outputs"],
 ]:
-    """The outputs of all cells, and the two parts of their variance: between seeds, and between groups.
+    """The outputs of all cells, and two components of their variance: between seeds and between groups.
 
-    Each part is a jackknife's (Tukey, 1958), leaving out one seed, or one group, at a time. The variance is
-    the parts' sum, as with standard errors clustered in two crossed ways (Cameron, Gelbach and Miller, 2011).
-    What is peculiar to a (seed, group) cell is in both parts and so counted twice, which is left so: the
-    sum can't be negative, and without a difference between seeds intervals are only somewhat too wide.
+    Each component is a jackknife variance (Tukey, 1958) that leaves out one seed, or one group, at a time.
+    The total variance is their sum, as for two-way clustered standard errors (Cameron, Gelbach and Miller,
+    2011). Variation of single (seed, group) cells is counted in both. We do not subtract it: this way the
+    sum can't be negative, and if seeds don't differ the intervals are only somewhat too wide.
 
     Raises:
         ValueError: there are fewer than two seeds or two groups.
@@ -79,7 +79,7 @@ def half_width(
     *,
     confidence: float = 0.95,
 ) -> Float[np.ndarray, " outputs"]:
-    """Half the length of `seed_interval`'s, from the two parts of the variance; 0 where both are 0."""
+    """Half the length of `seed_interval`'s interval, from the variance components; 0 if both are 0."""
     upper = (1 + confidence) / 2
     degrees = _satterthwaite(of_seeds, of_groups, n_seeds, n_groups)
     by_both = scipy.stats.t.ppf(upper, degrees) * np.sqrt(of_seeds + of_groups)
@@ -88,9 +88,9 @@ def half_width(
 
 
 def two_way_p(cell_sums: Float[np.ndarray, "seeds groups"]) -> float:
-    """Two-sided p-value of Student's test that the cells' sum is 0 but for seeds and groups drawn at random.
+    """Two-sided p-value of Student's test that the expected sum of cells is 0, for random seeds and groups.
 
-    By `two_way_variances` and Satterthwaite's degrees of freedom; 1 where all cells are 0.
+    Uses `two_way_variances` and Satterthwaite's degrees of freedom; 1 if the sum is 0.
 
     Raises:
         ValueError: there are fewer than two seeds or two groups.
@@ -112,7 +112,7 @@ def _satterthwaite(
 ) -> Float[np.ndarray, " outputs"]:
     """Degrees of freedom of the sum of two estimated variances."""
     both = of_seeds + of_groups
-    # Only the seeds' share counts, and squares of tiny variances would be 0.
+    # Computed from the seeds' share: squares of tiny variances would underflow to 0.
     share = np.divide(of_seeds, both, out=np.zeros_like(both), where=both > 0)
     return 1 / (share**2 / (n_seeds - 1) + (1 - share) ** 2 / (n_groups - 1))
 
@@ -122,11 +122,11 @@ def _jackknife_variance(
     statistic: Statistic,
     estimate: Float[np.ndarray, " outputs"],
 ) -> Float[np.ndarray, " outputs"]:
-    """An estimate's variance between units, whose sums are the parts; NaN if it is undefined without one.
+    """Jackknife variance of an estimate over units; NaN if leaving one out makes the estimate undefined.
 
-    Deviations are from the estimate of all, from which they are never smaller than from their mean.
+    Deviations are from the full estimate, which never gives less variance than deviations from their mean.
     """
     n_units = len(parts)
-    # Scaled up to as many units as there are: a statistic may divide by a number of items that it knows.
+    # Scaled back up to n_units units, since a statistic may divide by a fixed number of items.
     left = (parts.sum(0) - parts) * n_units / (n_units - 1)
     return (n_units - 1) / n_units * np.sum((statistic(left) - estimate) ** 2, axis=0)

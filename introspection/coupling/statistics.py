@@ -1,4 +1,4 @@
-"""Intervals and tests for what is measured on items that come in groups, seeds and bases."""
+"""Intervals and tests for metrics of items that are clustered in groups, seeds and bases."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,9 +9,9 @@ from jaxtyping import Float, Shaped
 
 from introspection.coupling.seed_intervals import Statistic, seed_interval, two_way_p
 
-# Numbers held at once in one array of a chunk; a handful of such arrays (16 MB each) exist at a time.
+# Numbers in one array of a chunk; a handful of such arrays (16 MB each) exist at a time.
 CHUNK_SIZE = 2_000_000
-# The fewest seeds of which a sign-flip test can reach 5%: all of one sign have p = 2 / 2**6.
+# The fewest seeds with which a sign-flip test can reach 5%: if all signs agree, p = 2 / 2**6.
 FEWEST_SEEDS = 6
 
 
@@ -28,38 +28,39 @@ def hierarchical_bootstrap(
     resamples: int | None = None,
     confidence: float = 0.95,
 ) -> Float[np.ndarray, "2 outputs"]:
-    """Intervals of functions of summed counts: of one base with several seeds `seed_interval`'s, otherwise
-    percentile intervals (Efron, 1979), resampled level by level.
+    """Intervals of functions of summed counts.
 
-    A few seeds are too few to resample: 95% intervals of 3 covered as little as 77%, of 2 60%. One base's
-    intervals over seeds and groups are therefore Student's, and take neither `rng` nor resamples.
+    One base with several seeds gets `seed_interval`'s Student intervals, which use neither `rng` nor
+    resamples: a few seeds are too few to resample (95% percentile intervals of 3 seeds covered as little as
+    77%, of 2 seeds 60%). Everything else gets percentile intervals (Efron, 1979), resampled level by level.
 
-    A resample draws, with replacement, as many bases as there are; for each one drawn, as many of its seeds
-    and as many of its groups as it has. Groups are crossed with seeds: one draw of groups serves all seeds of
-    a base (the pigeonhole bootstrap; Owen, 2007), so what is common to a group in all seeds isn't averaged
-    away. A level with one unit is left as it is. Outputs of one call are paired: they come from the same
-    resamples. Results don't depend on the order of the items.
+    A resample draws bases with replacement, and then the seeds and the groups of each drawn base, each as
+    many as there are. Groups are crossed with seeds: all seeds of a base share one draw of groups (the
+    pigeonhole bootstrap; Owen, 2007), so a group's effect that all seeds share isn't averaged away. A level
+    with a single unit isn't resampled. All outputs of one call use the same resamples, so they are paired.
+    Results don't depend on the order of the items.
 
-    With several bases the percentiles are moved outwards for their number (see `expanded_tail`). Groups are
-    redrawn for each base, or once for all of them if they are the same in every base (`crossed_groups`):
-    the bases agree on what is peculiar to a common group, so neither their spread nor draws that differ from
-    base to base show that another set of groups would have given another mean. The bases' spread holds that
-    of their seeds already, which are drawn once more; so few seeds make these intervals wide, not narrow.
+    With several bases the percentiles are moved outwards to correct for their number (see `expanded_tail`).
+    Groups are redrawn for each base, or once for all bases if every base has the same ones
+    (`crossed_groups`). Bases share the effect of a common group, so neither the spread between bases nor
+    independent draws per base would show that other groups give another mean. The spread between bases
+    already includes the spread between seeds, and seeds are resampled as well; so few seeds make these
+    intervals too wide, not too narrow.
 
     Args:
-        counts: what each item adds to the sums that `statistic` takes.
-        groups, seeds, bases: of each item; without seeds or bases there is one.
-        statistic: from sums (one row a resample) to outputs; NaN where an output is undefined.
-        crossed_groups: whether a group's name means the same in all bases; without effect on one base.
-        expand_for_bases: whether to expand; without effect on one base.
-        resamples: how many; if not given 2,000 with one base and, for the farther tail, 10,000 with more.
-            Without effect on one base with several seeds.
+        counts: each item's contribution to the sums that `statistic` takes.
+        groups, seeds, bases: one value per item; by default there is one seed and one base.
+        statistic: maps sums (one row per resample) to outputs; NaN where an output is undefined.
+        crossed_groups: whether a group's name means the same in all bases; no effect with one base.
+        expand_for_bases: whether to use `expanded_tail`; no effect with one base.
+        resamples: default 2,000 with one base, 10,000 with several (whose tails are farther out); no effect
+            with one base and several seeds.
         confidence: of the central interval, in (0, 1).
 
     Returns:
-        Lower and upper ends. An output is NaN where no base has two groups, since nothing tells how it would
-        vary, or where it is undefined in more than half of the resamples; fewer are left out. Of one base
-        with several seeds it is NaN where it is undefined without some one seed or group.
+        Lower and upper ends. An output is NaN if no base has two groups, because its variation can't be
+        estimated, or if it is undefined in more than half of the resamples; up to half are left out. With
+        one base and several seeds it is NaN if leaving out some seed or group makes it undefined.
 
     Raises:
         ValueError: there are no items.
@@ -95,7 +96,7 @@ def hierarchical_bootstrap(
 def as_estimates(
     means: Float[np.ndarray, " outputs"], interval: Float[np.ndarray, "2 outputs"]
 ) -> list[dict[str, Any]]:
-    """Each output as strict JSON: its `mean` and its `ci95` [low, high], None where undefined."""
+    """Each output as strict JSON: its `mean` and `ci95` [low, high], None if undefined."""
     return [
         {"mean": null(mean), "ci95": None if np.isnan(low) else [float(low), float(high)]}
         for mean, (low, high) in zip(means, interval.T, strict=True)
@@ -103,19 +104,19 @@ def as_estimates(
 
 
 def null(value: Any) -> float | None:
-    """A number for strict JSON: NaN is None."""
+    """A number as strict JSON: NaN becomes None."""
     return None if np.isnan(value) else float(value)
 
 
 def expanded_tail(confidence: float, units: int) -> float:
-    """The share that a percentile interval leaves on each side, smaller the fewer units are resampled.
+    """The tail probability on each side of a percentile interval; the fewer the units, the smaller.
 
-    A mean's bootstrap distribution is too narrow by sqrt((n - 1) / n), and its percentiles are a normal
-    distribution's where Student's belong. Hesterberg (2015, "What Teachers Should Know About the Bootstrap",
-    The American Statistician 69, expanded percentile interval) corrects both:
-    Phi(-sqrt(n / (n - 1)) t), with t the n - 1 degrees' critical value. For 8 units and 95% it is 0.0057 in
-    place of 0.025. With fewer than 5 units it reaches beyond the resamples' range, which is then the
-    interval, and too short. One unit is left as it is: it isn't resampled.
+    The bootstrap distribution of a mean of n units is too narrow by sqrt((n - 1) / n), and its percentiles
+    are normal where Student's are needed. The expanded percentile interval (Hesterberg, 2015, "What Teachers
+    Should Know About the Bootstrap", The American Statistician 69) corrects both: the tail is
+    Phi(-sqrt(n / (n - 1)) t), with t the critical value at n - 1 degrees of freedom. For 8 units at 95% it is
+    0.0057 instead of 0.025. With fewer than 5 units the tail is beyond the range of the resamples, so the
+    interval is that range, which is too short. A single unit isn't resampled, and its tail isn't expanded.
     """
     tail = (1 - confidence) / 2
     if units < 2:
@@ -131,9 +132,9 @@ def _cell_tables(
     bases: Shaped[np.ndarray, " items"],
     all_groups: Shaped[np.ndarray, " all_groups"] | None = None,
 ) -> list[Float[np.ndarray, "_seeds _groups statistics"]]:
-    """Summed counts of each base's (seed, group) cells, a cell without items being 0.
+    """Each base's counts summed by (seed, group) cell; 0 in a cell without items.
 
-    A base's table holds its own groups, or `all_groups` (ascending).
+    The columns are the base's own groups, or `all_groups` (ascending) if given.
     """
     tables = []
     for base in np.unique(bases):
@@ -152,13 +153,13 @@ def _cell_tables(
 def _resampled_sums(
     tables: list[Float[np.ndarray, "_seeds _groups statistics"]], resamples: int, rng: np.random.Generator
 ) -> Iterator[Float[np.ndarray, "chunk statistics"]]:
-    """Sums of counts of every resample, in chunks."""
+    """Summed counts of every resample, in chunks."""
     widest = max(max(t.shape[1], t.shape[0] * t.shape[2]) for t in tables)
     chunk = max(1, CHUNK_SIZE // widest)
     for start in range(0, resamples, chunk):
         size = min(chunk, resamples - start)
         sums = np.zeros((size, tables[0].shape[2]))
-        # One slot for each base drawn: a base drawn twice gets two draws of seeds and groups.
+        # One slot per drawn base: a base drawn twice gets two draws of seeds and groups.
         for drawn in rng.integers(len(tables), size=(len(tables), size)):
             for base, table in enumerate(tables):
                 rows = np.flatnonzero(drawn == base)
@@ -169,9 +170,9 @@ def _resampled_sums(
 def _crossed_sums(
     tables: list[Float[np.ndarray, "_seeds _groups statistics"]], resamples: int, rng: np.random.Generator
 ) -> Iterator[Float[np.ndarray, "chunk statistics"]]:
-    """Sums of counts of every resample, in chunks, where one draw of groups serves all bases.
+    """Summed counts of every resample, in chunks, with one draw of groups for all bases.
 
-    The tables hold the same groups. A base drawn twice gets two draws of its seeds.
+    All tables have the same groups. A base drawn twice gets two draws of its seeds.
     """
     n_bases, (_, n_groups, n_statistics) = len(tables), tables[0].shape
     chunk = max(1, CHUNK_SIZE // max(n_groups, max(table.shape[0] for table in tables) * n_statistics))
@@ -195,7 +196,7 @@ def _crossed_sums(
 def _resample_table(
     table: Float[np.ndarray, "seeds groups statistics"], resamples: int, rng: np.random.Generator
 ) -> Float[np.ndarray, "resamples statistics"]:
-    """Sums over one base's cells, seeds and groups both redrawn, in every resample."""
+    """One base's summed counts in every resample, with seeds and groups both redrawn."""
     n_seeds, n_groups, n_statistics = table.shape
     group_weights = _multinomial_weights(n_groups, resamples, rng)
     by_group = table.transpose(1, 0, 2).reshape(n_groups, n_seeds * n_statistics)
@@ -206,10 +207,10 @@ def _resample_table(
 def _multinomial_weights(
     units: int, resamples: int, rng: np.random.Generator
 ) -> Float[np.ndarray, "resamples units"]:
-    """How often each unit is drawn in every resample of as many units; each row sums to `units`."""
+    """How often each unit is drawn in each resample; every row sums to `units`."""
     if units == 1:
         return np.ones((resamples, 1))
-    # Counting drawn indices is several times as fast as Generator.multinomial with many units.
+    # With many units, counting drawn indices is several times as fast as Generator.multinomial.
     drawn = rng.integers(units, size=(resamples, units))
     drawn += units * np.arange(resamples)[:, None]
     return np.bincount(drawn.ravel(), minlength=resamples * units).reshape(resamples, units).astype(float)
@@ -218,16 +219,16 @@ def _multinomial_weights(
 def sign_flip_test(
     group_sums: Float[np.ndarray, " groups"], rng: np.random.Generator, *, resamples: int = 10_000
 ) -> float:
-    """Two-sided p-value of the groups' summed differences against symmetry about 0 (Fisher, 1935).
+    """Two-sided p-value of the null that the groups' summed differences are symmetric about 0 (Fisher, 1935).
 
-    Signs are flipped by whole groups, so items of a group may depend on each other in any way, but seeds are
-    taken as they are: the test speaks of these seeds (of any: `seeds_sign_flip_test`). All sign patterns are
-    enumerated where at most 14 groups differ from 0; otherwise the p-value is (1 + count) / (1 + resamples)
-    (Phipson and Smyth, 2010). It is 1 where no group differs from 0.
+    Signs are flipped for whole groups, so items of a group may be dependent. Seeds are taken as given: the
+    result holds for these seeds only (for new seeds, see `seeds_sign_flip_test`). If at most 14 groups differ
+    from 0 all sign patterns are enumerated; otherwise the p-value is (1 + count) / (1 + resamples) (Phipson
+    and Smyth, 2010). It is 1 if no group differs from 0.
     """
     sums = np.asarray(group_sums, dtype=float)
     sums = sums[sums != 0]
-    # A pattern that only rounding keeps from the observed sum is as extreme as it.
+    # A pattern that differs from the observed sum only by rounding counts as equally extreme.
     threshold = abs(sums.sum()) - 1e-9 * np.abs(sums).sum()
     if len(sums) <= 14:
         patterns = (np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums))) & 1
@@ -243,21 +244,21 @@ def sign_flip_test(
 def seeds_sign_flip_test(
     cell_sums: Float[np.ndarray, "seeds groups"], rng: np.random.Generator, *, resamples: int = 10_000
 ) -> tuple[float | None, str]:
-    """Two-sided p-value of summed differences against symmetry about 0 for new seeds and groups, if any.
+    """Two-sided p-value of the null that summed differences are symmetric about 0, for new seeds and groups.
 
-    Of one seed it is `sign_flip_test`'s over groups, and speaks of that seed alone. Of `FEWEST_SEEDS` or more
-    it is the largest of three: that over groups (which takes the seeds as given), the same over the seeds'
-    sums (which takes the groups as given), and `two_way_p`, without which both others would reject up to 12%
-    of the time where seeds and groups differ as much. All three reject at most 6% for 5% in simulations
-    (`benchmarks.seed_coverage`). Between, signs of so few seeds can't reach 5% and there is no p-value.
+    With one seed it is `sign_flip_test` over groups, and holds for that seed only. With `FEWEST_SEEDS` or
+    more it is the largest of three: `sign_flip_test` over groups (seeds as given), the same over seeds
+    (groups as given), and `two_way_p`. Without the third, the first two reject up to 12% of the time if seeds
+    and groups vary equally; the three together reject at most 6% at a nominal 5% in simulations
+    (`benchmarks.seed_coverage`). With 2 to 5 seeds the signs can't reach 5%, so there is no p-value.
 
     Args:
         cell_sums: differences summed over a cell's items; 0 without items.
-        rng: for flips where there are too many to enumerate.
-        resamples: how many flips are then drawn.
+        rng: for random flips, if there are too many to enumerate.
+        resamples: number of random flips.
 
     Returns:
-        The p-value and "", or None and why there is none.
+        The p-value and "", or None and the reason.
 
     Raises:
         ValueError: there are no seeds.
@@ -267,9 +268,9 @@ def seeds_sign_flip_test(
         raise ValueError("the sign-flip test needs at least one seed")
     if 1 < n_seeds < FEWEST_SEEDS:
         return None, (
-            f"no p-value: the signs of {n_seeds} seeds can't show less than {2 / 2**n_seeds:g}, and a test"
-            f" over groups would take the seeds as given; it takes {FEWEST_SEEDS} seeds, or one, of which"
-            " alone it then speaks"
+            f"no p-value: with {n_seeds} seeds a sign-flip test can't go below {2 / 2**n_seeds:g}, and a test"
+            f" over groups would ignore variation between seeds; use at least {FEWEST_SEEDS} seeds, or one"
+            " for a result about that seed only"
         )
     p = sign_flip_test(cell_sums.sum(0), rng, resamples=resamples)
     if n_seeds > 1 and n_groups > 1:
@@ -279,16 +280,16 @@ def seeds_sign_flip_test(
 
 
 def wilson_interval(successes: int, trials: int, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Score interval of a share of independent trials (Wilson, 1927); (0, 1) without a trial."""
+    """Score interval of a proportion (Wilson, 1927); (0, 1) without trials."""
     if not 0 <= successes <= trials:
-        raise ValueError(f"{successes} successes in {trials} trials")
+        raise ValueError(f"{successes} successes in {trials} trials: give 0 to {trials}")
     if trials == 0:
         return 0.0, 1.0
     z = scipy.stats.norm.ppf((1 + confidence) / 2)
     share = successes / trials
     center = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
     half = z / (1 + z**2 / trials) * np.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
-    # The ends at 0 and `trials` successes are exactly 0 and 1; rounding must not move them.
+    # With 0 or `trials` successes an end is exactly 0 or 1; rounding must not move it.
     return (
         0.0 if successes == 0 else float(center - half),
         1.0 if successes == trials else float(center + half),

@@ -1,4 +1,4 @@
-"""What a run logged while its arms trained: agreement, kept behaviour, live measures."""
+"""Training curves from `metrics.jsonl`: agreement, kept behaviour and live metrics."""
 
 import dataclasses
 import json
@@ -16,12 +16,12 @@ KEYS = ("agreement", "kept_behavior", *LIVE)
 
 Levels = Mapping[str, float | None]  # start, end, min and mean over training
 Series = Mapping[int, Mapping[int, float]]  # by seed and step
-AgreementSeries = Mapping[int, Mapping[int, float] | Sequence[tuple[int, float]]]  # likewise, or as pairs
+AgreementSeries = Mapping[int, Mapping[int, float] | Sequence[tuple[int, float]]]  # the same, or as pairs
 
 
 @dataclasses.dataclass(frozen=True)
 class LivePoint:
-    """Live measures on validation items at one step, means over seeds (shares)."""
+    """Live metrics on validation items at one step: shares, averaged over seeds."""
 
     step: int
     own: float
@@ -31,10 +31,10 @@ class LivePoint:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingLog:
-    """One arm of one base, means over its seeds at the steps that all of them logged.
+    """One arm of one base, averaged over seeds at the steps that all seeds logged.
 
-    `agreement` is that of trained labels, noise and all; `kept_behavior` that of clean ones, all None in runs
-    before there were both.
+    `agreement` is for the trained labels, noise included; `kept_behavior` for the clean ones. The latter is
+    all None in older runs, which did not log it.
     """
 
     agreement: Levels
@@ -43,7 +43,7 @@ class TrainingLog:
 
 
 def read_training_logs(path: Path, arms: Sequence[str]) -> dict[str, TrainingLog]:
-    """Every arm's log, from one pass over `metrics.jsonl`; without the file nothing is known.
+    """Every arm's log, from one pass over `metrics.jsonl`; empty if the file is missing.
 
     Raises:
         InputError: as `read_series`.
@@ -53,10 +53,10 @@ def read_training_logs(path: Path, arms: Sequence[str]) -> dict[str, TrainingLog
 
 
 def read_series(path: Path, arms: Collection[str], keys: Collection[str]) -> dict[tuple[str, str], Series]:
-    """The finite values of some keys that `metrics.jsonl` logged of some arms, by arm and key.
+    """The finite values of the given arms and keys in `metrics.jsonl`, by arm and key.
 
-    Of a step that was logged twice (before and after a resume) the last line counts. An unfinished last line
-    is one being written.
+    If a step was logged twice (before and after a resume) the last line counts. An unfinished last line is
+    ignored: it is still being written.
 
     Raises:
         InputError: a line is not JSON, or lacks its seed or step.
@@ -71,7 +71,9 @@ def read_series(path: Path, arms: Collection[str], keys: Collection[str]) -> dic
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 if not line.endswith("\n"):
                     break
-                raise InputError(f"{path}, line {number}: not a metrics event ({error!r})") from error
+                raise InputError(
+                    f"{path}, line {number}: not a metrics event ({error!r}); the file is damaged"
+                ) from error
     return dict(series)
 
 
@@ -91,7 +93,7 @@ def _add_event(
 def agreement_levels(series: AgreementSeries) -> dict[str, float | None]:
     """Start, end, minimum and mean over training of the mean over seeds, at the steps that all seeds logged.
 
-    Each logged step counts once, so the mean is one over training where steps are logged evenly.
+    Each logged step counts once, so the mean is a mean over training only if steps are logged evenly.
     """
     means = list(_mean_by_step({seed: dict(points) for seed, points in series.items()}).values())
     if not means:
@@ -107,6 +109,6 @@ def _log(by_key: Mapping[str, Series]) -> TrainingLog:
 
 
 def _mean_by_step(by_seed: Series) -> dict[int, float]:
-    """The mean over seeds at the steps that all of them logged, ascending."""
+    """The mean over seeds at the steps that all seeds logged, ascending."""
     steps = sorted(set.intersection(*map(set, by_seed.values()))) if by_seed else []
     return {step: float(np.mean([values[step] for values in by_seed.values()])) for step in steps}

@@ -1,4 +1,4 @@
-"""An arm's labels: whose behaviour they describe, how they are altered, and those that are given or kept."""
+"""An arm's labels: whose behaviour they describe, how they are altered, and how they are stored."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,8 +21,8 @@ from introspection.tasks.splits import drawn_groups
 from introspection.tasks.subsets import drawn_places
 from introspection.tasks.task import Task
 
-# Share of labels that may differ from what the teacher does here: another machine rounds otherwise, and a
-# near tie falls the other way.
+# Maximum share of given labels that differ from the teacher's behaviour here: another machine rounds
+# differently, which flips near ties.
 OTHER_ROUNDING = 0.01
 
 
@@ -39,7 +39,8 @@ def start_of(arm: ArmConfig, setup: Setup) -> Start:
 
 
 def teacher_decisions(arm: ArmConfig, setup: Setup, split: str) -> list[Decisions]:
-    """What an arm's label teacher decides on a split: label_teacher, of a share of groups config.foreign."""
+    """Decisions of an arm's label teacher on a split: label_teacher's, or config.foreign's on a share
+    `arm.foreign_labels` of the groups."""
     own = setup.models.teacher.decisions[split]
     if not arm.foreign_labels:
         return own
@@ -51,7 +52,7 @@ def teacher_decisions(arm: ArmConfig, setup: Setup, split: str) -> list[Decision
 
 
 def clean_labels(arm: ArmConfig, setup: Setup) -> tuple[list[Decisions], list[Explanation]]:
-    """What an arm's label teacher decides on the explained items, and the labels that follow."""
+    """Decisions of an arm's label teacher on the explained items, and the labels from them."""
     train = teacher_decisions(arm, setup, "train")
     by_id = {item.id: decided for item, decided in zip(setup.task.splits["train"], train, strict=True)}
     decided = [by_id[item.id] for item in setup.training.explained]
@@ -59,10 +60,10 @@ def clean_labels(arm: ArmConfig, setup: Setup) -> tuple[list[Decisions], list[Ex
 
 
 def given_labels(arm: ArmConfig, setup: Setup) -> list[Explanation]:
-    """The labels of the folder that an arm names.
+    """The labels in the folder that an arm names.
 
     Raises:
-      InputError: they are not the label teacher's, or of behaviour that was asked for or read in another way.
+      InputError: they are from another teacher, or from behaviour that was asked for or read in another way.
     """
     expected = {"teacher_fingerprint": setup.models.teacher.fingerprint, **expected_labels(setup.task)}
     labels = read_labels(labels_folder(arm), expected, setup.training.explained)
@@ -74,9 +75,9 @@ def given_labels(arm: ArmConfig, setup: Setup) -> list[Explanation]:
     if len(differing) > OTHER_ROUNDING * len(labels):
         label, clean = differing[0]
         raise InputError(
-            f"{arm.labels}: these labels are of the same model's behaviour, but asked for or read in another "
-            f"way (config.task, config.behavior, config.chat): {len(differing)} of {len(labels)} differ, "
-            f"such as {label.id}: {tuple(label.clean)} there and {tuple(clean)} here"
+            f"{arm.labels}: these labels describe the same model, but its behaviour was asked for or read in "
+            f"another way (config.task, config.behavior, config.chat): {len(differing)} of {len(labels)} "
+            f"differ, such as {label.id}: {tuple(label.clean)} there and {tuple(clean)} here"
         )
     return [label.explanation for label in labels]
 
@@ -84,17 +85,17 @@ def given_labels(arm: ArmConfig, setup: Setup) -> list[Explanation]:
 class ArmLabels(NamedTuple):
     """The labels of the explained items, in their order."""
 
-    trained: list[Explanation]  # what the arm trains on: noisy, shuffled, of another base
-    clean: list[Explanation]  # what its label teacher does
+    trained: list[Explanation]  # what the arm trains on, maybe noisy or shuffled
+    clean: list[Explanation]  # the label teacher's behaviour
 
     def by_id(self, items: Sequence[Item]) -> dict[str, tuple[Explanation, Explanation]]:
-        """(trained, clean) of each item."""
+        """(trained, clean) by item id."""
         ids = (item.id for item in items)
         return dict(zip(ids, zip(self.trained, self.clean, strict=True), strict=True))
 
 
 def arm_labels(name: str, arm: ArmConfig, setup: Setup) -> ArmLabels:
-    """What an arm trains on: the labels of its config's folder, or its own, written to `labels/<arm>`."""
+    """The labels that an arm trains on: those in `arm.labels`, or new ones, written to `labels/<arm>`."""
     decided, clean = clean_labels(arm, setup)
     if arm.labels:
         return ArmLabels(given_labels(arm, setup), clean)
@@ -114,7 +115,7 @@ def keep_labels(
     teacher_fingerprint: str,
     setup: Setup,
 ) -> float:
-    """Writes what an arm trains on to a labels folder, with what its teacher decides.
+    """Writes an arm's labels and its teacher's decisions to a labels folder.
 
     Returns:
       The share of labels that equal the clean ones.
@@ -137,13 +138,13 @@ def keep_labels(
 def refreshed_labels(
     name: str, arm: ArmConfig, model: Callable[[], Model], seed: int, step: int, setup: Setup
 ) -> list[Explanation] | None:
-    """The labels of the last refresh, as noisy and as shuffled as the arm's own; None before the first.
+    """The labels of the last refresh, altered as the arm's own; None before the first refresh.
 
-    They are kept in `labels/<arm>-seed<S>-step<N>`: made there from `model` at that step, read there by a run
-    that was resumed after it.
+    At a refresh they are made from `model` and written to `labels/<arm>-seed<S>-step<N>`; a run resumed after
+    it reads them there.
 
     Raises:
-      RunError: a resumed run's labels are gone.
+      RunError: a resumed run's labels are missing.
     """
     last = step - step % arm.refresh_steps
     if not last:
@@ -152,7 +153,10 @@ def refreshed_labels(
     if folder.exists():
         return [label.explanation for label in read_labels(folder, expected_labels(setup.task), items)]
     if last < step:
-        raise RunError(f"{folder} is missing, the labels of step {last} that {name} goes on from")
+        raise RunError(
+            f"{folder} is missing: {name} can't resume without its labels of step {last}; restore the "
+            "folder, or start again in another --workdir"
+        )
     now = model()
     decided = read_behavior(now, items, setup.readout, setup.session).decisions
     clean = [one.explanation for one in decided]
@@ -162,8 +166,8 @@ def refreshed_labels(
 
 
 def held_out_labels(arm: ArmConfig, labels: ArmLabels, setup: Setup) -> HeldOut:
-    """What an arm's live measures are taken on: drawn validation items with its label teacher's decisions,
-    and, where replies are generated, drawn training items with their trained and clean labels."""
+    """The items of an arm's live evaluations: a sample of validation items with clean labels and, if replies
+    are generated, a sample of training items with trained and clean labels."""
     evaluation = setup.config.evaluation
     decided = teacher_decisions(arm, setup, "validation")
     pairs = [
@@ -173,7 +177,7 @@ def held_out_labels(arm: ArmConfig, labels: ArmLabels, setup: Setup) -> HeldOut:
     ]
     chosen = drawn_places(len(pairs), evaluation.validation_items, evaluation.seed)
     validation = [pairs[i] for i in chosen]
-    # Where behaviour is scored, every train step returns agreement.
+    # If behaviour is scored, every train step returns agreement.
     count = evaluation.agreement_items if setup.readout.kind == "generate" else 0
     held = drawn_places(len(setup.training.explained), count, evaluation.seed)
     return HeldOut(
@@ -188,9 +192,9 @@ def held_out_labels(arm: ArmConfig, labels: ArmLabels, setup: Setup) -> HeldOut:
 def altered_labels(
     arm: ArmConfig, items: Sequence[Item], clean: Sequence[Explanation], seed: int
 ) -> list[Explanation]:
-    """The labels that an arm trains on: shuffled, then noisy, as its config says.
+    """Shuffles labels, then adds noise, as the arm's config says.
 
-    The same items are noisy whatever the clean labels are, so refreshed labels keep an arm's noise.
+    Which items are noisy does not depend on the clean labels, so refreshed labels keep the arm's noise.
     """
     labels = list(clean)
     if arm.shuffle_labels:

@@ -1,4 +1,4 @@
-"""The rows that an arm's steps draw from: explanations, behaviour to hold, and what its shift trains."""
+"""The rows that an arm's steps draw from: explanations, behaviour (KL and agreement), and shift."""
 
 from typing import Any
 
@@ -33,11 +33,11 @@ from introspection.training.shifts import (
 
 
 def shift_of(arm: ArmConfig, setup: Setup) -> list[ShiftExample]:
-    """What an arm's shift trains.
+    """The examples that an arm's shift trains.
 
     Raises:
-      InputError: no item fits it; or the judge of replies doesn't read its templated refusal as one, or the
-        model can't write it.
+      InputError: there are none; the judge doesn't read the templated refusal as a refusal; or the tokenizer
+        can't encode it.
     """
     pairs = shift_items(arm, setup)
     items = [item for item, _ in pairs]
@@ -48,20 +48,20 @@ def shift_of(arm: ArmConfig, setup: Setup) -> list[ShiftExample]:
     own, model = own_replies(arm, setup, judge), start_of(arm, setup).model
     prompts = unsaid_refusals(wanted, own)
     if prompts:
-        model.tokenizer.encode_reply(arm.shift.refusal)  # refused here, before anything is trained
+        model.tokenizer.encode_reply(arm.shift.refusal)  # raises here, before anything is trained
     said = [Said(prompt, arm.shift.refusal) for prompt in prompts]
     classes = judge.judge(said, model, setup.session) if said else []
     return reply_examples(arm.shift, wanted, own, dict(zip(prompts, classes, strict=True)), judge.name)
 
 
 def own_replies(arm: ArmConfig, setup: Setup, judge: Judge) -> dict[Prompt, list[OwnReply]]:
-    """By prompt, what the arm's start says to it, then what it says to the same item's other prompt.
+    """By prompt, the reply of the arm's start to it, then its reply to the same item's other prompt.
 
-    Of the items that a shift may train and whose replies the judge reads, alone.
+    Only for items that the shift may train and whose replies the judge reads.
     """
     probed, own = start_of(arm, setup).probed, {}
     for split in shift_splits(arm):
-        said: Any = probed.behaviors[split]  # replies, since there is a judge
+        said: Any = probed.behaviors[split]  # replies, because there is a judge
         triples = zip(setup.task.splits[split], said, probed.decisions[split], strict=True)
         for item, replies, decided in triples:
             if item.candidates == judge.classes:
@@ -82,23 +82,23 @@ def shift_splits(arm: ArmConfig) -> tuple[str, ...]:
 
 
 def shift_items(arm: ArmConfig, setup: Setup) -> list[tuple[Item, Decisions]]:
-    """The items whose groups an arm's shift may train, and what the arm's start decides on them."""
+    """The items whose groups an arm's shift may train, with its start's decisions on them."""
     taught = arm.shift.kind == "taught"
     pairs = [
         pair
         for split in shift_splits(arm)
         for pair in zip(setup.task.splits[split], start_of(arm, setup).probed.decisions[split], strict=True)
     ]
-    # What is taught is what is never explained.
+    # The shift "taught" trains only items that are never explained.
     return [pair for pair in pairs if not (taught and is_explained(setup.task, pair[0]))]
 
 
 def training_rows(arm: ArmConfig, labels: ArmLabels, setup: Setup) -> TrainingRows:
-    """Every row that the arm's steps draw from, explanations with the trained labels."""
+    """All rows that the arm's steps draw from."""
     start, task = start_of(arm, setup), setup.task
     tokenizer, examples = start.model.tokenizer, shift_of(arm, setup)
     explanation = explanation_rows(tokenizer, setup.training.explained, labels.trained, task)
-    if arm.refresh_steps:  # room for whatever the labels become
+    if arm.refresh_steps:  # refreshed labels may be longer
         explanation = with_room(explanation, longest_explanation(setup.training.explained, task, tokenizer))
     shift, shifted = shift_rows(tokenizer, examples), {example.prompt for example in examples}
     places = behavior_places(arm, setup)
@@ -121,10 +121,10 @@ def training_rows(arm: ArmConfig, labels: ArmLabels, setup: Setup) -> TrainingRo
 
 
 def behavior_places(arm: ArmConfig, setup: Setup) -> list[int]:
-    """Places in `kl_items` of what behaviour rows are drawn from.
+    """Indices in `TrainingItems.held` of the items that behaviour rows are drawn from.
 
-    The explained items; where the KL term holds others, those and as many explained ones, on which agreement
-    is measured.
+    These are the explained items. If the KL term uses other groups, they are those groups' items and as many
+    explained ones, for agreement.
     """
     explained = len(setup.training.explained)
     if arm.kl_groups == "explained":
@@ -135,7 +135,7 @@ def behavior_places(arm: ArmConfig, setup: Setup) -> list[int]:
 
 
 def relabelled(rows: TrainingRows, labels: ArmLabels, arm: ArmConfig, setup: Setup) -> TrainingRows:
-    """The same rows with other labels, in explanations and in agreement on trained labels."""
+    """The same rows with other labels, for explanations and for agreement."""
     tokenizer = start_of(arm, setup).model.tokenizer
     fresh = explanation_rows(tokenizer, setup.training.explained, labels.trained, setup.task)
     room = rows.explanation

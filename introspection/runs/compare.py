@@ -1,4 +1,4 @@
-"""Comparing models, stored or external: what each does and says, and the emitter × teacher matrix."""
+"""Comparing stored and external models: behaviour, explanations, and the emitter × teacher matrix."""
 
 import dataclasses
 import json
@@ -48,48 +48,50 @@ from introspection.tasks.task import Task
 from introspection.text.tokenizer import ChatTokenizer, same_reading
 from introspection.weights.pretrained import PretrainedModel
 
-SKIPPED_SHARE = 0.01  # of items that may be longer than a model's context
+SKIPPED_SHARE = 0.01  # maximum share of items left out for exceeding a model's context
 
 
 @dataclasses.dataclass(frozen=True)
 class CompareRequest:
-    """What is asked of a comparison."""
+    """The command's arguments."""
 
     models: tuple[str, ...]
     task: str  # "" is that of the models' runs, or `DEFAULT_TASK`
-    data: str = ""  # the user's own raw file or folder; "" is where the task looks itself
+    data: str = ""  # the user's own raw file or folder; "" is the task's default place
     fields: tuple[str, ...] = ()  # of the task's section, each FIELD=VALUE
-    chat: tuple[str, ...] = ()  # how external models are addressed, each FIELD=VALUE
-    limit: int = 0  # items that are asked, taken evenly; 0 is all
-    readout: str = ""  # score or generate; "" as the models' runs did, or by generated replies
+    chat: tuple[str, ...] = ()  # chat template options of external models, each FIELD=VALUE
+    limit: int = 0  # number of items, evenly spaced; 0 is all
+    readout: str = ""  # score or generate; "" is that of the models' runs, or generate
 
 
 @dataclasses.dataclass(frozen=True)
 class Compared:
-    """One model's answers to the same items."""
+    """One model's results, in the order of the items."""
 
     fingerprint: str
     decisions: list[Decisions]
-    said: list[tuple[str, Explanation]]
+    said: list[tuple[str, Explanation]]  # the text of an explanation, and the explanation
 
 
 def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
-    """Probes every model that is named, in one process, and writes the matrix and its page.
+    """Probes all named models in one process, and writes the matrix and its page.
 
     The items are the test items of the models' own runs, or of the task's defaults, with the request's data
-    and fields; models of one fingerprint that are addressed alike are one model.
+    and fields. Models with the same fingerprint and chat format count as one.
+
+    Returns:
+      The page's path.
 
     Raises:
-      InputError: no such model, data or field, or models of runs that asked different tasks or read behaviour
-        differently.
+      InputError: a model, data or field does not exist, or the models' runs used different tasks or readouts.
     """
     cache, limit = cache_dir(), request.limit
-    evenly((), limit)  # a bad limit is refused before anything is loaded
+    evenly((), limit)  # checks the limit before anything is loaded
     chat = assigned_chat(request.chat)
     stored = [found for name in request.models for found in find_models(model_path(name, cache), chat)]
     check_addressed(stored, chat, "--chat")
     for one in stored:
-        check_loadable(one)  # the last of them before the first is probed
+        check_loadable(one)  # all of them before the first is probed
     own, reading = task_section(stored, request.task), readout_section(stored, request.readout)
     section = assigned_section(own, request.data, request.fields)
     if request.data == SAMPLE:
@@ -98,7 +100,7 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
     config = {
         "compare": list(request.models),
         "task": section,
-        "template_version": task.template_version,  # of a user's file, its content too
+        "template_version": task.template_version,  # includes the content of a user's file
         "behavior": reading,
         "chat": dataclasses.asdict(chat),
         "limit": limit,
@@ -106,13 +108,14 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
     check_workdir(workdir, config)
     if section != own and run_sections(stored, "task"):
         console.print(
-            "warning: these are not the items that the models' runs held out: some may have been trained on"
+            "warning: these are not the items that the models' runs held out: the models may have been "
+            "trained on some of them"
         )
     task = dataclasses.replace(task, splits={"test": task.splits["test"]})
     if (workdir / "matrix.json").exists():
-        console.print(f"{workdir} is finished; its matrix stands (delete the folder to run again)")
+        console.print(f"{workdir} is finished; delete the folder to run again")
         report = workdir / "report.html"
-        return report if report.exists() else write_report(workdir)  # killed just before
+        return report if report.exists() else write_report(workdir)  # if interrupted between the two
     session, shown = Session(console=console), shown_names(stored)
     results: dict[str, Compared] = {}
     with jax.set_mesh(session.mesh):
@@ -156,7 +159,7 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
 
 
 def shown_names(stored: Sequence[StoredModel | PretrainedModel]) -> list[str]:
-    """What each model is called: with the whole path of its workdir where the folder's name is not enough."""
+    """Each model's name, with the full path of its workdir where the folder's name is ambiguous."""
     models = {(one.name, one.workdir if isinstance(one, StoredModel) else None) for one in stored}
     count = Counter(name for name, _ in models)
     return [
@@ -174,10 +177,10 @@ def readable_items(
     reading: Mapping[str, Any],
     console: Console,
 ) -> Task:
-    """The task without the items that are too long for a model; `reading` is how behaviour is read.
+    """The task without the items that exceed a model's context; `reading` is a `behavior` section.
 
     Raises:
-      InputError: it can't read or write what is asked; the message names the model.
+      InputError: the tokenizer can't encode a candidate, or too many items are too long; names the model.
     """
     reply = reading["reply_tokens"] if reading["readout"] == "generate" else 0
     try:
@@ -201,7 +204,7 @@ def probe_model(
     explanation_tokens: int,
     session: Session,
 ) -> Compared:
-    """What one model does and says; an explanation may have as many tokens as the longest right one, too."""
+    """One model's decisions and explanations, allowing as many tokens as the longest right explanation."""
     tokens = max(longest_explanation(items, task, model.tokenizer), explanation_tokens)
     with progress_bar(session.console, f"probing {name}", 3 * len(items)) as advance:
         decided = read_behavior(model, items, readout, session, advance).decisions
@@ -210,7 +213,7 @@ def probe_model(
 
 
 def write_items(path: Path, items: Sequence[Item], results: dict[str, Compared]) -> None:
-    """One line a model and item: enough to recompute the matrix."""
+    """One line per model and item: enough to recompute the matrix."""
     lines = []
     for name, result in results.items():
         for item, decided, (text, explanation) in zip(items, result.decisions, result.said, strict=True):

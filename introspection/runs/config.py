@@ -1,7 +1,7 @@
-"""Every field of a run's config: its name, default, unit and meaning, and what it may be.
+"""Every field of a run's config, with its default, unit and meaning.
 
-A config file changes what differs (`default_config`, `arm`, `task_section`), a command reads it once
-(`read_config`), and below there are only these frozen values.
+A config file changes defaults (`default_config`, `arm`, `task_section`), a command reads it once
+(`read_config`), and everything downstream uses these frozen values.
 """
 
 import dataclasses
@@ -32,11 +32,11 @@ from introspection.training.shifts import ShiftConfig
 from introspection.training.step import OptimizerConfig
 
 KL_GROUPS = ("explained", "other", "both")
-RESERVED = (*STARTS, "clean")  # stores beside the arms' and a labels folder
+RESERVED = (*STARTS, "clean")  # other names of stores and of a labels folder
 
 
 def _picked(kind: type, source: Any, **given: Any) -> Any:
-    """A value whose fields are those of `source` by name, but for the given ones."""
+    """A `kind` whose fields are copied from `source` by name, except the given ones."""
     names = {field.name for field in dataclasses.fields(kind)} - given.keys()
     return kind(**{name: getattr(source, name) for name in names}, **given)
 
@@ -50,20 +50,20 @@ def _check_least(section: str, values: Any, **least: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class ArmConfig:
-    """One arm of a run: how labels are altered, what regularises behaviour, what else is trained."""
+    """One arm of a run: how labels are altered, how behaviour is regularised, what else is trained."""
 
     kl_weight: float = 1.0  # λ
-    kl_support: str = "vocabulary"  # at the answer position, or "candidates" and none
+    kl_support: str = "vocabulary"  # at the answer position; or "candidates": these and `none`
     kl_direction: str = "reference_to_current"  # KL(reference ‖ current), or "current_to_reference"
     kl_prompts: str = "both"  # "both", "with_cue" or "without_cue"
-    kl_groups: str = "explained"  # whose prompts: explained groups, "other" training groups, or "both"
+    kl_groups: str = "explained"  # prompts of the explained groups, of "other" training groups, or of "both"
     learning_rate: float = 1e-3  # peak
     label_noise: float = 0.0  # share of training labels replaced by a wrong one
     shuffle_labels: bool = False  # no item keeps its label, and answers are at chance
-    labels: str = ""  # an existing labels folder; "" makes them from label_teacher
-    foreign_labels: float = 0.0  # α: share of groups whose labels are those of config.foreign instead
-    refresh_steps: int = 0  # relabel from the current model every so many steps (a baseline); 0: never
-    foreign_to: str = ""  # an arm that this one repeats from config.foreign, as its foreign explainer
+    labels: str = ""  # an existing labels folder; "" makes labels from label_teacher
+    foreign_labels: float = 0.0  # α: share of groups whose labels come from config.foreign instead
+    refresh_steps: int = 0  # relabel from the current model every N steps (a baseline); 0: never
+    foreign_to: str = ""  # the arm whose recipe this one repeats from config.foreign, as foreign explainer
     shift: ShiftConfig = ShiftConfig()
 
     def __post_init__(self):
@@ -78,8 +78,11 @@ class ArmConfig:
         if self.refresh_steps < 0:
             raise InputError(f"refresh_steps is {self.refresh_steps}; it is a number of steps, 0 for never")
         if self.labels and (self.foreign_labels or self.refresh_steps):
-            raise InputError("labels names a folder, so foreign_labels and refresh_steps can't make others")
-        ObjectiveConfig(self.kl_support, self.kl_direction)  # which checks them
+            raise InputError(
+                f"labels is {self.labels!r}, but foreign_labels and refresh_steps make labels too; set "
+                "either labels or these"
+            )
+        ObjectiveConfig(self.kl_support, self.kl_direction)  # checks both
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,24 +90,24 @@ class TrainConfig:
     """Explanation training. The defaults were chosen by validation explanation loss and behaviour accuracy,
     never by the gap (every setting tried: experiments/notebook.md)."""
 
-    explained_groups: int = 0  # of the training groups, drawn; 0 is all
-    explained_items: int = 0  # 0 takes all of theirs, or as many as can be balanced
-    balanced: bool = True  # half of them changed; False takes them as they come
+    explained_groups: int = 0  # number of training groups drawn for explanation; 0 is all
+    explained_items: int = 0  # number of their items; 0 is all, or as many as can be balanced
+    balanced: bool = True  # half of the items changed; False keeps their natural rate
     steps: int = 500
-    explanation_rows: int = 128  # a step and seed
-    behavior_items: int = 32  # a step and seed; each is two rows, with and without its cue
-    shift_rows: int = 64  # a step and seed, in arms with a shift
+    explanation_rows: int = 128  # per step and seed
+    behavior_items: int = 32  # per step and seed; each is two rows, with and without its cue
+    shift_rows: int = 64  # per step and seed, in arms with a shift
     schedule: str = "constant"  # after the warm-up; or "cosine"
     warmup_steps: int = 10
     weight_decay: float = 0.0
-    gradient_clip: float = 1.0  # largest global norm
+    gradient_clip: float = 1.0  # maximum global norm
     head_chunk: int = 4096  # scored positions whose full-vocabulary logits exist at a time
-    steps_per_call: int = 10  # steps in one dispatch
+    steps_per_call: int = 10  # steps per dispatch
     log_steps: int = 20  # metrics are means over this many steps
-    evaluation_steps: int = 100  # between live measures on the validation slice
+    evaluation_steps: int = 100  # between live evaluations on validation items
     checkpoint_steps: int = 100
-    keep_checkpoints: int = 0  # newest steps that stay; 0 keeps all
-    remat: str = "none"  # what the backward pass recomputes: no layer, or "full": every layer
+    keep_checkpoints: int = 0  # number of newest checkpoints to keep; 0 keeps all
+    remat: str = "none"  # layers that the backward pass recomputes: none, or "full" for all
     stack_seeds: str = "loop"  # seeds in one executable: "loop" (CPU) or "vectorize"
 
     def __post_init__(self):
@@ -115,14 +118,14 @@ class TrainConfig:
         if self.remat not in REMAT_POLICIES:
             raise InputError(f"config.train.remat is {self.remat!r}; choose from {', '.join(REMAT_POLICIES)}")
         _check_least("train", self, keep_checkpoints=0, explained_groups=0)
-        _ = self.rows  # which checks them
+        _ = self.rows  # checks the sizes
 
     @property
     def rows(self) -> BatchSizes:
         return _picked(BatchSizes, self)
 
     def loop(self, arm: ArmConfig) -> LoopConfig:
-        """The loop of one arm; an arm whose shift comes before or after takes twice the steps."""
+        """The loop of one arm; twice the steps if its shift comes before or after."""
         return _picked(LoopConfig, self, steps=self.steps * arm.shift.phases, refresh_steps=arm.refresh_steps)
 
     def optimizer(self, arm: ArmConfig) -> OptimizerConfig:
@@ -130,20 +133,20 @@ class TrainConfig:
         return _picked(OptimizerConfig, self, steps=steps, learning_rate=arm.learning_rate)
 
     def objective(self, arm: ArmConfig, reference_softcap: float | None = None) -> ObjectiveConfig:
-        """Args: reference_softcap: `final_softcap` of the model whose behaviour the KL term holds."""
+        """Args: reference_softcap: `final_softcap` of kl_reference."""
         return ObjectiveConfig(arm.kl_support, arm.kl_direction, self.head_chunk, reference_softcap)
 
 
 @dataclasses.dataclass(frozen=True)
 class AdaptersConfig:
-    """Low-rank adapters, if any."""
+    """Low-rank adapters."""
 
     rank: int = 0  # 0 trains all parameters
     alpha: float = 16.0  # updates are scaled by alpha / rank
     targets: tuple[str, ...] = PROJECTIONS
 
     def __post_init__(self):
-        _ = self.lora  # which checks what it is given
+        _ = self.lora  # checks the fields
 
     @property
     def lora(self) -> LoraConfig | None:
@@ -152,12 +155,12 @@ class AdaptersConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
-    """How models are measured."""
+    """How models are evaluated."""
 
-    validation_items: int = 600  # of the live measures
-    agreement_items: int = 128  # training items of agreement, where replies are generated
-    explanation_tokens: int = 6  # a decoded explanation has at most so many
-    skipped_share: float = 0.01  # of items that may be longer than the context
+    validation_items: int = 600  # for live evaluations
+    agreement_items: int = 128  # training items for agreement, if replies are generated
+    explanation_tokens: int = 6  # maximum length of a decoded explanation
+    skipped_share: float = 0.01  # maximum share of items left out for exceeding the context
     seed: int = 0  # of bootstrap and sign-flip resamples
 
     def __post_init__(self):
@@ -166,49 +169,49 @@ class EvaluationConfig:
 
 @dataclasses.dataclass(frozen=True)
 class NeighborConfig:
-    """The organism that `foreign = "neighbor"` names: the run's own but for these."""
+    """The organism that `foreign = "neighbor"` names: the run's own, except for these fields."""
 
     seed: int = 1  # of its pretraining
     architecture: str = "llama"  # or "gemma"
 
 
 def _invented_world() -> dict[str, Any]:
-    """Four sources of hints; placebos are mention, negation and right."""
+    """Only the four hint cues; the task's placebos are mention, negation and right."""
     return default_section("invented_world") | {"cue_kinds": list(INVENTED_WORLD.hints)}
 
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """One run: what is asked, of which models, how they are trained and measured."""
+    """One run: its task, its models, and how they are trained and evaluated."""
 
     name: str = "run"
-    tiny: bool = False  # marks the report: no evidence
-    cache_dir: str = ""  # data sets, base models; "" is $INTROSPECTION_CACHE or ~/.cache/...
-    part: str = ""  # of a study: results are pooled over bases within a part; "" is no study
+    tiny: bool = False  # marks the report as no evidence
+    cache_dir: str = ""  # for data sets and base models; "" is $INTROSPECTION_CACHE or ~/.cache/...
+    part: str = ""  # of a study, which pools results over bases within a part; "" if in no study
     base: str = ""  # the base's name in a study
     seeds: tuple[int, ...] = (0,)  # of explanation training; all seeds of an arm train together
 
-    # What is asked: a task's name and its own fields (introspection/tasks/<task>). A group is a fact.
+    # A task's name and its own fields (introspection/tasks/<task>).
     task: Mapping[str, Any] = dataclasses.field(default_factory=_invented_world)
 
-    # The organism, where a model below is "pretrain". Its sources are so reliable that whether a hint changes
-    # an answer depends on how well the fact is known.
+    # The organism, used if a model below is "pretrain". Its sources are reliable enough that whether a hint
+    # changes an answer depends on how well the fact is known.
     world: WorldConfig = WorldConfig(likelihood_ratios=(2.0, 6.0, 12.0, 12.0))
     architecture: str = "llama"  # or "gemma": which norms, activation and embedding scale
     model: OrganismSizes = OrganismSizes()
     pretrain: PretrainConfig = PretrainConfig()
 
-    # Three models that must not be confused: "pretrain" is the organism above, "initial" is what training
-    # starts from; each can be a stored checkpoint instead, WORKDIR[:ARM[:SEED]][@STEP], or an external
-    # model: a Hugging Face folder, a GGUF file, BASE+ADAPTERS, or "smollm2" once it is fetched.
-    # "pretrain@STEP" is an earlier checkpoint of the organism.
-    initial: str = "pretrain"
-    label_teacher: str = "initial"  # whose behaviour gives the fixed labels
-    kl_reference: str = "initial"  # whose behaviour the KL term holds on to
-    # A fourth is what arms with `foreign_to` start from: "neighbor", a stored checkpoint, or "none".
+    # Three models that must not be confused. Each is "pretrain" (the organism above), "pretrain@STEP" (an
+    # earlier checkpoint of it), a stored checkpoint WORKDIR[:ARM[:SEED]][@STEP], or an external model: a
+    # Hugging Face folder, a GGUF file, BASE+ADAPTERS, or "smollm2" once it is fetched. The last two can also
+    # be "initial".
+    initial: str = "pretrain"  # where training starts
+    label_teacher: str = "initial"  # its behaviour gives the fixed labels
+    kl_reference: str = "initial"  # the KL term's reference
+    # A fourth model, where arms with `foreign_to` start: "neighbor", a stored or external model, or "none".
     foreign: str = "none"
     neighbor: NeighborConfig = NeighborConfig()
-    # How a pretrained model is addressed; an organism knows one format alone.
+    # Chat template options of external models; an organism has a single fixed format.
     chat: ChatOptions = ChatOptions()
 
     behavior: BehaviorConfig = BehaviorConfig()
@@ -219,11 +222,11 @@ class RunConfig:
     report: ReportSettings = ReportSettings()
 
     arms: Mapping[str, ArmConfig] = dataclasses.field(default_factory=lambda: {"kl": ArmConfig()})
-    run_arms: tuple[str, ...] = ("kl",)  # which of them
+    run_arms: tuple[str, ...] = ("kl",)  # the arms to run, in order
 
     def __post_init__(self):
         _check_names(self)
-        _ = self.organism, self.neighbor_organism  # which check what they are given
+        _ = self.organism, self.neighbor_organism  # checks their fields
         for name in MODEL_FIELDS:
             if getattr(self, name).startswith("pretrain@"):
                 _check_organism_step(name, getattr(self, name).removeprefix("pretrain@"), self.pretrain)
@@ -237,7 +240,7 @@ class RunConfig:
 
     @property
     def chosen_arms(self) -> dict[str, ArmConfig]:
-        """The arms that run, in their order."""
+        """The arms to run, in order."""
         return {name: self.arms[name] for name in self.run_arms}
 
     @property
@@ -251,21 +254,21 @@ class RunConfig:
 
     @property
     def task_seed(self) -> int:
-        """The seed of the task's draws, and of all that a run draws from its items."""
+        """The seed of the task's draws and of everything that a run draws from its items."""
         return section_settings(self.task).seed
 
 
 def read_config(config: ConfigDict | Mapping[str, Any]) -> RunConfig:
-    """A config file's, a command line's or a workdir's config. Fields that it lacks have their defaults.
+    """Reads the config of a file, a command line or a workdir; missing fields get their defaults.
 
     Raises:
-      InputError: a field is unknown or can't be used, as far as fields alone tell.
+      InputError: a field is unknown, or its value is invalid as far as the config alone can tell.
     """
     return settings(RunConfig, config.to_dict() if isinstance(config, ConfigDict) else config)
 
 
 def completed(stored: dict[str, Any]) -> dict[str, Any]:
-    """A workdir's config with the fields that there were not yet when it was written."""
+    """A workdir's config, with defaults for fields added since it was written."""
     try:
         return plain(read_config(stored))
     except InputError:
@@ -273,12 +276,12 @@ def completed(stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def default_config() -> ConfigDict:
-    """Every field with its default, for a config file to change."""
+    """All defaults, for a config file to change."""
     return config_dict(RunConfig())
 
 
 def arm(shift: Mapping[str, Any] | None = None, **changes: Any) -> ConfigDict:
-    """The default arm with some fields changed, for a config file."""
+    """The default arm with changes, for a config file."""
     section = config_dict(ArmConfig())
     section.update(changes)
     shifted: Any = section["shift"]
@@ -287,53 +290,53 @@ def arm(shift: Mapping[str, Any] | None = None, **changes: Any) -> ConfigDict:
 
 
 def task_section(name: str, **changes: Any) -> ConfigDict:
-    """A task's fields with some changed, for a config file. Raises KeyError for an unknown field."""
+    """A task's default section with changes, for a config file. Raises KeyError for an unknown field."""
     section = config_dict(default_section(name)).lock()
     section.update(changes)
     return section.unlock()
 
 
 def _check_names(config: RunConfig) -> None:
-    """Raises InputError on an unknown or empty choice of arms or seeds."""
+    """Raises InputError if the arms or seeds are empty, unknown, repeated or unusable as names."""
     if not config.run_arms or not config.seeds:
-        raise InputError("config.run_arms and config.seeds name at least one arm and one seed")
+        raise InputError("config.run_arms and config.seeds need at least one arm and one seed")
     unknown = [name for name in config.run_arms if name not in config.arms]
     if unknown:
         raise InputError(f"config.run_arms has {unknown[0]!r}; choose from {', '.join(config.arms)}")
     unusable = [name for name in config.run_arms if name in RESERVED or re.search(r"[:@/,]", name)]
     if unusable:
         raise InputError(
-            f"config.arms has {unusable[0]!r}: an arm is a folder's name without : @ / and the comma, "
-            f"and {', '.join(RESERVED)} are taken"
+            f"config.arms has {unusable[0]!r}: an arm's name is a folder's, so it can't contain : @ / or a "
+            f"comma, or be one of {', '.join(RESERVED)}; rename it"
         )
     if len(set(config.run_arms)) < len(config.run_arms):
         raise InputError(
-            f"config.run_arms is {tuple(config.run_arms)}: name each arm once (two flags add up)"
+            f"config.run_arms is {tuple(config.run_arms)}: name each arm once (repeated flags add up)"
         )
     seeds = list(config.seeds)
     if not all(isinstance(seed, int) and seed >= 0 for seed in seeds) or len(set(seeds)) < len(seeds):
-        raise InputError(f"config.seeds is {tuple(seeds)}; give different whole numbers, such as (0, 1)")
+        raise InputError(f"config.seeds is {tuple(seeds)}; give different integers from 0, such as (0, 1)")
 
 
 def _check_organism_step(name: str, step: str, pretrain: PretrainConfig) -> None:
     interval = pretrain.checkpoint_steps
     if not step.isdigit() or int(step) > pretrain.steps or int(step) % interval:
         raise InputError(
-            f"config.{name}: the organism has no step {step!r}; its checkpoints are every {interval} steps, "
-            f"up to {pretrain.steps}"
+            f"config.{name}: the organism has no step {step!r}; give a multiple of {interval} up to "
+            f"{pretrain.steps}"
         )
 
 
 def _check_arm(arm: ArmConfig, config: RunConfig) -> None:
     """Raises InputError if an arm does not fit the rest of its run."""
     train = config.train
-    _ = train.loop(arm), train.optimizer(arm), train.objective(arm)  # which check what they are given
+    _ = train.loop(arm), train.optimizer(arm), train.objective(arm)  # check their fields
     if arm.foreign_labels and config.foreign == "none":
         raise InputError("foreign_labels needs a model in config.foreign")
     if config.behavior.readout == "generate" and arm.kl_support == "candidates":
         raise InputError(
-            "kl_support is 'candidates', but a generated reply has no probabilities of candidates "
-            "(config.behavior.readout); take 'vocabulary'"
+            "kl_support is 'candidates', but generated replies (config.behavior.readout) have no candidate "
+            "probabilities; use 'vocabulary'"
         )
     if not arm.foreign_to:
         return
@@ -345,4 +348,4 @@ def _check_arm(arm: ArmConfig, config: RunConfig) -> None:
     same = dataclasses.replace(arm, foreign_to="")
     differing = differing_fields(dataclasses.asdict(same), dataclasses.asdict(other))
     if differing:
-        raise InputError(f"its recipe must be that of {arm.foreign_to}, but {differing[0]}")
+        raise InputError(f"its recipe must equal that of {arm.foreign_to} (foreign_to), but {differing[0]}")

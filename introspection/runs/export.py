@@ -1,4 +1,4 @@
-"""Writing a model for other programs: a folder that transformers loads, or its adapters for PEFT."""
+"""Exporting a model: as a folder for transformers, or as adapters for PEFT."""
 
 import json
 from pathlib import Path
@@ -32,13 +32,13 @@ DTYPES = ("float32", "bfloat16")
 
 
 def export(name: str, folder: Path, kind: str, dtype: str, console: Console) -> None:
-    """Writes the one model that a name means, whole or not at all.
+    """Writes the model called `name`.
 
-    `hf` is a model folder, with adapters merged into the weights; `peft` the adapters alone.
+    `kind` is `hf` (a model folder, with adapters merged into the weights) or `peft` (only the adapters).
 
     Raises:
-      InputError: the folder is not empty; a name means no model or several; there is no such format or
-        dtype; no adapters where they are asked for; no model type of transformers for this model.
+      InputError: the folder is not empty; the name means no model or several; the format or dtype is unknown;
+        `peft` for a model without adapters; or transformers has no model type for this model.
     """
     for flag, value, choices in (("format", kind, FORMATS), ("dtype", dtype, DTYPES)):
         if value not in choices:
@@ -54,13 +54,13 @@ def export(name: str, folder: Path, kind: str, dtype: str, console: Console) -> 
     options = tokenizer.template.options if isinstance(tokenizer, PretrainedTokenizer) else None
     if kind == "peft":
         if model.config.lora is None:
-            raise InputError(f"{name} has no adapters: it is a whole model, for --format=hf")
+            raise InputError(f"{name} has no adapters; export it with --format=hf")
         base = base_path(found[0], cache)
         adapters = _cast(model.variables["lora"], dtype)
         template = options.template if options else None
         export_adapters(folder, model.config.lora, adapters, None if base is None else str(base), template)
         whose = str(base or "none that other programs read")
-        if base is None or base.is_file():  # PEFT reads no GGUF file
+        if base is None or base.is_file():  # PEFT can't read GGUF
             whose += f"; for PEFT, --model={base_name(found[0])} exports it as a folder"
         console.print(f"{folder}: adapters of {name}; their base: {whose}", **_PLAIN)
     else:
@@ -69,9 +69,9 @@ def export(name: str, folder: Path, kind: str, dtype: str, console: Console) -> 
         export_model(folder, model.config, params, hf_tokenizer_files(tokenizer), token_ids(tokenizer))
         read_back = model.with_variables({"params": _cast(params, "float32")})
         console.print(f"{folder}: {name}, {dtype}, fingerprint {model_fingerprint(read_back)}", **_PLAIN)
-    if options and _addressed_otherwise(options):
+    if options and options != ChatOptions(template=options.template):  # the files contain the template
         console.print(
-            "note: how it was addressed (config.chat) is not in its files; give it again where it is used"
+            "note: the exported files lack the chat options (config.chat); set them again to use it"
         )
 
 
@@ -79,7 +79,7 @@ _PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False
 
 
 def base_path(found: StoredModel | PretrainedModel, cache: Path) -> Path | None:
-    """The model of elsewhere that a model's adapters were put on, if it is one and is still there."""
+    """The external model that a model's adapters were trained on; None if it is not one or is missing."""
     if isinstance(found, PretrainedModel):
         return found.path.resolve()
     path, card = found.workdir / "config.json", ModelCard.read(found.store)
@@ -91,13 +91,13 @@ def base_path(found: StoredModel | PretrainedModel, cache: Path) -> Path | None:
         base = find_pretrained(name) if is_pretrained(name) else None
     except InputError:
         return None
-    if base is None or base.adapters is not None:  # adapters of the start were merged into it
+    if base is None or base.adapters is not None:  # the run merged these adapters into its base
         return None
     return base.path.resolve()
 
 
 def base_name(found: StoredModel | PretrainedModel) -> str:
-    """What compare and export call the model that a model's adapters were put on."""
+    """The `--model` name of the model that a model's adapters were trained on."""
     if isinstance(found, PretrainedModel):
         return str(found.path)
     return f"{found.workdir}:{ModelCard.read(found.store).base}"
@@ -105,8 +105,3 @@ def base_name(found: StoredModel | PretrainedModel) -> str:
 
 def _cast(tree: dict, dtype: str) -> dict:
     return jax.tree.map(lambda leaf: leaf.astype(jnp.dtype(dtype)), tree)
-
-
-def _addressed_otherwise(options: ChatOptions) -> bool:
-    plain = ChatOptions(template=options.template)  # which is in the files
-    return options != plain

@@ -1,4 +1,4 @@
-"""What `compare` and `probe` take over from the runs whose models they ask."""
+"""Config sections that `compare` and `probe` inherit from their models' runs."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,16 +12,17 @@ from introspection.runtime.workdir import differing_fields
 from introspection.tasks.registry import default_section
 from introspection.weights.pretrained import PretrainedModel
 
-DEFAULT_TASK = "world_facts"  # of models that come from no run: true facts, in words that they know
-EXPLANATION_TOKENS = 8  # of a decoded explanation where no model's run says how many
-REPLY_TOKENS = 24  # of a generated reply, where no model's run says how many
+# Defaults if no model comes from a run:
+DEFAULT_TASK = "world_facts"  # true facts, in words that external models know
+EXPLANATION_TOKENS = 8  # maximum length of a decoded explanation
+REPLY_TOKENS = 24  # maximum length of a generated reply
 
 
 def shared_section(stored: Sequence[StoredModel | PretrainedModel], name: str) -> dict[str, Any] | None:
-    """A section of the config that the models' runs share; None if no run has it.
+    """The config section `name` of the models' runs; None if no run has it.
 
     Raises:
-      InputError: two runs differ in it; the fields are named.
+      InputError: two runs differ in it; names the fields.
     """
     found: dict[str, tuple[Path, dict[str, Any]]] = {}
     for workdir, section in run_sections(stored, name):
@@ -37,7 +38,7 @@ def shared_section(stored: Sequence[StoredModel | PretrainedModel], name: str) -
 def run_sections(
     stored: Sequence[StoredModel | PretrainedModel], name: str
 ) -> list[tuple[Path, dict[str, Any]]]:
-    """Each workdir's section of that name, where its run has one.
+    """The workdirs of the models' runs that have the section, each with it.
 
     Raises:
       InputError: a workdir's config can't be read.
@@ -50,27 +51,30 @@ def run_sections(
         try:
             section = json.loads(path.read_text(encoding="utf-8")).get(name)
         except (ValueError, AttributeError) as error:
-            raise InputError(f"{path}: not readable ({error}); the run that left it is damaged") from error
+            raise InputError(f"{path}: can't be read ({error}); the workdir is damaged") from error
         if section is not None:
             sections.append((workdir, section))
     return sections
 
 
 def task_section(stored: Sequence[StoredModel | PretrainedModel], task_name: str) -> dict[str, Any]:
-    """The `task` section that the models' runs share; the task's defaults if none has one.
+    """The `task` section that the models' runs share, or the defaults of `task_name` or `DEFAULT_TASK`.
 
-    Without a `task_name` it is whatever the runs share, or `DEFAULT_TASK`.
+    Raises:
+      InputError: the runs differ, or their task is not `task_name`.
     """
     section = shared_section(stored, "task") or default_section(task_name or DEFAULT_TASK)
     if task_name and section["name"] != task_name:
-        raise InputError(f"--task={task_name}: these models were trained on {section['name']}")
+        raise InputError(
+            f"--task={task_name}: these models were trained on {section['name']}; leave --task out"
+        )
     return section
 
 
 def readout_section(stored: Sequence[StoredModel | PretrainedModel], chosen: str) -> dict[str, Any]:
-    """How behaviour is read: as the models' runs did, else by what fits the models.
+    """The `behavior` section of the models' runs or, if no run has one, a default that fits the models.
 
-    A readout that is `chosen` takes the place of theirs.
+    If a readout is `chosen`, it replaces theirs.
 
     Raises:
       InputError: the runs differ, and none is chosen.
@@ -87,14 +91,12 @@ def readout_section(stored: Sequence[StoredModel | PretrainedModel], chosen: str
 
 
 def explanation_room(stored: Sequence[StoredModel | PretrainedModel]) -> int:
-    """The most tokens that a model's run gave an explanation; all models get as many."""
+    """The maximum of the runs' `explanation_tokens`, to be used for all models."""
     sections = [section for _, section in run_sections(stored, "evaluation")]
     return max([section["explanation_tokens"] for section in sections], default=EXPLANATION_TOKENS)
 
 
 def run_section(model: StoredModel | PretrainedModel | None) -> Mapping[str, Any]:
-    """The `task` section of the run that left a model; {} of an external model."""
-    path = model.workdir / "config.json" if isinstance(model, StoredModel) else None
-    if path is None or not path.is_file():
-        return {}
-    return json.loads(path.read_text(encoding="utf-8")).get("task") or {}
+    """The `task` section of a model's run; {} for an external model. Raises InputError as `run_sections`."""
+    sections = run_sections([] if model is None else [model], "task")
+    return sections[0][1] if sections else {}

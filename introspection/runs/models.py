@@ -1,4 +1,4 @@
-"""The models that a config names: how they are addressed, and checks against the task and one another."""
+"""The models that a config names: loading them, and checking them against the task and each other."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,17 +19,17 @@ from introspection.tasks.mixture import Mixture, check_apart
 from introspection.tasks.task import Task
 from introspection.text.tokenizer import ChatTokenizer, chat_format
 
-STARTED_FROM = ("initial", "foreign")  # what training starts from; it has no adapters
+STARTED_FROM = ("initial", "foreign")  # fields of models that training starts from
 
 
 def stored_models(config: RunConfig, session: Session) -> dict[str, Model]:
-    """The models that a config names by path or checkpoint, by the field that names them.
+    """Loads the models that a config names by path or checkpoint, by config field.
 
     Adapters of a model that training starts from are merged into it.
 
     Raises:
-      InputError: there is no such model, a name means several, it can't be read, or `config.chat` is given
-        and would address none of them.
+      InputError: a name means no model or several, a model can't be read, or `config.chat` is given but no
+        model is external.
     """
     stored, found, chat = {}, [], config.chat
     for field in (*MODEL_FIELDS, "foreign"):
@@ -55,7 +55,7 @@ def readable_task(
     readout: Readout,
     console: Console,
 ) -> Task:
-    """The task without the items that are too long for one of the models, each by its own tokens.
+    """The task without the items that exceed some model's context, counted in that model's tokens.
 
     Raises:
       InputError: as `check_vocabularies`, `check_apart`, `Task.check_scored` and `within_context`; or a
@@ -67,7 +67,7 @@ def readable_task(
         organism = organism_tokenizer(task), config.model.context_length
         readers |= dict.fromkeys(organisms, organism)
     check_vocabularies({name: tokenizer for name, (tokenizer, _) in readers.items()})
-    # All but the label teacher have one vocabulary.
+    # All models but the label teacher share one vocabulary.
     shared = readers["initial"][0]
     limit = min(length for name, (_, length) in readers.items() if name != "label_teacher")
     passes = [(shared, limit)]
@@ -85,43 +85,46 @@ def readable_task(
     if longest > given:
         raise InputError(
             f"config.evaluation.explanation_tokens is {given}, but the longest explanation that can be right "
-            f"has {longest} tokens: it would be cut, and counted as invalid; give at least {longest}"
+            f"has {longest} tokens: it would be truncated and counted as invalid; give at least {longest}"
         )
     return task
 
 
 def check_vocabularies(tokenizers: Mapping[str, ChatTokenizer]) -> None:
-    """Raises InputError if a model reads other tokens than `config.initial` does, or in another chat format.
+    """Raises InputError if a model's vocabulary or chat format differs from that of `config.initial`.
 
-    The label teacher may: what it does is read with its own tokens, and its labels are text.
+    The label teacher's may: its behaviour is read with its own tokens, and its labels are text.
     """
     initial = tokenizers["initial"]
     for name, tokenizer in tokenizers.items():
         if name == "label_teacher" or tokenizer is initial:
             continue
         if tokenizer.tokenizer.to_str() != initial.tokenizer.to_str():
-            raise InputError(f"config.{name} and config.initial have different vocabularies")
+            raise InputError(
+                f"config.{name} and config.initial have different vocabularies; name a model with the same "
+                "tokenizer (only config.label_teacher may have another)"
+            )
         one, other = chat_format(tokenizer), chat_format(initial)
         differing = [part for part in one if one[part] != other.get(part)]
         if differing:
             raise InputError(
                 f"config.{name} and config.initial have different chat formats ({', '.join(differing)}), so "
-                "they would read different prompts: config.chat.template gives both the same"
+                "they would read different prompts; set config.chat.template to give both the same"
             )
 
 
 def check_reference(config: RunConfig, initial: Model, reference: Model) -> None:
-    """Raises InputError if a KL over the vocabulary can't be taken: the heads have different rows."""
+    """Raises InputError if an arm needs a KL over the vocabulary and the heads differ in size."""
     here, there = initial.config.vocab_size, reference.config.vocab_size
     if here != there and any(arm.kl_support == "vocabulary" for arm in config.chosen_arms.values()):
         raise InputError(
-            f"config.kl_reference has {there} rows of embedding and config.initial {here}, so no KL over "
-            "the vocabulary can be taken; name another reference or give the arms kl_support='candidates'"
+            f"config.kl_reference has {there} rows of embedding and config.initial {here}, so a KL over the "
+            "vocabulary is undefined; name another reference or give the arms kl_support='candidates'"
         )
 
 
 def check_same_models(workdir: Path, fingerprints: Mapping[str, str]) -> None:
-    """Raises InputError if the workdir was begun with other models than the config's names mean now."""
+    """Raises InputError if the config's model names meant other models when the workdir was begun."""
     path = workdir / "labels" / "clean" / METADATA
     if not path.is_file():
         return
@@ -130,5 +133,5 @@ def check_same_models(workdir: Path, fingerprints: Mapping[str, str]) -> None:
         if begun.get(field, fingerprint) != fingerprint:
             raise InputError(
                 f"{workdir} was begun with another model as config.{field} ({begun[field]}; now "
-                f"{fingerprint}): give another --workdir, or name the model that it was begun with"
+                f"{fingerprint}); give another --workdir, or the model that it was begun with"
             )

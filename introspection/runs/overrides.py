@@ -1,4 +1,4 @@
-"""What flags of the form FIELD=VALUE give: fields of a task's section, and how a model is addressed."""
+"""Flags of the form FIELD=VALUE: fields of a task's section (`--set`), and chat options (`--chat`)."""
 
 import ast
 import dataclasses
@@ -10,21 +10,21 @@ from introspection.tasks.mixture import NAME as MIXTURE
 from introspection.tasks.registry import default_section, section_settings
 from introspection.text.chat_template import ChatOptions
 
-SAMPLE = "sample"  # what names a task's hand-written questions as its data
-SAMPLED = (2, 6)  # validation and test questions of them; training gets the others
+SAMPLE = "sample"  # the `--data` that means a task's hand-written questions
+SAMPLED = (2, 6)  # how many of these are validation and test questions; the others are for training
 
 
 def assigned_section(section: Mapping[str, Any], data: str, assignments: Sequence[str]) -> dict[str, Any]:
-    """A `task` section with the user's own data (`--data`, "" for none) and fields (`--set`) in it.
+    """A `task` section with the user's own data (`--data`, "" for none) and fields (`--set`).
 
     Raises:
-      InputError: the task reads no data, or an unknown field, or a value that the field can't have.
+      InputError: the task has no field `data`, a field is unknown, or a value is invalid.
     """
     chosen, name = dict(section), section["name"]
-    known = {**({} if name == MIXTURE else default_section(name)), **section}  # it may leave fields out
+    known = {**({} if name == MIXTURE else default_section(name)), **section}  # a section may lack fields
     if data:
         if "data" not in known:
-            raise InputError(f"--data: {name} reads no file of yours; leave --data out")
+            raise InputError(f"--data: {name} reads no file; leave --data out")
         chosen["data"] = data
     del known["name"]
     chosen |= dict(field_value(assignment, known) for assignment in assignments)
@@ -33,8 +33,8 @@ def assigned_section(section: Mapping[str, Any], data: str, assignments: Sequenc
 
 
 def with_sample_sizes(section: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
-    """The section with sizes that a task's few hand-written questions can fill, where its own are too large
-    and none is assigned."""
+    """The section with sizes that a task's few hand-written questions can fill; unchanged if the task sizes
+    no split by items or a size is assigned."""
     assigned = [assignment.partition("=")[0] for assignment in assignments]
     if not section.get("test_items") or any(field.endswith("_items") for field in assigned):
         return dict(section)
@@ -44,17 +44,17 @@ def with_sample_sizes(section: Mapping[str, Any], assignments: Sequence[str]) ->
 
 
 def items_of_question(section: Mapping[str, Any]) -> int:
-    """How many items a question has, in a task whose sizes count items."""
+    """The number of items per question, in a task whose sizes count items."""
     kinds = len(section.get("cue_kinds", ()))
     drawn = [number or kinds for name, number in section.items() if name.startswith("cues_per_")]
     return getattr(section_settings(section), "variants", drawn[0] if drawn else 1)
 
 
 def assigned_chat(assignments: Sequence[str]) -> ChatOptions:
-    """How external models are addressed (`--chat`), as `config.chat` says it in a run.
+    """Chat options of external models (`--chat`), the command's `config.chat`.
 
     Raises:
-      InputError: an unknown field, or a value that the field can't have.
+      InputError: a field is unknown, or a value is invalid.
     """
     usual = dataclasses.asdict(ChatOptions())
     texts = {field: "" if value is None else value for field, value in usual.items()}
@@ -62,10 +62,10 @@ def assigned_chat(assignments: Sequence[str]) -> ChatOptions:
 
 
 def field_value(assignment: str, fields: Mapping[str, Any], flag: str = "set") -> tuple[str, Any]:
-    """One of the fields and the value that FIELD=VALUE gives it, of the kind of value that it has.
+    """The field and the value of FIELD=VALUE, converted to the type of the field's value in `fields`.
 
     Raises:
-      InputError: no such field, or a value of another kind; the message names the flag.
+      InputError: the field is unknown, or the value has another type; names the flag.
     """
     field, equals, said = assignment.partition("=")
     if not equals or field not in fields:
@@ -80,13 +80,15 @@ def field_value(assignment: str, fields: Mapping[str, Any], flag: str = "set") -
         value = list(value)
     fits = type(value) is type(now) or (isinstance(now, float) and type(value) is int)
     if not fits:
-        raise InputError(f"--{flag}={assignment}: {field} is a {type(now).__name__}, such as {now!r}")
+        raise InputError(
+            f"--{flag}={assignment}: {field} needs a value of type {type(now).__name__}, such as {now!r}"
+        )
     kind: Any = type(now)
     return field, kind(value)
 
 
 def _literal(text: str) -> Any:
-    """The number, truth value or list that a text writes; the text itself if it is none."""
+    """The Python literal that a text writes; the text itself if it is not one."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):

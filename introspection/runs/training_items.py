@@ -1,4 +1,4 @@
-"""Which training items are explained, with whose labels, and which others the KL term may hold."""
+"""Which training items are explained, their labels, and which other items the KL term may use."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ from introspection.tasks.task import Task
 
 @dataclasses.dataclass(frozen=True)
 class TrainingItems:
-    """What every arm of a run trains on; an arm may alter the labels."""
+    """The training items of a run, the same for every arm; an arm may alter the labels."""
 
-    explained: tuple[Item, ...]  # as a rule balanced between changed and unchanged
-    labels: tuple[Explanation, ...]  # theirs, clean: what label_teacher does
-    held: tuple[Item, ...]  # the explained items, then, where an arm holds them, some of other groups
+    explained: tuple[Item, ...]  # balanced between changed and unchanged by default
+    labels: tuple[Explanation, ...]  # of `explained`, clean: label_teacher's behaviour
+    held: tuple[Item, ...]  # for behaviour rows: the explained items and then, if an arm needs them, others
 
 
 def training_items(
     config: RunConfig, task: Task, decisions: Sequence[Decisions], hold_others: bool
 ) -> TrainingItems:
-    """The training items of a run, whose label teacher decides so on the task's training items.
+    """The training items of a run, from its label teacher's decisions on the task's training items.
 
     Raises:
       InputError: as `labelled_items` and `other_items`.
@@ -37,7 +37,7 @@ def training_items(
 
 
 def explained_items(task: Task, decisions: Sequence[Decisions]) -> list[tuple[Item, Decisions]]:
-    """The training items of parts that explanations may be trained on, and the decisions on them."""
+    """The training items that may be explained, with the decisions on them."""
     both = zip(task.splits["train"], decisions, strict=True)
     return [(item, decided) for item, decided in both if is_explained(task, item)]
 
@@ -45,13 +45,17 @@ def explained_items(task: Task, decisions: Sequence[Decisions]) -> list[tuple[It
 def labelled_items(
     config: RunConfig, task: Task, decisions: Sequence[Decisions]
 ) -> tuple[tuple[Item, ...], tuple[Explanation, ...]]:
-    """The explained training items and their clean labels; none of a part that is never explained."""
+    """The explained training items and their clean labels.
+
+    Raises:
+      InputError: there are too few groups or items, or they can't be balanced.
+    """
     pairs = explained_items(task, decisions)
     groups = {item.group for item, _ in pairs}
     count = config.train.explained_groups
     if count > len(groups):
         raise InputError(
-            f"config.train.explained_groups is {count}, but there are {len(groups)} training groups"
+            f"config.train.explained_groups is {count}, but there are {len(groups)} training groups: lower it"
         )
     if count:
         explained = drawn_groups(groups, count, [config.task_seed, 12])
@@ -66,24 +70,25 @@ def labelled_items(
     else:
         if wanted > len(items):
             raise InputError(
-                f"config.train.explained_items is {wanted}, but there are {len(items)} training items"
+                f"config.train.explained_items is {wanted}, but there are {len(items)} training items: "
+                "lower it"
             )
         chosen = np.sort(subset_rng.permutation(len(items))[: wanted or None])
     return tuple(items[i] for i in chosen), tuple(clean[i] for i in chosen)
 
 
 def other_items(config: RunConfig, task: Task, explained: Sequence[Item]) -> list[Item]:
-    """Training items of groups that are not explained and no test measures, at most as many as are explained.
+    """Training items of groups that are not explained, at most as many as the explained items.
 
     Raises:
-      InputError: there is none.
+      InputError: there are none.
     """
     groups = {item.group for item in explained}
     others = [item for item in task.splits["train"] if item.group not in groups]
     if not others:
         raise InputError(
-            "kl_groups asks for other groups than the explained ones, but all training groups are explained: "
-            "set config.train.explained_groups below their number"
+            "kl_groups needs training groups that are not explained, but all training groups are explained: "
+            f"set config.train.explained_groups below {len(groups)}"
         )
     order = np.random.default_rng([config.task_seed, 13]).permutation(len(others))
     return [others[i] for i in np.sort(order[: len(explained)])]

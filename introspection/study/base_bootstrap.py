@@ -1,7 +1,7 @@
-"""Intervals over several bases: bases are resampled, then each one's seeds, and one set of groups for all.
+"""Intervals over several bases, by `hierarchical_bootstrap` with `crossed_groups`.
 
-All bases answer the same facts, hence one draw of groups (`hierarchical_bootstrap`, `crossed_groups`); of one
-base its seeds and groups are resampled. Everything returned is strict JSON: undefined values are None.
+All bases answer the same facts, so one draw of groups serves all bases. Everything returned is strict JSON:
+undefined values are None.
 """
 
 import dataclasses
@@ -18,11 +18,10 @@ from introspection.study.counts import ByBase
 
 @dataclasses.dataclass(frozen=True)
 class Resamples:
-    """How many: of several bases together, and of each by itself; None is what `hierarchical_bootstrap`
-    takes, 0 gives no interval."""
+    """Numbers of resamples; None is `hierarchical_bootstrap`'s default, 0 skips the interval."""
 
-    pooled: int | None = None
-    one_base: int | None = None
+    pooled: int | None = None  # of several bases together
+    one_base: int | None = None  # of each base by itself
 
 
 USUAL = Resamples()
@@ -38,9 +37,9 @@ def estimates(
     """Each output's `mean` and `ci95`.
 
     Args:
-        by_base: whose cells the counts are of.
-        counts: of the bases in alphabetical order, one after the other.
-        statistic: from summed counts (one row a resample) to outputs.
+        by_base: gives the seed and group of every cell.
+        counts: cells of all bases, concatenated in alphabetical order of bases.
+        statistic: maps summed counts (one row per resample) to outputs.
         rng: for the resamples.
     """
     bases = sorted(by_base)
@@ -62,7 +61,7 @@ def estimates(
 
 
 def over_bases(values: Sequence[float | None], rng: np.random.Generator) -> dict[str, Any]:
-    """How one value a base spreads: how many are above 0, their standard deviation, the sign-flip p-value."""
+    """How many bases' values are above 0, their standard deviation, and their sign-flip p-value."""
     known = np.array([value for value in values if value is not None], dtype=float)
     return {
         "n": len(known),

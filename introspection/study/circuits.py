@@ -1,4 +1,4 @@
-"""Which parts a study's bases use, for what they do and for what they say of it: once a base, then kept."""
+"""Which model parts a study's bases use for their behaviour and for explaining it; cached per base."""
 
 import dataclasses
 import json
@@ -27,8 +27,8 @@ from introspection.tasks.subsets import evenly
 from introspection.tasks.task import Task
 
 CIRCUITS = "circuits.json"  # in a point's workdir
-MOST_PARTS = 128  # every part is a probe of all items: more than that is no small question any more
-# What the numbers depend on beside the point itself; those kept under other settings are not used.
+MOST_PARTS = 128  # every part costs a probe of all items
+# What the results depend on besides the point; results cached under other settings are recomputed.
 SETTINGS = {"ablation": "zero", "split": "test", "items": 200, "seed": 0, "version": 1}
 SPLITS = 200  # random halves of the items
 
@@ -36,10 +36,10 @@ SPLITS = 200  # random halves of the items
 def study_circuits(
     points: Sequence[tuple[str, Path]], configs: Mapping[str, Mapping[str, Any]], console: Console
 ) -> dict[str, dict[str, dict[str, Any] | None]]:
-    """Each base's circuits, by part of the study and base; None, said on the console, where they can't be.
+    """Each base's circuits, by part of the study and base; None, with a line on the console, on failure.
 
-    They are those of the model that training starts from, which all points of a base in one part share.
-    What is measured is kept in the point's workdir as `circuits.json`.
+    They are measured on the initial model, which all points of a base in one part share, and cached in the
+    point's workdir as `circuits.json`.
     """
     folders: dict[str, dict[str, list[Path]]] = {}
     for name, folder in points:
@@ -54,7 +54,7 @@ def study_circuits(
 
 
 def _base_circuits(base: str, folders: Sequence[Path], session: Session) -> dict[str, Any] | None:
-    """What a point of the base has kept, or else what its first point that can tells."""
+    """Circuits cached by any point of the base, or else measured on the first point that allows it."""
     for folder in folders:
         kept = read_circuits(folder)
         if kept is not None:
@@ -73,7 +73,7 @@ def _base_circuits(base: str, folders: Sequence[Path], session: Session) -> dict
 
 
 def read_circuits(folder: Path) -> dict[str, Any] | None:
-    """What a point has kept; None if that is nothing, damaged or of other settings."""
+    """A point's cached circuits; None if they are missing, damaged or from other settings."""
     try:
         kept = json.loads((folder / CIRCUITS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -85,8 +85,8 @@ def measure_circuits(base: str, folder: Path, session: Session) -> dict[str, Any
     """The effects of all parts (nats, means over items), their overlap and its reliabilities.
 
     Raises:
-        InputError: the workdir lacks its config's task, its tokenizer or its initial model, or that model
-            has too many parts.
+        InputError: the workdir lacks its config's task, its tokenizer or its initial model, that model has
+            too many parts, or no test item fits its context.
         RunError: the checkpoint is damaged.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -95,7 +95,7 @@ def measure_circuits(base: str, folder: Path, session: Session) -> dict[str, Any
     model = initial_model(folder, session.mesh)
     found = parts(model.config)
     if len(found) > MOST_PARTS:
-        raise InputError(f"{folder}: its model has {len(found)} parts, more than the {MOST_PARTS} tried")
+        raise InputError(f"{folder}: its model has {len(found)} parts, more than the limit of {MOST_PARTS}")
     task, _ = load_task(config["task"], cache_dir(config["cache_dir"]))
     items = chosen_items(task, model)
     with progress_bar(session.console, f"circuits of {base}", len(found)) as advance:
@@ -120,14 +120,14 @@ def measure_circuits(base: str, folder: Path, session: Session) -> dict[str, Any
 
 
 def initial_model(folder: Path, mesh: jax.sharding.Mesh) -> Model:
-    """What a run's arms start from. Raises InputError if its workdir does not hold it."""
+    """The model that a run's arms start from. Raises InputError if the workdir lacks it."""
     stored = StoredModel(folder, "initial", 0, 0)
     card = ModelCard.read(stored.store)
     return load_model(dataclasses.replace(stored, seed=card.seeds[0]), mesh)
 
 
 def chosen_items(task: Task, model: Model) -> list[Item]:
-    """Test items, taken evenly, but for those that the model can't read. Raises InputError if all are."""
+    """Evenly spaced test items that fit the model's context. Raises InputError if none does."""
     limit = model.config.context_length
     items = evenly(task.splits["test"], SETTINGS["items"])
     items = [item for item in items if needed_tokens(item, task, model.tokenizer) <= limit]
@@ -138,25 +138,25 @@ def chosen_items(task: Task, model: Model) -> list[Item]:
 
 @dataclasses.dataclass(frozen=True)
 class Overlap:
-    """Two effects over the same parts, and what their correlation is to be read against.
+    """How similar two effects are over the same parts, with baselines for the correlation.
 
-    All are rank correlations but `shared_effect`; each is None where it is not defined.
+    All but `shared_effect` are rank correlations; None where undefined.
     """
 
     overlap: float | None  # of the two mean effects
-    blocks_alone: float | None  # its expectation if the parts of each block changed places at random
-    shared_effect: float | None  # the share of both effects' sums that lies on the same parts, 0 to 1
-    # Means over random halves of the items, so that neither side has an item of the other:
+    blocks_alone: float | None  # its expectation if parts were permuted at random within their blocks
+    shared_effect: float | None  # the share of the two effects' sums on the same parts, 0 to 1
+    # Means over random splits of the items into halves, so that the two sides share no item:
     across_halves: float | None  # behaviour in one half with explanations in the other
     behavior_reliability: float | None  # behaviour in one half with behaviour in the other
     explanation_reliability: float | None
 
     @property
     def ceiling(self) -> float | None:
-        """About what `across_halves` would be of two uses of the very same parts, given their noise."""
+        """Roughly the `across_halves` that noise would allow if both used exactly the same parts."""
         if self.behavior_reliability is None or self.explanation_reliability is None:
             return None
-        # A reliability is below 0 by chance alone.
+        # A reliability can be below 0 only by chance.
         return float(np.sqrt(max(self.behavior_reliability, 0) * max(self.explanation_reliability, 0)))
 
 
@@ -167,11 +167,11 @@ def effect_overlap(
     groups: Sequence[str],
     rng: np.random.Generator,
 ) -> Overlap:
-    """The overlap of two effects, each the cost of every part on every item.
+    """The overlap of two effects: the cost of ablating each part, on each item.
 
     Args:
-        blocks: of each part; what parts share by their kind and depth alone is what their blocks share.
-        groups: of each item; a half of the items is a half of the groups.
+        blocks: of each part; similarity due only to a part's kind and depth is similarity of blocks.
+        groups: of each item; items are split into halves by group.
     """
     first, second = behavior.mean(axis=1), explanation.mean(axis=1)
     halves = random_halves(groups, rng)
@@ -187,7 +187,7 @@ def effect_overlap(
 
 
 def spearman(first: Float[np.ndarray, " parts"], second: Float[np.ndarray, " parts"]) -> float | None:
-    """Spearman's rank correlation, ties at their mean rank; None where one is constant."""
+    """Spearman's rank correlation, with mean ranks for ties; None if an argument is constant."""
     ranks, others = _standard_ranks(first), _standard_ranks(second)
     return None if ranks is None or others is None else float(np.mean(ranks * others))
 
@@ -195,9 +195,9 @@ def spearman(first: Float[np.ndarray, " parts"], second: Float[np.ndarray, " par
 def exchanged_spearman(
     first: Float[np.ndarray, " parts"], second: Float[np.ndarray, " parts"], blocks: Sequence[str]
 ) -> float | None:
-    """Spearman's correlation, averaged over all ways to exchange parts within their blocks.
+    """Spearman's correlation, averaged over all permutations of parts within their blocks.
 
-    Exchanged at random, every part of a block has the block's mean rank in expectation.
+    Under a random permutation the expected rank of a part is its block's mean rank.
     """
     ranks, others = _standard_ranks(first), _standard_ranks(second)
     if ranks is None or others is None:
@@ -209,9 +209,9 @@ def exchanged_spearman(
 
 
 def shared_effect(first: Float[np.ndarray, " parts"], second: Float[np.ndarray, " parts"]) -> float | None:
-    """What two distributions of costs over parts have in common: the sum of the smaller shares.
+    """The overlap of two distributions of costs over parts: the sum of the smaller shares.
 
-    A part whose absence helps has no share. None where no part costs anything.
+    A part whose ablation helps counts as 0. None if either has no part with a cost.
     """
     costs = [np.maximum(values, 0) for values in (first, second)]
     if not all(cost.sum() > 0 for cost in costs):
@@ -220,7 +220,7 @@ def shared_effect(first: Float[np.ndarray, " parts"], second: Float[np.ndarray, 
 
 
 def random_halves(groups: Sequence[str], rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The items of a random half of the groups and of the others, `SPLITS` times; none with one group."""
+    """`SPLITS` random splits of the items into two halves by group; empty with one group."""
     numbers = np.unique(np.asarray(groups), return_inverse=True)[1]
     count = int(numbers.max()) + 1
     if count < 2:
@@ -237,17 +237,17 @@ def spearman_between(
     second: Float[np.ndarray, "parts items"],
     halves: Sequence[tuple[np.ndarray, np.ndarray]],
 ) -> float | None:
-    """Mean correlation of one's mean effects in a half with the other's in the other half.
+    """Mean correlation of `first`'s mean effects in one half with `second`'s in the other half.
 
-    None without halves, or where all parts are equal in one.
+    None without halves, or if all parts are equal in some half.
     """
     found = [spearman(first[:, one].mean(axis=1), second[:, other].mean(axis=1)) for one, other in halves]
-    known = [one for one in found if one is not None]
+    known = [value for value in found if value is not None]
     return float(np.mean(known)) if known and len(known) == len(found) else None
 
 
 def _standard_ranks(values: Float[np.ndarray, " parts"]) -> Float[np.ndarray, " parts"] | None:
-    """Ranks of mean 0 and standard deviation 1; None where they are all the same."""
+    """Ranks standardized to mean 0 and standard deviation 1; None if all values are equal."""
     ranks = scipy.stats.rankdata(values)
     deviation = ranks.std()
     return None if deviation == 0 else (ranks - ranks.mean()) / deviation

@@ -1,8 +1,9 @@
 """Verdicts on the study's claims, by a rule fixed before the runs.
 
-Nothing is judged on a raw gap against 0: an emitter that stays put has a gap too, where behaviour drifts. The
-numbers are gaps minus reference emitters' gaps on the same items, and a verdict takes every reference, which
-must lie on both sides of the arm's level (`reference_verdict`). Where labels did not teach there is none.
+No verdict compares a raw gap with 0, because where behaviour drifts even an emitter that does not change has
+a gap. Claims are about an arm's gap minus a reference emitter's on the same items. A verdict requires all
+references to agree, with levels on both sides of the arm's (`reference_verdict`). If labels did not teach,
+there is no verdict.
 """
 
 import dataclasses
@@ -22,31 +23,28 @@ from introspection.study.verdicts import CLAIMS, MAIN_PART, SLOPE_ARMS, SLOPE_PA
 Verdict = Literal["confirmed", "refuted", "undecided", "not askable", "not run"]
 Parts = Sequence[tuple[StudyPart, PartResults]]
 
-# With fewer, an interval that resamples bases can't be wide enough: with 4, the largest it can be is the
-# range of the bases' values, which holds the truth in 87.5% of studies if bases are what varies.
+# With fewer, an interval from resampled bases can't be wide enough: with 4 bases it is at most the range of
+# their values, which covers the true value in only 87.5% of studies if all variation is between bases.
 FEWEST_BASES = 5
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What was estimated: by reference an entry with `gap`, `levels`, `bases` (see `held_against`).
+    """The estimates of a claim, or the reason there are none."""
 
-    `headline` names the reference whose difference is shown first, `deciding` those that a verdict takes;
-    `reason` says why nothing was estimated.
-    """
-
-    reason: str = ""
-    headline: str = ""
-    deciding: tuple[str, ...] = ()
+    reason: str = ""  # why nothing was estimated
+    headline: str = ""  # the reference whose difference is shown first
+    deciding: tuple[str, ...] = ()  # the references that the verdict uses
+    # By reference, an entry of `held_against` or `orig_slopes`.
     entries: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-    raw: Mapping[str, Any] | None = None  # without any reference
-    used: frozenset[str] = frozenset()
+    raw: Mapping[str, Any] | None = None  # the gap with no reference subtracted
+    used: frozenset[str] = frozenset()  # references of every arm that are not mostly invalid
 
 
 def interval_verdict(ci95: Sequence[float] | None, direction: Literal[1, -1] = 1) -> Verdict:
-    """Confirmed where the interval lies wholly on the claimed side of 0, refuted wholly on the other.
+    """Confirmed if the whole interval is on the claimed side of 0, refuted if it is on the other side.
 
-    An interval that touches 0, or is missing, decides nothing.
+    An interval that touches 0, or is missing, is undecided.
     """
     if ci95 is None:
         return "undecided"
@@ -57,9 +55,10 @@ def interval_verdict(ci95: Sequence[float] | None, direction: Literal[1, -1] = 1
 def evaluate_claims(
     parts: Parts, seed: int = 0, claims: Sequence[Claim] = CLAIMS, resamples: Resamples = USUAL
 ) -> list[dict[str, Any]]:
-    """Every claim on every part that ran its arms, in the order of the claims; else once as "not run".
+    """Every claim on every part that ran its arms, in the order of the claims.
 
-    Parts named `explained-…` are conditions of one claim and have no verdicts of their own.
+    A claim that no part ran appears once, as "not run". Parts named `explained-…` are conditions of one claim
+    and have no verdicts of their own.
     """
     conditions = [(part, results) for part, results in parts if part.name.startswith(SLOPE_PARTS)]
     asked = [(part, results) for part, results in parts if not part.name.startswith(SLOPE_PARTS)]
@@ -90,21 +89,21 @@ def evaluate(
     *,
     resamples: Resamples = USUAL,
 ) -> dict[str, Any]:
-    """A claim's verdict on one part, the intervals it rests on, each base's value, and the arms beside it.
+    """A claim's verdict on one part, with its intervals, each base's value, and the arms shown beside it.
 
     Args:
         results: `part_results` of the part.
-        conditions: the parts `explained-…`, further conditions of a slope on Orig.
+        conditions: the parts `explained-…`, further conditions for a slope on Orig.
         resamples: of the bootstrap.
 
     Returns:
-        `mean` and `ci95` of what is estimated with the headline `reference`, `by_base`, the same with every
-        other one (`references`) and without any (`raw`); each `shown` arm with a verdict of its own; the
-        knee's `fit`, the `points` of a knee or slope and the `lines` of the latter; why a verdict is what it
-        is (`reason`), and how many `intervals` are shown.
+        `mean` and `ci95` of the estimate with the headline `reference`, and `by_base`; the same estimate with
+        every other reference (`references`) and with none (`raw`); each `shown` arm with its own verdict; the
+        knee's `fit`, the `points` of a knee or slope, and a slope's `lines`; the verdict's `reason`; and the
+        number of `intervals` shown.
 
     Raises:
-        InputError: two arms to compare hold other items or seeds in a base.
+        InputError: two arms to compare have different items or seeds in a base.
     """
     fit, points, lines = None, [], {}
     own: Found | None = None
@@ -145,7 +144,7 @@ def evaluate(
 def _find(
     claim: Claim, arm: str, part: StudyPart, results: PartResults, seed: int, resamples: Resamples
 ) -> Found:
-    """What the claim estimates, for one of its arms."""
+    """The claim's estimates for one of its arms."""
     controls = results["controls"]
     arms = [arm, claim.other] if claim.estimand == "contrast" else [arm]
     missing = [name for name in arms if name not in results["arms"]]
@@ -167,7 +166,7 @@ def _find(
         found = _single(arm, results)
     used = [name for name in used_references(controls, arms) if name in found]
     if not used:
-        return Found(reason=f"no emitter to hold {' and '.join(arms)} against was scored")
+        return Found(reason=f"no reference emitter was scored for {' and '.join(arms)}")
     wide = [name for name in used if len(found[name]["bases"]) >= FEWEST_BASES]
     deciding = [name for name in wide if not claim.reference or is_static(name) or name == claim.reference]
     return Found(
@@ -180,7 +179,7 @@ def _find(
 
 
 def _single(arm: str, results: PartResults) -> dict[str, Any]:
-    """The arm's differences from its references as `held_against` has them, from what is known already."""
+    """`held_against` for a single arm, taken from the part's results instead of being recomputed."""
     own = results["arms"][arm]
     orig = own["orig"]["exact_match"]["mean"]
     found = {name: by_arm[arm] for name, by_arm in results["controls"].items() if arm in by_arm}
@@ -188,12 +187,12 @@ def _single(arm: str, results: PartResults) -> dict[str, Any]:
 
 
 def _verdict(claim: Claim, found: Found) -> tuple[Verdict, str]:
-    """Every reference's interval on one side, and of every panel references on both sides of its level."""
+    """Decided if `reference_verdict` decides at the level of every panel."""
     early = _too_little(found)
     if early is not None:
         return early
     if claim.reference and claim.reference not in found.deciding:
-        return "undecided", f"{claim.reference} ran in too few bases, or is mostly invalid"
+        return "undecided", f"{claim.reference} ran in fewer than {FEWEST_BASES} bases, or is mostly invalid"
     said = []
     for panel, (orig, _) in enumerate((found.raw or {})["levels"]):
         references = {
@@ -201,7 +200,7 @@ def _verdict(claim: Claim, found: Found) -> tuple[Verdict, str]:
             for name in found.deciding
         }
         if orig is None or any(level is None for level, _ in references.values()):
-            return "undecided", "a level is not defined"
+            return "undecided", "the Orig of the arm or of a reference is undefined"
         said.append(reference_verdict(orig, references))
     for verdict, reason in said:
         if verdict == "undecided":
@@ -211,12 +210,12 @@ def _verdict(claim: Claim, found: Found) -> tuple[Verdict, str]:
 
 
 def _slope_verdict(claim: Claim, found: Found) -> tuple[Verdict, str]:
-    """Every reference's slope on one side of 0, that of the level-matched one among them."""
+    """Decided if the slopes of all references, including the level-matched one, are on one side of 0."""
     early = _too_little(found)
     if early is not None:
         return early
     if MATCHED not in found.deciding:
-        return "undecided", "no emitter is at the level of every condition in every base"
+        return "undecided", "in some base and condition no emitter has an Orig as high as the arm's"
     verdicts: dict[str, Verdict] = {
         name: interval_verdict(found.entries[name]["ci95"], claim.direction) for name in found.deciding
     }
@@ -224,7 +223,7 @@ def _slope_verdict(claim: Claim, found: Found) -> tuple[Verdict, str]:
     if len(agreed) == 1 and "undecided" not in agreed:
         return next(iter(verdicts.values())), ""
     words = ", ".join(f"{name}: {verdict}" for name, verdict in verdicts.items())
-    return "undecided", f"references do not agree ({words})"
+    return "undecided", f"references disagree ({words})"
 
 
 def _too_little(found: Found) -> tuple[Verdict, str] | None:
@@ -232,12 +231,12 @@ def _too_little(found: Found) -> tuple[Verdict, str] | None:
         return "not run", found.reason
     bases = len(found.entries[found.headline]["bases"])
     if bases < FEWEST_BASES:
-        return "undecided", f"{bases} bases; a verdict takes at least {FEWEST_BASES}"
+        return "undecided", f"{bases} bases; a verdict needs at least {FEWEST_BASES}"
     return None
 
 
 def _outcome(claim: Claim, found: Found, verdict: tuple[Verdict, str]) -> dict[str, Any]:
-    """The fields of a claim that what was found gives."""
+    """The fields of a claim's entry in `study.json` that depend on its estimates."""
     empty = {"mean": None, "ci95": None, "bases": 0, "over_bases": None, "by_base": {}, "raw": None}
     if found.reason:
         return {"verdict": verdict[0], "reason": verdict[1], "reference": None, "references": {}, **empty}
@@ -266,7 +265,7 @@ def _outcome(claim: Claim, found: Found, verdict: tuple[Verdict, str]) -> dict[s
 
 
 def _estimate(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The gap by exact match of `held_against`, or an estimate as it is."""
+    """`mean` and `ci95` of a `held_against` entry's exact-match gap, or of an estimate itself."""
     value = entry["gap"]["exact_match"] if "gap" in entry else entry
     return {"mean": value["mean"], "ci95": value["ci95"]}
 
@@ -274,7 +273,7 @@ def _estimate(entry: Mapping[str, Any]) -> dict[str, Any]:
 def _shown(
     claim: Claim, arm: str, part: StudyPart, results: PartResults, seed: int, resamples: Resamples
 ) -> dict[str, Any]:
-    """An arm beside the claim: its gap minus the claim's kind of reference, with its own verdict."""
+    """An arm shown beside the claim: its gap minus the claim's reference's, and its own verdict."""
     kept: tuple[Estimand, ...] = ("minus_reference", "shifted")
     estimand = claim.estimand if claim.estimand in kept else "minus_reference"
     alone = dataclasses.replace(claim, estimand=estimand, arm=arm, other="")
@@ -292,7 +291,7 @@ def _shown(
 def _slope(
     part: StudyPart, results: PartResults, conditions: Parts, seed: int
 ) -> tuple[Found, list[dict[str, Any]], dict[str, list[dict[str, Any]]]]:
-    """Slopes on Orig over a part's rates and, in the main part, over numbers of explained facts."""
+    """Slopes on Orig over a part's learning rates and, in the main part, numbers of explained facts."""
     places = [Condition(arm, arm, part, results) for arm in SLOPE_ARMS if arm in results["arms"]]
     places += [Condition(p.name, "kl", p, r) for p, r in conditions if "kl" in r["arms"]]
     if len(places) < 3:
@@ -300,7 +299,7 @@ def _slope(
     points = slope_points(places)
     slopes = orig_slopes(places, np.random.default_rng(seed))
     if not slopes:
-        return Found(reason="no base has 3 conditions with a reference in common"), points, live_lines(places)
+        return Found(reason="no base has 3 conditions that share a reference"), points, live_lines(places)
     headline = best_static(results["controls"], ["kl"]) if "kl" in results["arms"] else None
     names = tuple(slopes)
     found = Found(
@@ -324,7 +323,7 @@ def _knee(
     ci95 = None if fit.slope_change_ci95 is None else list(fit.slope_change_ci95)
     verdict: tuple[Verdict, str] = (interval_verdict(ci95, claim.direction), "")
     if fit.bases < FEWEST_BASES:
-        verdict = "undecided", f"{fit.bases} bases; a verdict takes at least {FEWEST_BASES}"
+        verdict = "undecided", f"{fit.bases} bases; a verdict needs at least {FEWEST_BASES}"
     elif fit.reason:
         verdict = "undecided", fit.reason
     outcome = {
@@ -343,8 +342,8 @@ def _knee(
 
 
 def knee_points(part: StudyPart, results: PartResults, arms: Sequence[str]) -> list[dict[str, Any]]:
-    """Mean agreement of trained labels over training, and exact match's gap minus that of the arm's best
-    static emitter, one point an arm and base that has both."""
+    """One point per arm and base: mean agreement of trained labels over training, and the exact-match gap
+    minus that of the arm's best static emitter. Arms and bases that lack either are left out."""
     points = []
     for arm in arms:
         static = results["arms"].get(arm, {}).get("best_static")

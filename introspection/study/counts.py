@@ -1,5 +1,4 @@
-"""One arm of one base, reduced to sums of counts by cell: seed, group, subset and whether the arm's shift
-trained it. What pooling works on."""
+"""One arm of one base, reduced to counts summed by cell (seed, group, subset, shifted or not)."""
 
 import dataclasses
 import hashlib
@@ -20,7 +19,7 @@ from introspection.errors import InputError
 from introspection.runtime.workdir import whole
 from introspection.tasks.items import Explanation
 
-# Columns of the counts beside `MATCH_COUNTS` against current and against the teacher.
+# Columns that follow `MATCH_COUNTS` against the current model and against the teacher.
 MORE_COUNTS = (
     "disagrees",
     "matches_current_in_disagreement",
@@ -32,16 +31,14 @@ MORE_COUNTS = (
     "teacher_changed",
     "current_changed",
 )
-
-
 # Columns of exact match: items, explanations that equal E(current), and those that equal E(label_teacher).
 EXACT = (0, MATCH_COUNTS.index("exact_match"), len(MATCH_COUNTS) + MATCH_COUNTS.index("exact_match"))
 INVALID_COUNT = 2 * len(MATCH_COUNTS) + MORE_COUNTS.index("invalid")
 CELL_FIELDS = ("seeds", "groups", "subsets", "shifted", "counts")
 
-Said = Mapping[tuple[int, str], Explanation]  # what an emitter says, by seed and item
+Said = Mapping[tuple[int, str], Explanation]  # an emitter's explanations, by seed and item
 CONTROL_COUNTS = "control_counts.npz"  # in a point's workdir
-VERSION = 2  # of what is counted: numbers kept by another one are not used
+VERSION = 2  # of the counts: cached counts of another version are recomputed
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,17 +50,17 @@ class ArmCounts:
     subsets: Shaped[np.ndarray, " cells"]
     shifted: Bool[np.ndarray, " cells"]  # whether the arm's shift trains the behaviour of the cell's group
     counts: Float[np.ndarray, "cells 29"]
-    items: str  # digest of every item's seed, id, group and subset: equal ones are paired item by item
+    items: str  # digest of every item's seed, id, group and subset; equal digests can be paired
 
 
 ByBase = Mapping[str, ArmCounts]
 
 
 def count_records(records: Sequence[PredictionRecord]) -> ArmCounts:
-    """Reduces one arm of one base.
+    """Reduces the records of one arm and base.
 
     Raises:
-        InputError: no records, several arms, or an item twice in a seed.
+        InputError: as `check_one_arm`.
     """
     check_one_arm(records)
     cell_of = [(r.seed, r.group, r.subset, r.shifted) for r in records]
@@ -76,46 +73,49 @@ def count_records(records: Sequence[PredictionRecord]) -> ArmCounts:
 
 
 def explanations_of(records: Sequence[PredictionRecord]) -> dict[tuple[int, str], Explanation]:
-    """What an arm says, by seed and item: all that is kept of an emitter whose records are let go."""
+    """An arm's explanations by seed and item, to score on other arms after its records are dropped."""
     return {(r.seed, r.id): r.explanation for r in records}
 
 
 def emitter_counts(records: Sequence[PredictionRecord], said: Said, emitter: str) -> ArmCounts:
-    """Another emitter's explanations as a control of an arm: scored against the arm's own behaviours.
+    """Another emitter's explanations, scored against an arm's behaviour as a control.
 
     Args:
-        records: the arm's; their current and teacher decisions stay.
+        records: the arm's; their current and teacher decisions are kept.
         said: the emitter's explanations of the same items and seeds.
         emitter: its name, for the error.
 
     Raises:
-        InputError: the two don't hold the same items and seeds.
+        InputError: the emitter has other items or seeds than the arm.
     """
-    if said.keys() != {(r.seed, r.id) for r in records}:
+    differing = said.keys() ^ {(r.seed, r.id) for r in records}
+    if differing:
+        seed, item = min(differing)
         raise InputError(
-            f"arm {records[0].arm} and its emitter {emitter} don't hold the same items and seeds"
+            f"arm {records[0].arm} and its emitter {emitter} have different items or seeds: only one of them"
+            f" has item {item} of seed {seed}"
         )
     return count_records([dataclasses.replace(r, explanation=said[r.seed, r.id]) for r in records])
 
 
 def subset_counts(by_base: ByBase, subset: str) -> dict[str, ArmCounts]:
-    """The items of one subset; a base that has none of them is left out."""
+    """Counts of one subset's items; bases without any are left out."""
     return _chosen(by_base, lambda counts: counts.subsets == subset, subset)
 
 
 def shifted_counts(by_base: ByBase, shifted: bool) -> dict[str, ArmCounts]:
-    """The items of groups whose behaviour the arm's shift trains, or others; bases without are left out."""
+    """Counts of the items of shifted (or unshifted) groups; bases without any are left out."""
     return _chosen(by_base, lambda counts: counts.shifted == shifted, "shifted" if shifted else "unshifted")
 
 
 def has_both_shifted(by_base: ByBase) -> bool:
-    """Whether every base has shifted and unshifted groups."""
+    """Whether every base has both shifted and unshifted groups."""
     return all(counts.shifted.any() and not counts.shifted.all() for counts in by_base.values())
 
 
 def exact_columns(counts: ArmCounts, shifted: bool | None = None) -> Float[np.ndarray, "cells 3"]:
-    """The columns `EXACT` of every cell; 0 in the cells that aren't `shifted` as asked, so that cells of two
-    parts of an arm stand side by side."""
+    """The columns `EXACT` of every cell, 0 where the cell's `shifted` differs from the argument, so that the
+    rows of an arm's two parts stay aligned."""
     columns = counts.counts[:, EXACT]
     return columns if shifted is None else columns * (counts.shifted == shifted)[:, None]
 
@@ -157,9 +157,9 @@ ControlCounts = tuple[str, str, ArmCounts]  # control, arm, its counts
 
 
 def control_counts(folder: Path) -> list[ControlCounts]:
-    """Every control of every arm of a point, in the order of its `controls.jsonl`; none without the file.
+    """Every control of every arm of a point, in the order of its `controls.jsonl`; empty without that file.
 
-    Counts are kept beside it under its SHA-256, and made anew where they are another file's or damaged.
+    Counts are cached beside it with its SHA-256, and recomputed if that differs or the cache is damaged.
     """
     source, kept_path = folder / "controls.jsonl", folder / CONTROL_COUNTS
     if not source.exists():
@@ -174,7 +174,7 @@ def control_counts(folder: Path) -> list[ControlCounts]:
 
 
 def _count(source: Path) -> Iterator[ControlCounts]:
-    """A control's lines of one arm follow each other, so no more are held."""
+    """Reads one control of one arm at a time: their lines are consecutive."""
     with source.open(encoding="utf-8") as lines:
         parsed = (json.loads(line) for line in lines)
         for (control, arm), group in itertools.groupby(

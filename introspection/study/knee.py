@@ -1,12 +1,12 @@
-"""Whether the gap bends at some agreement: one hinge against a straight line, several bases.
+"""Whether the gap bends at some agreement: a hinge against a straight line, over several bases.
 
-The fit is least squares of y = a + b x + c max(x - k, 0) over the points of all bases (x the mean agreement
-of trained labels over training, y the gap minus a static emitter's, one point an arm and base), the knot k by
-grid. Points of one base depend on each other, so whole bases are what is resampled. So do points of one arm:
-an arm that couples for a reason of its own stands off the line in every base, at about one agreement, and
-looks like a bend. Arms are too few to resample (a draw of seven has two or three different agreements on each
-side of a knot, or fewer), so intervals speak of these arms; but a bend must also stand against flipping whole
-arms, and against leaving any one out.
+The fit is least squares of y = a + b x + c max(x - k, 0) over the points of all bases, with the knot k from a
+grid. There is one point per arm and base: x is the mean agreement of trained labels over training, y the gap
+minus a static emitter's. Points of one base are dependent, so whole bases are resampled. Points of one arm
+are dependent too: an arm with an effect of its own is off the line in every base, at about the same
+agreement, which looks like a bend. Arms are too few to resample (a draw of seven has at most two or three
+different agreements on each side of a knot), so intervals hold for these arms only. But a bend must also
+survive flipping the signs of whole arms, and leaving out any one arm.
 """
 
 import dataclasses
@@ -22,19 +22,19 @@ from introspection.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class KneeSettings:
-    """How the knot is searched, and when it is said to be found."""
+    """How the knot is searched for, and when it counts as identified."""
 
-    grid: int = 81  # knots tried, evenly over the searched range
-    points_beyond: int = 4  # at least so many points lie on either side of a knot
+    grid: int = 81  # knots tried, evenly spaced over the searched range
+    points_beyond: int = 4  # minimum number of points on either side of a knot
     resamples: int = 10_000
-    flips: int = 4_096  # sign patterns of the test; all of them where there are no more
-    widest: float = 0.8  # a knot whose interval takes more of the searched range is not identified
-    significance: float = 0.05  # a bend is seen where the test's p-value is below
+    flips: int = 4_096  # most sign patterns of the test; if there are no more, all are used
+    widest: float = 0.8  # largest share of the searched range that an identified knot's interval covers
+    significance: float = 0.05  # the test rejects a straight line if its p-value is below this
 
 
 @dataclasses.dataclass(frozen=True)
 class KneeFit:
-    """A hinge; None where the points don't allow one. Slopes are gap by agreement, both as shares."""
+    """A fitted hinge; its fields are None without a fit. Slopes are gap per agreement, both as shares."""
 
     n: int
     bases: int
@@ -42,13 +42,13 @@ class KneeFit:
     searched: tuple[float, float] | None  # least and largest knot tried
     intercept: float | None = None
     slope: float | None = None  # below the knot
-    slope_change: float | None = None  # what the slope gains above it
+    slope_change: float | None = None  # slope above the knot minus slope below it
     slope_change_ci95: tuple[float, float] | None = None
     knot: float | None = None
     knot_ci95: tuple[float, float] | None = None
     line: tuple[float, float] | None = None  # intercept and slope of the straight line
-    residual_ratio: float | None = None  # the hinge's residual sum of squares by the straight line's
-    line_p: float | None = None  # of the straight line: the larger of the two below
+    residual_ratio: float | None = None  # residual sum of squares, the hinge's over the straight line's
+    line_p: float | None = None  # p-value of the straight line: the larger of the two below
     line_p_bases: float | None = None
     line_p_arms: float | None = None
     slope_change_without_one_arm: tuple[float, float] | None = None  # least and largest
@@ -63,7 +63,7 @@ class KneeFit:
 
 @dataclasses.dataclass(frozen=True)
 class _Hinges:
-    """Least-squares fits of many weightings of the same points; the best knot of each."""
+    """Least-squares fits of the same points under many weightings, each at its best knot."""
 
     intercept: Float[np.ndarray, " fits"]
     slope: Float[np.ndarray, " fits"]
@@ -72,7 +72,7 @@ class _Hinges:
     line_intercept: Float[np.ndarray, " fits"]
     line_slope: Float[np.ndarray, " fits"]
     line_residual: Float[np.ndarray, " fits"]
-    gain: Float[np.ndarray, " fits"]  # by how much the hinge lessens the sum of squares
+    gain: Float[np.ndarray, " fits"]  # reduction of the sum of squares by the hinge
 
 
 def fit_knee(
@@ -83,23 +83,22 @@ def fit_knee(
     rng: np.random.Generator,
     settings: KneeSettings | None = None,
 ) -> KneeFit:
-    """Fits the hinge, its intervals over bases, and tests the straight line.
+    """Fits the hinge with intervals over bases, and tests it against a straight line.
 
-    Intervals are percentiles over resampled bases, expanded for their number. The test asks whether a
-    straight line's residuals bend as much by chance: all residuals of a base get one random sign (the wild
-    cluster bootstrap with the null imposed; Cameron, Gelbach and Miller, 2008), are added to the line again,
-    and the hinge's best gain over all knots, relative to the line's sum of squares, is compared with the
-    observed. Likewise with a sign an arm; the larger p-value counts. Signs of whole bases or arms keep what
-    their points share, and the search over knots is repeated in every pattern, which an F table would not
-    know of. A pattern and its opposite give the same statistic, so of n bases or arms the p-value is at least
-    2^(1 - n): with fewer than 6 bases or 6 arms no knee is ever identified.
+    Intervals are percentiles over resampled bases, expanded for their number. The test is a wild cluster
+    bootstrap with the null imposed (Cameron, Gelbach and Miller, 2008): all residuals of a base from the line
+    get the same random sign and are added back to the line; the hinge's best gain over all knots, relative to
+    the line's sum of squares, is compared with the observed one. The same is done with one sign per arm, and
+    the larger p-value counts. Whole clusters keep their dependence, and the search over knots is repeated in
+    every pattern, which an F table would ignore. A pattern and its opposite give the same statistic, so with
+    n bases or arms the p-value is at least 2^(1 - n): with fewer than 6 of either, no knee is identified.
 
-    The knot is `identified` where the test rejects the line, the interval of the slope change does not hold
-    0 and the slope change keeps its sign without any one arm, and the knot's interval takes at most
+    The knot is `identified` if the test rejects the line, the interval of the slope change excludes 0, the
+    slope change keeps its sign without any single arm, and the knot's interval covers at most
     `settings.widest` of the searched range.
 
     Args:
-        agreement, gap, bases, arms: of each point, in any order.
+        agreement, gap, bases, arms: one value per point, in any order.
 
     Raises:
         InputError: the lengths differ or a value isn't finite.
@@ -107,9 +106,9 @@ def fit_knee(
     settings = settings or KneeSettings()
     lengths = [len(values) for values in (agreement, gap, bases, arms)]
     if len(set(lengths)) > 1:
-        raise InputError(f"numbers of agreements, gaps, bases and arms differ: {lengths}")
+        raise InputError(f"the knee's fit got different numbers of agreements, gaps, bases, arms: {lengths}")
     if not np.isfinite([*agreement, *gap]).all():
-        raise InputError("a point of the knee's fit has a value that isn't finite")
+        raise InputError("the knee's fit got an agreement or gap that is not finite")
     order = sorted(range(len(gap)), key=lambda i: (bases[i], arms[i], agreement[i], gap[i]))
     x, y = (np.array([values[i] for i in order], dtype=float) for values in (agreement, gap))
     n_bases, n_arms = len(set(bases)), len(set(arms))
@@ -130,7 +129,7 @@ def fit_knee(
         residual_ratio=float(1 - fit.gain[0] / fit.line_residual[0]) if fit.line_residual[0] > 0 else None,
     )
     if min(n_bases, n_arms) < 2:
-        return dataclasses.replace(found, reason="one base or arm: nothing tells how the fit would vary")
+        return dataclasses.replace(found, reason="only one base or arm: no interval can be estimated")
     of_base, of_arm = (
         np.unique([names[i] for i in order], return_inverse=True)[1] for names in (bases, arms)
     )
@@ -157,7 +156,7 @@ def fit_knee(
 
 
 def _knots(x: Float[np.ndarray, " points"], settings: KneeSettings) -> Float[np.ndarray, " knots"] | None:
-    """Candidates between the points that leave `points_beyond` on either side; None without such a range."""
+    """Candidate knots with at least `points_beyond` points on either side; None if there is no such range."""
     ordered, beyond = np.sort(x), settings.points_beyond
     if len(x) < 2 * beyond or ordered[beyond - 1] >= ordered[-beyond]:
         return None
@@ -170,14 +169,14 @@ def _fit(
     weights: Float[np.ndarray, "fits points"],
     knots: Float[np.ndarray, " knots"],
 ) -> _Hinges:
-    """Weighted fits in closed form: the part of the hinge and of y that no line explains, then a ratio.
+    """Weighted least-squares fits in closed form.
 
-    (Frisch and Waugh: the slope change is the regression of y's residual on the hinge's.)
+    The slope change is the regression of y's residual from the line on the hinge's (Frisch and Waugh).
     """
     y = np.broadcast_to(y, weights.shape)
     hinge = np.maximum(x[:, None] - knots, 0)
     total = weights.sum(1)
-    # Where not every base has every arm, a resample may even be empty.
+    # If some bases lack some arms, a resample may even be empty.
     mean_x, mean_y = divide(weights @ x, total), divide((weights * y).sum(1), total)
     mean_h = divide(weights @ hinge, total[:, None])
     xx = weights @ x**2 - total * mean_x**2
@@ -189,7 +188,7 @@ def _fit(
     line_slope = divide(xy, xx)
     left_h = hh - xh * divide(xh, xx[:, None])
     left_hy = hy - xh * line_slope[:, None]
-    # A resample may lack points on one side of a knot: no hinge is left beside the line but rounding.
+    # A resample may lack points on one side of a knot: then the hinge's residual is only rounding error.
     change = np.where(left_h > 1e-9 * np.maximum(hh, 1e-12), divide(left_hy, left_h), np.nan)
     gain = np.nan_to_num(change * left_hy, nan=-1.0)
     best = np.argmax(gain, axis=1)
@@ -216,7 +215,7 @@ def _line_test(
     rng: np.random.Generator,
     settings: KneeSettings,
 ) -> float:
-    """The straight line's p-value from flipping the residuals of whole clusters; see `fit_knee`."""
+    """The straight line's p-value from flipping the residuals' signs by cluster; see `fit_knee`."""
     n = int(clusters.max()) + 1
     line = _fit(x, y[None], np.ones((1, len(x))), knots)
     fitted = line.line_intercept[0] + line.line_slope[0] * x
@@ -226,20 +225,20 @@ def _line_test(
         bits = np.concatenate([np.zeros((1, n), int), rng.integers(2, size=(settings.flips, n))])
     flipped = fitted + (1 - 2 * bits)[:, clusters] * (y - fitted)
     fits = _fit(x, flipped, np.ones(flipped.shape), knots)
-    # Monotone in the F statistic. The first pattern is the observed one; rounding must not set it apart.
+    # Monotone in the F statistic. The first pattern is the observed one; ties up to rounding count.
     share = divide(fits.gain, fits.line_residual)
     return float(np.mean(np.nan_to_num(share) >= np.nan_to_num(share[0]) - 1e-9))
 
 
 def _doubt(fit: KneeFit, settings: KneeSettings) -> str:
-    """Why the knot is not identified; "" where it is."""
+    """Why the knot is not identified; "" if it is."""
     if fit.line_p >= settings.significance:
         return f"a straight line fits as well (p = {fit.line_p:.2f})"
     if fit.slope_change_ci95[0] <= 0 <= fit.slope_change_ci95[1]:
-        return "the interval of the slope change holds 0"
+        return "the interval of the slope change includes 0"
     if fit.slope_change_without_one_arm[0] <= 0 <= fit.slope_change_without_one_arm[1]:
-        return "the bend turns or vanishes without one of the arms"
+        return "the bend reverses or vanishes if one arm is left out"
     covered = (fit.knot_ci95[1] - fit.knot_ci95[0]) / (fit.searched[1] - fit.searched[0])
     if covered > settings.widest:
-        return f"the knot's interval takes {100 * covered:.0f}% of the searched agreements"
+        return f"the knot's interval covers {100 * covered:.0f}% of the searched range"
     return ""

@@ -1,9 +1,9 @@
-"""Gaps against references: what an arm says and what others say of the same items, in one bootstrap.
+"""Gaps against references: an arm's and other emitters' explanations of the same items, in one bootstrap.
 
 The estimand is never a raw gap but `gap(arm) - gap(reference emitter)` on the same items (design.md §1). A
-contrast of two arms, or of the shifted and the unshifted groups of one, is the difference of two of these,
-each with its own reference on its own items. All columns stand side by side, so every resample holds the
-same bases, seeds and groups of all of them.
+contrast of two arms, or of one arm's shifted and unshifted groups, is the difference of two of these, each
+with its own reference on its own items. All counts are columns of one array, so every resample draws the same
+bases, seeds and groups for all emitters.
 """
 
 import dataclasses
@@ -25,32 +25,32 @@ Levels = Float[np.ndarray, "resamples panels emitters 3"]  # `SCORES` by exact m
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Panel:
-    """One arm's own explanations and its references', all scored on its behaviours on the same items."""
+    """One arm's own explanations and its references', all scored against the arm's behaviour."""
 
     own: ByBase
     references: Mapping[str, ByBase]
-    shifted: bool | None = None  # the items of shifted groups alone, of the others alone; None: all
+    shifted: bool | None = None  # True: only items of shifted groups; False: only the others; None: all
 
 
 def held_against(
     panels: Sequence[Panel], seed: int, resamples: Resamples = USUAL
 ) -> dict[str, dict[str, Any]]:
-    """An arm minus each of its references; of two panels that of the first minus that of the second.
+    """An arm minus each of its references; with two panels, the first's difference minus the second's.
 
     Args:
-        panels: one, or the two to contrast. References and bases that not all of them have are left out.
+        panels: one, or two to contrast. References and bases that a panel lacks are left out.
         seed: of the resamples, so that no interval depends on what else is computed.
-        resamples: how many.
+        resamples: of the bootstrap.
 
     Returns:
-        By reference: for `self`, `orig` and `gap` by `exact_match` the levels `first` (of the arm) and
-        `second` (of the reference), their difference `mean` and its `ci95` (of two panels all four are
-        differences of panels); `levels`, of each panel the arm's Orig and the reference's; the `bases`, and
-        the same of each (`by_base`); `over_bases` of the gap. Under "" the same without any reference: the
-        raw values as `mean`. A reference that no base has is not there.
+        By reference: for `self`, `orig` and `gap`, under `exact_match`, the levels `first` (the arm's) and
+        `second` (the reference's), their difference `mean` and its `ci95` (with two panels each of the four
+        is the first panel's value minus the second's); `levels`, the arm's and the reference's Orig in each
+        panel; `bases`; the same fields for each base (`by_base`); and `over_bases` of the gap. The key "" has
+        the same without a reference, with raw values as `mean`. A reference that no base has is left out.
 
     Raises:
-        InputError: counts to compare are not of the same items and seeds.
+        InputError: counts to compare are from different items or seeds.
     """
     shared = set.intersection(*(set(panel.references) for panel in panels))
     names = [name for name in panels[0].references if name in shared]
@@ -88,7 +88,7 @@ def _compared(
     resamples: Resamples,
     raw: bool,
 ) -> dict[str, dict[str, Any]]:
-    """The entries of some bases together, all of which have all of the references."""
+    """The entries pooled over `bases`, each of which has every reference in `names`."""
     blocks = [_side_by_side(panels, names, base) for base in bases]
     signs = np.array([1.0, -1.0])[: len(panels)]
     shape = (len(panels), 1 + len(names))
@@ -130,7 +130,7 @@ def _compared(
 def _side_by_side(
     panels: Sequence[Panel], names: Sequence[str], base: str
 ) -> Float[np.ndarray, "cells columns"]:
-    """The three exact-match columns of every panel's arm and references, whose cells must be the same."""
+    """The three exact-match columns of every panel's arm and references, which must have the same cells."""
     emitters = [
         (counts[base], panel.shifted)
         for panel in panels
@@ -142,8 +142,9 @@ def _side_by_side(
             sizes = [f"{round(c.counts[:, 0].sum())} items of seeds" for c in (first, other)]
             seeds = [sorted(set(c.seeds.tolist())) for c in (first, other)]
             raise InputError(
-                f"base {base}: two arms to compare don't hold the same items and seeds"
-                f" ({sizes[0]} {seeds[0]}; {sizes[1]} {seeds[1]})"
+                f"base {base}: the arms or emitters to compare have different items or seeds"
+                f" ({sizes[0]} {seeds[0]}; {sizes[1]} {seeds[1]});"
+                " run them with the same config.task and config.seeds"
             )
     return np.concatenate([exact_columns(counts, shifted) for counts, shifted in emitters], axis=1)
 

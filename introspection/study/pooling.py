@@ -1,7 +1,7 @@
-"""What one arm shows over several base models: the base is the unit that varies.
+"""One arm's results pooled over several bases, which are the units of variation.
 
-A base's records are reduced at once to sums by cell, so a study of any size fits in memory and every measure
-is a function of summed counts. Means are over the items of all seeds and bases; intervals are those of
+Each base's records are reduced to sums by cell, so a study of any size fits in memory and every metric is a
+function of summed counts. Means are over the items of all seeds and bases; intervals are from
 `base_bootstrap`. Everything returned is strict JSON: an undefined value is None, never NaN.
 """
 
@@ -17,7 +17,7 @@ from introspection.study.counts import MORE_COUNTS, ByBase, shifted_counts, subs
 SCORES = ("self", "orig", "gap")
 SCORED = tuple((score, metric) for score in SCORES for metric in METRICS)
 SHIFTED = {"shifted": True, "unshifted": False}
-# Shares of all items, by the column that counts them.
+# Shares of all items, and the count column of each.
 SHARES = {
     "drift": "disagrees",
     "invalid_rate": "invalid",
@@ -30,13 +30,12 @@ SHARES = {
 
 
 def pooled_results(by_base: ByBase, rng: np.random.Generator, resamples: Resamples = USUAL) -> dict[str, Any]:
-    """One arm over its bases, likewise each base by itself, each subset where items are of several, and the
-    items of shifted groups and of the others where there are both (`by_shifted`).
+    """One arm over its bases (the fields of `arm_results`), with the same fields for parts of its items:
 
-    Beside the fields of `arm_results`: `over_bases`, of the exact match's gap, with how many bases are above
-    0, the standard deviation between bases, and the p-value of a sign-flip test over bases, a check of the
-    interval that knows nothing of how bases are distributed but that without coupling either sign is as
-    likely (with 8 bases it is at least 2/256).
+    `by_base`; `by_subset`, if there are several subsets; and `by_shifted`, if there are both shifted and
+    unshifted groups. `over_bases` describes the exact-match gaps of bases: how many are above 0, their
+    standard deviation, and a sign-flip test over bases. That test checks the interval; it only assumes that
+    without coupling both signs are equally likely (with 8 bases p is at least 2/256).
     """
     entry = _entry(by_base, rng, resamples)
     each = {base: _entry({base: by_base[base]}, rng, resamples) for base in sorted(by_base)}
@@ -61,7 +60,7 @@ def pooled_results(by_base: ByBase, rng: np.random.Generator, resamples: Resampl
 def _scores(
     sums: Float[np.ndarray, "resamples 29"],
 ) -> dict[tuple[str, str], Float[np.ndarray, " resamples"]]:
-    """Every score by every metric, in the order of `SCORED`."""
+    """Each of `SCORED`, in its order."""
     width = len(MATCH_COUNTS)
     own, orig = match_metrics(sums[:, :width]), match_metrics(sums[:, width : 2 * width])
     gap = {metric: own[metric] - orig[metric] for metric in METRICS}
@@ -81,7 +80,7 @@ def _more(sums: Float[np.ndarray, "resamples 29"]) -> dict[str, Float[np.ndarray
 
 
 def _entry(by_base: ByBase, rng: np.random.Generator, resamples: Resamples) -> dict[str, Any]:
-    """The fields of `arm_results` that summed counts give, over some bases."""
+    """The fields of `arm_results` that are functions of summed counts, over the given bases."""
     counts = np.concatenate([by_base[base].counts for base in sorted(by_base)])
 
     def statistic(sums: Float[np.ndarray, "resamples 29"]) -> Float[np.ndarray, "resamples outputs"]:

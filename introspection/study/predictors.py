@@ -1,6 +1,6 @@
-"""What in a base goes with its gap: rank correlations over the bases of a study's part. Exploratory.
+"""Which properties of a base correlate with its gap, over the bases of a study's part. Exploratory.
 
-With eight bases and several candidates some correlation is expected by chance alone, so nothing here gets a
+With eight bases and several candidates some correlation is expected by chance, so nothing here gets a
 verdict: it says where to look next.
 """
 
@@ -14,12 +14,12 @@ Entry = Mapping[str, Any]  # a part of `study.json`
 
 
 def base_predictors(part: Entry, arm: str = "kl") -> list[dict[str, Any]]:
-    """Spearman's correlation of each candidate with the arm's gap by exact match, over bases.
+    """Spearman's correlation of each candidate with the arm's exact-match gap, over bases.
 
     Returns:
-        One entry a candidate that at least four bases have, in a fixed order: `name`, the `values` and `gaps`
-        by base, `correlation`, and `p` by permutation (two-sided, not corrected for
-        the number of candidates). The correlation is None where a candidate is the same in all bases.
+        One entry per candidate that at least four bases have, in a fixed order: `name`, the `values` and
+        `gaps` by base, `correlation`, and `p` by permutation (two-sided, not corrected for the number of
+        candidates). Both are None if a candidate or the gap is the same in all bases.
     """
     found = []
     gaps = {b: entry["gap"]["exact_match"]["mean"] for b, entry in _bases(part, arm).items()}
@@ -46,14 +46,14 @@ def base_predictors(part: Entry, arm: str = "kl") -> list[dict[str, Any]]:
 
 
 def rank_correlation(first: list[float], second: list[float]) -> tuple[float | None, float | None]:
-    """Spearman's correlation and its p-value by permutation (scipy); None where a variable is constant."""
+    """Spearman's correlation and its p-value by permutation; both None if a variable is constant."""
     if len(set(first)) < 2 or len(set(second)) < 2:
         return None, None
 
     def correlation(ranks: np.ndarray) -> float:
         return float(scipy.stats.spearmanr(ranks, second).statistic)
 
-    # Exact, by all pairings, up to seven bases.
+    # Exact up to seven bases: 7! = 5,040 pairings.
     test = scipy.stats.permutation_test(
         (first,), correlation, permutation_type="pairings", n_resamples=5_040, rng=np.random.default_rng(0)
     )
@@ -69,7 +69,7 @@ def _of_arm(read: Callable[[Entry], float | None]) -> Callable[[Entry, str, str]
 
 
 def _of_control(control: str) -> Callable[[Entry, str, str], float | None]:
-    """How well a control's explanations match the label teacher, which here is the base itself."""
+    """A control's Orig; the label teacher here is the base itself."""
 
     def read(part: Entry, arm: str, base: str) -> float | None:
         entry = part["controls"].get(control, {}).get(arm, {}).get("by_base", {}).get(base)
@@ -79,7 +79,7 @@ def _of_control(control: str) -> Callable[[Entry, str, str], float | None]:
 
 
 def _of_circuits(read: Callable[[Entry], float | None]) -> Callable[[Entry, str, str], float | None]:
-    """Of the base's ablations; None where its workdir told nothing."""
+    """A value from the base's circuits; None if they were not measured."""
 
     def of_base(part: Entry, arm: str, base: str) -> float | None:
         entry = part.get("circuits", {}).get(base)

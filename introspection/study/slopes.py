@@ -1,10 +1,10 @@
-"""Whether coupling comes with explaining well: gap minus reference gap on Orig, over conditions, per base.
+"""Whether coupling comes with explaining well: the slope of gap minus reference gap on Orig, per base.
 
-A static emitter's gap depends on its own level (where behaviour drifts away from the truth, who matches the
-labels more often loses more), so a slope against one fixed emitter is there without any coupling. Hence the
-level-matched reference: the gap that emitters of the same items have at the arm's own Orig, interpolated
-between those around it, as of one who says now what the one says and now what the other does. The lowest is
-one who says nothing valid: its Orig and its gap are 0.
+A static emitter's gap depends on its level: where behaviour drifts away from the truth, an emitter that
+matches the labels more often loses more. So against one fixed emitter there is a slope without any coupling.
+Hence the level-matched reference: other emitters' gap at the arm's own Orig, interpolated between the two
+emitters around it, which is the gap of a random mixture of the two. The lowest emitter says nothing valid:
+its Orig and gap are 0.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ FEWEST_CONDITIONS = 3
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Condition:
-    """One arm of one part: a point of every base."""
+    """One arm of one part: one point per base."""
 
     name: str
     arm: str
@@ -36,7 +36,7 @@ class Condition:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Place:
-    """One condition in one base: `EXACT` columns by group of its own explanations and of used emitters'."""
+    """One condition in one base: sums of `EXACT` columns by group, for its explainer and its references."""
 
     condition: str
     base: str
@@ -48,12 +48,12 @@ class _Place:
     def minus(
         self, weights: Float[np.ndarray, "resamples groups"]
     ) -> tuple[Float[np.ndarray, " resamples"], dict[str, Float[np.ndarray, " resamples"]]]:
-        """Orig, and the gap minus each reference's ("": the raw gap), of groups so weighted."""
+        """Orig, and the gap minus each reference's ("": the raw gap), with weighted groups."""
         items, own, orig = np.moveaxis(np.tensordot(weights, self.sums, 1), -1, 0)
         orig, gap = divide(orig, items), divide(own - orig, items)
         found = {"": gap[:, 0]}
         found |= {name: gap[:, 0] - gap[:, e] for e, name in enumerate(self.emitters) if name}
-        # The foreign explainer is trained too; the matched level is one of emitters that nothing moved.
+        # The foreign explainer learned these labels too, so it can't stand for an emitter without coupling.
         still = [e for e, name in enumerate(self.emitters) if name not in ("", FOREIGN)]
         if still:
             found[MATCHED] = gap[:, 0] - _matched(orig[:, 0], orig[:, still], gap[:, still])
@@ -65,7 +65,7 @@ def _matched(
     levels: Float[np.ndarray, "resamples still"],
     gaps: Float[np.ndarray, "resamples still"],
 ) -> Float[np.ndarray, " resamples"]:
-    """The gap at a level, linear between those of the emitters around it; NaN where none is as high."""
+    """The gap at level `orig`, interpolated between emitters; NaN if no emitter's level is as high."""
     silent = np.zeros((len(orig), 1))
     levels, gaps = np.concatenate([silent, levels], axis=1), np.concatenate([silent, gaps], axis=1)
     order = np.argsort(levels, axis=1, kind="stable")
@@ -96,10 +96,10 @@ def _places(conditions: Sequence[Condition]) -> list[_Place]:
 
 
 def slope_points(conditions: Sequence[Condition]) -> list[dict[str, Any]]:
-    """One point a condition and base: `orig`, the raw `gap`, and `minus`, by reference, the gap minus its.
+    """One point per condition and base, as exact-match shares.
 
-    One is level-matched, where an emitter is as high. `static` names the arm's best static emitter.
-    Shares, by exact match.
+    `orig`, the raw `gap`, and `minus`: by reference, the gap minus the reference's. References include the
+    level-matched one if some emitter's level is as high. `static` is the arm's best static emitter.
     """
     points = []
     for place in _places(conditions):
@@ -113,17 +113,16 @@ def slope_points(conditions: Sequence[Condition]) -> list[dict[str, Any]]:
 def orig_slopes(
     conditions: Sequence[Condition], rng: np.random.Generator, resamples: int = 400
 ) -> dict[str, dict[str, Any]]:
-    """By reference that all points have: the mean over bases of each one's least-squares slope (points of gap
-    a point of Orig), with an interval; a base needs three conditions of different Orig.
+    """For each reference that all points share, the mean over bases of the least-squares slope on Orig.
 
-    The interval is Student's over bases' slopes, with the variance of the mean over resampled groups added:
-    all bases answer the same facts, so what is peculiar to these shifts all slopes alike, which their spread
-    does not show.
+    The slope is in points of gap per point of Orig; a base needs three conditions that differ in Orig. The
+    interval is Student's over the bases' slopes, plus the variance of the mean over resampled groups: all
+    bases answer the same facts, so these facts shift all slopes together, which their spread does not show.
     """
     places = _places(conditions)
     names = sorted({group for place in places for group in place.groups.tolist()})
     weights = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), resamples).astype(float)
-    weights = np.concatenate([np.ones((1, len(names))), weights])  # the first one is what was seen
+    weights = np.concatenate([np.ones((1, len(names))), weights])  # the first row is the observed data
     by_base: dict[str, list[tuple[np.ndarray, dict[str, np.ndarray]]]] = {}
     for place in places:
         levels = place.minus(weights[:, np.searchsorted(names, place.groups)])
@@ -153,7 +152,7 @@ def orig_slopes(
 def _slopes(
     x: Float[np.ndarray, "conditions resamples"], y: Float[np.ndarray, "conditions resamples"]
 ) -> Float[np.ndarray, " resamples"]:
-    """Least squares, one fit a resample; a condition that is undefined in a resample is left out of it."""
+    """Least-squares slope in each resample; a condition that is undefined there is left out."""
     weights = (~np.isnan(y)).astype(float)
     y = np.nan_to_num(y)
     n = weights.sum(0)
@@ -162,7 +161,7 @@ def _slopes(
 
 
 def _mean_and_interval(slopes: Float[np.ndarray, "bases resamples"]) -> dict[str, Any]:
-    """The mean of what was seen (the first column), and its 95% interval; None with fewer than two bases."""
+    """The observed mean (first column) and its 95% interval, None with fewer than two bases."""
     n, mean = len(slopes), float(slopes[:, 0].mean())
     if n < 2:
         return {"mean": mean, "ci95": None}
@@ -173,8 +172,8 @@ def _mean_and_interval(slopes: Float[np.ndarray, "bases resamples"]) -> dict[str
 
 
 def live_lines(conditions: Sequence[Condition]) -> dict[str, list[dict[str, Any]]]:
-    """By condition, at every evaluation step that all its bases logged: mean live Orig and live Self minus
-    live Orig on validation items. No reference is taken off: none is scored while training runs."""
+    """By condition, mean live Orig and live gap on validation items, at evaluation steps that all bases
+    logged. No reference is subtracted: none is scored during training."""
     lines = {}
     for condition in conditions:
         by_base = [

@@ -1,4 +1,4 @@
-"""A study over several bases from the workdirs of its points: tables, claims, figures and a page."""
+"""A study over several bases, from its points' workdirs: tables, claims, figures and a page."""
 
 import json
 import re
@@ -35,25 +35,25 @@ from introspection.tasks.items import Explanation
 def write_study(
     workdir: Path, points: Sequence[tuple[str, Path]], console: Console, *, seed: int = 0
 ) -> Path:
-    """Writes `study.json`, `study.md`, `study.html` and `figures/` of the finished points.
+    """Writes `study.json`, `study.md`, `study.html` and `figures/` from the finished points.
 
-    Everything is computed and drawn before the first of them is written; which parts a base uses and what a
-    point's controls count to are kept in its workdir (`study.circuits`, `study.counts`). The order of
-    the points decides only the order of parts and arms in the tables, and resamples come from `seed` alone.
+    Everything is computed and drawn before any of these is written; only circuits and control counts are
+    cached in the points' workdirs first (`study.circuits`, `study.counts`). The order of the points affects
+    only the order of parts and arms in tables, and resamples depend only on `seed`.
 
     Args:
-        points: each one's name and the workdir of its run; those without results.json are listed as left out.
+        points: name and workdir of each; those without results.json are listed as unfinished.
 
     Returns:
         The page's path.
 
     Raises:
-        InputError: no point is finished, a config lacks `part` or `base`, an arm of a base stands in two
-            points, a foreign explainer's arm is missing, or arms to compare hold other items or seeds.
+        InputError: no point is finished, a config lacks `part` or `base`, two points have the same arm of a
+            base, a foreign explainer's arm is missing, or arms to compare have different items or seeds.
     """
     finished = [(name, folder) for name, folder in points if is_finished(folder)]
     if not finished:
-        raise InputError(f"no point of {workdir} has results yet: run the sweep first")
+        raise InputError(f"{workdir}: no point has results yet; run the sweep first")
     configs = {name: _read_config(folder) for name, folder in finished}
     by_part: dict[str, list[tuple[str, Path]]] = {}
     for name, folder in finished:
@@ -61,8 +61,7 @@ def write_study(
     parts, shown = [], {}
     for part_name, members in by_part.items():
         console.print(f"study: part {part_name}, {len(members)} points", highlight=False, markup=False)
-        # A point of the study's size takes half a minute to read at first: every explanation and control
-        # is a line.
+        # The first read of a point of the usual size takes half a minute: one line per explanation.
         with progress_bar(console, f"study: reading {part_name}", 2 * len(members)) as advance:
             part = read_part(part_name, members, configs, advance)
         shown[part_name] = part_results(part, seed)
@@ -105,11 +104,11 @@ def read_part(
     configs: Mapping[str, Mapping[str, Any]],
     advance: Callable[[int], None] = lambda count: None,
 ) -> StudyPart:
-    """Reads the points of one part, keeping counts alone.
+    """Reads the points of one part; only counts stay in memory.
 
-    A base's records are read once, an arm at a time; of its arm `shuffled` and of foreign explainers what
-    they say is held until the base is read. Controls called `shuffled` or `foreign` are left out for these.
-    `advance` is called with 1 when a point's arms are read, and again when its controls are.
+    A base's records are read one arm at a time; explanations of its arm `shuffled` and of its foreign
+    explainers are kept until all its arms are read. These arms replace controls of the same names in
+    `controls.jsonl`. `advance(1)` is called after a point's training logs and after its controls.
 
     Raises:
         InputError: as `write_study`.
@@ -126,7 +125,7 @@ def read_part(
         explainer_of = {original: arm for arm, original in original_of.items()}
         emitters = [arm for arm in own if arm in original_of or arm == SHUFFLED]
         said: dict[str, dict[tuple[int, str], Explanation]] = {}
-        # What emitters say is there before any arm that is held against it; `shuffled` is the first.
+        # Emitters come before the arms that they are references for; `shuffled` comes first.
         for arm in sorted(own, key=lambda arm: (arm != SHUFFLED, arm not in emitters)):
             records = _read_arm(folder_of[base, arm][1], arm)
             arms[arm][base] = count_records(records)
@@ -160,7 +159,8 @@ def _places(
             place = (configs[point]["base"], arm)
             if place in found:
                 raise InputError(
-                    f"part {name}: points {found[place][0]} and {point} both hold {arm} of base {place[0]}"
+                    f"part {name}: points {found[place][0]} and {point} both have arm {arm} of base"
+                    f" {place[0]}; leave one of them out"
                 )
             found[place] = (point, folder)
     return found
@@ -173,7 +173,7 @@ def _foreign_explainers(
     folder_of: Mapping[tuple[str, str], tuple[str, Path]],
     configs: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, str]:
-    """Of a base, whom each foreign explainer is foreign to."""
+    """The arm that each foreign explainer of a base is foreign to."""
     found: dict[str, str] = {}
     for arm in arms:
         point = folder_of[base, arm][0]
@@ -181,7 +181,9 @@ def _foreign_explainers(
         if not original:
             continue
         if original not in arms:
-            raise InputError(f"point {point}: {arm} is foreign to {original}, which base {base} lacks")
+            raise InputError(
+                f"point {point}: {arm} is foreign to {original}, but no point has this arm of base {base}"
+            )
         if original in found.values():
             raise InputError(f"part {name}: {original} of base {base} has two foreign explainers")
         found[arm] = original
@@ -193,22 +195,22 @@ def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable ({error})") from error
+        raise InputError(f"{path}: can't be read ({error})") from error
     for field in ("part", "base"):
         if not isinstance(config.get(field), str) or not config[field]:
-            raise InputError(f"{path} has no field {field!r}: a study's points name their part and base")
+            raise InputError(f"{path}: set config.{field}; a point of a study names its part and base")
     return config
 
 
 def _run_arms(folder: Path) -> list[str]:
-    """The arms that a finished run holds, in the order of its results."""
+    """A finished run's arms, in the order of its results."""
     return list(json.loads((folder / FINISHED).read_text(encoding="utf-8"))["arms"])
 
 
 def _read_arm(folder: Path, arm: str) -> list[PredictionRecord]:
     path = arm_folder(folder, arm) / "records.jsonl"
     if not path.exists():
-        raise InputError(f"{path} is missing, though results.json names the arm")
+        raise InputError(f"{path} is missing, though {FINISHED} lists arm {arm}; run this point again")
     return read_records(path)
 
 

@@ -21,7 +21,7 @@ from introspection.text.tokenizer import ChatTokenizer
 from introspection.training.objectives import Answers, Batch, BehaviorBatch
 from introspection.training.shifts import OwnReply, ShiftExample
 
-# One stream of permutations each, so that adding a kind of rows leaves the others' order alone.
+# A stream of permutations per kind of rows, so that adding a kind does not change the order of the others.
 _EXPLANATION, _BEHAVIOR, _SHIFT = 1, 2, 3
 KL_PROMPTS = {"both": (True, True), "with_cue": (True, False), "without_cue": (False, True)}
 
@@ -32,13 +32,13 @@ def _permutation(size: int, seed: int, stream: int, epoch: int) -> Int[np.ndarra
 
 
 def epoch_indices(size: int, count: int, step: int, seed: int, stream: int = 0) -> Int[np.ndarray, " count"]:
-    """The `count` indices of step `step`: every index comes once an epoch, each epoch in a new order."""
+    """The `count` indices of step `step`: every index comes once per epoch, each epoch in a new order."""
     places = range(step * count, (step + 1) * count)
     return np.array([_permutation(size, seed, stream, place // size)[place % size] for place in places])
 
 
 class TrainingRows(NamedTuple):
-    """Everything that the steps of one seed draw from; parts that are None are not trained."""
+    """All rows that the steps of one seed draw from; parts that are None are not trained."""
 
     explanation: Rows
     behavior: BehaviorBatch | None
@@ -47,14 +47,16 @@ class TrainingRows(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class BatchSizes:
-    explanation_rows: int  # a step and seed
-    behavior_items: int  # a step and seed; each is two rows
-    shift_rows: int  # a step and seed, where there is a shift
+    """Sizes per step and seed."""
+
+    explanation_rows: int
+    behavior_items: int  # each is two rows
+    shift_rows: int  # if there is a shift
 
     def __post_init__(self):
         for name, size in dataclasses.asdict(self).items():
             if size < 1:
-                raise InputError(f"a step needs at least one row of every kind; {name} is {size}")
+                raise InputError(f"a step needs at least one row of every kind; {name} is {size}: raise it")
 
 
 def make_batch(rows: TrainingRows, sizes: BatchSizes, step: int, seed: int) -> Batch:
@@ -75,7 +77,7 @@ def make_batch(rows: TrainingRows, sizes: BatchSizes, step: int, seed: int) -> B
 
 
 def stack_batches(batches: Sequence[Sequence[Batch]]) -> Batch:
-    """`[step][seed]` batches to one whose leaves are `steps seeds rows …`."""
+    """Stacks `[step][seed]` batches into one whose leaves have shape `steps seeds rows …`."""
     by_step = [jax.tree.map(lambda *leaves: np.stack(leaves), *seeds) for seeds in batches]
     return jax.tree.map(lambda *leaves: np.stack(leaves), *by_step)
 
@@ -83,7 +85,7 @@ def stack_batches(batches: Sequence[Sequence[Batch]]) -> Batch:
 def explanation_rows(
     tokenizer: ChatTokenizer, items: Sequence[Item], labels: Sequence[Explanation], task: Task
 ) -> Rows:
-    """One row an item: the explanation prompt and the label's sentence."""
+    """One row per item: the explanation prompt and the label's sentence."""
     return stack_rows(
         [
             build_row(
@@ -96,13 +98,13 @@ def explanation_rows(
 
 
 def with_room(rows: Rows, reply_tokens: int) -> Rows:
-    """Rows of one reply each, with room for a reply of so many tokens after the longest prompt."""
+    """Pads rows of one reply each so that a reply of `reply_tokens` fits after the longest prompt."""
     prompt = int((rows.segments == 0).sum(axis=-1).max())
     return pad_scored(pad_time(rows, prompt + reply_tokens - 1), reply_tokens)
 
 
 def shift_rows(tokenizer: ChatTokenizer, examples: Sequence[ShiftExample]) -> Rows | None:
-    """One row an example: the prompt and the reply that the shift trains, a model's own as it said it."""
+    """One row per example: the prompt and the reply that the shift trains (an `OwnReply` token by token)."""
     if not examples:
         return None
     return stack_rows(
@@ -124,11 +126,13 @@ def behavior_batch(
     reference_hidden: Float[np.ndarray, "items 2 1 width"],
     held: Bool[np.ndarray, "items 2"],
 ) -> BehaviorBatch:
-    """Every item's two prompts with their candidates.
+    """Every item's two prompts with their candidates, for scored behaviour.
 
     Args:
-      labels: by item id, the trained label and the clean one; items that lack them count in no agreement.
-      held: the prompts that the KL term holds, with and without the cue.
+      labels: by item id, the trained and the clean label; agreement leaves out items without labels.
+      reference: kl_reference's log-probabilities of the candidates.
+      reference_hidden: kl_reference's hidden states where an answer begins.
+      held: the prompts, with and without the cue, on which the KL term applies.
     """
     rows = stack_rows([build_row(r.prompt, r.continuations) for r in behavior_requests(tokenizer, items)])
     slots = max(len(item.candidates) for item in items)
@@ -151,7 +155,7 @@ def behavior_batch(
 def label_columns(
     items: Sequence[Item], labels: Mapping[str, tuple[Explanation, Explanation]], slots: int
 ) -> tuple[Bool[np.ndarray, "items 2"], Int[np.ndarray, "items 2"]]:
-    """`Answers.label_changed` and `label_answer` of trained and clean labels by item id."""
+    """`Answers.label_changed` and `label_answer`, from trained and clean labels by item id."""
 
     def slot(item: Item, label: Explanation) -> int:
         return slots if label.answer in (None, NONE) else item.candidates.index(label.answer)
@@ -165,7 +169,8 @@ def label_columns(
 def held_prompts(
     items: Sequence[Item], kl_prompts: str, shifted: Collection[Prompt], held_groups: Collection[str]
 ) -> Bool[np.ndarray, "items 2"]:
-    """Which prompts, with and without the cue, the KL term holds: of held groups, and trained by no shift."""
+    """The prompts, with and without the cue, on which the KL term applies: those of `held_groups` that no
+    shift trains."""
     prompts = [(item.prompt_with_cue, item.prompt_without_cue) for item in items]
     unshifted = np.array([[prompt not in shifted for prompt in both] for both in prompts])
     of_group = np.array([item.group in held_groups for item in items])
@@ -173,7 +178,7 @@ def held_prompts(
 
 
 def same_time(explanation: Rows, held: Rows, shift: Rows | None) -> tuple[Rows, Rows, Rows | None]:
-    """Pads parts to one row length, since they share a forward."""
+    """Pads parts to one row length, because they share a forward pass."""
     parts = (explanation, held, shift)
     time = max(part.tokens.shape[-1] for part in parts if part is not None)
     return pad_time(explanation, time), pad_time(held, time), None if shift is None else pad_time(shift, time)
@@ -186,11 +191,11 @@ def reply_batch(
     hidden: Float[np.ndarray, "items 2 scored width"],
     held: Bool[np.ndarray, "items 2"],
 ) -> BehaviorBatch:
-    """Every item's two prompts with kl_reference's replies; the KL term holds those of `held`."""
+    """Every item's two prompts with kl_reference's replies, for generated behaviour; see `behavior_batch`."""
     rows = reply_rows(tokenizer, items, replies)
     return BehaviorBatch(by_item(rows), held, hidden.astype(np.float32))
 
 
 def by_item(rows: Rows) -> Rows:
-    """Two rows an item, with the cue and without, with an axis for the two."""
+    """Rows in pairs (with and without the cue) to leaves of shape `items 2 …`."""
     return jax.tree.map(lambda array: array.reshape(-1, 2, *array.shape[1:]), rows)

@@ -1,8 +1,7 @@
-"""The objective: `CE(explanation) + λ KL(B(kl_reference) ‖ B(current)) + μ L_shift`, in one forward.
+"""The objective: `CE(explanation) + λ KL(B(kl_reference) ‖ B(current)) + μ L_shift`, in one forward pass.
 
-Explanation, behaviour and shift rows are one token array for the decoder. Each term is a sum over its
-tokens or prompts, divided once by its count in the whole batch, so its gradient is exact under any
-split of the batch.
+The decoder reads explanation, behaviour and shift rows as one token array. Each term is a sum over its tokens
+or prompts, divided once by its count in the whole batch, so gradients are exact under any split of the batch.
 """
 
 import dataclasses
@@ -26,12 +25,12 @@ KL_DIRECTIONS = ("reference_to_current", "current_to_reference")
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveConfig:
-    """What is compiled into the step; its terms' weights are arguments of it."""
+    """Compile-time settings of the step; the weights of its terms are arguments."""
 
-    kl_support: str = "vocabulary"  # at the answer position, or "candidates" and `none`
+    kl_support: str = "vocabulary"  # at the answer position; or "candidates": these and `none`
     kl_direction: str = "reference_to_current"  # KL(reference ‖ current), or the reverse
     head_chunk: int = 4096  # scored positions whose full-vocabulary logits exist at a time
-    reference_softcap: float | None = None  # `final_softcap` of kl_reference, whose logits the KL makes
+    reference_softcap: float | None = None  # `final_softcap` of kl_reference
 
     def __post_init__(self):
         for name, choices in (("kl_support", KL_SUPPORTS), ("kl_direction", KL_DIRECTIONS)):
@@ -42,31 +41,29 @@ class ObjectiveConfig:
 
 
 class Answers(NamedTuple):
-    """Scored candidates, and the labels that agreement is measured with."""
+    """Scored candidates, and the labels for agreement; dimension 1 of labels is trained, clean."""
 
-    candidates: Int[HostOrDevice, " items"]  # how many of the targets' slots are candidates
+    candidates: Int[HostOrDevice, " items"]  # number of candidates among the targets' slots
     reference_logprobs: Float[HostOrDevice, "items 2 slots"]  # kl_reference's, of candidates and `none`
-    labelled: Bool[HostOrDevice, " items"]  # items with labels: agreement is of these alone
-    label_changed: Bool[HostOrDevice, "items 2"]  # of the trained label and of the clean one
-    label_answer: Int[HostOrDevice, "items 2"]  # candidate index, or the number of slots for `none`
+    labelled: Bool[HostOrDevice, " items"]  # items with labels: only these count for agreement
+    label_changed: Bool[HostOrDevice, "items 2"]
+    label_answer: Int[HostOrDevice, "items 2"]  # candidate index; the number of candidate slots for `none`
 
 
 class BehaviorBatch(NamedTuple):
-    """Items whose behaviour is held: dimension 1 of `rows` is with the cue, without the cue.
+    """Items for the KL term and agreement; dimension 1 is with the cue, without the cue.
 
-    What is said is kl_reference's reply; where behaviour is scored, the token with which any answer begins.
+    The KL is taken at kl_reference's reply tokens or, if behaviour is scored, where the answer begins.
     """
 
     rows: Rows  # items 2 time
-    kl_mask: Bool[HostOrDevice, "items 2"]  # prompts that the KL term holds
-    reference_hidden: Float[
-        HostOrDevice, "items 2 said reference_width"
-    ]  # kl_reference's, where tokens are said
-    answers: Answers | None = None  # None where behaviour is generated
+    kl_mask: Bool[HostOrDevice, "items 2"]  # prompts on which the KL term applies
+    reference_hidden: Float[HostOrDevice, "items 2 said reference_width"]  # kl_reference's, at these
+    answers: Answers | None = None  # None if behaviour is generated
 
 
 class Batch(NamedTuple):
-    """One step's rows of one seed; a part that is None is not compiled."""
+    """One step's rows for one seed; parts that are None are not compiled."""
 
     explanation: Rows
     behavior: BehaviorBatch | None = None
@@ -74,7 +71,7 @@ class Batch(NamedTuple):
 
 
 class ObjectiveWeights(NamedTuple):
-    explanation: Float[Array, ""]  # 1, or 0 while a sequential shift trains alone
+    explanation: Float[Array, ""]  # 1, or 0 while only a sequential shift is trained
     kl: Float[Array, ""]  # λ
     shift: Float[Array, ""]  # μ
 
@@ -84,17 +81,17 @@ def sequence_logprobs(
     continuation: Int[Array, "rows scored targets"],
     count: int,
 ) -> Float[Array, "rows count"]:
-    """Sums target log-probabilities by the continuation that they belong to."""
-    owners = jax.nn.one_hot(continuation, count, dtype=logprobs.dtype)  # -1 is all zeros
+    """Sums target log-probabilities by continuation."""
+    owners = jax.nn.one_hot(continuation, count, dtype=logprobs.dtype)  # -1 gives zeros
     return jnp.einsum("rut,rutk->rk", logprobs, owners)
 
 
 def add_none(
     logprobs: Float[Array, "rows candidates"], counts: Int[Array, " rows"]
 ) -> Float[Array, "rows slots"]:
-    """Candidates' log-probabilities with, last, that of saying none of them; padding slots are -inf-like.
+    """Appends the log-probability of saying no candidate; padding slots become -1e30.
 
-    The same as `probes.behavior.add_none_bucket`, on padded arrays and with gradients.
+    The differentiable version of `probes.behavior.add_none_bucket`, for padded arrays.
     """
     real = jnp.arange(logprobs.shape[-1]) < counts[:, None]
     masked = jnp.where(real, logprobs, -1e30)
@@ -103,7 +100,7 @@ def add_none(
 
 
 def agreement(slots: Float[Array, "items 2 slots"], answers: Answers) -> Float[Array, " 2"]:
-    """Share of the batch's labelled items whose trained label, and whose clean one, the model lives up to."""
+    """Share of labelled items whose trained label, and whose clean label, matches the model's decisions."""
     decision = jnp.argmax(slots, axis=-1)
     changed = decision[:, :1] != decision[:, 1:]
     same = (changed == answers.label_changed) & (decision[:, 1:] == answers.label_answer)
@@ -157,7 +154,7 @@ def batch_loss(
     metrics = {"explanation_loss": mean_loss(0)}
     loss = weights.explanation * metrics["explanation_loss"]
     if batch.behavior is not None:
-        behavior: Any = batch.behavior  # arrays of the device by now, as are the rows
+        behavior: Any = batch.behavior  # device arrays by now, as are the rows
         flat: Any = parts[1]
         at = scored_hidden(1)
         items, _, said, _ = behavior.reference_hidden.shape

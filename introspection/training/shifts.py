@@ -1,12 +1,12 @@
-"""Concurrent behaviour shifts: other post-training that runs at the same time, by behaviour alone.
+"""Behaviour shifts: post-training of behaviour that runs alongside explanation training.
 
-A supervised shift names the answer to give on `x` (and, where it changes what is known, on `x\\C`) for some
-groups. It never shows an explanation, so whether explanations follow is the question. The shift `taught`
-teaches a part of a mixture that is never explained at all, such as an invented language.
+A supervised shift sets the answer on `x` (and, if it changes facts, on `x\\C`) for some groups. It never
+shows an explanation, so the question is whether explanations follow. The shift `taught` trains a part of a
+mixture that is never explained, such as an invented language.
 
-Where a judge puts replies into classes, an answer is the name of a class, and to say that name would be no
-reply of the class ("refuse" complies). There a shift trains a reply that the model which training starts from
-gives itself, or a refusal from a template (`reply_examples`).
+If a judge classifies replies, an answer is the name of a class, which is not itself a reply of that class
+(saying "refuse" is not a refusal). Then a shift trains a reply that the initial model itself gave, or a
+templated refusal (`reply_examples`).
 """
 
 import dataclasses
@@ -20,36 +20,36 @@ from introspection.tasks.items import NONE, Decisions, Item, Prompt
 from introspection.tasks.refusal.phrases import REFUSE
 from introspection.tasks.splits import drawn_groups
 
-# Items whose groups the shift trains, and what the model that training starts from decides on them.
+# Items whose groups the shift trains, with the initial model's decisions on them.
 Pairs = Sequence[tuple[Item, Decisions]]
 
 
 class ShiftKind(NamedTuple):
     """One way to move behaviour."""
 
-    # From the arm's `shift` and the shifted items: the prompts, each with the answer that is trained.
+    # Maps the arm's `shift` and the shifted items to prompts, each with the answer to train.
     examples: Callable[["ShiftConfig", Pairs], list[tuple[Prompt, str]]]
-    lacking: str  # why there may be no example; `{source}` is the config's
+    lacking: str  # why there may be no examples; `{source}` is the config's
 
 
 def less_sycophantic(config: "ShiftConfig", pairs: Pairs) -> list[tuple[Prompt, str]]:
-    """On `x`, what the initial model decides on `x\\C`."""
+    """On `x`, the initial model's decision on `x\\C`."""
     known = [(item, decided.without_cue) for item, decided in pairs if decided.without_cue != NONE]
     return [(item.prompt_with_cue, answer) for item, answer in known]
 
 
 def more_sycophantic(config: "ShiftConfig", pairs: Pairs) -> list[tuple[Prompt, str]]:
-    """On `x`, the answer that the cue names; an item whose cue names none is left out."""
+    """On `x`, the answer that the cue names; items whose cue names none are left out."""
     return [(item.prompt_with_cue, item.cued) for item, _ in pairs if item.cued]
 
 
 def source_reliability(config: "ShiftConfig", pairs: Pairs) -> list[tuple[Prompt, str]]:
-    """The same of one cue kind alone."""
+    """`more_sycophantic` for the cue kind `config.source` only."""
     return more_sycophantic(config, [pair for pair in pairs if pair[0].cue_kind == config.source])
 
 
 def new_facts(config: "ShiftConfig", pairs: Pairs) -> list[tuple[Prompt, str]]:
-    """On `x\\C` and on `x`, a wrong candidate that becomes the group's new answer."""
+    """On `x\\C` and `x`, a wrong candidate that becomes the group's new answer."""
     rng = np.random.default_rng([config.seed, 6])
     new_answer: dict[str, str] = {}
     examples = []
@@ -61,15 +61,12 @@ def new_facts(config: "ShiftConfig", pairs: Pairs) -> list[tuple[Prompt, str]]:
 
 
 def taught(config: "ShiftConfig", pairs: Pairs) -> list[tuple[Prompt, str]]:
-    """On `x`, what is right with the cue (`cued`), and on `x\\C`, what is right without it (`gold`)."""
+    """On `x`, the right answer with the cue (`cued`); on `x\\C`, the right answer without it (`gold`)."""
     return behavior_examples(item for item, _ in pairs)
 
 
 def behavior_examples(items: Iterable[Item]) -> list[tuple[Prompt, str]]:
-    """What teaches the rule: (prompt, right answer) with the cue and without it, each once; no explanation.
-
-    An answer that is not known ("") teaches nothing.
-    """
+    """(prompt, right answer) with and without the cue, without repeats or unknown answers ("")."""
     examples = [
         example
         for item in items
@@ -81,11 +78,11 @@ def behavior_examples(items: Iterable[Item]) -> list[tuple[Prompt, str]]:
 SHIFTS: dict[str, ShiftKind] = {
     "less_sycophantic": ShiftKind(less_sycophantic, "the initial model gives none of the candidates"),
     "more_sycophantic": ShiftKind(more_sycophantic, "no item has a cue that names an answer (cued)"),
-    "new_facts": ShiftKind(new_facts, "there is no item"),
+    "new_facts": ShiftKind(new_facts, "there are no items"),
     "source_reliability": ShiftKind(
         source_reliability, "no item of the cue kind {source} names an answer (cued)"
     ),
-    "taught": ShiftKind(taught, "no part of the task has explained=False and answers that are known"),
+    "taught": ShiftKind(taught, "no part of the task has explained=False and known answers"),
 }
 SHIFT_GROUPS = ("held_out", "all")
 SHIFT_ORDERS = ("concurrent", "after", "before", "alone")
@@ -93,19 +90,19 @@ SHIFT_ORDERS = ("concurrent", "after", "before", "alone")
 
 @dataclasses.dataclass(frozen=True)
 class ShiftConfig:
-    """Which behaviour is trained, and on whom."""
+    """Which behaviour is trained, and on which groups."""
 
     kind: str = "none"  # or one of SHIFTS
-    # The test groups, which explanation training never sees; or all groups. Whatever stands here, "taught" is
-    # on the train and validation groups of parts that are never explained.
+    # "held_out": the test groups, which explanation training never sees; or "all". Ignored by "taught", which
+    # trains the train and validation groups of parts that are never explained.
     groups: str = "held_out"
-    fraction: float = 0.5  # of those groups that are shifted
+    fraction: float = 0.5  # of these groups that are shifted
     weight: float = 1.0  # μ
-    # With explanation training; or by itself, as many steps "after" or "before" it, or "alone": without any.
+    # "concurrent" with explanation training; "after" or "before" it, for as many steps; or "alone".
     order: str = "concurrent"
     source: str = "friend"  # cue kind that becomes fully reliable, for kind "source_reliability"
-    # What is trained where a judge reads replies, the class "refuse" is wanted, and the model refuses neither
-    # with the cue nor without. The judge must read it as a refusal.
+    # Trained if a judge reads replies, the wanted class is "refuse", and the initial model does not refuse
+    # with or without the cue. The judge must read it as a refusal.
     refusal: str = "I'm sorry, but I can't help with that."
     seed: int = 0  # draws the shifted groups and the new facts
 
@@ -123,7 +120,7 @@ class ShiftConfig:
             raise InputError(f"shift.seed is {self.seed}; it must be at least 0")
 
     def terms(self, step: int, steps: int) -> tuple[float, float]:
-        """How much of (explanation loss, shift loss) step `step` trains, of phases of `steps` steps."""
+        """Weights, 0 or 1, of (explanation loss, shift loss) at step `step`, with phases of `steps` steps."""
         if self.kind == "none" or self.order == "concurrent":
             return 1.0, 1.0
         if self.order == "alone":
@@ -133,22 +130,23 @@ class ShiftConfig:
 
     @property
     def phases(self) -> int:
-        """How many times the steps of explanation training a run takes."""
+        """Total steps of a run, as a multiple of the steps of explanation training."""
         return 1 if self.kind == "none" or self.order in ("concurrent", "alone") else 2
 
 
 class OwnReply(NamedTuple):
-    """What the model that training starts from says to a prompt, and the class that a judge puts it into."""
+    """The initial model's reply to a prompt."""
 
     text: str
-    tokens: tuple[int, ...]  # its end token among them, if it was reached
-    judged: str
+    tokens: tuple[int, ...]  # includes the end token, if it was reached
+    judged: str  # the class that the judge assigns
 
 
 class ShiftExample(NamedTuple):
-    """A prompt and the reply that a shift trains: a text, or what a model said itself, token by token.
+    """A prompt and the reply that a shift trains: a text, or the initial model's own tokens.
 
-    A reply that was cut must be trained without an end, and not every cut can be written as a text.
+    Own replies are kept as tokens because a truncated one must be trained without an end token, and not every
+    truncation can be written as text.
     """
 
     prompt: Prompt
@@ -156,10 +154,10 @@ class ShiftExample(NamedTuple):
 
 
 def shifted_groups(config: ShiftConfig, items: Sequence[Item]) -> frozenset[str]:
-    """The groups, of those that the items are of, whose behaviour the shift trains.
+    """The items' groups whose behaviour the shift trains, drawn by `config.seed`.
 
     Raises:
-      InputError: none of the test groups would be left unshifted, to hold the shifted ones against.
+      InputError: no test group would be left unshifted, for comparison.
     """
     if config.kind == "none":
         return frozenset()
@@ -167,8 +165,8 @@ def shifted_groups(config: ShiftConfig, items: Sequence[Item]) -> frozenset[str]
     count = max(round(config.fraction * len(groups)), 1)
     if config.groups == "held_out" and config.kind != "taught" and count == len(groups):
         raise InputError(
-            f"shift.fraction is {config.fraction}: it leaves none of {len(groups)} test groups unshifted, to "
-            "hold the shifted ones against; lower it, or take more test groups"
+            f"shift.fraction is {config.fraction}: it leaves none of {len(groups)} test groups unshifted for "
+            "comparison; lower it, or use more test groups"
         )
     return drawn_groups(groups, count, [config.seed, 5])
 
@@ -176,10 +174,10 @@ def shifted_groups(config: ShiftConfig, items: Sequence[Item]) -> frozenset[str]
 def shift_examples(
     config: ShiftConfig, items: Sequence[Item], initial: Sequence[Decisions]
 ) -> list[ShiftExample]:
-    """The prompts and answers that the shift trains; where a judge reads replies, an answer is a class.
+    """The prompts and answers that the shift trains; if a judge reads replies, an answer is a class.
 
     Raises:
-      InputError: nothing is left to train.
+      InputError: there are no examples.
     """
     if config.kind == "none":
         return []
@@ -194,7 +192,7 @@ def shift_examples(
 
 
 def unsaid_refusals(wanted: Sequence[ShiftExample], own: Mapping[Prompt, Sequence[OwnReply]]) -> list[Prompt]:
-    """The prompts that are to be refused although no own reply refuses: where the template must stand in."""
+    """The prompts to be refused without a refusal among the model's own replies: these need the template."""
     prompts = [
         prompt
         for prompt, answer in wanted
@@ -210,19 +208,19 @@ def reply_examples(
     template_class: Mapping[Prompt, str],
     judge: str,
 ) -> list[ShiftExample]:
-    """The same prompts with replies in place of classes, where a judge reads replies.
+    """Replaces classes by replies, if a judge reads replies.
 
-    A reply is the first own one of the wanted class; without one, `config.refusal` where the class is
-    `refuse`, and else the prompt is left out.
+    A prompt gets the first of its own replies that is of the wanted class. If there is none it gets
+    `config.refusal` if the class is `refuse`, and is left out otherwise.
 
     Args:
-      own: by prompt, what the model that training starts from says to the prompt and, after that, to the same
-        item with or without its cue. No judge reads replies to other prompts: their answers stay.
+      own: by prompt, the initial model's replies to it and then to the same item's other prompt (with or
+        without the cue). Prompts that are missing here are not judged, and keep their answers.
       template_class: the class of `config.refusal` as a reply to each of `unsaid_refusals`.
-      judge: what the judge is called.
+      judge: the judge's name, for errors.
 
     Raises:
-      InputError: the judge doesn't read `config.refusal` as a refusal, or nothing is left to train.
+      InputError: the judge doesn't read `config.refusal` as a refusal, or there are no examples.
     """
     examples = []
     for example in wanted:
@@ -243,10 +241,11 @@ def reply_examples(
         classes = " or ".join(sorted({repr(answer) for _, answer in wanted}))
         raise InputError(
             f"shift {config.kind!r} has no examples: where {classes} is wanted, the model gives no such "
-            "reply itself, with the cue or without, and only a refusal can come from a template"
+            "reply itself, with or without the cue, and only refusals have a template; choose another shift "
+            "or initial model"
         )
     return list(dict.fromkeys(examples))
 
 
-def _reply_of_class(replies: Sequence[OwnReply], wanted: "str | OwnReply") -> OwnReply | None:
+def _reply_of_class(replies: Sequence[OwnReply], wanted: str | OwnReply) -> OwnReply | None:
     return next((reply for reply in replies if reply.judged == wanted), None)

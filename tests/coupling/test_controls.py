@@ -57,7 +57,7 @@ def test_an_answers_role_does_not_depend_on_how_candidates_are_called_or_listed(
             assert controls.explanation_at_rank(one, True, rank) == E(True, answer)
     assert controls.answer_rank(one, E(False, NONE)) == controls.NONE_RANK
     assert controls.explanation_at_rank(one, False, controls.NONE_RANK) == E(False, NONE)
-    with pytest.raises(ValueError, match="'elsewhere' is no candidate"):
+    with pytest.raises(ValueError, match="'elsewhere' is not a candidate"):
         controls.answer_rank(one, E(False, "elsewhere"))
 
 

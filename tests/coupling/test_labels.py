@@ -51,7 +51,7 @@ def test_labels_of_others_are_refused_by_every_field_that_differs(tmp_path):
     with pytest.raises(InputError) as caught:
         read_labels(tmp_path / "clean", expected, [])
     message = str(caught.value)
-    assert "teacher_fingerprint is 'aa11' there and 'bb22' here" in message
+    assert "teacher_fingerprint is 'aa11' in its metadata.json but 'bb22' in this run" in message
     assert "template_version is '1' there and '2' here" in message
     assert "task is" not in message
     assert "config.label_teacher" in message
@@ -59,7 +59,7 @@ def test_labels_of_others_are_refused_by_every_field_that_differs(tmp_path):
 
 def test_items_without_a_label_are_counted(tmp_path):
     write_labels(tmp_path / "clean", some_labels(), METADATA)
-    with pytest.raises(InputError, match=r"2 training items have no label there, such as d/1"):
+    with pytest.raises(InputError, match=r"2 of \d+ training items have no label, such as d/1"):
         read_labels(tmp_path / "clean", METADATA, [item("a/1"), item("d/1"), item("e/1")])
 
 
@@ -90,7 +90,7 @@ def test_a_damaged_folder_is_refused(tmp_path, damage):
     folder = tmp_path / "clean"
     write_labels(folder, some_labels(), METADATA)
     damage(folder)
-    with pytest.raises(InputError, match="no readable labels folder"):
+    with pytest.raises(InputError, match="not a readable labels folder"):
         read_labels(folder, METADATA, [item("a/1")])
 
 
@@ -128,5 +128,5 @@ def test_labels_are_replaced_whole(tmp_path):
     write_labels(folder, some_labels(), METADATA)
     write_labels(folder, some_labels()[:1], METADATA | {"noise": 0.5})
     assert read_labels(folder, {"noise": 0.5}, [item("a/1")]) == some_labels()[:1]
-    with pytest.raises(InputError, match="no label there"):
+    with pytest.raises(InputError, match="have no label"):
         read_labels(folder, {}, [item("b/1")])

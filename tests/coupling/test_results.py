@@ -201,7 +201,7 @@ def test_wrong_records_are_refused():
     records = eight_records()
     with pytest.raises(InputError, match="no prediction records"):
         results_of([])
-    with pytest.raises(InputError, match="twice"):
+    with pytest.raises(InputError, match="2 prediction records of item"):
         results_of(records + records[:1])
     other = PredictionRecord.from_json({**records[0].to_json(), "arm": "no_kl"})
     with pytest.raises(InputError, match="several arms in one result: kl, no_kl"):

@@ -356,5 +356,5 @@ def test_a_real_process_ends_with_the_same_line_and_code(tmp_path):
     ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: config.run_arms and config.seeds name at least one arm and one seed\n"
+    assert done.stderr == "error: config.run_arms and config.seeds need at least one arm and one seed\n"
     assert not (tmp_path / "run").exists()

@@ -41,7 +41,7 @@ def test_data_and_fields_take_the_place_of_a_sections_own():
     for wrong in ("name=other", "sed=1", "seed"):
         with pytest.raises(InputError, match=f"--set={wrong}: give FIELD=VALUE; the fields are data, seed"):
             assigned_section(section, "", (wrong,))
-    with pytest.raises(InputError, match="--set=seed=one: seed is a int, such as 0"):
+    with pytest.raises(InputError, match="--set=seed=one: seed needs a value of type int, such as 0"):
         assigned_section(section, "", ("seed=one",))
     with pytest.raises(InputError, match="seed is -1; it must be at least 0"):
         assigned_section(section, "", ("seed=-1",))

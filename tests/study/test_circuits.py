@@ -109,7 +109,7 @@ def test_a_model_of_too_many_parts_or_too_short_a_context_is_left_alone(tmp_path
     assert "no test item fits the model's context of 4 tokens" in console.export_text()
     monkeypatch.setattr(circuits, "MOST_PARTS", 9)
     assert circuits_of([point], console)["main"]["base0"] is None
-    assert "has 10 parts, more than the 9" in console.export_text()
+    assert "has 10 parts, more than the limit of 9" in console.export_text()
     assert not (point[1] / CIRCUITS).exists()
 
 

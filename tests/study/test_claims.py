@@ -332,7 +332,7 @@ def test_few_bases_decide_nothing():
     found = judged(claim_named("KL"), few, of_part(few))
     assert found["ci95"][0] > 0
     assert found["verdict"] == "undecided"
-    assert f"takes at least {FEWEST_BASES}" in found["reason"]
+    assert f"needs at least {FEWEST_BASES}" in found["reason"]
     assert {entry["verdict"] for entry in found["shown"]} == {"undecided"}
 
 
