@@ -182,7 +182,7 @@ def _crossed_sums(
         base_weights = _multinomial_weights(n_bases, size, rng)
         sums = np.zeros((size, n_statistics))
         for table, draws in zip(tables, base_weights.T.astype(int), strict=True):
-            rows, n_seeds = np.flatnonzero(draws), table.shape[0]  # only resamples that hold the base
+            rows, n_seeds = np.flatnonzero(draws), table.shape[0]  # only resamples that drew the base
             by_group = table.transpose(1, 0, 2).reshape(n_groups, n_seeds * n_statistics)
             by_seed = (group_weights[rows] @ by_group).reshape(len(rows), n_seeds, n_statistics)
             seed_weights = np.zeros((len(rows), n_seeds))

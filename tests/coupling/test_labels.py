@@ -52,7 +52,7 @@ def test_labels_of_others_are_refused_by_every_field_that_differs(tmp_path):
         read_labels(tmp_path / "clean", expected, [])
     message = str(caught.value)
     assert "teacher_fingerprint is 'aa11' in its metadata.json but 'bb22' in this run" in message
-    assert "template_version is '1' there and '2' here" in message
+    assert "template_version is '1' in its metadata.json but '2' in this run" in message
     assert "task is" not in message
     assert "config.label_teacher" in message
 

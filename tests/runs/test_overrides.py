@@ -67,9 +67,9 @@ def test_a_chat_is_the_models_own_where_nothing_is_assigned():
     assert assigned_chat(("system=a=b", "enable_thinking=True")) == ChatOptions("a=b", True)
     with pytest.raises(InputError, match="--chat=sytem=x: give FIELD=VALUE; the fields are system, enable"):
         assigned_chat(("sytem=x",))
-    with pytest.raises(InputError, match="--chat=enable_thinking=1: enable_thinking is a bool"):
+    with pytest.raises(InputError, match="--chat=enable_thinking=1: enable_thinking needs a value"):
         assigned_chat(("enable_thinking=1",))
-    with pytest.raises(InputError, match="enable_thinking is a bool"):
+    with pytest.raises(InputError, match="enable_thinking needs a value of type bool"):
         assigned_chat(("enable_thinking={[]:1}",))
     with pytest.raises(InputError, match="'today' is no date"):
         assigned_chat(("date=today",))
