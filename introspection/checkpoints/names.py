@@ -189,11 +189,7 @@ def load_model(stored: StoredModel | PretrainedModel, mesh: jax.sharding.Mesh) -
 
 
 def load_one(name: str, mesh: jax.sharding.Mesh, chat: ChatOptions | None = None) -> Model:
-    """The single model that a name means.
-
-    Raises:
-      InputError: it means several different models.
-    """
+    """The single model that a name means. Raises InputError if it means several different models."""
     found = find_models(name, chat)
     models = [load_model(stored, mesh) for stored in found]
     if len({model_fingerprint(model) for model in models}) > 1:

@@ -185,11 +185,7 @@ def load_prepared(
 
 
 def digest_of(files: Sequence[Path]) -> str:
-    """16 hex digits of the names and contents of files.
-
-    Raises:
-      InputError: a file can't be read.
-    """
+    """16 hex digits of the names and contents of files. Raises InputError if a file can't be read."""
     digest = hashlib.sha256()
     for path in files:
         try:

@@ -163,11 +163,7 @@ def pretrained_tokenizer(
 
 
 def load_pretrained(path: Path) -> PretrainedTokenizer:
-    """Reads the files of `PretrainedTokenizer.save`.
-
-    Raises:
-      InputError: a file is missing or unreadable.
-    """
+    """Reads the files of `PretrainedTokenizer.save`. Raises InputError if a file is missing or unreadable."""
     chat = path.with_name(CHAT)
     try:
         fields = json.loads(chat.read_text(encoding="utf-8"))

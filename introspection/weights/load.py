@@ -115,11 +115,7 @@ def _surplus(files: SafetensorsFiles, config: ModelConfig) -> set[str]:
 
 
 def abstract_parameters(config: ModelConfig, dtype: str = "float32") -> dict:
-    """Shapes and dtypes of the parameter tree.
-
-    Raises:
-      InputError: parameters can't have this `dtype`.
-    """
+    """Shapes and dtypes of the parameter tree. Raises InputError if parameters can't have this `dtype`."""
     if dtype not in PARAMETER_DTYPES:
         raise InputError(f"parameters can't be {dtype!r}; choose from {', '.join(PARAMETER_DTYPES)}")
     params = jax.eval_shape(lambda key: initialize(config, key)["params"], jax.random.key(0))

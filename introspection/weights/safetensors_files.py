@@ -40,11 +40,7 @@ class SafetensorsFiles:
                 raise _unreadable(file, error) from error
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-        """A slice of a tensor, in the dtype on disk.
-
-        Raises:
-          InputError: the file can no longer be read.
-        """
+        """A slice of a tensor, in the dtype on disk. Raises InputError if the file can no longer be read."""
         # Reopened each time: the mapped pages of an open file count as this process's memory, and would add
         # up to the whole checkpoint.
         try:

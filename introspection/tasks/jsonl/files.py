@@ -55,11 +55,7 @@ def read_jsonl(path: Path) -> list[JsonlRow]:
 
 
 def problems_of(path: Path) -> list[RowProblem]:
-    """All problems in the rows of a file or folder, in order.
-
-    Raises:
-      InputError: there are no rows.
-    """
+    """All problems in the rows of a file or folder, in order. Raises InputError if there are no rows."""
     return _check(path)[1]
 
 
