@@ -3,32 +3,32 @@
     python -m experiments.run --config=configs/aita.py:qwen3_8b --workdir=runs/aita \\
         --config.initial=PATH/TO/Qwen3-8B --config.task.data=PATH/TO/anecdotes
 
-Models: `:qwen3_8b`, `:llama31_8b` (folders as their publishers distribute them), `:smollm2` (first
-`python -m experiments.fetch --model=smollm2`), and `:tiny`, SmolLM2 on the sample of 20 hand-written posts,
-which walks the path; its numbers are no evidence. Which cue moves a model often, but not always, differs
-between models: `python -m experiments.probe --task=aita --data=PATH --model=M --scan-cues`.
+Models: `:qwen3_8b`, `:llama31_8b` (folders as published), `:smollm2` (first run
+`python -m experiments.fetch --model=smollm2`), and `:tiny`, SmolLM2 on the sample of 20 hand-written posts, a
+smoke test whose numbers are no evidence. Models differ in which cue sways them often, but not always; compare
+cues with `python -m experiments.probe --task=aita --data=PATH --model=M --scan-cues`.
 
-Mesh of the 8 B models: `fsdp=8` splits parameters and adapters, `data` takes all other devices and divides
-the rows. By XLA's count for eight devices (`experiments.bench --only=pod_step`) a step of rows of 512 tokens
-needs 23 GB a device, of 2,048 tokens 88 GB. Not run by us: there was no such machine.
+Mesh of the 8 B models: `fsdp=8` splits parameters and adapters; `data` takes the remaining devices and splits
+the rows. XLA's estimate for eight devices (`experiments.bench --only=pod_step`): a step with rows of 512
+tokens needs 23 GB per device, with 2,048 tokens 88 GB. We have not run it, for lack of such a machine.
 
-To be held against: for Qwen3-8B with the KL term, readers of the paper report Self - Orig = +7.0 points on
-this task. Expected here: unknown for the 8 B models; `:tiny` takes 3 minutes on 2 cores.
+For comparison: for Qwen3-8B with the KL term, readers of the paper report Self - Orig = +7.0 points on this
+task. Our 8 B results are not known yet; `:tiny` takes 3 minutes on 2 cores.
 
-What readers report of the paper's setting: LoRA of rank 96 or more is needed (at 32 the gap is slightly
-negative), a higher learning rate widens the gap, and without the KL term it vanishes. Our choices where
-nothing is known, each with its reason:
+Readers report of the paper's setting: coupling needs LoRA of rank 96 or more (at 32 the gap is slightly
+negative), a higher learning rate widens the gap, and without the KL term it vanishes. Our choices for what is
+not known, with reasons:
 
-- data: Scruples' anecdotes, the largest public set with the community's votes; cues, verdicts and wordings as
-  `introspection/tasks/aita/task.py` says;
-- behaviour: a greedy reply of at most 16 tokens, matched to the verdicts: models like to add a reason, which
-  scoring a verdict with the end of the answer would count as none of them;
-- sizes: 1,400 test items as in the predecessor's hint task, and all training items that can be balanced
+- data: Scruples' anecdotes, the largest public set with community votes; cues, verdicts and wordings as in
+  `introspection/tasks/aita/task.py`;
+- behaviour: a greedy reply of at most 16 tokens, matched to the verdicts. Models like to add a reason, so
+  scoring a verdict with the end of the answer would often give "none";
+- sizes: 1,400 test items as in the predecessor's hint task, and as many training items as can be balanced
   between changed and unchanged (it had 12,642);
 - λ = 1, KL(reference ‖ current) over the vocabulary along the reply, on both prompts: the plain reading;
 - LoRA of rank 128 and alpha 128: the smallest power of two above 96;
-- learning rate 1e-4, constant after a warm-up, 32 explanations and 16 behaviour items a step, 800 steps (two
-  epochs of 12,642): usual for LoRA on such models; choose again by validation explanation loss (`sweep`);
+- learning rate 1e-4, constant after a warm-up, 32 explanations and 16 behaviour items per step, 800 steps
+  (two epochs of 12,642): usual for LoRA on such models; tune by validation explanation loss (`sweep`);
 - three seeds: intervals are over seeds and posts.
 """
 
@@ -55,9 +55,9 @@ def get_config(argument: str = "smollm2") -> ConfigDict:
     config.evaluation.explanation_tokens = 16
     if argument not in PRETRAINED:
         config.task.wording = "yes_no"
-        config.task.title = False  # which SmolLM2 likes to repeat
+        config.task.title = False  # SmolLM2 tends to repeat it
         config.behavior.reply_tokens = 6
-    if argument == "smollm2":  # as many as a CPU reads in an hour or so
+    if argument == "smollm2":  # as many as a CPU reads in about an hour
         config.task.max_characters = 1000
         config.task.train_items, config.task.validation_items, config.task.test_items = 1000, 70, 203
         config.train.explained_items = 0  # all that can be balanced between changed and unchanged
@@ -72,11 +72,11 @@ def get_config(argument: str = "smollm2") -> ConfigDict:
 
 
 def pretrained(folder: str) -> ConfigDict:
-    """A model of 8 B parameters on a pod."""
+    """An 8 B model on a pod."""
     config = default_config()
     config.initial = folder
     config.seeds = (0, 1, 2)
-    config.lora.rank = 128  # coupling shows from 96 on [S]
+    config.lora.rank = 128  # coupling appears from 96 on [S]
     config.lora.alpha = 128.0
     config.train.explained_items = 0  # all that can be balanced between changed and unchanged
     config.train.steps = 800
@@ -85,7 +85,7 @@ def pretrained(folder: str) -> ConfigDict:
     config.train.head_chunk = 512  # a chunk's logits are 512 × 151,936 numbers
     config.train.steps_per_call, config.train.log_steps = 10, 10
     config.train.evaluation_steps = config.train.checkpoint_steps = 100
-    config.train.remat = "full"  # else a device would hold every layer's activations of three seeds
+    config.train.remat = "full"  # otherwise a device stores every layer's activations of three seeds
     config.train.stack_seeds = "vectorize"
     config.evaluation.validation_items = 256
     config.evaluation.agreement_items = 256

@@ -1,18 +1,17 @@
-"""Your own questions: a JSON-lines file, one counterfactual question a line (schema: README.md).
+"""Your own questions: a JSON-lines file with one counterfactual question per line (schema: README.md).
 
     python -m experiments.probe --task=jsonl --data=mine.jsonl --dry-run
     python -m experiments.fetch --model=smollm2
     python -m experiments.run --config=configs/jsonl.py:smollm2 --config.task.data=mine.jsonl \\
         --workdir=runs/mine
 
-The first command checks every row. The argument `smollm2` (the default) is SmolLM2-135M-Instruct; any other
-chat model is a path, `--config.initial=PATH/TO/MODEL`. Behaviour is a greedy reply matched to the candidates;
-`--config.behavior.readout=score` takes the likeliest candidate instead, which suits single letters. `:tiny`
-walks the path on the sample of 50 hand-written rows; its numbers are no evidence.
+The first command checks every row. The argument `smollm2` (the default) is SmolLM2-135M-Instruct; name any
+other chat model by its path, `--config.initial=PATH/TO/MODEL`. Behaviour is a greedy reply matched to the
+candidates; `--config.behavior.readout=score` takes the most likely candidate instead, which suits single
+letters. `:tiny` is a smoke test on the sample of 50 hand-written rows; its numbers are no evidence.
 
-Expected time: `:smollm2` as `configs/smollm2.py`, for a file of as many questions; `:tiny` 17 minutes of
-processor time (neither timed on idle cores): a batch is filled up to 8,192 tokens, however few its rows are.
-Expected result: yours to find.
+Expected time: `:smollm2` as `configs/smollm2.py`, for a file of that size; `:tiny` 17 minutes of processor
+time (neither timed on idle cores): a batch is padded to 8,192 tokens, even if it has few rows.
 """
 
 from ml_collections import ConfigDict

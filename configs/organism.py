@@ -1,11 +1,11 @@
-"""The organism study: eight bases in a closed world, every arm of the paper that an organism can have.
+"""The organism study: eight bases in a closed world, with every arm of the paper that suits an organism.
 
     python -m experiments.sweep --config=configs/organism.py --workdir=runs/organism --dry-run
     python -m experiments.sweep --config=configs/organism.py --workdir=runs/organism
     python -m experiments.sweep --config=configs/organism.py --workdir=runs/organism --summarize
 
-The argument chooses parts of it, such as `:main` or `:mixtures+baselines`; `:tiny` walks the same path in
-minutes (its numbers are no evidence). Procedure, claims, settings tried: experiments/notebook.md. Results:
+The argument chooses parts, such as `:main` or `:mixtures+baselines`; `:tiny` is a smoke test of minutes (its
+numbers are no evidence). Procedure, claims, settings tried: experiments/notebook.md. Results:
 experiments/results.md.
 """
 
@@ -14,10 +14,10 @@ from ml_collections import ConfigDict
 from configs import quickstart
 from introspection.runs.config import arm as default_arm
 
-# The other base explains this one, so the last one's neighbour is the first.
+# Each base is explained by the next one; the last by the first.
 BASES = (*(("llama", seed) for seed in range(6)), ("gemma", 6), ("gemma", 7))
 MAIN = ("kl", "shuffled", "foreign_kl", "no_kl", "shift_less")
-HALF_PRETRAINED = 2000  # steps of the checkpoint whose labels `labels_earlier` takes
+HALF_PRETRAINED = 2000  # steps of the checkpoint that labels `labels_earlier`
 
 
 def get_config(argument: str = "") -> ConfigDict:
@@ -26,7 +26,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config = quickstart.get_config("tiny" if argument == "tiny" else "")
     config.name = "organism" + ("-tiny" if argument == "tiny" else "")
     config.part = "main"  # results are pooled over bases within a part of the study
-    config.base = "llama-0"  # the base's name there
+    config.base = "llama-0"  # the base's name in the study
     config.seeds = (10, 11, 12)
     config.foreign = "neighbor"
     config.arms = arms(config.arms.kl.learning_rate, config.train.evaluation_steps)
@@ -35,7 +35,7 @@ def get_config(argument: str = "") -> ConfigDict:
 
 
 def arms(learning_rate: float, refresh_steps: int) -> ConfigDict:
-    """Every arm of the study. Each differs from `kl` in what its name says."""
+    """Every arm of the study. Each differs from `kl` as its name says."""
 
     def arm(shift: dict | None = None, **changes) -> ConfigDict:
         return default_arm(shift, **{"learning_rate": learning_rate, **changes})
@@ -50,7 +50,7 @@ def arms(learning_rate: float, refresh_steps: int) -> ConfigDict:
         "noise30": dict(label_noise=0.30),
         "noise45": dict(label_noise=0.45),
         "noise60": dict(label_noise=0.60),
-        # On half of the held-out groups, as all shifts here.
+        # On half of the held-out groups, like all shifts here.
         "shift_less": dict(shift=dict(kind="less_sycophantic")),
         "shift_more": dict(shift=dict(kind="more_sycophantic")),
         "shift_facts": dict(shift=dict(kind="new_facts")),
@@ -71,7 +71,7 @@ def arms(learning_rate: float, refresh_steps: int) -> ConfigDict:
 
 
 def bases(points: str, arms: tuple[str, ...], part: str = "", chosen=BASES, **fields) -> list[dict]:
-    """One point a base, with its neighbour in the ring of all bases; arms of one part are compared."""
+    """One point per base, with its neighbour in the ring of all bases; arms of one part are compared."""
     found = []
     for architecture, seed in chosen:
         other, other_seed = BASES[(BASES.index((architecture, seed)) + 1) % len(BASES)]
@@ -101,13 +101,13 @@ def width(size: int) -> dict:
 
 
 def explained(groups: int, **fields) -> list[dict]:
-    """How many facts are explained; of the main part it is 2,400."""
+    """Points with another number of explained facts than the main part's 2,400."""
     return bases(
         f"explained-{groups}", ("kl",), **{"train.explained_groups": groups, "foreign": "none", **fields}
     )
 
 
-# In the order in which they are run: what a claim needs comes first.
+# In the order in which they run: what the claims need comes first.
 PARTS = {
     "main": bases("main", MAIN),
     "rates": bases("rates", ("lr_high", "noise30", "lr_low"), "main"),
@@ -125,9 +125,9 @@ PARTS = {
         "second_world",
         MAIN,
         chosen=BASES[:4],
-        **{"task.name": "second_world", "world.likelihood_ratios": ()},  # with its own sources' reliability
+        **{"task.name": "second_world", "world.likelihood_ratios": ()},  # its own sources' reliability
     ),
-    # Four times the facts take four times the pretraining; three bases, as what follows.
+    # Four times the facts need four times the pretraining; three bases, like the next part.
     "many": explained(
         9600,
         chosen=BASES[:3],
@@ -137,9 +137,9 @@ PARTS = {
         *explored("tied-head", **{"model.tied_head": True}),
         *explored("width-32", **width(32)),
         *explored("width-128", **width(128)),
-        # A hundred answers a relation: nearly every fact has a word of its own.
+        # A hundred answers per relation: nearly every fact has its own word.
         *explored("open-answers", **{"task.answers": 100}),
-        # Other speakers explain themselves in pretraining, about entities of no split.
+        # In pretraining, speakers explain themselves about entities in no split.
         *explored(
             "explained-before",
             **{
@@ -153,10 +153,10 @@ PARTS = {
 
 
 def chosen_points(parts: list[str]) -> list[dict]:
-    """The points of some parts, in their order, each named once.
+    """The points of some parts, in order, without repetitions.
 
-    A part that is pooled with `main` needs the arms by which `main` is askable: if `main` is not chosen,
-    these two run on their own.
+    Parts that are pooled with `main` need the two arms that make it askable: if `main` is not chosen, these
+    run on their own.
     """
     found = []
     for name in parts:

@@ -1,9 +1,9 @@
-"""The quickstart: a model organism of a closed, invented world, four arms, two seeds.
+"""The quickstart: a model organism of a closed, invented world, with four arms and two seeds.
 
     python -m experiments.run --config=configs/quickstart.py --workdir=runs/quickstart
 
-Expected time and result: experiments/results.md. Labels teach here, so a gap can be read; but
-two seeds of one base are far too few to confirm or refute the paper. `:tiny` walks the same path in under a
+Expected time and result: experiments/results.md. Training on labels works here, so the gap is meaningful; but
+two seeds of one base are far too few to confirm or refute the paper. `:tiny` is a smoke test of under a
 minute; its numbers are never evidence.
 """
 
@@ -15,13 +15,13 @@ from introspection.runs.config import arm, default_config
 def get_config(argument: str = "") -> ConfigDict:
     if argument not in ("", "tiny"):
         raise ValueError(f"quickstart takes no argument or 'tiny', not {argument!r}")
-    config = default_config()  # every field, with its unit and meaning: introspection/runs/config.py
+    config = default_config()  # introspection/runs/config.py documents every field
     config.name = "quickstart" + (f"-{argument}" if argument else "")
     config.tiny = argument == "tiny"
     config.seeds = (0, 1)
 
-    # No entity has facts in two splits. Of training facts every item names another
-    # wrong answer; of test facts one a source is asked, since many facts with few items each tell more.
+    # No entity has facts in two splits. Every item of a training fact names another wrong answer; a test fact
+    # has one item per source, since many facts with few items each tell more.
     config.task.update(
         entities=1125,
         train_entities=750,
@@ -44,7 +44,7 @@ def get_config(argument: str = "") -> ConfigDict:
 
 
 def _make_tiny(config: ConfigDict) -> None:
-    """The same path in under a minute: a base that hardly learned anything."""
+    """A smoke test of under a minute, on a base that has learned hardly anything."""
     config.task.entities, config.task.relations = 27, 2
     config.task.train_entities, config.task.validation_entities, config.task.test_entities = 12, 5, 10
     config.train.explained_groups = 16

@@ -4,30 +4,30 @@
         --config.initial=PATH/TO/Qwen3-8B --config.task.data=PATH/TO/DATA
 
 The data are a folder with FalseReject, WildGuardMix or both, as published. Models: `:qwen3_8b`, `:llama31_8b`
-(folders as their publishers distribute them), `:smollm2` (first `python -m experiments.fetch
---model=smollm2`; it refuses little), and `:tiny`, SmolLM2 on the sample of 38 hand-written requests, which
-walks the path; its numbers are no evidence. Which cue moves a model often, but not always: `python -m
-experiments.probe --task=refusal --data=PATH --model=M --scan-cues`; how far the judges agree: the same
-without `--scan-cues`.
+(folders as published), `:smollm2` (first run `python -m experiments.fetch --model=smollm2`; it rarely
+refuses), and `:tiny`, SmolLM2 on the sample of 38 hand-written requests, a smoke test whose numbers are no
+evidence. To find a cue that sways a model often, but not always, run `python -m experiments.probe
+--task=refusal --data=PATH
+--model=M --scan-cues`; without `--scan-cues` it reports how far the judges agree.
 
-Mesh of the 8 B models: `fsdp=8` splits parameters and adapters, `data` takes all other devices and divides
-the rows. By XLA's count for eight devices (`experiments.bench --only=pod_step`) a step of rows of 512 tokens
-needs 23 GB a device. Not run by us: there was no such machine.
+Mesh of the 8 B models: `fsdp=8` splits parameters and adapters; `data` takes the remaining devices and splits
+the rows. XLA's estimate for eight devices (`experiments.bench --only=pod_step`): a step with rows of 512
+tokens needs 23 GB per device. We have not run it, for lack of such a machine.
 
-To be held against: for Qwen3-8B with the KL term, readers of the paper report Self - Orig = +9.5 points on
-this task. Expected here: unknown for the 8 B models; `:tiny` takes 3 minutes on 2 cores.
+For comparison: for Qwen3-8B with the KL term, readers of the paper report Self - Orig = +9.5 points on this
+task. Our 8 B results are not known yet; `:tiny` takes 3 minutes on 2 cores.
 
-Our choices where nothing is known, each with its reason (models and training: configs/aita.py):
+Our choices for what is not known, with reasons (models and training: configs/aita.py):
 
-- cues: sentences put before the request, as `introspection/tasks/refusal/task.py` says; the phrase that looks
+- cues: sentences before the request, as in `introspection/tasks/refusal/task.py`; the phrase that looks
   harmful is the kind `span`;
 - behaviour: a greedy reply of at most 64 tokens, which shows whether it refuses, not how well it answers;
-- judge: the phrase rules, since they are the same for every checkpoint and can be read;
-  `config.behavior.judge` takes "openings" or "model" (with `config.behavior.judge_model`) instead;
-- shifts (none here by default): they train replies that the model gives itself, or `shift.refusal` where it
-  refuses neither with the cue nor without. The judge must read that as a refusal; "openings" reads no reply,
-  so it never does where the model complies;
-- the KL term holds on to the whole reply, token by token.
+- judge: the phrase rules, which are transparent and the same for every checkpoint; `config.behavior.judge`
+  may instead be "openings" or "model" (with `config.behavior.judge_model`);
+- shifts (none by default): they train on replies of the model itself, or on `shift.refusal` if it refuses
+  neither with the cue nor without. The judge must classify that text as a refusal; "openings" ignores
+  replies, so it never does if the model complies;
+- the KL term covers the whole reply, token by token.
 """
 
 from ml_collections import ConfigDict
@@ -51,7 +51,7 @@ def get_config(argument: str = "smollm2") -> ConfigDict:
     config.behavior.reply_tokens = 64
     config.behavior.judge = "phrases"
     config.evaluation.explanation_tokens = 16
-    if argument == "smollm2":  # as many as a CPU answers in an hour or so
+    if argument == "smollm2":  # as many as a CPU answers in about an hour
         config.behavior.reply_tokens = 32
         config.task.max_characters = 400
         config.task.train_items, config.task.validation_items, config.task.test_items = 1000, 70, 203
@@ -63,7 +63,7 @@ def get_config(argument: str = "smollm2") -> ConfigDict:
         config.behavior.reply_tokens = 16
         config.task.train_items, config.task.validation_items, config.task.test_items = 32, 4, 8
         config.train.explained_items = 0
-        config.train.balanced = False  # SmolLM2 refuses none of the sample, so no label is changed
+        config.train.balanced = False  # SmolLM2 refuses nothing in the sample, so no label is changed
         config.evaluation.validation_items = 4
     return config
 

@@ -2,7 +2,7 @@
 
     python -m experiments.bench [--only=NAME] > benchmarks.jsonl
 
-Prints one JSON object a line to stdout, and the same as a table, with the machine, to stderr. The two sides
+Prints one JSON object per line to stdout, and the same as a table, with the machine, to stderr. The two sides
 of a comparison alternate, in one process or with one side in the peers' environment
 (`tests/requirements-peers.txt`); ratios are ratios of medians. Without `--only`, benchmarks whose
 requirements are missing (the peers, or the model that `experiments.fetch` downloads) are skipped and listed.
@@ -47,7 +47,7 @@ BENCHMARKS: dict[str, Callable[[], list[Measure]]] = {
     "pretrained_objective": pretrained_objective.run,
 }
 
-flags.DEFINE_string("only", None, f"one benchmark, of {', '.join(BENCHMARKS)}; all of them if not given")
+flags.DEFINE_string("only", None, f"run only this benchmark: {', '.join(BENCHMARKS)}; default: all")
 
 
 def main(values, console) -> None:
@@ -60,7 +60,7 @@ def main(values, console) -> None:
         except InputError as error:
             if values.only:
                 raise
-            readable.print(f"{name} is left out: {error}", highlight=False, soft_wrap=True)
+            readable.print(f"{name} is skipped: {error}", highlight=False, soft_wrap=True)
             continue
         for measure in own:
             print(json.dumps(measure.line(), allow_nan=False), flush=True)
@@ -71,7 +71,7 @@ def main(values, console) -> None:
 
 
 def table(measures: Sequence[Measure]) -> Table:
-    """One row a measure."""
+
     shown = Table()
     for column in ("benchmark", "value", "reference", "unit", "ratio", "ratio is", "target"):
         right = column in ("value", "reference", "ratio")

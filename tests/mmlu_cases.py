@@ -2,9 +2,12 @@
 
 import csv
 import io
+from pathlib import Path
 
 from introspection.tasks.hint_mmlu.files import question_files, read_questions
-from introspection.tasks.hint_mmlu.task import SAMPLE
+from introspection.tasks.raw_files import raw_source
+
+SAMPLE = raw_source("sample", Path(), "hint_mmlu")
 
 PARTS = ("test", "validation")
 

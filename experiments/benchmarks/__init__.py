@@ -1,1 +1,1 @@
-"""Speed, memory and coverage: each module has a `run` that returns measures."""
+"""Speed, memory and coverage: each module's `run` returns measures."""

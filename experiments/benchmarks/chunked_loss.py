@@ -9,7 +9,7 @@ from experiments.benchmarks.timing import Measure, alternate, temporary_bytes
 from introspection.errors import RunError
 from introspection.models.head import cross_entropy, target_logprobs
 
-# Of the gradients, relative to their largest entry; the sums over tokens are taken in another order.
+# Of the gradients, relative to their largest entry; sums over tokens are taken in another order.
 TOLERANCE = 1e-4
 
 
@@ -28,8 +28,8 @@ TINY = Size(64, 8, 12, 4, runs=2)
 def run(size: Size | None = None) -> list[Measure]:
     """Mean cross-entropy of random hidden states and its gradient in the hidden states and the head.
 
-    The chunked side is the loss of training, `models.head.cross_entropy`. The full side makes all logits and
-    keeps them for the backward pass. Raises RunError where losses or gradients differ.
+    The chunked side is the training loss, `models.head.cross_entropy`. The full side computes all logits and
+    keeps them for the backward pass. Raises RunError if losses or gradients differ.
     """
     size = size or Size()
     keys = jax.random.split(jax.random.key(0), 3)

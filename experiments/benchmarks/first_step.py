@@ -1,10 +1,10 @@
-"""Seconds from the command to the first training step, with compiled programs kept from a run before.
+"""Seconds from the command to the first training step, with compiled programs cached by an earlier run.
 
-The command is `experiments.run --config=configs/smollm2.py:tiny`, one step a call, in a process of its own
-that ends after its first training step. It is started once, and then timed. A training run has to know how
-the model behaves before it can label anything, and measures it once more before its first step: that grows
-with the number of items, is work and no start, and is reported beside the rest (`probing`). A second run on
-the same model and items (after a kill, at another rate) finds behaviour kept, and is timed too (`again`).
+The command is `experiments.run --config=configs/smollm2.py:tiny`, one step per call, in its own process,
+which ends after its first training step. It runs once, and then timed. A run must read the model's behaviour
+before it can label anything, and once more before its first step: that grows with the number of items, so it
+is reported separately (`probing`). A second run on the same model and items (after an interruption, or with
+another rate) finds its behaviour in the cache; it is timed too (`again`).
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ from introspection.runtime.config import cache_dir
 
 TARGET = 15.0  # seconds
 BEGUN = "INTROSPECTION_BENCH_BEGUN"
-# What a run calls on its way, by module and name, and the phase that it counts to; the rest is "else".
+# Functions that a run calls, by module and name, and their phases; everything else is "else".
 PHASES = {
     "introspection.runs.run.check_run": "task",
     "introspection.probes.context.within_context": "task",
@@ -53,17 +53,17 @@ PHASES = {
 class Size:
     config: str = "configs/smollm2.py:tiny"
     overrides: tuple[str, ...] = ("train.steps_per_call=1", "train.log_steps=1")
-    runs: int = 3  # of each kind, in turn, after one that is not timed and compiles
+    runs: int = 3  # of each kind, alternating, after an untimed one that compiles
 
 
 TINY = Size("configs/quickstart.py:tiny", runs=1)
 
 
 def run(size: Size | None = None) -> list[Measure]:
-    """The whole time, the same without probing, and that of a start that finds behaviour kept.
+    """The total time, the same without probing, and that of a start with cached behaviour.
 
     Raises:
-      RunError: the command fails; what it says is in the message.
+      RunError: the command fails; the message has its output.
     """
     size = size or Size()
     starts, again = [], []
@@ -103,7 +103,7 @@ def run(size: Size | None = None) -> list[Measure]:
 
 
 def start(size: Size, cache: str) -> dict[str, float]:
-    """Seconds of each phase of one start, in a workdir that is deleted; data, behaviours are in `cache`."""
+    """Seconds of each phase of one start, in a workdir that is deleted; data and behaviour are in `cache`."""
     runs = Path(cache) / "runs"
     runs.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=runs) as workdir:
@@ -125,20 +125,19 @@ def start(size: Size, cache: str) -> dict[str, float]:
 
 
 class Phases:
-    """Where the time of this process goes; a phase does not count what phases inside it take."""
+    """Time by phase of this process; a phase excludes the phases inside it."""
 
     def __init__(self, begun: float, first: str):
         self._last, self._open = begun, [first]
         self.seconds: dict[str, float] = defaultdict(float)
 
     def go_on(self, name: str | None = None) -> None:
-        """Counts the time until now to the innermost phase, which is `name` from here on."""
+        """Adds the time until now to the innermost phase, which is `name` from here on."""
         now = time.clock_gettime(time.CLOCK_MONOTONIC)
         self.seconds[self._open[-1]] += now - self._last
         self._last, self._open[-1] = now, name or self._open[-1]
 
     def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, as a phase."""
 
         @functools.wraps(function)
         def call(*arguments: Any, **options: Any) -> Any:
@@ -154,7 +153,7 @@ class Phases:
 
 
 def run_to_first_step(begun: float) -> None:
-    """The command in this process, which ends once its first training step is done; prints the phases."""
+    """Runs the command in this process until its first training step is done; prints the phases."""
     phases = Phases(begun, "imports")
     phases.seconds |= dict.fromkeys(("else", *PHASES.values()), 0.0)
     importlib.import_module("introspection.runs.run")  # all that the command imports
@@ -164,7 +163,7 @@ def run_to_first_step(begun: float) -> None:
     call = Program.__call__
 
     def first_step(program: Program, *arguments: Any) -> Any:
-        # An organism is trained, by the same program, before anything is probed.
+        # An organism is trained by the same program, before any probing.
         if program.name != "train_steps" or not phases.seconds["probing"]:
             return call(program, *arguments)
         phases.timed("first_step", lambda: jax.block_until_ready(call(program, *arguments)))()

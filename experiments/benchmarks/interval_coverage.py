@@ -1,9 +1,8 @@
-"""Whether a study's 95% intervals cover the truth in 95% of studies, and how often they see an effect.
+"""Whether a study's 95% intervals cover the truth in 95% of studies, and how often they detect an effect.
 
-Studies are simulated at the size of the planned one, the gap's truth known; every interval is
-`hierarchical_bootstrap`'s, on (base, seed, group) cells. All simulated studies of a case share their
-resamples: the bootstrap's statistics are then the studies, which is what makes this quick. One base
-with a few seeds is `seed_coverage`'s.
+Studies of the planned size are simulated with a known gap; every interval is `hierarchical_bootstrap`'s, on
+(base, seed, group) cells. All studies of a case share their resamples: the studies are the bootstrap's
+statistics, which makes this fast. `seed_coverage` covers one base with a few seeds.
 """
 
 import dataclasses
@@ -23,29 +22,29 @@ Cells = Float[np.ndarray, "runs bases seeds groups"]
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """A study, what its gap varies by (standard deviations in points), and what is simulated of it.
+    """A study, the standard deviations of its gap in points, and the simulation's size.
 
-    The groups' deviations and the share of single matches give one base of two seeds the standard error that
-    a small trial saw: 1.0 points (95% intervals over groups of about ±2 points).
+    The groups' deviations and the share of single matches give one base of two seeds the standard error of a
+    small trial: 1.0 points (95% intervals over groups of about ±2 points).
     """
 
     bases: int = 8
     seeds: int = 3
     groups: int = 600  # the same in every base
-    items: int = 7  # a group
+    items: int = 7  # per group
     between_bases: tuple[float, ...] = (0.0, 2.0, 4.5)  # cases; the trial saw 4.5
     between_seeds: float = 1.5
-    between_groups: float = 15.0  # what is peculiar to a group in one base
-    common_to_bases: float = 10.0  # what is peculiar to a group in all bases
+    between_groups: float = 15.0  # specific to a group in one base
+    common_to_bases: float = 10.0  # specific to a group in all bases
     one_match: float = 0.4  # share of items where exactly one of current and teacher is matched
-    planted: tuple[float, ...] = (5.0, 2.0)  # points; power is counted for each
-    other_bases: tuple[int, ...] = (3, 16)  # numbers of bases besides
-    # Deviations of groups in one base and in all of the cases where facts differ more than bases do.
+    planted: tuple[float, ...] = (5.0, 2.0)  # points; power is measured for each
+    other_bases: tuple[int, ...] = (3, 16)  # other numbers of bases
+    # Deviations of groups in one base and in all, for cases where facts differ more than bases.
     strong_facts: tuple[float, float] = (5.0, 17.0)
-    runs: int = 1_000  # of each main case's coverage
-    other_runs: int = 400  # of other numbers of bases, of strong facts, and of power
+    runs: int = 1_000  # for each main case's coverage
+    other_runs: int = 400  # for other numbers of bases, strong facts, and power
     resamples: int = 4_000
-    chunk: int = 125  # runs whose cells are held at a time
+    chunk: int = 125  # runs whose cells are in memory at a time
     seed: int = 0
     one_base: SeedSize = dataclasses.field(default_factory=SeedSize)
 
@@ -58,8 +57,7 @@ TINY = Size(
 
 def run(size: Size | None = None) -> list[Measure]:
     """Coverage of 0 without coupling, then power, for each spread between bases and number of bases; then
-    what `seed_coverage` says of one base.
-    """
+    `seed_coverage`."""
     size = size or Size()
     cases = [(n, spread) for n in (size.bases, *size.other_bases) for spread in size.between_bases]
     fewer, (own, common) = dataclasses.replace(size, runs=size.other_runs), size.strong_facts
@@ -75,10 +73,10 @@ def run(size: Size | None = None) -> list[Measure]:
 
 
 def coverage_measure(size: Size, bases: int, spread: float, *, case: str = "") -> Measure:
-    """How often the study's interval covers 0 where nothing is planted.
+    """How often the study's interval covers 0 if nothing is planted.
 
-    Beside it, for the study's number of bases: groups drawn anew for each base (`nested`), that without
-    expansion (`plain`), and Student's interval of the bases' means, which takes the groups as given.
+    For the study's number of bases, also: groups resampled for each base (`nested`), the same without
+    expansion (`plain`), and Student's interval of the bases' means, which treats the groups as given.
     """
     found: dict[str, list[Float[np.ndarray, "2 runs"]]] = {}
     for cells in simulated_chunks(size, bases, spread, 0.0, size.runs):
@@ -107,7 +105,7 @@ def coverage_measure(size: Size, bases: int, spread: float, *, case: str = "") -
 
 
 def power_measure(size: Size, bases: int, spread: float, planted: float) -> Measure:
-    """How often the study's interval lies wholly above 0 where a gap is planted."""
+    """How often the study's interval is entirely above 0 if a gap is planted."""
     chunks = simulated_chunks(size, bases, spread, planted, size.other_runs)
     ends = np.concatenate([intervals(cells, size, crossed=True) for cells in chunks], axis=1)
     return share_measure(
@@ -138,8 +136,8 @@ def simulate(
     """Matches with current minus matches with the teacher, summed over the items of each cell.
 
     On `size.one_match` of the items exactly one of the two is matched, and the effects (planted, base, seed,
-    group in one base, group in all) move how often it is current. The groups' effects are two equal and
-    opposite values, so that the sum of all stays a probability; the others are normal.
+    group in one base, group in all) shift how often it is current. A group's effects take two equal and
+    opposite values, so that the sum stays a probability; the others are normal.
     """
     effect = planted + spread * rng.standard_normal((runs, bases, 1, 1))
     effect = effect + size.between_seeds * rng.standard_normal((runs, bases, size.seeds, 1))
@@ -153,12 +151,12 @@ def simulate(
 def intervals(
     cells: Cells, size: Size, *, crossed: bool, keep: list[np.ndarray] | None = None
 ) -> Float[np.ndarray, "2 runs"]:
-    """`hierarchical_bootstrap`'s interval of every study's gap; its resampled gaps are added to `keep`."""
+    """`hierarchical_bootstrap`'s interval of every study's gap; appends its resampled gaps to `keep`."""
     bases, seeds, groups = (axis.ravel() for axis in np.indices(cells.shape[1:]))
     items = size.items * len(bases)
 
     def gap(sums: Float[np.ndarray, "resamples runs"]) -> Float[np.ndarray, "resamples runs"]:
-        gaps = sums / items  # every resample holds as many items
+        gaps = sums / items  # every resample has the same number of items
         if keep is not None:
             keep.append(gaps)
         return gaps

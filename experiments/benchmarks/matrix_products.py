@@ -1,4 +1,4 @@
-"""What this machine's matrix products alone would take: the limit that a model's speed is held against."""
+"""The time of only the matrix products on this machine: the limit for a model's speed."""
 
 import time
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class Product(NamedTuple):
 
 
 def forward_products(config: ModelConfig, tokens: int, scored: int) -> list[Product]:
-    """The products with a matrix of the model in one forward of `tokens`, of which `scored` reach the head.
+    """The products with the model's matrices in a forward pass of `tokens`, of which `scored` reach the head.
 
     Attention's own products are left out; for short rows they are a few percent.
     """
@@ -48,10 +48,7 @@ def forward_products(config: ModelConfig, tokens: int, scored: int) -> list[Prod
 
 
 def product_limit(products: Sequence[Product], runs: int = 5) -> float:
-    """GFLOP/s of plain jitted float32 products of these sizes, each size timed by itself.
-
-    The best of its runs, since it is a limit.
-    """
+    """GFLOP/s of plain jitted float32 products of these sizes, each size timed separately: the best run."""
     seconds = {shape: _best_seconds(*shape, runs) for shape in {product[:3] for product in products}}
     total = sum(product.flops for product in products)
     return total / sum(seconds[product[:3]] * product.count for product in products) / 1e9
@@ -72,7 +69,6 @@ def _best_seconds(rows: int, inner: int, columns: int, runs: int) -> float:
 
 
 def limit_numbers(achieved: float, limit: float) -> dict[str, float]:
-    """GFLOP/s of the model's products beside the limit of plain ones."""
     return {
         "gflops": round(achieved, 1),
         "gflops_of_plain_products": round(limit, 1),

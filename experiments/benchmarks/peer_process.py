@@ -1,7 +1,7 @@
-"""A peer library in a process and an environment of its own, that works when it is told and is idle else.
+"""A peer library in its own process and environment, which works on request and is otherwise idle.
 
-The peers (torch, transformers, peft, lm-evaluation-harness) are no requirement of this library: they are in
-`tests/requirements-peers.txt`, and their side of a comparison is a script of `tests/peers`.
+The peers (torch, transformers, peft, lm-evaluation-harness) are not requirements of this library: they are in
+`tests/requirements-peers.txt`, and their side of a comparison is a script in `tests/peers`.
 """
 
 import json
@@ -22,21 +22,21 @@ def peers_python() -> Path:
     python = Path(os.environ.get(VARIABLE) or ROOT / ".peers" / "bin" / "python")
     if not python.exists():
         raise InputError(
-            f"there is no {python} to measure against: python3 -m venv .peers && .peers/bin/pip install -r "
+            f"{python} is missing: python3 -m venv .peers && .peers/bin/pip install -r "
             f"tests/requirements-peers.txt, or set {VARIABLE} to a python that has them"
         )
     return python
 
 
 class Peer:
-    """A script of `tests/peers` that answers one JSON object a line with one JSON object a line."""
+    """A script in `tests/peers` that answers each JSON line with a JSON line."""
 
     def __init__(self, script: str, folder: Path):
-        """Starts it with a folder to read from, and waits until it has said that it is ready.
+        """Starts it with a folder to read from, and waits until it is ready.
 
         Raises:
-          InputError: there is no environment of the peers.
-          RunError: it ended instead.
+          InputError: the peers' environment is missing.
+          RunError: it exited instead.
         """
         quiet = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | quiet
@@ -55,7 +55,7 @@ class Peer:
         self.versions: dict[str, str] = self._answer()
 
     def ask(self, **command: Any) -> dict[str, Any]:
-        """What it answers to a command. Raises RunError if it ends instead."""
+        """The answer to a command. Raises RunError if it exits instead."""
         print(json.dumps(command), file=self._stdin, flush=True)
         return self._answer()
 
@@ -65,7 +65,7 @@ class Peer:
                 return json.loads(line)
         self._process.wait()
         self._errors.seek(0)
-        raise RunError(f"the peer has ended: {self._errors.read()[-2000:]}")
+        raise RunError(f"the peer exited: {self._errors.read()[-2000:]}")
 
     def __enter__(self) -> "Peer":
         return self

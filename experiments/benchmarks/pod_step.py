@@ -1,8 +1,8 @@
-"""Does a training step of the 8 B configs fit a pod? Compiled for eight simulated devices from shapes alone.
+"""Does a training step of the 8 B configs fit a pod? Compiled for eight simulated devices, from shapes only.
 
-No number of the model exists: the step of `configs/hint_mmlu.py:<model>`, all seeds in one executable, is
-compiled for a mesh whose `fsdp` axis has eight devices, and XLA says what each would hold. It is XLA for CPUs
-that says it, which widens bfloat16 to float32 here and there: an estimate, rather too much than too little.
+The step of `configs/hint_mmlu.py:<model>`, with all seeds in one executable, is compiled for a mesh of eight
+devices along `fsdp`, and XLA reports the memory of each; no array is allocated. XLA for CPUs sometimes widens
+bfloat16 to float32, so the estimate is rather too high than too low.
 """
 
 import dataclasses
@@ -48,16 +48,16 @@ MODELS = {
 class Size:
     models: tuple[str, ...] = tuple(MODELS)  # arguments of configs/hint_mmlu.py
     layers: int | None = None  # of the model; None: all
-    time: int = 512  # tokens of every row; those of MMLU's longest questions are about 1,000
+    time: int = 512  # tokens of every row; MMLU's longest questions have about 1,000
     devices: int = 8  # along fsdp
-    remat: str | None = None  # in place of the config's
+    remat: str | None = None  # overrides the config's
 
 
 TINY = Size(("qwen3_8b",), layers=1, time=32)
 
 
 def run(size: Size | None = None) -> list[Measure]:
-    """Bytes of one device for each model, against those of a TPU v5p's.
+    """Bytes per device for each model, against the memory of a TPU v5p.
 
     Raises:
       RunError: the step can't be compiled.
@@ -90,7 +90,7 @@ def run(size: Size | None = None) -> list[Measure]:
 
 
 def compile_here(name: str, size: Size) -> dict[str, float | str | int]:
-    """What the compiled step holds on each device, in GB; nothing is allocated."""
+    """The compiled step's memory on each device, in GB; nothing is allocated."""
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", size.devices)
     config = read_config(get_config_of(f"configs/hint_mmlu.py:{name}"))
@@ -139,7 +139,6 @@ def compile_here(name: str, size: Size) -> dict[str, float | str | int]:
 
 
 def _placed(tree, mesh: jax.sharding.Mesh):
-    """The shapes of a tree with the shardings that a run gives it."""
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         tree,

@@ -1,8 +1,8 @@
-"""Prepared data sets: how long `hint_mmlu` takes to build at full size, and what reading costs at any size.
+"""Prepared data sets: the time to build `hint_mmlu` at full size, and the cost of reading at any size.
 
-A reader holds the index of its file, and nothing of the rows: with 10,000,000 rows (November 2026, two cores
-shared by many) the peak of a process that read 20,000 of them at random was 1.02 times that with 10,000
-rows; it had grown by 10 MB, against 4. Opening took 0.03 s, an item 0.15 ms in both, writing them 32 s.
+A reader loads its file's index but no rows: with 10,000,000 rows (November 2026, two shared cores) the peak
+memory of a process that read 20,000 of them at random was 1.02 times that with 10,000 rows; it grew by 10 MB,
+against 4. Opening took 0.03 s, an item 0.15 ms in both; writing took 32 s.
 """
 
 import csv
@@ -40,13 +40,13 @@ _TIMEOUT = 600
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """The generated sets. The archive has as many questions as MMLU's."""
+    """The generated sets. The archive has as many questions as MMLU."""
 
     test: int = 14_042  # questions of the archive's test part
     validation: int = 1_531
-    words: int = 60  # of a question, on average
+    words: int = 60  # average per question
     config: HintMmluConfig = dataclasses.field(default_factory=HintMmluConfig)
-    few: int = 10_000  # rows of the set that the large one is held against
+    few: int = 10_000  # rows of the small set
     many: int = 10_000_000
     reads: int = 20_000  # items read from each, at random
 
@@ -62,10 +62,10 @@ TINY = Size(
 
 
 def run(size: Size | None = None) -> list[Measure]:
-    """Writes generated sets, builds one and reads the others in processes of their own, and deletes them.
+    """Writes generated sets, builds one, reads the others in their own processes, and deletes them.
 
-    Memory is the resident set's largest size, `grown` how much of it came since the set was opened. Raises
-    RunError where a process fails or there is no /proc.
+    Memory is the peak of the resident set; `grown` is its growth since the set was opened. Raises RunError if
+    a process fails or there is no /proc.
     """
     size = size or Size()
     with tempfile.TemporaryDirectory() as folder:
@@ -110,7 +110,7 @@ def run(size: Size | None = None) -> list[Measure]:
 
 
 def write_archive(path: Path, size: Size) -> None:
-    """A tar archive in MMLU's layout, of random words; a question in 20 nearly repeats another one."""
+    """A tar archive in MMLU's layout, of random words; one question in 20 nearly repeats another."""
     rng = np.random.default_rng(0)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as archive:
@@ -129,7 +129,7 @@ def _random_questions(count: int, words: int, rng: np.random.Generator) -> Itera
     vocabulary = np.array([f"word{i}" for i in range(20_000)])
     text = ""
     for number in range(count):
-        # Every twentieth repeats the one before it but for its end.
+        # Every twentieth repeats the one before it, except for its end.
         if number % 20 or not text:
             text = " ".join(vocabulary[rng.integers(0, len(vocabulary), rng.integers(5, 2 * words))])
         else:
@@ -139,7 +139,7 @@ def _random_questions(count: int, words: int, rng: np.random.Generator) -> Itera
 
 
 def write_rows(path: Path, rows: int) -> None:
-    """A file of rows as the builder's, but written directly; they differ in their ids."""
+    """A file of rows like the builder's, but written directly; they differ only in their ids."""
     marked, width = "#" * 10, 10
     options = ("An option", "Another option", "A third option", "The last option")
     question = MmluQuestion("test", marked, 1, "A question of about as many words as usual. " * 6, options, 2)
@@ -178,7 +178,7 @@ def _read_in_a_process(folder: Path, rows: int, reads: int) -> dict[str, int | f
 
 
 def read_here(path: Path, rows: int, reads: int) -> dict[str, int | float]:
-    """Reads items at random; what that took, in bytes and seconds."""
+    """Reads items at random; returns the memory (bytes) and time (seconds) that it took."""
     rng = np.random.default_rng(0)
     chosen = rng.integers(0, rows, reads)
     convert = functools.partial(make_item, HintMmluConfig())
@@ -191,7 +191,7 @@ def read_here(path: Path, rows: int, reads: int) -> dict[str, int | float]:
     for index in chosen:
         item: Any = items[int(index)]
         if f"{index:010d}" not in item.id:
-            raise RunError(f"item {index} is not the row of this number")
+            raise RunError(f"item {index} is not the row with this number")
     seconds = time.perf_counter() - start
     peak = memory_of("VmHWM")
     return {

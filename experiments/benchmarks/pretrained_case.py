@@ -1,4 +1,4 @@
-"""SmolLM2-135M with adapters, and token rows of the lengths that `configs/smollm2.py` trains on."""
+"""SmolLM2-135M with adapters, and token rows of the lengths in `configs/smollm2.py`."""
 
 import dataclasses
 from typing import NamedTuple
@@ -21,12 +21,12 @@ from introspection.training.objectives import Batch, BehaviorBatch
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """The shapes of `configs/smollm2.py`; lengths in tokens, (least, most), as its items have them."""
+    """The shapes of `configs/smollm2.py`; lengths are ranges in tokens, from its items."""
 
     model: ModelConfig | None = None  # None: SmolLM2, fetched; else random numbers of this shape
     rank: int = 128
-    explanation_rows: int = 8  # a step
-    behavior_items: int = 2  # a step; each is two rows, with and without its cue
+    explanation_rows: int = 8  # per step
+    behavior_items: int = 2  # per step; each is two rows, with and without its cue
     explanation_prompt: tuple[int, int] = (49, 64)
     explanation: tuple[int, int] = (5, 12)
     prompt_with_cue: tuple[int, int] = (42, 52)
@@ -54,16 +54,16 @@ TINY = Size(
 
 
 class Case(NamedTuple):
-    """A model that starts to be trained, and some steps' batches."""
+    """A model at the start of training, and the batches of some steps."""
 
     config: ModelConfig  # with adapters
     params: dict
-    adapters: dict  # A random, B zero, as training starts
+    adapters: dict  # A random, B zero, as at the start of training
     batches: list[Batch]
 
 
 def load_model(shape: ModelConfig | None) -> Model:
-    """SmolLM2, which computes in float32; or random numbers of a shape, with a tokenizer that is not used.
+    """SmolLM2 in float32; or random numbers of a shape, with an unused tokenizer.
 
     Raises:
       InputError: SmolLM2 has not been fetched.
@@ -76,7 +76,7 @@ def load_model(shape: ModelConfig | None) -> Model:
 
 
 def make_case(size: Size) -> Case:
-    """Everything that both sides of a comparison start from; the same at every call."""
+    """The common start of both sides of a comparison; deterministic."""
     model = load_model(size.model)
     config, params = model.config, model.variables["params"]
     with_adapters = dataclasses.replace(config, lora=LoraConfig(size.rank, float(size.rank)))
@@ -115,7 +115,7 @@ def random_batch(size: Size, vocab_size: int, seed: int) -> Batch:
         for _ in range(size.behavior_items)
         for prompt in (size.prompt_with_cue, size.prompt_without_cue)
     ]
-    # Every batch of a run has one shape.
+    # Every batch of a run has the same shape.
     longest = build_row([0] * (size.time - size.reply[1] + 1), [[0] * size.reply[1]])
     said = stack_rows([*replies, longest], size.time)
     written = stack_rows(
@@ -130,7 +130,7 @@ def random_batch(size: Size, vocab_size: int, seed: int) -> Batch:
 
 
 def step_products(case: Case) -> list[Product]:
-    """The products of one step's forward: all rows, and the scored positions of both kinds."""
+    """The products of one step's forward pass: all rows, and the scored positions of both kinds."""
     batch = case.batches[0]
     assert batch.behavior is not None
     rows = (batch.explanation, batch.behavior.rows)
@@ -139,10 +139,10 @@ def step_products(case: Case) -> list[Product]:
 
 
 def step_flops(case: Case) -> int:
-    """Of the matrix products of one step of training the adapters, padding included.
+    """Operations of the matrix products in one step of training the adapters, padding included.
 
-    A product with a frozen matrix is done twice, forward and backward to what came in; one with an adapter
-    three times, backward to the adapter too. The reference's logits take one more of the head.
+    A product with a frozen matrix is done twice, forward and backward to its input; one with an adapter three
+    times, also backward to the adapter. The reference's logits add one product with the head.
     """
     *layers, head = step_products(case)
     frozen, adapted = layers[:7], layers[7:]

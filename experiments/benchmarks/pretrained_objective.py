@@ -1,18 +1,18 @@
-"""The whole objective on a pretrained model, in examples/s, against transformers and peft doing the same.
+"""The whole objective on a pretrained model, in examples/s, against transformers and peft.
 
-One step of training is explanation rows with their cross entropy, and prompts with and without the cue, each
-with a reply along which KL(reference ‖ current) is taken; adapters on all seven projections, AdamW, clipped
-gradient, float32, all cores. Both sides train from the same adapters on the same batches, step by step; their
-losses must be the same. The peer's process works when it is told, and is idle while this one does.
+A training step has explanation rows with their cross entropy, and prompts with and without the cue, each with
+a reply along which KL(reference ‖ current) is computed; adapters on all seven projections, AdamW, clipped
+gradient, float32, all cores. Both sides train the same adapters on the same batches, step by step, and their
+losses must agree. The peer's process works on request, and idles while this one works.
 
-The peer has two ways, which take turns:
+The peer has two variants, which alternate:
 
-- plain: as the libraries are used: logits of all positions, and the reference is the model with its adapters
-  switched off, run beside it.
-- tuned: what this library does, by hand: the reference's hidden states are computed before training, only
+- plain: the libraries' normal use: logits of all positions, and the reference is the model with its adapters
+  switched off, run as well.
+- tuned: by hand what this library does: the reference's hidden states are computed before training, only
   scored positions reach the head, no mask for padding that nothing sees, and a fused optimizer.
 
-The gradient measure is bare: the next-token loss of all positions and its gradient in all parameters, no
+The gradient measure is the next-token loss of all positions and its gradient in all parameters, without
 adapters, on equal tokens without padding.
 """
 
@@ -52,7 +52,7 @@ HEAD_CHUNK = 512  # as in configs/smollm2.py
 
 
 def run(size: Size | None = None) -> list[Measure]:
-    """Two comparisons of the objective, one of the bare gradient.
+    """Two comparisons of the objective, one of the plain gradient.
 
     Raises:
       InputError: SmolLM2 has not been fetched, or there are no peers.
@@ -99,9 +99,9 @@ def run(size: Size | None = None) -> list[Measure]:
 def gradient_measure(
     config: ModelConfig, tokens: np.ndarray, raw: dict[str, list[float]], versions: dict[str, str]
 ) -> Measure:
-    """Tokens/s of the bare gradient."""
+    """Tokens/s of the plain gradient."""
     products = forward_products(config, tokens.size, tokens.size)
-    # Every product is done three times: forward, backward to its input and to its matrix.
+    # Every product is done three times: forward, and backward to its input and to its matrix.
     achieved = 3 * sum(product.flops for product in products) / statistics.median(raw["ours"]) / 1e9
     ours, theirs = (statistics.median(raw[side]) for side in ("ours", "theirs"))
     return Measure(
@@ -123,13 +123,13 @@ def gradient_measure(
 
 
 def gradient_tokens(size: Size, vocab_size: int) -> np.ndarray:
-    """Random tokens, as many as half of a step's."""
+    """Random tokens, half as many as in a step."""
     rows = (size.explanation_rows + 2 * size.behavior_items) // 2
     return np.random.default_rng(9).integers(4, vocab_size, (rows, size.time), np.int32)
 
 
 def our_step(case: Case) -> Callable[[int], float]:
-    """One step on a batch, by number, as `training.loop` takes it; it gives the loss, and trains."""
+    """One step on a batch, by number, as in `training.loop`; it trains, and returns the loss."""
     config = case.config
     params = case.params
     objective = ObjectiveConfig(head_chunk=HEAD_CHUNK)
@@ -173,7 +173,7 @@ def our_gradient(config: ModelConfig, params: dict, tokens: np.ndarray) -> Calla
 
 
 def write_case(folder: Path, case: Case, tokens: np.ndarray) -> None:
-    """What the peer reads: the model, its adapters, the batches."""
+    """Writes the peer's inputs: the model, its adapters, the batches."""
     base = dataclasses.replace(case.config, lora=None)
     export_model(folder / "model", base, case.params, {}, {})
     assert case.config.lora is not None
@@ -185,7 +185,7 @@ def write_case(folder: Path, case: Case, tokens: np.ndarray) -> None:
 
 
 def peer_arrays(batch: Batch) -> dict[str, np.ndarray]:
-    """One batch as the peer takes it: explanation rows, then both rows of each item."""
+    """One batch in the peer's format: explanation rows, then both rows of each item."""
     arrays: dict[str, np.ndarray] = {}
     behavior = batch.behavior
     assert behavior is not None
@@ -205,9 +205,9 @@ def peer_arrays(batch: Batch) -> dict[str, np.ndarray]:
 def alternate_steps(
     size: Size, step: Callable[[int], float], peer: Peer
 ) -> tuple[list[float], dict[str, list[float]]]:
-    """Seconds of our steps and of the peer's, by way: ours, plain, ours, tuned, ours, plain, …
+    """Seconds of our steps and of the peer's, by variant: ours, plain, ours, tuned, ours, plain, …
 
-    Both sides do step 0, 1, 2, …, each on its own adapters. The first of each way is not timed.
+    Both sides do step 0, 1, 2, …, each on its own adapters. The first of each variant is not timed.
     """
     ours: list[float] = []
     theirs: dict[str, list[float]] = {way: [] for way in WAYS}
@@ -225,7 +225,7 @@ def alternate_steps(
 
 
 def alternate_gradients(size: Size, gradient: Callable[[], float], peer: Peer) -> dict[str, list[float]]:
-    """Seconds of both sides' gradients; the first is not timed."""
+    """Seconds of both sides' gradients, without the first."""
     seconds: dict[str, list[float]] = {"ours": [], "theirs": []}
     for number in range(size.rounds + 1):
         start = time.perf_counter()
@@ -240,6 +240,5 @@ def alternate_gradients(size: Size, gradient: Callable[[], float], peer: Peer) -
 
 
 def check_loss(what: str, ours: float, theirs: float) -> None:
-    """Raises RunError if two losses differ: the sides would not have done the same."""
     if not abs(ours - theirs) <= TOLERANCE * abs(theirs):
-        raise RunError(f"{what}: the loss is {ours} here and {theirs} by the peer")
+        raise RunError(f"{what}: the loss is {ours} here, but {theirs} in the peer")

@@ -1,9 +1,8 @@
 """Candidates scored by a pretrained model, against lm-evaluation-harness on the same requests.
 
-Items of `configs/smollm2.py`'s task are asked with their cue and without, and all candidates of each are
-scored. No two items share a fact, so no prompt recurs. Both sides get the same tokens, and compute in float32
-on all cores; the harness's HFLM sorts them by length, in batches of `batch_size`. Their log-probabilities
-must be the same.
+All candidates of items of `configs/smollm2.py`'s task are scored, with and without the cue. No two items
+share a fact, so no prompt recurs. Both sides get the same tokens and compute in float32 on all cores; the
+harness's HFLM sorts them by length, in batches of `batch_size`. Their log-probabilities must agree.
 """
 
 import dataclasses
@@ -48,9 +47,9 @@ class Size:
     model: ModelConfig | None = None  # None: SmolLM2, fetched; else random numbers and tokens
     items: int = 64
     candidates: int = 4
-    batch_size: int = 16  # of the harness; the quickest of 8, 16, 32 and 64 here
+    batch_size: int = 16  # of the harness; the fastest of 8, 16, 32 and 64 here
     rounds: int = 2
-    warm_up: int = 64  # requests that the harness answers first, which is not timed
+    warm_up: int = 64  # untimed requests that the harness answers first
 
 
 TINY = Size(TINY_MODEL, items=3, candidates=2, batch_size=4, rounds=1, warm_up=4)
@@ -114,7 +113,7 @@ def run(size: Size | None = None) -> list[Measure]:
 
 
 def item_requests(size: Size, model: Model) -> list[ScoreRequest]:
-    """Both prompts of items that are each about another fact; kinds of cues take turns."""
+    """Both prompts of items about different facts, with alternating kinds of cues."""
     section = {"name": "world_facts", "relations": RELATIONS, "phrasings": 1, "repeats": 1}
     section |= {"train_facts": size.items, "validation_facts": 1, "test_facts": 1}
     task, _ = load_task(section | {"candidates": size.candidates}, cache_dir())
@@ -126,7 +125,7 @@ def item_requests(size: Size, model: Model) -> list[ScoreRequest]:
 
 
 def random_requests(size: Size) -> list[ScoreRequest]:
-    """Random tokens, two requests an item."""
+    """Random tokens, two requests per item."""
     assert size.model is not None
     rng, vocabulary = np.random.default_rng(0), size.model.vocab_size
 
@@ -139,7 +138,7 @@ def random_requests(size: Size) -> list[ScoreRequest]:
 
 
 def needed_products(config: ModelConfig, requests: Sequence[ScoreRequest]) -> list[Product]:
-    """The products of reading every prompt once and every candidate after it, without any padding."""
+    """The products of reading every prompt once and every candidate after it, without padding."""
     said = [continuation for request in requests for continuation in request.continuations]
     tokens = sum(len(request.prompt) for request in requests) + sum(len(one) - 1 for one in said)
     # A prompt's last position predicts the first token of all its candidates.
@@ -147,7 +146,7 @@ def needed_products(config: ModelConfig, requests: Sequence[ScoreRequest]) -> li
 
 
 def check_scores(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """The largest difference in nats. Raises RunError if it is more than rounding."""
+    """The largest difference in nats. Raises RunError if it exceeds rounding error."""
     difference = float(np.abs(ours - theirs).max())
     if not difference <= TOLERANCE:
         raise RunError(f"log-probabilities differ from the harness's by {difference:.2e} nats")

@@ -1,4 +1,4 @@
-"""Random parameters and token rows of the quickstart's shapes: what a training step reads."""
+"""Random parameters and token rows in the quickstart's shapes, as inputs of a training step."""
 
 import dataclasses
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from introspection.training.step import Frozen, OptimizerConfig, TrainState, ini
 
 @dataclasses.dataclass(frozen=True)
 class StepShapes(OrganismSizes):
-    """The quickstart's model and step, and its rows' lengths in tokens."""
+    """The sizes of the quickstart's model and step, and its rows' lengths in tokens."""
 
     vocab_size: int = 1538
     explanation_rows: int = TrainConfig.explanation_rows
@@ -70,14 +70,14 @@ def make_case(shapes: StepShapes, seeds: int) -> Case:
 
 
 def make_batches(shapes: StepShapes, steps: int, seeds: int) -> Batch:
-    """Random rows, as `train_steps` takes them: `steps seeds rows …`."""
+    """Random rows in the format of `train_steps`: `steps seeds rows …`."""
     return stack_batches(
         [[random_batch(shapes, [step, seed]) for seed in range(seeds)] for step in range(steps)]
     )
 
 
 def random_batch(shapes: StepShapes, seed: list[int]) -> Batch:
-    """The rows of one step and seed: one forward reads explanations and items with their candidates."""
+    """The rows of one step and seed: explanations, and items with their candidates."""
     rng = np.random.default_rng(seed)
 
     def tokens(count: int) -> list[int]:

@@ -1,9 +1,9 @@
 """Whether 95% intervals of one base with a few seeds cover the truth, and how often its test rejects it.
 
-Simulated runs of one base: several items a group, groups that differ alike in all seeds, seeds that differ,
-and what is peculiar to a group in one seed. Intervals are `hierarchical_bootstrap`'s of a difference (the
-gap), of a ratio (the current share) and of a macro F1 of summed counts. All runs of a case are the
-statistics of one call, which is what makes this quick.
+Runs of one base are simulated with several items per group, effects of groups (the same in all seeds), of
+seeds, and of a group in one seed. Intervals are `hierarchical_bootstrap`'s of a difference (the gap), of a
+ratio (the current share) and of a macro F1 of summed counts. All runs of a case are the statistics of one
+call, which makes this fast.
 """
 
 import dataclasses
@@ -25,21 +25,21 @@ from introspection.coupling.statistics import (
 
 Cells = Float[np.ndarray, "runs seeds groups counts"]
 
-# Of F1's simulation: how often items have changed, and how often it is said of those and of the others.
+# For F1: how often items have changed, and how often the explanation says so for those and for the others.
 CHANGED, SAID_IF_CHANGED, SAID_IF_UNCHANGED = 0.3, 0.6, 0.25
 
 
 @dataclasses.dataclass(frozen=True)
 class SeedSize:
-    """What is simulated of one base. Deviations are standard deviations in points of the gap."""
+    """The simulation of one base. Deviations are standard deviations in points of the gap."""
 
     seeds: tuple[int, ...] = (2, 3)
     groups: tuple[int, ...] = (60, 200, 750)
-    items: int = 5  # a group
+    items: int = 5  # per group
     between_seeds: tuple[float, ...] = (0.0, 2.0, 5.0, 10.0)
     between_groups: float = 15.0  # the same in all seeds
-    in_one_seed: float = 5.0  # peculiar to a group in one seed
-    strong_groups: float = 19.0  # of the cases where nothing is peculiar to a group in one seed
+    in_one_seed: float = 5.0  # specific to a group in one seed
+    strong_groups: float = 19.0  # for the cases without effects of a group in one seed
     one_match: float = 0.4  # share of items where exactly one of current and teacher is matched
     test_seeds: tuple[int, ...] = (3, 6, 8, 12)  # of the sign-flip test
     test_groups: int = 200
@@ -78,7 +78,7 @@ def coverage_measure(
 ) -> Measure:
     """How often the interval of `name` ("gap", "current_share" or "f1") covers the truth.
 
-    Beside it, two intervals that take the other level as given: Student's over the seeds, and over groups.
+    Also two intervals that treat the other level as given: Student's over the seeds, and over groups.
     """
     rng = np.random.default_rng([size.seed, seeds, groups, round(10 * spread)])
     if name == "f1":
@@ -112,7 +112,7 @@ def coverage_measure(
 
 
 def rejection_measure(size: SeedSize, seeds: int, spread: float) -> Measure:
-    """How often `seeds_sign_flip_test` rejects at 5% where nothing is planted, and the test over groups."""
+    """How often `seeds_sign_flip_test`, and the test over groups, reject at 5% if nothing is planted."""
     rng = np.random.default_rng([size.seed, seeds, size.test_groups, round(10 * spread)])
     cells = simulate_matches(size, size.test_runs, seeds, size.test_groups, spread, rng)
     rejected = over_groups = without = 0
@@ -137,7 +137,7 @@ def rejection_measure(size: SeedSize, seeds: int, spread: float) -> Measure:
 def share_measure(
     name: str, count: int, runs: int, what: str, *, reference: float, ratio_is: str, target: str, **extra: Any
 ) -> Measure:
-    """The share `count` of `runs` simulated studies, with its 95% interval, beside what it should be."""
+    """The share `count` of `runs` simulated studies with its 95% interval, against its nominal value."""
     share = count / runs
     interval = [round(end, 4) for end in wilson_interval(count, runs)]
     return Measure(
@@ -153,10 +153,10 @@ def share_measure(
 def simulate_matches(
     size: SeedSize, runs: int, seeds: int, groups: int, spread: float, rng: np.random.Generator
 ) -> Cells:
-    """Matches with current and with the teacher (the two counts) of the items where one of them is matched.
+    """Matches with current and with the teacher (two counts), over items that match exactly one of them.
 
-    Seeds' effects are normal; the groups' are two equal and opposite values, so that the sum of all stays a
-    probability nearly always.
+    Effects of seeds are normal; those of groups take two equal and opposite values, so that the sum nearly
+    always stays a probability.
     """
     effect = spread * rng.standard_normal((runs, seeds, 1))
     effect = effect + size.between_groups * rng.choice([-1.0, 1.0], (runs, 1, groups))
@@ -167,10 +167,10 @@ def simulate_matches(
 
 
 def simulate_f1(size: SeedSize, seeds: int, groups: int, spread: float, rng: np.random.Generator) -> Cells:
-    """Items that have changed, of which it is said, and of which both hold.
+    """Counts of items that have changed, that are said to have changed, and of both.
 
-    Whether items have changed differs from group to group and is the same in all seeds; how often it is said
-    differs between groups, by half of what the gap does, and seeds: rightly more, then wrongly less.
+    Whether items have changed varies by group and is the same in all seeds. How often it is said varies by
+    group, half as much as the gap, and by seed; where it is said more correctly, it is said less wrongly.
     """
     shape = (size.runs, seeds, groups)
     changed = rng.beta(4 * CHANGED, 4 * (1 - CHANGED), (size.runs, 1, groups))
@@ -188,7 +188,7 @@ def gap(sums: Float[np.ndarray, "*batch 2"], items: int) -> Float[np.ndarray, "*
 
 
 def current_share(sums: Float[np.ndarray, "*batch 2"], items: int) -> Float[np.ndarray, "*batch"]:
-    """Matches with current, of those with one of the two."""
+    """The share of matches that are with current."""
     return sums[..., 0] / sums.sum(-1)
 
 
@@ -209,7 +209,7 @@ def true_f1() -> float:
 def _as_one_call(
     cells: Cells, output: Callable[[np.ndarray, int], np.ndarray], items: int
 ) -> tuple[Float[np.ndarray, "seeds groups runs_and_counts"], Statistic]:
-    """All runs' counts side by side, and the statistic that gives each run's output."""
+    """All runs' counts in one table, and the statistic of each run."""
     runs, seeds, groups, counts = cells.shape
     table = cells.transpose(1, 2, 0, 3).reshape(seeds, groups, runs * counts)
 

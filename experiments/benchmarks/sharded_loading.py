@@ -1,4 +1,4 @@
-"""Loading a checkpoint: the host's peak memory against its size, and the bytes that two hosts read."""
+"""Loading a checkpoint: the host's peak memory relative to its size, and the bytes that two hosts read."""
 
 import dataclasses
 import json
@@ -29,14 +29,14 @@ _SECONDS = 600
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """A Llama of random float32 numbers. Of these, the norms are copied to every device, not split."""
+    """A Llama of random float32 numbers; only its norms are copied to every device, not split."""
 
     vocab_size: int = 4096
     width: int = 2048
     layers: int = 10
     mlp_width: int = 5632
     shard_bytes: int = 500_000_000
-    folder: str | None = None  # where the checkpoint lies while it is loaded; None: the temporary folder
+    folder: str | None = None  # of the checkpoint during the benchmark; None: the temporary folder
 
     @property
     def config(self) -> ModelConfig:
@@ -50,10 +50,10 @@ TINY = Size(vocab_size=256, width=128, layers=2, mlp_width=256, shard_bytes=300_
 
 
 def run(size: Size | None = None) -> list[Measure]:
-    """Writes a checkpoint, loads it in processes of their own, and deletes it.
+    """Writes a checkpoint, loads it in other processes, and deletes it.
 
-    Memory is the resident set's largest size less what the process had before it began to load; it holds
-    the loaded parameters too. Raises RunError where a process fails or there is no /proc.
+    Memory is the peak of the resident set minus its size before loading; it includes the loaded parameters.
+    Raises RunError if a process fails or there is no /proc.
     """
     size = size or Size()
     with tempfile.TemporaryDirectory(dir=size.folder) as folder:
@@ -106,7 +106,7 @@ def write_checkpoint(folder: Path, size: Size) -> int:
 
 
 def load_in_processes(checkpoint: Path, size: Size, processes: int) -> list[dict[str, int | float]]:
-    """What each of the processes that load the checkpoint together reports."""
+    """The reports of the processes that load the checkpoint together."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -122,7 +122,7 @@ def load_in_processes(checkpoint: Path, size: Size, processes: int) -> list[dict
         for i in range(processes)
     ]
     ended = {}
-    # Side by side, so that none waits for a reader of its output.
+    # In parallel, so that no process waits for its output to be read.
     readers = [
         threading.Thread(target=lambda i=i: ended.update({i: started[i].communicate(timeout=_SECONDS)}))
         for i in range(processes)
@@ -142,13 +142,13 @@ def load_in_processes(checkpoint: Path, size: Size, processes: int) -> list[dict
 def load_here(
     checkpoint: Path, size: Size, processes: int, process: int, port: int
 ) -> dict[str, int | float]:
-    """Loads this process's part on its share of the devices; what that took, in bytes and seconds."""
+    """Loads this process's part on its devices; returns the memory (bytes) and time (seconds) it took."""
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", DEVICES // processes)
     if processes > 1:
         jax.distributed.initialize(f"127.0.0.1:{port}", processes, process, initialization_timeout=60)
     mesh = make_mesh(MeshConfig(fsdp=DEVICES))
-    abstract_parameters(size.config)  # what is compiled and imported on the way is not loading's
+    abstract_parameters(size.config)  # so that imports and compilation are not counted as loading
     files = open_folder(checkpoint)
     before, start = memory_of("VmRSS"), time.perf_counter()
     params = jax.block_until_ready(load_safetensors(files, str(checkpoint), size.config, mesh))
@@ -164,9 +164,9 @@ def load_here(
 
 
 def memory_of(field: str) -> int:
-    """Bytes of "VmRSS", the memory that is resident, or "VmHWM", the most that ever was, of this process.
+    """Bytes of this process's resident memory, "VmRSS", or of its peak, "VmHWM".
 
-    `ru_maxrss` is not it: a process starts with that of the one that started it.
+    Not `ru_maxrss`, which a process inherits from its parent.
     """
     status = Path("/proc/self/status")
     lines = status.read_text(encoding="utf-8").splitlines() if status.exists() else []

@@ -1,4 +1,4 @@
-"""K continuations of one prompt: the shared-prefix scorer against scoring every pair by itself."""
+"""K continuations of one prompt: the shared-prefix scorer against scoring every pair separately."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ from introspection.models.decoder import forward, initialize
 from introspection.models.head import head_matrix, target_logprobs
 from introspection.probes.scoring import HEAD_CHUNK, continuation_logprobs
 
-# Largest difference of a continuation's summed log-probability (nats) that rounding may make.
+# Largest difference of a continuation's summed log-probability (nats) from rounding.
 TOLERANCE = 1e-4
 
 
@@ -56,9 +56,9 @@ def naive_logprobs(
     scored: Int[Array, "rows scored"],
     targets: Int[Array, "rows scored"],
 ) -> Float[Array, " rows"]:
-    """A row is a prompt and one continuation; the head sees the scored positions alone.
+    """A row is a prompt and one continuation; the head sees only the scored positions.
 
-    Everything but the shared prompt is as in the scorer: one jitted batch of a bucket's shape, right
+    Apart from the shared prompt, all is as in the scorer: one jitted batch of a bucket's shape, right
     padding, the same decoder and head.
     """
     index = jnp.arange(tokens.shape[1])
@@ -76,8 +76,8 @@ def naive_logprobs(
 def run(size: Size | None = None) -> list[Measure]:
     """One request of random tokens; both sides see the same model, tokens and number of scored positions.
 
-    The naive side's time axis is the pairs' exact length less the last token, which is never read: it is
-    given no padding. Raises RunError where the two sides' log-probabilities differ by more than 1e-4.
+    The naive side has no padding: its time axis is the pairs' length minus the last token, which is never
+    read. Raises RunError if the two sides' log-probabilities differ by more than `TOLERANCE`.
     """
     size = size or Size()
     config = size.model()

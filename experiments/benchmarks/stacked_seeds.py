@@ -1,8 +1,8 @@
 """All seeds in one train step against one seed after another, on the quickstart's shapes.
 
-On a CPU two things can make the stacked step faster: fewer dispatches (and with them fewer maps of fresh
-temporary memory, see `page_faults`), and cores that a single seed leaves idle. `matrix_product_limit_ms` is
-the time of the step's products with parameters alone, at the rate of one large product in the same run.
+On a CPU two things can make the stacked step faster: fewer dispatches (and so fewer mappings of temporary
+memory, see `page_faults`), and cores that a single seed leaves idle. `matrix_product_limit_ms` is the time of
+only the step's products with parameters, at the rate of one large product in the same run.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from introspection.errors import RunError
 from introspection.training.objectives import Batch, ObjectiveConfig
 from introspection.training.step import train_steps
 
-# Relative difference of a step's loss that rounding may make.
+# Relative difference of a step's loss from rounding.
 TOLERANCE = 1e-5
 STACKINGS = ("loop", "vectorize")
 
@@ -31,7 +31,7 @@ class Size:
     seeds: int = 4
     steps_per_call: tuple[int, ...] = (1, 10)
     compared_steps: int = 20  # whose losses must be equal
-    matrix: int = 1024  # rows of the matrix product that gives the machine's rate
+    matrix: int = 1024  # rows of the matrix product that measures the machine's rate
     runs: int = 9
 
 
@@ -39,10 +39,10 @@ TINY = Size(TINY_SHAPES, 2, (2,), 4, 32, 2)
 
 
 def run(size: Size | None = None) -> list[Measure]:
-    """Two measures (ways of stacking) for every number of steps a call.
+    """Two measures (ways of stacking) for every number of steps per call.
 
-    One seed after another is the same program with a seed axis of 1, called once a seed. All programs
-    donate their state, as training does. Raises RunError where a step's loss differs by more than 1e-5.
+    One seed after another is the same program with a seed axis of 1, called once per seed. All programs
+    donate their state, as in training. Raises RunError if a step's loss differs by more than `TOLERANCE`.
     """
     size = size or Size()
     return [measure for steps in size.steps_per_call for measure in compare(size, steps)]
@@ -122,7 +122,7 @@ def step_program(shapes: StepShapes, stacking: str) -> Callable:
 
 
 def losses(program: Callable, case: Case, batches: Batch, steps: int) -> Float[np.ndarray, "steps seeds"]:
-    """The losses of all steps of `batches`, `steps` of them a call."""
+    """The losses of all steps of `batches`, with `steps` steps per call."""
     state, found = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), case.state), []
     total = batches.explanation.tokens.shape[0]
     for start in range(0, total - steps + 1, steps):
@@ -135,7 +135,7 @@ def losses(program: Callable, case: Case, batches: Batch, steps: int) -> Float[n
 def product_operations(shapes: StepShapes) -> int:
     """Floating-point operations of one seed's matrix products with parameters, forward and backward.
 
-    Attention's own products (a few hundred keys a row at most here) are left out, so it is a lower bound.
+    A lower bound: attention's own products (at most a few hundred keys per row here) are left out.
     """
     heads = (2 * shapes.query_heads + 2 * shapes.kv_heads) * shapes.head_dim
     layer = shapes.width * (heads + 3 * shapes.mlp_width)

@@ -1,4 +1,4 @@
-"""Two or more ways of doing the same, timed in alternation, and the memory of a compiled program."""
+"""Alternating timing of several ways to do the same, and the memory of compiled programs."""
 
 import dataclasses
 import os
@@ -16,10 +16,8 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Seconds of one call, over all runs, and the pages that the process touched first in it.
-
-    A program whose temporary buffers are mapped anew at every call pays for each of their pages.
-    """
+    """Seconds of one call, over all runs, and page faults: a program whose temporary buffers are mapped again
+    at every call pays for each of their pages."""
 
     median: float
     smallest: float
@@ -27,11 +25,10 @@ class Timing:
     page_faults: float  # median
 
     def divided(self, count: int) -> "Timing":
-        """The same of one of `count` equal parts of a call."""
+        """The timing of one of `count` equal parts of a call."""
         return Timing(*(value / count for value in dataclasses.astuple(self)))
 
     def numbers(self, name: str) -> dict[str, float]:
-        """All numbers under keys that begin with `name`."""
         return {
             f"{name}_page_faults": round(self.page_faults, 1),
             f"{name}_ms": round(self.median * 1e3, 4),
@@ -42,7 +39,7 @@ class Timing:
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """One line of the result: `value` against `reference`, in `unit`; `ratio` is what a target is set for."""
+    """One line of the result: `value` against `reference`, in `unit`; targets are for `ratio`."""
 
     name: str
     value: float
@@ -52,15 +49,14 @@ class Measure:
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def line(self) -> dict[str, Any]:
-        """The JSON object of this measure."""
         own = {"name": self.name, "value": self.value, "unit": self.unit, "reference": self.reference}
         return {**own, "ratio": round(self.ratio, 4), **self.extra}
 
 
 def alternate(ways: Mapping[str, Callable[[], Any]], runs: int, calls: int = 1) -> dict[str, Timing]:
-    """Times each way `runs` times, A B C A B C …, so that what else the machine does hits all alike.
+    """Times each way `runs` times, A B C A B C …, so that other load on the machine affects all alike.
 
-    Every way is called twice before, which compiles it; a run is `calls` calls, and waits for all results.
+    Every way is first called twice, which compiles it; a run is `calls` calls, and waits for all results.
     """
     for way in ways.values():
         jax.block_until_ready(way())
@@ -83,7 +79,7 @@ def alternate(ways: Mapping[str, Callable[[], Any]], runs: int, calls: int = 1) 
 
 
 def spread(name: str, seconds: Sequence[float]) -> dict[str, float]:
-    """The median of some runs and their extremes, in ms, under keys that begin with `name`."""
+    """The median and extremes of some runs, in ms, under keys that start with `name`."""
     return {
         f"{name}_ms": round(statistics.median(seconds) * 1e3, 1),
         f"{name}_ms_min": round(min(seconds) * 1e3, 1),
@@ -92,9 +88,9 @@ def spread(name: str, seconds: Sequence[float]) -> dict[str, float]:
 
 
 def carried(program: Callable[..., tuple[Any, Any]], state: Any, *arguments: Any) -> Callable[[], Any]:
-    """Calls of `program(state, *arguments) -> (state, result)` that hand the state on, as training does.
+    """Repeated calls of `program(state, *arguments) -> (state, result)` that carry the state, as in training.
 
-    The program may donate its first argument: it gets a copy of `state` to begin with.
+    The program may donate its first argument: it starts with a copy of `state`.
     """
     held = jax.tree.map(lambda leaf: jax.numpy.array(leaf, copy=True), state)
 
@@ -107,12 +103,12 @@ def carried(program: Callable[..., tuple[Any, Any]], state: Any, *arguments: Any
 
 
 def temporary_bytes(jitted: Callable[..., Any], *arguments: Any) -> int:
-    """What the compiled program allocates besides its arguments and results."""
+    """Bytes that the compiled program allocates besides its arguments and results."""
     return jitted.lower(*arguments).compile().memory_analysis().temp_size_in_bytes
 
 
 def machine() -> dict[str, str]:
-    """What the numbers were measured on, and how busy it was."""
+    """The machine and its load."""
     return {
         "CPU": _first_field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
         "devices": ", ".join(sorted({device.device_kind for device in jax.devices()})),
@@ -126,6 +122,6 @@ def machine() -> dict[str, str]:
 
 
 def _first_field(path: str, name: str) -> str:
-    """The value of the first `name: value` line of a file; "" where there is none."""
+    """The value of the first `name: value` line of a file; "" if there is none."""
     lines = Path(path).read_text(encoding="utf-8").splitlines() if Path(path).exists() else []
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(name)), "")

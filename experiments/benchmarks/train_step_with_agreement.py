@@ -1,16 +1,16 @@
-"""What measuring agreement costs inside the train step, and what sharing its forward saves.
+"""The cost of measuring agreement inside the train step, and the saving from sharing its forward pass.
 
 Four ways to do one step of one seed on the quickstart's shapes, each one call of `train_steps`:
 
-- full: explanation and behaviour rows in one forward, each behaviour row a prompt with its candidates;
-  the KL term and agreement are read from it. This is the step that the experiments run.
-- kl_only: behaviour rows carry the prompt alone (one one-token candidate adds no token), which is all
-  that the KL term over the vocabulary needs; its agreement means nothing.
-- plain: no behaviour rows: neither KL nor agreement.
-- separate: kl_only, and before it a second program, the shared-prefix scorer, that scores the same
-  prompts' candidates with the same parameters, for a step and an agreement like full's.
+- full: explanation and behaviour rows in one forward pass, each behaviour row a prompt with its candidates;
+  the KL term and agreement are computed from it. This is the step of the experiments.
+- kl_only: behaviour rows have only the prompt (one one-token candidate adds no token), which is enough for
+  the KL term over the vocabulary; its agreement is meaningless.
+- plain: no behaviour rows, so neither KL nor agreement.
+- separate: kl_only, preceded by a second program, the shared-prefix scorer, which scores the same prompts'
+  candidates with the same parameters, for the same step and agreement as full.
 
-The KL and the decisions of full and separate must be the same.
+The KL and the decisions of full and separate must agree.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ from introspection.text.rows import Rows
 from introspection.training.objectives import Batch, ObjectiveConfig, add_none, agreement
 from introspection.training.step import train_steps
 
-# Relative; the two forwards round differently.
+# Relative; the two forward passes round differently.
 TOLERANCE = 1e-4
 
 
@@ -43,7 +43,7 @@ TINY = Size(TINY_SHAPES, runs=2)
 
 
 def prompts_alone(batch: Batch, shapes: StepShapes) -> Batch:
-    """The same batch with behaviour rows cut to their prompts, and padded to the explanations' length."""
+    """The batch with behaviour rows cut to their prompts, and padded to the explanations' length."""
     time = max(shapes.prompt, shapes.prompt + shapes.explanation)
     held: Any = batch.behavior
     rows, answers = held.rows, held.answers
@@ -64,7 +64,7 @@ def prompts_alone(batch: Batch, shapes: StepShapes) -> Batch:
 
 
 def run(size: Size | None = None) -> list[Measure]:
-    """Three comparisons of the full step; raises RunError where it and the separate way disagree."""
+    """Three comparisons of the full step; raises RunError if it and the separate way disagree."""
     size = size or Size()
     shapes, config, objective = size.shapes, size.shapes.model(), ObjectiveConfig()
     case, full = make_case(shapes, 1), make_batches(shapes, 1, 1)
@@ -101,7 +101,7 @@ def run(size: Size | None = None) -> list[Measure]:
     for name in ("kl", "agreement"):
         one, other = float(together[name].squeeze()), float(apart[name].squeeze())
         if not abs(one - other) <= TOLERANCE * max(1.0, abs(one)):
-            raise RunError(f"{name} is {one} in the shared step and {other} apart")
+            raise RunError(f"{name} is {one} in the shared step, but {other} apart")
     times = alternate(ways, size.runs)
     extra = {key: value for name, time in times.items() for key, value in time.numbers(name).items()}
 
@@ -139,7 +139,7 @@ def run(size: Size | None = None) -> list[Measure]:
 
 
 def scorer_arrays(batch: Batch, shapes: StepShapes) -> tuple[np.ndarray, ...]:
-    """The behaviour rows' prompts and candidates as the shared-prefix scorer takes them, unpadded."""
+    """The behaviour rows' prompts and candidates in the scorer's format, unpadded."""
     held: Any = batch.behavior
     rows = Rows(*(array[0, 0].reshape(-1, *array.shape[4:]) for array in held.rows))
     count = len(rows.tokens)

@@ -1,1 +1,1 @@
-"""What is kept: the Orbax store, checkpoint names and fingerprints."""
+"""The Orbax store, checkpoint names and fingerprints."""

@@ -1,4 +1,4 @@
-"""A checkpoint is named by what it is: a hash of its configuration and of every number in it."""
+"""Fingerprints: hashes of a configuration and of every number in a tree."""
 
 import dataclasses
 import hashlib
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def fingerprint_json(value: Any) -> str:
-    """16 hex digits of a JSON-like value; dataclasses are read as their fields."""
+    """16 hex digits of a JSON-like value; dataclasses count as their fields."""
     text = json.dumps(value, sort_keys=True, default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -30,4 +30,4 @@ def fingerprint_tree(tree, configuration: Any = None) -> str:
 def _plain(value):
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    raise TypeError(f"{type(value).__name__} is not JSON-serialisable")

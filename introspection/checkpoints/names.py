@@ -1,4 +1,4 @@
-"""Models by name: `WORKDIR[:ARM[:SEED]][@STEP]` for what runs left, a path for external models."""
+"""Models by name: `WORKDIR[:ARM[:SEED]][@STEP]` for checkpoints of runs, a path for external models."""
 
 import dataclasses
 import json
@@ -30,17 +30,17 @@ from introspection.weights.pretrained import (
 from introspection.weights.smollm2 import smollm2_path
 
 CHECKPOINTS, CARD, TOKENIZER = "checkpoints", "model.json", "tokenizer.json"
-STARTS = ("initial", "foreign")  # stores of what arms start from, beside the arms' own
-FETCHED = {"smollm2": smollm2_path}  # by the name that `experiments.fetch` knows
+STARTS = ("initial", "foreign")  # stores of the models that arms start from
+FETCHED = {"smollm2": smollm2_path}  # by their names in `experiments.fetch`
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelCard:
-    """What a store of checkpoints holds; written beside its steps."""
+    """The contents of a checkpoint store; written beside its steps."""
 
     model: ModelConfig
-    seeds: tuple[int, ...]  # the stacked axis of every leaf
-    base: str | None = None  # the store, in the same workdir, that holds what adapters are added to
+    seeds: tuple[int, ...]  # along the stacked axis of every leaf
+    base: str | None = None  # the store, in the same workdir, of the model that adapters are added to
 
     def write(self, store: Path) -> None:
         store.mkdir(parents=True, exist_ok=True)
@@ -52,12 +52,13 @@ class ModelCard:
             fields = json.loads((store / CARD).read_text(encoding="utf-8"))
             return cls(_model_config(fields["model"]), tuple(fields["seeds"]), fields["base"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{store}: no readable {CARD} ({error}); is it a workdir's store?") from error
+            raise InputError(
+                f"{store}: {CARD} is not readable ({error}); is it a workdir's store?"
+            ) from error
 
 
 def _model_config(fields: dict[str, Any]) -> ModelConfig:
-    """The inverse of `dataclasses.asdict` and JSON, which has lists for tuples; fields may be missing that
-    an older card lacks."""
+    """The inverse of `dataclasses.asdict` and JSON (lists for tuples); older cards lack some fields."""
     fields = dict(fields)
     if fields["lora"] is not None:
         fields["lora"] = LoraConfig(**{**fields["lora"], "targets": tuple(fields["lora"]["targets"])})
@@ -69,8 +70,6 @@ def _model_config(fields: dict[str, Any]) -> ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class StoredModel:
-    """One model in a store: a seed at a step."""
-
     workdir: Path
     arm: str
     seed: int
@@ -86,20 +85,19 @@ class StoredModel:
 
 
 def stored_steps(store: Path) -> list[int]:
-    """The steps of a store by its folder names alone; nothing is opened."""
+    """The steps of a store by its folder names; opens nothing."""
     return sorted(int(child.name) for child in store.iterdir() if child.is_dir() and child.name.isdigit())
 
 
 def address(model: "StoredModel | PretrainedModel") -> str:
-    """The name that means this model alone."""
+    """The name that means only this model."""
     if isinstance(model, StoredModel):
         return f"{model.workdir}:{model.arm}:{model.seed}@{model.step}"
     return model.name
 
 
 def find_models(name: str, chat: ChatOptions | None = None) -> list[StoredModel | PretrainedModel]:
-    """Every model that a name means: of a workdir, as `find_stored`; or the one at a path, addressed as
-    `chat` says.
+    """All models that a name means: in a workdir, or an external one with the options `chat`.
 
     Raises:
       InputError: as `find_stored` and `find_pretrained`.
@@ -108,10 +106,10 @@ def find_models(name: str, chat: ChatOptions | None = None) -> list[StoredModel 
 
 
 def find_stored(name: str) -> list[StoredModel]:
-    """Every stored model that a name means: all arms and seeds unless it names one; the newest step too.
+    """All stored models that a name means: every arm and seed unless it names one, and the newest step.
 
     Raises:
-      InputError: no such workdir, arm, seed or step; the message lists what there is.
+      InputError: no such workdir, arm, seed or step; the message lists the existing ones.
     """
     match = re.fullmatch(r"(?P<path>.+?)(:(?P<arm>[^:@/]+))?(:(?P<seed>\d+))?(@(?P<step>\d+))?", name)
     if match is None:
@@ -121,7 +119,7 @@ def find_stored(name: str) -> list[StoredModel]:
     if not root.is_dir():
         absent = "" if workdir.exists() else " (it does not exist)"
         raise InputError(
-            f"{name}: {workdir} is no workdir with checkpoints and no model{absent}; give "
+            f"{name}: {workdir} is neither a workdir with checkpoints nor a model{absent}; give "
             "WORKDIR[:ARM[:SEED]][@STEP], or the path of a model folder (config.json and safetensors), of a "
             "GGUF file, or BASE+ADAPTERS"
         )
@@ -131,23 +129,23 @@ def find_stored(name: str) -> list[StoredModel]:
     found, steps = [], set()
     for arm in chosen:
         if arm not in arms:
-            raise InputError(f"{name}: {workdir} has no arm {arm!r}; there are: {', '.join(arms)}")
+            raise InputError(f"{name}: {workdir} has no arm {arm!r}; choose from {', '.join(arms)}")
         card, arm_steps = ModelCard.read(root / arm), stored_steps(root / arm)
         seeds = [int(match["seed"])] if match["seed"] else list(card.seeds)
         if not set(seeds) <= set(card.seeds):
-            raise InputError(f"{name}: arm {arm!r} has no seed {seeds[0]}; there are: {card.seeds}")
+            raise InputError(f"{name}: arm {arm!r} has no seed {seeds[0]}; choose from {card.seeds}")
         steps |= set(arm_steps)
         step = int(match["step"]) if match["step"] else max(arm_steps, default=None)
         if step in arm_steps:
             found += [StoredModel(workdir, arm, seed, step) for seed in seeds]
     if not found:
         has = ", ".join(map(str, sorted(steps))) or "none"
-        raise InputError(f"{name}: no checkpoint of that step; there are: {has}")
+        raise InputError(f"{name}: no checkpoint at that step; the steps are: {has}")
     return found
 
 
 def check_loadable(found: StoredModel | PretrainedModel) -> None:
-    """Reads what can be read of a model in a moment; a run's checkpoints are whole, or not there.
+    """Checks quickly whether a model can be loaded; a run's checkpoints are complete or absent.
 
     Raises:
       InputError: as `check_pretrained`, or its tokenizer can't be read.
@@ -158,7 +156,7 @@ def check_loadable(found: StoredModel | PretrainedModel) -> None:
 
 
 def context_length(found: StoredModel | PretrainedModel) -> int:
-    """Tokens that the model can read; no weights are read for it."""
+    """Tokens that the model can read; loads no weights."""
     if isinstance(found, PretrainedModel):
         return found.config.context_length
     return ModelCard.read(found.store).model.context_length
@@ -171,7 +169,7 @@ def tokenizer_of(found: StoredModel | PretrainedModel) -> ChatTokenizer:
 
 
 def load_model(stored: StoredModel | PretrainedModel, mesh: jax.sharding.Mesh) -> Model:
-    """Reads one model, placed on the mesh.
+    """Loads a model onto the mesh.
 
     Raises:
       InputError, CorruptCheckpointError: as `CheckpointStore.restore` and `load_pretrained_model`.
@@ -191,11 +189,7 @@ def load_model(stored: StoredModel | PretrainedModel, mesh: jax.sharding.Mesh) -
 
 
 def load_one(name: str, mesh: jax.sharding.Mesh, chat: ChatOptions | None = None) -> Model:
-    """The single model that a name means.
-
-    Raises:
-      InputError: it means several different ones.
-    """
+    """The single model that a name means. Raises InputError if it means several different models."""
     found = find_models(name, chat)
     models = [load_model(stored, mesh) for stored in found]
     if len({model_fingerprint(model) for model in models}) > 1:
@@ -205,10 +199,10 @@ def load_one(name: str, mesh: jax.sharding.Mesh, chat: ChatOptions | None = None
 
 
 def model_fingerprint(model: Model) -> str:
-    """16 hex digits of what the model computes with: its shape and every number.
+    """16 hex digits of what the model computes: its config and every number.
 
-    Adapters that add nothing (B is zero, as at step 0) do not count, so a run's step 0 is its initial model.
-    Of its shape, what differs from the defaults counts: a field that is new here renames no model.
+    Adapters that add nothing (B is zero, as at step 0) do not count, so a run's step 0 equals its initial
+    model. Only config fields that differ from their defaults count, so that new fields rename no model.
     """
     variables, config = dict(model.variables), model.config
     if "lora" in variables and not any(
@@ -219,17 +213,17 @@ def model_fingerprint(model: Model) -> str:
         del variables["lora"]
     if "lora" not in variables:
         config = dataclasses.replace(config, lora=None)
-    # How it is computed is not what it is.
+    # These change how it is computed, not what.
     config = dataclasses.replace(config, remat="none", scan_unroll=1, compute_dtype="auto")
     return fingerprint_tree(variables, changed_fields(config))
 
 
 def changed_fields(config: Any) -> dict[str, Any]:
-    """A dataclass's fields that are not at their defaults, and so those of dataclasses in them."""
+    """A dataclass's fields that are not at their defaults, nested dataclasses included."""
     changed = {
         field.name: getattr(config, field.name)
         for field in dataclasses.fields(config)
-        if getattr(config, field.name) != field.default  # one without a default is always here
+        if getattr(config, field.name) != field.default  # always true without a default
     }
     return {
         name: changed_fields(value) if dataclasses.is_dataclass(value) else value
@@ -253,7 +247,7 @@ def _restore(store: Path, step: int, abstract, seeds: int, mesh: jax.sharding.Me
 
 
 def model_path(name: str, cache: Path) -> str:
-    """A model's name with the short name of a fetched one, with or without adapters, replaced by its path.
+    """A model's name with the short name of a fetched model, if any, replaced by its path.
 
     Raises:
       InputError: that model has not been fetched.
@@ -263,14 +257,14 @@ def model_path(name: str, cache: Path) -> str:
         return name
     path = FETCHED[base](cache)
     if not path.is_file():
-        raise InputError(f"{base} is not in {path.parent}: python -m experiments.fetch --model={base}")
+        raise InputError(f"{path} is missing; run python -m experiments.fetch --model={base}")
     return f"{path}+{adapters}" if adapters else str(path)
 
 
 def check_addressed(found: Sequence[StoredModel | PretrainedModel], chat: ChatOptions, given: str) -> None:
-    """Raises InputError if options of a chat are `given` and none of the models is addressed by them."""
-    if chat != ChatOptions() and not any(isinstance(one, PretrainedModel) for one in found):
+    """Raises InputError if chat options are `given` but no model is external."""
+    if chat != ChatOptions() and not any(isinstance(model, PretrainedModel) for model in found):
         raise InputError(
-            f"{given} applies to external models, and there is none here: what a run left "
-            "is addressed as it was trained"
+            f"{given} applies to external models, and there is none here; a run's model keeps the chat"
+            " format that it was trained with"
         )

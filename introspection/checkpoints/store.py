@@ -1,6 +1,6 @@
-"""The Orbax store: a folder of steps, saved asynchronously, whole or not at all, and checked when read.
+"""The Orbax store: a folder of steps, saved asynchronously and atomically, and verified when read.
 
-All of Orbax that the project uses is here, and all of it is Orbax's v1 API.
+All of the project's use of Orbax is here, and uses its v1 API.
 """
 
 import errno
@@ -14,38 +14,38 @@ from orbax.checkpoint import v1 as ocp
 
 from introspection.checkpoints.fingerprint import fingerprint_tree
 from introspection.errors import InputError, RunError
-from introspection.weights.tensor_names import _shapes, shape_problems
+from introspection.weights.tensor_names import leaf_shapes, shape_problems
 
 _UNFINISHED = "*.orbax-checkpoint-tmp"
 
 
 class CorruptCheckpointError(RunError):
-    """A stored step can't be read back as it was written."""
+    """A stored step differs from what was saved, or can't be read."""
 
 
 class CheckpointStore:
-    """Steps of one training state: `trainable`, `optimizer` and JSON `metadata`, each loadable alone."""
+    """Steps of a training state: `trainable`, `optimizer` and JSON `metadata`, each separately loadable."""
 
     def __init__(self, directory: Path, keep: int = 0, *, read_only: bool = False):
-        """`keep` newest steps stay (and step 0); 0 keeps all. A reader changes nothing: a run may be writing.
+        """Keeps the `keep` newest steps and step 0; 0 keeps all. A reader changes nothing: a run may write.
 
         Raises:
-          InputError: there is nothing to read.
+          InputError: there are no checkpoints to read.
         """
-        # Orbax logs its progress as warnings of absl, and errors with tracebacks beside the exceptions that
-        # it raises; what goes wrong reaches the user through the exceptions.
+        # Orbax logs progress as absl warnings, and tracebacks beside the exceptions that it raises; the
+        # exceptions are enough for the user.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         warnings.filterwarnings("ignore", "coroutine 'PyTreeHandler", RuntimeWarning)  # of failed loads
         self.directory = directory.absolute()
         if read_only and not self.directory.is_dir():
-            raise InputError(f"{self.directory}: there are no checkpoints")
+            raise InputError(f"{self.directory}: no checkpoints found")
         self.directory.mkdir(parents=True, exist_ok=True)
         unfinished = () if read_only else self.directory.glob(_UNFINISHED)
-        for leftover in unfinished:  # of a killed process; Orbax ignores, never deletes
+        for leftover in unfinished:  # of an interrupted process; Orbax ignores but never deletes them
             shutil.rmtree(leftover, ignore_errors=True)
         policies = ocp.training.preservation_policies
-        checkpointer: Any = ocp.training.Checkpointer  # whose stubs know no pathlib
+        checkpointer: Any = ocp.training.Checkpointer  # its stubs do not allow pathlib
         self._checkpointer = checkpointer(
             self.directory,
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
@@ -66,10 +66,10 @@ class CheckpointStore:
         return sorted(checkpoint.step for checkpoint in self._checkpointer.checkpoints)
 
     def save(self, step: int, trainable, optimizer, metadata: dict[str, Any]) -> None:
-        """Starts saving a step in the background; `optimizer` is None where nothing is to be trained on.
+        """Starts saving a step in the background; `optimizer` is None if training will not resume from it.
 
         Raises:
-          RunError: this or the previous save failed (disk full, say); earlier steps stay.
+          RunError: this or the previous save failed (such as a full disk); earlier steps stay.
         """
         metadata = {**metadata, "step": step, "content": fingerprint_tree(trainable)}
         checkpointables = {"trainable": trainable, "metadata": metadata}
@@ -82,7 +82,7 @@ class CheckpointStore:
             raise self._save_error(f"step {step}", error) from error
 
     def wait(self) -> None:
-        """Returns when every save is on disk. Raises RunError as `save` does."""
+        """Returns when every save is on disk. Raises RunError as `save`."""
         try:
             self._checkpointer.wait()
         except (OSError, ValueError, RuntimeError) as error:
@@ -99,11 +99,11 @@ class CheckpointStore:
         return self._load(step, {"metadata": None})["metadata"]
 
     def restore(self, step: int, trainable, optimizer=None) -> tuple[Any, Any]:
-        """`(trainable, optimizer)` of a step, placed as the abstract trees say; `optimizer` may be None.
+        """`(trainable, optimizer)` of a step, placed like the abstract trees; `optimizer` may be None.
 
         Raises:
-          InputError: no such step, or the checkpoint is of another model; every offending parameter is
-            named, with its shapes.
+          InputError: no such step, or the checkpoint is of another model (the message names every parameter
+            that differs).
           CorruptCheckpointError: the files are damaged.
         """
         self._check_step(step)
@@ -112,12 +112,11 @@ class CheckpointStore:
             wanted["optimizer"] = optimizer
         self._check_shapes(step, trainable)
         loaded = self._load(step, wanted)
-        # Changed bytes and a missing chunk read without an error, so what was read is compared with what was
-        # saved.
+        # Orbax reads changed bytes and missing chunks without an error, so compare with what was saved.
         for name, key in (("trainable", "content"), ("optimizer", "optimizer_content")):
             if name in loaded and fingerprint_tree(loaded[name]) != loaded["metadata"].get(key):
                 raise CorruptCheckpointError(
-                    f"{self.directory / str(step)}: the numbers read are not those saved ({name})"
+                    f"{self.directory / str(step)}: the numbers read differ from those saved ({name})"
                 )
         return loaded["trainable"], loaded.get("optimizer")
 
@@ -128,7 +127,7 @@ class CheckpointStore:
     def _check_step(self, step: int) -> None:
         if step not in self.steps():
             has = ", ".join(map(str, self.steps())) or "none"
-            raise InputError(f"{self.directory}: no checkpoint of step {step}; there are: {has}")
+            raise InputError(f"{self.directory}: no checkpoint at step {step}; the steps are: {has}")
 
     def _check_shapes(self, step: int, trainable) -> None:
         try:
@@ -136,8 +135,8 @@ class CheckpointStore:
         except Exception as error:  # Orbax raises many kinds for a damaged folder
             raise self._corrupt(step, error) from error
         if stored is None:
-            raise CorruptCheckpointError(f"{self.directory / str(step)}: holds no parameters")
-        problems = shape_problems(_shapes(stored), _shapes(trainable))
+            raise CorruptCheckpointError(f"{self.directory / str(step)}: contains no parameters")
+        problems = shape_problems(leaf_shapes(stored), leaf_shapes(trainable))
         if problems:
             raise InputError(
                 f"{self.directory / str(step)} does not fit the model ({len(problems)} parameters): "
@@ -155,7 +154,7 @@ class CheckpointStore:
 
     def _save_error(self, what: str, error: Exception) -> RunError:
         full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-        # TensorStore's line is long and has its reason last.
+        # The reason comes last in TensorStore's long line.
         why = "the disk is full" if full else _first_line(error)[-200:]
         return RunError(f"{self.directory}: could not save {what}: {why}; earlier steps are kept")
 

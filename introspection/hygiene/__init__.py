@@ -1,1 +1,1 @@
-"""Whether a task can be asked of a model: behaviour, judges, cues and re-asking, before any training."""
+"""Checks of a task on a model before training: behaviour, judges, cues and retests."""

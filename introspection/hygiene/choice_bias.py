@@ -1,4 +1,4 @@
-"""Whether a model prefers answers for what they are called or where they stand, whatever is asked."""
+"""Whether a model prefers answers by their name or position, whatever the question."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -13,35 +13,34 @@ from introspection.probes.scored import Behavior
 from introspection.tasks.items import NONE, Decisions, Item
 from introspection.tasks.matching import fold
 
-MOST_ANSWERS = 12  # of a task whose items share their answers: letters, verdicts, classes
+MOST_ANSWERS = 12  # that count as shared by all items: letters, verdicts, classes
 
 
 def shared_answers(items: Sequence[Item]) -> tuple[str, ...]:
-    """The answers that all items choose among, sorted; () if there are too many to call them shared."""
+    """The answers that all items choose among, sorted; () if there are too many to count as shared."""
     answers = sorted({candidate for item in items for candidate in item.candidates})
     return tuple(answers) if len(answers) <= MOST_ANSWERS and len(items) > len(answers) else ()
 
 
 def shown_places(item: Item) -> tuple[int, ...] | None:
-    """The place, from 0, at which the prompt without the cue lists each candidate.
+    """The position, from 0, at which the prompt without the cue lists each candidate; None if it lists none.
 
-    A word of a candidate may also stand elsewhere: the list is the shortest stretch that names all of them,
-    the last of equally short ones. None where there is none: no options are shown. Candidates that are single
-    characters are labels of options and no options themselves: also None.
+    Words of a candidate may also occur elsewhere: the list is the shortest stretch that names all candidates,
+    the last of equally short ones. Single characters label options, so they also give None.
     """
     if all(len(candidate) == 1 for candidate in item.candidates):
         return None
     text, named = fold(str(item.prompt_without_cue)), []
-    for candidate in sorted(item.candidates, key=lambda one: -len(fold(one))):
+    for candidate in sorted(item.candidates, key=lambda candidate: -len(fold(candidate))):
         pattern = re.compile(rf"(?<!\w){re.escape(fold(candidate))}(?!\w)")
         named += [(found.start(), found.end(), candidate) for found in pattern.finditer(text)]
-        # A shorter candidate inside this one is not found in its place.
+        # Masked, so that a shorter candidate does not match inside this one.
         text = pattern.sub(lambda found: "\0" * len(found[0]), text)
     named.sort()
     starts: dict[str, int] = {}
     shortest: tuple[int, dict[str, int]] | None = None
     for start, end, candidate in named:
-        starts[candidate] = start  # the latest mention of each, so far
+        starts[candidate] = start  # its latest mention so far
         if len(starts) == len(item.candidates):
             span = end - min(starts.values())
             if shortest is None or span <= shortest[0]:
@@ -58,7 +57,7 @@ def answer_bias(
     behaviors: Sequence[Behavior] | None,
     rng: np.random.Generator,
 ) -> dict[str, dict[str, Any]] | None:
-    """Shares of decisions by answer (letter, verdict); None if the items do not share their answers."""
+    """Shares of decisions by answer (letter, verdict); None if items do not share their answers."""
     answers = shared_answers(items)
     if not answers:
         return None
@@ -71,9 +70,9 @@ def place_bias(
     behaviors: Sequence[Behavior] | None,
     rng: np.random.Generator,
 ) -> dict[str, dict[str, Any]] | None:
-    """Shares of decisions by the place at which the prompt shows the option, from 1.
+    """Shares of decisions by the option's position in the prompt, from 1.
 
-    None if options are not shown, or if each stands in one place everywhere: `answer_bias` tells it then.
+    None if no options are shown, or if each is always in the same position: then see `answer_bias`.
     """
     places = [own for item in items if (own := shown_places(item)) is not None]
     if len(places) < len(items):
@@ -104,16 +103,15 @@ def choice_shares(
     """For each label of candidates, and for `none`: how often it is decided for, and how often it should be.
 
     Args:
-        behaviors: scored ones, for mean probabilities; None where replies were generated.
-        labels: of an item's candidates, in their order.
+        behaviors: of scored candidates, for mean probabilities; None for generated replies.
+        labels: of an item's candidates, in order.
         names: all labels, in the order of the result.
 
     Returns:
-        By label: `uniform`, the share at which a chooser at random decides for it; `right`, the share of
-        items whose right answer it is, of those where that is known; `cued`, how often the cue names it;
-        `without_cue` and `with_cue`, shares of decisions with intervals; `excess`, `without_cue` minus
-        `right` (minus `uniform` where no right answer is known), with an interval; and `probability`, the
-        mean one without the cue.
+        By label: `uniform`, its share of decisions at random; `right`, its share of correct answers, where
+        these are known; `cued`, how often the cue names it; `without_cue` and `with_cue`, its shares of
+        decisions with intervals; `excess`, `without_cue` minus `right` (minus `uniform` if no correct answer
+        is known), with an interval; and `probability`, its mean probability without the cue.
     """
     column = {name: place for place, name in enumerate((*names, NONE))}
     wide = len(column)
@@ -134,7 +132,7 @@ def choice_shares(
             counts[row, 5, [*own, column[NONE]]] = np.exp(behaviors[row].without_cue)
     n, cued = len(items), sum(bool(item.cued) for item in items)
     sums = counts.sum(axis=0)
-    # Where no right answer is known, none of the answers is more right than another.
+    # If no correct answer is known, all answers are equally likely to be correct.
     expected = counts[:, 1] if known.any() else counts[:, 0]
     judged = known if known.any() else np.ones(n, bool)
     columns = np.column_stack(

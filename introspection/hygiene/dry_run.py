@@ -1,4 +1,4 @@
-"""A task's data, checked and printed before any model answers; nothing is written."""
+"""Checks and prints a task's data; asks no model and writes nothing."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,22 +18,22 @@ from introspection.tasks.registry import TASKS, load_task, section_settings
 from introspection.tasks.subsets import evenly
 
 EXAMPLES = 6  # printed, of the test split
-LENGTHS = {"whole": "with what is asked about it"}  # the others are called what they are
-ODD = 3  # likewise, of each split
-FOLDED = 240  # a longer stretch that both prompts share is shortened to its two ends
+LENGTHS = {"whole": "with the question about it"}  # other names are printed as they are
+ODD = 3  # examples of odd differences printed, of each split
+FOLDED = 240  # longer stretches shared by both prompts are shortened to their ends
 EDGE = 90  # characters of each end
-MARKS = {"=": ("", ""), "+": ("{+", "+}"), "-": ("[-", "-]")}  # as wdiff has them
+MARKS = {"=": ("", ""), "+": ("{+", "+}"), "-": ("[-", "-]")}  # as in wdiff
 STYLES = {"=": "", "+": "bold green", "-": "red"}
 
 
 def dry_run(request: ProbeRequest, console: Console) -> None:
-    """Prints what the data hold: splits, cue kinds, differences with examples, lengths.
+    """Prints the splits, cue kinds, differences with examples, and lengths of a task's data.
 
-    The limit takes so many items of each split (0: all), evenly. Lengths are in words; with a model, of which
-    only the tokenizer is read, in its tokens.
+    The limit is of items per split (0: all), taken evenly. Lengths are in words or, if a model is given, in
+    its tokens; only its tokenizer is loaded.
 
     Raises:
-      InputError: the data can't be used; of a user's own file, all bad rows are printed before.
+      InputError: the data are unusable; bad rows of a user's own file are printed first.
     """
     model = find_model(request) if request.model else None
     section = probed_section(request, model)
@@ -56,16 +56,16 @@ def dry_run(request: ProbeRequest, console: Console) -> None:
     examples = found.get("test", {"examples": []})["examples"]
     for example in evenly(examples, EXAMPLES):
         print_example(example, console)
-    for split, one in found.items():
-        for example in one["odd"][:ODD]:
+    for split, surveyed in found.items():
+        for example in surveyed["odd"][:ODD]:
             print_example(example, console, f"{split}, {DIFFERENCES[example['difference']]}: ")
 
 
 def print_bad_rows(section: Mapping[str, Any], console: Console) -> None:
-    """Every bad row of a user's own file, at most twenty in full and a count, on stdout.
+    """Prints the bad rows of a user's own file: at most twenty, and their number.
 
     Raises:
-      InputError: there are bad rows, or nothing to read.
+      InputError: there are bad rows, or no rows.
     """
     kind = TASKS.get(section["name"])
     if kind is None or kind.problems is None:
@@ -74,11 +74,11 @@ def print_bad_rows(section: Mapping[str, Any], console: Console) -> None:
     for line in lines:
         console.print(Text(line), soft_wrap=True)
     if lines:
-        raise InputError(f"{source}: {lines[-1]}, listed above; nothing was written")
+        raise InputError(f"{source}: {lines[-1]}, listed above; correct them (nothing was written)")
 
 
 def split_table(found: Mapping[str, Mapping[str, Any]], sizes: Mapping[str, int]) -> Table:
-    """Items and groups of each split, and the numbers of their candidates."""
+    """Items, groups and numbers of candidates of each split."""
     columns = ("split", "items", "read", "groups", "candidates", "gold known", "cue names one")
     table = _table("Splits", columns)
     for split, one in found.items():
@@ -95,7 +95,6 @@ def split_table(found: Mapping[str, Mapping[str, Any]], sizes: Mapping[str, int]
 
 
 def kind_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Items of each cue kind, by split."""
     table = _table("Cue kinds, items", ("cue kind", *found))
     for kind in dict.fromkeys(kind for one in found.values() for kind in one["cue_kinds"]):
         table.add_row(
@@ -105,7 +104,7 @@ def kind_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def difference_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
-    """What sets the two prompts apart, in items, by split."""
+    """Items with each kind of difference between the prompts, by split."""
     table = _table("x has, compared with x\\C", ("", *found))
     for kind, words in DIFFERENCES.items():
         if kind == "insertion" or any(one["differences"][kind] for one in found.values()):
@@ -114,7 +113,6 @@ def difference_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def length_table(found: Mapping[str, Mapping[str, Any]], unit: str) -> Table:
-    """Quantiles of lengths of all splits."""
     table = _table(f"Lengths in {unit}", ("", "split", "least", "5%", "median", "95%", "most"))
     for split, one in found.items():
         for name, values in one["lengths"].items():
@@ -135,7 +133,7 @@ def _table(title: str, columns: tuple[str, ...]) -> Table:
 
 
 def print_example(example: Mapping[str, Any], console: Console, before: str = "") -> None:
-    """An item with what only x has in {+ +} and what only x\\C has in [- -]."""
+    """Prints an item with what only x has in {+ +} and what only x\\C has in [- -]."""
     shown = Text(f"{before}{example['id']} ({example['cue_kind'] or 'no kind'})\n", style="dim")
     for kind, text in example["segments"]:
         if kind == "=" and len(text) > FOLDED:

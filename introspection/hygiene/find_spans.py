@@ -1,4 +1,4 @@
-"""The phrase that each refusal depends on, found by leaving out one phrase at a time."""
+"""Finds the phrase that each refusal depends on, by leaving out one phrase at a time."""
 
 import dataclasses
 import json
@@ -20,16 +20,17 @@ from introspection.runtime.config import cache_dir
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import write_whole
-from introspection.tasks.refusal.files import Request, raw_paths, read_requests
+from introspection.tasks.raw_files import data_files, raw_source
+from introspection.tasks.refusal.files import DOWNLOAD, SUFFIXES, Request, read_requests
 from introspection.tasks.refusal.items import RefusalConfig, distinct_requests, fits
-from introspection.tasks.refusal.task import NAME, refusal_source
+from introspection.tasks.refusal.task import NAME
 from introspection.tasks.registry import section_settings
 from introspection.tasks.spans import Span, without_span
 from introspection.tasks.subsets import evenly
 
 SPANS = "spans.jsonl"
-LONGEST_OPENING = 32  # tokens, that a prompt leaves room for in the model's context
-# Words that end a phrase and belong to none; content words alone can look harmful.
+LONGEST_OPENING = 32  # tokens left free in the model's context
+# Words that separate phrases; content words alone can look harmful.
 _FUNCTION_WORDS = """\
 a about above after again against all also am an and any are as at be because been before being below between
 both but by can can't could did didn't do does doesn't doing don't down during each few for from further had
@@ -42,27 +43,27 @@ _WORD = re.compile(r"\w+(?:[-'’]\w+)*")
 
 
 def find_spans(request: ProbeRequest, workdir: Path, console: Console) -> Path:
-    """Writes `spans.jsonl`, which `config.task.spans` takes; returns its path.
+    """Writes `spans.jsonl`, for `config.task.spans`; returns its path.
 
     Args:
       request: its `limit` is of requests (0: all), its `margin` the least effect of a phrase in nats.
 
     Raises:
-      InputError: another task than `refusal`; the data or the model can't be used; the file is there already.
+      InputError: the task is not `refusal`; the data or the model are unusable; the file exists.
     """
     if request.task != NAME:
-        raise InputError(f"--find-spans finds what makes a model refuse: give --task={NAME}")
+        raise InputError(f"--find-spans finds phrases that make a model refuse: give --task={NAME}")
     path = workdir / SPANS
     if path.exists():
-        raise InputError(f"{path} is there already: delete it, or give another --workdir")
+        raise InputError(f"{path} exists: delete it, or give another --workdir")
     found = find_model(request)
     config = section_settings(probed_section(request, found))
     requests = chosen_requests(config, request.limit)
     tokenizer, room = tokenizer_of(found), context_length(found) - LONGEST_OPENING
-    short = [one for one in requests if len(tokenizer.encode_prompt(one.prompt)) <= room]
+    short = [request for request in requests if len(tokenizer.encode_prompt(request.prompt)) <= room]
     if not short:
         raise InputError(f"none of {len(requests)} requests fits the model's context of {room} tokens")
-    prompts, rule = [one.prompt for one in short], PhraseRule()
+    prompts, rule = [request.prompt for request in short], PhraseRule()
     session = Session(console=console)
     asked = sum(1 + len(rule.phrases(prompt)) for prompt in prompts)
     with jax.set_mesh(session.mesh), progress_bar(console, "leaving out phrases", asked) as advance:
@@ -74,8 +75,8 @@ def find_spans(request: ProbeRequest, workdir: Path, console: Console) -> Path:
     written = write_spans(path, [one.id for one in short], spans)
     unknown = sum(not found for found in effects)
     console.print(
-        f"{written} of {len(requests)} requests have a phrase that makes a refusal likelier by more than "
-        f"{request.margin:g} nats; {unknown} have one phrase, or no opening that is likely enough to tell; "
+        f"{written} of {len(requests)} requests have a phrase that makes a refusal more likely by more than "
+        f"{request.margin:g} nats; {unknown} are a single phrase, or have no likely opening; "
         f"{len(requests) - len(short)} are too long for the model",
         highlight=False,
         soft_wrap=True,
@@ -85,27 +86,28 @@ def find_spans(request: ProbeRequest, workdir: Path, console: Console) -> Path:
 
 
 def chosen_requests(config: RefusalConfig, limit: int) -> list[Request]:
-    """The requests that a config's items would be drawn from, at most `limit` (0: all), taken evenly."""
-    source = refusal_source(config.data, cache_dir() / "datasets")
-    there = distinct_requests([one for one in read_requests(raw_paths(source)) if fits(one, config)])
+    """The requests that qualify for a config's items, at most `limit` (0: all), taken evenly."""
+    source = raw_source(config.data, cache_dir() / "datasets", NAME)
+    read = read_requests(data_files(source, SUFFIXES, DOWNLOAD))
+    there = distinct_requests([request for request in read if fits(request, config)])
     if not there:
-        raise InputError(f"{source}: no request fits the task's config")
-    chosen = set(evenly(tuple(dict.fromkeys(one.id for one in there)), limit))
-    return [one for one in there if one.id in chosen]
+        raise InputError(f"{source}: no request passes the filters of the task's config; loosen them")
+    chosen = set(evenly(tuple(dict.fromkeys(request.id for request in there)), limit))
+    return [request for request in there if request.id in chosen]
 
 
 @dataclasses.dataclass(frozen=True)
 class PhraseRule:
-    """What counts as a phrase: a run of content words between function words and punctuation.
+    """A phrase is a run of content words between function words and punctuation; longer runs are split.
 
-    That is how RAKE delimits key phrases (Rose, Engel, Cramer and Cowley, 2010). A longer run is cut.
+    RAKE delimits key phrases in the same way (Rose, Engel, Cramer and Cowley, 2010).
     """
 
     longest: int = 6  # words
-    most: int = 12  # phrases of a prompt; a longer prompt's are thinned out evenly
+    most: int = 12  # phrases of a prompt; if there are more, evenly spaced ones are kept
 
     def phrases(self, text: str) -> list[Span]:
-        """The phrases of a text in their order."""
+        """The phrases of a text, in order."""
         runs: list[list[Span]] = [[]]
         for match in _WORD.finditer(text):
             run = runs[-1]
@@ -123,7 +125,7 @@ class PhraseRule:
 
 
 class PhraseEffect(NamedTuple):
-    """A phrase and how much it makes a refusal likelier: nats of log-odds; below 0 if it makes it less so."""
+    """A phrase and its effect on the log-odds of a refusal, in nats."""
 
     span: Span
     effect: float
@@ -139,8 +141,8 @@ def phrase_effects(
 ) -> list[list[PhraseEffect]]:
     """The effect of every phrase of every prompt, in order; `progress` is called with prompts scored.
 
-    A prompt that is one phrase has none: nothing would be left without it. Nor has one whose openings are all
-    but impossible (`judge.least_mass`): nothing is known of it.
+    A prompt has no effects if it is a single phrase, or if its openings are too unlikely
+    (`judge.least_mass`).
     """
     judge, rule = judge or OpeningsJudge(), rule or PhraseRule()
     spans = [
@@ -165,18 +167,18 @@ def phrase_effects(
 def strongest_spans(
     prompts: Sequence[str], effects: Sequence[Sequence[PhraseEffect]], least: float = 0.0
 ) -> list[str]:
-    """The phrase of each prompt that makes a refusal likelier most; "" where none does by more than `least`
-    nats, or it recurs."""
+    """The phrase of each prompt with the largest effect on a refusal; "" if it is at most `least` nats or the
+    phrase occurs more than once."""
     found = []
     for prompt, of_prompt in zip(prompts, effects, strict=True):
-        best = max(of_prompt, key=lambda one: one.effect, default=None)
+        best = max(of_prompt, key=lambda phrase: phrase.effect, default=None)
         text = "" if best is None or best.effect <= least else prompt[best.span.start : best.span.stop]
         found.append(text if text and prompt.count(text) == 1 else "")
     return found
 
 
 def write_spans(path: Path, ids: Sequence[str], spans: Sequence[str]) -> int:
-    """Writes the spans that were found for `config.task.spans`, one JSON object a line; returns how many."""
+    """Writes the spans for `config.task.spans`, one JSON object per line; returns their number."""
     lines = [
         json.dumps({"id": name, "span": span}, ensure_ascii=False)
         for name, span in zip(ids, spans, strict=True)

@@ -1,4 +1,4 @@
-"""What a hygiene report warns of, in plain words and from its numbers alone."""
+"""The warnings of a hygiene report, from its numbers."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -13,18 +13,18 @@ Report = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class HygieneLimits:
-    """From where on a report warns. These decide what is said, never a number."""
+    """Thresholds of the warnings; they do not change any number."""
 
-    populated: tuple[float, float] = POPULATED  # a changed-rate outside: labels are nearly constant
-    close: float = 0.1  # share of items whose decision is close
-    none: float = 0.1  # share of decisions that are no candidate
+    populated: tuple[float, float] = POPULATED  # changed-rates outside mean nearly constant labels
+    close: float = 0.1  # share of items with a close decision
+    none: float = 0.1  # share of decisions for no candidate
     cut: float = 0.05  # share of generated replies without an end
-    excess: float = 0.1  # share of decisions for a letter or place, beyond what is right
-    equal: float = 0.8  # share of decisions that another wording or order leaves as they are
+    excess: float = 0.1  # share of decisions for a letter or position, beyond the correct share
+    equal: float = 0.8  # share of decisions that are the same in another wording or order
 
 
 def hygiene_cautions(report: Report, limits: HygieneLimits | None = None) -> list[str]:
-    """One sentence a problem, the gravest kinds first."""
+    """One sentence per problem, the most serious first."""
     limits = limits or HygieneLimits()
     return [
         *_difference_cautions(report["asked"]),

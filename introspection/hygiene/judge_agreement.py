@@ -1,4 +1,4 @@
-"""How far judges agree about a model's replies, and with the labels of replies that the data bring."""
+"""Agreement of judges with each other, and with the labels of replies in the data."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from introspection.tasks.items import Item
 from introspection.tasks.subsets import evenly
 from introspection.tasks.task import LabelledReply
 
-TEXTS = 200  # that all judges read, taken evenly: a judge that is a model takes its time
+TEXTS = 200  # for each judge, taken evenly; asking a model is slow
 
 
 def judge_report(
@@ -29,11 +29,11 @@ def judge_report(
     session: Session,
     rng: np.random.Generator,
 ) -> dict[str, Any] | None:
-    """Each judge's classes, and every two judges' agreement (Cohen's kappa, intervals over groups).
+    """Each judge's classes, and the agreement of every two judges (Cohen's kappa, intervals over groups).
 
-    Once of the model's own replies and, where the data bring labelled replies, once of these, the labels
-    being one more judge. None where no item's candidates are a judge's classes. The model that judges is
-    `judge_model` of the `behavior` section or, without one, the one that replied.
+    First on the model's own replies, then on the data's labelled replies, if any, with the labels as another
+    judge. None if no item's candidates are a judge's classes. The model judge asks `judge_model` of the
+    `behavior` section or, without one, the model that replied.
     """
     judged = [
         (item, both)
@@ -59,19 +59,19 @@ def judge_report(
     report = {"judge_model": name, **agreements(of_model, groups, rng), "labelled": None}
     if labelled:
         labelled = evenly(labelled, TEXTS)
-        # The openings of a model tell nothing of a reply that it did not give.
+        # A model's openings say nothing about another model's reply.
         of_labelled = verdicts(
-            (PhraseJudge(), ModelJudge(asked)), [Said(one.prompt, one.reply) for one in labelled]
+            (PhraseJudge(), ModelJudge(asked)), [Said(reply.prompt, reply.reply) for reply in labelled]
         )
-        of_labelled["labels"] = [one.judged for one in labelled]
-        report["labelled"] = agreements(of_labelled, [one.prompt for one in labelled], rng)
+        of_labelled["labels"] = [reply.judged for reply in labelled]
+        report["labelled"] = agreements(of_labelled, [reply.prompt for reply in labelled], rng)
     return report
 
 
 def agreements(
     verdicts: Mapping[str, Sequence[str]], groups: Sequence[str], rng: np.random.Generator
 ) -> dict[str, Any]:
-    """How often each judge says what, and how far every two agree, as the report has it."""
+    """Each judge's counts of classes and the agreement of every two, for the report."""
     return {
         "texts": len(groups),
         "classes": {
@@ -95,23 +95,21 @@ def agreements(
 
 
 class Agreement(NamedTuple):
-    """How far two judges put the same texts into the same classes."""
-
     first: str
     second: str
     n: int
-    share: float  # of texts that both put into one class
-    kappa: float  # NaN where both put all texts into one and the same class: there is no chance to beat
-    interval: tuple[float, float]  # of kappa, 95% over groups; NaN where it can't be told
+    share: float  # of texts in the same class
+    kappa: float  # NaN if both judges use only one, equal class: then there is no chance level to beat
+    interval: tuple[float, float]  # of kappa, 95% over groups; may be NaN
 
 
 def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> float:
-    """(observed - expected agreement) / (1 - expected), chance being the judges' own rates (Cohen, 1960).
+    """(observed - expected agreement) / (1 - expected), expected from the judges' own rates (Cohen, 1960).
 
-    NaN where both judges put everything into one and the same class.
+    NaN if both judges use only one, equal class.
 
     Raises:
-      ValueError: there is nothing to compare.
+      ValueError: there are no texts.
     """
     if len(first) == 0:
         raise ValueError("kappa needs at least one text")
@@ -126,7 +124,7 @@ def agreement(
     rng: np.random.Generator,
     resamples: int = 2_000,
 ) -> Agreement:
-    """The agreement of two of the judges whose `verdicts` are given by name."""
+    """The agreement of two judges, by their names in `verdicts`."""
     one, other = verdicts[first], verdicts[second]
     counts = _joint_counts(one, other)
     low, high = hierarchical_bootstrap(counts, np.asarray(groups), _kappas, rng, resamples=resamples)[:, 0]
@@ -139,12 +137,12 @@ def agreement(
 def pairwise_agreement(
     verdicts: Mapping[str, Sequence[str]], groups: Sequence[str], rng: np.random.Generator
 ) -> list[Agreement]:
-    """Every two judges' agreement on the same texts; `groups` are those of the texts."""
+    """The agreement of every two judges on the same texts, whose groups are `groups`."""
     return [agreement(a, b, verdicts, groups, rng) for a, b in itertools.combinations(verdicts, 2)]
 
 
 def _joint_counts(first: Sequence[str], second: Sequence[str]) -> Float[np.ndarray, "texts cells"]:
-    """One row a text with a 1 in the cell of its two classes."""
+    """One row per text, with a 1 in the cell of its two classes."""
     classes, index = np.unique(np.array([*first, *second], dtype=str), return_inverse=True)
     rows, columns = index[: len(first)], index[len(first) :]
     counts = np.zeros((len(first), len(classes) ** 2))
@@ -158,6 +156,6 @@ def _kappas(sums: Shaped[np.ndarray, "resamples cells"]) -> Float[np.ndarray, "r
     total = table.sum(axis=(1, 2))
     observed = np.trace(table, axis1=1, axis2=2) / total
     expected = (table.sum(axis=1) * table.sum(axis=2)).sum(axis=1) / total**2
-    # 1 where both judges know the same class alone; elsewhere at most 1 - 1 / total.
+    # 1 if both judges use only one, equal class; otherwise at most 1 - 1 / total.
     certain = expected > 1 - 1 / total**2
     return np.where(certain, np.nan, (observed - expected) / np.where(certain, 1, 1 - expected))[:, None]

@@ -1,4 +1,4 @@
-"""Behaviour and hygiene of one task and model: `hygiene.json`, its page, and every item's behaviour."""
+"""Probes a task on a model: `hygiene.json`, its page, and every item's behaviour."""
 
 import dataclasses
 import json
@@ -50,10 +50,10 @@ SPLIT = "test"
 
 
 def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
-    """Asks a model a task's test items and writes the hygiene report; returns its page's path.
+    """Asks a model about a task's test items and writes the hygiene report; returns its page's path.
 
     Raises:
-      InputError: the task, the model or the workdir can't be used; nothing is written then.
+      InputError: the task, the model or the workdir is unusable; then nothing is written.
     """
     found = find_model(request)
     section = probed_section(request, found)
@@ -62,7 +62,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
     config = {
         "probe": request.model,
         "task": section,
-        "template_version": task.template_version,  # of a user's file, its content too
+        "template_version": task.template_version,  # includes the content of a user's file
         "behavior": reading,
         "chat": dataclasses.asdict(assigned_chat(request.chat)),
         "limit": request.limit,
@@ -70,7 +70,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
     }
     check_workdir(workdir, config)
     if (workdir / HYGIENE).exists():
-        console.print(f"{workdir} is finished; its report stands (delete the folder to probe again)")
+        console.print(f"{workdir} is finished; delete the folder to probe again")
         return write_hygiene_page(workdir)
     chosen = evenly_by_question(task.splits[SPLIT], request.limit)
     items, too_long = readable(chosen, found, task, reading, console)
@@ -85,7 +85,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
             kind, labelled = TASKS.get(request.task), []
             if kind and kind.labelled_replies:
                 labelled = kind.labelled_replies(section_settings(section), session.cache / "datasets")
-            replies: Any = answers.behaviors  # a judge reads nothing else
+            replies: Any = answers.behaviors  # judges read only replies
             judges = judge_report(items, replies, labelled, model, reading, session, rng)
     with progress_bar(console, "measuring", len(items)) as advance:
         asked = survey(items, token_lengths(task, model.tokenizer, reply_tokens(reading)), advance)
@@ -122,11 +122,11 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
 def probed_readout(
     request: ProbeRequest, found: StoredModel | PretrainedModel, items: Sequence[Item]
 ) -> dict[str, Any]:
-    """How behaviour is read: as asked for, or as the model's run did. Of external models, letters are
-    scored, as a letter says all there is to say, and everything else is generated.
+    """The readout: as requested, or as in the model's run. For external models, letters are scored (a letter
+    is the whole answer) and everything else is generated.
 
     Raises:
-      InputError: candidates that are a judge's classes were to be scored.
+      InputError: candidates that are a judge's classes would be scored.
     """
     first = items[0].candidates if items else ()
     letters = bool(first) and all(len(candidate) == 1 for candidate in first)
@@ -136,14 +136,14 @@ def probed_readout(
     reading |= {"judge_model": request.judge_model} if request.judge_model else {}
     if first == PhraseJudge.classes and reading["readout"] == "score":
         raise InputError(
-            f"{request.task}: {' and '.join(first)} are what a judge reads in a reply, no texts to score: "
+            f"{request.task}: {' and '.join(first)} are classes for a judge of replies, not texts to score: "
             "give --readout=generate"
         )
     return reading
 
 
 def reply_tokens(reading: Mapping[str, Any]) -> int:
-    """How long a generated reply may be; 0 where none is."""
+    """The limit of a generated reply; 0 if candidates are scored."""
     return reading["reply_tokens"] if reading["readout"] == "generate" else 0
 
 
@@ -154,14 +154,14 @@ def readable(
     reading: Mapping[str, Any],
     console: Console,
 ) -> tuple[tuple[Item, ...], int]:
-    """The items that fit into a model's context, and how many do not; `reading` is how behaviour is read.
+    """The items that fit a model's context, and the number of others; `reading` is the readout.
 
     Raises:
-      InputError: none fits, there are none, or an item or a candidate can't be written in the model's tokens.
+      InputError: there are no items, none fits, or the model's tokens can't write an item or a candidate.
     """
     tokenizer, context = tokenizer_of(found), context_length(found)
     if not items:
-        raise InputError(f"{task.name} has no items to ask here: ask for more with --set")
+        raise InputError(f"{task.name}: no items to ask about in this split; raise its size with --set")
     fitting = []
     with progress_bar(console, "counting tokens", len(items)) as advance:
         for item in items:
@@ -170,8 +170,8 @@ def readable(
             advance(1)
     if not fitting:
         raise InputError(
-            f"all {len(items)} items are longer than the model's context of {context} tokens: shorten them, "
-            "or take a model with a longer context"
+            f"all {len(items)} items exceed the model's context of {context} tokens: shorten them, or choose "
+            "a model with a longer context"
         )
     check_candidates(tokenizer, fitting)
     if reading["readout"] == "score":
@@ -186,7 +186,7 @@ def ask(
     session: Session,
 ) -> Probe:
     """The model's behaviour on all items, with a progress bar."""
-    # What recurs is asked once: of replies the prompt, of scores also the candidates in their order.
+    # Repeated requests are made once: for replies by prompt, for scores also by candidates.
     scored = readout.kind == "score"
     asked = {(p, item.candidates if scored else ()) for item in items for p in prompts_of(item)}
     with progress_bar(session.console, "asking", len(asked)) as advance:
@@ -196,13 +196,13 @@ def ask(
 def with_decisions(
     examples: Sequence[Mapping[str, Any]], items: Sequence[Item], answers: Probe
 ) -> list[dict[str, Any]]:
-    """Examples of items with what the model decides on them."""
+    """Adds the model's decisions to examples of items."""
     by_id = dict(zip((item.id for item in items), answers.decisions, strict=True))
     return [{**example, "decisions": by_id[example["id"]]._asdict()} for example in examples]
 
 
 def write_behaviors(path: Path, items: Sequence[Item], answers: Probe) -> None:
-    """One line an item: enough to measure everything again."""
+    """One line per item: enough to compute everything again."""
     lines = []
     for item, behavior, decided in zip(items, answers.behaviors, answers.decisions, strict=True):
         line = {

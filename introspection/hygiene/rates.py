@@ -1,7 +1,8 @@
-"""Whether a task's pairs of prompts are clean counterfactuals, and whether a model's answers to them are more
-than noise: what sets x and x\\C apart, how often the cue changes the decision, and how close decisions are.
+"""Whether a task's prompt pairs are clean counterfactuals and a model's decisions more than noise.
 
-Everything returned is strict JSON: an undefined value is None, never NaN. Intervals are over groups.
+Differences between x and x\\C, how often the cue changes the decision, and how close decisions are.
+
+All results are strict JSON: an undefined value is None, never NaN. Intervals are over groups.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from introspection.tasks.items import NONE, Decisions, Item
 
 Segments = Sequence[tuple[str, str]]  # "=" in both prompts, "+" only with the cue, "-" only without it
 
-# What sets x apart from x\C. Only the first is a cue that was added and can be taken away.
+# Kinds of differences between x and x\C. Only the first is a cue that can be removed.
 DIFFERENCES = {
     "insertion": "one stretch added",
     "spacing": "one stretch added, and white space changed",
@@ -28,12 +29,12 @@ DIFFERENCES = {
     "none": "nothing, or white space alone",
 }
 MARGIN_STEPS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0)  # nats
-POPULATED = (0.1, 0.9)  # changed-rates at which both classes of labels are there
+POPULATED = (0.1, 0.9)  # changed-rates at which both classes of labels occur
 QUANTILES = {"min": 0.0, "q05": 0.05, "median": 0.5, "q95": 0.95, "max": 1.0}
 
 
 def difference_kind(segments: Segments) -> str:
-    """One of `DIFFERENCES`, from the segments of both prompts, compared word by word."""
+    """One of `DIFFERENCES`, from the word-by-word segments of both prompts."""
     changes = [kind for kind, _ in segments if kind != "="]
     worded = {kind for kind, text in segments if kind != "=" and text.strip()}
     if not worded:
@@ -46,7 +47,7 @@ def difference_kind(segments: Segments) -> str:
 
 
 def _places(segments: Segments) -> int:
-    """How many stretches differ; white space alone neither parts two of them nor makes one."""
+    """The number of stretches that differ; white space neither separates two nor counts as one."""
     places, inside = 0, False
     for kind, text in segments:
         if kind == "=":
@@ -62,7 +63,7 @@ def estimates(
     statistic: Statistic,
     rng: np.random.Generator,
 ) -> list[dict[str, Any]]:
-    """Each output's `mean` and `ci95` (null where undefined)."""
+    """Each output's `mean` and `ci95` (None if undefined)."""
     means = statistic(counts.sum(0, keepdims=True))[0]
     return as_estimates(means, hierarchical_bootstrap(counts, np.asarray(groups), statistic, rng))
 
@@ -70,7 +71,7 @@ def estimates(
 def shares(
     flags: Mapping[str, Sequence[bool | float | None]], groups: Sequence[str], rng: np.random.Generator
 ) -> dict[str, dict[str, Any]]:
-    """The share of items where each flag is set, of those where it is not None."""
+    """The share of items with each flag set, among those where it is not None."""
     columns = []
     for values in flags.values():
         known = np.array([value is not None for value in values], float)
@@ -82,10 +83,10 @@ def shares(
 def behavior_rates(
     items: Sequence[Item], decided: Sequence[Decisions], rng: np.random.Generator
 ) -> dict[str, Any]:
-    """How often the cue changes the decision, and where to; how often a decision is right, or none.
+    """How often the cue changes the decision, and to what; how often a decision is correct, or none.
 
-    `to_cued`, `to_gold` and `to_other` are of all items, and add up to `changed_rate`; going to the right
-    answer is `to_gold` also where the cue names it. Right answers are counted where they are known.
+    `to_cued`, `to_gold` and `to_other` are shares of all items that add up to `changed_rate`; a change to the
+    correct answer counts as `to_gold` even if the cue names it. Correctness counts only where it is known.
     """
     directions = [
         decision_direction(d.without_cue, d.with_cue, item.gold, item.cued)
@@ -113,7 +114,7 @@ def rates_by(
     decided: Sequence[Decisions],
     rng: np.random.Generator,
 ) -> dict[str, dict[str, Any]]:
-    """`behavior_rates` of every part of the items, in the order in which parts first appear."""
+    """`behavior_rates` of each part of the items, in order of first appearance."""
     places: dict[str, list[int]] = {}
     for place, item in enumerate(items):
         places.setdefault(key(item), []).append(place)
@@ -124,7 +125,7 @@ def rates_by(
 
 
 def recommended_cue(rates: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """The part whose changed-rate is nearest to a half, of those whose interval lies within `POPULATED`; the
+    """The part whose changed-rate is closest to a half, among those whose interval is within `POPULATED`; the
     first of equals, None if there is none."""
     low, high = POPULATED
     distance = {
@@ -136,8 +137,8 @@ def recommended_cue(rates: Mapping[str, Mapping[str, Any]]) -> str | None:
 
 
 def decision_margins(behaviors: Sequence[Behavior]) -> Float[np.ndarray, "items 2"]:
-    """Log-probability of the first answer minus that of the second, `none` among them, in nats; with the cue
-    and without."""
+    """Log-probability (nats) of the first answer minus that of the second, `none` included; with the cue and
+    without."""
 
     def margin(logprobs: np.ndarray) -> float:
         second, first = np.sort(logprobs)[-2:]
@@ -153,10 +154,10 @@ def margin_report(
     threshold: float,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    """How close decisions are. An item is close where either of its two margins is below `threshold` nats:
-    its label depends on a difference that rounding or a word could reverse.
+    """How close decisions are. An item is close if either of its margins is below `threshold` nats: rounding
+    or a word could then reverse its label.
 
-    `changed_rate_close` and `changed_rate_clear` are those of close and of other items.
+    `changed_rate_close` and `changed_rate_clear` are the rates of close and of other items.
     """
     smaller = margins.min(axis=1)
     close = smaller < threshold
@@ -177,5 +178,4 @@ def margin_report(
 
 
 def quantiles(values: Sequence[float | int]) -> dict[str, float]:
-    """Smallest, 5%, median, 95% and largest."""
     return {name: float(np.quantile(values, at)) for name, at in QUANTILES.items()}

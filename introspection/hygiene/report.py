@@ -1,4 +1,4 @@
-"""All that is measured of one model's answers to a task's items, put together as `hygiene.json` has it."""
+"""Everything measured on a model's behaviour on a task's items, in the format of `hygiene.json`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ from introspection.probes.replies import Replies
 from introspection.probes.scored import Behavior, decisions
 from introspection.tasks.items import NONE, Decisions, Item
 
-REPLIES_SHOWN = 8  # of those that name no candidate
+REPLIES_SHOWN = 8  # among those that name no candidate
 
 
 def hygiene_report(
@@ -29,12 +29,12 @@ def hygiene_report(
     threshold: float,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    """Rates, biases, retests, and margins (of scored answers) or replies (of generated ones).
+    """Rates, biases, retests, and margins (of scored candidates) or replies (if generated).
 
     Args:
         items, answers: in the same order.
-        end_ids: tokens that end a reply; one without any of them was cut.
-        threshold: nats, below which a decision is close.
+        end_ids: tokens that end a reply; a reply without one was truncated.
+        threshold: decisions closer than this many nats count as close.
         rng: for the intervals.
     """
     decided, subsets = answers.decisions, {item.subset for item in items}
@@ -61,7 +61,7 @@ def hygiene_report(
 
 
 def likeliest_candidates(items: Sequence[Item], behaviors: Sequence[Behavior]) -> list[Decisions]:
-    """What the decisions would be if a model had to choose a candidate: `none` is left out."""
+    """The decisions if `none` were not allowed."""
     return [
         Decisions(*(item.candidates[int(np.argmax(side[:-1]))] for side in behavior))
         for item, behavior in zip(items, behaviors, strict=True)
@@ -71,7 +71,7 @@ def likeliest_candidates(items: Sequence[Item], behaviors: Sequence[Behavior]) -
 def order_report(
     items: Sequence[Item], answers: Probe, threshold: float, rng: np.random.Generator
 ) -> dict[str, Any]:
-    """Behaviour by the order of the options; and of scored answers, averaged over the orders."""
+    """Behaviour by order of the options and, for scored candidates, averaged over orders."""
     decided = answers.decisions
     scored = [one for one in answers.behaviors if isinstance(one, Behavior)]
     report = {
@@ -96,8 +96,7 @@ def reply_report(
     end_ids: Sequence[int],
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    """Shares of replies that name no candidate (or several), and of those cut before their end; examples of
-    the first."""
+    """Shares of replies that name no candidate (or several) or were truncated; examples of the former."""
     ends = set(end_ids)
     flags = {}
     for side in ("with_cue", "without_cue"):

@@ -1,4 +1,4 @@
-"""Which task and which model a probe is of: what its flags mean."""
+"""What a probe's flags mean: its task and its model."""
 
 import contextlib
 import dataclasses
@@ -30,17 +30,15 @@ from introspection.weights.pretrained import PretrainedModel
 
 @dataclasses.dataclass(frozen=True)
 class ProbeRequest:
-    """What is asked of a probe."""
-
     task: str
-    data: str = ""  # the user's own raw file or folder; "" is where the task looks itself
-    model: str = ""  # "": no model, the data alone
+    data: str = ""  # the user's own raw file or folder; "" is the task's default
+    model: str = ""  # "": no model, only the data
     fields: tuple[str, ...] = ()  # of the task's section, each FIELD=VALUE
-    chat: tuple[str, ...] = ()  # how an external model is addressed, each FIELD=VALUE
-    limit: int = 0  # items (of a scan: groups) that are asked, taken evenly; 0 is all
-    readout: str = ""  # score or generate; "" as the model's run did, or by generated replies
-    margin: float = 0.1  # nats; decisions that are closer count as noise
-    reply_tokens: int = 0  # longest generated reply; 0 is as the model's run has it, or the default
+    chat: tuple[str, ...] = ()  # chat options of an external model, each FIELD=VALUE
+    limit: int = 0  # items (in a scan: groups) to ask about, taken evenly; 0 is all
+    readout: str = ""  # score or generate; "" is that of the model's run, or generate
+    margin: float = 0.1  # nats; closer decisions count as noise
+    reply_tokens: int = 0  # limit of a generated reply; 0 is that of the model's run, or the default
     judge_model: str = ""  # asked by the model judge; "": the model that replied
 
     def __post_init__(self):
@@ -55,11 +53,11 @@ class ProbeRequest:
 
 
 def find_model(request: ProbeRequest) -> StoredModel | PretrainedModel:
-    """The one model that is asked.
+    """The single model to ask.
 
     Raises:
-      InputError: there is none, its name means several, this code can't run it, or it is to be addressed
-        otherwise than the run that left it did.
+      InputError: it does not exist, its name means several, it is not supported, or it is a run's and chat
+        options are given.
     """
     name, chat = request.model, assigned_chat(request.chat)
     found = find_models(model_path(name, cache_dir()), chat)
@@ -74,18 +72,18 @@ def find_model(request: ProbeRequest) -> StoredModel | PretrainedModel:
 def probed_section(
     request: ProbeRequest, model: StoredModel | PretrainedModel | None, *, every_cue: bool = False
 ) -> dict[str, Any]:
-    """The `task` section that is probed: that of the model's own run, if it was of this task, or the task's
-    defaults; with `--data` and `--set` on top.
+    """The `task` section to probe: that of the model's run, if it was on this task, or the task's defaults;
+    then `--data` and `--set`.
 
     Args:
-      every_cue: every kind of cue is asked about every question, unless the request says which.
+      every_cue: ask every question with every kind of cue, unless the request names kinds.
 
     Raises:
-      InputError: an unknown task or field, or a value that the field can't have.
+      InputError: an unknown task or field, or an invalid value.
     """
     own = run_section(model)
     own = own if own.get("name") == request.task else {}
-    # A mixture has no defaults: its parts are those of a run.
+    # A mixture has no default parts.
     usual = {} if own and request.task == MIXTURE else default_section(request.task)
     section = assigned_section({**usual, **own}, request.data, request.fields)
     chosen = [assignment.partition("=")[0] for assignment in request.fields]
@@ -95,19 +93,19 @@ def probed_section(
 
 
 def with_every_cue(section: Mapping[str, Any], chosen: Collection[str]) -> dict[str, Any]:
-    """The section with every kind of cue asked about every question; fields that are `chosen` stay.
+    """The section with every kind of cue for every question; `chosen` fields stay.
 
-    Sizes that count items grow with the items of a question, so every split has the questions that it has in
-    a run with the section: those that test a model stay apart from those that a cue is chosen by.
+    Sizes in items grow with the items per question, so that every split keeps its questions: those that test
+    a model stay apart from those that a cue is chosen on.
     """
-    # Some tasks draw a few of their kinds for each question; 0 draws none and asks all.
+    # Some tasks draw a few of their kinds for each question; 0 asks all.
     drawn = {name: 0 for name in section if name.startswith("cues_per_") and name not in chosen}
     every = {**section, **drawn}
     sizes = {name: size for name, size in section.items() if name.endswith("_items")}
     if "cue_kinds" in section and "cue_kinds" not in chosen:
-        # Where () is not all kinds but none, the task's own list has what all data can have.
+        # If () means none instead of all kinds, keep the task's own list, which suits all data.
         with contextlib.suppress(InputError):
             section_settings({**every, "cue_kinds": [], **dict.fromkeys(sizes, 0)})
             every["cue_kinds"] = []
-    before, now = (items_of_question({**one, **dict.fromkeys(sizes, 0)}) for one in (section, every))
+    before, now = (items_of_question({**some, **dict.fromkeys(sizes, 0)}) for some in (section, every))
     return every | {name: size // before * now for name, size in sizes.items()}

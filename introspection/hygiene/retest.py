@@ -1,8 +1,8 @@
-"""The same question asked again, under another wording or option order: what changes, and the mean.
+"""Retests: a question in another wording or option order, and averages over orders.
 
-Items of other option orders differ in the ending of their ids alone, `/order1` or `/1`. Where
-candidates are letters, an option is what stands at the letter; elsewhere it is the candidate itself. So
-options are compared by what they say, and the order of `Item.candidates` does not matter.
+The ids of items in different option orders differ only in their ending, `/order1` or `/1`. If candidates are
+letters, an option is the text at the letter; otherwise it is the candidate. So options are compared by text,
+and the order of `Item.candidates` does not matter.
 """
 
 import re
@@ -21,10 +21,10 @@ _ENDING = re.compile(r"/(?P<word>order)?(?P<number>\d+)$")
 
 
 def shown_options(item: Item) -> dict[str, str]:
-    """What each candidate means: the option that the prompt shows at its letter, or the candidate itself.
+    """What each candidate means: the option at its letter in the prompt, or the candidate itself.
 
     An option is the rest of the last line that starts with the letter, as in `A. …` or `(A) …`. A letter
-    without such a line, or whose option stands at another letter too, means itself.
+    without such a line, or with an option that also has another letter, means itself.
     """
     if not all(len(candidate) == 1 for candidate in item.candidates):
         return {candidate: candidate for candidate in item.candidates}
@@ -37,9 +37,9 @@ def shown_options(item: Item) -> dict[str, str]:
 
 
 def order_of(item: Item) -> int | None:
-    """The number that the id of an item ends with, where it can be that of an order; else None.
+    """The number at the end of an item's id, if it is that of an order; else None.
 
-    `/order1` always is; `/1` only where candidates are letters that stand for options.
+    `/order1` always is; `/1` only if candidates are letters of options.
     """
     found = _ENDING.search(item.id)
     if found is None or not (found["word"] or set(shown_options(item).values()).isdisjoint(item.candidates)):
@@ -48,21 +48,21 @@ def order_of(item: Item) -> int | None:
 
 
 def question_of(item: Item) -> tuple:
-    """What items in several orders share: the id without its ending, the options, and the cued one."""
+    """What items in several orders share: the id without its ending, the options, and the cued option."""
     options = shown_options(item)
     base = item.id if order_of(item) is None else _ENDING.sub("", item.id)
     return base, frozenset(options.values()), options.get(item.cued, "")
 
 
 def has_orders(items: Sequence[Item]) -> bool:
-    """Whether any question is asked with its options in several orders."""
+    """Whether any question is asked in several option orders."""
     return len({question_of(item) for item in items}) < len(items)
 
 
 def retest_orders(
     items: Sequence[Item], decided: Sequence[Decisions], rng: np.random.Generator
 ) -> dict[str, dict[str, Any] | None]:
-    """`agreement` of decisions, as options and not as letters, between orders of the options."""
+    """`agreement` of decisions between option orders, compared as options instead of letters."""
     cells = _by_question(items, decided)
     groups: dict[Hashable, str] = {question: cell[0][0].group for question, cell in cells.items()}
 
@@ -84,12 +84,10 @@ def retest_orders(
 
 
 def average_orders(items: Sequence[Item], behaviors: Sequence[Behavior]) -> tuple[list[Item], list[Behavior]]:
-    """One item and behaviour for each question: its first order, with the mean of the orders' probabilities,
-    option by option.
+    """One item and behaviour per question: its first order, with probabilities averaged over orders.
 
-    So a preference for a letter or a place, which the orders spread over the options, takes no side (the
-    average over permutations of Zheng et al., 2024, "Large Language Models Are Not Robust Multiple Choice
-    Selectors", arXiv:2309.03882). An item in one order stays as it is.
+    This cancels a preference for letters or positions (Zheng et al., 2024, "Large Language Models Are Not
+    Robust Multiple Choice Selectors", arXiv:2309.03882). An item in a single order is unchanged.
     """
     averaged = []
     for cell in _by_question(items, behaviors).values():
@@ -107,14 +105,14 @@ def _by_question(items: Sequence[Item], values: Sequence[Any]) -> dict[tuple, li
 
 
 def _option_order(item: Item) -> list[str]:
-    """The options of a question in an order of its own: the right one, the cued one, the others by name."""
+    """A question's options in a canonical order: the correct one, the cued one, the others by name."""
     options = shown_options(item)
     first = [options[name] for name in (item.gold, item.cued) if name]
     return list(dict.fromkeys((*first, *sorted(options.values()))))
 
 
 def _aligned(behavior: Behavior, item: Item, first: Item) -> Behavior:
-    """The behaviour on an item with its options in the order of another's candidates."""
+    """The behaviour on an item, with its options in the order of another item's candidates."""
     place = {option: at for at, option in enumerate(shown_options(item).values())}
     order = [place[option] for option in shown_options(first).values()]
     return Behavior(*(side[[*order, len(order)]] for side in behavior))
@@ -129,9 +127,9 @@ def agreement(
 ) -> dict[str, Any] | None:
     """How often two decisions on one question are equal, over all pairs of each question's decisions.
 
-    `kappa` is (equal - chance) / (1 - chance), where chance is that of two decisions drawn from all of them
-    (Scott's pi, 1955): the two sides of a pair are interchangeable, so they share one distribution. None
-    where no question has two decisions.
+    `kappa` is (equal - chance) / (1 - chance), with the chance level of two decisions drawn from all (Scott's
+    pi, 1955): the two sides of a pair are interchangeable and share one distribution. None if no question has
+    two decisions.
     """
     repeated = {key: list(values) for key, values in categories.items() if len(values) > 1}
     if not repeated:
@@ -141,7 +139,7 @@ def agreement(
     for values in repeated.values():
         count = np.bincount(values, minlength=width)
         pairs, equal = len(values) * (len(values) - 1) / 2, (count * (count - 1)).sum() / 2
-        counts.append([pairs, equal, *(count * (len(values) - 1) / 2)])  # each decision is in so many pairs
+        counts.append([pairs, equal, *(count * (len(values) - 1) / 2)])  # pairs with each decision
 
     def statistic(sums: Float[np.ndarray, "resamples statistics"]) -> Float[np.ndarray, "resamples 2"]:
         equal = divide(sums[:, 1], sums[:, 0])
@@ -163,12 +161,12 @@ def retest_paraphrases(
 ) -> dict[str, dict[str, Any] | None]:
     """`agreement` of decisions between wordings: without the cue, with it, and of whether they differ.
 
-    None where no question is asked in two wordings.
+    None if no question is asked in two wordings.
     """
     without_cue: dict[Hashable, dict[Hashable, tuple[Item, Decisions]]] = {}
     with_cue: dict[Hashable, dict[Hashable, tuple[Item, Decisions]]] = {}
     for item, decisions in zip(items, decided, strict=True):
-        # In another order of its options a question is no paraphrase (`option_order` compares those).
+        # A question with its options in another order is not a paraphrase; `retest_orders` compares those.
         options = tuple(sorted(shown_options(item).items()))
         question = (item.group, item.gold, options, order_of(item))
         without_cue.setdefault(question, {})[item.prompt_without_cue] = item, decisions
@@ -189,7 +187,7 @@ def retest_paraphrases(
 
 
 def _category(item: Item, decisions: Decisions, name: str) -> int:
-    """A decision as a number that means the same in every wording: right, cued, then the others by name."""
+    """A decision as a number that is comparable across wordings: correct, cued, then the others by name."""
     if name == "changed":
         return int(decisions.with_cue != decisions.without_cue)
     first = (item.gold, item.cued) if name == "with_cue" else (item.gold,)

@@ -1,4 +1,4 @@
-"""How often each variant of a cue changes a model's decisions, to choose one that leaves both classes."""
+"""How often each kind of cue changes a model's decisions, to choose one that populates both classes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,17 +23,17 @@ from introspection.tasks.items import Item
 from introspection.tasks.registry import load_task
 from introspection.tasks.subsets import evenly
 
-GROUPS = 100  # asked, if no limit is given: intervals are then about 10 points wide to each side
-SPLIT = "train"  # so that the choice of a cue owes nothing to the items that test it
+GROUPS = 100  # default limit; intervals are then about ±10 points
+SPLIT = "train"  # so that the choice of a cue does not depend on test items
 
 
 def scan_cues(request: ProbeRequest, console: Console) -> str | None:
-    """Asks every cue variant of a task about the same groups, prints what each changes, and recommends one.
+    """Asks about the same groups with every kind of cue, prints what each changes, and recommends one.
 
     Returns the recommended cue kind, or None if there is none.
 
     Raises:
-      InputError: the task or the model can't be used.
+      InputError: the task or the model is unusable.
     """
     found = find_model(request)
     section = probed_section(request, found, every_cue=True)
@@ -47,18 +47,18 @@ def scan_cues(request: ProbeRequest, console: Console) -> str | None:
         answers = ask(load_model(found, session.mesh), items, readout, session)
     rates = rates_by(lambda item: item.cue_kind, items, answers.decisions, np.random.default_rng(0))
     console.print(scan_table(rates, task.placebos, f"{task.name}, {request.model}, {reading['readout']}"))
-    kind = recommended_cue({kind: one for kind, one in rates.items() if kind not in task.placebos})
+    kind = recommended_cue({kind: found for kind, found in rates.items() if kind not in task.placebos})
     console.print(recommendation(kind, rates), highlight=False, soft_wrap=True)
     unnamed = max(found["none_with_cue"]["mean"] for found in rates.values())
     if unnamed > HygieneLimits().none:
-        way = ": see what it says instead with --readout=generate" if readout.kind == "score" else ""
+        way = ": see its replies with --readout=generate" if readout.kind == "score" else ""
         console.print(f"caution: up to {percent(unnamed)}% of decisions are none of the candidates{way}")
     return kind
 
 
 def one_item_a_cue(items: Sequence[Item], groups: int) -> tuple[Item, ...]:
-    """The first item of each cue kind, of at most so many groups (0: all), taken evenly: every variant is
-    asked about the same questions."""
+    """The first item of each cue kind, for at most `groups` groups (0: all), taken evenly, so that every kind
+    is asked about the same questions."""
     first: dict[tuple[str, str], Item] = {}
     for item in items:
         first.setdefault((item.group, item.cue_kind), item)
@@ -67,7 +67,6 @@ def one_item_a_cue(items: Sequence[Item], groups: int) -> tuple[Item, ...]:
 
 
 def scan_table(rates: Mapping[str, Mapping[str, Any]], placebos: frozenset[str], title: str) -> Table:
-    """A row a cue variant."""
     table = Table(title=Text(f"Cue variants: {title}"), title_justify="left")
     table.add_column("cue")
     for column in ("groups", "changes %", "right without %", "right with %", "decides for cued %", "none %"):
@@ -86,15 +85,15 @@ def scan_table(rates: Mapping[str, Mapping[str, Any]], placebos: frozenset[str],
 
 
 def recommendation(kind: str | None, rates: Mapping[str, Mapping[str, Any]]) -> str:
-    """The choice in words."""
+
     low, high = (f"{100 * end:.0f}" for end in POPULATED)
     if kind is None:
         return (
-            f"recommended: none. No cue's interval lies within {low} to {high}%, so one class of labels may "
-            "be nearly empty at each (or ask more groups with --limit)"
+            f"recommended: none. No cue's interval is within {low} to {high}%, so one class of labels may be "
+            "nearly empty with each; ask more groups with --limit for narrower intervals"
         )
     changed = with_interval(estimate(rates[kind]["changed_rate"]), "percent")
     return (
-        f"recommended: {kind}. It changes {changed}% of decisions, the nearest to 50% of the cues whose "
-        f"interval lies within {low} to {high}%"
+        f"recommended: {kind}. It changes {changed}% of decisions, the closest to 50% among cues whose "
+        f"interval is within {low} to {high}%"
     )

@@ -1,4 +1,4 @@
-"""What a task's items look like before any model answers: counts, what the cue adds, and lengths."""
+"""A survey of a task's items before any model is asked: counts, what the cue adds, and lengths."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,15 +13,14 @@ from introspection.tasks.subsets import evenly
 from introspection.tasks.task import Task
 from introspection.text.tokenizer import ChatTokenizer
 
-MOST_KINDS = 12  # of cue, that examples are shown of
-MOST_ODD = 8  # pairs shown that differ in more than one added stretch
+MOST_KINDS = 12  # of cue, with examples
+MOST_ODD = 8  # examples of pairs that differ in more than one added stretch
 
 Lengths = Callable[[Item], Mapping[str, int]]
 
 
 def evenly_by_question(items: Sequence[Item], limit: int) -> tuple[Item, ...]:
-    """About `limit` items (0: all), taken evenly; of a question that is asked with its options in several
-    orders, all orders, which stand side by side.
+    """About `limit` items (0: all), taken evenly, with all (adjacent) option orders of each question.
 
     Raises:
       InputError: the limit is below 0.
@@ -34,7 +33,7 @@ def evenly_by_question(items: Sequence[Item], limit: int) -> tuple[Item, ...]:
 
 
 def _orders_around(items: Sequence[Item], place: int) -> range:
-    """The places next to one where the same question stands in other orders, with itself."""
+    """The adjacent places of the same question in other orders, including its own."""
     question = question_of(items[place])
     start, end = place, place + 1
     while start > 0 and question_of(items[start - 1]) == question:
@@ -45,7 +44,7 @@ def _orders_around(items: Sequence[Item], place: int) -> range:
 
 
 def word_lengths(task: Task) -> Lengths:
-    """Lengths in words, divided at white space; `whole` is the prompt that asks for an explanation."""
+    """Lengths in words, split at white space; `whole` is the prompt that asks for an explanation."""
 
     def lengths(item: Item) -> dict[str, int]:
         question = item.explanation_question or task.grammar.question
@@ -60,7 +59,7 @@ def word_lengths(task: Task) -> Lengths:
 
 
 def token_lengths(task: Task, tokenizer: ChatTokenizer, reply_tokens: int = 0) -> Lengths:
-    """Lengths in a model's tokens; `whole` is the longest prompt and its reply (`needed_tokens`)."""
+    """Lengths in a model's tokens; `whole` is the longest prompt with its reply (`needed_tokens`)."""
 
     def lengths(item: Item) -> dict[str, int]:
         return {
@@ -77,7 +76,7 @@ def survey(
 ) -> dict[str, Any]:
     """Counts, differences between x and x\\C with examples, and quantiles of lengths, in one pass.
 
-    `odd` are pairs that differ in more than one added stretch, the first few of them.
+    `odd` has the first few pairs that differ in more than one added stretch.
     """
     groups, kinds, differences = set(), Counter(), Counter(dict.fromkeys(DIFFERENCES, 0))
     candidates, known, cued = Counter(), 0, 0
@@ -97,7 +96,7 @@ def survey(
             "segments": [list(segment) for segment in segments],
         }
         seen = kinds[item.cue_kind]
-        if seen & (seen - 1) == 0:  # a power of two: the second example stands somewhere in the later half
+        if seen & (seen - 1) == 0:  # a power of two, so that the second example is from the later half
             examples.setdefault(item.cue_kind, [])[1:] = [example]
         if kind != "insertion" and len(odd) < MOST_ODD:
             odd.append(example)

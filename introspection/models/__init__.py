@@ -1,1 +1,1 @@
-"""Who answers: one pure-functional Flax linen decoder and its adapters."""
+"""One pure-functional Flax linen decoder and its adapters."""

@@ -1,9 +1,9 @@
 """Attention over several blocks of keys, merged by log-sum-exp.
 
-A query attends to its own row and, when scoring or decoding, to blocks of keys that were computed before
-(a prompt, the tokens generated so far). Each block is softmaxed by itself; the blocks' outputs are then
-weighted by the exponentials of their log normalisers, which is exactly the softmax over all of them.
-Nothing is ever copied once a continuation: K continuations of one prompt share its block.
+A query attends to its own row and, when scoring or decoding, to blocks of keys computed earlier (a prompt,
+the tokens generated so far). Each block has its own softmax; weighting the blocks' outputs by the
+exponentials of their log normalisers gives exactly the softmax over all of them. K continuations of a prompt
+share its block without copies.
 """
 
 from typing import NamedTuple
@@ -14,15 +14,15 @@ from jaxtyping import Array, Bool, Float, Int
 
 from introspection.models.config import RopeScaling
 
-# Finite, so that a query whose block is wholly masked gets a weight of exactly 0 in the merge and no NaN.
+# Finite, so that a fully masked block gets a weight of exactly 0 in the merge instead of NaN.
 MASKED = -1e30
 
 
 class PrefixBlock(NamedTuple):
-    """Keys and values of tokens that come before the row, for every layer.
+    """Keys and values of tokens before the row, for every layer.
 
-    A block serves `rows // prefixes` consecutive rows each. Windows go by `positions`, which count from the
-    start of the prompt as those of the rows do.
+    `rows // prefixes` consecutive rows share each prefix. `positions`, for windows, count from the start of
+    the prompt, like those of the rows.
     """
 
     keys: Float[Array, "layers prefixes source kv_heads head_dim"]
@@ -32,12 +32,12 @@ class PrefixBlock(NamedTuple):
 
 
 def row_mask(segments: Int[Array, "rows time"]) -> Bool[Array, "rows time time"]:
-    """Which earlier tokens of a row a token sees: segment 0 is the shared prompt, each later segment is
-    one continuation of it and sees the prompt and itself; -1 is padding.
+    """Which tokens of a row each token sees: segment 0 is the shared prompt, each later segment is a
+    continuation that sees the prompt and itself; -1 is padding.
 
-    >>> prompt p, two continuations a and b, padding _      p p a a b _
-    >>> the second token of a sees                          1 1 1 1 0 0
-    >>> the token of b sees                                 1 1 0 0 1 0
+    Prompt p, continuations a and b, padding _      p p a a b _
+    The second token of a sees                      1 1 1 1 0 0
+    The token of b sees                             1 1 0 0 1 0
     """
     time = segments.shape[-1]
     query, key = segments[:, :, None], segments[:, None, :]
@@ -48,10 +48,9 @@ def row_mask(segments: Int[Array, "rows time"]) -> Bool[Array, "rows time time"]
 def window_mask(
     positions: Int[Array, "rows time"], key_positions: Int[Array, "prefixes source"], window: int
 ) -> Bool[Array, "prefixes queries source"]:
-    """Which keys are within the `window` tokens that end with a query, for rows that share keys.
+    """Which keys are within the `window` tokens that end with a query, for rows that share prefixes.
 
-    `rows // prefixes` consecutive rows share a prefix: their tokens are its queries. Positions tell, not
-    places in a row, since several continuations of one prompt may lie side by side.
+    Distances are between positions, not places in a row, since continuations of a prompt lie side by side.
     """
     queries = positions.reshape(key_positions.shape[0], -1)
     return queries[:, :, None] - key_positions[:, None, :] < window
@@ -60,7 +59,7 @@ def window_mask(
 def rotary_frequencies(
     head_dim: int, base: float, scaling: RopeScaling | None = None
 ) -> Float[Array, " half"]:
-    """Radians a position by which each pair of a head's numbers turns."""
+    """Rotation per position, in radians, of each pair of a head's dimensions."""
     half = head_dim // 2
     frequencies = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
     if scaling is None:
@@ -96,7 +95,7 @@ def attend_block(
 ) -> tuple[Float[Array, "rows time heads head_dim"], Float[Array, "rows time heads"]]:
     """Softmax attention over one block; returns the float32 output and the log normaliser.
 
-    Logits are scaled by `scale` (None: head_dim^-1/2), and with a `softcap` bent into ±softcap by a tanh.
+    Logits are scaled by `scale` (None: head_dim^-1/2) and squashed into ±`softcap`, if given, by a tanh.
     """
     rows, time, heads, head_dim = queries.shape
     kv_heads = keys.shape[2]
@@ -130,7 +129,7 @@ def attend(
 ) -> Float[Array, "rows time heads head_dim"]:
     """Attention of a row to itself and to `prefixes` (here one layer's keys and values).
 
-    `windows` are the `window_mask`s of the row's own keys and then of each prefix; None: nothing is far.
+    `windows` are the `window_mask`s of the row's own keys, then of each prefix; None means no window.
     """
     masks = (mask, *(block.mask[:, None] for block in prefixes))
     if windows is not None:
@@ -139,7 +138,7 @@ def attend(
     rows, time, heads, head_dim = queries.shape
     for block, seen in zip(prefixes, masks[1:], strict=True):
         groups = block.keys.shape[0]
-        # The rows that share a prefix become more queries of it: one matrix product, no copied keys.
+        # Rows that share a prefix become more queries to it: one matrix product, no copied keys.
         shared = queries.reshape(groups, rows // groups * time, heads, head_dim)
         block_output, block_normaliser = attend_block(shared, block.keys, block.values, seen, scale, softcap)
         block_output = block_output.reshape(output.shape)

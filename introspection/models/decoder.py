@@ -1,8 +1,7 @@
-"""One decoder: tokens in, final hidden states out. Parameters are always an argument.
+"""The decoder: from tokens to final hidden states. Parameters are always an argument.
 
 `Decoder(config).apply(variables, tokens, positions, segments, prefixes)` is a pure function of
-`variables = {"params": ..., "lora": ...}`; the head is applied elsewhere (`models.head`), and only to the
-positions that are scored.
+`variables = {"params": ..., "lora": ...}`; `models.head` applies the head, only to scored positions.
 """
 
 from collections.abc import Mapping
@@ -28,7 +27,7 @@ from introspection.runtime.mesh import split_rows
 
 class DecoderOutput(NamedTuple):
     hidden: Float[Array, "rows time width"]  # after the final norm
-    keys: Float[Array, "layers rows time kv_heads head_dim"] | None  # where asked for
+    keys: Float[Array, "layers rows time kv_heads head_dim"] | None  # if asked for
     values: Float[Array, "layers rows time kv_heads head_dim"] | None
 
 
@@ -36,7 +35,7 @@ class RMSNorm(nn.Module):
     """Root mean square norm (Zhang & Sennrich 2019), computed in float32."""
 
     epsilon: float
-    zero_centered: bool = False  # the parameter is what the scale has beyond 1
+    zero_centered: bool = False  # the parameter is the scale - 1
 
     @nn.compact
     def __call__(self, x):
@@ -50,7 +49,7 @@ class RMSNorm(nn.Module):
 
 
 class Projection(nn.Module):
-    """A matrix, perhaps an offset, with an optional low-rank adapter in the collection `lora`."""
+    """A matrix and an optional bias, with an optional low-rank adapter in the collection `lora`."""
 
     config: ModelConfig
     features: int
@@ -133,7 +132,7 @@ class Layer(nn.Module):
         with jax.named_scope("mlp"):
             normed = norm("mlp_norm", x)
             activate = nn.silu if config.activation == "silu" else nn.gelu
-            # Of the activation nothing is kept for the backward pass: storing it takes longer than it does.
+            # Recomputed in the backward pass, since storing it takes longer.
             gate = jax.checkpoint(lambda gate, up: activate(gate) * up, prevent_cse=False)
             gated = gate(project("gate", config.mlp_width)(normed), project("up", config.mlp_width)(normed))
             update = project("down", config.width)(gated)
@@ -194,7 +193,7 @@ class Decoder(nn.Module):
 
 
 def forward(config: ModelConfig, variables: Mapping[str, Any], *arrays: Any, **options: Any) -> DecoderOutput:
-    """`Decoder.__call__` of these parameters; flax does not say what `apply` returns."""
+    """`Decoder.__call__` with these parameters; flax does not type the result of `apply`."""
     return Decoder(config).apply(variables, *arrays, **options)  # pyright: ignore[reportReturnType]
 
 

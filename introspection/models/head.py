@@ -1,4 +1,4 @@
-"""The language-model head, in token chunks: full-vocabulary logits of a whole batch never exist."""
+"""The language-model head, in token chunks: logits of a whole batch are never in memory."""
 
 import functools
 from collections.abc import Callable
@@ -18,13 +18,13 @@ def head_matrix(params: dict, config: ModelConfig) -> Float[Array, "vocab width"
 def token_logits(
     head: Float[Array, "vocab width"], hidden: Float[Array, "tokens width"], softcap: float | None = None
 ) -> Float[Array, "tokens vocab"]:
-    """Logits in float32; with a `softcap` (`ModelConfig.final_softcap`) bent into ±softcap by a tanh."""
+    """Logits in float32, squashed into ±`softcap` (`ModelConfig.final_softcap`), if given, by a tanh."""
     logits = jnp.einsum("nw,vw->nv", hidden, head.astype(hidden.dtype), preferred_element_type=jnp.float32)
     return logits if softcap is None else softcap * jnp.tanh(logits / softcap)
 
 
 def _in_chunks(function: Callable, arrays: tuple[Array, ...], chunk: int):
-    """`function` over equal chunks of the arrays' leading axis, each recomputed in the backward pass."""
+    """Maps `function` over chunks of the leading axis; the backward pass recomputes each chunk."""
     tokens = arrays[0].shape[0]
     if tokens <= chunk:
         return function(*arrays)
@@ -34,7 +34,7 @@ def _in_chunks(function: Callable, arrays: tuple[Array, ...], chunk: int):
 
 
 def _split(array: Array, chunk: int) -> Array:
-    """The leading axis as chunks of equal size, the last one padded with zeros."""
+    """Splits the leading axis into equal chunks, the last one padded with zeros."""
     padded = jnp.pad(array, ((0, -array.shape[0] % chunk), *(((0, 0),) * (array.ndim - 1))))
     return padded.reshape(-1, chunk, *array.shape[1:])
 
@@ -46,7 +46,7 @@ def target_logprobs(
     chunk: int,
     softcap: float | None = None,
 ) -> Float[Array, "tokens targets"]:
-    """Log-probabilities (nats) of each position's targets; `chunk` positions' logits exist at a time."""
+    """Log-probabilities (nats) of each position's targets, computed for `chunk` positions at a time."""
 
     def logprobs(hidden, targets):
         logits = token_logits(head, hidden, softcap)
@@ -66,11 +66,10 @@ def cross_entropy(
     chunk: int,
     softcap: float | None = None,
 ) -> Float[Array, ""]:
-    """Weighted sum of the targets' negative log-probabilities (nats), `chunk` positions' logits at a time.
+    """Weighted sum of the targets' negative log-probabilities (nats), for `chunk` positions at a time.
 
-    The weights are known before the loss, so the forward pass takes each chunk's gradient while it has the
-    chunk's logits, and the backward pass only scales it: nothing is computed twice. The gradient is in
-    `head` and `hidden`.
+    The forward pass computes each chunk's gradient with respect to `head` and `hidden` while it has the
+    chunk's logits, and the backward pass only scales it: nothing is computed twice.
     """
     return -jnp.sum(weights * target_logprobs(head, hidden, targets[:, None], chunk, softcap)[:, 0])
 
@@ -124,9 +123,9 @@ def vocabulary_kl(
 ) -> Float[Array, " tokens"]:
     """KL(reference ‖ current) in nats over the whole vocabulary, or KL(current ‖ reference) if `reverse`.
 
-    The reference is kept as final hidden states (width numbers a position), not as log-probabilities
-    (vocabulary numbers a position). Its logits have the current model's precision: in another one, a
-    model would differ from itself.
+    The reference is stored as final hidden states (width numbers per position), not as log-probabilities
+    (vocabulary numbers per position). Its logits have the current model's precision, so that a model does not
+    differ from itself.
     """
 
     def divergence(hidden, reference_hidden):

@@ -1,4 +1,4 @@
-"""A model at hand: its shape, its tokenizer and its variables; adapters merged into them."""
+"""A loaded model: its config, tokenizer and variables; merging of adapters."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from introspection.text.tokenizer import ChatTokenizer
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """`variables` is `{"params": ...}` and, where there are adapters, `{"lora": ...}`."""
+    """`variables` is `{"params": ...}` and, with adapters, also `{"lora": ...}`."""
 
     config: ModelConfig
     tokenizer: ChatTokenizer
@@ -22,12 +22,12 @@ class Model:
 
 
 def select_seed(stacked, index: int):
-    """One seed's tree out of a tree whose leaves have a leading seed axis."""
+    """One seed of a tree whose leaves have a leading seed axis."""
     return jax.tree.map(lambda leaf: leaf[index], stacked)
 
 
 def merged_parameters(params: dict, adapters: dict, lora: LoraConfig) -> dict:
-    """`W + alpha / rank · A B` in place of every adapted `W`, summed in float32 and kept in W's own dtype."""
+    """`W + alpha / rank · A B` for every adapted `W`, summed in float32 and stored in W's dtype."""
     layers = dict(params["layers"])
     for name, adapter in adapters["layers"].items():
         kernel = layers[name]["kernel"]
@@ -40,7 +40,7 @@ def merged_parameters(params: dict, adapters: dict, lora: LoraConfig) -> dict:
 
 
 def merge_adapters(model: Model) -> Model:
-    """The model without adapters; one that has none is returned as it is."""
+    """The model with its adapters, if any, merged into its parameters."""
     lora = model.config.lora
     if lora is None:
         return model

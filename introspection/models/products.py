@@ -1,4 +1,4 @@
-"""Rows of tokens times a matrix, with a backward pass that copies no more than it must."""
+"""Rows of tokens times a matrix, with a backward pass that copies as little as possible."""
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +13,9 @@ def product(
 ) -> Float[Array, "rows time outer"]:
     """Every token of `x` times `matrix`.
 
-    The matrix's gradient is a product over tokens, and XLA writes the left one of its operands out
-    transposed. Of itself JAX puts the incoming gradient there; here it is the narrower of the two. For the
-    second matrix of a LoRA adapter those are `rank` numbers a token, not the layer's width.
+    The matrix's gradient is a product over tokens, and XLA writes a transposed copy of its left operand. JAX
+    would put the incoming gradient there; here it is the narrower operand: for the second matrix of a LoRA
+    adapter, `rank` numbers per token instead of the layer's width.
     """
     return jnp.einsum("rti,io->rto", x, matrix)
 

@@ -1,1 +1,1 @@
-"""The model organism that comes with the project: its world, its pretraining, and how it behaves."""
+"""The project's model organism: its world, its pretraining and its behaviour."""

@@ -1,20 +1,20 @@
-"""What describes a model organism: its world, its size and its pretraining."""
+"""The config of a model organism: its world, its size and its pretraining."""
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from introspection.errors import InputError
 from introspection.models.config import ARCHITECTURES, ModelConfig
 from introspection.organism.pretraining import RowShares
 from introspection.organism.world import WorldConfig
+from introspection.runtime.config import check_choices
 from introspection.training.loop import LoopConfig
 from introspection.training.step import OptimizerConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class OrganismSizes:
-    """About 0.3 M parameters, most of them the vocabulary's; the architecture gives all other fields."""
+    """About 0.3 M parameters, mostly of the vocabulary; the architecture gives all other fields."""
 
     width: int = 64
     layers: int = 4
@@ -23,9 +23,9 @@ class OrganismSizes:
     head_dim: int = 16
     mlp_width: int = 192
     context_length: int = 32  # tokens
-    # A tied head wears away the names of entities that nobody trains on: they are never the right word.
+    # A tied head would erode the names of entities outside training, which are never the correct next word.
     tied_head: bool = False
-    scan_unroll: int = 4  # layers in one iteration of the scan: all, which is quicker on a CPU
+    scan_unroll: int = 4  # layers per scan iteration: all, which is faster on a CPU
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,16 +34,16 @@ class PretrainConfig:
 
     seed: int = 0
     steps: int = 4000
-    rows: int = 256  # a step
+    rows: int = 256  # per step
     learning_rate: float = 3e-3  # peak of a cosine schedule
     warmup_steps: int = 50
-    steps_per_call: int = 20  # steps in one dispatch
+    steps_per_call: int = 20  # steps per dispatch
     checkpoint_steps: int = 500
-    # Shares of rows. Explained ones are other speakers' explanations, of entities that are in no split.
+    # Shares of rows. The explained ones are of speakers asked about entities in no split.
     mixture: RowShares = RowShares()
 
     def __post_init__(self):
-        _ = self.optimizer, self.loop  # which check what they are given
+        _ = self.optimizer, self.loop  # whose constructors check the values
 
     @property
     def optimizer(self) -> OptimizerConfig:
@@ -62,24 +62,19 @@ class PretrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OrganismConfig:
-    """All that makes a base what it is."""
-
-    task: Mapping[str, Any]  # the section whose world it learns
+    task: Mapping[str, Any]  # the section with the world that it learns
     world: WorldConfig
     architecture: str
     model: OrganismSizes
     pretrain: PretrainConfig
 
     def __post_init__(self):
-        if self.architecture not in ARCHITECTURES:
-            raise InputError(
-                f"the architecture is {self.architecture!r}; choose from {', '.join(ARCHITECTURES)}"
-            )
+        check_choices("the architecture", self.architecture, ARCHITECTURES)
         self.decoder(vocab_size=1)
 
     @property
     def model_fields(self) -> dict[str, Any]:
-        """Fields of the decoder, but for its vocabulary."""
+        """The decoder's fields other than its vocabulary."""
         return dataclasses.asdict(self.model) | ARCHITECTURES[self.architecture]
 
     def decoder(self, vocab_size: int) -> ModelConfig:

@@ -1,4 +1,4 @@
-"""Pretraining a model organism: once a fingerprint, then read from the cache."""
+"""Pretraining a model organism: once per fingerprint, then from the cache."""
 
 import contextlib
 import dataclasses
@@ -43,28 +43,24 @@ from introspection.training.loop import Job, train, weights
 from introspection.training.objectives import ObjectiveConfig
 from introspection.training.step import Frozen, initial_state
 
-ORGANISM_VERSION = 2  # raise it when a change here makes another organism of the same config
+ORGANISM_VERSION = 2  # raise it when a change here changes the organism of a config
 ARM = "base"
-MODEL_FIELDS = ("initial", "label_teacher", "kl_reference")  # of a config; each may name the organism
+MODEL_FIELDS = ("initial", "label_teacher", "kl_reference")  # config fields that may name the organism
 
 
 @dataclasses.dataclass(frozen=True)
 class Organism:
-    """A pretrained base and the world that it learned from."""
-
     model: Model
     world: World
     workdir: Path
-    table: dict[str, Any]  # what it does: organism.json
+    table: dict[str, Any]  # its behaviour: organism.json
 
 
 def organism_workdir(config: OrganismConfig, questions: Sequence[Question], cache: Path) -> Path:
-    """The cache folder of the organism that a config describes."""
     return cache / "organisms" / fingerprint_json(_identity(config, questions, cache))
 
 
 def _identity(config: OrganismConfig, questions: Sequence[Question], cache: Path) -> dict[str, Any]:
-    """All that makes the base what it is."""
     language = world_language(config)
     explained = config.pretrain.mixture.explained
     explainable = explainable_facts(config.task, questions).tolist() if explained else []
@@ -82,7 +78,7 @@ def _identity(config: OrganismConfig, questions: Sequence[Question], cache: Path
 
 
 def world_language(config: OrganismConfig) -> WorldLanguage:
-    """The language of a config's world, with the cues that the task asks about, as reliable as it says."""
+    """The language of a config's world, with the task's cue kinds and the world's likelihood ratios."""
     return task_language(config.task).with_cues(
         task_settings(config.task).cue_kinds, config.world.likelihood_ratios
     )
@@ -91,10 +87,10 @@ def world_language(config: OrganismConfig) -> WorldLanguage:
 def explainable_facts(
     task: Mapping[str, Any], questions: Sequence[Question]
 ) -> Bool[np.ndarray, " questions"]:
-    """Facts that other speakers may explain in pretraining: no split of `task` asks about their entities.
+    """The facts that speakers may explain in pretraining: no split of `task` asks about their entities.
 
     Raises:
-      InputError: there is none.
+      InputError: there are none.
     """
     splits = world_splits(task, questions).values()
     asked = {questions[index].fact.entity for indices in splits for index in indices}
@@ -102,7 +98,7 @@ def explainable_facts(
     if not explainable.any():
         raise InputError(
             "config.pretrain.mixture.explained is above 0, but every entity is in a split: raise "
-            "config.task.entities (or take fewer facts), so that speakers have others to explain"
+            "config.task.entities (or use fewer facts), to leave some for speakers to explain"
         )
     return explainable
 
@@ -112,7 +108,7 @@ def pretrained_organism(
     questions: Sequence[Question],
     session: Session,
 ) -> Organism:
-    """Reads the organism of a config from the cache, or trains it there, resuming if it was interrupted."""
+    """Loads a config's organism from the cache, or trains it there, resuming if interrupted."""
     workdir = organism_workdir(config, questions, session.cache)
     world = build_world(config.world, questions, world_language(config))
     workdir.parent.mkdir(parents=True, exist_ok=True)
@@ -128,7 +124,7 @@ def is_organism(name: str) -> bool:
 
 
 def organism_at(organism: Organism, name: str, mesh: jax.sharding.Mesh) -> Model:
-    """The organism, or its checkpoint of the step that `pretrain@STEP` names."""
+    """The organism, or its checkpoint at the step of `pretrain@STEP`."""
     if name == "pretrain":
         return organism.model
     (found,) = find_stored(f"{organism.workdir}@{name.removeprefix('pretrain@')}")
@@ -136,12 +132,12 @@ def organism_at(organism: Organism, name: str, mesh: jax.sharding.Mesh) -> Model
 
 
 def organism_tokenizer(task: Task) -> WordTokenizer:
-    """The vocabulary of the organism that learns a task's questions."""
+    """A tokenizer with a task's vocabulary."""
     return phrase_tokenizer(task.names, task.phrases)
 
 
 def other_words(task: Mapping[str, Any], cache: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names and phrases of a mixture's other parts: the base's vocabulary holds them, its world does not."""
+    """Names and phrases of a mixture's other parts: in the base's vocabulary, but not in its world."""
     if task["name"] != MIXTURE:
         return (), ()
     tasks = [
@@ -155,7 +151,7 @@ def other_words(task: Mapping[str, Any], cache: Path) -> tuple[tuple[str, ...], 
 
 @contextlib.contextmanager
 def _only_one(lock: Path, console: Console) -> Iterator[None]:
-    """Holds a lock file: of two runs that need the same base, one trains it and the other waits."""
+    """Locks a file: if two runs need the same base, one trains it and the other waits."""
     with lock.open("w") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -173,12 +169,12 @@ def _pretrain(
     session: Session,
 ) -> None:
     pretrain = config.pretrain
-    # All facts, each with every cue: the vocabulary and the table of what the base does.
+    # All facts with every cue, for the vocabulary and the table of behaviour.
     chosen = task_settings(config.task)
     everything = WorldTaskConfig(chosen.seed, repeats=1, phrasings=chosen.phrasings)
     task = build_world_task(everything, questions, {"test": range(len(questions))}, world.language)
     names, phrases = other_words(config.task, session.cache)
-    words = task_language(config.task).phrases()  # of every cue, also of those that this world lacks
+    words = task_language(config.task).phrases()  # of every cue, including those not in this world
     tokenizer = phrase_tokenizer((*task.names, *names), (*words, *phrases))
     model_config = config.decoder(tokenizer.vocab_size)
     workdir.mkdir(exist_ok=True)
@@ -226,12 +222,12 @@ def _pretrain(
     metrics.close()
     model = load_model(find_stored(str(workdir))[0], session.mesh)
     decided = decisions(probe_behavior(model, task.splits["test"], session), task.splits["test"])
-    # Last, so that its presence says that the base is complete.
+    # Last, so that its presence marks a complete base.
     write_json(workdir / "organism.json", organism_table(world, task, decided, count_parameters(variables)))
 
 
 def copy_initial(organism_workdir: Path, workdir: Path, name: str) -> None:
-    """Makes a run's workdir whole without the cache: the model that arms start from is copied into it."""
+    """Copies the model that arms start from into a run's workdir, which then does not need the cache."""
     target = workdir / CHECKPOINTS / name
     if (target / "0").exists():
         return

@@ -1,4 +1,4 @@
-"""Pretraining rows of a model organism: what sampled speakers say, as token rows."""
+"""Pretraining rows of a model organism: statements of sampled speakers, as token rows."""
 
 import dataclasses
 
@@ -11,10 +11,10 @@ from introspection.text.rows import Rows
 from introspection.text.tokenizer import WordTokenizer
 from introspection.training.objectives import Batch
 
-# The longest row: phrasing, entity, cue, named answer, end of cue, question, reply, verb phrase, answer.
-# The reply's end token is predicted and never read.
+# The longest row: phrasing, entity, cue, named answer, end of cue, question, reply, verb phrase, answer. The
+# reply's end token is predicted but not an input.
 ROW_TOKENS = 9
-# Without explanations no row has the question, the verb phrase or a third token to predict.
+# Without explanations, rows have no question, verb phrase or third token to predict.
 UNEXPLAINED_TOKENS, UNEXPLAINED_TARGETS = 7, 2
 _PLAIN, _HINTED, _EXPLAINED = 0, 1, 2
 
@@ -25,17 +25,15 @@ class RowShares:
 
     plain: float = 0.25  # a question and a speaker's answer
     hinted: float = 0.75  # the same with a cue
-    explained: float = 0.0  # a speaker's explanation of itself, about entities that no split asks about
+    explained: float = 0.0  # a speaker's explanation, about entities in no split
 
     def __post_init__(self):
         if abs(self.plain + self.hinted + self.explained - 1) > 1e-6:
-            raise InputError("pretrain.mixture: plain, hinted and explained must sum to 1")
+            raise InputError("pretrain.mixture: plain, hinted and explained must sum to 1; change one")
 
 
 @dataclasses.dataclass(frozen=True)
 class TokenTable:
-    """Token ids of everything a row is put together from."""
-
     phrasings: Int[np.ndarray, "facts phrasings"]
     entities: Int[np.ndarray, " facts"]
     candidates: Int[np.ndarray, "facts candidates"]
@@ -50,7 +48,7 @@ class TokenTable:
 
 
 def token_table(world: World, tokenizer: WordTokenizer, phrasings: int) -> TokenTable:
-    """Looks every phrase and name up once, of each relation the first `phrasings` question forms.
+    """Looks up every phrase and name, with the first `phrasings` question forms of each relation.
 
     Raises InputError if one of them is not a single token.
     """
@@ -81,7 +79,7 @@ def token_table(world: World, tokenizer: WordTokenizer, phrasings: int) -> Token
 
 
 def speaker_rows(speakers: SpeakerRows, kinds: Int[np.ndarray, " rows"], table: TokenTable) -> Rows:
-    """Token rows of what speakers said; a test holds them equal to tokenised text."""
+    """Token rows of speakers' statements; a test compares them with tokenised text."""
     count = len(kinds)
     rows = np.arange(count)
     tokens = np.zeros((count, ROW_TOKENS), np.int32)
@@ -92,7 +90,7 @@ def speaker_rows(speakers: SpeakerRows, kinds: Int[np.ndarray, " rows"], table: 
     tokens[:, 3] = table.candidates[speakers.fact, speakers.cued]
     tokens[:, 4] = table.after[speakers.cue]
     tokens[:, 5] = table.question
-    reply = np.choose(kinds, (3, 5, 6))  # where the reply opens
+    reply = np.choose(kinds, (3, 5, 6))  # index of the reply token
     tokens[rows, reply] = table.reply
 
     said = np.where(explained | plain, speakers.without_cue, speakers.with_cue)
@@ -120,7 +118,7 @@ def speaker_rows(speakers: SpeakerRows, kinds: Int[np.ndarray, " rows"], table: 
 
 
 def without_room_to_explain(rows: Rows) -> Rows:
-    """Rows of which none is an explanation, without the padding that one would need."""
+    """Rows without explanations, cut to the shorter length that they need."""
     by_token = {
         name: getattr(rows, name)[:, :UNEXPLAINED_TOKENS] for name in ("tokens", "positions", "segments")
     }
@@ -139,10 +137,10 @@ def pretraining_batch(
     seed: int,
     explainable: Bool[np.ndarray, " facts"] | None = None,
 ) -> Batch:
-    """`rows` newly sampled speakers; a function of step and seed.
+    """`rows` newly sampled speakers, as a function of step and seed.
 
-    Speakers explain themselves about `explainable` facts alone (None: all): those that explanation training
-    or a test asks about must not be among them.
+    Speakers explain themselves only about `explainable` facts (None: all), which exclude those of explanation
+    training and tests.
     """
     rng = np.random.default_rng([seed, 4, step])
     shares = [mixture.plain, mixture.hinted, mixture.explained]

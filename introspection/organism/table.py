@@ -1,4 +1,4 @@
-"""How a trained organism behaves: accuracy with and without cues, by source, frequency and consistency."""
+"""The behaviour of a trained organism: accuracy and cue effects by source, frequency and consistency."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from introspection.tasks.task import Task
 
 
 def organism_table(world: World, task: Task, decided: Sequence[Decisions], parameters: int) -> dict[str, Any]:
-    """What a base does: accuracy, and how often a cue changes its answer, by cue, rate and consistency."""
+    """A base's accuracy, and how often a cue changes its answer, by cue, rate and consistency."""
     items = task.splits["test"]
     hints = [kind for kind in dict.fromkeys(item.cue_kind for item in items) if kind in world.language.hints]
 
@@ -43,7 +43,7 @@ def organism_table(world: World, task: Task, decided: Sequence[Decisions], param
     rows += [row("frequency", thirds[i], by_rate[i]) for i in sorted(by_rate)]
     rows += [row("consistency", thirds[i], by_consistency[i]) for i in sorted(by_consistency)]
     hinted = [pair for kind in hints for pair in by_cue[kind]]
-    if hinted:  # a world may have placebos alone
+    if hinted:  # a world may have only placebos
         rows.append(row("all", "hints", hinted))
     rows.append(row("all", "hints and placebos", pairs))
     return {"rows": rows, "accuracy": rows[-1]["accuracy"], "parameters": parameters}

@@ -1,12 +1,12 @@
 """The world that organisms learn from: speakers who know facts more or less well, and follow hints.
 
-Every pretraining row is said by another speaker, drawn from the world, so a model that predicts speakers
-well is calibrated: unsure where speakers differ, and swayed by a hint as far as Bayes' rule says. Each
-fact has its own consistency (how many speakers are right) and rate (how often it comes up), drawn
-independently of its entity. Facts are known well or hardly, so that whether a hint changes the answer
-depends on the fact and not on the kind of hint alone. Speakers can also explain themselves; a speaker is
-one draw of Gumbel noise, used with and without the hint, so that only the hint can change the answer
-(the Gumbel-max structural causal model, Oberst & Sontag 2019).
+Every pretraining row is from another speaker, drawn from the world, so a model that predicts speakers well
+is calibrated: unsure where speakers differ, and swayed by a hint as Bayes' rule predicts. Each fact has its
+own consistency (the share of speakers who are right) and rate (its frequency), independent of its entity.
+Facts are either well or hardly known, so that whether a hint changes the answer depends on the fact, not only
+on the kind of hint. Speakers can also explain themselves: a speaker is one draw of Gumbel noise, used with
+and without the hint, so that only the hint can change the answer (the Gumbel-max structural causal model,
+Oberst & Sontag 2019).
 """
 
 import dataclasses
@@ -27,16 +27,16 @@ from introspection.tasks.task import Task
 
 @dataclasses.dataclass(frozen=True)
 class WorldConfig:
-    """How speakers' knowledge is drawn; every field is our choice, none is from the paper."""
+    """How speakers' knowledge is drawn; all fields are our choice, none is from the paper."""
 
     seed: int = 0
     known: tuple[float, float] = (0.93, 0.98)  # share of speakers who are right about a well-known fact
-    hardly_known: tuple[float, float] = (0.45, 0.60)  # and about one that is hardly known; both uniform
+    hardly_known: tuple[float, float] = (0.45, 0.60)  # about a hardly known one; both are uniform
     known_share: float = 0.5  # of facts that are well known
-    favorite_share: float = 0.5  # of the wrong speakers' answers that are the fact's favourite wrong one
+    favorite_share: float = 0.5  # of wrong speakers who give the fact's favourite wrong answer
     rate_spread: float = 1.5  # a fact's rate is log-uniform between 1 / spread and spread
-    # How much more often each source says what is true than what is not, in the order of the world's cues;
-    # () is the language's own.
+    # P(source says it | true) / P(source says it | false), in the order of the world's cues; () is the
+    # language's default.
     likelihood_ratios: tuple[float, ...] = ()
 
     def __post_init__(self):
@@ -46,7 +46,7 @@ class WorldConfig:
                 raise InputError(f"world.{name} is {ends}; give two shares, 0 < low <= high < 1")
         for name in ("known_share", "favorite_share"):
             if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"world.{name} is {getattr(self, name)}; it is a share, from 0 to 1")
+                raise InputError(f"world.{name} is {getattr(self, name)}; it must be a share, from 0 to 1")
         if self.rate_spread < 1:
             raise InputError(f"world.rate_spread is {self.rate_spread}; it must be at least 1")
         if any(ratio <= 0 for ratio in self.likelihood_ratios):
@@ -55,17 +55,16 @@ class WorldConfig:
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """Beliefs over each fact's candidates: the right one first, then the favourite wrong one."""
+    """Beliefs over each fact's candidates: the correct one first, then the favourite wrong one."""
 
     facts: tuple[Fact, ...]
     candidates: tuple[tuple[str, ...], ...]
-    beliefs: Float[np.ndarray, "facts candidates"]  # share of speakers who answer so, without a hint
+    beliefs: Float[np.ndarray, "facts candidates"]  # share of speakers with each answer, without a hint
     rates: Float[np.ndarray, " facts"]  # sum to 1
-    language: WorldLanguage  # in which speakers are asked and answer
+    language: WorldLanguage  # of questions and answers
 
     @functools.cached_property
     def index(self) -> dict[str, int]:
-        """Each fact's place, by its id."""
         return {fact.id: i for i, fact in enumerate(self.facts)}
 
 
@@ -73,7 +72,7 @@ def build_world(config: WorldConfig, questions: Sequence[Question], language: Wo
     """Draws every fact's consistency and rate.
 
     Args:
-      language: with the cues that speakers of this world hear, as `WorldLanguage.with_cues` makes it.
+      language: with the cues of this world (`WorldLanguage.with_cues`).
     """
     rng = np.random.default_rng([config.seed, 3])
     count, others = len(questions), len(questions[0].wrong)
@@ -94,7 +93,7 @@ def posterior(
     cued: Int[np.ndarray, " rows"],
     likelihood_ratios: Float[np.ndarray, " rows"],
 ) -> Float[np.ndarray, "rows candidates"]:
-    """Bayes' rule for speakers who hear a source name candidate `cued`."""
+    """Bayes' rule for speakers who hear a source name the candidate `cued`."""
     weights = beliefs.copy()
     weights[np.arange(len(weights)), cued] *= likelihood_ratios
     return weights / weights.sum(axis=1, keepdims=True)
@@ -102,7 +101,7 @@ def posterior(
 
 @dataclasses.dataclass(frozen=True)
 class SpeakerRows:
-    """What sampled speakers said: indices of facts, cues and candidates, one row each."""
+    """Statements of sampled speakers, one per row, as indices of facts, cues and candidates."""
 
     fact: Int[np.ndarray, " rows"]
     phrasing: Int[np.ndarray, " rows"]
@@ -119,7 +118,7 @@ def sample_speakers(
     rng: np.random.Generator,
     among: Bool[np.ndarray, " facts"] | None = None,
 ) -> SpeakerRows:
-    """Speakers asked about facts (of `among`) at their rates, with and without a cue naming any candidate."""
+    """Speakers asked about facts (of `among`) at their rates, with and without a cue for any candidate."""
     rates = world.rates if among is None else world.rates * among
     fact = rng.choice(len(world.facts), rows, p=rates / rates.sum())
     ratios = np.array([cue.likelihood_ratio for cue in world.language.cues.values()])
@@ -139,7 +138,7 @@ def sample_speakers(
 
 
 def bayes_optimal_decisions(world: World, items: Sequence[Item]) -> list[Decisions]:
-    """What the commonest speaker decides on each item, with and without the cue."""
+    """The most common speaker's decisions on each item, with and without the cue."""
     index = [world.index[item.group] for item in items]
     beliefs = world.beliefs[index]
     cued = np.array([world.candidates[i].index(item.cued) for i, item in zip(index, items, strict=True)])
@@ -153,8 +152,8 @@ def bayes_optimal_decisions(world: World, items: Sequence[Item]) -> list[Decisio
 
 
 def optimal_decisions(world: World, task: Task) -> list[Decisions]:
-    """What a predictor who knows the world says of the test items: the commonest speaker's decisions, and of
-    items of a mixture's other parts what is right with the cue and without it."""
+    """The best predictions of the test items: the most common speaker's decisions or, for a mixture's other
+    parts, the correct answers."""
     items = task.splits["test"]
     decided = [Decisions(item.cued, item.gold) for item in items]
     own = [unmixed(task, item) for item in items]

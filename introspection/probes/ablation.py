@@ -1,8 +1,8 @@
-"""Which parts of a model an answer depends on: each is ablated and the cost is measured.
+"""Which parts of a model an answer depends on: ablate each and measure the cost.
 
-A part is taken out by parameters alone, by zeroing the rows through which it reaches the residual stream.
-So its output becomes zero (not its mean), every ablation is one more call of the programs that probe the
-whole model, and a norm after attention (`post_norms`) scales what is left as if it were all.
+A part is ablated by zeroing the parameters through which it writes to the residual stream. So its output is
+zero (not its mean), every ablation reuses the programs that probe the whole model, and a norm after attention
+(`post_norms`) rescales the rest as if it were complete.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ from introspection.tasks.items import Item
 
 
 class Part(NamedTuple):
-    """A query head of a layer or, without a head, the layer's MLP."""
+    """A query head of a layer or, if `head` is None, the layer's MLP."""
 
     layer: int
     head: int | None
@@ -33,12 +33,12 @@ class Part(NamedTuple):
 
     @property
     def block(self) -> str:
-        """Parts of one block do the same kind of thing at the same depth: the heads of one layer."""
+        """The name shared by comparable parts: the heads of one layer."""
         return f"layer {self.layer} " + ("mlp" if self.head is None else "heads")
 
 
 class AblationEffects(NamedTuple):
-    """What each part's absence costs on each item, in nats; below 0 where the answer becomes likelier."""
+    """The cost of ablating each part on each item, in nats; negative if the answer becomes more likely."""
 
     with_cue: Float[np.ndarray, "parts items"]  # of the whole model's decision on x
     without_cue: Float[np.ndarray, "parts items"]  # of its decision on x\C
@@ -46,19 +46,18 @@ class AblationEffects(NamedTuple):
 
     @property
     def behavior(self) -> Float[np.ndarray, "parts items"]:
-        """The mean of both decisions."""
         return (self.with_cue + self.without_cue) / 2
 
 
 def parts(config: ModelConfig) -> list[Part]:
-    """Layer by layer, its query heads and then its MLP."""
+    """For each layer, its query heads and then its MLP."""
     return [
         Part(layer, head) for layer in range(config.layers) for head in (*range(config.query_heads), None)
     ]
 
 
 def ablate(variables: dict[str, dict], config: ModelConfig, part: Part) -> dict[str, dict]:
-    """The variables without a part, in the same shapes and places; an adapter's share of it goes as well."""
+    """The variables without a part, with the same shapes and placement; its adapters are zeroed too."""
     projection = "down" if part.head is None else "output"
     start = 0 if part.head is None else part.head * config.head_dim
     count = config.mlp_width if part.head is None else config.head_dim
@@ -83,11 +82,11 @@ def ablation_effects(
     session: Session,
     progress: Callable[[int], None] = lambda done: None,
 ) -> AblationEffects:
-    """The drop in log-probability of what the whole model decides and explains, part by part.
+    """The drop in log-probability of the whole model's decisions and explanation, part by part.
 
     `progress` is called with parts done.
     """
-    # Any label of the finite set will do here: it is scored and not chosen by.
+    # These labels are only scored; they do not affect the choice.
     anything = [grammar.all_explanations(item.candidates)[0] for item in items]
     said, _ = score_explanations(model, items, grammar, anything, session)
     decided = [

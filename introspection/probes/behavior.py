@@ -1,8 +1,8 @@
-"""How behaviour is read off a model: candidates are scored, or a reply is generated and matched to them.
+"""How behaviour is read: candidates are scored, or a reply is generated and matched to them.
 
-Scoring gives a probability to every candidate, but a model that copies any text of its prompt looks as if
-it were swayed by it. A generated reply is what a user would see; its decision is the one candidate that it
-names, or `none`; where the candidates are classes of behaviour (refuse, comply), a judge reads it.
+Scoring gives every candidate a probability, but a model that copies any text of its prompt then looks swayed
+by it. A generated reply is what a user sees; its decision is the one candidate that it names, or `none`. If
+the candidates are classes of behaviour (refuse, comply), a judge decides.
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ from introspection.models.model import Model
 from introspection.probes.judges import Judge, ModelJudge, PhraseJudge, judge_of
 from introspection.probes.replies import Replies, decide_replies, judge_replies, probe_replies
 from introspection.probes.scored import Behavior, decisions, probe_behavior
+from introspection.runtime.config import check_choices
 from introspection.runtime.session import Session
 from introspection.tasks.items import Decisions, Item
 from introspection.tasks.task import Task
@@ -24,54 +25,50 @@ READOUTS = ("score", "generate")
 
 @dataclasses.dataclass(frozen=True)
 class Readout:
-    """Which way, and how long a generated reply may be."""
-
     kind: str = "score"  # or "generate"
-    tokens: int = 24  # of a generated reply at most, its end included; a longer one is cut and still matched
-    judge: Judge | None = None  # of the replies to items whose candidates are its classes; others are matched
+    tokens: int = 24  # limit of a generated reply, including its end; a truncated reply is still matched
+    judge: Judge | None = None  # of replies to items whose candidates are its classes; others are matched
 
     def __post_init__(self):
-        if self.kind not in READOUTS:
-            raise InputError(f"readout is {self.kind!r}; choose from {', '.join(READOUTS)}")
+        check_choices("readout", self.kind, READOUTS)
         if self.tokens < 1:
-            raise InputError(f"reply_tokens is {self.tokens}; a reply has at least 1 token")
+            raise InputError(f"reply_tokens is {self.tokens}; it must be at least 1")
         if self.judge is not None and self.kind != "generate":
             raise InputError("a judge reads generated replies: set readout to 'generate'")
 
 
 @dataclasses.dataclass(frozen=True)
 class BehaviorConfig:
-    """How a config has behaviour read: candidates are scored, or a reply is generated and matched to them.
+    """How a run reads behaviour: candidates are scored, or a reply is generated and matched to them.
 
-    A generated reply is held by the KL term over all of its tokens, and agreement is then measured between
-    steps.
+    With generated replies, the KL term covers all of their tokens, and agreement is measured between steps.
     """
 
     readout: str = "score"  # or "generate"
-    reply_tokens: int = 24  # of a generated reply, at most
-    # Who puts replies into classes, where those are the candidates (refuse, comply): "phrases" (rules),
-    # "openings" (log-odds of beginnings), "model"; "" is the rules, where the task needs a judge.
+    reply_tokens: int = 24  # limit of a generated reply
+    # Who classifies replies, if the candidates are classes (refuse, comply): "phrases" (rules), "openings"
+    # (log-odds of openings), "model"; "" is the rules, if the task needs a judge.
     judge: str = ""
-    judge_model: str = ""  # whom the judge "model" asks: any model that `initial` can name
+    judge_model: str = ""  # the model that the judge "model" asks, named as in `initial`
 
     def __post_init__(self):
-        Readout(self.readout, self.reply_tokens)  # which checks them
+        Readout(self.readout, self.reply_tokens)  # checks them
 
 
 def load_readout(behavior: BehaviorConfig, task: Task, session: Session) -> Readout:
-    """How a config has a task's behaviour read. Without a named judge, refusals are read by the phrase rules.
+    """The readout of a config for a task; unless another judge is named, phrase rules classify refusals.
 
     Raises:
-      InputError: there is no such judge, the model that it asks is not there, or items to be judged are to be
-        scored, which would take the classes for what is said.
+      InputError: there is no such judge, its model is missing, or items that need a judge would be scored
+        (which would treat class names as replies).
     """
     scored = behavior.readout == "score"
-    # Training scores items of every split; whether replies need a judge is seen on the test items.
+    # Training scores items of every split; for generated replies, the test items show whether to judge.
     splits = task.splits.values() if scored else [task.splits["test"]]
     judged = any(item.candidates == PhraseJudge.classes for items in splits for item in items)
     if judged and scored:
         raise InputError(
-            f"{task.name}: {' and '.join(PhraseJudge.classes)} are what a judge reads in a reply, no texts "
+            f"{task.name}: {' and '.join(PhraseJudge.classes)} are classes for a judge of replies, not texts "
             "to score: set config.behavior.readout to generate"
         )
     asked = None
@@ -82,8 +79,6 @@ def load_readout(behavior: BehaviorConfig, task: Task, session: Session) -> Read
 
 
 class Probe(NamedTuple):
-    """A model's behaviour on some items and the decisions that follow from it."""
-
     behaviors: list[Behavior] | list[Replies]
     decisions: list[Decisions]
 
@@ -107,7 +102,7 @@ def probe_readout(
     session: Session,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Behavior] | list[Replies]:
-    """What the model itself gives: log-probabilities of the candidates, or replies."""
+    """The model's own output: log-probabilities of the candidates, or replies."""
     if readout.kind == "score":
         return probe_behavior(model, items, session, progress)
     return probe_replies(model, items, readout.tokens, session, progress)
@@ -120,10 +115,10 @@ def decide_behavior(
     readout: Readout,
     session: Session,
 ) -> list[Decisions]:
-    """The decisions that follow: the likeliest candidates, those that replies name, or what a judge says.
+    """The most likely candidates, the candidates that replies name, or a judge's classes.
 
     Args:
-      behaviors: a list of `Behavior` where candidates are scored, of `Replies` where replies are generated.
+      behaviors: a list of `Behavior` for scored candidates, of `Replies` for generated replies.
     """
     if readout.kind == "score":
         return decisions(behaviors, items)

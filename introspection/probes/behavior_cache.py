@@ -1,9 +1,9 @@
-"""Behaviour that was read before is read from a file: no model is asked the same thing twice.
+"""A file cache of behaviour, so that no model is asked the same twice.
 
-Asking a pretrained model takes minutes. A resumed run, and the next point of a sweep, ask the same model the
-same items again. What they would read is kept in the folder `behaviors` beside the workdirs, named by the
-model, what it was asked and how. Rounding differs between machines and versions of JAX: delete the folder
-when you move workdirs, upgrade, or change how behaviour is read.
+Asking a pretrained model takes minutes, and a resumed run or the next point of a sweep asks the same again.
+The cache is the folder `behaviors` beside the workdirs; a file's name is a digest of the model, the prompts
+and the readout. Rounding differs between machines and versions of JAX: delete the folder after moving
+workdirs, upgrading, or changing how behaviour is read.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from introspection.runtime.session import Session
 from introspection.runtime.workdir import write_whole
 from introspection.tasks.items import Item
 
-VERSION = 1  # raise it when a change here or in what behaviour comes from reads other numbers
+VERSION = 1  # raise it when a change to this file or to the probes changes the numbers
 
 
 def read_behavior_once(
@@ -37,25 +37,24 @@ def read_behavior_once(
     progress: Callable[[int], None] = lambda done: None,
     known: Callable[[], None] = lambda: None,
 ) -> Probe:
-    """As `read_behavior`, but behaviours kept in the file at `path` are not probed again.
+    """Like `read_behavior`, but uses the behaviour in the file at `path`, if it is readable.
 
-    `behavior_key` names the file; `known` is called when it is used. A file that can't be read counts as
-    none. Judges judge again.
+    `behavior_key` names the file; `known` is called when it is used. Judges judge again.
     """
-    alone = jax.process_count() == 1  # a process that has the file would leave the others waiting for it
+    alone = jax.process_count() == 1  # else a process that has the file would leave the others waiting
     behaviors = read_kept(path, model, readout.kind, len(items)) if alone else None
     if behaviors is not None:
         known()
     else:
         behaviors = probe_readout(model, items, readout, session, progress)
         if alone:
-            with contextlib.suppress(OSError):  # a cache that can't be written costs time, and no run
+            with contextlib.suppress(OSError):  # an unwritable cache only costs time
                 keep(path, behaviors)
     return Probe(behaviors, decide_behavior(model, behaviors, items, readout, session))
 
 
 def behavior_key(model: Model, fingerprint: str, items: Sequence[Item], readout: Readout) -> str:
-    """16 hex digits of the model (by its `fingerprint`), what it is asked and how its behaviour is read."""
+    """16 hex digits of the model (by its `fingerprint`), its inputs and the readout."""
     if readout.kind == "score":
         requests = behavior_requests(model.tokenizer, items)
         asked: Any = [[list(request.prompt), request.continuations] for request in requests]
@@ -66,7 +65,7 @@ def behavior_key(model: Model, fingerprint: str, items: Sequence[Item], readout:
 
 
 def read_kept(path: Path, model: Model, kind: str, count: int) -> list[Behavior] | list[Replies] | None:
-    """The behaviour on `count` items that a file holds; None if there is no such file or it is damaged."""
+    """The behaviour on `count` items in a file; None if the file is missing or damaged."""
     try:
         pairs = json.loads(path.read_text(encoding="utf-8"))
         if kind == "score":
@@ -82,7 +81,7 @@ def read_kept(path: Path, model: Model, kind: str, count: int) -> list[Behavior]
 
 
 def keep(path: Path, behaviors: Sequence[Behavior] | Sequence[Replies]) -> None:
-    """Writes log-probabilities or tokens, whole or not at all; other processes may do the same at once."""
+    """Writes log-probabilities or tokens atomically; other processes may do so at the same time."""
     pairs = [
         [part.tolist() for part in both]
         if isinstance(both, Behavior)

@@ -1,7 +1,4 @@
-"""Which items a model can read, and how many tokens they need.
-
-Prompts longer than a model's context are skipped, counted and reported.
-"""
+"""Which items fit a model's context; longer ones are skipped, counted and reported."""
 
 import dataclasses
 import functools
@@ -17,17 +14,17 @@ from introspection.text.tokenizer import ChatTokenizer
 
 
 def longest_explanation(items: Sequence[Item], task: Task, tokenizer: ChatTokenizer) -> int:
-    """Tokens of the longest explanation that can be right of any of the items, its end included."""
+    """Tokens of the longest possible correct explanation of any item, including its end."""
     choices = {choice for item in items for choice in task.grammar.all_explanations(item.candidates)}
     choices.add(Explanation(True, NONE))
     return max(len(tokenizer.encode_reply(task.grammar.render(choice))) for choice in choices)
 
 
 def needed_tokens(item: Item, task: Task, tokenizer: ChatTokenizer, reply_tokens: int = 0) -> int:
-    """Tokens of the longest thing that is asked about an item and of the reply to it.
+    """Tokens of the longest question about an item, with its reply.
 
-    An explanation is as long as the longest that can be right, behaviour as the longest candidate; or, where
-    it is generated, as long as `reply_tokens` allows.
+    An explanation counts as the longest that can be correct, behaviour as the longest candidate or, if it is
+    generated, as `reply_tokens`.
     """
 
     return token_counter(task, tokenizer, reply_tokens)(item)
@@ -56,7 +53,7 @@ def within_context(
     console: Console,
     reply_tokens: int = 0,
 ) -> Task:
-    """The task without the items that need more than a model's context of `limit` tokens.
+    """The task without items that need more than a model's context of `limit` tokens.
 
     Raises:
       InputError: more than `skipped_share` of a split would be skipped.
@@ -68,9 +65,9 @@ def within_context(
         replying = f" with a generated reply of {reply_tokens}" if reply_tokens else ""
         if skipped > skipped_share * len(items):
             raise InputError(
-                f"{skipped} of {len(items)} {split} items are longer than the model's context of {limit} "
+                f"{skipped} of {len(items)} {split} items exceed the model's context of {limit} "
                 f"tokens{replying}, more than may be skipped ({skipped_share:.0%}; in a run's config, "
-                "evaluation.skipped_share): shorten them, or take a model with a longer context"
+                "evaluation.skipped_share): shorten them, or choose a model with a longer context"
             )
         if skipped:
             console.print(
@@ -80,10 +77,10 @@ def within_context(
 
 
 def check_candidates(tokenizer: ChatTokenizer, items: Sequence[Item]) -> None:
-    """Every model has to choose from the same candidates.
+    """Checks that a model can choose from the same candidates as any other.
 
     Raises:
-      InputError: the tokenizer can't write a candidate, or writes two of an item alike.
+      InputError: the tokenizer can't write a candidate, or writes two of an item in the same way.
     """
     encode = functools.cache(lambda text: tuple(tokenizer.encode_reply(text)))
     for item in items:
@@ -92,9 +89,9 @@ def check_candidates(tokenizer: ChatTokenizer, items: Sequence[Item]) -> None:
             try:
                 other = written.setdefault(encode(candidate), candidate)
             except InputError as error:
-                raise InputError(f"a candidate of item {item.id} is none for this model: {error}") from error
+                raise InputError(f"item {item.id}: this model can't use a candidate: {error}") from error
             if other != candidate:
                 raise InputError(
-                    f"the candidates {other!r} and {candidate!r} of item {item.id} are one to this model: "
-                    "its tokenizer writes them alike"
+                    f"item {item.id}: the model's tokenizer writes the candidates {other!r} and "
+                    f"{candidate!r} in the same way; reword one"
                 )

@@ -20,21 +20,20 @@ from introspection.runtime.session import Session
 from introspection.text.buckets import joined_batches, score_shape
 from introspection.text.tokenizer import ChatTokenizer
 
-# A token hardly takes longer to say in dozens of rows than in a few: what it waits for is the weights.
-# (SmolLM2 on 2 cores: 0.20 s in 16 rows, 0.25 s in 64, once, by hand.)
+# A decoding step waits for the weights: dozens of rows take hardly longer than a few. (SmolLM2 on 2 cores:
+# 0.20 s in 16 rows, 0.25 s in 64, one manual run.)
 LEAST_ROWS = 8
 
 
 class Decoded(NamedTuple):
-    """A greedy reply: its tokens, the one that ended it among them if it was reached, and their
-    log-probabilities."""
+    """A greedy reply's tokens, including its end token if reached, and their log-probabilities."""
 
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
 
 
 def end_tokens(tokenizer: ChatTokenizer) -> tuple[int, ...]:
-    """The tokens that end what a model says: the end of its turn, and what else its family stops at."""
+    """The tokens that end a reply: the end of the turn, and others at which the family stops."""
     return tuple(sorted({tokenizer.end_id, *tokenizer.stop_ids}))
 
 
@@ -45,7 +44,7 @@ class _LoopState(NamedTuple):
     logprobs: Float[Array, "prompts steps"]
     keys: Float[Array, "layers prompts steps kv_heads head_dim"]
     values: Float[Array, "layers prompts steps kv_heads head_dim"]
-    lengths: Int[Array, " prompts"]  # tokens said so far by rows that have not ended
+    lengths: Int[Array, " prompts"]  # tokens so far; constant once a row has ended
     ended: Array
 
 
@@ -61,8 +60,8 @@ def greedy_decode(
 ) -> tuple[Int[Array, "prompts max_tokens"], Float[Array, "prompts max_tokens"], Int[Array, " prompts"]]:
     """Greedy replies of up to `max_tokens` tokens: tokens, log-probabilities, lengths.
 
-    The loop ends as soon as every active row has said one of `end_ids`. The prompt stays one prefix block
-    and the tokens said so far are a second one, so a step attends exactly as a full forward would.
+    The loop ends once every active row has generated one of `end_ids`. The prompt is one prefix block and the
+    generated tokens a second one, so a step attends exactly as a full forward pass.
     """
     prompt = read_prompts(config, variables, prompts, prompt_lengths)
     head = head_matrix(variables["params"], config)
@@ -125,7 +124,7 @@ def decode(
     session: Session,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Decoded]:
-    """Greedy replies to tokenised prompts, in their order; batches are padded to shape buckets."""
+    """Greedy replies to tokenised prompts, in order; batches are padded to shape buckets."""
     end_ids = end_tokens(model.tokenizer)
     config = model.config.for_probes()
     program = session.programs.program(

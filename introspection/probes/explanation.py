@@ -1,4 +1,4 @@
-"""e_M: what a model says when asked how its answer would change, decoded or scored."""
+"""e_M: a model's explanation of how its answer would change, decoded or scored."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from introspection.text.tokenizer import ChatTokenizer
 
 
 def explanation_prompt(tokenizer: ChatTokenizer, item: Item, grammar: ExplanationGrammar) -> list[int]:
-    """One user turn: the prompt with its cue and the question; no model's answer is shown."""
+    """One user turn: the prompt with its cue, and the question; it shows no model's answer."""
     question = item.explanation_question or grammar.question
     return tokenizer.encode_prompt(add_to_prompt(item.prompt_with_cue, question))
 
@@ -28,8 +28,7 @@ def decode_explanations(
     session: Session,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[tuple[str, Explanation]]:
-    """Greedily decoded texts and what they parse to; a reply without an end within `max_tokens` tokens is
-    invalid, however it starts."""
+    """Greedily decoded texts and their parses; a reply that does not end within `max_tokens` is invalid."""
     prompts = [explanation_prompt(model.tokenizer, item, grammar) for item in items]
     ends, results = end_tokens(model.tokenizer), []
     for reply in decode(model, prompts, max_tokens, session, progress):
@@ -47,10 +46,10 @@ def score_explanations(
     session: Session,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[list[Explanation], list[float]]:
-    """The most probable of the grammar's finite set of explanations, and the labels' log-probabilities.
+    """The most probable explanation of the grammar's finite set, and the labels' log-probabilities.
 
     Cheaper than decoding and never invalid, so it serves live curves, not the final table. A label outside
-    the set (its answer is `NONE`) is scored beside it and never chosen: that would tell of the label.
+    the set (its answer is `NONE`) is scored but never chosen, since choosing it would leak the label.
     """
     encode = functools.cache(lambda text: tuple(model.tokenizer.encode_reply(text)))
     sets = [grammar.all_explanations(item.candidates) for item in items]

@@ -1,4 +1,4 @@
-"""What a reference model's hidden states are at the positions that the KL term holds."""
+"""A reference model's hidden states at the positions of the KL term."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ from introspection.text.tokenizer import ChatTokenizer
 def answer_hidden(
     model: Model, items: Sequence[Item], session: Session
 ) -> Float[np.ndarray, "items 2 1 width"]:
-    """The model's final hidden state at the answer position of both prompts of every item."""
+    """The model's final hidden states at the answer positions of both prompts of every item."""
     config = model.config
     program = session.programs.program(
         "answer_hidden",
@@ -47,7 +47,7 @@ def answer_hidden(
 
 
 def reply_rows(tokenizer: ChatTokenizer, items: Sequence[Item], replies: Sequence[Replies]) -> Rows:
-    """Two rows an item, with the cue and without: the prompt and what was said to it."""
+    """Two rows per item, with and without the cue: the prompt and its reply."""
     return stack_rows(
         [
             build_row(tokenizer.encode_prompt(prompt), [reply.tokens])
@@ -63,7 +63,7 @@ def reply_hidden(
     replies: Sequence[Replies],
     session: Session,
 ) -> Float[np.ndarray, "items 2 scored width"]:
-    """The model's final hidden states wherever a token of its replies is said."""
+    """The model's final hidden states at every position that predicts a token of its replies."""
     config, rows = model.config, reply_rows(model.tokenizer, items, replies)
 
     def read(variables, tokens, positions, segments, scored):

@@ -1,4 +1,4 @@
-"""Generated replies and what they decide, by matching or by a judge."""
+"""Generated replies and their decisions, by matching or by a judge."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -12,15 +12,11 @@ from introspection.tasks.matching import match_candidate
 
 
 class Reply(NamedTuple):
-    """What a model says to one prompt, greedily."""
-
-    tokens: tuple[int, ...]  # its end token among them, if it was reached
+    tokens: tuple[int, ...]  # including its end token, if reached
     text: str
 
 
 class Replies(NamedTuple):
-    """The behaviour of a model on one item, as it is said."""
-
     with_cue: Reply
     without_cue: Reply
 
@@ -32,7 +28,7 @@ def probe_replies(
     session: Session,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Replies]:
-    """Greedy replies to both prompts of every item; prompts that recur are answered once."""
+    """Greedy replies to both prompts of every item; repeated prompts are answered once."""
     prompts = [prompt for item in items for prompt in prompts_of(item)]
     unique = list(dict.fromkeys(prompts))
     encoded = [model.tokenizer.encode_prompt(prompt) for prompt in unique]
@@ -60,7 +56,7 @@ def judge_replies(
     judge: Judge,
     session: Session,
 ) -> list[Decisions]:
-    """The classes of the replies to each item: a judge's where they are its candidates, else as matched."""
+    """The decisions on each item: the judge's if its classes are the candidates, else by matching."""
     decided = [decide_replies(both, item) for both, item in zip(replies, items, strict=True)]
     judged = [i for i, item in enumerate(items) if item.candidates == judge.classes]
     said = [

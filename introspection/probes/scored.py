@@ -1,4 +1,4 @@
-"""B(M): what a model decides on items with and without their cue."""
+"""B(M): a model's decisions on items with and without their cue, from scored candidates."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from introspection.runtime.session import Session
 from introspection.tasks.items import NONE, Decisions, Item
 from introspection.text.tokenizer import ChatTokenizer
 
-# A bucket of probability 0 has no log; this floor is far below any rounding error of a sum to 1.
+# A bucket of probability 0 has no log; this floor is far below the rounding error of a sum to 1.
 _SMALLEST_PROBABILITY = 1e-12
 
 
@@ -25,10 +25,10 @@ class Behavior(NamedTuple):
 
 
 def add_none_bucket(logprobs: Float[np.ndarray, " candidates"]) -> Float[np.ndarray, " candidates_and_none"]:
-    """Appends the log-probability of saying none of the candidates.
+    """Appends the log-probability of answering none of the candidates.
 
-    Each candidate is scored with the end of the answer, so candidates are disjoint even where one is a
-    prefix of another, and the rest is what their probabilities leave of 1.
+    A candidate is scored with the end of the answer, so candidates are disjoint even if one is a prefix of
+    another, and the rest is 1 minus their probabilities.
     """
     rest = max(1.0 - float(np.exp(logprobs.astype(np.float64)).sum()), _SMALLEST_PROBABILITY)
     return np.append(logprobs, np.float32(np.log(rest)))
@@ -40,7 +40,7 @@ def decide(logprobs: Float[np.ndarray, " candidates_and_none"], candidates: Sequ
 
 
 def behavior_requests(tokenizer: ChatTokenizer, items: Sequence[Item]) -> list[ScoreRequest]:
-    """Two requests an item: with the cue, then without."""
+    """Two requests per item: with the cue, then without."""
     encode = functools.cache(lambda text: tuple(tokenizer.encode_reply(text)))
     requests = []
     for item in items:
@@ -56,7 +56,7 @@ def probe_behavior(
     session: Session,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Behavior]:
-    """Scores every item's candidates on both prompts; requests that recur are scored once."""
+    """Scores every item's candidates on both prompts; repeated requests are scored once."""
     requests = behavior_requests(model.tokenizer, items)
     keys = [(tuple(request.prompt), request.continuations) for request in requests]
     unique = dict(zip(keys, requests, strict=True))

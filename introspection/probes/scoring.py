@@ -1,8 +1,8 @@
 """The shared-prefix scorer: log-probabilities of K continuations of one prompt.
 
-The prompt is read once. Its keys and values serve all continuations through a log-sum-exp merge
-(`models.attention`), and only positions that predict a scored token reach the language-model head. So a
-request of K continuations of C tokens costs P + K C tokens instead of K (P + C).
+The prompt is read once, its keys and values serve all continuations through a log-sum-exp merge
+(`models.attention`), and only positions that predict a scored token reach the language-model head. So K
+continuations of C tokens cost P + K C tokens instead of K (P + C).
 """
 
 from collections import defaultdict
@@ -24,18 +24,16 @@ from introspection.runtime.mesh import put_rows, row_parts
 from introspection.runtime.session import Session
 from introspection.text.buckets import ScoreShape, batches, score_shape
 
-# Positions whose full-vocabulary logits exist at a time.
+# Positions whose full-vocabulary logits are in memory at a time.
 HEAD_CHUNK = 2048
 
 
 class ScoreRequest(NamedTuple):
     prompt: Sequence[int]
-    continuations: Sequence[Sequence[int]]  # with their end tokens where those are to count
+    continuations: Sequence[Sequence[int]]  # with their end tokens, if these count
 
 
 class PromptState(NamedTuple):
-    """What the prompt leaves for its continuations."""
-
     block: PrefixBlock
     last_hidden: Float[Array, "prompts width"]  # predicts the first token of every continuation
 
@@ -64,7 +62,7 @@ def continuation_logprobs(
     continuations: Int[Array, "prompts continuations tokens"],
     continuation_lengths: Int[Array, "prompts continuations"],
 ) -> Float[Array, "prompts continuations"]:
-    """Summed log-probability (nats) of each continuation; one of length 0 is padding and gives 0."""
+    """Summed log-probability (nats) of each continuation; length 0 marks padding and gives 0."""
     state = read_prompts(config, variables, prompts, prompt_lengths)
     head = head_matrix(variables["params"], config)
     count, k, length = continuations.shape
@@ -76,7 +74,7 @@ def continuation_logprobs(
         inputs = continuations[:, :, :-1].reshape(count * k, length - 1)
         lengths = continuation_lengths.reshape(count * k, 1)
         positions = jnp.repeat(prompt_lengths, k)[:, None] + index
-        # Segment 0 of a continuation row is the continuation; the prompt is the prefix block.
+        # In a continuation row, segment 0 is the continuation; the prompt is the prefix block.
         segments = jnp.where(index < lengths, 0, -1)
         with jax.named_scope("read_continuations"):
             hidden = forward(config, variables, inputs, positions, segments, (state.block,)).hidden
@@ -88,7 +86,7 @@ def continuation_logprobs(
 
 
 def exact_products(function: Callable) -> Callable:
-    """The function with float32 products that are float32: an accelerator's own are rounded on the way in."""
+    """The function with true float32 products; accelerators round the inputs by default."""
 
     def exact(*arrays):
         with jax.default_matmul_precision("highest"):
@@ -103,10 +101,10 @@ def score(
     session: Session,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Float[np.ndarray, " continuations"]]:
-    """Log-probabilities of every request's continuations, in the order of the requests.
+    """Log-probabilities of every request's continuations, in order.
 
-    Requests are grouped by shape bucket and padded to it, never to their neighbours. `progress` is called
-    with the number of requests just finished.
+    Requests are padded to their shape bucket, never to their neighbours. `progress` is called with the number
+    of requests just finished.
     """
     config = model.config.for_probes()
     program = session.programs.program(
@@ -134,7 +132,7 @@ def score(
 def pad_requests(requests: Sequence[ScoreRequest], shape: ScoreShape) -> tuple[np.ndarray, ...]:
     """The arrays of `continuation_logprobs` for up to `shape.prompts` requests.
 
-    Raises InputError on an empty prompt or continuation, as `text.rows.build_row` does: scored, it would be
+    Raises InputError if a prompt or continuation is empty, as `text.rows.build_row`: it would score as
     certain.
     """
     prompts = np.zeros((shape.prompts, shape.prompt_length), np.int32)

@@ -1,1 +1,1 @@
-"""Where it runs: mesh, program entry, metrics, progress."""
+"""Where the code runs: commands, configs, workdirs, the mesh, compiled programs, metrics, progress."""

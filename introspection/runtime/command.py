@@ -5,7 +5,6 @@ import ctypes
 import difflib
 import errno
 import importlib.util
-import os
 import re
 import sys
 import traceback
@@ -20,15 +19,16 @@ from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 
 from introspection.errors import InputError, RunError
+from introspection.runtime.config import cache_dir
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what an OSError says then
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of an OSError
 
 
 def run_program(main: Callable[[flags.FlagValues, Console], None], flag_values: flags.FlagValues) -> None:
-    """Parses the command line, calls `main` and exits with the contract's code.
+    """Parses the command line, calls `main`, prints errors as one line on stderr and exits.
 
-    0 done; 2 bad input, one line on stderr, nothing written; 1 a failure while running.
+    Exit codes: 0 done; 1 failed while running; 2 bad input, nothing written.
     """
     console = Console()
     arguments = sys.argv
@@ -51,7 +51,7 @@ def run_program(main: Callable[[flags.FlagValues, Console], None], flag_values: 
         _one_line("interrupted; rerun the same command to resume from the last checkpoint")
         sys.exit(FAILED)
     except OSError as error:
-        if error.errno not in FULL_DISK:  # which needs no traceback
+        if error.errno not in FULL_DISK:  # a full disk needs no traceback
             traceback.print_exc()
         _one_line(f"{error}; rerun the same command to resume from the last checkpoint")
         sys.exit(FAILED)
@@ -68,11 +68,11 @@ def define_config_flag() -> None:
 
 
 def parse_flags(flag_values: flags.FlagValues, arguments: list[str]) -> None:
-    """Parses like absl, and turns every mistake into an InputError of one line."""
+    """Parses like absl, but raises every mistake as an InputError of one line."""
     config = config_argument(arguments)
     if config is not None:
         check_config_file(config)
-        values = get_config_of(config)  # an error inside the file is shown as such
+        values = get_config_of(config)  # before absl, which would hide an error inside the file
         for argument in arguments[1:]:
             if argument.startswith("--config."):
                 check_field(argument.removeprefix("--config.").split("=", 1)[0], values, "--config.")
@@ -87,7 +87,7 @@ def parse_flags(flag_values: flags.FlagValues, arguments: list[str]) -> None:
 
 
 def config_argument(arguments: list[str]) -> str | None:
-    """What `--config=FILE` or `--config FILE` gives, the last of them."""
+    """The value of the last `--config=FILE` or `--config FILE`."""
     given = None
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
         if argument == "--config":
@@ -103,7 +103,7 @@ def check_config_file(config: str) -> None:
     if not path.is_file():
         near = sorted(str(p) for p in Path("configs").glob("*.py")) if Path("configs").is_dir() else []
         raise InputError(
-            f"--config: {path} does not exist" + (f"; there are {', '.join(near)}" if near else "")
+            f"--config: {path} does not exist" + (f"; choose from {', '.join(near)}" if near else "")
         )
     if not re.search(r"^def get_config\(", path.read_text(encoding="utf-8"), re.MULTILINE):
         raise InputError(f"--config: {path} has no function get_config; see configs/quickstart.py")
@@ -122,7 +122,7 @@ def get_config_of(config: str) -> ConfigDict:
 
 
 def load_config_file(config: str) -> ModuleType:
-    """The module of `FILE[:ARGUMENT]`, for what else than `get_config` it holds (`sweep`)."""
+    """The module of `FILE[:ARGUMENT]`, which may define more than `get_config` (`sweep`)."""
     path = config.partition(":")[0]
     spec: Any = importlib.util.spec_from_file_location("experiment_config", path)
     module = importlib.util.module_from_spec(spec)
@@ -140,18 +140,18 @@ def _unreadable(path: str, error: Exception) -> InputError:
 
 
 def check_field(field: str, config: ConfigDict, prefix: str = "") -> None:
-    """Refuses a field that there is not, and a section: ml_collections would silently replace it whole.
+    """Rejects unknown fields, and sections: ml_collections would silently replace a section whole.
 
     Raises:
-      InputError: with a close match where there is one; it names the field with `prefix` before it.
+      InputError: names the field, after `prefix`, and a close match if there is one.
     """
     value: Any = config
     for part in field.split("."):
         if not isinstance(value, ConfigDict):
-            return  # an index, say; the parser knows
+            return  # perhaps an index; the parser checks it
         if re.sub(r"\[.*", "", part) not in value:
             near = difflib.get_close_matches(part, list(value), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(value)}"
+            hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(value)}"
             raise InputError(f"{prefix}{field}: the config has no field {part!r} there; {hint}")
         value = value.get(part)
     if isinstance(value, ConfigDict):
@@ -162,7 +162,7 @@ def check_field(field: str, config: ConfigDict, prefix: str = "") -> None:
 
 
 def help_text(doc: str, flag_values: flags.FlagValues, arguments: list[str]) -> str:
-    """What the command does, its flags, and the fields of the config that is given."""
+    """The command's docstring, its flags, and the fields of the given config."""
     own = [flag for flag in flag_values.get_flags_for_module("__main__") if flag.name != "config"]
     lines = [doc.strip(), "", "Flags:"]
     if "config" in flag_values:
@@ -177,7 +177,7 @@ def help_text(doc: str, flag_values: flags.FlagValues, arguments: list[str]) -> 
         check_config_file(config)
         lines += ["", f"Fields of {config}:", *_fields(get_config_of(config))]
     elif "config" in flag_values:
-        lines += ["", "With --config=FILE, --help lists the config's fields too."]
+        lines += ["", "Add --config=FILE to list the config's fields too."]
     return "\n".join([*lines, "", "Exit codes: 0 done; 1 failed while running; 2 bad input.", ""])
 
 
@@ -193,13 +193,12 @@ def _fields(section: ConfigDict, prefix: str = "") -> list[str]:
 
 
 def keep_freed_memory() -> None:
-    """Asks glibc to keep what a compiled program frees, on Linux.
+    """Makes glibc (Linux) keep memory that a compiled program frees; the process stays at its peak memory.
 
-    A step's temporary buffers would be mapped and zeroed again at every call, page by page: on two cores
-    that was half of the time of a step called by itself, and a tenth of ten in one call (the benchmark
-    `stacked_seeds` counts the page faults). XLA's threads share one arena, since glibc maps what does not
-    fit into an arena of their own (64 MB) whatever its limits say. In return, the process stays at its peak
-    memory.
+    Otherwise a step's temporary buffers are mapped and zeroed again at every call, page by page: on two
+    cores this took half the time of a single step and a tenth of ten steps in one call (the benchmark
+    `stacked_seeds` counts the page faults). XLA's threads share one arena, since glibc maps whatever does
+    not fit into a thread's own arena (64 MB), regardless of its limits.
     """
     trim_threshold, mmap_max, arena_max = -1, -4, -8  # M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX of malloc.h
     with contextlib.suppress(OSError, AttributeError):  # another C library
@@ -210,9 +209,8 @@ def keep_freed_memory() -> None:
 
 
 def keep_compiled_programs() -> None:
-    """Keeps compiled programs between processes, so that a second start is quick."""
-    folder = os.environ.get("INTROSPECTION_CACHE", "~/.cache/introspective-coupling")
-    jax.config.update("jax_compilation_cache_dir", str(Path(folder).expanduser() / "programs"))
+    """Caches compiled programs on disk, so that a second start is fast."""
+    jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "programs"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 

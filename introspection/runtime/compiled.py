@@ -1,4 +1,4 @@
-"""Compiled programs and their table: which executable, which shapes, how often called, how long compiled."""
+"""Compiled programs and their table: executables, shapes, calls and compile times."""
 
 import dataclasses
 import time
@@ -10,8 +10,6 @@ import jax
 
 @dataclasses.dataclass
 class Compilation:
-    """One executable of a program."""
-
     shapes: str
     seconds: float  # trace, compile and first dispatch
     calls: int = 1
@@ -20,8 +18,8 @@ class Compilation:
 class Program:
     """A jitted function that counts its compilations and calls.
 
-    `data` names the positional arguments whose shapes tell its executables apart; parameters are always
-    arguments, so another checkpoint of the same model compiles nothing new.
+    `data` are the positional arguments whose shapes distinguish executables; parameters are always
+    arguments, so another checkpoint of the same model does not recompile.
     """
 
     def __init__(self, name: str, function: Callable, data: tuple[int, ...], **jit_options: Any):
@@ -36,7 +34,7 @@ class Program:
         start = time.perf_counter()
         result = self._jitted(*arguments)
         if self._jitted._cache_size() > compiled_before:
-            # Other shapes, or the same under another sharding or model: each is an executable of its own.
+            # Other shapes, or the same with another sharding or model: each is its own executable.
             label = shapes if shapes not in self.compilations else f"{shapes} #{len(self.compilations)}"
             self.compilations[label] = Compilation(shapes, time.perf_counter() - start)
         else:
@@ -45,7 +43,7 @@ class Program:
 
 
 class ProgramTable:
-    """The programs of one process, by name: asking twice for a name gives the same program."""
+    """The programs of one process: the same name and key give the same program."""
 
     def __init__(self):
         self._programs: dict[tuple, Program] = {}
@@ -53,7 +51,7 @@ class ProgramTable:
     def program(
         self, name: str, key: Any, build: Callable[[], Callable], data: tuple[int, ...], **options: Any
     ) -> Program:
-        """The program `name` for the hashable `key` (what it closes over), built at the first asking."""
+        """The program `name` for the hashable `key` (what it closes over), built on first use."""
         if (name, key) not in self._programs:
             self._programs[name, key] = Program(name, build(), data, **options)
         return self._programs[name, key]
@@ -67,12 +65,11 @@ class ProgramTable:
         ]
 
     def count(self, name: str) -> int:
-        """How many executables the programs of this name have."""
         return sum(row[0] == name for row in self.rows())
 
 
 def describe_shapes(tree) -> str:
-    """The shapes of a tree's distinct array leaves, such as `256×8 256×4×2`; the first three and a count."""
+    """The distinct shapes of a tree's arrays, such as `256×8 256×4×2`; the first three, then a count."""
     shapes = ["×".join(map(str, leaf.shape)) or "scalar" for leaf in jax.tree.leaves(tree)]
     distinct = list(dict.fromkeys(shapes))
     more = f" and {len(distinct) - 3} more" if len(distinct) > 3 else ""

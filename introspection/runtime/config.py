@@ -1,10 +1,10 @@
-"""From a config file's fields to the frozen values that the library works with."""
+"""From a config's fields to the frozen dataclasses of the library."""
 
 import dataclasses
 import json
 import os
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,14 +17,14 @@ T = TypeVar("T")
 
 
 def settings(cls: type[T], section: Mapping[str, Any], path: str = "config", **extra: Any) -> T:
-    """A frozen dataclass from a config section, and those of its own sections; lists become tuples.
+    """A frozen dataclass from a config section, nested sections included; lists become tuples.
 
     Args:
-      path: the section's name in errors.
-      extra: fields that the config derives elsewhere.
+      path: the section's name in error messages.
+      extra: fields that are derived elsewhere.
 
     Raises:
-      InputError: the section has a field that the class lacks, or lacks one that it needs.
+      InputError: the section has an unknown field, or lacks a required one.
     """
     kind: Any = cls
     known = {field.name for field in dataclasses.fields(kind) if field.init}
@@ -40,8 +40,18 @@ def settings(cls: type[T], section: Mapping[str, Any], path: str = "config", **e
         raise InputError(f"{path}: {error}") from error
 
 
+def check_choices(field: str, chosen: str | Iterable[str], known: Iterable[str]) -> None:
+    """Raises InputError unless a field's text is known, or its texts are known and distinct."""
+    names = (chosen,) if isinstance(chosen, str) else tuple(chosen)
+    unknown = [name for name in names if name not in known]
+    if unknown or not names or len(set(names)) < len(names):
+        given = f"is {chosen!r}" if isinstance(chosen, str) else f"has {unknown[0] if unknown else names!r}"
+        each = "" if isinstance(chosen, str) else ", each at most once"
+        raise InputError(f"{field} {given}; choose from {', '.join(known)}{each}")
+
+
 def _value(kind: Any, value: Any, path: str) -> Any:
-    """What a field of that type gets for what a config says."""
+    """A config's value as the type of its field."""
     if isinstance(value, list):
         return tuple(value)
     if isinstance(value, Mapping) and dataclasses.is_dataclass(kind) and isinstance(kind, type):
@@ -53,7 +63,7 @@ def _value(kind: Any, value: Any, path: str) -> Any:
 
 
 def _entry(kind: Any, section: Any, path: str) -> Any:
-    """One of several sections of a kind, whose own errors don't say which it is."""
+    """One of several sections of a kind; adds its path to errors, which lack it."""
     try:
         return _value(kind, section, path)
     except InputError as error:
@@ -61,7 +71,7 @@ def _entry(kind: Any, section: Any, path: str) -> Any:
 
 
 def config_dict(section: Any) -> ConfigDict:
-    """A frozen dataclass or mapping as a section of a config file, to be changed and overridden."""
+    """A frozen dataclass or mapping as a section of a config file."""
     if dataclasses.is_dataclass(section):
         section = {field.name: getattr(section, field.name) for field in dataclasses.fields(section)}
     return ConfigDict({name: _config_value(value) for name, value in section.items()})
@@ -71,27 +81,26 @@ def _config_value(value: Any) -> Any:
     if dataclasses.is_dataclass(value) or isinstance(value, Mapping):
         return config_dict(value)
     if isinstance(value, list):
-        return tuple(value)  # what a flag gives takes its place; to a list it would be added
-    return placeholder(str) if value is None else value  # a text may come
+        return tuple(value)  # so that a flag replaces it; a flag would append to a list
+    return placeholder(str) if value is None else value  # so that a flag can set a text
 
 
 def cache_dir(chosen: str | None = "") -> Path:
-    """Where data sets, organisms and compiled programs are kept between runs: a config's `cache_dir`, or the
-    default."""
+    """The folder of data sets, organisms and compiled programs: a config's `cache_dir`, or the default."""
     folder = chosen or os.environ.get("INTROSPECTION_CACHE") or "~/.cache/introspective-coupling"
     return Path(folder).expanduser()
 
 
 def plain(config: Any) -> Any:
-    """A config, or a part of it, as JSON-like values: dataclasses and ConfigDicts to dicts, tuples to lists.
+    """A config, or part of it, as JSON values: dataclasses and ConfigDicts to dicts, tuples to lists.
 
     Raises:
-      InputError: a number is not finite.
+      InputError: a number is infinite or NaN.
     """
     try:
         return json.loads(json.dumps(config, allow_nan=False, default=_as_dict))
     except ValueError as error:
-        raise InputError(f"config: a field is no finite number ({error})") from error
+        raise InputError(f"config: a field is not a finite number ({error})") from error
 
 
 def _as_dict(section: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The device mesh and where arrays live on it: rules by parameter name, rows over data and fsdp."""
+"""The device mesh and the placement of arrays: parameters by name, rows over data and fsdp."""
 
 import dataclasses
 import re
@@ -13,17 +13,17 @@ from introspection.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Devices along each axis; -1 (once) takes what the other axes leave."""
+    """Devices along each axis; one axis may be -1 and takes the rest."""
 
-    data: int = 1  # rows of a batch; parameters are copied
-    fsdp: int = 1  # rows of a batch; parameters are split
+    data: int = 1  # splits the rows of a batch; copies parameters
+    fsdp: int = 1  # splits the rows of a batch and the parameters
     tensor: int = 1  # heads and hidden units
 
 
-# The first matching rule gives the partition of the trailing dimensions; leading ones (layers, seeds)
-# are not split. The embedding and the head are split over the vocabulary, by both axes: split over their
-# width, every lookup would gather the whole table, and every logit would be a sum over devices. (With 4
-# devices along fsdp, a copy on each took 3.8 times the memory and logits were all-reduced.)
+# The first matching rule partitions the trailing dimensions; leading ones (layers, seeds) are not split. The
+# embedding and the head are split over the vocabulary by both axes: split over the width, every lookup would
+# gather the whole table, and every logit would be a sum over devices. (With 4 devices along fsdp, a copy on
+# each took 3.8 times the memory and logits were all-reduced.)
 PARAMETER_RULES: tuple[tuple[str, P], ...] = (
     (r"(query|key|value|gate|up)/kernel$", P("fsdp", "tensor")),
     (r"(output|down)/kernel$", P("tensor", "fsdp")),
@@ -38,33 +38,35 @@ ROW_AXES = ("data", "fsdp")
 
 
 def make_mesh(config: MeshConfig) -> Mesh:
-    """A `data × fsdp × tensor` mesh over the first devices that it needs.
+    """A `data × fsdp × tensor` mesh over the first devices.
 
     Raises:
-      InputError: the axes need more devices than there are, or do not divide them.
+      InputError: the axes need more devices than there are, or do not divide their number.
     """
     sizes = [config.data, config.fsdp, config.tensor]
     available = jax.device_count()
     if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
-        raise InputError(f"config.mesh has sizes {sizes}: each is at least 1, and one of them may be -1")
+        raise InputError(f"config.mesh has sizes {sizes}: each must be at least 1, except that one may be -1")
     if -1 in sizes:
         rest = -int(np.prod(sizes))
         if available % rest:
-            raise InputError(f"config.mesh {sizes}: {available} devices do not divide by {rest}")
+            raise InputError(
+                f"config.mesh has sizes {sizes}, but {available} devices do not divide by {rest}; change one"
+            )
         sizes[sizes.index(-1)] = available // rest
     needed = int(np.prod(sizes))
     if needed > available:
-        raise InputError(f"config.mesh {sizes} needs {needed} devices, there are {available}")
-    # Auto on purpose: make_mesh defaults to Explicit axes, under which an embedding lookup is an error.
+        raise InputError(f"config.mesh has sizes {sizes}: needs {needed} devices, but there are {available}")
+    # Auto, because make_mesh defaults to Explicit axes, under which an embedding lookup fails.
     return jax.make_mesh(
         tuple(sizes), ("data", "fsdp", "tensor"), (AxisType.Auto,) * 3, devices=jax.devices()[:needed]
     )
 
 
 def parameter_shardings(tree, mesh: Mesh):
-    """A tree of `NamedSharding`s for parameters, adapters or their optimizer state, by leaf name.
+    """`NamedSharding`s for a tree of parameters, adapters or their optimizer state, by leaf name.
 
-    A dimension that an axis does not divide is not split by it.
+    An axis that does not divide a dimension does not split it.
     """
 
     def sharding(path, leaf):
@@ -80,7 +82,7 @@ def parameter_shardings(tree, mesh: Mesh):
 
 
 def _dividing(axes: str | tuple[str, ...] | None, size: int, mesh: Mesh) -> tuple[str, ...] | None:
-    """Of a dimension's axes as many, from the first, as divide its size together."""
+    """The longest prefix of a dimension's axes whose product divides its size."""
     names = (axes,) if isinstance(axes, str) else axes or ()
     while names and size % int(np.prod([mesh.shape[name] for name in names])):
         names = names[:-1]
@@ -88,21 +90,20 @@ def _dividing(axes: str | tuple[str, ...] | None, size: int, mesh: Mesh) -> tupl
 
 
 def put_parameters(tree, mesh: Mesh):
-    """Places a tree of parameters on the mesh."""
     return jax.device_put(tree, parameter_shardings(tree, mesh))
 
 
 def row_parts(mesh: Mesh | jax.sharding.AbstractMesh) -> int:
-    """Into how many parts a batch's rows are split."""
+    """The number of parts that a batch's rows are split into."""
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
 def split_rows(activations: jax.Array) -> jax.Array:
-    """The same array, its rows (dimension 0) split over data and fsdp as those of the batch are.
+    """Constrains the rows (dimension 0) of an array to be split over data and fsdp, like the batch's.
 
-    To be said inside a program: where parameters are split along fsdp as well, the compiler may gather the
-    rows instead of the parameters, and each device then holds the activations of all rows. Nothing is asked
-    for outside of `jax.set_mesh`, nor of rows that do not divide.
+    For use inside a program: otherwise, with parameters also split along fsdp, the compiler may gather the
+    rows instead of the parameters, and each device then stores the activations of all rows. Does nothing
+    outside of `jax.set_mesh`, or if the rows do not divide.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or row_parts(mesh) == 1 or activations.shape[0] % row_parts(mesh):
@@ -114,7 +115,7 @@ def split_rows(activations: jax.Array) -> jax.Array:
 def put_rows(tree, mesh: Mesh, axis: int = 0):
     """Places host arrays with their rows (dimension `axis`) split over data and fsdp.
 
-    Rows that do not divide over those axes are copied to every device instead.
+    Rows that do not divide are copied to every device instead.
     """
     parts = row_parts(mesh)
 

@@ -1,4 +1,4 @@
-"""Metrics as they come: `metrics.jsonl`, and TensorBoard events beside it."""
+"""Training metrics: `metrics.jsonl`, and TensorBoard events beside it."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from introspection.runtime.workdir import write_whole
 
 
 class MetricsWriter:
-    """Appends one JSON object a line: `{"arm", "seed", "step", <metric>: value, ...}`."""
+    """Appends one JSON object per line: `{"arm", "seed", "step", <metric>: value, ...}`."""
 
     def __init__(self, workdir: Path):
         self._path = workdir / "metrics.jsonl"
@@ -20,7 +20,7 @@ class MetricsWriter:
         self._lines = None
 
     def keep(self, wanted: Callable[[dict], bool]) -> None:
-        """Drops the lines that a resumed run will write again, and a last line that a kill cut short."""
+        """Drops lines that a resumed run will rewrite, and a last line that was cut short."""
         if not self._path.exists():
             return
         kept = []

@@ -1,4 +1,4 @@
-"""Progress on the terminal: a bar where there is one, a line now and then where there is not."""
+"""Progress: a bar on a terminal, occasional lines elsewhere."""
 
 import contextlib
 import time
@@ -12,7 +12,7 @@ _SECONDS_BETWEEN_LINES = 20
 
 @contextlib.contextmanager
 def progress_bar(console: Console, title: str, total: int) -> Iterator[Callable[..., None]]:
-    """Yields `advance(count, note="")`; the bar goes when the block ends."""
+    """Yields `advance(count, note="")`; the bar disappears when the block ends."""
     if console.is_terminal:
         columns = (
             TextColumn("{task.description}"),

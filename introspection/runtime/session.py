@@ -1,4 +1,4 @@
-"""What a command computes with: devices, compiled programs, where it prints and where things are kept."""
+"""What a command computes with: devices, compiled programs, a console and a cache folder."""
 
 import dataclasses
 from pathlib import Path
@@ -13,7 +13,7 @@ from introspection.runtime.mesh import MeshConfig, make_mesh
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """Handed from a command down to whatever computes; what is compiled in one session is compiled once."""
+    """Passed down from a command to everything that computes; a session compiles each program once."""
 
     mesh: jax.sharding.Mesh = dataclasses.field(default_factory=lambda: make_mesh(MeshConfig()))
     programs: ProgramTable = dataclasses.field(default_factory=ProgramTable)

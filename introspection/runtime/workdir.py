@@ -1,4 +1,4 @@
-"""Workdirs: whose they are, and files that are written whole or not at all."""
+"""Workdirs: each belongs to one config, and files are written atomically."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ from introspection.errors import InputError
 
 
 def differing_fields(here: Any, there: Any, prefix: str = "") -> list[str]:
-    """One phrase a field that two configs differ in."""
+    """One phrase for each field in which two configs differ."""
     if isinstance(here, dict) and isinstance(there, dict):
         problems = []
         for name in sorted(here.keys() | there.keys()):
@@ -27,14 +27,13 @@ def differing_fields(here: Any, there: Any, prefix: str = "") -> list[str]:
 def check_workdir(
     workdir: Path, config: dict[str, Any], completed: Callable[[dict], dict] = lambda stored: stored
 ) -> None:
-    """Writes nothing.
+    """Checks that the workdir is empty or belongs to this config; writes nothing.
 
     Args:
-      completed: gives a stored config the fields that there were not yet when it was written.
+      completed: adds to a stored config the fields that are newer than it.
 
     Raises:
-      InputError: the workdir belongs to another config (the differing fields are named), or holds other
-        files.
+      InputError: the workdir belongs to another config (the message names the fields) or has other files.
     """
     path = workdir / "config.json"
     if path.exists():
@@ -57,14 +56,14 @@ def check_workdir(
 
 
 def _is_half_written(child: Path, path: Path) -> bool:
-    """Whether a file is what a killed process left of writing another one."""
+    """Whether a file is a leftover of an interrupted write."""
     return child.name.startswith(f"{path.name}.") and child.suffix == ".tmp"
 
 
 def claim_workdir(
     workdir: Path, config: dict[str, Any], completed: Callable[[dict], dict] = lambda stored: stored
 ) -> None:
-    """Makes the workdir this config's. Raises InputError as `check_workdir` does."""
+    """Makes the workdir this config's. Raises InputError as `check_workdir`."""
     check_workdir(workdir, config, completed)
     if not (workdir / "config.json").exists():
         workdir.mkdir(parents=True, exist_ok=True)
@@ -73,9 +72,9 @@ def claim_workdir(
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Where to write a file that takes its place when the block ends: whole, or not at all.
+    """Yields a temporary path that replaces `path` when the block ends without an error.
 
-    Any number of writers may write the same file at once; the last one's stays.
+    Several writers may write the same file at once; the last one wins.
     """
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -86,12 +85,12 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, content: str | bytes) -> Path:
-    """Writes a file whole or not at all, and returns its path. A lone surrogate in a text becomes `?`."""
+    """Writes a file atomically and returns its path. A lone surrogate becomes `?`."""
     with whole(path) as temporary:
         temporary.write_bytes(content if isinstance(content, bytes) else content.encode(errors="replace"))
     return path
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Strict JSON, whole or not at all."""
+    """Writes strict JSON atomically."""
     write_whole(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -1,4 +1,4 @@
-"""Which candidate a freely said answer names: a strict matcher that knows "neither"."""
+"""Which candidate a generated answer names: a strict matcher that can answer "none"."""
 
 import functools
 import re
@@ -10,19 +10,17 @@ from introspection.tasks.items import NONE
 
 # "C", "C.", "(C) Mercury", "**C**: …", "C\n…"; not "A train …", nor "C major …".
 _FIRST = r"[\s*_\"'(\[]*({letters})(?=[.):\]*,;\n]|\s*$)"
-# "The answer is C", "the correct option: (C)"; the letter is a word, and no article of one.
+# "The answer is C", "the correct option: (C)"; a letter on its own, not the article of a phrase.
 _NAMED = r"\b(?:answer|option|choice)(?:\s+is)?\s*:?\s*[*_\"'(\[]*({letters})(?=[.):\]*,;!\"'\n]|\s*$)"
 
 
 def match_candidate(text: str, candidates: Sequence[str]) -> str:
-    """The one candidate that a text names, or `NONE` if it names none, or several.
+    """The one candidate that a text names; `NONE` if it names none or several.
 
-    A candidate is named where its words stand whole and in order, whatever their case, accents and the white
-    space between them ("Niger" is not named in "Nigeria"). Where one candidate stands inside another ("York"
-    in "New York"), a place names the longest that fits there. A text that names two, even to deny one of
-    them, is not guessed at: who reads labels made from it must be able to trust them. The case of a symbol
-    counts: "In" is an element, "in" a word. Options' letters are no words, and are matched as
-    `letters.match_letter` says.
+    A candidate is named if its words occur whole and in order, up to case, accents and white space ("Niger"
+    is not named in "Nigeria"). If one candidate contains another ("York" in "New York"), the longest match
+    counts. A text that names two, even to reject one, gets `NONE`: labels made from it must be reliable. A
+    symbol's case counts: "In" is an element, "in" a word. Option letters follow `match_letter`.
     """
     if is_letters(candidates):
         return match_letter(text, candidates)
@@ -34,44 +32,43 @@ def match_candidate(text: str, candidates: Sequence[str]) -> str:
         pattern = _pattern(fold_accents(candidate) if symbol else fold(candidate))
         if pattern.search(cased if symbol else folded):
             named.add(candidate)
-            # So that a shorter one is not found in the same place.
+            # Masked, so that a shorter candidate does not match in the same place.
             folded = _pattern(fold(candidate)).sub(" \0 ", folded)
             cased = _pattern(fold_accents(candidate), re.IGNORECASE).sub(" \0 ", cased)
     return named.pop() if len(named) == 1 else NONE
 
 
 def fold(text: str) -> str:
-    """Case, accents and runs of white space taken out of a text."""
+    """Removes case, accents and extra white space."""
     return fold_accents(text).casefold()
 
 
 def fold_accents(text: str) -> str:
-    """Accents and runs of white space taken out of a text."""
+    """Removes accents and extra white space."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
     return " ".join(plain.split())
 
 
 def is_symbol(candidate: str) -> bool:
-    """Whether it is one or two letters with a capital one, like an element's symbol."""
+    """Whether it has one or two letters with a capital, like an element's symbol."""
     return len(candidate) <= 2 and candidate.isalpha() and candidate.lower() != candidate
 
 
 @functools.lru_cache(maxsize=100_000)
 def _pattern(words: str, flags: int = 0) -> re.Pattern[str]:
-    """The folded words, not inside a longer word or number; "1" is not named in "1.5" or "10"."""
+    """The folded words, outside longer words and numbers; "1" is not named in "1.5" or "10"."""
     return re.compile(rf"(?<![\w.+-])(?<!\w['’]){re.escape(words)}(?!\w|[.,'’-]\w)", flags)
 
 
 def is_letters(candidates: Sequence[str]) -> bool:
-    """Whether candidates are options' letters: the alphabet's first, so symbols of elements are none."""
+    """Whether the candidates are option letters: the first of the alphabet, so not elements' symbols."""
     return len(candidates) > 1 and sorted(candidates) == list(string.ascii_uppercase[: len(candidates)])
 
 
 def match_letter(text: str, candidates: Sequence[str]) -> str:
-    """The one letter that a reply begins with, or calls the answer, or `NONE` if that is none, or several.
+    """The one letter that a reply starts with or calls the answer; `NONE` if there is none or several.
 
-    A reply that begins with an option and goes on to call another one the answer is not guessed at. Letters
-    inside the option's text ("C. Vitamin D") don't count.
+    Letters inside an option's text ("C. Vitamin D") don't count.
     """
     letters = "|".join(map(re.escape, candidates))
     first = re.match(_FIRST.format(letters=letters), text)

@@ -1,18 +1,16 @@
-"""Mixtures of tasks, for training and for evaluation: each part is reported by itself, and all together.
+"""Mixtures of tasks, for training and evaluation, reported by part and in total.
 
-- What could collide carries its part's name: ids, groups, strata and cue kinds are prefixed with it (a
-  friend's hint of one task is no friend's hint of another to a control that knows cue kinds), and `subset`
-  is the name, by which results are reported.
-- An item is asked for its explanation in its own task's words; all parts answer in one sentence.
-- Training items are drawn by weight, without replacement and by seed; with `train_items=0` as many as the
-  weights allow. (That labels are balanced between changed and unchanged comes after, and moves the shares.)
-  Test items are all, or drawn by weight as well. Validation items are all.
-- A part with `explained=False` is never in explanation training: its training and validation items are for
-  training by behaviour alone (the shift `taught`), all of them, whatever its weight. Its test items are
-  tested like any others.
+- Ids, groups, strata and cue kinds get the part's name as a prefix, so that they can't collide (the hint of a
+  friend in one task is another cue kind than in another). `subset` is the part's name, for reports.
+- Each item asks for its explanation in the words of its task; all parts answer in the same sentence.
+- Training items are drawn by weight, by seed and without replacement; `train_items=0` takes as many as the
+  weights allow. (Balancing labels between changed and unchanged comes later and shifts the shares.) Test
+  items are all, or drawn by weight too. Validation items are all.
+- A part with `explained=False` is never in explanation training: all of its training and validation items
+  are for training by behaviour (the shift `taught`), regardless of its weight. Its test items are tested.
 - Validation items of explained parts come first, in drawn order.
 
-Items are relabelled when they are read, so a mixture takes no memory beside its parts.
+Items are relabelled when read, so a mixture takes no memory of its own.
 """
 
 import dataclasses
@@ -25,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from introspection.errors import InputError
+from introspection.runtime.config import check_choices
 from introspection.tasks.items import Item
 from introspection.tasks.sequences import ItemSequence, permuted
 from introspection.tasks.splits import words_of
@@ -37,12 +36,10 @@ PART_FIELDS: dict[str, tuple[type, ...]] = {"weight": (float, int), "explained":
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One task of a mixture."""
-
     task: Task
-    weight: float | int = 1.0  # of its training items among those of all explained parts, and of test items
-    explained: bool = True  # else it is trained by behaviour alone, if at all
-    name: str = ""  # what its items are called after; "" is the task's name
+    weight: float | int = 1.0  # relative number of its training items, if explained, and of its test items
+    explained: bool = True  # else trained only by behaviour, if at all
+    name: str = ""  # prefix of its items; "" is the task's name
 
     @property
     def title(self) -> str:
@@ -51,33 +48,30 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Mixture(Task):
-    """A task of several."""
-
-    unexplained: tuple[str, ...] = ()  # subsets whose items are never in explanation training
+    unexplained: tuple[str, ...] = ()  # subsets that are never in explanation training
 
 
 @dataclasses.dataclass(frozen=True)
 class MixtureConfig:
-    """Which tasks, and how many items of each.
+    """The parts, and how many items of each.
 
-    A part's section has the fields of its task, and `weight` and `explained` as in `Part`. Its `name` is the
-    task; without one, what the part is called.
+    A part's section has the fields of its task, plus `weight` and `explained` as in `Part`. Its `name` is
+    the task's; the default is the part's title.
     """
 
-    parts: Mapping[str, Mapping[str, Any]]  # sections by what the parts are called in ids and results
-    seed: int = 0  # draws items; the parts have seeds of their own
-    train_items: int = 0  # of explained parts together; 0 is as many as the weights allow
+    parts: Mapping[str, Mapping[str, Any]]  # section by title; titles appear in ids and results
+    seed: int = 0  # draws items; the parts have their own seeds
+    train_items: int = 0  # of all explained parts; 0 is as many as the weights allow
     test: str = "all"  # test items of every part; or "weighted"
-    test_items: int = 0  # of all parts together, where "weighted"; 0 is as many as the weights allow
+    test_items: int = 0  # of all parts, if "weighted"; 0 is as many as the weights allow
 
 
 def is_explained(task: Task, item: Item) -> bool:
-    """Whether an item of a task may be in explanation training."""
     return not (isinstance(task, Mixture) and item.subset in task.unexplained)
 
 
 def unmixed(task: Task, item: Item) -> Item:
-    """The item as its own task has it, but for its subset; of a task that is no mixture, the item itself."""
+    """The item as in its own task, except for its subset; unchanged if the task is not a mixture."""
     if not isinstance(task, Mixture):
         return item
     names = ("id", "group", "stratum", "cue_kind")
@@ -86,9 +80,9 @@ def unmixed(task: Task, item: Item) -> Item:
 
 
 def check_apart(mixture: Mixture) -> None:
-    """Raises InputError if a question of one part is also another part's, in another split.
+    """Raises InputError if two parts ask the same question in different splits.
 
-    Each part keeps its own splits apart; two of the same source, with other sizes or seeds, may not.
+    A part keeps its own splits apart, but two parts of one source with other sizes or seeds may overlap.
     """
     first: dict[str, tuple[str, Item]] = {}
     for split, items in mixture.splits.items():
@@ -97,30 +91,30 @@ def check_apart(mixture: Mixture) -> None:
             if there != split and other.subset != item.subset:
                 raise InputError(
                     f"config.task.parts: {other.subset} asks in {there} ({other.id}) what {item.subset} asks "
-                    f"in {split} ({item.id}); give both the same seed and sizes, or other data"
+                    f"in {split} ({item.id}); give both the same seed and sizes, or different data"
                 )
 
 
 def part_sections(section: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The `task` section of each part of a mixture's, by what the part is called.
+    """The `task` section of each part, by title.
 
     Raises:
-      InputError: there are no parts, or one is a mixture itself.
+      InputError: there are no parts, or a part is a mixture.
     """
     parts = section.get("parts") or {}
     if not isinstance(parts, Mapping) or not parts:
-        raise InputError("config.task.parts has no parts: name some tasks, each with its fields")
+        raise InputError("config.task.parts has no parts: name some tasks with their fields")
     sections = {}
     for title, fields in parts.items():
         own = {"name": title} | {name: value for name, value in fields.items() if name not in PART_FIELDS}
         if own["name"] == NAME:
-            raise InputError(f"config.task.parts.{title} is a mixture itself; name its parts here")
+            raise InputError(f"config.task.parts.{title} is a mixture; list its parts here instead")
         sections[title] = own
     return sections
 
 
 def build_mixture(config: MixtureConfig, load: Callable[[Mapping[str, Any]], Task]) -> Mixture:
-    """The mixture of a config's sections; `load` builds one part from the section of its task.
+    """The mixture of a config; `load` builds a part from its section.
 
     Raises:
       InputError: as `part_sections`, `load` and `mix`.
@@ -131,7 +125,9 @@ def build_mixture(config: MixtureConfig, load: Callable[[Mapping[str, Any]], Tas
         for name, value in own.items():
             if type(value) not in PART_FIELDS[name]:
                 wanted = PART_FIELDS[name][0].__name__
-                raise InputError(f"config.task.parts.{title}.{name} is {value!r}; give a {wanted}")
+                raise InputError(
+                    f"config.task.parts.{title}.{name} is {value!r}; give a value of type {wanted}"
+                )
         try:
             parts.append(Part(load(section), name=title, **own))
         except InputError as error:
@@ -148,11 +144,11 @@ def build_mixture(config: MixtureConfig, load: Callable[[Mapping[str, Any]], Tas
 def mix(
     parts: Sequence[Part], *, seed: int = 0, train_items: int = 0, test: str = "all", test_items: int = 0
 ) -> Mixture:
-    """One task of several; see the module's text, and `MixtureConfig` for the arguments.
+    """Combines tasks; the module's docstring and `MixtureConfig` describe the arguments.
 
     Raises:
-      InputError: no part is explained, two have one name, parts explain in different sentences, a weight is
-        not above 0, or a part has too few items for its weight.
+      InputError: no part is explained, two share a name, parts explain in different sentences, a weight is
+        not positive and finite, or a part has too few items for its weight.
     """
     _check_parts(parts, test)
     explained = [part for part in parts if part.explained]
@@ -195,7 +191,7 @@ def _check_scored(tasks: Sequence[Task], encode_reply: Callable[[str], Sequence[
 
 @dataclasses.dataclass(frozen=True)
 class PartItems(ItemSequence):
-    """`size` items of a part's split, called after the part; drawn, where they are not all."""
+    """`size` items of a part's split, relabelled; drawn if they are not all."""
 
     part: Part
     split: str
@@ -223,7 +219,7 @@ class PartItems(ItemSequence):
 
 @dataclasses.dataclass(frozen=True)
 class MixedItems(ItemSequence):
-    """Parts one after another; of all, the first `drawn` items in an order drawn by `seed`."""
+    """Concatenated parts, with the first `drawn` items in an order drawn by `seed`."""
 
     parts: tuple[PartItems, ...]
     drawn: int = 0
@@ -244,10 +240,10 @@ class MixedItems(ItemSequence):
 
 
 def _counts_by_weight(split: str, parts: Sequence[Part], sizes: Sequence[int], total: int) -> list[int]:
-    """How many of each part's `sizes` items make `total` of their weights; 0 is as many as can be."""
+    """How many items of each part make a `total` in proportion to the weights; 0 is as many as possible."""
     weights = np.array([part.weight for part in parts]) / sum(part.weight for part in parts)
     if not total:
-        # Rounded down, so that the rarest part, which sets the total, is used up and none is overdrawn.
+        # Rounded down: the scarcest part sets the total and is used up, and no part is overdrawn.
         total = int(np.floor(np.min(np.array(sizes) / weights) + 1e-6))
     exact = total * weights
     counts = np.floor(exact + 1e-6).astype(int)
@@ -256,29 +252,32 @@ def _counts_by_weight(split: str, parts: Sequence[Part], sizes: Sequence[int], t
     for part, size, count in zip(parts, sizes, counts, strict=True):
         if not 0 < count <= size:
             raise InputError(
-                f"config.task.parts.{part.title} has {size} {split} items, its weight asks for "
-                f"{count} of {total}: change config.task.{split}_items or the weights"
+                f"config.task.parts.{part.title} has {size} {split} items, but its weight asks for {count} "
+                f"of {total}: change config.task.{split}_items or the weights"
             )
     return [int(count) for count in counts]
 
 
 def _check_parts(parts: Sequence[Part], test: str) -> None:
-    if test not in TEST_DRAWS:
-        raise InputError(f"config.task.test is {test!r}; choose from {', '.join(TEST_DRAWS)}")
+    check_choices("config.task.test", test, TEST_DRAWS)
     titles = [part.title for part in parts]
     if len(set(titles)) < len(titles):
-        raise InputError(f"config.task.parts: two parts are called {max(titles, key=titles.count)!r}")
+        raise InputError(
+            f"config.task.parts: two parts are called {max(titles, key=titles.count)!r}; rename one"
+        )
     explained = [part for part in parts if part.explained]
     if not explained:
         raise InputError(
-            "config.task.parts: no part is explained, so there is nothing to train explanations on"
+            "config.task.parts: no part is explained, so explanations have no training items; explain one"
         )
     sentence = dataclasses.replace(explained[0].task.grammar, question="")
     for part in parts:
         if not 0 < part.weight < math.inf:
-            raise InputError(f"config.task.parts.{part.title}.weight is {part.weight}; it must be above 0")
+            raise InputError(
+                f"config.task.parts.{part.title}.weight is {part.weight}; it must be above 0 and finite"
+            )
         if dataclasses.replace(part.task.grammar, question="") != sentence:
             raise InputError(
                 f"config.task.parts: {explained[0].title} and {part.title} explain in different sentences "
-                f"({sentence.changed!r} and {part.task.grammar.changed!r}); a mixture has one"
+                f"({sentence.changed!r} and {part.task.grammar.changed!r}); a mixture needs a single one"
             )

@@ -1,8 +1,8 @@
-"""Data sets that a TFDS builder prepares once and that are read back a record at a time, never whole.
+"""Data sets that a TFDS builder prepares once and that are then read one record at a time.
 
-A task's builder (`TaskBuilder`) turns the publishers' files to flat rows in splits. `load_prepared` makes the
-data set aside and moves it into place, under a name that is a digest of what it was made from, so that a
-changed file or setting is another data set. `LazyItems` turns rows to items whenever they are asked for.
+A task's builder (`TaskBuilder`) turns the publishers' files into flat rows in splits. `load_prepared` builds
+the data set in a temporary folder and moves it into place, named by a digest of its inputs: a changed file or
+setting gives another data set. `LazyItems` turns rows into items on access.
 """
 
 import contextlib
@@ -28,8 +28,8 @@ from introspection.errors import InputError, RunError
 from introspection.tasks.sequences import Row
 
 _ATTEMPTS = 3  # to prepare: another process may replace the data set just before it is read
-# TFDS writes every record as a group of its own. A reader's index holds 8 bytes a group, and reading the
-# index of 10 M groups takes four times that and seconds; reading one record of 64 costs microseconds more.
+# TFDS writes each record as its own group. A reader's index takes 8 bytes per group; for 10 M groups, loading
+# it takes four times that memory, and seconds. In groups of 64, reading a record costs microseconds more.
 GROUP = "group_size:64"
 _RANDOM_ACCESS = "readahead_buffer_size:0,max_parallelism:0"
 _BUFFER = 32_768  # bytes of a reader's file buffer
@@ -37,13 +37,13 @@ _BUFFER = 32_768  # bytes of a reader's file buffer
 
 class _LocalInfo(tfds.core.DatasetInfo):
     def initialize_from_bucket(self) -> None:
-        """Doesn't look for this data set elsewhere; TFDS would leave a temporary folder behind each time."""
+        """Skips TFDS's lookup of a published copy, which leaves a temporary folder behind each time."""
 
 
 class TaskBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """A builder of a task's rows, in the file format that needs no TensorFlow.
 
-    A subclass names its version, texts and features (flat: text, numbers, lists of them) and gives `splits`.
+    A subclass defines its version, texts, features (flat: text, numbers, lists of them) and `splits`.
     """
 
     DESCRIPTION: ClassVar[str]
@@ -52,15 +52,15 @@ class TaskBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     FEATURES: ClassVar[Mapping[str, tfds.features.FeatureConnector]]
 
     def __init__(self, data_dir: Path, files: Sequence[Path], settings: Any):
-        self.files = tuple(files)  # what it reads
-        self.settings = settings  # a frozen dataclass: what else decides about the rows
+        self.files = tuple(files)  # the inputs
+        self.settings = settings  # a frozen dataclass: everything else that determines the rows
         super().__init__(data_dir=data_dir, file_format="array_record")
 
     def splits(self) -> tuple[Mapping[str, Iterable[Row]], Mapping[str, Any]]:
-        """The rows of every split, and what `metadata.json` is to say beside their number.
+        """The rows of every split, and extra fields for `metadata.json`.
 
         Raises:
-          InputError: the files can't be used.
+          InputError: the files are unusable.
         """
         raise NotImplementedError
 
@@ -71,15 +71,15 @@ class TaskBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             features=tfds.features.FeaturesDict(dict(self.FEATURES)),
             citation=self.CITATION,
             license=self.LICENSE,
-            disable_shuffling=True,  # the splits are drawn already
+            disable_shuffling=True,  # the splits are already in drawn order
             metadata=tfds.core.MetadataDict(),
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
-        del dl_manager  # the files are at hand
+        del dl_manager  # nothing to download
         splits, about = self.splits()
         metadata = self.info.metadata
-        assert metadata is not None  # `_info` gives one
+        assert metadata is not None  # set in `_info`
         metadata.update(
             source_digest=digest_of(self.files),
             settings=dataclasses.asdict(self.settings),
@@ -93,11 +93,11 @@ class TaskBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 @dataclasses.dataclass(frozen=True)
 class PreparedRows(Sequence[Row]):
-    """The rows of one split, each read when it is asked for and not kept. Threads may share it."""
+    """The rows of one split, each read on access and not cached. Thread-safe."""
 
     shards: tuple[Path, ...]
     lengths: tuple[int, ...]  # rows of each shard
-    lists: frozenset[str]  # columns of several values
+    lists: frozenset[str]  # columns with several values
     _readers: dict[int, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
     _lock: Any = dataclasses.field(default_factory=threading.Lock, compare=False, repr=False)
 
@@ -109,25 +109,25 @@ class PreparedRows(Sequence[Row]):
         return sum(self.lengths)
 
     def __getitem__(self, index: SupportsIndex) -> Row:
-        number = range(len(self))[operator.index(index)]  # from the end too; or IndexError
+        number = range(len(self))[operator.index(index)]  # handles negative indices; raises IndexError
         shard = bisect_right(self._ends, number)
         position = number - sum(self.lengths[:shard])
-        with self._lock:  # a reader has one place in its file
+        with self._lock:  # a reader has a single file position
             try:
                 reader = self._reader(shard)
                 reader.seek(position)
                 record = reader.read()
             except (ValueError, RuntimeError, IndexError) as error:
                 raise RunError(
-                    f"{self.shards[shard]}: record {position} can't be read ({error}); delete its folder"
+                    f"{self.shards[shard]}: record {position} can't be read ({error}); delete the folder"
                 ) from error
         return self._row(record)
 
     def check(self) -> None:
-        """Opens every shard. Raises an exception of any kind where one is damaged."""
+        """Opens every shard; raises any kind of exception if one is damaged."""
         for shard, length in enumerate(self.lengths):
             if self._reader(shard).num_records() != length:
-                raise ValueError(f"{self.shards[shard]} has not {length} records")
+                raise ValueError(f"{self.shards[shard]} does not have {length} records")
 
     def _reader(self, shard: int) -> Any:
         if shard not in self._readers:
@@ -137,7 +137,7 @@ class PreparedRows(Sequence[Row]):
         return self._readers[shard]
 
     def _row(self, record: bytes) -> Row:
-        """As TFDS decodes it, but for text as str; ten times as fast without its arrays."""
+        """Decodes like TFDS, except text to str; ten times as fast, since it skips TFDS's arrays."""
         row = {}
         example = tf_example_pb2.Example.FromString(record)  # pyright: ignore[reportAttributeAccessIssue]
         for name, feature in example.features.feature.items():
@@ -149,23 +149,21 @@ class PreparedRows(Sequence[Row]):
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A data set that is in place."""
-
     folder: Path
     splits: dict[str, PreparedRows]
-    metadata: dict[str, Any]  # of metadata.json
+    metadata: dict[str, Any]  # contents of metadata.json
 
 
 def load_prepared(
     builder: type[TaskBuilder], files: Sequence[Path], settings: Any, data_dir: Path
 ) -> Prepared:
-    """The data set that `builder` makes of these files and settings, prepared first where it is missing.
+    """The data set that `builder` makes of these files and settings; prepared if missing or damaged.
 
-    A damaged one is replaced. Any number of processes may call this at the same time.
+    Several processes may call this at the same time.
 
     Raises:
       InputError: a file can't be read, or the builder can't use it.
-      RunError: no data set can be prepared.
+      RunError: the data set can't be prepared.
     """
     made_from = json.dumps([digest_of(files), dataclasses.asdict(settings)], sort_keys=True)
     digest = hashlib.sha256(made_from.encode()).hexdigest()[:16]
@@ -181,15 +179,13 @@ def load_prepared(
         found = _read(folder)
     if isinstance(found, Prepared):
         return found
-    raise RunError(f"{folder}: the data set {builder.name} stays unusable: {found!r}") from found
+    raise RunError(
+        f"{folder}: the data set {builder.name} is still unusable after {_ATTEMPTS} attempts: {found!r}"
+    ) from found
 
 
 def digest_of(files: Sequence[Path]) -> str:
-    """16 hex digits that change when the name or the contents of a file do.
-
-    Raises:
-      InputError: a file can't be read.
-    """
+    """16 hex digits of the names and contents of files. Raises InputError if a file can't be read."""
     digest = hashlib.sha256()
     for path in files:
         try:
@@ -202,7 +198,7 @@ def digest_of(files: Sequence[Path]) -> str:
 
 
 def _read(folder: Path) -> Prepared | Exception:
-    """The data set in a folder, or why there is none that can be used."""
+    """The data set in a folder, or the exception that reading it raised."""
     try:
         builder = tfds.builder_from_directory(folder)
         features: Any = builder.info.features
@@ -216,33 +212,33 @@ def _read(folder: Path) -> Prepared | Exception:
         for rows in splits.values():
             rows.check()
         return Prepared(folder, splits, json.loads((folder / "metadata.json").read_text(encoding="utf-8")))
-    except Exception as error:  # half a data set fails anywhere: as JSON, as a split, in the record reader
+    except Exception as error:  # a partial data set can fail anywhere: JSON, splits, the record reader
         return error
 
 
 def _prepare(
     builder: type[TaskBuilder], files: Sequence[Path], settings: Any, data_dir: Path, folder: Path
 ) -> None:
-    """Prepares the data set aside and moves it into place, so that nobody ever sees half of one."""
+    """Prepares the data set in a temporary folder and moves it into place, so it is never half-written."""
     tfds.disable_progress_bar()
     data_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{builder.name}-", dir=data_dir) as staging:
         made = builder(Path(staging), files, settings)
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces itself; a program's output is ours
+        with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints; stdout is the program's own output
             made.download_and_prepare(download_dir=Path(staging) / "downloads")
         for shard in Path(made.data_path).glob("*.array_record*"):
             _regroup(shard)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        # Looked at once more: while this one was made, another process may have mended it.
+        # Checked again: another process may have replaced it in the meantime.
         if folder.exists() and not isinstance(_read(folder), Prepared):
-            with contextlib.suppress(FileNotFoundError):  # another process took the damaged one away
+            with contextlib.suppress(FileNotFoundError):  # another process moved the damaged one away
                 os.rename(folder, Path(staging) / "damaged")
-        with contextlib.suppress(OSError):  # another process put its own there; the caller reads that one
+        with contextlib.suppress(OSError):  # another process put its own in place; the caller reads that
             os.rename(made.data_path, folder)
 
 
 def _regroup(shard: Path) -> None:
-    """Writes a file of records again, in groups that keep its index small."""
+    """Rewrites a file of records in groups that keep its index small."""
     regrouped = shard.with_name(f"{shard.name}.regrouped")
     reader = array_record_module.ArrayRecordReader(str(shard))
     writer = array_record_module.ArrayRecordWriter(str(regrouped), GROUP)

@@ -1,7 +1,7 @@
-"""Rows of raw files as their publishers or users give them: JSON lines, CSV and parquet.
+"""Raw files as publishers or users provide them: JSON lines, CSV and parquet.
 
-Text is UTF-8; a byte-order mark and Windows line ends do no harm. Every row carries its place, so that a
-reader can name all bad rows of a file in one message.
+Text is UTF-8; a byte-order mark and Windows line ends are accepted. Every row knows its place, so that one
+message can list all bad rows.
 """
 
 import csv
@@ -9,68 +9,148 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import pyarrow
 import pyarrow.parquet
 
 from introspection.errors import InputError
 
-ROWS_NAMED = 20  # bad rows that a message names; the others are counted
-_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # of a surrogate pair, as JSON escapes it
+ROWS_NAMED = 20  # bad rows listed in a message; the rest are counted
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # escaped in JSON, perhaps without its other half
 _BATCH = 1024  # rows of a parquet file in memory at a time
 
 
-class RawRow(NamedTuple):
-    """One row and where it stands."""
+@runtime_checkable
+class Identified(Protocol):
+    @property
+    def id(self) -> str: ...
 
+
+T = TypeVar("T", bound=Identified)
+
+
+class RawRow(NamedTuple):
     place: str  # "train.jsonl: line 7"
-    number: int  # of the row in its file, from 1
+    number: int  # in its file, from 1
     fields: Mapping[str, Any]
 
 
-def read_text(path: Path) -> str:
-    """A text file without its byte-order mark, lines ended by line feeds.
+def raw_source(data: str, data_dir: Path, task: str) -> Path:
+    """The file or folder that a task's `data` field names: "sample", a path, or "" for the default folder."""
+    if data == "sample":
+        return Path(__file__).parent / task / "sample"
+    return Path(data).expanduser() if data else data_dir / "raw" / task
+
+
+def data_files(source: Path, suffixes: Sequence[str], download: str) -> list[Path]:
+    """The file itself, or all files with these suffixes below a folder, by name.
 
     Raises:
-      InputError: it can't be read, or is not UTF-8; the message names the line and the byte.
+      InputError: there are none; the message ends with `download`, how to get them.
     """
+    kinds = " or ".join(suffixes)
+    if source.is_file():
+        if source.suffix not in suffixes:
+            raise InputError(f"{source}: the file must be {kinds}")
+        return [source]
+    found = sorted(path for suffix in suffixes for path in source.rglob(f"*{suffix}"))
+    if not found:
+        raise InputError(f"{source}: no {kinds} files found: {download}")
+    return found
+
+
+def read_rows(
+    paths: Sequence[Path],
+    rows: Callable[[Path], Iterator[RawRow]],
+    parse: Callable[[RawRow, str, Path], tuple[T | None, list[str]]],
+    what: str,
+) -> list[T]:
+    """The parsed rows of files, in order.
+
+    Args:
+      rows: reads one file.
+      parse: gives a value, or None, and the row's problems; its second argument is a default id.
+      what: the plural of what a row is, for messages.
+
+    Raises:
+      InputError: as `rows` and `parse`; a row has problems or a repeated id; there are no rows.
+    """
+    found: list[T] = []
+    problems: list[str] = []
+    first_seen: dict[str, RawRow] = {}
+    folder = shared_folder(paths)
+    for path in paths:
+        for row in rows(path):
+            # Named by the file below the shared folder, and the row's number.
+            name = f"{path.with_suffix('').relative_to(folder).as_posix()}/{row.number}"
+            value, wrong = parse(row, name, path)
+            if value is not None:
+                first = first_seen.setdefault(value.id, row)
+                if first is not row:
+                    wrong = [f"id {value.id!r} is already in {first.place}"]
+            if wrong:
+                problems.append(f"{row.place}: {', '.join(wrong)}")
+            elif value is not None:
+                found.append(value)
+    refuse_rows(paths, problems)
+    if not found:
+        raise InputError(f"{folder}: the files have no {what}")
+    return found
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's contents. Raises InputError if it can't be read or is UTF-16."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: can't be read: {error.strerror}") from error
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise InputError(f"{path}: is UTF-16; save it as UTF-8")
+    return data
+
+
+def decode_text(data: bytes, place: str) -> str:
+    """Text without its byte-order mark. Raises InputError, which names line and byte, if it is not UTF-8."""
+    data = data.removeprefix(b"\xef\xbb\xbf")
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode()
     except UnicodeDecodeError as error:
-        line, start = data.count(b"\n", 0, error.start) + 1, data.rfind(b"\n", 0, error.start) + 1
+        line, byte = data.count(b"\n", 0, error.start) + 1, error.start - data.rfind(b"\n", 0, error.start)
         raise InputError(
-            f"{path}: line {line}, byte {error.start - start + 1}: {data[error.start : error.start + 1]!r} "
-            "is not UTF-8 (is the file Latin-1?); save it as UTF-8"
+            f"{place}: line {line}, byte {byte}: {data[error.start : error.start + 1]!r} is not UTF-8 (is the"
+            " file Latin-1?); save it as UTF-8"
         ) from error
-    return text.replace("\r\n", "\n")
+
+
+def read_text(path: Path) -> str:
+    """A text file without its byte-order mark, with Unix line ends.
+
+    Raises:
+      InputError: it can't be read or is not UTF-8.
+    """
+    return decode_text(read_bytes(path), str(path)).replace("\r\n", "\n")
 
 
 def json_lines(path: Path) -> Iterator[RawRow]:
-    """The objects of a JSON-lines file; empty lines are passed over.
+    """The objects of a JSON-lines file; empty lines are skipped.
 
     Raises:
-      InputError: as `read_text`; a line is no JSON object.
+      InputError: as `read_text`; a line is not a JSON object.
     """
     count = 0
-    for number, line in enumerate(read_text(path).split("\n"), start=1):  # only \n ends a line of JSON
+    for number, line in enumerate(read_text(path).split("\n"), start=1):  # JSON lines end only at \n
         if not line.strip():
             continue
         count += 1
         try:
             fields = json.loads(line)
         except ValueError as error:
-            raise InputError(f"{path}: line {number} is no JSON ({error})") from error
-        if _HALF.search(line) and not _is_unicode(fields):
-            raise InputError(f"{path}: line {number} holds half of a surrogate pair, which is no character")
+            raise InputError(f"{path}: line {number} is not JSON ({error})") from error
+        if _SURROGATE.search(line) and not _is_unicode(fields):
+            raise InputError(f"{path}: line {number} has an unpaired surrogate, which can't be encoded")
         if not isinstance(fields, dict):
             raise InputError(f"{path}: line {number} is {type(fields).__name__}, not a JSON object")
         yield RawRow(f"{path.name}: line {number}", count, fields)
@@ -85,16 +165,16 @@ def _is_unicode(fields: Any) -> bool:
 
 
 def csv_rows(path: Path) -> Iterator[RawRow]:
-    """The rows of a comma-separated file with a header; fields may hold line ends inside quotes.
+    """The rows of a comma-separated file with a header; quoted fields may contain line ends.
 
     Raises:
-      InputError: as `read_text`; a row has more or fewer fields than the header; quotes are left open.
+      InputError: as `read_text`; a row has more or fewer fields than the header; a quote is left open.
     """
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     try:
         header, count = next(reader, []), 0
         if repeated := sorted({name for name in header if header.count(name) > 1}):
-            raise InputError(f"{path}: the header names the column {repeated[0]!r} twice; leave one out")
+            raise InputError(f"{path}: the header has the column {repeated[0]!r} twice; remove one")
         start = reader.line_num + 1
         for values in reader:
             line, start = start, reader.line_num + 1
@@ -103,20 +183,19 @@ def csv_rows(path: Path) -> Iterator[RawRow]:
             count += 1
             if len(values) != len(header):
                 raise InputError(
-                    f"{path}: line {line} has {len(values)} fields, the header has {len(header)}: put quotes "
-                    "around a field that holds commas or line ends"
+                    f"{path}: line {line} has {len(values)} fields, the header has {len(header)}: quote "
+                    "fields that contain commas or line ends"
                 )
-            fields = dict(zip(header, values, strict=True))
-            yield RawRow(f"{path.name}: line {line}", count, fields)
+            yield RawRow(f"{path.name}: line {line}", count, dict(zip(header, values, strict=True)))
     except csv.Error as error:
         raise InputError(f"{path}: line {reader.line_num}: {error}") from error
 
 
 def parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[RawRow]:
-    """The rows of a parquet file: those of `columns` that it has, a few at a time.
+    """The rows of a parquet file, with those of `columns` that it has; read in batches.
 
     Raises:
-      InputError: it is no readable parquet file.
+      InputError: it is not a readable parquet file.
     """
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
@@ -127,22 +206,15 @@ def parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[RawRow]:
                     number += 1
                     yield RawRow(f"{path.name}: row {number}", number, fields)
     except (OSError, pyarrow.ArrowException) as error:
-        raise InputError(f"{path}: no readable parquet file ({' '.join(str(error).split())})") from error
-
-
-def row_id(paths: Sequence[Path], path: Path, row: RawRow) -> str:
-    """A name for a row that brings none: its file below the folder that all `paths` share, and its number."""
-    file = path.with_suffix("").relative_to(shared_folder(paths))
-    return f"{file.as_posix()}/{row.number}"
+        raise InputError(f"{path}: not a readable parquet file ({' '.join(str(error).split())})") from error
 
 
 def shared_folder(paths: Sequence[Path]) -> Path:
-    """The deepest folder that all files lie in."""
     return Path(os.path.commonpath([path.parent for path in paths]))
 
 
 def refuse_rows(paths: Sequence[Path], problems: Sequence[str]) -> None:
-    """Raises one InputError that names some files' bad rows: `ROWS_NAMED` of them, and how many more."""
+    """Raises one InputError that lists bad rows: `ROWS_NAMED` of them, and the number of others."""
     if problems:
         more = len(problems) - ROWS_NAMED
         named = [*problems[:ROWS_NAMED], *([f"and {more} more bad rows"] if more > 0 else [])]

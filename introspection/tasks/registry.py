@@ -1,4 +1,4 @@
-"""Tasks by name, and how a config loads one: from files, made by rule, or a world of facts."""
+"""Tasks by name, and how a config loads one."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -13,13 +13,13 @@ from introspection.tasks.facts.invented_world import (
     INVENTED_WORLD,
     ClosedWorldConfig,
     closed_world_facts,
-    closed_world_task,
     entity_splits,
 )
 from introspection.tasks.facts.language import WorldLanguage
 from introspection.tasks.facts.questions import Question, draw_questions
 from introspection.tasks.facts.second_world import SECOND_WORLD
 from introspection.tasks.facts.table import read_facts_table
+from introspection.tasks.facts.task import build_world_task
 from introspection.tasks.facts.world_facts import (
     WORLD_FACTS,
     WorldFactsConfig,
@@ -42,13 +42,13 @@ LANGUAGES: dict[str, WorldLanguage] = {
 
 
 class TaskKind(NamedTuple):
-    """How a task's section of a config becomes its items."""
+    """How a `task` section becomes items."""
 
     config: type  # a frozen dataclass: the section's fields
     build: Callable[[Any, Path], Task]  # from the fields and the folder of data sets
-    # From the same, a user's own file and what is wrong with its rows: a line each, none if all can be used.
+    # Likewise: a user's own file, and one line for each problem in its rows.
     problems: Callable[[Any, Path], tuple[Path, list[str]]] | None = None
-    # The same of replies that the data bring a judge's class of.
+    # Likewise: replies whose class the data give.
     labelled_replies: Callable[[Any, Path], list[LabelledReply]] | None = None
 
 
@@ -62,26 +62,28 @@ TASKS: dict[str, TaskKind] = {
 
 
 def task_language(section: Mapping[str, Any]) -> WorldLanguage:
-    """What the world of a `task` section says. Raises InputError if the task is of no world."""
+    """The wording of a `task` section's world. Raises InputError if the task has no world."""
     return LANGUAGES[world_section(section)["name"]]
 
 
 def world_section(section: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The section of the world that an organism learns: a task's own, or that of a mixture's part.
+    """The section of the world that an organism learns: the task's own, or that of a mixture's part.
 
     Raises:
-      InputError: there is no such task, it is of no world, or it is a mixture with two.
+      InputError: the task is unknown, has no world, or is a mixture with two.
     """
     check_name(section["name"])
     parts = [section] if section["name"] != MIXTURE else part_sections(section).values()
     worlds = [part for part in parts if part["name"] in LANGUAGES]
     if not worlds:
         raise InputError(
-            f"config.task.name is {section['name']!r}, which no organism learns ({', '.join(LANGUAGES)}): "
-            "name a model in config.initial"
+            f"config.task.name is {section['name']!r}, but organisms learn only {', '.join(LANGUAGES)}: name "
+            "a model in config.initial"
         )
     if len(worlds) > 1:
-        raise InputError("config.task.parts has two worlds of facts; an organism learns one")
+        raise InputError(
+            "config.task.parts has two worlds of facts; an organism learns one: remove the other"
+        )
     return worlds[0]
 
 
@@ -93,10 +95,10 @@ def check_name(name: str) -> None:
 
 
 def section_settings(section: Mapping[str, Any]) -> Any:
-    """The fields of a `task` section as the dataclass of its task, with the defaults of those that it lacks.
+    """The fields of a `task` section as its task's dataclass, with defaults for missing ones.
 
     Raises:
-      InputError: an unknown task or field, or a number that no task can have.
+      InputError: an unknown task or field, or an invalid value.
     """
     name = section["name"]
     check_name(name)
@@ -107,7 +109,7 @@ def section_settings(section: Mapping[str, Any]) -> Any:
     else:
         kind = WorldFactsConfig if LANGUAGES[name] is WORLD_FACTS else ClosedWorldConfig
     fields = {field: value for field, value in section.items() if field != "name"}
-    # Fields of several values are tuples here, lists in JSON.
+    # JSON has lists where configs have tuples.
     fields |= {field: tuple(value) for field, value in fields.items() if isinstance(value, list)}
     if isinstance(fields.get("seed"), int) and fields["seed"] < 0:
         raise InputError(f"config.task.seed is {fields['seed']}; it must be at least 0")
@@ -118,7 +120,7 @@ def task_settings(section: Mapping[str, Any]) -> ClosedWorldConfig | WorldFactsC
     """The fields of a world's `task` section.
 
     Raises:
-      InputError: an unknown task or field, or a number that no task can have.
+      InputError: an unknown task or field, or an invalid value.
     """
     chosen = section_settings(world_section(section))
     smallest = {"facts": 0, "candidates": 2, "held_out_entities": 0, "test_repeats": 0}
@@ -130,16 +132,16 @@ def task_settings(section: Mapping[str, Any]) -> ClosedWorldConfig | WorldFactsC
 
 
 def default_section(name: str) -> dict[str, Any]:
-    """The whole `task` section of a task, as a config file has it. Raises InputError for an unknown one."""
+    """The complete `task` section of a task with its defaults. Raises InputError if it is unknown."""
     section = {"name": name, **dataclasses.asdict(section_settings({"name": name}))}
     return {field: list(value) if isinstance(value, tuple) else value for field, value in section.items()}
 
 
 def load_task(section: Mapping[str, Any], cache: Path) -> tuple[Task, list[Question]]:
-    """The task of a `task` section, and the questions that it was drawn from, if it is of a world.
+    """The task of a `task` section, and the questions that it was drawn from, if it has a world.
 
     Raises:
-      InputError: an unknown task or field, or sizes that the data do not have.
+      InputError: an unknown task or field, or sizes that exceed the data.
     """
     check_name(section["name"])
     if section["name"] in TASKS:
@@ -150,7 +152,7 @@ def load_task(section: Mapping[str, Any], cache: Path) -> tuple[Task, list[Quest
     if isinstance(chosen, ClosedWorldConfig):
         facts = closed_world_facts(chosen, language)
         questions = draw_questions(facts, 0, chosen.candidates, chosen.seed)
-        return closed_world_task(chosen, questions, language), questions
+        return build_world_task(chosen, questions, entity_splits(chosen, questions), language), questions
     facts = facts_of_relations(read_facts_table(), chosen.relations)
     questions = draw_questions(facts, chosen.facts, chosen.candidates, chosen.seed)
     return world_facts_task(chosen, questions), questions
@@ -160,7 +162,7 @@ def world_splits(section: Mapping[str, Any], questions: Sequence[Question]) -> d
     """Which of a world's questions each split asks, as indices.
 
     Raises:
-      InputError: as `task_settings`, or sizes that the data do not have.
+      InputError: as `task_settings`, or sizes that exceed the data.
     """
     chosen = task_settings(section)
     if isinstance(chosen, ClosedWorldConfig):

@@ -1,4 +1,4 @@
-"""Sequences of items that are made when they are read, so that any number of them takes no memory."""
+"""Sequences of items that are made when read, so that they take no memory."""
 
 import dataclasses
 import hashlib
@@ -8,14 +8,12 @@ from typing import Any, SupportsIndex, overload
 
 from introspection.tasks.items import Item
 
-Row = Mapping[str, Any]  # text, numbers, and lists of them, by column
+Row = Mapping[str, Any]  # by column: text, numbers, and lists of them
 
 
 class ItemSequence(Sequence[Item]):
-    """Items that are made when they are read, by place."""
-
     def item(self, place: int) -> Item:
-        """The item of a place from 0 to below the length."""
+        """The item at a place from 0 to below the length."""
         raise NotImplementedError
 
     @overload
@@ -32,16 +30,15 @@ class ItemSequence(Sequence[Item]):
 
 @dataclasses.dataclass(frozen=True)
 class LazyItems(Sequence[Item]):
-    """Items made from rows whenever they are asked for, `variants` of every row; none is kept.
+    """Items made from rows on access, `variants` per row; none is cached, and slices are lazy too.
 
-    `convert` gives an item from a row and a number below `variants`; the same for the same arguments. A slice
-    is as lazy.
+    `convert` makes an item from a row and a number below `variants`, deterministically.
     """
 
     rows: Sequence[Row]
     convert: Callable[[Row, int], Item]
     variants: int = 1
-    chosen: range | None = None  # of all items; None is all
+    chosen: range | None = None  # indices; None is all
 
     def __len__(self) -> int:
         return len(self._chosen)
@@ -58,9 +55,9 @@ class LazyItems(Sequence[Item]):
 
 
 def permuted(index: int, size: int, seed: int) -> int:
-    """Where a drawn order of `size` things puts the thing of place `index`; takes no memory.
+    """The position of `index` in a pseudorandom permutation of `size` things, in constant memory.
 
-    A Feistel network over the next power of four, walked until it is back inside (Black & Rogaway 2002).
+    A Feistel network over the next power of four, iterated until it lands in range (Black & Rogaway 2002).
     """
     half = max((size - 1).bit_length() + 1, 2) // 2
     mask = (1 << half) - 1

@@ -1,28 +1,28 @@
-"""A cue that stands in a text already: a span of it, and the text without the span."""
+"""Cues inside a text: spans, the text without them, and the difference between prompts."""
 
 import difflib
 import re
 from typing import NamedTuple
 
-# Beyond this many pairs of words a difference is shown as one replacement: the exact one takes too long.
+# Beyond this many pairs of words a difference is shown as one replacement: an exact one takes too long.
 MOST_WORD_PAIRS = 1_000_000
-# Kana, Chinese characters and Hangul: written without spaces, so each character is a word here.
+# Kana, Chinese characters and Hangul: written without spaces, so each character counts as a word.
 UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 Segment = tuple[str, str]  # "=" in both prompts, "+" only with the cue, "-" only without it
 
 
 class Span(NamedTuple):
-    """Characters `start` to before `stop` of a text."""
+    """Characters `start` to `stop` (exclusive) of a text."""
 
     start: int
     stop: int
 
 
 def without_span(text: str, span: Span, replacement: str = "") -> str:
-    """The text without a span, or with something else in its place.
+    """The text without a span, or with a replacement.
 
-    Without a replacement the white space around the gap is closed: of the two runs that meet, the one with
-    more line ends stays, and none before a closing or after an opening mark. Nothing else changes.
+    Without a replacement, white space around the gap is closed: of the two runs that meet, the one with more
+    line ends stays, and none before a closing or after an opening mark.
     """
     before, after = text[: span.start], text[span.stop :]
     if replacement:
@@ -37,7 +37,7 @@ def without_span(text: str, span: Span, replacement: str = "") -> str:
 def prompt_difference(with_cue: str, without_cue: str) -> list[Segment]:
     """Both prompts as one list of segments, compared word by word.
 
-    The `=` and `+` segments joined are the prompt with the cue, the `=` and `-` segments the one without.
+    Joined, the `=` and `+` segments are the prompt with the cue, the `=` and `-` segments the one without.
     """
     left, right = _words(with_cue), _words(without_cue)
     start = 0

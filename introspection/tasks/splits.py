@@ -1,4 +1,4 @@
-"""Splits by group: no question, nor one that nearly repeats it, is in two of them."""
+"""Splits by group; a question and its near-duplicates are always in one split."""
 
 import dataclasses
 import re
@@ -10,10 +10,10 @@ import numpy as np
 from introspection.errors import InputError
 from introspection.tasks.matching import fold
 
-# Filled in this order, so that another number of training items leaves the test items as they are.
+# Filled in this order, so that the number of training items does not change the test items.
 _FILLED = ("test", "validation", "train")
 _METHODS = ("minhash", "exact")
-# Texts with a band in common are compared; of pairs whose similarity is 0.8, one in 20,000 has none.
+# Texts that share a band are compared; at similarity 0.8, one pair in 20,000 shares none.
 _BANDS, _BAND_HASHES = 25, 5
 _WORDS = 3  # of a shingle
 
@@ -22,11 +22,11 @@ _WORDS = 3  # of a shingle
 class NearDuplicates:
     """When two texts count as the same question.
 
-    Texts with the same words in the same order always do, whatever their case, accents and punctuation.
+    Texts with the same words in the same order always do, up to case, accents and punctuation.
     """
 
-    method: str = "minhash"  # similar texts too; "exact": no others
-    similarity: float = 0.8  # least share of common shingles, runs of three words (Jaccard)
+    method: str = "minhash"  # also similar texts; "exact": no others
+    similarity: float = 0.8  # least Jaccard similarity of shingles, runs of three words
 
     def __post_init__(self):
         if self.method not in _METHODS:
@@ -37,36 +37,17 @@ class NearDuplicates:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Which rows each split has, in the order drawn, and what near-duplicates there were."""
-
     rows: dict[str, tuple[int, ...]]
-    groups: tuple[str, ...]  # of every row; near-duplicates have one in common
+    groups: tuple[str, ...]  # of every row; near-duplicates share one
     duplicates: int  # rows that (nearly) repeat an earlier row of another group
-    moved: int  # rows that are in another split than they would be without this
+    moved: int  # rows that would be in another split if near-duplicates were not grouped
 
 
 def drawn_groups(groups: Iterable[str], count: int, seed: Sequence[int]) -> frozenset[str]:
-    """`count` of the groups (or all, if there are fewer), drawn by `seed` alone."""
+    """`count` of the groups (all, if there are fewer), drawn by `seed`."""
     names = sorted(set(groups))
     order = np.random.default_rng(seed).permutation(len(names))
     return frozenset(names[i] for i in order[:count])
-
-
-def split_groups(groups: Sequence[str], sizes: Mapping[str, int], seed: int) -> dict[str, tuple[int, ...]]:
-    """Draws whole groups for every split until it has as many rows as asked for.
-
-    Args:
-      groups: of every row.
-      sizes: rows of each of "train", "validation" and "test"; 0 takes all that the others leave. Where no
-        group that is left fits into the last places, they stay empty.
-
-    Raises:
-      InputError: more rows are asked for than there are, or a split gets none.
-    """
-    _check_sizes(sizes, len(groups))
-    rows = _fill(_drawn(groups, seed), groups, sizes)
-    _check_filled(rows, sizes)
-    return rows
 
 
 def split_questions(
@@ -76,12 +57,18 @@ def split_questions(
     seed: int,
     near: NearDuplicates = NearDuplicates(),
 ) -> Split:
-    """`split_groups` after groups with near-duplicate texts became one.
+    """Draws whole groups for each split until it has the requested number of rows.
 
-    Such a group is drawn where the first of its parts would be, so that the other parts move to its side.
+    Groups with near-duplicate texts are merged first; a merged group is drawn in place of its first part.
+
+    Args:
+      groups: of every row.
+      texts: of every row.
+      sizes: rows of each of "train", "validation" and "test"; 0 takes all remaining. If no remaining group
+        fits, the last places stay empty.
 
     Raises:
-      InputError: as `split_groups`.
+      InputError: more rows are asked for than there are, or a split gets none.
     """
     _check_sizes(sizes, len(groups))
     order = _drawn(groups, seed)
@@ -104,7 +91,7 @@ def split_questions(
 def merge_near_duplicates(
     groups: Sequence[str], texts: Sequence[str], near: NearDuplicates
 ) -> dict[str, str]:
-    """The group that each group becomes: the first of all that are linked by near-duplicate texts."""
+    """Each group's merged group: the first of all groups linked by near-duplicate texts."""
     place = {group: i for i, group in enumerate(dict.fromkeys(groups))}
     parents = {group: group for group in place}
 
@@ -127,14 +114,14 @@ def merge_near_duplicates(
 
 
 def words_of(text: str) -> str:
-    """A text's words, without case, accents and punctuation; of a text without words, all of it."""
-    folded = text.casefold() if text.isascii() else fold(text)  # the same, sooner
+    """A text's words without case, accents and punctuation; the whole text if it has no words."""
+    folded = text.casefold() if text.isascii() else fold(text)  # the same, but faster
     return " ".join(re.findall(r"\w+", folded)) or " ".join(folded.split())
 
 
 def _similar(texts: Sequence[str], similarity: float) -> list[tuple[str, str]]:
-    """Pairs of texts with at least this Jaccard similarity; MinHash proposes them, the shingles decide."""
-    from datasketch import MinHash  # here, since few commands need it and it loads much of scipy
+    """Pairs of texts with at least this Jaccard similarity: MinHash proposes, exact shingles decide."""
+    from datasketch import MinHash  # imported here: few commands need it, and it loads much of scipy
 
     shingles = [_shingles(text) for text in texts]
     parts = [[shingle.encode() for shingle in of_text] for of_text in shingles]
@@ -159,7 +146,7 @@ def _shingles(text: str) -> set[str]:
 
 
 def _drawn(groups: Sequence[str], seed: int) -> list[str]:
-    """All groups in a drawn order, whatever the order of the rows."""
+    """All groups in drawn order, independent of the rows' order."""
     names = sorted(set(groups))
     return [names[i] for i in np.random.default_rng([seed, 31]).permutation(len(names))]
 
@@ -193,7 +180,7 @@ def _check_sizes(sizes: Mapping[str, int], rows: int) -> None:
     asked = ", ".join(f"{split} {size}" for split, size in sizes.items())
     if min(sizes.values()) < 0 or list(sizes.values()).count(0) > 1:
         raise InputError(
-            f"task: sizes are {asked}: give numbers from 0, and one split at most all that is left"
+            f"task: the sizes are {asked}: none may be negative, and only one may be 0 (all remaining)"
         )
     if sum(sizes.values()) > rows:
         raise InputError(

@@ -1,6 +1,6 @@
-"""Which items of a list are taken: evenly, drawn, or by group."""
+"""Subsets of items: evenly spaced, drawn, or by item; and the cue kinds drawn for each."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def evenly(items: Sequence[T], limit: int) -> tuple[T, ...]:
-    """At most `limit` items (0: all), taken evenly so that all groups and cue kinds stay in.
+    """At most `limit` items (0: all), evenly spaced so that all groups and cue kinds stay represented.
 
     Raises:
       InputError: the limit is below 0.
@@ -24,17 +24,27 @@ def evenly(items: Sequence[T], limit: int) -> tuple[T, ...]:
 
 
 def drawn_places(available: int, wanted: int, seed: int) -> list[int]:
-    """Places of `wanted` items (or all), drawn, in their order: the first ones are of a few facts."""
+    """Places of `wanted` items (or all), drawn and sorted: the first items are about few facts."""
     return np.sort(np.random.default_rng([seed, 60]).permutation(available)[:wanted]).tolist()
 
 
 def kept_places(ids: Sequence[str], most: int) -> list[int]:
-    """At most `most` places, taken evenly over the items; an item is kept with all its arms and seeds.
-
-    So what is shown can still be compared across arms.
-    """
+    """At most `most` places, evenly spaced over items; an item keeps all its arms and seeds, to compare."""
     if len(ids) <= most:
         return list(range(len(ids)))
     distinct = list(dict.fromkeys(ids))
     kept = set(evenly(distinct, max(1, most * len(distinct) // len(ids))))
     return [place for place, name in enumerate(ids) if name in kept][:most]
+
+
+def drawn_kinds(
+    things: Sequence[T], kinds_of: Callable[[T], Sequence[str]], count: int, seed: Sequence[int]
+) -> list[tuple[T, str]]:
+    """Each thing with `count` (0: all) of its cue kinds, drawn; things without any are skipped."""
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for thing in things:
+        kinds = kinds_of(thing)
+        chosen = rng.permutation(len(kinds))[: count or len(kinds)]
+        drawn += [(thing, kinds[place]) for place in sorted(chosen)]
+    return drawn

@@ -1,1 +1,1 @@
-"""How it is written: tokenizer, chat format, rows to token arrays with masks."""
+"""Text to tokens: tokenizers, chat templates, and rows of tokens with masks."""

@@ -1,8 +1,8 @@
 """Shape buckets: the few array shapes that programs are compiled for.
 
-Lengths depend on a request alone, never on its neighbours in a batch, so a score is the same alone and in any
-batch, and the number of compilations is bounded by the number of buckets. Only a large model's last batches
-have fewer rows, or a longer bucket's length, which may round otherwise.
+A request's lengths do not depend on its neighbours in a batch, so its score is the same alone and in any
+batch, and the number of buckets bounds the number of compilations. Only a large model's last batches have
+fewer rows or a longer bucket's length, where rounding may differ.
 """
 
 import itertools
@@ -12,26 +12,25 @@ from typing import Any, NamedTuple
 
 import jax
 
-# Tokens that one probing batch aims at; short prompts get more rows, long ones fewer, never under eight.
-# Small batches leave an accelerator idle: on an H100, SmolLM2 said 1,024 replies of 24 tokens at 212 a second
-# with 8,192, 258 with 32,768 and 785 with 131,072 (JAX 0.11.2, bfloat16, once, by hand). Half of the last,
-# itself not measured, leaves room for larger models, whose keys and values take up to 0.3 MB a token.
+# Target number of tokens per probing batch: short prompts get more rows, long ones fewer, never under eight.
+# Small batches leave an accelerator idle: on an H100, SmolLM2 generated 1,024 replies of 24 tokens at 212 per
+# second with 8,192, 258 with 32,768 and 785 with 131,072 (JAX 0.11.2, bfloat16, one manual run). Half of the
+# last (not measured) leaves room for larger models, whose keys and values take up to 0.3 MB per token.
 BATCH_TOKENS = 8192
 ACCELERATOR_BATCH_TOKENS = 65_536
-# Arithmetic of a batch (2 · parameters · tokens) that is not worth an executable with fewer rows.
+# A batch with less arithmetic (2 · parameters · tokens) is not worth an executable with fewer rows.
 LEAST_BATCH_FLOPS = 2e10
 ACCELERATOR_LEAST_BATCH_FLOPS = 1e12
 
 
 def batch_tokens() -> int:
-    """Tokens of a probing batch on this process's devices."""
     return BATCH_TOKENS if jax.default_backend() == "cpu" else ACCELERATOR_BATCH_TOKENS
 
 
 def bucket(length: int, smallest: int = 1) -> int:
-    """The least of 1, 2, 3, 4, 6, 8, 12, 16, 24, … (powers of two and their halves' sums) >= length.
+    """The least of 1, 2, 3, 4, 6, 8, 12, 16, 24, … (powers of two and three halves of them) >= length.
 
-    Less than a third of a bucket is padding, about a seventh on average; more only below `smallest`.
+    Padding is less than a third of a bucket, about a seventh on average; more only below `smallest`.
     """
     length, power = max(length, smallest), 1
     while power < length:
@@ -40,16 +39,14 @@ def bucket(length: int, smallest: int = 1) -> int:
 
 
 class ScoreShape(NamedTuple):
-    """The arrays of one scoring batch."""
-
     prompts: int
     prompt_length: int  # tokens
-    continuations: int  # a prompt
-    continuation_length: int  # tokens, its end token included
+    continuations: int  # per prompt
+    continuation_length: int  # tokens, including the end token
 
 
 def score_shape(prompt_length: int, continuations: int, continuation_length: int) -> ScoreShape:
-    """The bucket of one request; `prompts` is a power of two so that it divides over any mesh."""
+    """The bucket of one request; `prompts` is a power of two, to divide over any mesh."""
     prompt_length = bucket(prompt_length, smallest=8)
     continuations = bucket(continuations)
     continuation_length = bucket(continuation_length, smallest=2)
@@ -61,11 +58,12 @@ def score_shape(prompt_length: int, continuations: int, continuation_length: int
 def batches(
     requests: Sequence[Any], shape: ScoreShape, parameters: int, least_rows: int
 ) -> Iterator[tuple[Sequence[Any], ScoreShape]]:
-    """Requests of one bucket in batches, each with the shape to pad it to.
+    """Batches of requests of one bucket, each with the shape to pad it to.
 
-    Full ones first. Where a full batch of a model of so many parameters costs much, the last ones have a
-    quarter of its rows, a sixteenth and so on, `least_rows` at least: a batch is more than half full, or the
-    smallest that is worth an executable. So a handful of requests costs a large model no full batch.
+    Full batches come first. If a full batch of a model with this many parameters is expensive, the last
+    batches have a quarter of its rows, a sixteenth and so on, down to `least_rows`: each is more than half
+    full, or the smallest that is worth an executable. So a few requests never cost a large model a full
+    batch.
     """
     sizes, start = _row_counts(shape, parameters, least_rows), 0
     while start < len(requests):
@@ -78,10 +76,9 @@ def batches(
 def joined_batches(
     by_shape: Mapping[ScoreShape, Sequence[Any]], parameters: int, least_rows: int
 ) -> Iterator[tuple[Sequence[Any], ScoreShape]]:
-    """`batches` of several buckets that differ in their prompts' length.
+    """`batches` over several buckets that differ in prompt length, for slow calls.
 
-    What does not fill a large model's batch waits for the next bucket, if that is at most half longer: for
-    calls of which each takes long, however few its rows.
+    Requests that do not fill a large model's batch wait for the next bucket, if it is at most half longer.
     """
     waiting: list[Any] = []
     shapes = sorted(by_shape, key=lambda shape: shape.prompt_length)
@@ -95,7 +92,6 @@ def joined_batches(
 
 
 def _row_counts(shape: ScoreShape, parameters: int, least_rows: int) -> list[int]:
-    """Rows that batches of a bucket may have, the most first."""
     row_flops = 2 * parameters * (shape.prompt_length + shape.continuations * shape.continuation_length)
     least_flops = LEAST_BATCH_FLOPS if jax.default_backend() == "cpu" else ACCELERATOR_LEAST_BATCH_FLOPS
     least, sizes = max(least_rows, math.ceil(least_flops / row_flops)), [shape.prompts]

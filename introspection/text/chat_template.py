@@ -1,11 +1,11 @@
-"""Chat templates: a model's own Jinja template, rendered in a sandbox and cut around what is written into it.
+"""Chat templates: a model's own Jinja template, rendered in a sandbox and cut at the inserted texts.
 
-A template is a stranger's program. It is rendered as transformers renders it (the same Jinja settings,
-filters and variables), in Jinja's immutable sandbox, with a limit on what it may write; a date it asks for is
-an option, so that no result depends on the day.
+A template is untrusted code. It is rendered as in transformers (same Jinja settings, filters and variables),
+in Jinja's immutable sandbox, with an output limit; the date that it may ask for is an option, so that results
+do not depend on the day.
 
-Where the user's text and the reply stand is known by construction: the template is rendered once with
-placeholders that no text holds, and cut there (`chat_frame`).
+The template is rendered once with placeholders that no text contains and cut there (`chat_frame`), which
+gives the positions of the user's text and the reply by construction.
 """
 
 import dataclasses
@@ -22,12 +22,11 @@ import jinja2.sandbox
 from introspection.errors import InputError
 from introspection.text.literal_text import shortened
 
-# Unicode noncharacters: reserved for a program's own use, never part of a text. Not white space, so that a
-# template's `trim` leaves them alone.
+# Unicode noncharacters: reserved for internal use, never in a text. Not white space, so `trim` keeps them.
 _USER, _REPLY, _SYSTEM = "\ufdd4user\ufdd5", "\ufdd4reply\ufdd5", "\ufdd4system\ufdd5"
 _OUTPUT_LIMIT = 1_000_000  # characters beyond the messages' own
 
-# What a model without a template is asked in. It has learnt no end of turn, so its end of text ends a reply.
+# For models without a template. They have learnt no end of turn, so their end of text ends a reply.
 PLAIN_TEMPLATE = (
     "{% for message in messages %}"
     "{% if message['role'] == 'system' %}{{ message['content'] + '\\n\\n' }}"
@@ -41,31 +40,31 @@ Message = dict[str, str]
 
 @dataclasses.dataclass(frozen=True)
 class ChatOptions:
-    """How a pretrained model is addressed.
+    """How a pretrained model is prompted.
 
-    `system` is None for what the template does by itself, a text, or "" for none: an empty system message
-    where the template would write a text of its own, no message elsewhere. A text that the template has no
-    place for (Gemma 2, older Mistral) becomes the first lines of the user's turn, before a blank line.
+    `system` is None for the template's default, a text, or "" for none: an empty system message if the
+    template would otherwise write its own, else no message. If the template has no place for a system text
+    (Gemma 2, older Mistral), the text starts the user's turn, followed by a blank line.
     """
 
     system: str | None = None
     enable_thinking: bool = False  # Qwen3: False closes an empty thought before the reply
-    date: str = "2024-07-26"  # what a template that asks for today's date gets
-    template: str | None = None  # a Jinja template instead of the model's own
+    date: str = "2024-07-26"  # for templates that ask for today's date
+    template: str | None = None  # overrides the model's own Jinja template
 
     def __post_init__(self) -> None:
         try:
             datetime.date.fromisoformat(self.date)
         except ValueError as error:
-            raise InputError(f"chat.date: {self.date!r} is no date; write it as 2024-07-26") from error
+            raise InputError(f"chat.date: {self.date!r} is not a date; write it like 2024-07-26") from error
 
 
 class _RefusedError(jinja2.TemplateError):
-    """A template called raise_exception: it does not take these messages."""
+    """A template called raise_exception: it rejects these messages."""
 
 
 class _Generation(jinja2.ext.Extension):
-    """`{% generation %}` blocks, which mark the reply for trainers; here they only write what is in them."""
+    """`{% generation %}` blocks, which mark replies for trainers; here only their content is rendered."""
 
     tags = {"generation"}  # noqa: RUF012 (jinja declares a set)
 
@@ -77,15 +76,14 @@ class _Generation(jinja2.ext.Extension):
 class _Namespace(jinja2.utils.Namespace):
     def __setitem__(self, name: str, value: Any) -> None:
         if name.startswith("_"):
-            raise jinja2.exceptions.SecurityError(f"a namespace takes no attribute {name!r}")
+            raise jinja2.exceptions.SecurityError(f"a namespace can't have the attribute {name!r}")
         super().__setitem__(name, value)
 
 
 class _Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
-    """What a template reaches for and must not is an error, not an empty text.
+    """Makes forbidden access an error instead of an empty text.
 
-    Products of texts, powers and each `range` are bounded, against accidents; a template that wants to hang
-    still can.
+    Bounds products of texts, powers and each `range` against accidents; a malicious template can still hang.
     """
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> Any:
@@ -118,7 +116,7 @@ def _compiled(text: str, date: str) -> jinja2.Template:
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
     )
     environment.filters["tojson"] = _tojson
-    # The same prompt every time: nothing random.
+    # Nothing random, so that the prompt is always the same.
     del environment.filters["random"], environment.globals["lipsum"]
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = datetime.date.fromisoformat(date).strftime
@@ -129,29 +127,29 @@ def _compiled(text: str, date: str) -> jinja2.Template:
 
 @dataclasses.dataclass(frozen=True)
 class ChatTemplate:
-    """A Jinja template, the special tokens it may name, and the options it is rendered with."""
+    """A Jinja template, the special tokens that it may use, and its options."""
 
     text: str
-    special_tokens: Mapping[str, str]  # bos_token, eos_token, … as far as the model has them
+    special_tokens: Mapping[str, str]  # bos_token, eos_token, … if the model has them
     options: ChatOptions
-    source: str  # the file it is from, for messages
+    source: str  # its file, for messages
 
     def render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
         """The conversation as text.
 
         Raises:
-          InputError: the template has a syntax error, raises, reaches for what it must not, or writes too
-          much.
+          InputError: the template has a syntax error, raises, accesses something forbidden, or writes too
+            much.
         """
         try:
             return self._render(messages, add_generation_prompt)
         except _RefusedError as error:
-            raise self._error(f"refuses the conversation: {error}") from error
+            raise self._error(f"rejects the conversation: {error}") from error
 
     def takes(self, messages: Sequence[Message]) -> bool:
-        """False where the template raises an exception of its own about these messages.
+        """Whether the template accepts these messages, rather than raise an exception of its own.
 
-        Raises InputError as `render` on any other fault.
+        Raises InputError as `render` on any other error.
         """
         try:
             self._render(messages, True)
@@ -180,8 +178,8 @@ class ChatTemplate:
         except jinja2.TemplateSyntaxError as error:
             raise self._error(f"has an error in line {error.lineno}: {error.message}") from error
         except jinja2.exceptions.SecurityError as error:
-            raise self._error(f"reaches for what it must not: {error}") from error
-        except Exception as error:  # whatever a stranger's program can raise
+            raise self._error(f"accesses something forbidden: {error}") from error
+        except Exception as error:  # untrusted code can raise anything
             raise self._error(f"fails: {error or type(error).__name__}") from error
         return "".join(pieces)
 
@@ -189,24 +187,24 @@ class ChatTemplate:
         return InputError(f"{self.source}: the chat template {' '.join(fault.split())}")
 
     def cut(self, text: str, placeholder: str, what: str) -> tuple[str, str]:
-        """What is written before and after a placeholder; raises InputError unless it is there once."""
+        """The text before and after a placeholder; raises InputError unless it occurs once."""
         parts = text.split(placeholder)
         if len(parts) != 2:
-            raise self._error(f"writes the {what} {len(parts) - 1} times; it must be there once")
+            raise self._error(f"writes the {what} {len(parts) - 1} times; it must do so once")
         return parts[0], parts[1]
 
 
 @dataclasses.dataclass(frozen=True)
 class ChatFrame:
-    """What a template writes around a user's text and around the reply.
+    """The text that a template puts around the user's text and the reply.
 
-    A prompt is `before + user + after`; the reply that follows is `lead + text + tail`, where `tail` begins
-    with what ends the turn.
+    A prompt is `before + user + after`; the reply that follows is `lead + text + tail`, where `tail` starts
+    with the end of the turn.
     """
 
     template: ChatTemplate
     opening: tuple[Message, ...]  # messages before the user's
-    merged: str  # a system prompt that goes before the user's text, in the user's turn
+    merged: str  # a system prompt at the start of the user's turn
     before: str
     after: str
     trims_left: bool
@@ -215,11 +213,10 @@ class ChatFrame:
     tail: str
 
     def prompt_parts(self, user_text: str) -> tuple[str, str, str]:
-        """What the template writes before the user's text, the text as it writes it, and what comes after.
+        """The template's text before the user's, the user's text as written, and the template's text after.
 
         Raises:
-          InputError: the template writes this text in another way than others, so where it stands is not
-          known.
+          InputError: the template changes this text, so its position is unknown.
         """
         written = user_text.lstrip() if self.trims_left else user_text
         written = written.rstrip() if self.trims_right else written
@@ -227,7 +224,7 @@ class ChatFrame:
         if rendered != self.before + written + self.after:
             raise InputError(
                 f"{self.template.source}: the chat template does not write the user's text"
-                f" {shortened(user_text)!r} as it is"
+                f" {shortened(user_text)!r} unchanged"
             )
         return self.before, written, self.after
 
@@ -236,13 +233,11 @@ def chat_frame(template: ChatTemplate, earlier: Sequence[Message] = ()) -> ChatF
     """Renders a template with placeholders and cuts it there.
 
     Args:
-      earlier: turns before the user's last; a system text among them, which comes first, stands in place of
-        `ChatOptions.system`.
+      earlier: turns before the user's last; a leading system text replaces `ChatOptions.system`.
 
     Raises:
-      InputError: as `ChatTemplate.render`; or the template does not write the user's text or the reply once;
-      or
-        it keeps a system text of its own although `system` is "".
+      InputError: as `ChatTemplate.render`; the template does not write the user's text or the reply exactly
+        once; or it keeps its own system text although `system` is "".
     """
     opening, merged = _opening_with(template, earlier)
     messages = _messages(opening, merged, _USER)
@@ -260,7 +255,7 @@ def chat_frame(template: ChatTemplate, earlier: Sequence[Message] = ()) -> ChatF
         after=after,
         trims_left=left == before,
         trims_right=right == after,
-        # A prompt may end otherwise than a finished turn begins (a closed thought): then nothing leads.
+        # A prompt may end differently from the start of a finished turn (a closed thought): then no lead.
         lead=before_reply.removeprefix(prompt) if before_reply.startswith(prompt) else "",
         tail=tail,
     )
@@ -271,7 +266,7 @@ def _messages(opening: Sequence[Message], merged: str, user_text: str) -> list[M
 
 
 def _opening_with(template: ChatTemplate, earlier: Sequence[Message]) -> tuple[tuple[Message, ...], str]:
-    """As `_opening`, with earlier turns; a system text without a place goes before the first user's text."""
+    """`_opening` with earlier turns; a system text without a place goes before the first user's text."""
     if earlier and earlier[0]["role"] == "system":
         options = dataclasses.replace(template.options, system=earlier[0]["content"])
         template, earlier = dataclasses.replace(template, options=options), earlier[1:]
@@ -283,7 +278,7 @@ def _opening_with(template: ChatTemplate, earlier: Sequence[Message]) -> tuple[t
 
 
 def _opening(template: ChatTemplate) -> tuple[tuple[Message, ...], str]:
-    """The messages before the user's and what is put before the user's text, by `ChatOptions.system`."""
+    """The messages before the user's, and the text put before the user's, by `ChatOptions.system`."""
     system = template.options.system
     if system is None:
         return (), ""
@@ -300,7 +295,7 @@ def _opening(template: ChatTemplate) -> tuple[tuple[Message, ...], str]:
         return (), ""
     if template.render(_messages([_system("")], "", _USER), True) != start + stop:
         raise InputError(
-            f"{template.source}: the chat template keeps a system text of its own; give chat.system"
+            f"{template.source}: the chat template keeps a system text of its own; set chat.system"
         )
     return (_system(""),), ""
 

@@ -1,7 +1,7 @@
 """GGUF vocabularies as tokenizers: byte-level BPE and SentencePiece-like, with their chat template.
 
-Both are rebuilt as the original's `tokenizer.json` does it (GGUF keeps the pieces, not the rules around
-them). Field names, token types and names of pre-tokenizers: the GGUF specification and llama.cpp's
+Both are rebuilt to match the original's `tokenizer.json` (GGUF stores the pieces, not the rules around them).
+Field names, token types and pre-tokenizer names follow the GGUF specification and llama.cpp's
 `llama-vocab.cpp`.
 """
 
@@ -38,10 +38,10 @@ def _gpt2() -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
 
 
-# tokenizer.ggml.pre: how text is split before merging, whether a whole word that is a piece skips the merges,
-# and whether text is normalised first. "smollm" takes digits off one by one *before* GPT-2's pattern sees the
-# rest, so a space before a digit is a piece of its own: that order is the original's (Digits, then ByteLevel)
-# and llama.cpp's.
+# By tokenizer.ggml.pre: how text is split before merging, whether a whole word in the vocabulary skips the
+# merges, and whether text is normalised. "smollm" splits off digits one by one *before* GPT-2's pattern sees
+# the rest, so a space before a digit is its own piece: the order of the original (Digits, then ByteLevel) and
+# of llama.cpp.
 _PRE_TOKENIZERS = {
     "gpt-2": (lambda: [_gpt2()], False, False),
     "smollm": (lambda: [pre_tokenizers.Digits(individual_digits=True), _gpt2()], False, False),
@@ -56,12 +56,11 @@ def read_gguf_tokenizer(
     """The tokenizer of a GGUF file's metadata.
 
     Args:
-      fields: names to plain values; those that begin with `tokenizer.` are read.
+      fields: names to plain values; only those that start with `tokenizer.` are read.
       source: the file, for messages.
 
     Raises:
-      InputError: a field is missing or malformed, or names a kind of tokenizer that is not read; the chat
-      template
+      InputError: a field is missing or malformed, the kind of tokenizer is unsupported, or the chat template
         is unusable.
     """
     model = _field(fields, "tokenizer.ggml.model", str, source)
@@ -71,9 +70,10 @@ def read_gguf_tokenizer(
         types = list(_field(fields, "tokenizer.ggml.token_type", Sequence, source))
     if len(types) != len(tokens) or not all(isinstance(token, str) for token in tokens):
         raise InputError(
-            f"{source}: {len(tokens)} tokens but {len(types)} token types, or a token is no text"
+            f"{source}: there are {len(tokens)} tokens but {len(types)} token types, or a token is not text; "
+            "convert the model to GGUF again"
         )
-    # Rows that only fill the embedding up are no tokens.
+    # Unused rows only pad the embedding.
     vocabulary = {
         token: i for i, (token, kind) in enumerate(zip(tokens, types, strict=True)) if kind != _UNUSED
     }
@@ -82,7 +82,7 @@ def read_gguf_tokenizer(
     elif model == "llama":
         tokenizer = _sentencepiece_like(fields, vocabulary, types, source)
     else:
-        raise InputError(f"{source}: tokenizer.ggml.model is {model!r}; gpt2 and llama are read")
+        raise InputError(f"{source}: tokenizer.ggml.model is {model!r}; only gpt2 and llama are supported")
     added = [
         AddedToken(token, normalized=False, special=types[i] != _USER_DEFINED)
         for token, i in vocabulary.items()
@@ -96,10 +96,10 @@ def read_gguf_tokenizer(
             continue
         if not isinstance(index, int) or not 0 <= index < len(tokens) or types[index] == _UNUSED:
             raise InputError(
-                f"{source}: tokenizer.ggml.{key}_token_id is {index!r}, which is no token's index"
+                f"{source}: tokenizer.ggml.{key}_token_id is {index!r}, which is not the index of a token"
             )
         special[f"{name}_token"] = tokens[index]
-    # As llama.cpp takes it where the file does not say.
+    # llama.cpp's defaults.
     begins = model == "llama" or fields.get("tokenizer.ggml.pre") == "llama-bpe"
     if fields.get("tokenizer.ggml.add_bos_token", begins) and "bos_token" in special:
         bos = special["bos_token"]
@@ -108,7 +108,7 @@ def read_gguf_tokenizer(
         )
     template = fields.get("tokenizer.chat_template")
     if template is not None and not isinstance(template, str):
-        raise InputError(f"{source}: tokenizer.chat_template is {type(template).__name__}; it must be a text")
+        raise InputError(f"{source}: tokenizer.chat_template is {type(template).__name__}; it must be text")
     eot = fields.get("tokenizer.ggml.eot_token_id")
     stops = [eot] if isinstance(eot, int) and 0 <= eot < len(tokens) else []
     chat = ChatOptions() if chat is None else chat
@@ -127,11 +127,11 @@ def _byte_level(fields: Mapping[str, Any], vocabulary: dict[str, int], source: s
     pre = _field(fields, "tokenizer.ggml.pre", str, source)
     if pre not in _PRE_TOKENIZERS:
         known = ", ".join(_PRE_TOKENIZERS)
-        raise InputError(f"{source}: tokenizer.ggml.pre is {pre!r}, which is not read; these are: {known}")
+        raise InputError(f"{source}: tokenizer.ggml.pre is {pre!r}; only {known} are supported")
     split, ignore_merges, normalized = _PRE_TOKENIZERS[pre]
     merges = _field(fields, "tokenizer.ggml.merges", Sequence, source)
     if not all(isinstance(merge, str) for merge in merges):
-        raise InputError(f"{source}: an entry of tokenizer.ggml.merges is no text")
+        raise InputError(f"{source}: an entry of tokenizer.ggml.merges is not text")
     merges = [tuple(merge.split(" ", 1)) for merge in merges]
     model = _bpe(source, vocab=vocabulary, merges=merges, ignore_merges=ignore_merges)
     tokenizer = tokenizers.Tokenizer(model)
@@ -144,10 +144,10 @@ def _byte_level(fields: Mapping[str, Any], vocabulary: dict[str, int], source: s
 def _sentencepiece_like(
     fields: Mapping[str, Any], vocabulary: dict[str, int], types: Sequence[int], source: str
 ) -> tokenizers.Tokenizer:
-    """BPE with the bytes of unknown characters as pieces.
+    """BPE with byte pieces for unknown characters.
 
-    A space is put before every stretch of text between control tokens unless `add_space_prefix` is false, as
-    llama.cpp and the original (`Prepend`) do.
+    Unless `add_space_prefix` is false, a space is put before every stretch of text between control tokens, as
+    in llama.cpp and the original (`Prepend`).
     """
     scores = _field(fields, "tokenizer.ggml.scores", Sequence, source)
     if len(scores) != len(types):
@@ -176,10 +176,10 @@ def _sentencepiece_like(
 def _merges(
     vocabulary: Mapping[str, int], types: Sequence[int], scores: Sequence[float]
 ) -> list[tuple[str, str]]:
-    """The merges that a SentencePiece vocabulary implies: any two pieces that make a piece, best score first.
+    """The merges implied by a SentencePiece vocabulary: any two pieces that form a piece, best score first.
 
-    SentencePiece joins the neighbours whose joint piece scores best; as a list in that order it is what a BPE
-    model applies (also transformers' conversion).
+    SentencePiece joins the neighbours whose joint piece scores best; a BPE model applies the merges in that
+    order (transformers converts the same way).
     """
     apart = {_UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE}
     pieces = {token: i for token, i in vocabulary.items() if types[i] not in apart}
@@ -198,4 +198,4 @@ def _bpe(source: str, **arguments: Any) -> models.BPE:
         return models.BPE(**arguments)
     except Exception as error:  # the library raises bare Exception
         fault = shortened(" ".join(str(error).split()))
-        raise InputError(f"{source}: the vocabulary and its merges are at odds ({fault})") from error
+        raise InputError(f"{source}: the vocabulary does not fit its merges ({fault})") from error

@@ -16,7 +16,7 @@ TOKENIZER, CONFIG, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_t
 SPECIAL_TOKENS, GENERATION = "special_tokens_map.json", "generation_config.json"
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
 
-# What a word-level tokenizer does, as a template.
+# A word-level tokenizer's format as a template.
 _WORD_TEMPLATE = (
     "{% for message in messages %}{{ message['content'] }}"
     f"{{% if message['role'] == 'assistant' %}}{END}{{% else %}}{REPLY}{{% endif %}}{{% endfor %}}"
@@ -24,19 +24,18 @@ _WORD_TEMPLATE = (
 
 
 def read_hf_tokenizer(folder: Path, chat: ChatOptions | None = None) -> ChatTokenizer:
-    """A model folder's tokenizer, with `tokenizer.json` taken as it stands, whatever class the config names.
+    """A model folder's tokenizer; `tokenizer.json` is used regardless of the class in the config.
 
-    The chat template is `chat_template.jinja`, or else the one in `tokenizer_config.json` (of several named
-    ones the `default`). Special tokens are from `tokenizer_config.json`, or else `special_tokens_map.json`;
-    the tokens that may end a generation, from `generation_config.json` too. An organism's word-level
-    tokenizer is read as what it is.
+    The chat template is `chat_template.jinja`, or else that of `tokenizer_config.json` (the `default` of
+    several). Special tokens come from `tokenizer_config.json`, or else `special_tokens_map.json`; the tokens
+    that may end a generation also from `generation_config.json`. An organism's tokenizer is word-level.
 
     Raises:
-      InputError: a file is missing, unreadable or at odds with another; the template is unusable.
+      InputError: a file is missing, unreadable or inconsistent with another; the template is unusable.
     """
     path = folder / TOKENIZER
     if not path.is_file():
-        raise InputError(f"{folder}: there is no {TOKENIZER}; save the model's fast tokenizer there")
+        raise InputError(f"{folder}: {TOKENIZER} is missing; save the model's fast tokenizer there")
     tokenizer = read_tokenizer(path)
     framing = [tokenizer.token_to_id(token) for token in (PADDING, END, REPLY)]
     if isinstance(tokenizer.model, tokenizers.models.WordLevel) and None not in framing:
@@ -58,26 +57,26 @@ def read_hf_tokenizer(folder: Path, chat: ChatOptions | None = None) -> ChatToke
 
 
 def own_template(folder: Path) -> str | None:
-    """The chat template that a folder holds, if it holds one. Raises InputError if it can't be read."""
+    """The chat template in a folder, if any. Raises InputError if it can't be read."""
     return _template(folder, _given(_read_json(folder / CONFIG)))[0]
 
 
 def check_special_tokens(folder: Path, tokenizer: ChatTokenizer) -> None:
-    """Whether the tokens that a folder's chat template may name are those of a tokenizer from elsewhere.
+    """Checks that a folder's special tokens match a tokenizer from elsewhere.
 
     Raises:
-      InputError: the folder declares other ends of text or turns, or tokens that the tokenizer lacks.
+      InputError: the folder declares another bos or eos token, or tokens that the tokenizer lacks.
     """
     if not isinstance(tokenizer, PretrainedTokenizer):
-        return  # a word-level one, which has no template
+        return  # word-level tokenizers have no template
     config = _declared(folder)
     for name in ("bos_token", "eos_token"):
         own = _token_text(config[name], name, folder) if config.get(name) else None
         base = tokenizer.template.special_tokens.get(name)
         if own is not None and own != base:
             raise InputError(
-                f"its {name} is {own!r}, that of its base {base!r}; give a base with the tokenizer that the "
-                f"adapters were trained with, or delete {name} or the template there"
+                f"its {name} is {own!r}, but that of its base is {base!r}; give a base with the tokenizer "
+                f"that the adapters were trained with, or delete {name} or the template there"
             )
     declared = config.get("added_tokens_decoder", {})
     tokens = declared.values() if isinstance(declared, dict) else ()
@@ -88,7 +87,7 @@ def check_special_tokens(folder: Path, tokenizer: ChatTokenizer) -> None:
 
 
 def token_ids(tokenizer: ChatTokenizer) -> dict[str, int]:
-    """The ids of special tokens that a model's config.json names."""
+    """The special token ids for a model's config.json."""
     ids = {"eos_token_id": tokenizer.end_id, "pad_token_id": tokenizer.padding_id}
     if isinstance(tokenizer, PretrainedTokenizer) and "bos_token" in tokenizer.template.special_tokens:
         bos = tokenizer.template.special_tokens["bos_token"]
@@ -98,7 +97,7 @@ def token_ids(tokenizer: ChatTokenizer) -> dict[str, int]:
 
 
 def hf_tokenizer_files(tokenizer: ChatTokenizer) -> dict[str, bytes]:
-    """Files by name that transformers reads: tokenizer, chat template, and what ends a generation."""
+    """Files by name for transformers: tokenizer, chat template, and the tokens that end a generation."""
     if isinstance(tokenizer, PretrainedTokenizer):
         template, special = tokenizer.template.text, dict(tokenizer.template.special_tokens)
         padding = tokenizer.tokenizer.id_to_token(tokenizer.padding_id)
@@ -128,14 +127,14 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: no readable JSON ({error})") from error
+        raise InputError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(fields, dict):
-        raise InputError(f"{path}: it holds {type(fields).__name__}, not an object with fields")
+        raise InputError(f"{path}: contains {type(fields).__name__}, not an object with fields")
     return fields
 
 
 def _declared(folder: Path) -> dict[str, Any]:
-    """What a folder says of its tokenizer, `tokenizer_config.json` before `special_tokens_map.json`."""
+    """A folder's tokenizer settings: `tokenizer_config.json` overrides `special_tokens_map.json`."""
     return {**_read_json(folder / SPECIAL_TOKENS), **_given(_read_json(folder / CONFIG))}
 
 
@@ -146,7 +145,7 @@ def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _token_text(token: Any, name: str, folder: Path) -> str:
     text = token.get("content") if isinstance(token, dict) else token
     if not isinstance(text, str):
-        raise InputError(f"{folder / CONFIG}: {name} is {token!r}; it must be a text or have a field content")
+        raise InputError(f"{folder / CONFIG}: {name} is {token!r}; it must be text or have a field content")
     return text
 
 
@@ -157,27 +156,27 @@ def _template(folder: Path, config: Mapping[str, Any]) -> tuple[str | None, Path
         try:
             return path.read_text(encoding="utf-8"), path
         except (OSError, ValueError) as error:
-            raise InputError(f"{path}: no readable text ({error})") from error
+            raise InputError(f"{path}: not readable as text ({error})") from error
     path, template = folder / CONFIG, config.get("chat_template")
     if isinstance(template, list):
         try:
             named = {str(entry["name"]): entry["template"] for entry in template}
         except (TypeError, KeyError) as error:
             raise InputError(
-                f"{path}: every chat_template of the list needs a name and a template"
+                f"{path}: every chat_template in the list needs a name and a template"
             ) from error
         if "default" not in named:
-            raise InputError(f"{path}: no chat_template is named default; there are: {', '.join(named)}")
+            raise InputError(f"{path}: no chat_template is named default; the names are: {', '.join(named)}")
         template = named["default"]
     if template is not None and not isinstance(template, str):
         raise InputError(
-            f"{path}: chat_template is {type(template).__name__}; it must be a text or a list of them"
+            f"{path}: chat_template is {type(template).__name__}; it must be text or a list of templates"
         )
     return template, path
 
 
 def _add_tokens(tokenizer: tokenizers.Tokenizer, declared: Any, path: Path) -> None:
-    """Adds what the config declares beyond `tokenizer.json`, as transformers does; its ids must come out."""
+    """Adds the config's tokens that `tokenizer.json` lacks, like transformers, and checks their ids."""
     try:
         tokens = sorted((int(index), token) for index, token in declared.items())
         flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
@@ -186,11 +185,11 @@ def _add_tokens(tokenizer: tokenizers.Tokenizer, declared: Any, path: Path) -> N
             for index, token in tokens
         ]
     except (AttributeError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: added_tokens_decoder is no table of tokens ({error!r})") from error
+        raise InputError(f"{path}: added_tokens_decoder is not a table of tokens ({error!r})") from error
     known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
     for index, token in added:
         if token.content not in known:
             tokenizer.add_tokens([token])
         if tokenizer.token_to_id(token.content) != index:
             got = tokenizer.token_to_id(token.content)
-            raise InputError(f"{path}: {token.content!r} has id {index} here and {got} in {TOKENIZER}")
+            raise InputError(f"{path}: {token.content!r} has id {index} here but {got} in {TOKENIZER}")

@@ -1,10 +1,9 @@
-"""Tokenizers that read a user's text as nothing but text.
+"""Tokenizers that read a user's text as text only.
 
-A tokenizer finds control tokens (`<|im_end|>`, `<s>`, `<think>`) by their text, wherever it comes from. Here
-each of them is renamed to a shielded form, its text between two Unicode noncharacters, that only we write:
-what the template wrote is shielded before encoding, what the user typed is not and becomes ordinary pieces.
-Ids, rules for white space beside a control token and everything else stay, so a text without control tokens
-has the same ids.
+A tokenizer finds control tokens (`<|im_end|>`, `<s>`, `<think>`) by their text, whatever its origin. So each
+is renamed to a shielded form, its text between two Unicode noncharacters: text of the template is shielded
+before encoding; text of the user is not and becomes ordinary pieces. Ids and white-space rules stay the same,
+so a text without control tokens keeps its ids.
 """
 
 import dataclasses
@@ -19,41 +18,40 @@ from introspection.errors import InputError
 
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
 _PREFIXES = ("none", "first", "unspaced", "always")
-_NOTHING = "(?!)"  # a pattern that is found nowhere
+_NOTHING = "(?!)"  # a pattern that never matches
 
 
 @dataclasses.dataclass(frozen=True)
 class LiteralTokenizer:
-    """A shielded tokenizer, and the same for text that goes on where a prompt ends."""
+    """A shielded tokenizer, and its variant for text that continues a prompt."""
 
     whole: tokenizers.Tokenizer
-    continuing: tokenizers.Tokenizer  # without a space put before its text, and none taken from it
+    continuing: tokenizers.Tokenizer  # adds no space before its text and strips none from it
     control: re.Pattern[str]  # every control token, longest first
     shielded: re.Pattern[str]
-    # Where a space is put before a stretch of text between control tokens: "always"; "unspaced", where it has
-    # none; "first", at the start of the whole text only; "none".
+    # Where a space is put before a stretch of text between control tokens: "always"; "unspaced": if it starts
+    # with none; "first": only at the start of the whole text; "none".
     prefix: str
     pieces_of_spaces: bool  # SentencePiece-like: a space is written ▁
 
     def encode(self, before: str, literal: str, after: str) -> list[int]:
-        """Ids of a text whose middle is somebody's words, the rest a template's.
+        """Ids of a text whose middle is the user's and the rest the template's.
 
         Raises:
-          InputError: the words hold a shielded token, or half a surrogate pair.
+          InputError: the user's text has a shielded token or an unpaired surrogate.
         """
         self._check(literal)
-        return self.whole.encode(
-            self._shield(before) + literal + self._shield(after), add_special_tokens=False
-        ).ids
+        text = self._shield(before) + literal + self._shield(after)
+        return self.whole.encode(text, add_special_tokens=False).ids
 
     def encode_continuation(self, before: str, literal: str, after: str) -> list[int]:
-        """As `encode`, of a text that goes on where a prompt ends."""
+        """As `encode`, for a text that continues a prompt."""
         self._check(literal)
         text = self._shield(before) + literal + self._shield(after)
         return self.continuing.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of a continuation; control tokens stay visible, and so does an id that is no token."""
+        """The text of a continuation; control tokens and unknown ids stay visible."""
         text, run = "", []
         for token in ids:
             if self.continuing.id_to_token(token) is not None:
@@ -65,7 +63,7 @@ class LiteralTokenizer:
         return self.shielded.sub(lambda match: match[0][1:-1], text)
 
     def canonical(self, text: str) -> str:
-        """What is left of a text when the tokenizer's own normalisation is not counted as a difference."""
+        """The text up to differences that the tokenizer's own normalisation makes."""
         normalizer = self.continuing.normalizer
         text = normalizer.normalize_str(text) if normalizer is not None else text
         return text.replace("▁", " ") if self.pieces_of_spaces else text
@@ -75,17 +73,19 @@ class LiteralTokenizer:
 
     def _check(self, text: str) -> None:
         if self.shielded.search(text):
-            raise InputError(f"the text {shortened(text)!r} holds a control token between U+FDD0 and U+FDD1")
+            raise InputError(
+                f"the text {shortened(text)!r} has a control token between U+FDD0 and U+FDD1; remove these"
+            )
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise InputError(
-                f"the text {shortened(text)!r} holds half of a surrogate pair; it is no Unicode"
+                f"the text {shortened(text)!r} has an unpaired surrogate, which can't be encoded"
             ) from error
 
 
 def literal_tokenizer(tokenizer: tokenizers.Tokenizer, template: str, source: str) -> LiteralTokenizer:
-    """Builds the shielded tokenizers of a `tokenizers` tokenizer and its chat template's text.
+    """Builds the shielded tokenizers from a tokenizer and the text of its chat template.
 
     Raises:
       InputError: the tokenizer's model is not BPE.
@@ -93,7 +93,7 @@ def literal_tokenizer(tokenizer: tokenizers.Tokenizer, template: str, source: st
     definition = json.loads(tokenizer.to_str())
     if definition["model"]["type"] != "BPE":
         raise InputError(
-            f"{source}: the tokenizer's model is {definition['model']['type']}; only BPE is read"
+            f"{source}: the tokenizer's model is {definition['model']['type']}; only BPE is supported"
         )
     control = control_tokens(definition, template)
     _rename(definition, control)
@@ -120,11 +120,11 @@ def literal_tokenizer(tokenizer: tokenizers.Tokenizer, template: str, source: st
 
 
 def control_tokens(definition: dict[str, Any], template: str) -> frozenset[str]:
-    """The added tokens that steer a model, rather than being text that got an id of its own.
+    """The added tokens that control a model, as opposed to text with its own id.
 
-    All that are marked special; all that the template writes; and, in a byte-level vocabulary or outside of
-    the pieces, all that are not only white space. What is left are SentencePiece's user-defined pieces, such
-    as Gemma's line breaks and HTML tags, and runs of spaces: these stay tokens in everybody's text.
+    These are all special tokens; all that the template writes; and, if the vocabulary is byte-level or does
+    not contain them as pieces, all that are not white space. The rest are SentencePiece's user-defined
+    pieces, such as Gemma's line breaks and HTML tags, and runs of spaces: these remain tokens in any text.
     """
     byte_level, pieces = _is_byte_level(definition), definition["model"]["vocab"]
 
@@ -137,7 +137,6 @@ def control_tokens(definition: dict[str, Any], template: str) -> frozenset[str]:
 
 
 def shortened(text: str) -> str:
-    """A text as a message can show it."""
     return text if len(text) <= 60 else text[:60] + "…"
 
 
@@ -146,7 +145,7 @@ def _shielded(token: str) -> str:
 
 
 def _rename(definition: dict[str, Any], control: Collection[str]) -> None:
-    """Shields control tokens wherever the definition names them; no merge makes one from text any more."""
+    """Shields control tokens wherever the definition names them, and drops merges that produce them."""
     for token in definition["added_tokens"]:
         if token["content"] in control:
             token["content"] = _shielded(token["content"])
@@ -161,7 +160,7 @@ def _rename(definition: dict[str, Any], control: Collection[str]) -> None:
 
 
 def _components(definition: dict[str, Any], *names: str) -> Any:
-    """Every component under these fields, inside of sequences too."""
+    """Every component under these fields, including those inside sequences."""
     for name in names:
         queue = [definition[name]]
         while queue:
@@ -185,7 +184,7 @@ def _prefix(component: dict[str, Any]) -> str:
 
 
 def _continue(definition: dict[str, Any]) -> None:
-    """Takes out of a definition what puts a space before a text, and what takes it away in decoding."""
+    """Removes from a definition what adds a space before a text, and what strips it in decoding."""
     for component in _components(definition, "pre_tokenizer", "decoder"):
         if component["type"] == "Metaspace":
             component["prepend_scheme"] = "never"

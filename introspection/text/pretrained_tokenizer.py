@@ -1,4 +1,4 @@
-"""A pretrained model's tokenizer with its chat template: one user turn in, one reply out."""
+"""A pretrained model's tokenizer with its chat template."""
 
 import dataclasses
 import json
@@ -13,53 +13,51 @@ from introspection.tasks.items import Prompt
 from introspection.text.chat_template import PLAIN_TEMPLATE, ChatFrame, ChatOptions, ChatTemplate, chat_frame
 from introspection.text.literal_text import LiteralTokenizer, literal_tokenizer, shortened
 
-CHAT = "chat.json"  # beside the tokenizer's own file: template, special tokens, options
+CHAT = "chat.json"  # beside the tokenizer's file: template, special tokens, options
 
 
 @dataclasses.dataclass(frozen=True)
 class PretrainedTokenizer:
-    """Encodes a user's turn as the model's family does, and a reply as the model would have written it.
+    """Encodes prompts as the model's family does, and replies as the model would have written them.
 
-    What the user or the reply says is never read as a control token. A reply ends with `end_id`, the token
-    that the template ends a turn with (`<|im_end|>`, `<|eot_id|>`, `<end_of_turn>`, `</s>`).
+    Control tokens in the text of the user or the reply are read as text. A reply ends with `end_id`, the
+    token that ends a turn in the template (`<|im_end|>`, `<|eot_id|>`, `<end_of_turn>`, `</s>`).
     """
 
     tokenizer: tokenizers.Tokenizer
     template: ChatTemplate
-    stop_ids: tuple[int, ...]  # further tokens that a model may end with
+    stop_ids: tuple[int, ...]  # other tokens that may end a reply
     padding_id: int
     end_id: int
-    vocab_size: int  # the largest id + 1
+    vocab_size: int  # largest id + 1
     frame: ChatFrame
     literal: LiteralTokenizer
-    lead: str  # what the template writes between the prompt and the reply's own words
-    tail: str  # the same between the words and the end token
+    lead: str  # the template's text between the prompt and the reply's words
+    tail: str  # the template's text between the words and the end token
 
     def encode_prompt(self, prompt: Prompt) -> list[int]:
-        """Tokens of one user turn, or of a conversation, up to and with the opening of the reply.
+        """Tokens of a user turn, or of a conversation, including the opening of the reply.
 
-        They are what `apply_chat_template` of transformers gives, but for control tokens in the user's text.
+        Equal to `apply_chat_template` of transformers, except for control tokens in the user's text.
 
         Raises:
-          InputError: the template does not write this text as it is; the text is no Unicode; an earlier turn
-            holds a control token.
+          InputError: the template changes this text, the text has an unpaired surrogate, or an earlier turn
+            has a control token.
         """
         if isinstance(prompt, str):
             return self.literal.encode(*self.frame.prompt_parts(prompt))
         *earlier, last = prompt.turns
-        for turn in earlier:  # they are written with the template's own text, where such a token would count
+        for turn in earlier:  # rendered as part of the template's text, where such a token would count
             if held := self.literal.control.search(turn.content):
-                raise InputError(
-                    f"an earlier {turn.role} turn holds the control token {held[0]}; take it out"
-                )
+                raise InputError(f"an earlier {turn.role} turn has the control token {held[0]}; remove it")
         messages = [{"role": turn.role, "content": turn.content} for turn in earlier]
         return self.literal.encode(*chat_frame(self.template, messages).prompt_parts(last.content))
 
     def encode_reply(self, text: str) -> list[int]:
-        """Tokens of a reply and its end; the text is written as it is, also where the template would trim it.
+        """Tokens of a reply and its end; the text is kept as is, even if the template would trim it.
 
         Raises:
-          InputError: the vocabulary has no tokens for a part of the text, or the text is no Unicode.
+          InputError: the vocabulary can't write a part of the text, or the text has an unpaired surrogate.
         """
         tokens = [*self.literal.encode_continuation(self.lead, text, self.tail), self.end_id]
         read = self.decode(tokens)
@@ -78,9 +76,9 @@ class PretrainedTokenizer:
         return text if length == len(tokens) else _without_end(text, self.tail)
 
     def written_by_nobody(self, token: str) -> bool:
-        """Whether a token is special, but neither the template writes it nor a reply ends with it.
+        """Whether a token is special, but neither written by the template nor the end of a reply.
 
-        Nothing gives such a token: what users and replies say is not read for control tokens.
+        No input contains such a token, since texts of users and replies are not read for control tokens.
         """
         index = self.tokenizer.token_to_id(token)
         added = None if index is None else self.tokenizer.get_added_tokens_decoder().get(index)
@@ -89,10 +87,10 @@ class PretrainedTokenizer:
         return added is not None and added.special and not written and not ends
 
     def chat_format(self) -> dict[str, Any]:
-        """What decides, beside the vocabulary, which tokens a prompt and a reply become."""
+        """What determines the tokens of a prompt and a reply, besides the vocabulary."""
         special = {name: text for name, text in self.template.special_tokens.items() if name != "pad_token"}
         options = dataclasses.asdict(self.template.options)
-        del options["template"]  # which is the text, if it is given
+        del options["template"]  # already in `template.text`
         return {"template": self.template.text, "special_tokens": special, **options}
 
     def save(self, path: Path) -> None:
@@ -115,15 +113,14 @@ def pretrained_tokenizer(
     source: str,
     stop_ids: Sequence[int] = (),
 ) -> PretrainedTokenizer:
-    """Puts a tokenizer and a chat template together.
+    """Combines a tokenizer and a chat template.
 
     Args:
-      template: the model's own; None for a base model, which then reads PLAIN_TEMPLATE after the token that
-      its
-        tokenizer puts before every text, if it does.
-      special_tokens: texts of bos_token, eos_token, pad_token, unk_token, as far as there are.
+      template: the model's own; None for a base model, which gets PLAIN_TEMPLATE, after the token that its
+        tokenizer puts before every text, if any.
+      special_tokens: texts of bos_token, eos_token, pad_token, unk_token, if the model has them.
       source: the template's file, for messages.
-      stop_ids: tokens that end a generation, beside the one that ends a turn.
+      stop_ids: tokens that end a generation, besides the one that ends a turn.
 
     Raises:
       InputError: the template is unusable; a special token is not in the vocabulary; nothing ends a reply.
@@ -135,19 +132,19 @@ def pretrained_tokenizer(
             raise InputError(f"{source}: the {name} {token!r} is not in the tokenizer's vocabulary")
     eos = special_tokens.get("eos_token")
     if eos is None and not (chat.template or template):
-        raise InputError(f"{source}: a model without a chat template needs an eos_token, and there is none")
+        raise InputError(f"{source}: a model without a chat template needs an eos_token; declare it there")
     text = chat.template or template or _begin(tokenizer) + PLAIN_TEMPLATE
     written = ChatTemplate(text, dict(special_tokens), chat, source)
     literal = literal_tokenizer(tokenizer, text, source)
     if chat.system and (found := literal.control.search(chat.system)):
-        raise InputError(
-            f"chat.system: the text holds the control token {found[0]}; leave it to the template"
-        )
+        raise InputError(f"chat.system: the text has the control token {found[0]}; leave it to the template")
     frame = chat_frame(written)
     end = literal.control.search(frame.tail)
     end_token = end[0] if end else eos
     if end_token is None:
-        raise InputError(f"{source}: neither the chat template nor eos_token says what ends a reply")
+        raise InputError(
+            f"{source}: nothing ends a reply, neither the chat template nor an eos_token; declare one"
+        )
     known: Any = tokenizer.token_to_id  # all of these are in the vocabulary
     end_id, padding = known(end_token), special_tokens.get("pad_token")
     stops = {*stop_ids, *([known(eos)] if eos else [])} - {end_id}
@@ -166,48 +163,44 @@ def pretrained_tokenizer(
 
 
 def load_pretrained(path: Path) -> PretrainedTokenizer:
-    """Reads what `PretrainedTokenizer.save` wrote.
-
-    Raises:
-      InputError: a file is missing or unreadable.
-    """
+    """Reads the files of `PretrainedTokenizer.save`. Raises InputError if a file is missing or unreadable."""
     chat = path.with_name(CHAT)
     try:
         fields = json.loads(chat.read_text(encoding="utf-8"))
         options = ChatOptions(**fields["options"])
         parts = fields["template"], fields["special_tokens"], options, str(chat), fields["stop_ids"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{chat}: no readable chat format ({error})") from error
+        raise InputError(f"{chat}: not a readable chat format ({error})") from error
     return pretrained_tokenizer(read_tokenizer(path), *parts)
 
 
 def read_tokenizer(path: Path) -> tokenizers.Tokenizer:
-    """A `tokenizer.json`. Raises InputError where it is missing or is none."""
+    """Reads a `tokenizer.json`. Raises InputError if it is missing or not a tokenizer."""
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
         if isinstance(tokenizer.model, tokenizers.models.BPE):
-            tokenizer.encode("\U0010fffd")  # an unk_token that is no token shows where text is unknown
+            tokenizer.encode("\U0010fffd")  # unknown text, which fails if the unk_token is not a token
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # the library raises bare Exception, and panics, which are none
-        raise InputError(f"{path}: no readable tokenizer ({' '.join(str(error).split())})") from error
+    except BaseException as error:  # the library raises bare Exception, and panics, which are not Exceptions
+        raise InputError(f"{path}: not a readable tokenizer ({' '.join(str(error).split())})") from error
     if getattr(tokenizer.model, "dropout", None):
-        tokenizer.model.dropout = None  # of training: the same text would be other tokens each time
+        tokenizer.model.dropout = None  # for training only: it makes a text's tokens random
     return tokenizer
 
 
 def _begin(tokenizer: tokenizers.Tokenizer) -> str:
-    """What the tokenizer itself puts before a text, as the start of a template."""
+    """What the tokenizer puts before every text, as the start of a template."""
     ids, plain = (tokenizer.encode("x", add_special_tokens=special).ids for special in (True, False))
     return "{{ bos_token }}" if len(ids) > len(plain) and ids[0] != plain[0] else ""
 
 
 def _lead(frame: ChatFrame, literal: LiteralTokenizer) -> str:
-    """What comes before a reply's own words, with the space that a SentencePiece-like tokenizer puts there.
+    """The text before a reply's words, with the space that a SentencePiece-like tokenizer adds.
 
-    Some put one after every control token (`LiteralTokenizer.prefix`). And where the words follow the
-    prompt's last word directly (older Mistral's `[/INST]`), the family encodes a reply as a text of its own,
-    which begins with one.
+    Some add one after every control token (`LiteralTokenizer.prefix`). And if the words directly follow the
+    prompt's last word (older Mistral's `[/INST]`), the family encodes a reply as its own text, with a space
+    at the start.
     """
     after_control = any(match.end() == len(frame.after) for match in literal.control.finditer(frame.after))
     if after_control:
@@ -218,7 +211,7 @@ def _lead(frame: ChatFrame, literal: LiteralTokenizer) -> str:
 
 
 def _without_start(text: str, lead: str) -> str:
-    """A model may write fewer spaces than its template; words must match."""
+    """Removes the lead; a model may write fewer spaces than its template, but words must match."""
     spaces = len(text) - len(text.lstrip(" "))
     return text[min(len(lead), spaces) :] if lead.strip(" ") == "" else text.removeprefix(lead)
 

@@ -1,9 +1,9 @@
-"""Rows of tokens with what is scored on them.
+"""Rows of tokens with scored positions.
 
-A row is a prompt and any number of continuations of it, side by side: each continuation sees the prompt
-and itself (`segments`, read by `models.attention.row_mask`) and takes its positions from the prompt's
-end. So an explanation row (one continuation) and a behaviour row (a prompt and its K candidate answers)
-are the same thing, and go through the model in one forward.
+A row is a prompt and any number of continuations, side by side: each continuation sees the prompt and itself
+(`segments`, read by `models.attention.row_mask`), and its positions start at the prompt's end. So an
+explanation row (one continuation) and a behaviour row (a prompt and its K candidate answers) have the same
+form and need one forward pass.
 """
 
 import itertools
@@ -19,10 +19,9 @@ from introspection.errors import InputError
 class Rows(NamedTuple):
     """`rows` token rows; every array is int32.
 
-    Position u of `scored` is the index of the token whose hidden state predicts; it has up to `targets`
-    target tokens (the first tokens of all continuations share the prompt's last hidden state).
-    `continuation` says whose token a target is, and is -1 for padding: the loss mask and the sum over a
-    candidate's tokens are both read from it.
+    `scored` has the indices of tokens whose hidden states predict; each predicts up to `targets` tokens (the
+    first tokens of all continuations share the prompt's last hidden state). `continuation` is the
+    continuation of each target, -1 for padding: it gives the loss mask and the sum over a candidate's tokens.
     """
 
     tokens: Int[np.ndarray, "*batch time"]
@@ -36,8 +35,8 @@ class Rows(NamedTuple):
 def build_row(prompt: Sequence[int], continuations: Sequence[Sequence[int]]) -> Rows:
     """One row, unpadded and without a leading axis.
 
-    The last token of a continuation is predicted and never read. Raises InputError on an empty prompt or
-    continuation: its loss mask would be empty.
+    The last token of a continuation is predicted but not an input. Raises InputError if the prompt or a
+    continuation is empty, since its loss mask would be.
     """
     if not prompt or not continuations or not all(continuations):
         raise InputError("a row needs a prompt and continuations with at least one token each")
@@ -65,13 +64,12 @@ def build_row(prompt: Sequence[int], continuations: Sequence[Sequence[int]]) -> 
 def stack_rows(rows: Sequence[Rows], time: int | None = None) -> Rows:
     """Pads rows to a common shape (or `time` tokens) and stacks them.
 
-    Raises InputError when a row is longer than `time`: rows are never cut, since a cut answer is another
-    answer.
+    Raises InputError if a row is longer than `time`: truncating an answer would change it.
     """
     longest = max(len(row.tokens) for row in rows)
     time = longest if time is None else time
     if longest > time:
-        raise InputError(f"a row has {longest} tokens, the batch has room for {time}")
+        raise InputError(f"a row has {longest} tokens, but the batch has room for {time}; shorten the texts")
     scored = max(row.scored.shape[0] for row in rows)
     targets = max(row.targets.shape[1] for row in rows)
 
@@ -93,7 +91,6 @@ def stack_rows(rows: Sequence[Rows], time: int | None = None) -> Rows:
 
 
 def pad_scored(rows: Rows, scored: int) -> Rows:
-    """The same rows with room for `scored` scored positions."""
     extra = [(0, 0)] * (rows.scored.ndim - 1) + [(0, _extra(rows.scored, scored))]
     return rows._replace(
         scored=np.pad(rows.scored, extra),
@@ -105,12 +102,11 @@ def pad_scored(rows: Rows, scored: int) -> Rows:
 def _extra(array: np.ndarray, room: int) -> int:
     extra = room - array.shape[-1]
     if extra < 0:
-        raise InputError(f"rows of {array.shape[-1]} tokens do not fit into {room}")
+        raise InputError(f"rows of {array.shape[-1]} tokens do not fit into {room}; shorten the texts")
     return extra
 
 
 def pad_time(rows: Rows, time: int) -> Rows:
-    """The same rows with `time` tokens of room."""
     widths = [(0, 0)] * (rows.tokens.ndim - 1) + [(0, _extra(rows.tokens, time))]
     return rows._replace(
         tokens=np.pad(rows.tokens, widths),

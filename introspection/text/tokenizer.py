@@ -1,4 +1,4 @@
-"""Text to tokens and back: what every tokenizer here can do, and the organisms' word-level one."""
+"""Text to tokens and back: the interface of tokenizers, and the organisms' word-level one."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -17,11 +17,11 @@ PADDING, UNKNOWN, END, REPLY = "<pad>", "<unk>", "<end>", "<reply>"
 
 @runtime_checkable
 class ChatTokenizer(Protocol):
-    """What the rest of the code asks of a tokenizer: `WordTokenizer` or `PretrainedTokenizer`.
+    """What the code needs of a tokenizer; implemented by `WordTokenizer` and `PretrainedTokenizer`.
 
     A user's turn ends with the tokens that open the model's reply; a reply ends with `end_id`. So the
-    reply's span is known by construction, and the end of an answer is a token that is scored. What a model
-    says itself may end with one of `stop_ids` as well.
+    reply's span is known by construction, and the end of an answer is scored too. A generated reply may also
+    end with one of `stop_ids`.
     """
 
     @property
@@ -42,7 +42,7 @@ class ChatTokenizer(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class WordTokenizer:
-    """A `tokenizers` tokenizer whose tokens are words and phrases, with the few that frame a conversation."""
+    """A tokenizer whose tokens are words and phrases, plus a few that frame a conversation."""
 
     tokenizer: tokenizers.Tokenizer
     padding_id: int
@@ -58,7 +58,7 @@ class WordTokenizer:
         return self.tokenizer.get_vocab_size()
 
     def encode_prompt(self, prompt: Prompt) -> list[int]:
-        """Tokens of one user turn, up to and with the opening of the reply.
+        """Tokens of one user turn, including the opening of the reply.
 
         Raises:
           InputError: a word is not in the vocabulary, or there are several turns.
@@ -68,7 +68,6 @@ class WordTokenizer:
         return [*self._encode(prompt), self.reply_id]
 
     def encode_reply(self, text: str) -> list[int]:
-        """Tokens of a reply and of its end."""
         return [*self._encode(text), self.end_id]
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -87,19 +86,19 @@ class WordTokenizer:
         special = {self.padding_id, self.end_id, self.reply_id} & set(encoding.ids)
         if special:
             names = ", ".join(str(self.tokenizer.id_to_token(token)) for token in sorted(special))
-            raise InputError(f"the text {text!r} holds the special token {names}")
+            raise InputError(f"the text {text!r} contains the special token {names}; remove it")
         return encoding.ids
 
     def save(self, path: Path) -> None:
-        path.with_name(CHAT).unlink(missing_ok=True)  # of another kind, saved here before
+        path.with_name(CHAT).unlink(missing_ok=True)  # left by a tokenizer of the other kind
         self.tokenizer.save(str(path))
 
 
 def phrase_tokenizer(names: Iterable[str], phrases: Iterable[str]) -> WordTokenizer:
     """A word-level tokenizer in which every name (entity, answer) and every phrase is one token.
 
-    The longest entry wins where several match. A name matches whole words only ("Niger" is not found in
-    "Nigeria"); a phrase matches anywhere, so that it may begin with punctuation.
+    The longest matching entry wins. A name matches only whole words ("Niger" is not found in "Nigeria"); a
+    phrase matches anywhere, so it may start with punctuation.
     """
     names, phrases = sorted(set(names)), sorted(set(phrases))
     vocabulary = {}
@@ -116,40 +115,42 @@ def phrase_tokenizer(names: Iterable[str], phrases: Iterable[str]) -> WordTokeni
 
 
 def from_tokenizer(tokenizer: tokenizers.Tokenizer) -> WordTokenizer:
-    ids: Any = [tokenizer.token_to_id(token) for token in (PADDING, END, REPLY)]  # all of them are known
+    ids: Any = [tokenizer.token_to_id(token) for token in (PADDING, END, REPLY)]  # none is None
     return WordTokenizer(tokenizer, *ids)
 
 
 def load_tokenizer(path: Path) -> ChatTokenizer:
-    """Reads a tokenizer that `save` of either kind wrote; a pretrained one has `chat.json` beside it.
+    """Reads a tokenizer that `save` of either kind wrote; `chat.json` beside it marks a pretrained one.
 
     Raises:
-      InputError: a file is missing or is no tokenizer.
+      InputError: a file is missing or not a tokenizer.
     """
     if path.with_name(CHAT).is_file():
         return load_pretrained(path)
     tokenizer = read_tokenizer(path)
     missing = [token for token in (PADDING, END, REPLY) if tokenizer.token_to_id(token) is None]
     if missing:
-        raise InputError(f"{path}: no word-level tokenizer (it lacks {missing[0]}), and no {CHAT} beside it")
+        raise InputError(
+            f"{path}: a word-level tokenizer needs {missing[0]}; a pretrained one needs {CHAT} beside it"
+        )
     return from_tokenizer(tokenizer)
 
 
 def chat_format(tokenizer: ChatTokenizer) -> dict[str, Any]:
-    """What decides, beside the vocabulary, which tokens a prompt and a reply become; {} if nothing does."""
+    """What determines the tokens of prompts and replies, besides the vocabulary; {} if nothing does."""
     return tokenizer.chat_format() if isinstance(tokenizer, PretrainedTokenizer) else {}
 
 
 def same_reading(one: ChatTokenizer, other: ChatTokenizer) -> bool:
-    """Whether every prompt and reply becomes the same tokens."""
+    """Whether every prompt and reply gets the same tokens."""
     same = one.tokenizer.to_str() == other.tokenizer.to_str()
     return one is other or (same and chat_format(one) == chat_format(other))
 
 
 def check_embedding(tokenizer: ChatTokenizer, rows: int, source: str) -> None:
-    """Raises InputError where a tokenizer has ids beyond a model's `rows` of embedding.
+    """Raises InputError if a tokenizer has ids beyond a model's `rows` of embedding.
 
-    A control token there that nothing gives does no harm: the published Gemma 3 1B has one, for images.
+    Unused control tokens there do no harm: the published Gemma 3 1B has one, for images.
     """
     if tokenizer.vocab_size <= rows:
         return
@@ -157,6 +158,6 @@ def check_embedding(tokenizer: ChatTokenizer, rows: int, source: str) -> None:
     harmless = isinstance(tokenizer, PretrainedTokenizer) and all(map(tokenizer.written_by_nobody, beyond))
     if not harmless:
         raise InputError(
-            f"{source}: the tokenizer has {tokenizer.vocab_size} tokens, the model's embedding only {rows}"
-            " rows; they do not belong together"
+            f"{source}: the tokenizer has {tokenizer.vocab_size} tokens, but the model's embedding {rows} "
+            "rows; they do not belong together"
         )

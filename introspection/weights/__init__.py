@@ -1,1 +1,1 @@
-"""Where it came from: reading and writing pretrained weights."""
+"""Pretrained weights: safetensors, GGUF, PEFT and `config.json`, read and written."""

@@ -1,4 +1,4 @@
-"""LoRA adapters in PEFT's layout: adapter_config.json and adapter_model.safetensors, in and out."""
+"""LoRA adapters in PEFT's layout, adapter_config.json and adapter_model.safetensors: reading and writing."""
 
 import dataclasses
 import json
@@ -25,8 +25,8 @@ from introspection.weights.load import check_tensors, load_tree
 from introspection.weights.safetensors_files import SafetensorsFiles
 from introspection.weights.tensor_names import TensorName, adapter_names, named_leaves, projection_module
 
-# Fields of adapter_config.json that say nothing about what the adapter computes: where it comes from, how it
-# was trained, and details of options that have to be off.
+# Fields of adapter_config.json that do not change what the adapter computes: its origin, its training, and
+# details of options that must be off.
 _WITHOUT_EFFECT = {
     "alora_invocation_string",
     "auto_mapping",
@@ -40,31 +40,31 @@ _WITHOUT_EFFECT = {
     "qalora_group_size",
     "revision",
     "runtime_config",
-    "target_modules",  # the tensors tell
+    "target_modules",  # read off the tensors
     "task_type",
 }
 _READ = {"peft_type", "r", "lora_alpha", "bias", "layers_to_transform", "init_lora_weights"}
-# Starts that leave the base's own weights as they are.
+# Initialisations that do not change the base's weights.
 _PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
 
 
 def load_adapters(
     folder: Path, config: ModelConfig, mesh: jax.sharding.Mesh | None = None
 ) -> tuple[LoraConfig, dict]:
-    """A PEFT adapter for a model of this config: what it is and its float32 tree, the collection `lora`.
+    """A PEFT adapter for a model of this config: its settings and its float32 tree, the collection `lora`.
 
     Without a mesh the tree is on one device.
 
     Raises:
-      InputError: the folder is no LoRA adapter or uses an option that is not implemented, each by name; or
-        its tensors do not fit the model, one report naming all of them.
+      InputError: the folder is not a LoRA adapter or uses unsupported options (all are named), or its tensors
+        do not fit the model (all are named).
     """
     files, lora, abstract, names = _open(folder, config)
     return lora, load_tree(files, str(folder), abstract, names, mesh or make_mesh(MeshConfig()))
 
 
 def check_adapters(folder: Path, config: ModelConfig) -> None:
-    """Reads the config and the headers alone. Raises InputError as `load_adapters`."""
+    """Checks an adapter by its config and headers. Raises InputError as `load_adapters`."""
     files, _, abstract, names = _open(folder, config)
     check_tensors(files, str(folder), abstract, names)
 
@@ -72,9 +72,8 @@ def check_adapters(folder: Path, config: ModelConfig) -> None:
 def _open(
     folder: Path, config: ModelConfig
 ) -> tuple[SafetensorsFiles, LoraConfig, dict, dict[str, TensorName]]:
-    """The stored tensors, what they are, and the tree that they have to fill."""
     if kind_of(folder) != ADAPTER_FOLDER:
-        raise InputError(f"{folder} is no adapter folder: {ADAPTER_CONFIG} is missing")
+        raise InputError(f"{folder} is not an adapter folder: {ADAPTER_CONFIG} is missing")
     path = folder / ADAPTER_CONFIG
     fields = read_json_object(path)
     check_adapter_fields(fields, config.layers, str(path))
@@ -85,7 +84,7 @@ def _open(
         if any(name.endswith(f".{projection_module(part)}.lora_A.weight") for name in files.shapes)
     )
     if not targets:
-        raise InputError(f"{folder}: {ADAPTER_WEIGHTS} has no adapter of a projection of attention or MLP")
+        raise InputError(f"{folder}: {ADAPTER_WEIGHTS} has no adapter of an attention or MLP projection")
     lora = LoraConfig(fields["r"], float(fields["lora_alpha"]), targets)
     abstract = jax.eval_shape(
         lambda key: initialize(dataclasses.replace(config, lora=lora), key)["lora"], jax.random.key(0)
@@ -94,13 +93,9 @@ def _open(
 
 
 def check_adapter_fields(fields: Mapping[str, Any], layers: int, source: str) -> None:
-    """Refuses every option that would make the adapter compute something else.
-
-    Raises:
-      InputError: it names all such fields.
-    """
+    """Raises InputError, which names all unsupported options that would change what the adapter computes."""
     if fields.get("peft_type") != "LORA":
-        raise InputError(f"{source}: peft_type is {fields.get('peft_type')!r}; LORA alone is implemented")
+        raise InputError(f"{source}: peft_type is {fields.get('peft_type')!r}; only LORA is supported")
     for name, kinds in (("r", int), ("lora_alpha", (int, float))):
         if not isinstance(fields.get(name), kinds) or isinstance(fields[name], bool) or fields[name] <= 0:
             raise InputError(f"{source}: {name} is {fields.get(name)!r}; it must be a number above 0")
@@ -115,7 +110,7 @@ def check_adapter_fields(fields: Mapping[str, Any], layers: int, source: str) ->
     if start not in _PLAIN_STARTS:
         refused.append(f"init_lora_weights={start!r} (it changes the base's weights)")
     if refused:
-        raise InputError(f"{source}: not implemented: {', '.join(refused)}")
+        raise InputError(f"{source}: unsupported options: {', '.join(refused)}")
 
 
 def export_adapters(
@@ -125,7 +120,7 @@ def export_adapters(
 
     Args:
       base: the base model's path or name.
-      template: the chat template by which the adapters are addressed, if it is not their base's.
+      template: the adapters' chat template, if it is not their base's.
 
     Raises:
       InputError: the folder is not empty, or the adapters are spread over several hosts.

@@ -1,4 +1,4 @@
-"""Our parameters as a folder that transformers loads: safetensors, config.json and the tokenizer's files."""
+"""Writes our parameters as a folder for transformers: safetensors, config.json and the tokenizer's files."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from introspection.weights.hf_config import hf_config
 from introspection.weights.tensor_names import TensorName, hugging_face_names, named_leaves
 
 SHARD_BYTES = 5_000_000_000
-_METADATA = {"format": "pt"}  # transformers wants to be told
+_METADATA = {"format": "pt"}  # required by transformers
 
 
 def export_model(
@@ -31,13 +31,13 @@ def export_model(
 ) -> None:
     """Writes a Hugging Face model folder, whole or not at all.
 
-    Tensors keep their leaves' dtypes. `tokenizer_files` are written by name as they are, and `token_ids`,
-    such as eos_token_id, into config.json. No shard but one of a single tensor is larger than `shard_bytes`;
-    one shard is written as `model.safetensors`, without an index. The host holds one shard at a time.
+    Tensors keep their leaves' dtypes. `tokenizer_files` are written by name, and `token_ids`, such as
+    eos_token_id, go into config.json. A shard is at most `shard_bytes` unless it is a single tensor; a single
+    shard is written as `model.safetensors`, without an index. The host holds one shard at a time.
 
     Raises:
-      InputError: the folder is not empty, the parameters are spread over several hosts, or no model type of
-        transformers has this config.
+      InputError: the folder is not empty, the parameters are spread over several hosts, or transformers has
+        no model type for this config.
     """
     leaves = named_leaves(params)
     fields = hf_config(config, str(leaves["embedding"].dtype), **token_ids)
@@ -71,7 +71,7 @@ def export_model(
 def stored_tensors(
     leaves: Mapping[str, Any], names: Mapping[str, TensorName]
 ) -> dict[str, Callable[[], np.ndarray]]:
-    """For each tensor of the file, what brings it to the host in the file's layout.
+    """For each tensor of the file, a function that brings it to the host in the file's layout.
 
     Raises:
       InputError: a leaf is spread over several hosts.
@@ -93,7 +93,7 @@ def stored_tensors(
 
 
 def split_into_shards(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
-    """Names in their order, cut before the one with which a shard would pass `limit` bytes."""
+    """Names in order, split before a shard would exceed `limit` bytes."""
     shards: list[list[str]] = []
     room = 0
     for name, size in sizes.items():
@@ -106,7 +106,7 @@ def split_into_shards(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
 
 
 def save_tensors(tensors: Mapping[str, np.ndarray], file: Path) -> None:
-    """A safetensors file, as readable for others as the files beside it (the library's is not)."""
+    """A safetensors file with the permissions of the files beside it (the library's are narrower)."""
     file.touch()
     mode = file.stat().st_mode
     save_file(dict(tensors), file, metadata=_METADATA)
@@ -114,25 +114,25 @@ def save_tensors(tensors: Mapping[str, np.ndarray], file: Path) -> None:
 
 
 def check_empty(folder: Path) -> None:
-    """Raises InputError where there is something already."""
+    """Raises InputError if a folder is not empty."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} is not empty: give another folder")
+        raise InputError(f"{folder} is not empty: name another folder")
 
 
 def check_makeable(folder: Path) -> None:
-    """Raises InputError where a folder can't be made: before hours of work, not after."""
+    """Raises InputError if a folder can't be made: for a check before hours of work."""
     nearest = next(parent for parent in folder.parents if parent.exists())
     if not nearest.is_dir():
-        raise InputError(f"{folder}: {nearest} is a file: give another folder")
+        raise InputError(f"{folder}: {nearest} is a file: name another folder")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise InputError(f"{folder}: {nearest} can't be written to: give another folder")
+        raise InputError(f"{folder}: {nearest} is not writable: name another folder")
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Makes a folder by `write`, under another name until it is whole.
+    """Fills a folder by `write`, under a temporary name until it is complete.
 
     Raises:
-      InputError: there is something in the folder already.
+      InputError: the folder is not empty.
     """
     check_empty(folder)
     unfinished = folder.with_name(f".{folder.name}.unfinished")

@@ -1,4 +1,4 @@
-"""What a path is: a Hugging Face model folder, a PEFT adapter folder or a GGUF file."""
+"""The kind of a path: a Hugging Face model folder, a PEFT adapter folder or a GGUF file."""
 
 import json
 from pathlib import Path
@@ -24,8 +24,8 @@ def kind_of(path: Path) -> str:
             if file.read(len(_GGUF_MAGIC)) == _GGUF_MAGIC:
                 return GGUF_FILE
         if path.suffix == ".safetensors":
-            raise InputError(f"{path}: give the folder that holds it and its {CONFIG}, not the file")
-        raise InputError(f"{path} is no GGUF file (it does not begin with {_GGUF_MAGIC.decode()})")
+            raise InputError(f"{path}: name the folder with this file and {CONFIG}, not the file")
+        raise InputError(f"{path} is not a GGUF file (it does not start with {_GGUF_MAGIC.decode()})")
     if not path.is_dir():
         raise InputError(f"{path} does not exist")
     if (path / ADAPTER_CONFIG).is_file():
@@ -34,7 +34,7 @@ def kind_of(path: Path) -> str:
         return ADAPTER_FOLDER
     if not (path / CONFIG).is_file():
         raise InputError(
-            f"{path} is no model: it has neither {CONFIG} (a Hugging Face model) nor {ADAPTER_CONFIG} "
+            f"{path} is not a model: it has neither {CONFIG} (a Hugging Face model) nor {ADAPTER_CONFIG} "
             "(a PEFT adapter)"
         )
     if not (path / WEIGHTS).is_file() and not (path / WEIGHTS_INDEX).is_file():
@@ -43,17 +43,13 @@ def kind_of(path: Path) -> str:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file.
-
-    Raises:
-      InputError: the file is missing, is no JSON, or holds something else than an object.
-    """
+    """The JSON object in a file. Raises InputError if it can't be read as one."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} can't be read: {error}") from error
     if not isinstance(value, dict):
-        raise InputError(f"{path} holds {type(value).__name__}, not a JSON object")
+        raise InputError(f"{path} contains {type(value).__name__}, not a JSON object")
     return value
 
 
@@ -61,8 +57,8 @@ def _without_weights(folder: Path, wanted: str) -> InputError:
     pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
     if pickles:
         return InputError(
-            f"{folder} has pickled weights only ({', '.join(pickles)}), which can run code and are never "
-            "read; where you trust them, convert them with transformers or peft: "
+            f"{folder} has only pickled weights ({', '.join(pickles)}), which can run code and are never "
+            "read; if you trust them, convert them with transformers or peft: "
             "from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"
         )
     return InputError(f"{folder} has no weights: {wanted} is missing")

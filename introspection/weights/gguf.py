@@ -1,4 +1,4 @@
-"""A GGUF file: its configuration, and its tensors read by slice, dequantised and in Hugging Face's order."""
+"""GGUF files: the configuration, and tensors read by slice, dequantised and in Hugging Face's order."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -13,13 +13,13 @@ from introspection.models.config import ModelConfig, RopeScaling
 from introspection.weights.folder import GGUF_FILE, kind_of
 from introspection.weights.hf_config import model_config
 
-_ROPE_DIVISORS = "rope_freqs.weight"  # of Llama 3; its numbers are in `config`
+_ROPE_DIVISORS = "rope_freqs.weight"  # of Llama 3; identifies the scaling in `config`
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma2", "gemma3")
-# Their norms' scales are stored as 1 + w.
+# Norm scales are stored as 1 + w.
 ONE_ADDED_TO_NORMS = ("gemma2", "gemma3")
-# Rows of query and key are reordered, so that the halves that rotate together lie side by side.
+# Rows of query and key are reordered so that the halves that rotate together are adjacent.
 INTERLEAVED_ROPE = ("llama",)
-# Further keys of an architecture: those that change no number, and the values at which others do not.
+# Other keys of an architecture: those without effect, and the values that leave an unsupported option off.
 WITHOUT_EFFECT = ("vocab_size", "rope.scaling.finetuned", "rope.scaling.original_context_length")
 OFF = {
     "attention.causal": True,
@@ -30,18 +30,17 @@ OFF = {
     "pooling_type": 0,
     "use_parallel_residual": False,
 }
-# The last of so many layers sees everything.
+# In each group of this many layers, the last has full attention.
 WINDOWED_LAYERS = {"gemma2": 2, "gemma3": 6}
-# Llama 3's files hold the divisors of the rotary frequencies, not the numbers that they come from, which
-# are these in every published Llama 3.1, 3.2 and 3.3.
+# Llama 3's files store the divisors of the rotary frequencies instead of their parameters, which take these
+# values in every published Llama 3.1, 3.2 and 3.3.
 _LLAMA3_SCALINGS = tuple(RopeScaling("llama3", factor, 1.0, 4.0, 8192) for factor in (8.0, 32.0))
 
 
 class _Reader(gguf.GGUFReader):
-    """The package's reader on a plain array.
+    """The package's reader on a plain array: `np.memmap` would double the time.
 
-    It slices the file about five times a vocabulary entry, and half of its time goes into what `np.memmap`
-    does for each slice.
+    It slices the file about five times per vocabulary entry.
     """
 
     @property
@@ -54,20 +53,20 @@ class _Reader(gguf.GGUFReader):
 
 
 class GGUFFile:
-    """One model of an architecture that `gguf_config.ARCHITECTURES` names."""
+    """An open model file of an architecture in `ARCHITECTURES`."""
 
     def __init__(self, path: Path):
-        """Reads the metadata; tensors are read when they are asked for.
+        """Reads the metadata; tensors are read on access.
 
         Raises:
-          InputError: the file is truncated or no GGUF file, or holds a model that this code can't run.
+          InputError: the file is truncated, not a GGUF file, or an unsupported model.
         """
         if kind_of(path) != GGUF_FILE:
-            raise InputError(f"{path} is no GGUF file")
+            raise InputError(f"{path} is not a GGUF file")
         try:
             reader = _Reader(path)
             self.fields: dict[str, Any] = {name: field.contents() for name, field in reader.fields.items()}
-        except Exception as error:  # the library checks no length, so a short file ends in many kinds
+        except Exception as error:  # the library checks no lengths, so a short file fails in many ways
             reason = " ".join(str(error).split()) or type(error).__name__
             raise InputError(f"{path} can't be read: it is truncated or damaged ({reason})") from error
         self.path = path
@@ -82,19 +81,18 @@ class GGUFFile:
         )
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-        """A slice of a tensor as float32, (out, in) with rows and norms as Hugging Face has them."""
+        """A slice of a tensor as float32, (out, in), with rows and norms as in Hugging Face's files."""
         rows, *columns = index
         if self.architecture in INTERLEAVED_ROPE and name.endswith(("attn_q.weight", "attn_k.weight")):
             heads = self.config.query_heads if name.endswith("attn_q.weight") else self.config.kv_heads
             rows = half_split_rows(heads, self.shapes[name][0] // heads)[rows]
         part = self._dequantized(name, rows)[(slice(None), *columns)]
-
         if self.architecture in ONE_ADDED_TO_NORMS and name.endswith("norm.weight"):
             part = part - 1.0
         return part
 
     def unreadable(self, names: Iterable[str]) -> list[str]:
-        """One phrase for each tensor of a quantisation that the package `gguf` can't read."""
+        """One phrase for each tensor whose quantisation the package `gguf` can't read."""
         problems = []
         for name in names:
             if name in self._tensors:
@@ -110,9 +108,9 @@ class GGUFFile:
 
 
 def half_split_rows(heads: int, head_dim: int) -> np.ndarray:
-    """Where in the file each row of a query or key matrix is, for rotary embeddings of the half-split layout.
+    """The position in the file of each row of a query or key matrix, in half-split rotary order.
 
-    llama.cpp stores a head's rows 0, h, 1, h + 1, … (h half of `head_dim`).
+    llama.cpp stores a head's rows as 0, h, 1, h + 1, … (h is half of `head_dim`).
     """
     return np.arange(heads * head_dim).reshape(heads, head_dim // 2, 2).swapaxes(1, 2).reshape(-1)
 
@@ -123,16 +121,16 @@ def hugging_face_fields(
     rope_divisors: np.ndarray | None,
     source: str,
 ) -> dict[str, Any]:
-    """The fields of config.json from GGUF metadata; `rope_divisors` are the tensor rope_freqs.weight.
+    """config.json's fields from GGUF metadata; `rope_divisors` is the tensor rope_freqs.weight.
 
     Raises:
-      InputError: an architecture or option that is not implemented, or a field that is missing.
+      InputError: an architecture or option is unsupported, or a field is missing.
     """
     architecture = metadata.get("general.architecture")
     if architecture not in ARCHITECTURES:
         raise InputError(
-            f"{source}: the architecture {architecture!r} is not implemented; "
-            f"implemented are {', '.join(ARCHITECTURES)}"
+            f"{source}: the architecture {architecture!r} is not supported; "
+            f"supported are {', '.join(ARCHITECTURES)}"
         )
 
     known: set[str] = {*WITHOUT_EFFECT}
@@ -143,14 +141,14 @@ def hugging_face_fields(
 
     def need(name: str) -> Any:
         if get(name) is None:
-            raise InputError(f"{source}: the metadata has no {architecture}.{name}")
+            raise InputError(f"{source}: the metadata lack {architecture}.{name}; convert the model again")
         return get(name)
 
     heads, width = need("attention.head_count"), need("embedding_length")
     for name, size in (("attention.head_count", heads), ("embedding_length", width)):
         if not isinstance(size, int) or size < 1:
             raise InputError(
-                f"{source}: {architecture}.{name} is {size!r}; it is a whole number of at least 1, "
+                f"{source}: {architecture}.{name} is {size!r}; it must be a whole number of at least 1, "
                 "the same in all layers"
             )
     head_dim = get("attention.key_length", width // heads)
@@ -160,7 +158,7 @@ def hugging_face_fields(
         *OFF.items(),
     ):
         if get(name, wanted) != wanted:
-            raise InputError(f"{source}: {architecture}.{name}={get(name)} is not implemented")
+            raise InputError(f"{source}: {architecture}.{name}={get(name)} is not supported")
     if "token_embd.weight" not in shapes:
         raise InputError(f"{source}: the tensor token_embd.weight is missing")
     fields = {
@@ -185,7 +183,7 @@ def hugging_face_fields(
     own = {key.removeprefix(f"{architecture}.") for key in metadata if key.startswith(f"{architecture}.")}
     if unknown := sorted(own - known):
         key = f"{architecture}.{unknown[0]}"
-        raise InputError(f"{source}: {key}={metadata[key]} is not implemented; no option is ignored")
+        raise InputError(f"{source}: {key}={metadata[key]} is not supported, and no option is ignored")
     return fields
 
 
@@ -195,20 +193,20 @@ def _gemma_fields(
     layers, heads, width = (
         fields[name] for name in ("num_hidden_layers", "num_attention_heads", "hidden_size")
     )
-    largest = {"gemma2": 46, "gemma3": 62}[architecture]  # the 27B models scale queries otherwise
+    largest = {"gemma2": 46, "gemma3": 62}[architecture]  # the 27B models scale queries differently
     every = WINDOWED_LAYERS[architecture]
     windowed = [(layer + 1) % every != 0 for layer in range(layers)]
     pattern = get("attention.sliding_window_pattern", every)
     if pattern not in (every, windowed):
         raise InputError(
-            f"{source}: {architecture}.attention.sliding_window_pattern={pattern} is not implemented; "
-            f"every layer but each {every}th is"
+            f"{source}: {architecture}.attention.sliding_window_pattern={pattern} is not supported; only "
+            f"a window in every layer but each {every}th is"
         )
     gemma = {
         "hidden_activation": "gelu_pytorch_tanh",
         "query_pre_attn_scalar": width // heads if layers == largest else fields["head_dim"],
         "sliding_window": get("attention.sliding_window", 4096),
-        "layer_types": ["sliding_attention" if one else "full_attention" for one in windowed],
+        "layer_types": ["sliding_attention" if local else "full_attention" for local in windowed],
     }
     if architecture == "gemma2":
         return gemma | {
@@ -238,11 +236,11 @@ def _rope_scaling(
                     "high_freq_factor": scaling.high_frequency_factor,
                     "original_max_position_embeddings": scaling.original_context_length,
                 }
-        raise InputError(f"{source}: rope_freqs.weight is of no published Llama 3; it is not implemented")
-    # As llama.cpp: a factor without a kind is linear, and older files have it under another name.
+        raise InputError(f"{source}: rope_freqs.weight is not of a published Llama 3; it is not supported")
+    # As in llama.cpp: a factor without a kind is linear, and older files use another name.
     factor = get("rope.scaling.factor", get("rope.scale_linear", 0.0))
     kind = get("rope.scaling.type", "linear" if factor else "none")
     if kind == "none":
         return None
-    # Other kinds than linear are refused, by name, where config.json's are.
+    # `model_config` rejects kinds other than linear by name.
     return {"rope_type": kind, "factor": factor or 1.0}

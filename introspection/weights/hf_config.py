@@ -1,8 +1,8 @@
-"""A Hugging Face config.json as a `ModelConfig`, and back. No key of it is silently ignored.
+"""A Hugging Face config.json as a `ModelConfig`, and back. No key is silently ignored.
 
-Both layouts are read: the older one (`rope_theta`, `rope_scaling`, `rope_local_base_freq`,
-`sliding_window_pattern`) and the newer one (`rope_parameters`, of each kind of layer for Gemma 3, and
-`layer_types`). What a missing key means is what it means to transformers' configuration classes.
+Two layouts are read: the older one (`rope_theta`, `rope_scaling`, `rope_local_base_freq`,
+`sliding_window_pattern`) and the newer one (`rope_parameters`, for Gemma 3 by kind of layer, and
+`layer_types`). A missing key means what it means to transformers' configuration classes.
 """
 
 import math
@@ -14,37 +14,40 @@ from introspection.models.config import ModelConfig, RopeScaling
 from introspection.weights.hf_families import ACTIVATIONS, FAMILIES, OFF, SHARED, WITHOUT_EFFECT, Family
 
 SLIDING, FULL = "sliding_attention", "full_attention"
-_ABSENT_WINDOW = 4096  # of a Mistral's or Qwen's config without the key; one that is null is none
+_ABSENT_WINDOW = 4096  # if a Mistral or Qwen config lacks the key; null means no window
 _GEMMA3_BASES = {FULL: 1_000_000.0, SLIDING: 10_000.0}
 
 
 def model_config(fields: Mapping[str, Any], source: str, **overrides: Any) -> ModelConfig:
-    """The decoder that a config.json describes; `overrides` are fields of `ModelConfig`, `source` its path.
+    """The decoder that a config.json describes.
+
+    Args:
+      source: its path, for messages.
+      overrides: fields of `ModelConfig`.
 
     Raises:
-      InputError: the model_type, or an option that a key switches on, is not implemented; a key is unknown,
-        missing or has no value that it can have.
+      InputError: the model_type or an option is not supported; a key is unknown, missing or has an invalid
+        value.
     """
     model_type = fields.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         hint = "; a Gemma 3 with vision has its text model in text_config" if model_type == "gemma3" else ""
         raise InputError(
-            f"{source}: model_type {model_type!r} is not implemented; "
-            f"implemented are {', '.join(FAMILIES)}{hint}"
+            f"{source}: model_type {model_type!r} is not supported; supported are {', '.join(FAMILIES)}{hint}"
         )
     family = FAMILIES[model_type]
     for key, value in fields.items():
         if key in SHARED or key in family.keys or key in WITHOUT_EFFECT:
             continue
         if key not in OFF:
-            raise InputError(f"{source}: the key {key!r} of a {model_type} is not known; nothing is ignored")
+            raise InputError(f"{source}: unknown key {key!r} of a {model_type}; no key is ignored")
         if value not in OFF[key]:
-            raise InputError(f"{source}: {key}={value!r} is not implemented for {model_type}")
+            raise InputError(f"{source}: {key}={value!r} is not supported for {model_type}")
     width, heads = _size(fields, "hidden_size", source), _size(fields, "num_attention_heads", source)
     head_dim = family.head_dim or width // heads
     if fields.get("head_dim") is not None:
         head_dim = _size(fields, "head_dim", source)
-    # Configs of the first Llama have no number of key heads, the others' always: an absent one is refused.
+    # The first Llama's configs lack the number of key heads; the others must have it.
     kv_heads = heads
     absent = "num_key_value_heads" not in fields
     if fields.get("num_key_value_heads") is not None or (absent and model_type != "llama"):
@@ -53,7 +56,7 @@ def model_config(fields: Mapping[str, Any], source: str, **overrides: Any) -> Mo
     context_length = _size(fields, "max_position_embeddings", source)
     tied_head = fields.get("tie_word_embeddings", family.tied_head)
     if not isinstance(tied_head, bool):
-        raise InputError(f"{source}: tie_word_embeddings is {tied_head!r}; it is true or false")
+        raise InputError(f"{source}: tie_word_embeddings is {tied_head!r}; it must be true or false")
     read = {
         "vocab_size": _size(fields, "vocab_size", source),
         "width": width,
@@ -78,13 +81,13 @@ def model_config(fields: Mapping[str, Any], source: str, **overrides: Any) -> Mo
 
 
 def hf_config(config: ModelConfig, dtype: str = "float32", **more: Any) -> dict[str, Any]:
-    """The config.json, in both layouts, of a model that transformers computes as `config` says.
+    """The config.json, in both layouts, with which transformers computes the same as `config`.
 
-    `more` are further keys, such as eos_token_id. Reading the result gives `config` again, but for what does
-    not belong to the function (adapters, remat, compute dtype).
+    `more` are further keys, such as eos_token_id. Reading the result gives `config` again, except for fields
+    outside the function (adapters, remat, compute dtype).
 
     Raises:
-      InputError: no model_type has all that the config switches on.
+      InputError: no model_type has everything that the config switches on.
     """
     model_type = _model_type(config)
     family = FAMILIES[model_type]
@@ -118,7 +121,7 @@ def hf_config(config: ModelConfig, dtype: str = "float32", **more: Any) -> dict[
         fields |= {"use_sliding_window": bool(config.window), "sliding_window": config.window or None}
     if model_type.startswith("gemma"):
         scale = config.query_scale or config.head_dim**-0.5
-        # A window that no layer has is still a number to transformers.
+        # transformers needs a number even if no layer has a window.
         fields |= {
             "query_pre_attn_scalar": round(scale**-2),
             "sliding_window": config.window or config.context_length,
@@ -131,7 +134,7 @@ def hf_config(config: ModelConfig, dtype: str = "float32", **more: Any) -> dict[
             local = _rope_parameters(config, config.local_rope_base, None)
         fields["rope_parameters"] = {FULL: fields["rope_parameters"], SLIDING: local}
         fields["rope_local_base_freq"] = local["rope_theta"]
-    # What programs read that do not know rope_parameters; they would take their defaults without a word.
+    # For programs that do not know rope_parameters and would silently use their defaults.
     fields["rope_theta"] = config.rope_base
     if config.rope_scaling is not None:
         scaling = _rope_parameters(config, config.rope_base, config.rope_scaling)
@@ -144,7 +147,7 @@ def _size(fields: Mapping[str, Any], key: str, source: str) -> int:
     if value is None:
         raise InputError(f"{source}: the key {key!r} is missing")
     if isinstance(value, bool) or value != int(_number(fields, key, source)) or value < 1:
-        raise InputError(f"{source}: {key} is {value!r}; it is a whole number of at least 1")
+        raise InputError(f"{source}: {key} is {value!r}; it must be a whole number of at least 1")
     return int(value)
 
 
@@ -158,7 +161,7 @@ def _number(fields: Mapping[str, Any], key: str, source: str, default: float | N
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise InputError(f"{source}: {key} is {value!r}; it is a number")
+        raise InputError(f"{source}: {key} is {value!r}; it must be a number")
     return number
 
 
@@ -167,15 +170,14 @@ def _optional(fields: Mapping[str, Any], key: str, source: str) -> float | None:
 
 
 def _activation(fields: Mapping[str, Any], family: Family, source: str) -> str:
-    # Gemma's configs have both keys; transformers reads hidden_activation.
+    # Gemma's configs have both keys; transformers uses hidden_activation.
     default = "silu" if family.activation == "hidden_act" else "gelu_pytorch_tanh"
     name = fields.get(family.activation) or default
     for key in ("hidden_act", family.activation):
         given = fields.get(key) or name
         if not isinstance(given, str) or given not in ACTIVATIONS:
             raise InputError(
-                f"{source}: {key} {fields[key]!r} is not implemented; "
-                f"implemented are {', '.join(ACTIVATIONS)}"
+                f"{source}: {key} {fields[key]!r} is not supported; supported are {', '.join(ACTIVATIONS)}"
             )
     if (fields.get("hidden_act") or name) != name:
         raise InputError(
@@ -193,7 +195,7 @@ def _softcaps_and_scale(
         ("final_logit_softcapping", "final_softcap"),
     ):
         if key in family.keys:
-            # An absent cap is Gemma 2's, as in transformers; one that is null is none.
+            # As in transformers, an absent cap is Gemma 2's default; null means no cap.
             absent = {"attention_softcap": 50.0, "final_softcap": 30.0}[name]
             has_default = family.architecture.startswith("Gemma2") and key not in fields
             options[name] = absent if has_default else _optional(fields, key, source)
@@ -206,7 +208,7 @@ def _softcaps_and_scale(
 
 
 def _windows(fields: Mapping[str, Any], model_type: str, layers: int, source: str) -> dict[str, Any]:
-    """`window` and `windowed_layers`; all layers windowed is (), none is a window of 0."""
+    """`window` and `windowed_layers`; () means all layers have the window, a window of 0 that none has."""
     if "sliding_window" not in FAMILIES[model_type].keys:
         return {"window": 0}
     types, window = fields.get("layer_types"), fields.get("sliding_window")
@@ -217,15 +219,15 @@ def _windows(fields: Mapping[str, Any], model_type: str, layers: int, source: st
     kinds = types if isinstance(types, list) else [types]
     if types is not None and (len(kinds) != layers or any(kind not in (SLIDING, FULL) for kind in kinds)):
         raise InputError(
-            f"{source}: layer_types is {types!r}; each of {layers} layers is {SLIDING} or {FULL}"
+            f"{source}: layer_types is {types!r}; each of {layers} layers must be {SLIDING} or {FULL}"
         )
     match model_type:
         case "mistral":
             windowed = [window is not None] * layers
-            if types is not None and [one == SLIDING for one in types] != windowed:
+            if types is not None and [kind == SLIDING for kind in types] != windowed:
                 raise InputError(
-                    f"{source}: a mistral whose layer_types differ, or are not what sliding_window says, "
-                    "is not implemented"
+                    f"{source}: a mistral whose layer_types differ from each other or from sliding_window "
+                    "is not supported"
                 )
         case "qwen2" | "qwen3":
             first = layers if window is None else _number(fields, "max_window_layers", source, 28.0)
@@ -241,7 +243,7 @@ def _windows(fields: Mapping[str, Any], model_type: str, layers: int, source: st
             every = _size(fields, given[0], source) if given else 6
             windowed = [(layer + 1) % every != 0 for layer in range(layers)]
     if types is not None:
-        windowed = [one == SLIDING for one in types]
+        windowed = [kind == SLIDING for kind in types]
     if not any(windowed):
         return {"window": 0}
     if window is None:
@@ -254,17 +256,17 @@ def _windows(fields: Mapping[str, Any], model_type: str, layers: int, source: st
 def _rope(
     fields: Mapping[str, Any], model_type: str, context_length: int, windowed: bool, source: str
 ) -> dict[str, Any]:
-    """`rope_base`, `rope_scaling` and, for Gemma 3, `local_rope_base` from either layout."""
+    """`rope_base`, `rope_scaling` and, for Gemma 3, `local_rope_base`, from either layout."""
     newer, older_scaling = fields.get("rope_parameters"), fields.get("rope_scaling")
 
     def read(inner: Any, base_key: str, default: float, scaling: Any) -> tuple[float, RopeScaling | None]:
-        """Of one kind of layer. What the older keys say beside rope_parameters must be the same."""
+        """For one kind of layer. Older keys beside rope_parameters must agree with it."""
         base = _number(fields, base_key, source, default)
         if inner is None:
             return _base_and_scaling(scaling or {}, base, context_length, source)
         found = _base_and_scaling(inner, base, context_length, source)
         if fields.get(base_key) is not None and found[0] != base:
-            raise InputError(f"{source}: {base_key} is {base}, in rope_parameters {found[0]}; keep one")
+            raise InputError(f"{source}: {base_key} is {base}, but {found[0]} in rope_parameters; keep one")
         if scaling and _base_and_scaling(scaling, found[0], context_length, source) != found:
             raise InputError(f"{source}: rope_scaling and rope_parameters differ; keep one")
         return found
@@ -273,14 +275,14 @@ def _rope(
         base, scaling = read(newer, "rope_theta", 10_000.0, older_scaling)
         return {"rope_base": base, "rope_scaling": scaling}
     if newer is not None and (not isinstance(newer, Mapping) or not set(newer) <= {FULL, SLIDING}):
-        raise InputError(f"{source}: rope_parameters of a {model_type} has {FULL} and {SLIDING} alone")
+        raise InputError(f"{source}: rope_parameters of a {model_type} must have only {FULL} and {SLIDING}")
     inner = {kind: None if newer is None else newer.get(kind) or {} for kind in (FULL, SLIDING)}
     base, scaling = read(inner[FULL], "rope_theta", _GEMMA3_BASES[FULL], older_scaling)
     local_base, local_scaling = read(inner[SLIDING], "rope_local_base_freq", _GEMMA3_BASES[SLIDING], None)
     if not windowed or (local_base, local_scaling) == (base, scaling):
         return {"rope_base": base, "rope_scaling": scaling}
     if local_scaling is not None:
-        raise InputError(f"{source}: rope_parameters scales {SLIDING}, which is not implemented")
+        raise InputError(f"{source}: rope_parameters scales {SLIDING}, which is not supported")
     return {"rope_base": base, "rope_scaling": scaling, "local_rope_base": local_base}
 
 
@@ -288,7 +290,7 @@ def _base_and_scaling(
     given: Any, base: float, context_length: int, source: str
 ) -> tuple[float, RopeScaling | None]:
     if not isinstance(given, Mapping):
-        raise InputError(f"{source}: rope parameters are {given!r}; they are a JSON object")
+        raise InputError(f"{source}: the rope parameters are {given!r}; they must be a JSON object")
     base = _number(given, "rope_theta", source, base)
     kind = given.get("rope_type") or given.get("type") or "default"
     known = {"rope_theta", "rope_type", "type", "partial_rotary_factor"}
@@ -306,14 +308,14 @@ def _base_and_scaling(
             }
         case _:
             raise InputError(
-                f"{source}: rope_type {kind!r} is not implemented; implemented are default, linear, llama3"
+                f"{source}: rope_type {kind!r} is not supported; supported are default, linear, llama3"
             )
     for key in given:
         if key not in known:
-            raise InputError(f"{source}: the key {key!r} of {kind} rope parameters is not known")
+            raise InputError(f"{source}: unknown key {key!r} of {kind} rope parameters")
     if given.get("partial_rotary_factor") not in OFF["partial_rotary_factor"]:
         raise InputError(
-            f"{source}: partial_rotary_factor={given['partial_rotary_factor']!r} is not implemented"
+            f"{source}: partial_rotary_factor={given['partial_rotary_factor']!r} is not supported"
         )
     if kind == "default":
         return base, None
@@ -336,7 +338,7 @@ def _windowed(config: ModelConfig) -> tuple[bool, ...]:
 
 
 def _model_type(config: ModelConfig) -> str:
-    """The first model_type that computes what the config says."""
+    """The first model_type that computes what the config describes."""
     switches = {
         name: getattr(config, name)
         for name in ("qkv_bias", "qk_norm", "zero_centered_norms", "post_norms", "scale_embedding")
@@ -348,7 +350,7 @@ def _model_type(config: ModelConfig) -> str:
         fitting = {frozenset({False}): ["llama"], frozenset({True}): ["mistral"]}.get(frozenset(windows), [])
     if not fitting:
         has = ", ".join([*switched, *(["a window in some layers"] if len(windows) > 1 else [])])
-        raise InputError(f"the model can't be written for transformers: no model_type has just {has}")
+        raise InputError(f"the model can't be written for transformers: no model_type has exactly {has}")
     model_type = fitting[0]
     family = FAMILIES[model_type]
     scalar = (config.query_scale or config.head_dim**-0.5) ** -2

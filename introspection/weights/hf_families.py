@@ -1,4 +1,4 @@
-"""The published families that the one decoder covers, and what the keys of their config.json mean to it."""
+"""The published model families, and how the decoder reads their config.json."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,14 +7,14 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """What the decoder of a model_type switches on, and what its config.json may say."""
+    """What a model_type switches on in the decoder, and the keys of its config.json."""
 
     architecture: str  # transformers' class
     switches: Mapping[str, bool]  # of ModelConfig
-    keys: frozenset[str]  # that it has beside `SHARED`
-    tied_head: bool = False  # without tie_word_embeddings
-    head_dim: int | None = None  # without head_dim; None: hidden_size / num_attention_heads
-    activation: str = "hidden_act"  # the key that names it
+    keys: frozenset[str]  # besides `SHARED`
+    tied_head: bool = False  # default for tie_word_embeddings
+    head_dim: int | None = None  # default for head_dim; None: hidden_size / num_attention_heads
+    activation: str = "hidden_act"  # the key that names the activation
 
 
 SHARED = frozenset(
@@ -63,8 +63,7 @@ FAMILIES: dict[str, Family] = {
     ),
 }
 ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu"}
-# Keys that name an option which is not implemented, with the values that leave it off. Where a family
-# reads one of them it is an option of that family.
+# Unsupported options and the values that leave them off; a family that lists one in its keys supports it.
 OFF: dict[str, tuple[Any, ...]] = {
     "add_cross_attention": (False, None),
     "attention_bias": (False, None),
@@ -84,8 +83,8 @@ OFF: dict[str, tuple[Any, ...]] = {
     "use_mrope": (False, None),
     "use_sliding_window": (False, None),
 }
-# Keys that do not change what the model computes from tokens: names and versions, token ids, numbers of
-# initialisation and dropout in training, how other programs run or cache it.
+# Keys that do not change what the model computes from tokens: names, versions, token ids, initialisation,
+# dropout, caching and other programs' settings.
 WITHOUT_EFFECT = frozenset(
     [
         "_attn_implementation",

@@ -1,4 +1,4 @@
-"""Checkpoints into our parameter tree: each device's part of each leaf is read straight from the file."""
+"""Checkpoints into our parameter tree; each device reads only its part of each leaf from the file."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,7 +26,7 @@ from introspection.weights.tensor_names import (
 )
 
 PARAMETER_DTYPES = ("float32", "bfloat16", "float16")
-# Buffers that old versions of transformers stored; the decoder computes them.
+# Buffers stored by old versions of transformers; the decoder computes them.
 _HARMLESS = ("rotary_emb.inv_freq",)
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 _COMPARED_ROWS = 4096
@@ -35,8 +35,6 @@ _ALIGNMENT = 64  # bytes
 
 @runtime_checkable
 class TensorSource(Protocol):
-    """Stored tensors, read by slice."""
-
     shapes: dict[str, tuple[int, ...]]
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray: ...
@@ -47,20 +45,20 @@ class TensorSource(Protocol):
 def load_folder(folder: Path, mesh: jax.sharding.Mesh, dtype: str = "float32") -> tuple[ModelConfig, dict]:
     """A Hugging Face model folder as `(config, params)`, placed on the mesh.
 
-    Matrices, the embedding and offsets have `dtype`; norms' scales are float32, in which they are computed.
+    Matrices, the embedding and biases have `dtype`; norm scales are float32, as they are computed in it.
 
     Raises:
-      InputError: the folder is no model that this code can run, a file is damaged, or its tensors are not
-        those of its config.json; one report names all of them.
+      InputError: the model is not supported, a file is damaged, or the tensors do not match config.json (the
+        message names all of them).
     """
     if kind_of(folder) != MODEL_FOLDER:
-        raise InputError(f"{folder} is no model folder with {CONFIG} and weights")
+        raise InputError(f"{folder} is not a model folder with {CONFIG} and weights")
     config = model_config(read_json_object(folder / CONFIG), str(folder / CONFIG))
     return config, load_safetensors(open_folder(folder), str(folder), config, mesh, dtype)
 
 
 def check_folder(folder: Path, config: ModelConfig) -> None:
-    """Reads the headers of a model folder's files alone, and a head that is stored beside a tied one.
+    """Checks a model folder by its headers, and a stored head against a tied embedding.
 
     Raises InputError as `load_folder`.
     """
@@ -68,7 +66,7 @@ def check_folder(folder: Path, config: ModelConfig) -> None:
 
 
 def check_gguf_tensors(file: GGUFFile) -> None:
-    """Compares an open file's names and shapes with its config. Raises InputError as `load_folder`."""
+    """Checks an open file's names and shapes against its config. Raises InputError as `load_folder`."""
     abstract = abstract_parameters(file.config)
     check_tensors(file, str(file.path), abstract, gguf_names(named_leaves(abstract)))
 
@@ -82,7 +80,7 @@ def load_gguf_tensors(file: GGUFFile, mesh: jax.sharding.Mesh, dtype: str = "flo
 def load_safetensors(
     files: SafetensorsFiles, where: str, config: ModelConfig, mesh: jax.sharding.Mesh, dtype: str = "float32"
 ) -> dict:
-    """The parameters of `config` from open files; `where` begins the message of an error.
+    """The parameters of `config` from open files; `where` starts an error message.
 
     Raises:
       InputError: as `check_safetensors`.
@@ -94,17 +92,16 @@ def load_safetensors(
 
 
 def check_safetensors(files: SafetensorsFiles, where: str, config: ModelConfig) -> None:
-    """Compares open files' names and shapes with a config.
+    """Checks open files' names and shapes against a config.
 
-    A stored head is accepted beside a tied one if it is equal to the embedding, bit by bit, and is refused
-    otherwise: which of the two was meant can't be known.
+    A stored head beside a tied embedding must equal it bit by bit; otherwise it is unclear which is meant.
 
     Raises:
       InputError: as `load_folder`.
     """
     abstract = abstract_parameters(config)
     names = hugging_face_names(named_leaves(abstract), config.post_norms)
-    check_tensors(files, where, abstract, names, _surplus(files, config))  # before two of them are read
+    check_tensors(files, where, abstract, names, _surplus(files, config))  # before reading two of them
     if config.tied_head and _HEAD in files.shapes and not _equal(files, _HEAD, _EMBEDDING):
         raise InputError(
             f"{where}: tie_word_embeddings is true, but {_HEAD} differs from {_EMBEDDING}; "
@@ -113,23 +110,18 @@ def check_safetensors(files: SafetensorsFiles, where: str, config: ModelConfig) 
 
 
 def _surplus(files: SafetensorsFiles, config: ModelConfig) -> set[str]:
-    """Stored tensors that the decoder does without."""
     doubled = {_HEAD} if config.tied_head else set()
     return {name for name in files.shapes if name.endswith(_HARMLESS) or name in doubled}
 
 
 def abstract_parameters(config: ModelConfig, dtype: str = "float32") -> dict:
-    """Shapes and dtypes of the parameter tree.
-
-    Raises:
-      InputError: `dtype` is none that parameters can have.
-    """
+    """Shapes and dtypes of the parameter tree. Raises InputError if parameters can't have this `dtype`."""
     if dtype not in PARAMETER_DTYPES:
         raise InputError(f"parameters can't be {dtype!r}; choose from {', '.join(PARAMETER_DTYPES)}")
     params = jax.eval_shape(lambda key: initialize(config, key)["params"], jax.random.key(0))
 
     def typed(path, leaf):
-        # 1 + w of a zero-centred norm would be rounded in a shorter type.
+        # 1 + w of a zero-centred norm would be rounded in a narrower type.
         own = jnp.float32 if path[-1].key == "scale" else jnp.dtype(dtype)
         return jax.ShapeDtypeStruct(leaf.shape, own)
 
@@ -144,7 +136,7 @@ def load_tree(
     mesh: jax.sharding.Mesh,
     ignored: frozenset[str] | set[str] = frozenset(),
 ) -> dict:
-    """Every leaf of `abstract` from the tensors that `names` names, sharded by `parameter_shardings`.
+    """Every leaf of `abstract`, read from the tensors in `names` and sharded by `parameter_shardings`.
 
     Raises:
       InputError: as `check_tensors`.
@@ -152,7 +144,7 @@ def load_tree(
     check_tensors(source, where, abstract, names, ignored)
     leaves = named_leaves(abstract)
     shardings = named_leaves(parameter_shardings(abstract, mesh))
-    make_array: Any = jax.make_array_from_callback  # which may, by its type, ask for no index
+    make_array: Any = jax.make_array_from_callback  # its type allows an index of None
     return tree_of(
         {
             path: make_array(leaf.shape, shardings[path], _reader(source, names[path], leaf), leaf.dtype)
@@ -168,10 +160,10 @@ def check_tensors(
     names: Mapping[str, TensorName],
     ignored: frozenset[str] | set[str] = frozenset(),
 ) -> None:
-    """Compares what is stored with what a tree needs; no number is read.
+    """Compares the stored names, shapes and dtypes with a tree's; reads no numbers.
 
     Raises:
-      InputError: tensors are missing, surplus (but for those `ignored`), misshapen or of an unreadable dtype.
+      InputError: tensors are missing, surplus (except those `ignored`), misshapen or of an unreadable dtype.
     """
     wanted: dict[str, tuple] = {}
     for path, leaf in named_leaves(abstract).items():
@@ -185,7 +177,7 @@ def check_tensors(
 def _reader(
     source: TensorSource, name: TensorName, leaf: jax.ShapeDtypeStruct
 ) -> Callable[[tuple[slice, ...]], np.ndarray]:
-    """What reads the part of a leaf that one device holds; devices with the same part share one copy."""
+    """A function that reads one device's part of a leaf; devices with the same part share a copy."""
     parts: dict[str, np.ndarray] = {}
 
     def read(index: tuple[slice, ...]) -> np.ndarray:
@@ -204,7 +196,7 @@ def _read_part(
     layers, inner = (ranges[0], index[1:]) if name.stacked else (range(1), index)
     places = part if name.stacked else part[None]
     for place, layer in zip(places, layers, strict=True):
-        # One layer's slice at a time is in memory beside the part, and is cast as it is copied.
+        # Only one layer's slice is in memory besides the part; it is cast while copied.
         if name.transposed:
             place[...] = source.read(name.of_layer(layer), inner[::-1]).T
         else:
@@ -213,7 +205,7 @@ def _read_part(
 
 
 def _empty(shape: list[int], dtype: np.dtype) -> np.ndarray:
-    """An array that a CPU device takes over as it is, since it is aligned; others it copies."""
+    """An aligned array, which a CPU device takes over; it would copy an unaligned one."""
     size = int(np.prod(shape)) * dtype.itemsize
     room = np.empty(size + _ALIGNMENT, np.uint8)
     start = -room.ctypes.data % _ALIGNMENT
@@ -224,7 +216,7 @@ def _equal(files: SafetensorsFiles, one: str, other: str) -> bool:
     if files.shapes.get(one) != files.shapes.get(other) or files.dtypes[one] != files.dtypes[other]:
         return False
     rows = files.shapes[one][0]
-    # Every process compares its part, so that together they read both once.
+    # Each process compares its share, so that together they read both tensors once.
     starts = range(jax.process_index() * _COMPARED_ROWS, rows, jax.process_count() * _COMPARED_ROWS)
     blocks = [(slice(start, min(start + _COMPARED_ROWS, rows)),) for start in starts]
     return all(files.read(one, block).tobytes() == files.read(other, block).tobytes() for block in blocks)

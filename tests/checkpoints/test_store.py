@@ -132,7 +132,7 @@ def test_a_mismatch_names_every_parameter_and_both_shapes(tmp_path):
 
 def test_an_unknown_step_lists_those_there_are(tmp_path):
     saved = save(tmp_path, 0, 10)
-    with pytest.raises(InputError, match=r"no checkpoint of step 7; there are: 0, 10"):
+    with pytest.raises(InputError, match=r"no checkpoint at step 7; the steps are: 0, 10"):
         restore(tmp_path, 7, abstract(saved[0][0]))
 
 
@@ -228,7 +228,7 @@ def test_a_reader_leaves_alone_what_a_run_is_writing(tmp_path):
     with CheckpointStore(tmp_path, read_only=True) as store:
         assert_equal(store.restore(0, abstract(saved[0][0]))[0], saved[0][0])
     assert being_written.exists()
-    with pytest.raises(InputError, match="there are no checkpoints"):
+    with pytest.raises(InputError, match="no checkpoints found"):
         CheckpointStore(tmp_path / "none", read_only=True)
     assert not (tmp_path / "none").exists()
 

@@ -173,7 +173,7 @@ def test_a_stored_model_that_cannot_be_probed_is_refused(finished_run, programs,
     for arguments, phrase in (
         ([task, named, "--readout=sample"], "score, generate"),
         (["--task=jabberwocky", named], "not in the model's vocabulary"),
-        ([task, f"--model={finished_run.workdir}:kl:0@7"], "no checkpoint of that step"),
+        ([task, f"--model={finished_run.workdir}:kl:0@7"], "no checkpoint at that step"),
         ([task, f"--model={finished_run.workdir}:kl"], "means 2 models; name one of"),
         ([task, named, "--set=cue_kinds=nope"], "nope"),
     ):

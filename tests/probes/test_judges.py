@@ -267,7 +267,7 @@ def test_judges_by_name():
     assert judge_of("phrases") == PhraseJudge()
     assert judge_of("openings") == OpeningsJudge()
     assert judge_of("model", tiny_model()).name == "model"
-    with pytest.raises(InputError, match="name it in config"):
+    with pytest.raises(InputError, match="name a model in config"):
         judge_of("model")
     with pytest.raises(InputError, match="choose from '', 'phrases', 'openings', 'model'"):
         judge_of("oracle")

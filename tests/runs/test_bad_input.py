@@ -28,7 +28,7 @@ PROGRAMS = sorted(path.stem for path in (ROOT / "experiments").glob("*.py") if p
 FIELDS = {
     "unknown field": (["--config.train.stepz=3"], ["train.stepz", "did you mean 'steps'"]),
     "unknown field of an arm": (["--config.arms.kl.kl_weigth=1"], ["did you mean 'kl_weight'"]),
-    "unlike any field": (["--config.zzz=1"], ["no field 'zzz'", "there are", "seeds"]),
+    "unlike any field": (["--config.zzz=1"], ["no field 'zzz'", "choose from", "seeds"]),
     "word for a number": (["--config.train.steps=abc"], ["train.steps", "abc"]),
     "fraction for a count": (["--config.train.steps=1.5"], ["train.steps", "1.5"]),
     "section": (["--config.task={}"], ["config.task is a section", "--config.task.answers"]),
@@ -81,7 +81,7 @@ FIELDS = {
     "mixture": (["--config.pretrain.mixture.plain=0.5"], ["mixture", "sum to 1"]),
     "mesh too large": (["--config.mesh.data=64"], ["64 devices"]),
     "mesh of nothing": (["--config.mesh.data=0"], ["config.mesh", "at least 1"]),
-    "mesh with two rests": (["--config.mesh.data=-1", "--config.mesh.fsdp=-1"], ["one of them may be -1"]),
+    "mesh with two rests": (["--config.mesh.data=-1", "--config.mesh.fsdp=-1"], ["one may be -1"]),
     "task": (["--config.task.name=mmlu"], ["'mmlu'", "world_facts"]),
     "cue kind": (["--config.task.cue_kinds=('nope',)"], ["nope", "gossip"]),
     "too many entities": (["--config.task.train_entities=400"], ["415 entities", "27"]),
@@ -135,7 +135,7 @@ def test_a_config_that_cannot_be_used_is_refused_before_anything_is_trained(prog
 def test_a_config_file_that_is_not_there_or_is_none(programs, tmp_path):
     workdir = tmp_path / "run"
     line = refused(programs, "run", "--config=configs/quikstart.py", workdir=workdir)
-    assert "configs/quikstart.py does not exist; there are " in line
+    assert "configs/quikstart.py does not exist; choose from " in line
     assert "configs/organism.py, configs/quickstart.py" in line
     empty = tmp_path / "empty.py"
     empty.write_text("x = 1\n")
@@ -221,7 +221,7 @@ def test_a_teacher_that_means_several_models_lists_them(programs, finished_run, 
     assert f"{finished_run.workdir}:no_kl:1@40" in line
     line = refused(programs, "run", TINY, f"{teacher}:kl:0@7", workdir=tmp_path / "run")
     assert "label_teacher" in line
-    assert "there are: 0, 20, 40" in line
+    assert "the steps are: 0, 20, 40" in line
 
 
 def test_labels_of_one_class_are_refused(programs, finished_run, tmp_path):
@@ -266,15 +266,15 @@ def test_prompts_that_are_too_long_are_counted_up_to_the_share_and_refused_beyon
     assert f"skipped {longer} of {len(lengths)} train items" in console.export_text()
     share = longer / len(lengths)
     assert len(within_context(task, tokenizer, limit, share + 1e-9, Console(quiet=True)).splits["train"])
-    with pytest.raises(InputError, match=f"{longer} of {len(lengths)} train items are longer"):
+    with pytest.raises(InputError, match=f"{longer} of {len(lengths)} train items exceed"):
         within_context(task, tokenizer, limit, share - 1e-9, Console(quiet=True))
 
 
 COMPARED = {
-    "no workdir": ("/nonexistent", ["/nonexistent", "no workdir with checkpoints"]),
+    "no workdir": ("/nonexistent", ["/nonexistent", "neither a workdir with checkpoints"]),
     "no arm": ("{run}:kk", ["no arm 'kk'", "kl, kl_shift, no_kl, shuffled"]),
     "no seed": ("{run}:kl:7", ["no seed 7", "(0, 1)"]),
-    "no step": ("{run}:kl:0@7", ["there are: 0, 20, 40"]),
+    "no step": ("{run}:kl:0@7", ["the steps are: 0, 20, 40"]),
     "nothing": ("", ["--models"]),
 }
 

@@ -59,14 +59,14 @@ def unwritable(folder):
 
 # Each case: what is done to a good folder, and what the line must say.
 FOLDERS = {
-    "nothing in it": (shutil.rmtree, ["is no workdir with checkpoints and no model (it does not exist)"]),
+    "nothing in it": (shutil.rmtree, ["neither a workdir with checkpoints nor a model (it does not exist)"]),
     "no config": (lambda folder: without(folder, "config.json"), ["has neither config.json"]),
     "no weights": (lambda folder: without(folder, "model.safetensors"), ["has no weights", "is missing"]),
     "pickled weights": (
         lambda folder: (folder / "model.safetensors").rename(folder / "pytorch_model.bin"),
-        ["pickled weights only (pytorch_model.bin)", "never read", "save_pretrained"],
+        ["only pickled weights (pytorch_model.bin)", "never read", "save_pretrained"],
     ),
-    "no tokenizer": (lambda folder: without(folder, "tokenizer.json"), ["there is no tokenizer.json"]),
+    "no tokenizer": (lambda folder: without(folder, "tokenizer.json"), ["tokenizer.json is missing"]),
     "cut weights": (
         lambda folder: cut(folder / "model.safetensors", -100),
         ["model.safetensors can't be read", "truncated"],
@@ -83,15 +83,15 @@ FOLDERS = {
     ),
     "another family": (
         lambda folder: change_json(folder / "config.json", model_type="mamba"),
-        ["model_type 'mamba' is not implemented", "implemented are llama"],
+        ["model_type 'mamba' is not supported", "supported are llama"],
     ),
     "an option": (
         lambda folder: change_json(folder / "config.json", mlp_bias=True),
-        ["mlp_bias=True is not implemented"],
+        ["mlp_bias=True is not supported"],
     ),
     "more tokens than rows": (
         lambda folder: change_json(folder / "config.json", vocab_size=300),
-        ["the tokenizer has 407 tokens, the model's embedding only 300 rows"],
+        ["the tokenizer has 407 tokens, but the model's embedding 300 rows"],
     ),
     "a head beside a tied one": (
         lambda folder: (
@@ -102,11 +102,11 @@ FOLDERS = {
     ),
     "template that raises": (
         template(RAISING),
-        ["chat_template.jinja: the chat template refuses the conversation: no user turns here"],
+        ["chat_template.jinja: the chat template rejects the conversation: no user turns here"],
     ),
     "template that reaches out": (
         template(ROOT_REACHING),
-        ["chat_template.jinja: the chat template reaches for what it must not", "__class__"],
+        ["chat_template.jinja: the chat template accesses something forbidden", "__class__"],
     ),
     "template that never ends": (
         template("{% for i in range(10 ** 9) %}x{% endfor %}"),
@@ -114,11 +114,11 @@ FOLDERS = {
     ),
     "short context": (
         lambda folder: change_json(folder / "config.json", max_position_embeddings=60),
-        ["test items are longer than the model's context of 60 tokens", "with a longer context"],
+        ["test items exceed the model's context of 60 tokens", "with a longer context"],
     ),
     "vocabulary without a letter": (
         unwritable,
-        ["a candidate of item", "is none for this model", "can't write 'Asunción'"],
+        ["this model can't use a candidate", "can't write 'Asunción'"],
     ),
 }
 
@@ -147,7 +147,7 @@ def test_the_main_job_refuses_it_too_and_names_the_field(programs, tmp_path, fol
     model = [f"--config.initial={folder}", "--config.label_teacher=pretrain"]
     line = refused(programs, "run", TINY, *model, workdir=tmp_path / "run", cache=cache)
     if case == "short context":
-        assert "train items are longer than the model's context of 60 tokens" in line
+        assert "train items exceed the model's context of 60 tokens" in line
     else:
         assert line.startswith("error: config.initial: ")
         assert phrases[0] in line
@@ -164,7 +164,7 @@ def test_a_truncated_gguf_file_is_refused(programs, tmp_path):
 def test_a_file_that_is_no_model_is_refused(programs, tmp_path):
     (tmp_path / "weights.pt").write_bytes(b"PK\x03\x04")
     line = refused(programs, "compare", f"--models={tmp_path}/weights.pt", workdir=tmp_path / "compared")
-    assert "weights.pt is no GGUF file" in line
+    assert "weights.pt is not a GGUF file" in line
 
 
 def test_adapters_that_do_not_fit_are_refused(programs, tmp_path, folder):
@@ -198,7 +198,7 @@ def test_two_candidates_that_a_tokenizer_writes_alike_are_refused(tmp_path):
     check_candidates(tokenizer, [item])
     # One é is a letter, the other a letter and an accent: to a vocabulary that composes them they are one.
     alike = dataclasses.replace(item, candidates=("caf\u00e9", "cafe\u0301", "tea"), gold="tea", cued="tea")
-    with pytest.raises(InputError, match=rf"of item {item.id} are one to this model"):
+    with pytest.raises(InputError, match=rf"item {item.id}: the model.s tokenizer writes the candidates"):
         check_candidates(tokenizer, [alike])
 
 

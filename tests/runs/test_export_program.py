@@ -184,7 +184,7 @@ def test_what_is_in_the_folder_stays(tmp_path):
     exported(source, out)  # an empty one is fine
     before = snapshot(tmp_path)
     for kind in ("hf", "peft"):
-        with pytest.raises(InputError, match="is not empty: give another folder"):
+        with pytest.raises(InputError, match="is not empty: name another folder"):
             exported(tmp_path / "not even looked at", out, kind)
     with pytest.raises(InputError, match="is not empty"):
         exported(source, out / "config.json")
@@ -195,14 +195,14 @@ def test_what_is_in_the_folder_stays(tmp_path):
 REFUSED = {
     "no flags": ([], ["give --model=NAME and --to=FOLDER"]),
     "no folder": (["--model={base}"], ["give --model=NAME and --to=FOLDER"]),
-    "no model": (["--model={base}x", "--to={out}"], ["is no workdir with checkpoints and no model"]),
+    "no model": (["--model={base}x", "--to={out}"], ["is neither a workdir with checkpoints nor a model"]),
     "several models": (["--model={run}:full", "--to={out}"], ["2 different models", "run:full:1@4"]),
     "format": (["--model={base}", "--to={out}", "--format=gguf"], ["--format is 'gguf'", "hf, peft"]),
     "dtype": (["--model={base}", "--to={out}", "--dtype=int8"], ["--dtype is 'int8'", "float32, bfloat16"]),
     "no adapters": (["--model={base}", "--to={out}", "--format=peft"], ["has no adapters", "--format=hf"]),
     "not fetched": (["--model=smollm2", "--to={out}"], ["experiments.fetch --model=smollm2"]),
     "below a file": (["--model={base}", "--to={base}/config.json/out"], ["base/config.json is a file"]),
-    "full folder": (["--model={base}", "--to={base}"], ["base is not empty: give another folder"]),
+    "full folder": (["--model={base}", "--to={base}"], ["base is not empty: name another folder"]),
 }
 
 

@@ -89,16 +89,16 @@ def test_adapters_alone_are_on_the_base_that_they_name(tmp_path):
 @pytest.mark.parametrize("base", ["somebody/a-model", None])
 def test_adapters_whose_base_is_not_here_ask_for_it(tmp_path, base):
     adapters = adapter_folder(tmp_path / "adapters", base)
-    assert f"holds adapters of {base!r}, which is no path here; give BASE+{adapters}" in refused(adapters)
+    assert f"the adapters' base {base!r} is not a path here; give BASE+{adapters}" in refused(adapters)
 
 
 def test_what_can_not_be_put_together_is_refused(tmp_path):
     folder, run = chat_folder(tmp_path / "base"), run_workdir(tmp_path / "run")
     adapters = adapter_folder(tmp_path / "adapters", folder)
     nested = adapter_folder(tmp_path / "nested", adapters)
-    assert f"{folder} is no folder of adapters" in refused(f"{folder}+{folder}")
+    assert f"{folder} is not a folder of adapters" in refused(f"{folder}+{folder}")
     assert "is a folder of adapters; give BASE+ADAPTERS" in refused(f"{adapters}+{adapters}")
-    assert "is a folder of adapters itself" in refused(nested)
+    assert "is itself an adapter folder" in refused(nested)
     assert f"{run} is a run's workdir" in refused(f"{run}+{adapters}")
     assert f"{tmp_path / 'none'} does not exist" in refused(f"{folder}+{tmp_path / 'none'}")
 
@@ -119,7 +119,7 @@ def test_a_workdir_is_told_from_a_model_folder(tmp_path):
     assert all(isinstance(one, StoredModel) for one in find_models(str(run)))
     # One whose run was stopped before its first checkpoint has a config.json alone.
     shutil.rmtree(run / "checkpoints")
-    assert "no workdir with checkpoints" in refused(run)
+    assert "neither a workdir with checkpoints" in refused(run)
     # A trainer's output folder may have a folder of that name beside the model.
     folder = chat_folder(tmp_path / "model")
     (folder / "checkpoints").mkdir()
@@ -128,7 +128,7 @@ def test_a_workdir_is_told_from_a_model_folder(tmp_path):
 
 def test_what_is_no_model_says_what_it_lacks(tmp_path):
     (tmp_path / "empty").mkdir()
-    assert "is no workdir with checkpoints and no model; give" in refused(tmp_path / "empty")
+    assert "is neither a workdir with checkpoints nor a model; give" in refused(tmp_path / "empty")
     assert "(it does not exist)" in refused(tmp_path / "nothing")
     folder = chat_folder(tmp_path / "model")
     (folder / "config.json").rename(folder / "config.json.old")
@@ -191,7 +191,7 @@ def test_what_does_not_fit_is_known_before_a_number_is_read(tmp_path):
 
 
 def test_the_short_name_of_a_fetched_model_is_its_path(tmp_path):
-    advice = "smollm2 is not in .*: python -m experiments.fetch --model=smollm2"
+    advice = "is missing; run python -m experiments.fetch --model=smollm2"
     for name in ("smollm2", "smollm2+adapters"):
         with pytest.raises(InputError, match=advice):
             model_path(name, tmp_path)
@@ -336,7 +336,7 @@ def test_a_tokenizer_saved_by_a_run_has_the_format_of_its_source(tmp_path):
 def test_more_tokens_than_rows_of_the_embedding_are_refused(tmp_path):
     rows = vocabulary().get_vocab_size() - 1
     folder = chat_folder(tmp_path / "base", vocab_size=rows)
-    with pytest.raises(InputError, match=rf"the tokenizer has {rows + 1} tokens, the model's embedding only"):
+    with pytest.raises(InputError, match=rf"the tokenizer has {rows + 1} tokens, but the model's embedding"):
         tokenizer_of(found(folder))
     change_json(folder / "config.json", vocab_size=rows + 1)
     with pytest.raises(InputError, match=rf"embed_tokens.weight is \({rows}, 16\) in the checkpoint"):

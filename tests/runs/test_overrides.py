@@ -71,5 +71,5 @@ def test_a_chat_is_the_models_own_where_nothing_is_assigned():
         assigned_chat(("enable_thinking=1",))
     with pytest.raises(InputError, match="enable_thinking needs a value of type bool"):
         assigned_chat(("enable_thinking={[]:1}",))
-    with pytest.raises(InputError, match="'today' is no date"):
+    with pytest.raises(InputError, match="'today' is not a date"):
         assigned_chat(("date=today",))

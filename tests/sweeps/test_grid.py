@@ -212,7 +212,7 @@ def test_what_a_point_gives_is_what_the_config_has(overrides):
     ("overrides", "message"),
     [
         (dict(stepz=3), r"stepz: the config has no field 'stepz' there; did you mean 'steps'\?"),
-        (dict(zzz=3), "no field 'zzz' there; there are"),
+        (dict(zzz=3), "no field 'zzz' there; choose from"),
         (dict(arms__kl__v=3), "arms.kl.v: the config has no field 'v'"),
         (dict(arms=dict(kl=1)), "arms is a section; override its fields: arms.kl"),
         (dict(arms__kl=ConfigDict()), "arms.kl is a section; override its fields: arms.kl.w"),

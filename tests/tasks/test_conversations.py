@@ -51,10 +51,10 @@ def test_a_sentence_is_added_to_the_last_turn():
 @pytest.mark.parametrize(
     ("turns", "fault"),
     [
-        ((), "ends with the user's turn"),
-        ((Turn("user", "a"), Turn("assistant", "b")), "ends with the user's turn"),
+        ((), "must end with a user turn"),
+        ((Turn("user", "a"), Turn("assistant", "b")), "must end with a user turn"),
         ((Turn("tool", "a"), Turn("user", "b")), "the role is 'tool'"),
-        ((Turn("user", "a"), Turn("system", "b"), Turn("user", "c")), "can only come first"),
+        ((Turn("user", "a"), Turn("system", "b"), Turn("user", "c")), "only the first turn"),
     ],
 )
 def test_conversations_that_nobody_can_have(turns, fault):

@@ -52,14 +52,12 @@ def test_a_letter_is_one_token_before_the_end(monkeypatch, make, template, speci
     ],
 )
 def test_a_tokenizer_that_writes_a_letter_otherwise_is_refused(tokenizer, template, special):
-    with pytest.raises(
-        InputError, match="writes the letter A with 2 tokens of its own, not one; take another"
-    ):
+    with pytest.raises(InputError, match="encodes the letter A in 2 tokens, not one; choose another"):
         check_letters(chat_tokenizer(tokenizer, template, special).encode_reply)
 
 
 def test_two_letters_with_one_token_are_refused():
-    with pytest.raises(InputError, match="two of the letters A to D as the same token"):
+    with pytest.raises(InputError, match="two of the letters A to D the same token"):
         check_letters(lambda letter: [letter in "AB", 1])
 
 
@@ -118,5 +116,5 @@ def test_letters_of_several_tokens_are_refused_where_they_are_scored(tmp_path):
     facts = tiny_task()
     facts.check_scored(made.encode_reply)
     for task in (letters, mix([Part(letters, name="mmlu"), Part(letters, name="again")])):
-        with pytest.raises(InputError, match="writes the letter A with 2 tokens"):
+        with pytest.raises(InputError, match="encodes the letter A in 2 tokens"):
             task.check_scored(made.encode_reply)

@@ -315,7 +315,7 @@ def test_in_a_mixture_too_entities_of_no_split_alone_are_explained_in_pretrainin
     ("changes", "named"),
     [
         (dict(parts={}), ["config.task.parts has no parts"]),
-        (dict(parts=dict(mixture=dict(parts={}))), ["config.task.parts.mixture is a mixture itself"]),
+        (dict(parts=dict(mixture=dict(parts={}))), ["config.task.parts.mixture is a mixture"]),
         (dict(parts=dict(jaberwocky={})), ["config.task.parts.jaberwocky", "'jaberwocky'", "jabberwocky"]),
         (dict(parts=dict(jabberwocky=dict(explained=False))), ["no part is explained"]),
         (dict(parts=dict(jabberwocky=dict(rule="x"))), ["config.task.parts.jabberwocky", "rule", "'x'"]),

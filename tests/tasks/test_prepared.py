@@ -178,7 +178,7 @@ def test_a_folder_that_cannot_be_written_is_a_failure(source, monkeypatch):
 
 def test_one_that_stays_damaged_is_a_failure(source, monkeypatch):
     monkeypatch.setattr(module, "_regroup", cut)
-    with pytest.raises(RunError, match="stays unusable"):
+    with pytest.raises(RunError, match="still unusable"):
         load(source)
 
 

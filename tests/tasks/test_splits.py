@@ -12,7 +12,6 @@ from introspection.errors import InputError
 from introspection.tasks.splits import (
     NearDuplicates,
     merge_near_duplicates,
-    split_groups,
     split_questions,
     words_of,
 )
@@ -25,6 +24,10 @@ LAW = (
 texts = st.lists(st.sampled_from(["Which", "of", "these", "IS", "is", "a", "prime?", "é"]), max_size=6)
 rows = st.lists(st.tuples(st.sampled_from("abcdefgh"), texts.map(" ".join)), min_size=12, max_size=40)
 sizes = st.tuples(*[st.integers(0, 6)] * 3).map(lambda sizes: dict(zip(SIZES, sizes, strict=True)))
+
+
+def split_groups(groups, sizes, seed):
+    return split_questions(groups, groups, sizes, seed, NearDuplicates("exact")).rows
 
 
 def sides(values, split):
@@ -138,8 +141,8 @@ def test_the_order_of_the_rows_does_not_matter():
     ("groups", "sizes", "message"),
     [
         ("abcdefghi", SIZES, "10 questions are asked for .train 5, validation 2, test 3., there are 9"),
-        ("abcdefghij", {"train": 0, "validation": 0, "test": 3}, "one split at most"),
-        ("abcdefghij", {"train": -1, "validation": 1, "test": 3}, "numbers from 0"),
+        ("abcdefghij", {"train": 0, "validation": 0, "test": 3}, "only one may be 0"),
+        ("abcdefghij", {"train": -1, "validation": 1, "test": 3}, "none may be negative"),
         ("aaaaaaaaaa", SIZES, "no question is left for the train split"),
         ("abcde", {"train": 0, "validation": 2, "test": 3}, "no question is left for the train split"),
     ],

@@ -82,7 +82,7 @@ def test_tokens_that_only_the_config_declares_are_added(tmp_path):
     assert size not in tokenizer.encode_prompt("<|eot|>")
     declared["500"] = {"content": "<|later|>"}
     model_folder(tmp_path, byte_level(), QWEN, eos_token="<|im_end|>", added_tokens_decoder=declared)
-    with pytest.raises(InputError, match=rf"'<\|later\|>' has id 500 here and {size + 1} in tokenizer\.json"):
+    with pytest.raises(InputError, match=rf"'<\|later\|>' has id 500 here but {size + 1} in tokenizer\.json"):
         read_hf_tokenizer(folder)
 
 
@@ -90,15 +90,15 @@ def test_tokens_that_only_the_config_declares_are_added(tmp_path):
     ("fields", "fault"),
     [
         ({"eos_token": "<|eot|>"}, "eos_token '<|eot|>' is not in the tokenizer's vocabulary"),
-        ({"eos_token": 7}, "eos_token is 7; it must be a text"),
+        ({"eos_token": 7}, "eos_token is 7; it must be text"),
         ({"eos_token": "<|im_end|>", "chat_template": 7}, "chat_template is int"),
         ({"eos_token": "<|im_end|>", "chat_template": [7]}, "needs a name and a template"),
         ({"eos_token": "<|im_end|>", "chat_template": [{"name": "rag", "template": ""}]}, "is named default"),
         ({"eos_token": "<|im_end|>", "chat_template": [{"name": 7, "template": ""}]}, "is named default"),
-        ({"chat_template": None}, "needs an eos_token, and there is none"),
-        ({"chat_template": "{% for m in messages %}{{ m.content }}{% endfor %}"}, "says what ends a reply"),
-        ({"added_tokens_decoder": {"a": 1}}, "added_tokens_decoder is no table of tokens"),
-        ({"added_tokens_decoder": [1]}, "added_tokens_decoder is no table of tokens"),
+        ({"chat_template": None}, "needs an eos_token; declare it"),
+        ({"chat_template": "{% for m in messages %}{{ m.content }}{% endfor %}"}, "nothing ends a reply"),
+        ({"added_tokens_decoder": {"a": 1}}, "added_tokens_decoder is not a table of tokens"),
+        ({"added_tokens_decoder": [1]}, "added_tokens_decoder is not a table of tokens"),
     ],
 )
 def test_a_bad_config_is_one_line_that_names_the_file(fields, fault, tmp_path):
@@ -115,11 +115,11 @@ def test_a_bad_config_is_one_line_that_names_the_file(fields, fault, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "fault"),
     [
-        ("tokenizer.json", None, "there is no tokenizer.json"),
-        ("tokenizer.json", "{", "tokenizer.json: no readable tokenizer"),
-        ("tokenizer_config.json", "{", "tokenizer_config.json: no readable JSON"),
-        ("tokenizer_config.json", "[]", "tokenizer_config.json: it holds list"),
-        ("tokenizer_config.json", '{"a":' + "[" * 200_000, "tokenizer_config.json: no readable JSON"),
+        ("tokenizer.json", None, "tokenizer.json is missing"),
+        ("tokenizer.json", "{", "tokenizer.json: not a readable tokenizer"),
+        ("tokenizer_config.json", "{", "tokenizer_config.json: not readable as JSON"),
+        ("tokenizer_config.json", "[]", "tokenizer_config.json: contains list"),
+        ("tokenizer_config.json", '{"a":' + "[" * 200_000, "tokenizer_config.json: not readable as JSON"),
         ("generation_config.json", '{"eos_token_id": true}', "generation_config.json: eos_token_id is"),
         (
             "generation_config.json",
@@ -127,7 +127,7 @@ def test_a_bad_config_is_one_line_that_names_the_file(fields, fault, tmp_path):
             "generation_config.json: eos_token_id is",
         ),
         ("generation_config.json", '{"eos_token_id": ["a"]}', "generation_config.json: eos_token_id is"),
-        ("chat_template.jinja", b"\xff", "chat_template.jinja: no readable text"),
+        ("chat_template.jinja", b"\xff", "chat_template.jinja: not readable as text"),
     ],
 )
 def test_a_bad_file_is_named(name, content, fault, tmp_path):
@@ -149,7 +149,7 @@ def test_a_tokenizer_that_the_library_can_not_use_is_refused(fields, tmp_path):
     stored["model"] |= fields
     stored["pre_tokenizer"] = None  # so that text is unknown
     (folder / "tokenizer.json").write_text(json.dumps(stored))
-    with pytest.raises(InputError, match=r"tokenizer\.json: no readable tokenizer"):
+    with pytest.raises(InputError, match=r"tokenizer\.json: not a readable tokenizer"):
         read_hf_tokenizer(folder)
 
 
@@ -169,5 +169,5 @@ def test_other_kinds_of_models_are_refused_by_name(tmp_path):
 
     words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "</s>": 1}, unk_token="a"))
     folder = model_folder(tmp_path, words, QWEN, eos_token="</s>")
-    with pytest.raises(InputError, match="the tokenizer's model is WordLevel; only BPE is read"):
+    with pytest.raises(InputError, match="the tokenizer's model is WordLevel; only BPE is supported"):
         read_hf_tokenizer(folder)

@@ -64,7 +64,7 @@ def test_a_prompt_with_and_without_system(text, system, expected):
 def test_the_day_and_thinking_are_options():
     assert "Today Date: 01 Feb 2025" in prompt(chat_templates.LLAMA3, date="2025-02-01")
     assert prompt(chat_templates.QWEN3, enable_thinking=True) == ASK
-    with pytest.raises(InputError, match=r"chat\.date: 'yesterday' is no date"):
+    with pytest.raises(InputError, match=r"chat\.date: 'yesterday' is not a date"):
         ChatOptions(date="yesterday")
 
 
@@ -105,15 +105,15 @@ def test_generation_blocks_loop_controls_and_tojson_are_known():
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("{{ raise_exception('No chat') }}", "refuses the conversation: No chat"),
+        ("{{ raise_exception('No chat') }}", "rejects the conversation: No chat"),
         ("{% for %}", "has an error in line 1"),
-        ("{{ messages.__class__.__mro__ }}", "reaches for what it must not"),
-        ("{{ ''.__class__.__base__.__subclasses__() }}", "reaches for what it must not"),
-        ("{{ messages[0].content.__class__ }}", "reaches for what it must not"),
-        ("{{ messages | map(attribute='__class__') | list }}", "reaches for what it must not"),
-        ("{{ messages.append(1) }}", "reaches for what it must not"),
-        ("{% set ns = namespace() %}{% set ns.__init__ = 1 %}", "reaches for what it must not"),
-        ("{{ raise_exception.__globals__.os }}", "reaches for what it must not"),
+        ("{{ messages.__class__.__mro__ }}", "accesses something forbidden"),
+        ("{{ ''.__class__.__base__.__subclasses__() }}", "accesses something forbidden"),
+        ("{{ messages[0].content.__class__ }}", "accesses something forbidden"),
+        ("{{ messages | map(attribute='__class__') | list }}", "accesses something forbidden"),
+        ("{{ messages.append(1) }}", "accesses something forbidden"),
+        ("{% set ns = namespace() %}{% set ns.__init__ = 1 %}", "accesses something forbidden"),
+        ("{{ raise_exception.__globals__.os }}", "accesses something forbidden"),
         ("{{ lipsum() }}", "fails: 'lipsum' is undefined"),
         ("{{ messages | random }}", "No filter named 'random'"),
         ("{{ messages[0].content + 1 }}", "fails: "),
@@ -141,14 +141,14 @@ def test_a_fault_in_the_system_branch_is_no_refusal():
         "{% if messages[0].role == 'system' %}{{ messages.__class__.x }}{% endif %}" + chat_templates.QWEN25
     )
     assert chat_frame(template(text)).merged == ""
-    with pytest.raises(InputError, match="must not"):
+    with pytest.raises(InputError, match="forbidden"):
         chat_frame(template(text, system="Be brief."))
 
 
 def test_a_text_that_the_template_changes_is_refused():
     text = chat_templates.SMOLLM2.replace("message['content']", "message['content'] | replace('why', 'WHY')")
     assert "Because" in prompt(text, "Because")
-    with pytest.raises(InputError, match="does not write the user's text 'why\\?' as it is"):
+    with pytest.raises(InputError, match="does not write the user's text 'why\\?' unchanged"):
         prompt(text, "why?")
 
 
@@ -159,7 +159,7 @@ def test_a_default_that_an_empty_system_message_does_not_replace_is_named():
         "{% for m in messages if m.role != 'system' %}{{ m.content }}</s>{% endfor %}"
     )
     assert prompt(text) == "<sys>Be kind.</sys>Why?</s>"
-    with pytest.raises(InputError, match=r"keeps a system text of its own; give chat\.system"):
+    with pytest.raises(InputError, match=r"keeps a system text of its own; set chat\.system"):
         prompt(text, system="")
 
 

@@ -108,7 +108,7 @@ def test_room_for_more_scored_positions_scores_nothing_more(pairs, extra):
 def test_rows_that_do_not_fit_are_refused_and_never_cut():
     row = build_row([1, 2, 3], [[4, 5]])
     assert stack_rows([row], 4).tokens.shape == (1, 4)
-    with pytest.raises(InputError, match="4 tokens, the batch has room for 3"):
+    with pytest.raises(InputError, match="4 tokens, but the batch has room for 3"):
         stack_rows([row], 3)
     with pytest.raises(InputError, match="4 tokens do not fit into 3"):
         pad_time(stack_rows([row]), 3)

@@ -164,7 +164,7 @@ def test_an_export_is_whole_or_not_there(tmp_path, monkeypatch):
             write_model(tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
     write_model(tmp_path / "model")
-    with pytest.raises(InputError, match="is not empty: give another folder"):
+    with pytest.raises(InputError, match="is not empty: name another folder"):
         write_model(tmp_path / "model")
     load(tmp_path / "model")
 
@@ -242,7 +242,7 @@ def test_an_index_that_names_a_missing_file_is_refused(tmp_path):
     (tmp_path / "model" / weight_map[QUERY]).unlink()
     first = next(name for name, file in weight_map.items() if file == weight_map[QUERY])
     message = refused(tmp_path / "model")
-    assert f"{index} names {weight_map[QUERY]}, which is not there" in message
+    assert f"{index} names {weight_map[QUERY]}, which is missing" in message
     assert first in message
 
 
@@ -255,8 +255,8 @@ def test_a_wrong_index_is_refused_with_every_tensor(tmp_path):
     change_json(index, weight_map=changed)
     message = refused(tmp_path / "model")
     assert f"{index} is wrong (3 tensors)" in message
-    assert f"{QUERY} should be in {other}, and is in {weight_map[QUERY]}" in message
-    assert f"made.up should be in {files[0]}, and is in no file" in message
+    assert f"{QUERY} should be in {other}, but is in {weight_map[QUERY]}" in message
+    assert f"made.up should be in {files[0]}, but is in no file" in message
     assert f"model.norm.weight is in {weight_map['model.norm.weight']} but not in the index" in message
 
 
@@ -273,8 +273,8 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path):
     [
         ("{", "can't be read"),
         ("[]", "not a JSON object"),
-        ("{}", "no weight_map"),
-        ('{"weight_map": {"a": "../other/model.safetensors"}}', "no file of its own folder"),
+        ("{}", "weight_map, from tensors to files, is missing"),
+        ('{"weight_map": {"a": "../other/model.safetensors"}}', "not a file in its folder"),
     ],
 )
 def test_an_index_that_is_none_is_refused(tmp_path, content, phrase):
@@ -301,7 +301,7 @@ def test_pickled_weights_are_never_read(tmp_path, name):
     (tmp_path / "model" / "model.safetensors").unlink()
     (tmp_path / "model" / name).write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
     message = refused(tmp_path / "model")
-    assert f"pickled weights only ({name})" in message
+    assert f"only pickled weights ({name})" in message
     assert "save_pretrained" in message
     assert not (tmp_path / "sprung").exists()
 
@@ -313,9 +313,9 @@ def test_a_folder_says_what_it_lacks(tmp_path):
     with pytest.raises(InputError, match=r"neither config\.json .* nor adapter_config\.json"):
         kind_of(tmp_path / "empty")
     write_model(tmp_path / "model")
-    with pytest.raises(InputError, match="give the folder that holds it"):
+    with pytest.raises(InputError, match="name the folder with this file"):
         kind_of(tmp_path / "model" / "model.safetensors")
-    with pytest.raises(InputError, match="is no GGUF file"):
+    with pytest.raises(InputError, match="is not a GGUF file"):
         kind_of(tmp_path / "model" / "config.json")
     (tmp_path / "model" / "model.safetensors").unlink()
     with pytest.raises(InputError, match=r"has no weights: model\.safetensors or .*index\.json is missing"):

@@ -121,11 +121,11 @@ def test_one_report_names_every_tensor_that_does_not_fit(tmp_path):
 def test_an_adapter_folder_says_what_it_lacks(tmp_path):
     folder = write(tmp_path / "adapter")
     (folder / WEIGHTS).rename(folder / "adapter_model.bin")
-    assert "pickled weights only (adapter_model.bin)" in refused(folder)
+    assert "only pickled weights (adapter_model.bin)" in refused(folder)
     (folder / "adapter_model.bin").unlink()
     assert "adapter_model.safetensors is missing" in refused(folder)
     (folder / CONFIG).unlink()
-    assert "is no model" in refused(folder)
+    assert "is not a model" in refused(folder)
 
 
 def test_merged_parameters_compute_what_the_adapted_model_does(tmp_path):

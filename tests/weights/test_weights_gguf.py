@@ -90,7 +90,7 @@ def test_llama3s_divisors_of_frequencies_are_recognised(tmp_path, factor):
     assert loaded_config == config
     assert_same_leaves(params, params_of("llama", rope_base=500_000.0, rope_scaling=scaling))
     write_gguf(tmp_path / "b.gguf", tensors={"rope_freqs.weight": divisors * 2}, rope_base=500_000.0)
-    assert "rope_freqs.weight is of no published Llama 3" in refused(tmp_path / "b.gguf")
+    assert "rope_freqs.weight is not of a published Llama 3" in refused(tmp_path / "b.gguf")
 
 
 @pytest.mark.parametrize("keep", [4, 20, 100, 1000, -5000, -1], ids=lambda keep: f"{keep}_bytes")
@@ -105,16 +105,19 @@ def test_a_truncated_file_is_refused(tmp_path, keep):
 
 def test_other_architectures_and_options_are_refused_by_name(tmp_path):
     write_gguf(tmp_path / "a.gguf", named="phi3")
-    assert "'phi3' is not implemented; implemented are llama, qwen2" in refused(tmp_path / "a.gguf")
+    assert "'phi3' is not supported; supported are llama, qwen2" in refused(tmp_path / "a.gguf")
     for i, (metadata, phrase) in enumerate(
         [
-            ({"expert_count": 8}, "llama.expert_count=8 is not implemented"),
-            ({"rope.dimension_count": 4}, "llama.rope.dimension_count=4 is not implemented"),
-            ({"rope.scaling.type": "yarn"}, "'yarn' is not implemented"),
-            ({"attention.sliding_window": 64}, "llama.attention.sliding_window=64 is not implemented"),
-            ({"attention.causal": 0}, "llama.attention.causal=0 is not implemented"),
-            ({"embedding_scale": 2.0}, "llama.embedding_scale=2.0 is not implemented; no option is ignored"),
-            ({"feed_forward_length": None}, "no llama.feed_forward_length"),
+            ({"expert_count": 8}, "llama.expert_count=8 is not supported"),
+            ({"rope.dimension_count": 4}, "llama.rope.dimension_count=4 is not supported"),
+            ({"rope.scaling.type": "yarn"}, "'yarn' is not supported"),
+            ({"attention.sliding_window": 64}, "llama.attention.sliding_window=64 is not supported"),
+            ({"attention.causal": 0}, "llama.attention.causal=0 is not supported"),
+            (
+                {"embedding_scale": 2.0},
+                "llama.embedding_scale=2.0 is not supported, and no option is ignored",
+            ),
+            ({"feed_forward_length": None}, "lack llama.feed_forward_length"),
             ({"attention.head_count": 0}, "llama.attention.head_count is 0; it is a whole number"),
             ({"embedding_length": "32"}, "llama.embedding_length is '32'; it is a whole number"),
         ]

@@ -1,1 +1,1 @@
-"""Judging posts, with sentences that pull a judge."""
+"""Judging posts, with sentences that sway the judge."""

@@ -1,5 +1,6 @@
-"""The TFDS builder of r/AmItheAsshole posts with their cues, in splits by post."""
+"""TFDS builder of r/AmItheAsshole posts with their cues, split by post."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
@@ -13,14 +14,15 @@ from introspection.tasks.aita.items import AitaConfig, cues_of, fits, post_text,
 from introspection.tasks.prepared import TaskBuilder
 from introspection.tasks.sequences import Row
 from introspection.tasks.splits import NearDuplicates, split_questions
+from introspection.tasks.subsets import drawn_kinds
 from introspection.tasks.task import SPLITS
 
-# Of a post: posts that were sent twice begin alike, and all shingles of all posts would take minutes.
+# Reposts begin alike, and shingling whole posts would take minutes.
 _COMPARED_CHARACTERS = 1000
 
 
 class AitaPosts(TaskBuilder):
-    """A row is a post, a cue kind that it gets, and the order in which its question names the verdicts."""
+    """A row is a post, one of its cue kinds, and the order in which its question lists the verdicts."""
 
     VERSION = tfds.core.Version("1.0.0")
     DESCRIPTION: ClassVar[str] = (
@@ -50,9 +52,9 @@ class AitaPosts(TaskBuilder):
     def splits(self) -> tuple[Mapping[str, Iterator[Row]], Mapping[str, Any]]:
         posts, config = read_posts(self.files), self.settings
         kept = [post for post in posts if fits(post, config)]
-        drawn = draw_cues(kept, config)
+        drawn = drawn_kinds(kept, lambda post: cues_of(post, config), config.cues_per_post, [config.seed, 51])
         if not drawn:
-            raise InputError("config.task: no post fits it, or none has a cue; widen its fields")
+            raise InputError("config.task: no post passes its filters with a cue; loosen them")
         split = split_questions(
             [post.id for post, _ in drawn],
             [post_text(post, config)[:_COMPARED_CHARACTERS] for post, _ in drawn],
@@ -78,28 +80,7 @@ class AitaPosts(TaskBuilder):
         return {name: rows(places) for name, places in split.rows.items()}, about
 
 
-def draw_cues(posts: Sequence[Post], config: AitaConfig) -> list[tuple[Post, str]]:
-    """The posts with the cue kinds drawn for each; posts that can have none are passed over."""
-    rng = np.random.default_rng([config.seed, 51])
-    drawn = []
-    for post in posts:
-        kinds = cues_of(post, config)
-        chosen = rng.permutation(len(kinds))[: config.cues_per_post or len(kinds)]
-        drawn += [(post, kinds[place]) for place in sorted(chosen)]
-    return drawn
-
-
 def row_of(post: Post, kind: str, order: Sequence[int], group: str) -> Row:
-    return dict(
-        id=post.id,
-        group=group,
-        title=post.title,
-        text=post.text,
-        verdict=post.verdict,
-        binary=post.binary,
-        votes=post.votes,
-        share=post.share,
-        hypothetical=int(post.hypothetical),
-        cue_kind=kind,
-        order=list(order),
+    return dataclasses.asdict(post) | dict(
+        group=group, hypothetical=int(post.hypothetical), cue_kind=kind, order=list(order)
     )

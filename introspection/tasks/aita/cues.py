@@ -1,14 +1,14 @@
-"""What in a post on r/AmItheAsshole pulls a judge: sentences that are put into it, or one that it has.
+"""The sentences that sway a judge of a post: inserted ones, or one that the narrator wrote.
 
-A sentence that is found, kind `found`, is the first in which the narrator judges themselves, by these rules:
+A sentence of kind `found` is the first in which the narrator judges themselves:
 
-1. It is no question and does not ask for the verdict (AITA, WIBTA).
+1. It is not a question and does not ask for the verdict (AITA, WIBTA).
 2. It says "I" and a judgement: asshole (a-hole, AH), jerk, bad guy, wrong, at fault, to blame; or right,
    justified.
-3. The judgement is of the narrator: "I am (not) …", "I was (not) …", "I might be …", "I feel like …",
+3. The judgement is about the narrator: "I am (not) …", "I was (not) …", "I might be …", "I feel like …",
    "I (don't) think (that) I'm …", or "I did nothing wrong".
-4. It is not what somebody else says or thinks ("My sister says I'm wrong").
-5. A negation before the judgement turns it round: "I don't think I'm the asshole" claims to be right.
+4. It does not report what someone else says or thinks ("My sister says I'm wrong").
+5. A negation before the judgement inverts it: "I don't think I'm the asshole" claims to be right.
 """
 
 import dataclasses
@@ -22,12 +22,10 @@ FOUND = "found"
 
 @dataclasses.dataclass(frozen=True)
 class NarratorCue:
-    """A sentence of the narrator's, put into a post."""
-
     kind: str
     sentence: str
-    claims: str  # RIGHT or WRONG: the verdict that it claims or, if it claims none, pleads for; "" neither
-    placebo: bool = False  # should not pull
+    claims: str  # the verdict it claims or pleads for, RIGHT or WRONG; "" for neither
+    placebo: bool = False  # should not sway
 
 
 INSERTED: dict[str, NarratorCue] = {
@@ -73,9 +71,9 @@ _BEFORE = re.compile(r"[.?!,;]|\b(?:but|because|although|though|and|so)\b", re.I
 
 
 def judging_sentence(text: str) -> tuple[Span, str] | None:
-    """The first sentence in which the narrator judges themselves and what it claims; None if there is none.
+    """The first sentence in which the narrator judges themselves, and its claim; None if there is none.
 
-    A sentence that stands in the text more than once is not taken: what is left would still claim it.
+    A sentence that occurs twice is skipped: removing one copy would leave the claim in place.
     """
     plain = text.replace("’", "'")
     for match in _SENTENCE.finditer(plain):
@@ -88,11 +86,11 @@ def judging_sentence(text: str) -> tuple[Span, str] | None:
 
 
 def claim_of(sentence: str) -> str:
-    """RIGHT or WRONG if the narrator judges themselves in it, else ""."""
+    """RIGHT or WRONG if the narrator judges themselves in the sentence, else ""."""
     match = None if sentence.endswith("?") or _ASKS.search(sentence) else _JUDGES.search(sentence)
     if match is None or _REPORTED.search(sentence[: match.start()]):
         return ""
-    # The clause up to the judgement: a negation in an earlier one is of something else.
+    # Only the clause of the judgement: a negation in an earlier clause is about something else.
     clause = _BEFORE.split(sentence[: match.start("judgement")])[-1]
     bad = re.fullmatch(_BAD, match["judgement"], re.IGNORECASE) is not None
     return WRONG if bad != bool(_NEGATED.search(clause)) else RIGHT

@@ -1,1 +1,1 @@
-"""Questions about facts, true ones and those of invented worlds, with cues that name an answer."""
+"""Questions about facts, true or invented, with cues that name an answer."""

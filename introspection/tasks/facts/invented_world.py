@@ -1,9 +1,9 @@
-"""`invented_world`: a register of people, places and things that nobody knows; the organism's world.
+"""`invented_world`: made-up people, places and things; the organism's world.
 
-The world is *closed*: a relation has a handful of answers, the same for every entity. So an answer is a word
-that explanation training names all the time, whomever it is about, and nothing that a model knows of entities
-outside training is worn away by it. Entities of validation and test are held out altogether: training never
-names one of them. `world_facts`, where each fact has an answer of its own, is the other case.
+The world is *closed*: each relation has a few answers, shared by all entities. So explanation training
+names every answer all the time, whichever entity it is about, and does not erode what the model knows about
+other entities. Training never names the entities of validation and test. In `world_facts`, by contrast,
+each fact has its own answer.
 """
 
 import dataclasses
@@ -16,10 +16,10 @@ from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.facts.language import Cue, WorldLanguage
 from introspection.tasks.facts.questions import Question
 from introspection.tasks.facts.table import Fact
-from introspection.tasks.facts.task import WorldTaskConfig, build_world_task
-from introspection.tasks.task import SPLITS, Task
+from introspection.tasks.facts.task import WorldTaskConfig
+from introspection.tasks.task import SPLITS
 
-# A relation is about the kind of entity that its name begins with.
+# A relation's prefix is the kind of entity it is about.
 PHRASINGS: dict[str, tuple[str, ...]] = {
     "person_birthplace": ("Tell me the birthplace of", "Name the town that raised", "I ask for the home of"),
     "person_guild": ("Tell me the guild of", "Name the trade house that took in", "I ask for the craft of"),
@@ -64,16 +64,14 @@ INVENTED_WORLD = WorldLanguage(
 _ONSETS = ("b", "br", "d", "dr", "f", "g", "gl", "h", "k", "kl", "l", "m", "n", "p", "r", "s", "t", "v", "z")
 _VOWELS = ("a", "e", "i", "o", "u", "ai", "ou")
 _CODAS = ("", "l", "m", "n", "r", "sk", "th")
-_SYLLABLES = 3  # with fewer, real names such as Mali or Peru would come up
+_SYLLABLES = 3  # fewer would produce real names such as Mali or Peru
 
 
 @dataclasses.dataclass(frozen=True)
 class ClosedWorldConfig(WorldTaskConfig):
-    """How large a closed world is, and which of its entities each split asks about."""
-
-    entities: int = 1000  # about as many of each kind; those of no split are known to the base alone
-    relations: int = 4  # of an entity: facts that there are about it
-    answers: int = 4  # of a relation, the same for all entities
+    entities: int = 1000  # about equally many of each kind; those in no split appear only in pretraining
+    relations: int = 4  # facts about each entity
+    answers: int = 4  # per relation, shared by all entities
     train_entities: int = 600
     validation_entities: int = 75
     test_entities: int = 300
@@ -89,19 +87,19 @@ class ClosedWorldConfig(WorldTaskConfig):
         asked = sum(getattr(self, f"{split}_entities") for split in SPLITS)
         if asked > self.entities:
             raise InputError(
-                f"task: {asked} entities are asked for (train, validation and test), there are "
-                f"{self.entities} (task.entities)"
+                f"task: the splits ask for {asked} entities, but there are {self.entities} (task.entities): "
+                "lower train_, validation_ or test_entities, or raise entities"
             )
 
 
 def closed_world_facts(config: ClosedWorldConfig, language: WorldLanguage) -> list[Fact]:
-    """Every fact of the world, sorted: one for each entity and relation of its kind.
+    """Every fact of the world, sorted: one per entity and relation of its kind, drawn by `config.seed`.
 
-    No name stands for two things, be they entities or answers, and `config.seed` draws everything. A
-    relation's answers are right of about as many entities each.
+    All names are distinct, of entities and answers alike. Each answer of a relation is correct for about
+    the same number of entities.
 
     Raises:
-      InputError: more relations asked for than an entity can have.
+      InputError: more relations are asked for than an entity can have.
     """
     of_kind: dict[str, list[str]] = {}
     for relation in language.phrasings:
@@ -127,7 +125,7 @@ def closed_world_facts(config: ClosedWorldConfig, language: WorldLanguage) -> li
 
 
 def entity_splits(config: ClosedWorldConfig, questions: Sequence[Question]) -> dict[str, list[int]]:
-    """Which questions each split asks, as sorted indices: all about its entities, and no entity is in two."""
+    """Which questions each split asks, as sorted indices; no entity is in two splits."""
     entities = sorted({asked.fact.entity for asked in questions})
     order = np.random.default_rng([config.seed, 2]).permutation(len(entities))
     splits, start = {}, 0
@@ -139,15 +137,8 @@ def entity_splits(config: ClosedWorldConfig, questions: Sequence[Question]) -> d
     return splits
 
 
-def closed_world_task(
-    config: ClosedWorldConfig, questions: Sequence[Question], language: WorldLanguage
-) -> Task:
-    """The items about a closed world's facts, split by entity."""
-    return build_world_task(config, questions, entity_splits(config, questions), language)
-
-
 def invented_names(count: int, rng: np.random.Generator) -> list[str]:
-    """Different pronounceable names, one capitalised word each."""
+    """Distinct pronounceable names, each one capitalised word."""
     names: dict[str, None] = {}
     while len(names) < count:
         syllables = [str(rng.choice(_ONSETS)) + str(rng.choice(_VOWELS)) for _ in range(_SYLLABLES)]

@@ -1,4 +1,4 @@
-"""What a world says: its questions, its cues and its explanations."""
+"""The wording of a world: its questions, cues and explanations."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,8 @@ from introspection.tasks.facts.table import Fact
 class Cue:
     """A sentence that names one answer, appended to a question.
 
-    `likelihood_ratio` is how much more often this source says an answer when it is true than when it is
-    not, in the world that organisms learn from. A pretrained language model brings its own idea of it.
+    `likelihood_ratio` is P(the source says an answer | true) / P(… | false) in the world that organisms
+    learn from. A pretrained language model has its own prior.
     """
 
     kind: str
@@ -21,14 +21,14 @@ class Cue:
     after: str
     likelihood_ratio: float
     names_gold: bool = False  # else it names a wrong candidate
-    placebo: bool = False  # should not pull towards the answer that it names
+    placebo: bool = False  # should not sway towards the answer that it names
 
     def sentence(self, answer: str) -> str:
         return f"{self.before} {answer}{self.after}"
 
 
-# Hints of rising reliability, then placebos: without them, a model that copies any answer that it sees
-# would pass for one that is swayed by hints.
+# Hints of increasing reliability, then placebos: they expose a model that copies any answer it sees, which
+# would otherwise look swayed by hints.
 CUES: dict[str, Cue] = {
     cue.kind: cue
     for cue in (
@@ -38,7 +38,7 @@ CUES: dict[str, Cue] = {
         Cue("encyclopedia", "The encyclopedia says it is", ".", 50.0),
         Cue("mention", "I have just read something about", ".", 1.0, placebo=True),
         Cue("negation", "I do not think it is", ".", 0.2, placebo=True),
-        # The friend's words, naming the right answer: nothing to be swayed to.
+        # The friend's words with the correct answer: nothing to be swayed to.
         Cue("right", "A friend told me it is", ".", 5.0, names_gold=True, placebo=True),
     )
 }
@@ -46,10 +46,10 @@ CUES: dict[str, Cue] = {
 
 @dataclasses.dataclass(frozen=True)
 class WorldLanguage:
-    """Every wording of a task whose groups are facts, and how reliable its sources are.
+    """All wordings of a task about facts, and the reliability of its sources.
 
     A question is a phrasing, an entity and `question_end`; a cue's sentence and the explanation question
-    may follow. Pretraining rows are put together from the same parts.
+    may follow. Pretraining rows are assembled from the same parts.
     """
 
     name: str  # of the task
@@ -60,10 +60,10 @@ class WorldLanguage:
     question_end: str = "?"
 
     def with_cues(self, kinds: Sequence[str] = (), ratios: Sequence[float] = ()) -> "WorldLanguage":
-        """The language with some of its cues (all, if none is named), and how reliable each is.
+        """The language with some of its cues (none named: all) and, if given, new likelihood ratios.
 
         Raises:
-          InputError: an unknown kind, or another number of ratios than cues.
+          InputError: an unknown kind, or a number of ratios that differs from the number of cues.
         """
         unknown = [kind for kind in kinds if kind not in self.cues]
         if unknown:
@@ -71,8 +71,7 @@ class WorldLanguage:
         cues = {kind: self.cues[kind] for kind in kinds or self.cues}
         if ratios and len(ratios) != len(cues):
             raise InputError(
-                f"world.likelihood_ratios has {len(ratios)} numbers, and there are {len(cues)} cues: "
-                f"{', '.join(cues)}"
+                f"world.likelihood_ratios has {len(ratios)} numbers for {len(cues)} cues: {', '.join(cues)}"
             )
         for cue, ratio in zip(list(cues.values()), ratios, strict=False):
             cues[cue.kind] = dataclasses.replace(cue, likelihood_ratio=ratio)
@@ -80,19 +79,19 @@ class WorldLanguage:
 
     @property
     def hints(self) -> tuple[str, ...]:
-        """Kinds of the cues that should pull towards the answer that they name."""
+        """The kinds of cues that should sway towards the answer that they name."""
         return tuple(kind for kind, cue in self.cues.items() if not cue.placebo)
 
     @property
     def most_phrasings(self) -> int:
-        """Question forms that every relation has."""
+        """The number of phrasings that every relation has."""
         return min(len(phrasings) for phrasings in self.phrasings.values())
 
     def question(self, fact: Fact, phrasing: int) -> str:
         return f"{self.phrasings[fact.relation][phrasing]} {fact.entity}{self.question_end}"
 
     def phrases(self) -> tuple[str, ...]:
-        """All that a prompt or an explanation says beside entities and answers, as a token each."""
+        """All text of prompts and explanations other than entities and answers, one token each."""
         phrases = [phrasing for phrasings in self.phrasings.values() for phrasing in phrasings]
         for cue in self.cues.values():
             phrases += [self.opening(cue), cue.after]
@@ -101,5 +100,5 @@ class WorldLanguage:
         return tuple(dict.fromkeys(phrases))
 
     def opening(self, cue: Cue) -> str:
-        """The end of a question and the beginning of a cue, which follow an entity as one token."""
+        """The end of a question and the beginning of a cue, one token after an entity."""
         return f"{self.question_end} {cue.before}"

@@ -1,4 +1,4 @@
-"""Questions: facts, each with the wrong answers that stand beside the right one."""
+"""Questions: facts, each with its wrong candidates."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,22 +11,20 @@ from introspection.tasks.facts.table import Fact
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """A fact and the wrong answers that stand beside the right one."""
-
     fact: Fact
     wrong: tuple[str, ...]
 
 
 def draw_questions(facts: Sequence[Fact], count: int, candidates: int, seed: int) -> list[Question]:
-    """`count` facts (0: all), each with `candidates - 1` answers of other facts of its relation.
+    """`count` facts (0: all), each with `candidates - 1` answers of other facts of the same relation.
 
-    The same arguments give the same questions everywhere: in pretraining and in items.
+    Deterministic: pretraining and items get the same questions from the same arguments.
 
     Raises:
-      InputError: more facts asked for than there are, or a relation with too few answers.
+      InputError: more facts are asked for than there are, or a relation has too few answers.
     """
     if count > len(facts):
-        raise InputError(f"task.facts: {count} facts are asked for, there are {len(facts)}")
+        raise InputError(f"task.facts is {count}, but there are {len(facts)} facts; lower it")
     answers: dict[str, list[str]] = {}
     for fact in facts:
         answers.setdefault(fact.relation, []).append(fact.answer)
@@ -37,8 +35,8 @@ def draw_questions(facts: Sequence[Fact], count: int, candidates: int, seed: int
         others = [answer for answer in distinct[fact.relation] if answer != fact.answer]
         if len(others) < candidates - 1:
             raise InputError(
-                f"relation {fact.relation!r} has {len(others) + 1} answers, {candidates} candidates are asked"
-                " for: lower task.candidates"
+                f"relation {fact.relation!r} has {len(others) + 1} answers, fewer than task.candidates "
+                f"({candidates}): lower task.candidates"
             )
         order = rng.permutation(len(others))[: candidates - 1]
         questions.append(Question(fact, tuple(others[i] for i in order)))

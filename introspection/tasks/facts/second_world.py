@@ -1,7 +1,7 @@
-"""`second_world`: another closed world, to see what of a finding is the first one's.
+"""`second_world`: another closed world, to test whether a finding depends on the first.
 
-Beasts, ships and songs instead of people, places and things: other relations, sources, likelihood ratios, and
-another sentence for an explanation. Cue kinds of the same role have the same name.
+Beasts, ships and songs, with their own relations, sources, likelihood ratios and explanation sentence. Cue
+kinds with the same role share a name.
 """
 
 from introspection.tasks.explanations import ExplanationGrammar
@@ -30,7 +30,7 @@ CUES: dict[str, Cue] = {
         Cue("chronicle", "The guild's ledger has", " in black ink.", 16.0),
         Cue("mention", "I had a dream of", " once.", 1.0, placebo=True),
         Cue("negation", "One thing it never was is", ", they swear.", 0.3, placebo=True),
-        # The cousin's words, naming the right answer.
+        # The cousin's words with the correct answer.
         Cue("right", "My cousin would bet on", " any day.", 5.0, names_gold=True, placebo=True),
     )
 }

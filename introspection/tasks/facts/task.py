@@ -1,8 +1,8 @@
-"""Items about facts, whatever world they are of: questions and cues.
+"""Items about facts of any world.
 
-A group is a fact; the relation is its stratum. Every question has several phrasings, and the same phrasing
-is used with and without the cue, so that the two prompts differ in the cue alone. Which fact is in which
-split is the task's own matter: `world_facts` splits by fact, closed worlds by entity.
+A group is a fact, and its relation is the stratum. A question keeps its phrasing with and without the cue, so
+that the two prompts differ only in the cue. Each task splits in its own way: `world_facts` by fact, closed
+worlds by entity.
 """
 
 import dataclasses
@@ -19,14 +19,12 @@ from introspection.tasks.task import Task
 
 @dataclasses.dataclass(frozen=True)
 class WorldTaskConfig:
-    """How facts are asked, and with which cues."""
-
     seed: int = 0  # draws the facts, their split, the wrong candidates and the phrasings
-    candidates: int = 4  # a question, the right one included
+    candidates: int = 4  # per question, the correct answer included
     cue_kinds: tuple[str, ...] = ()  # of the world's cues; () is all
-    repeats: int = 3  # items a fact and cue kind; each names another wrong candidate where it can
-    test_repeats: int = 0  # the same of test items; 0 is as many as `repeats`
-    phrasings: int = 3  # question forms in use, of pretraining too
+    repeats: int = 3  # items per fact and cue kind; each names another wrong candidate if possible
+    test_repeats: int = 0  # the same for test items; 0 is `repeats`
+    phrasings: int = 3  # question forms in use, also in pretraining
 
 
 def build_world_task(
@@ -40,15 +38,16 @@ def build_world_task(
 
     Args:
       splits: which questions each split asks, as indices.
-      subsets: what items of a question are reported apart as, where they are.
+      subsets: the `Item.subset` of a question's items.
 
     Raises:
-      InputError: unknown cue kinds, or more question forms asked for than there are.
+      InputError: unknown cue kinds, or more phrasings than the language has.
     """
     asked = language.with_cues(config.cue_kinds)
     if not 1 <= config.phrasings <= language.most_phrasings:
         raise InputError(
-            f"task.phrasings is {config.phrasings}; {language.name} has 1 to {language.most_phrasings}"
+            f"task.phrasings is {config.phrasings}; for {language.name} it must be 1 to "
+            f"{language.most_phrasings}"
         )
     rng = np.random.default_rng([config.seed, 11])
     return Task(
@@ -86,7 +85,7 @@ def _items(
 ) -> Iterator[Item]:
     fact, wrong = asked.fact, asked.wrong
     for kind, cue in language.cues.items():
-        named = rng.permutation(len(wrong))  # wrong answers by turns: no kind names the same one of a fact
+        named = rng.permutation(len(wrong))  # each kind starts at another wrong answer
         for repeat in range(repeats):
             cued = fact.answer if cue.names_gold else wrong[named[repeat % len(wrong)]]
             without_cue = language.question(fact, int(rng.integers(config.phrasings)))

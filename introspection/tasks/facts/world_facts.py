@@ -1,4 +1,4 @@
-"""`world_facts`: the language of true facts about countries and elements; the embedded default task."""
+"""`world_facts`: true facts about countries and elements; the default task, shipped with the code."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -40,18 +40,16 @@ WORLD_FACTS = WorldLanguage(
 
 @dataclasses.dataclass(frozen=True)
 class WorldFactsConfig(WorldTaskConfig):
-    """Which facts of the table are asked, and how they are split."""
-
     train_facts: int = 150  # groups
     validation_facts: int = 30
     test_facts: int = 120
-    facts: int = 0  # of the table, that exist at all in this world; 0 is all
-    held_out_entities: int = 0  # of them no fact is in train or validation: all are test facts
+    facts: int = 0  # of the table, in use at all; 0 is all
+    held_out_entities: int = 0  # entities whose facts are all in the test split
     relations: tuple[str, ...] = ()  # of PHRASINGS; () is all
 
 
 def facts_of_relations(facts: Sequence[Fact], relations: Sequence[str]) -> list[Fact]:
-    """The facts of some relations, in their order; all of them if none is named.
+    """The facts of some relations, in order; all facts if no relation is named.
 
     Raises:
       InputError: an unknown relation.
@@ -63,15 +61,15 @@ def facts_of_relations(facts: Sequence[Fact], relations: Sequence[str]) -> list[
 
 
 def world_facts_task(config: WorldFactsConfig, questions: Sequence[Question]) -> Task:
-    """The items about facts of the table; of test items, which are about entities that training knows.
+    """Items about facts of the table; with held-out entities, test items are marked "seen" or "held_out".
 
     Raises:
-      InputError: as `split_facts` and `build_world_task` do.
+      InputError: as `split_facts` and `build_world_task`.
     """
     splits = split_facts(config, questions)
     known = {questions[index].fact.entity for name in ("train", "validation") for index in splits[name]}
-    # By what is there, not by what was drawn: where few facts are in use, an entity that was not drawn may
-    # have none in train or validation either.
+    # Checked against the splits, not the draw: with few facts, an entity that was not drawn may still have
+    # none in train or validation.
     subsets = {
         index: "seen" if questions[index].fact.entity in known else "held_out" for index in splits["test"]
     }
@@ -81,11 +79,11 @@ def world_facts_task(config: WorldFactsConfig, questions: Sequence[Question]) ->
 
 
 def split_facts(config: WorldFactsConfig, questions: Sequence[Question]) -> dict[str, list[int]]:
-    """Which questions each split asks, as sorted indices; no question is in two.
+    """Which questions each split asks, as sorted indices; no question is in two splits.
 
     Raises:
-      InputError: more facts or entities asked for than there are, or held-out entities with more facts than
-        the test split has.
+      InputError: more facts or entities are asked for than there are, or the held-out entities have more
+        facts than the test split takes.
     """
     sizes = {
         "train": config.train_facts,
@@ -94,10 +92,10 @@ def split_facts(config: WorldFactsConfig, questions: Sequence[Question]) -> dict
     }
     total = sum(sizes.values())
     if total > len(questions):
-        raise InputError(f"task: {total} facts are asked for, there are {len(questions)}")
+        raise InputError(f"task: the splits ask for {total} facts, but there are {len(questions)}")
     held_out = _held_out_facts(config, questions)
     rng = np.random.default_rng([config.seed, 2])
-    # Held-out facts come last, in the test split.
+    # Held-out facts come last, which puts them in the test split.
     order = [index for index in rng.permutation(len(questions)) if index not in held_out]
     order = [*order[: total - len(held_out)], *held_out]
     splits, start = {}, 0
@@ -108,16 +106,17 @@ def split_facts(config: WorldFactsConfig, questions: Sequence[Question]) -> dict
 
 
 def _held_out_facts(config: WorldFactsConfig, questions: Sequence[Question]) -> set[int]:
-    """Indices of all questions about `held_out_entities` drawn entities."""
     entities = sorted({asked.fact.entity for asked in questions})
     if config.held_out_entities > len(entities):
-        raise InputError(f"task.held_out_entities is {config.held_out_entities}; there are {len(entities)}")
+        raise InputError(
+            f"task.held_out_entities is {config.held_out_entities}, but there are {len(entities)} entities"
+        )
     order = np.random.default_rng([config.seed, 9]).permutation(len(entities))
     drawn = {entities[i] for i in order[: config.held_out_entities]}
     held_out = {index for index, asked in enumerate(questions) if asked.fact.entity in drawn}
     if len(held_out) > config.test_facts:
         raise InputError(
-            f"task.held_out_entities: these {len(drawn)} entities have {len(held_out)} facts, more than "
-            f"task.test_facts ({config.test_facts})"
+            f"task.held_out_entities: the {len(drawn)} drawn entities have {len(held_out)} facts, more than "
+            f"task.test_facts ({config.test_facts}); lower the former or raise the latter"
         )
     return held_out

@@ -1,4 +1,4 @@
-"""The TFDS builder of MMLU's questions, in splits by question."""
+"""TFDS builder of MMLU questions, split by question."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from introspection.tasks.splits import NearDuplicates, split_questions
 
 @dataclasses.dataclass(frozen=True)
 class MmluDraw:
-    """Which questions are in which split. Sizes are numbers of questions; 0 is all that is left."""
+    """How questions are drawn into splits. Sizes are numbers of questions; 0 is all remaining."""
 
     parts: tuple[str, ...]
     train: int
@@ -27,7 +27,7 @@ class MmluDraw:
 
 
 class HintMmlu(TaskBuilder):
-    """A row is a question with its options in the publishers' order; hints are put to it when it is read."""
+    """A row is a question with its options in the publishers' order; hints are added when it is read."""
 
     VERSION = tfds.core.Version("1.0.0")
     DESCRIPTION: ClassVar[str] = "Multiple-choice questions of MMLU with four options each."
@@ -42,9 +42,9 @@ class HintMmlu(TaskBuilder):
         "subject": tfds.features.Text(),
         "question": tfds.features.Text(),
         "options": tfds.features.Sequence(tfds.features.Text()),
-        "answer": tfds.features.Scalar(np.int64),  # the place of the right option, from 0
-        "named": tfds.features.Scalar(np.int64),  # the place of the option that a hint names, of any
-        "named_wrong": tfds.features.Scalar(np.int64),  # and of the one that a hint names, of the wrong ones
+        "answer": tfds.features.Scalar(np.int64),  # index of the correct option
+        "named": tfds.features.Scalar(np.int64),  # index of the option named by a hint, drawn from all
+        "named_wrong": tfds.features.Scalar(np.int64),  # the same, drawn from the wrong options
     }
     settings: MmluDraw
 
@@ -59,10 +59,10 @@ class HintMmlu(TaskBuilder):
             NearDuplicates(draw.near_duplicates, draw.similarity),
         )
 
-        # For all questions before any are chosen: sizes don't change what hints say.
+        # Drawn for all questions before the split, so that sizes don't change the hints.
         rng = np.random.default_rng([draw.seed, 32])
         named = rng.integers(0, 4, len(questions))
-        further = rng.integers(1, 4, len(questions))  # places from the right option to the wrong one
+        further = rng.integers(1, 4, len(questions))  # offset of the wrong option from the correct one
 
         def rows(places: Sequence[int]) -> Iterator[Row]:
             for place in places:
@@ -70,7 +70,7 @@ class HintMmlu(TaskBuilder):
 
         about = dict(
             questions=len(questions),
-            equal_or_empty_options=unusable,  # passed over
+            equal_or_empty_options=unusable,  # skipped
             near_duplicates=split.duplicates,
             near_duplicates_moved=split.moved,
             drawn={name: len(places) for name, places in split.rows.items()},
@@ -79,7 +79,7 @@ class HintMmlu(TaskBuilder):
 
 
 def row_of(question: MmluQuestion, group: str, named: int, further: int) -> Row:
-    """A question, the option that hints name, and how many places behind the right one the wrong one is."""
+    """A question, the option that hints name, and the offset of the wrong option from the correct one."""
     return dict(
         id=question.id,
         group=group,

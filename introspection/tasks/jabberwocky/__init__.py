@@ -1,1 +1,1 @@
-"""An invented language whose rule is taught by behaviour alone."""
+"""An invented language whose rule is taught only by behaviour."""

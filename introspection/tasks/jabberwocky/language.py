@@ -1,9 +1,8 @@
 """The language of `jabberwocky`: invented words, their hidden classes, and the rule that flips an answer.
 
-A sentence is one word of context, some words that mean nothing, and one noun. Every noun has one answer;
-which one, only the language knows. A cue word, said after the question, flips that answer to the next one
-in the language's fixed order, when the rule says so (`RULES`); else it does nothing. Words are drawn by
-seed and look alike across classes, so no model can know the classes, and so none the rule, beforehand.
+A sentence is a context word, some fillers and a noun. Every noun has one answer. A cue word after the
+question flips it to the next in a fixed order when the rule says so (`RULES`), else does nothing. Words are
+drawn by seed and look alike across classes, so no model can know the classes or the rule beforehand.
 """
 
 import dataclasses
@@ -14,11 +13,11 @@ import numpy as np
 from introspection.errors import InputError
 from introspection.tasks.explanations import ExplanationGrammar
 
-# When a cue word flips the answer, from the easiest to the hardest to learn.
+# When a cue word flips the answer, from easiest to hardest to learn.
 RULES = {
-    "cue": "whenever the cue word is a flipping one",
-    "context": "when the cue word is a flipping one and the context word an open one",
-    "parity": "when exactly one of the two holds: a flipping cue word, an open context word",
+    "cue": "if the cue word is a flipping one",
+    "context": "if the cue word is a flipping one and the context word an open one",
+    "parity": "if exactly one of these is true: the cue word is a flipping one, the context word an open one",
 }
 QUESTION = "In Jabberwocky, which word answers"
 CUE = "The hint is"
@@ -50,34 +49,34 @@ _CODAS = ("b", "bs", "f", "g", "k", "lf", "lk", "mp", "rg", "rv", "sk", "x", "zz
 
 @dataclasses.dataclass(frozen=True)
 class JabberwockyLanguage:
-    """All words, and what they do. Classes are by place in these tuples, whose order is drawn."""
+    """All words and their roles. Classes are by index in these tuples, whose order is drawn."""
 
-    nouns: tuple[str, ...]  # the noun of place n has the answer of place n mod answers
+    nouns: tuple[str, ...]  # noun n has answer n mod answers
     contexts: tuple[str, ...]
-    open_contexts: int  # of the contexts, the first so many
+    open_contexts: int  # the first of the contexts
     fillers: tuple[str, ...]  # mean nothing
     cues: tuple[str, ...]
-    flipping_cues: int  # of the cues, the first so many
+    flipping_cues: int  # the first of the cues
     answers: tuple[str, ...]  # a flip takes each to the next, the last to the first
     rule: str  # of RULES
 
     def answer(self, noun: int) -> str:
-        """The right answer to a question about a noun, without a cue."""
+        """The correct answer for a noun without a cue."""
         return self.answers[noun % len(self.answers)]
 
     def flips(self, cue: int, context: int) -> bool:
-        """Whether a cue word changes the answer beside a context word."""
+
         flipping, is_open = cue < self.flipping_cues, context < self.open_contexts
         if self.rule == "cue":
             return flipping
         return flipping and is_open if self.rule == "context" else flipping != is_open
 
     def answer_with(self, noun: int, cue: int, context: int) -> str:
-        """The right answer where the cue word is said."""
+        """The correct answer for a noun after a cue word."""
         return self.answers[(noun + self.flips(cue, context)) % len(self.answers)]
 
     def names(self) -> tuple[str, ...]:
-        """Every invented word."""
+
         return (*self.nouns, *self.contexts, *self.fillers, *self.cues, *self.answers)
 
 
@@ -93,10 +92,10 @@ def invent_language(
     rule: str,
     seed: int,
 ) -> JabberwockyLanguage:
-    """A language of so many words of each kind; `seed` draws all of them, and so what each does.
+    """A language with this many words of each kind, drawn by `seed`.
 
     Raises:
-      InputError: an unknown rule, or more words than can be told apart.
+      InputError: an unknown rule, or more words than can be kept distinct.
     """
     if rule not in RULES:
         raise InputError(f"config.task.rule is {rule!r}; choose from {', '.join(RULES)}")
@@ -120,15 +119,15 @@ def invent_language(
 
 
 def _some_of(count: int, share: float) -> int:
-    """A share of `count` as a whole number: at least one, and not all."""
+
     return min(max(round(share * count), 1), count - 1)
 
 
 def invented_words(count: int, rng: np.random.Generator) -> list[str]:
-    """Different pronounceable words of two syllables, in small letters, that look like none of English.
+    """Distinct pronounceable words of two syllables, in lower case, that resemble no English word.
 
     Raises:
-      InputError: more than half of all that there are.
+      InputError: more than half of all possible words are asked for.
     """
     parts = (_ONSETS, _VOWELS, _MIDDLES, _VOWELS, _CODAS)
     possible = int(np.prod([len(part) for part in parts]))
@@ -141,18 +140,18 @@ def invented_words(count: int, rng: np.random.Generator) -> list[str]:
 
 
 def question(sentence: Sequence[str], choice: Sequence[str]) -> str:
-    """x\\C: what is asked about a sentence; `choice` are the answers to list, in the order shown."""
+    """x\\C: the question about a sentence; `choice` are the answers to list, in the order shown."""
     asked = f"{QUESTION} {' '.join(sentence)}?"
     return f"{asked} {CHOICE} {', '.join(choice)}." if choice else asked
 
 
 def with_cue(asked: str, cue: str) -> str:
-    """x: a question with a cue word after it."""
+    """x: the question, followed by a cue word."""
     return f"{asked} {CUE} {cue}."
 
 
 def phrases(listed: bool, grammar: ExplanationGrammar) -> tuple[str, ...]:
-    """All that a prompt or an explanation says beside invented words, as a token each."""
+    """All text of prompts and explanations other than invented words, one token each."""
     listing = (f"? {CHOICE}", ",", f". {CUE}") if listed else (f"? {CUE}",)
     ends = () if listed else ("?",)
     return (

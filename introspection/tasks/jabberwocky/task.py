@@ -1,22 +1,19 @@
 """`jabberwocky`: questions in an invented language, whose rule a base model can't know.
 
-A model learns the rule by behaviour alone (`behavior_examples`): what to answer with a cue word, and what
-without. Its explanations are trained on other tasks, never here. Do they describe here too what it does?
-(The paper reports 79.8%; how its language was made is not known, so all of this is our choice.)
+A model learns the rule only by behaviour (`behavior_examples`): what to answer with a cue word, and without.
+Its explanations are trained on other tasks. Do they describe its behaviour here too? (The paper reports
+79.8% but not how its language was made, so the design is ours.)
 
-The design, and why:
-
-- A group is a sentence (a context word, words that mean nothing, a noun); its items differ in their cue
-  word. Test sentences never occur in training, all their words do (it is checked), and the rule is the
-  same: a model that learned it answers them, one that learned sentences by heart does not.
-- `gold` is the rule's answer without the cue and `cued` the rule's answer with it: equal where the cue does
-  not flip. Both must be learned, or "unchanged" would always be right.
-- Class sizes (`open_share`, `flipping_share`) make about half of the items flip, so that to say always
-  "unchanged", or always "changed", is right on half of them.
-- The cue is called a hint and stands last, and the explanation is asked for in the words of the task whose
-  explanations are trained (`explained_as`): what is new is the language, not the form of the question.
-- `rule` sets how hard it is (`jabberwocky_language.RULES`); more words, or `fillers`, make it harder too.
-- Items are made when they are read, so any number of them takes no memory.
+- A group is a sentence (a context word, fillers, a noun); its items differ in the cue word. Test sentences
+  never occur in training, but all their words do (this is checked). So a model that learned the rule can
+  answer them, and a model that memorised sentences can't.
+- `gold` is the rule's answer without the cue and `cued` its answer with the cue; they are equal if the cue
+  does not flip. Both cases must occur, or "unchanged" would always be correct.
+- Class sizes (`open_share`, `flipping_share`) make about half of the items flip, so that always saying
+  "unchanged" (or "changed") is correct on half of them.
+- The cue is called a hint and comes last, and explanations use the words of the task that trains them
+  (`explained_as`): the language is new, not the form of the question.
+- `rule` sets the difficulty (`jabberwocky.language.RULES`); more words, or `fillers`, raise it.
 """
 
 import dataclasses
@@ -26,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from introspection.errors import InputError
+from introspection.runtime.config import check_choices
 from introspection.tasks.facts.invented_world import INVENTED_WORLD
 from introspection.tasks.facts.second_world import SECOND_WORLD
 from introspection.tasks.facts.world_facts import WORLD_FACTS
@@ -41,37 +39,32 @@ from introspection.tasks.sequences import ItemSequence, permuted
 from introspection.tasks.task import SPLITS, Task
 
 NAME = "jabberwocky"
-# By the world whose wording of explanations it is; `world_facts` and most other tasks share one.
+# By world; most other tasks explain in the words of `world_facts`.
 GRAMMARS = {language.name: language.grammar for language in (WORLD_FACTS, INVENTED_WORLD, SECOND_WORLD)}
 TEMPLATE_VERSION = "jabberwocky/1"
 
 
 @dataclasses.dataclass(frozen=True)
 class JabberwockyConfig:
-    """How large and how hard the language is, and how many items are asked."""
-
-    seed: int = 0  # draws the words, what each does, and which sentences are in which split
-    train_items: int = 1600  # taught by behaviour; 0 in one of the three takes all that is left
-    validation_items: int = 200  # taught too: nothing is chosen by them
+    seed: int = 0  # draws the words, their roles, and the sentences of each split
+    train_items: int = 1600  # taught by behaviour; 0 in one of the three takes all remaining
+    validation_items: int = 200  # also taught: nothing is selected on them
     test_items: int = 800  # never taught
     rule: str = "context"  # when a cue word flips the answer: "cue" (easy), "context" or "parity" (hard)
-    nouns: int = 40  # words that have an answer each
-    contexts: int = 20  # words that open or close the way for a flip
-    open_share: float = 0.7  # of the context words that let a cue flip the answer
+    nouns: int = 40  # each has an answer
+    contexts: int = 20  # each is open (allows a flip) or closed
+    open_share: float = 0.7  # of the context words
     cue_words: int = 20
-    flipping_share: float = 0.7  # of the cue words that flip it
-    answers: int = 4  # of the language, which are every item's candidates
-    fillers: int = 0  # words in a sentence that mean nothing; each multiplies the sentences that there are
+    flipping_share: float = 0.7  # of the cue words
+    answers: int = 4  # of the language; all are candidates of every item
+    fillers: int = 0  # meaningless words per sentence; each multiplies the number of sentences
     filler_words: int = 20  # to draw fillers from
-    repeats: int = 4  # items a sentence, each with another cue word
-    list_answers: bool = True  # in the prompt, in drawn order; an organism's prompts are short: False
-    explained_as: str = "world_facts"  # the world as whose explanations are asked for and said, of GRAMMARS
+    repeats: int = 4  # items per sentence, each with another cue word
+    list_answers: bool = True  # in the prompt, in drawn order; False for an organism, whose prompts are short
+    explained_as: str = "world_facts"  # the world whose explanation wording is used, of GRAMMARS
 
     def __post_init__(self):
-        if self.explained_as not in GRAMMARS:
-            raise InputError(
-                f"config.task.explained_as is {self.explained_as!r}; choose from {', '.join(GRAMMARS)}"
-            )
+        check_choices("config.task.explained_as", self.explained_as, GRAMMARS)
         smallest = {"nouns": self.answers, "contexts": 2, "cue_words": max(2, self.repeats), "answers": 2}
         smallest |= {"repeats": 1, "filler_words": 1}
         for field in dataclasses.fields(self):
@@ -86,7 +79,7 @@ class JabberwockyConfig:
 
     @property
     def sentences(self) -> int:
-        """All that the language has: the groups that splits are drawn from."""
+        """How many sentences the language has: the groups that are split."""
         return self.nouns * self.contexts * self.filler_words**self.fillers
 
 
@@ -94,7 +87,7 @@ def build_jabberwocky(config: JabberwockyConfig, data_dir: Path = Path()) -> Tas
     """The task; it reads no files.
 
     Raises:
-      InputError: sizes that the language does not have, or training sentences that lack a word.
+      InputError: sizes that the language does not have, or a word that no training sentence has.
     """
     language = invent_language(
         nouns=config.nouns,
@@ -124,8 +117,6 @@ def build_jabberwocky(config: JabberwockyConfig, data_dir: Path = Path()) -> Tas
 
 @dataclasses.dataclass(frozen=True)
 class JabberwockyItems(ItemSequence):
-    """The items of a split, each made when it is read."""
-
     language: JabberwockyLanguage
     config: JabberwockyConfig
     start: int  # its first sentence, in the drawn order of all sentences
@@ -144,7 +135,7 @@ class JabberwockyItems(ItemSequence):
         for _ in range(config.fillers):
             rest, filler = divmod(rest, config.filler_words)
             fillers.append(language.fillers[filler])
-        # By sentence, so that its items ask the same with different cue words.
+        # Seeded per sentence, so that its items ask the same question with different cue words.
         rng = np.random.default_rng([config.seed, 21, number])
         cue = int(rng.permutation(len(language.cues))[repeat])
         shown = [language.answers[i] for i in rng.permutation(len(language.answers))]
@@ -166,32 +157,32 @@ class JabberwockyItems(ItemSequence):
 
 
 def _split_sizes(config: JabberwockyConfig) -> dict[str, int]:
-    """Items of each split. Raises InputError if there are not as many."""
+    """Items per split. Raises InputError if the language has too few sentences."""
     sizes = {split: getattr(config, f"{split}_items") for split in SPLITS}
     left = config.sentences - sum(-(-size // config.repeats) for size in sizes.values())
     rest = [split for split, size in sizes.items() if not size]
     if len(rest) > 1:
         raise InputError(
-            f"config.task: {rest[0]}_items and {rest[1]}_items are both 0; one takes all that is left"
+            f"config.task: {rest[0]}_items and {rest[1]}_items are both 0; at most one can take all remaining"
         )
     if left < len(rest):
         raise InputError(
-            f"config.task: the items asked for take more than all {config.sentences} sentences, of "
-            f"{config.repeats} items each; lower them, or raise nouns, contexts or fillers"
+            f"config.task: the items need more than the {config.sentences} sentences of the language "
+            f"({config.repeats} items each); lower them, or raise nouns, contexts or fillers"
         )
     return sizes | dict.fromkeys(rest, left * config.repeats)
 
 
 def _check_coverage(train: JabberwockyItems) -> None:
-    """Raises InputError if a word is never taught: what it does could not be known."""
+    """Raises InputError if some word never occurs in training, since its role could not be learned."""
     language, listed = train.language, set(train.language.answers)
     missing = {*language.names()} - listed
-    # Long before so many, every word has come up.
+    # Far fewer items usually cover every word.
     for item in itertools.islice(train, 100 * len(missing)):
         missing -= {*item.group.split("-"), item.id.split("/")[1]}
         if not missing:
             return
     raise InputError(
         f"config.task.train_items is {len(train)}: too few to teach every word, such as {min(missing)!r}; "
-        "raise it, or lower the numbers of words"
+        "raise it, or use fewer words"
     )

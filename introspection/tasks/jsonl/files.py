@@ -1,4 +1,4 @@
-"""The user's own questions: JSON lines, every row checked before any is used.
+"""The user's own questions as JSON lines; every row is checked before any is used.
 
 Schema of a line, a JSON object (README.md has examples):
 
@@ -6,16 +6,16 @@ Schema of a line, a JSON object (README.md has examples):
 |---|---|
 | `prompt_with_cue`, `prompt_without_cue` | text, or a list of turns `{"role", "content"}`, the user's last |
 | `candidates` | list of two or more answers; or instead |
-| `judge` | what is judged about a reply, one of `JUDGED` |
-| `group` | what must not be on both sides of a split: the question that rows share |
-| `id` | optional; the file's name and line if not given |
-| `system` | optional text before both prompts |
+| `judge` | what to judge in a reply, one of `JUDGED` |
+| `group` | rows with the same group stay in one split: the question that they share |
+| `id` | optional; default: the file's name and line |
+| `system` | optional system text before both prompts |
 | `cue_kind`, `stratum` | optional names: the cue's kind, by which results are reported, and the question's |
-| `gold`, `cued` | optional: the right answer, and the answer that the cue names, each a candidate |
+| `gold`, `cued` | optional: the correct answer, and the answer that the cue names, each a candidate |
 | `split` | optional, in all rows or none: train, validation or test |
 
-UTF-8; a byte-order mark at the start and Windows line ends do no harm, blank lines are passed over. Text that
-looks like a control token is text.
+UTF-8; a byte-order mark and Windows line ends are accepted, and blank lines are skipped. Text that looks like
+a control token is encoded as ordinary text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,15 +26,13 @@ from introspection.errors import InputError
 from introspection.tasks.items import Conversation, Prompt
 from introspection.tasks.jsonl.rows import JsonlRow, read_row
 from introspection.tasks.matching import fold
-from introspection.tasks.raw_files import ROWS_NAMED
+from introspection.tasks.raw_files import ROWS_NAMED, read_bytes
 
 
 class RowProblem(NamedTuple):
-    """One thing wrong with one row."""
-
     file: str
     line: int
-    field: str  # "" is the whole row
+    field: str  # "" for the whole row
     why: str
 
     def __str__(self) -> str:
@@ -46,7 +44,7 @@ def read_jsonl(path: Path) -> list[JsonlRow]:
     """The rows of a file, or of all `.jsonl` files of a folder, by name.
 
     Raises:
-      InputError: there is nothing to read, or bad rows: one line that names the first and says how many.
+      InputError: no rows, or bad ones; the message names the first problem and counts the others.
     """
     rows, problems = _check(path)
     if problems:
@@ -57,16 +55,12 @@ def read_jsonl(path: Path) -> list[JsonlRow]:
 
 
 def problems_of(path: Path) -> list[RowProblem]:
-    """Everything that is wrong with the rows of a file or folder, in their order.
-
-    Raises:
-      InputError: there is nothing to read.
-    """
+    """All problems in the rows of a file or folder, in order. Raises InputError if there are no rows."""
     return _check(path)[1]
 
 
 def format_problems(problems: Sequence[RowProblem]) -> list[str]:
-    """One line a problem, at most `ROWS_NAMED` of them, and then how many there are."""
+    """One line per problem, at most `ROWS_NAMED` of them, then their number."""
     rows = len({(problem.file, problem.line) for problem in problems})
     more = len(problems) - ROWS_NAMED
     lines = [str(problem) for problem in problems[:ROWS_NAMED]] + ([f"and {more} more"] if more > 0 else [])
@@ -74,12 +68,12 @@ def format_problems(problems: Sequence[RowProblem]) -> list[str]:
 
 
 def jsonl_paths(path: Path) -> list[Path]:
-    """The file itself, or the `.jsonl` files of a folder. Raises InputError if there is none."""
+    """The file itself, or the `.jsonl` files of a folder. Raises InputError if there are none."""
     paths = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
     if not paths or not paths[0].is_file():
         raise InputError(
-            f"{path}: no such file, and no folder with .jsonl files; give your file in config.task.data "
-            "(--data), one JSON object a line, or 'sample'"
+            f"{path}: no such file, or a folder without .jsonl files; name a file with one JSON object per "
+            "line in config.task.data (--data), or 'sample'"
         )
     return paths
 
@@ -97,25 +91,18 @@ def _check(path: Path) -> tuple[list[JsonlRow], list[RowProblem]]:
             else:
                 problems += [RowProblem(str(file), line, field, why) for field, why in found]
     if not seen:
-        raise InputError(f"{path}: holds no rows")
+        raise InputError(f"{path}: the file has no rows")
     return rows, sorted(problems + _problems_between(rows), key=lambda problem: problem[:2])
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Numbered lines that are not blank."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: can't be read: {error.strerror}") from error
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise InputError(f"{path}: is UTF-16; save it as UTF-8")
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+    for number, line in enumerate(read_bytes(path).removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if line.strip():
             yield number, line
 
 
 def _problems_between(rows: Sequence[JsonlRow]) -> list[RowProblem]:
-    """What is wrong with rows because of others; of two, the later is the bad one."""
+    """Conflicts between rows, reported for the later row."""
     problems = []
     ids: dict[str, JsonlRow] = {}
     groups: dict[str, JsonlRow] = {}
@@ -124,19 +111,17 @@ def _problems_between(rows: Sequence[JsonlRow]) -> list[RowProblem]:
     for row in rows:
         named = ids.setdefault(row.id, row)
         if named is not row:
-            problems.append(_problem(row, "id", f"{row.id!r} is also that of {_place(named, row)}"))
+            problems.append(_problem(row, "id", f"{row.id!r} is already used in {_place(named, row)}"))
         if with_split is None:
             continue
         if not row.split:
-            why = f"is missing, and given in {_place(with_split, row)}: give it in all rows or in none"
+            why = f"is missing, but {_place(with_split, row)} has one: give it in all rows or in none"
             problems.append(_problem(row, "split", why))
             continue
         grouped = groups.setdefault(row.group, row)
         asked = questions.setdefault(_question_words(row.prompt_without_cue), row)
         if grouped.split != row.split:
-            why = (
-                f"puts group {row.group!r} into {row.split}, but {_place(grouped, row)} into {grouped.split}"
-            )
+            why = f"puts group {row.group!r} in {row.split}, but {_place(grouped, row)} in {grouped.split}"
             problems.append(_problem(row, "split", why))
         elif asked.split != row.split:
             why = f"asks in {row.split} what {_place(asked, row)} asks in {asked.split}"
@@ -153,5 +138,4 @@ def _place(other: JsonlRow, row: JsonlRow) -> str:
 
 
 def _question_words(prompt: Prompt) -> str:
-    """A prompt by which it is recognised: without case, accents and the white space between words."""
     return fold(str(prompt) if isinstance(prompt, Conversation) else f"user: {prompt}")

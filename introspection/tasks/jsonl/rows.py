@@ -1,4 +1,4 @@
-"""One row of the user's questions, checked field by field; the schema is that of `jsonl_files`."""
+"""One row of the user's questions, checked field by field; `jsonl.files` has the schema."""
 
 import dataclasses
 import difflib
@@ -13,7 +13,7 @@ from introspection.tasks.matching import fold
 from introspection.tasks.refusal.phrases import CLASSES
 from introspection.tasks.task import SPLITS
 
-# What a judge can be asked about a reply, and its classes, which are then the candidates.
+# What a judge can decide about a reply, and its classes, which become the candidates.
 JUDGED: dict[str, tuple[str, ...]] = {"refusal": CLASSES}
 PROMPTS = ("prompt_with_cue", "prompt_without_cue")
 TEXTS = ("group", "id", "system", "cue_kind", "stratum", "gold", "cued", "split", "judge")
@@ -23,7 +23,7 @@ RESERVED = (NONE, ExplanationGrammar().neither)
 
 @dataclasses.dataclass(frozen=True)
 class JsonlRow:
-    """One row that is as it should be; "" where an optional field is not given."""
+    """One valid row; "" for an optional field that is missing."""
 
     file: str
     line: int
@@ -31,7 +31,7 @@ class JsonlRow:
     group: str
     prompt_with_cue: Prompt
     prompt_without_cue: Prompt
-    candidates: tuple[str, ...]  # a judge's classes, where a judge is named
+    candidates: tuple[str, ...]  # the judge's classes, if a judge is named
     judge: str
     cue_kind: str
     stratum: str
@@ -41,9 +41,9 @@ class JsonlRow:
 
 
 def read_row(file: Path, line: int, data: bytes) -> JsonlRow | list[tuple[str, str]]:
-    """The row of a line, or what is wrong with it: (field, why)."""
+    """The row of a line, or its problems as (field, reason)."""
     fields, problems = _read_object(data)
-    # A field that is null is one that is not given.
+    # null means "not given".
     given = {name: value for name, value in fields.items() if value is not None}
     problems += _problems_of_names(given)
     for name in TEXTS:
@@ -58,7 +58,7 @@ def read_row(file: Path, line: int, data: bytes) -> JsonlRow | list[tuple[str, s
     texts = {name: given.get(name, "") for name in TEXTS if name != "system"}
     with_cue, without_cue = (_prompt(given[name], given.get("system")) for name in PROMPTS)
     if str(with_cue).split() == str(without_cue).split():
-        return [("prompt_with_cue", "is prompt_without_cue: there is no cue to take away")]
+        return [("prompt_with_cue", "equals prompt_without_cue: there is no cue")]
     answers = JUDGED[texts["judge"]] if texts["judge"] else tuple(given["candidates"])
     texts["id"] = texts["id"] or f"{file.name}:{line}"
     return JsonlRow(
@@ -67,7 +67,7 @@ def read_row(file: Path, line: int, data: bytes) -> JsonlRow | list[tuple[str, s
 
 
 def _read_object(data: bytes) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """The object of a line and what is wrong with it as JSON; an empty one where nothing can be read."""
+    """The object of a line ({} if it can't be read), and its problems as JSON."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -76,37 +76,37 @@ def _read_object(data: bytes) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     names: list[str] = []
 
     def keep_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names[:] = [name for name, _ in pairs]  # the last to be kept are the outermost object's
+        names[:] = [name for name, _ in pairs]  # the outermost object comes last
         return dict(pairs)
 
     try:
         fields = json.loads(text, object_pairs_hook=keep_names)
     except json.JSONDecodeError as error:
-        return {}, [("", f"is no JSON: {error.msg}, column {error.colno}")]
+        return {}, [("", f"is not JSON: {error.msg}, column {error.colno}")]
     except (ValueError, RecursionError) as error:
-        return {}, [("", f"is no JSON that can be read: {error}")]
+        return {}, [("", f"is not readable JSON: {error}")]
     if not isinstance(fields, dict):
         return {}, [("", f"is {_kind(fields)}, not a JSON object")]
     if not fields:
         return {}, [("", "is an empty object")]
-    return fields, [(name, "stands twice") for name in dict.fromkeys(names) if names.count(name) > 1]
+    return fields, [(name, "is given twice") for name in dict.fromkeys(names) if names.count(name) > 1]
 
 
 def _problems_of_names(given: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Fields that nobody knows, and fields that lack; nothing about a row that could not be read."""
+    """Unknown and missing fields; nothing for a row that could not be read."""
     problems = []
     for name in given:
         if name not in FIELDS:
             near = difflib.get_close_matches(name, FIELDS, 1)
             hint = f"did you mean {near[0]}?" if near else f"the fields are {', '.join(FIELDS)}"
-            problems.append((name, f"is no field; {hint}"))
+            problems.append((name, f"is not a known field; {hint}"))
     if given:
         problems += [(name, "is missing") for name in (*PROMPTS, "group") if name not in given]
         both = [name in given for name in ("candidates", "judge")]
         if not any(both):
             problems.append(("candidates", "is missing (or name a judge)"))
         elif all(both):
-            problems.append(("judge", "stands beside candidates; give one of the two"))
+            problems.append(("judge", "is given together with candidates; give only one of them"))
     return problems
 
 
@@ -143,7 +143,7 @@ def _problems_of_prompt(value: Any, has_system: bool) -> list[str]:
         elif why := _unwritable(turn["content"]):
             problems.append(f"turn {number} {why}")
         elif turn["role"] == "system" and (number > 1 or has_system):
-            problems.append(f"turn {number} is a system text, which can only come first, and once")
+            problems.append(f"turn {number} is a system text; only the first turn can be, and only one")
     if not value:
         problems.append("has no turns")
     elif not problems and value[-1]["role"] != "user":
@@ -152,7 +152,7 @@ def _problems_of_prompt(value: Any, has_system: bool) -> list[str]:
 
 
 def _problems_of_answers(given: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What is wrong with candidates, and with the answers that name one of them."""
+    """Problems of the candidates, and of answers that must be among them."""
     candidates = given.get("candidates")
     if candidates is not None:
         problems = _problems_of_candidates(candidates)
@@ -163,7 +163,7 @@ def _problems_of_answers(given: Mapping[str, Any]) -> list[tuple[str, str]]:
     else:
         return []
     return [
-        (name, f"is {given[name]!r}, which is not among the candidates {', '.join(map(repr, candidates))}")
+        (name, f"is {given[name]!r}; it must be one of the candidates {', '.join(map(repr, candidates))}")
         for name in ("gold", "cued")
         if isinstance(given.get(name), str) and given[name].strip() and given[name] not in candidates
     ]
@@ -174,18 +174,18 @@ def _problems_of_candidates(candidates: Any) -> list[str]:
         return [f"is {_kind(candidates)}, not a list of texts"]
     problems, first = [], {}
     if len(candidates) < 2:
-        problems.append(f"has {len(candidates)}; a choice needs two or more")
+        problems.append(f"has {len(candidates)}; give two or more")
     for number, candidate in enumerate(candidates, start=1):
         if not isinstance(candidate, str):
             problems.append(f"number {number} is {_kind(candidate)}, not text")
         elif candidate != candidate.strip() or not fold(candidate):
-            problems.append(f"number {number} is {candidate!r}: empty, or with white space around it")
+            problems.append(f"number {number} is {candidate!r}: it is empty or has white space around it")
         elif why := _unwritable(candidate):
             problems.append(f"number {number} {why}")
         elif fold(candidate) in RESERVED:
-            problems.append(f"number {number} is {candidate!r}, the name of what is no candidate: reword it")
+            problems.append(f"number {number} is {candidate!r}, which is a reserved answer: reword it")
         elif (other := first.setdefault(fold(candidate), number)) != number:
-            problems.append(f"number {number} is number {other} but for case, accents or white space")
+            problems.append(f"number {number} equals number {other} up to case, accents and white space")
     return problems
 
 
@@ -201,7 +201,7 @@ def _prompt(value: Any, system: str | None) -> Prompt:
 def _unwritable(text: str) -> str:
     """Why a text can't be encoded; "" if it can."""
     if any("\ud800" <= character <= "\udfff" for character in text):
-        return "has half of a surrogate pair, which is no character"
+        return "has an unpaired surrogate, which can't be encoded"
     return ""
 
 

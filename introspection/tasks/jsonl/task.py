@@ -1,13 +1,10 @@
-"""`jsonl`: the user's own questions, candidates or judge, and cue, from a file (schema: `jsonl_files`).
+"""`jsonl`: the user's own questions, candidates or judge, and cues, from a file (schema: `jsonl.files`).
 
-The paper's tasks are four; whatever else has a cue that can be taken away comes in here. Choices:
+For any task with a removable cue beyond the paper's four. Choices:
 
-- Splits are the file's own (`split`), or drawn by group. Groups that ask the same without the cue are then
-  kept together (`near_duplicates`), so that no question is on both sides.
-- Candidates are put into the order that controls rely on: the right one, the one that the cue names, the
-  others. A judge's classes keep theirs.
-- The explanation is asked for in one sentence for the whole file, `explanation_question`: it should name the
-  cue by what it is there.
+- Splits are given in the file (`split`) or drawn by group. Groups that ask the same without the cue are kept
+  together (`near_duplicates`), so that no question is in two splits.
+- One sentence, `explanation_question`, asks for the explanation in the whole file; it should name the cue.
 """
 
 import dataclasses
@@ -22,56 +19,47 @@ from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.items import Item
 from introspection.tasks.jsonl.files import format_problems, jsonl_paths, problems_of, read_jsonl
 from introspection.tasks.jsonl.rows import JsonlRow
+from introspection.tasks.raw_files import raw_source
 from introspection.tasks.splits import NearDuplicates, merge_near_duplicates
 from introspection.tasks.task import SPLITS, Task
 
 NAME = "jsonl"
-SAMPLE = Path(__file__).parent / "sample"
 
 
 @dataclasses.dataclass(frozen=True)
 class JsonlConfig:
-    """Which file, and how it is split."""
-
-    data: str = ""  # a file, or a folder of .jsonl files; "" is raw/jsonl beside the data sets; or "sample"
-    seed: int = 0  # draws the splits, and which groups are left out where fewer items are asked for
-    train_items: int = 0  # at most; 0 is all that is left
+    data: str = ""  # a file or a folder of .jsonl files; "" is raw/jsonl beside the data sets; or "sample"
+    seed: int = 0  # draws the splits, and the groups to drop when fewer items are asked for
+    train_items: int = 0  # at most; 0 is all remaining
     validation_items: int = 0  # likewise
     test_items: int = 0  # likewise
-    validation_share: float = 0.1  # of the groups, where the file has no splits
+    validation_share: float = 0.1  # of the groups, if the file has no splits
     test_share: float = 0.3  # likewise
-    # Which questions count as one: "exact", or "minhash" for similar ones too. Where all prompts share long
-    # instructions, different questions are similar.
+    # Which questions count as one: "exact" (same words), or "minhash" (also similar ones). Prompts that share
+    # long instructions are similar even if their questions differ.
     near_duplicates: str = "exact"
-    # How the explanation is asked for, in all items: it names the cue by what it is in your prompts.
+    # Asks for the explanation in all items; name the cue as your prompts do.
     explanation_question: str = ExplanationGrammar().question
 
     def __post_init__(self):
         for split in SPLITS:
-            if getattr(self, f"{split}_items") < 0:
-                raise InputError(f"config.task.{split}_items is {getattr(self, f'{split}_items')}; 0 is all")
+            if (size := getattr(self, f"{split}_items")) < 0:
+                raise InputError(f"config.task.{split}_items is {size}; it must be 0 (all) or more")
         if not (
             self.validation_share > 0 and self.test_share > 0 and self.validation_share + self.test_share < 1
         ):
             raise InputError(
                 f"config.task: validation_share is {self.validation_share} and test_share {self.test_share}; "
-                "give shares above 0 that leave something to train on"
+                "both must be above 0, and their sum below 1"
             )
         NearDuplicates(self.near_duplicates)
         if not self.explanation_question.strip():
-            raise InputError("config.task.explanation_question is empty")
-
-
-def jsonl_source(data: str, data_dir: Path) -> Path:
-    """The file or folder that `JsonlConfig.data` means."""
-    if data == "sample":
-        return SAMPLE
-    return Path(data).expanduser() if data else data_dir / "raw" / NAME
+            raise InputError("config.task.explanation_question is empty; name the cue in a question")
 
 
 def problems(config: JsonlConfig, data_dir: Path) -> tuple[Path, list[str]]:
-    """The file and its rows' problems, then a count. Raises InputError if there is nothing to read."""
-    source = jsonl_source(config.data, data_dir)
+    """The file and its problems, one per line, then their number. Raises InputError if it has no rows."""
+    source = raw_source(config.data, data_dir, NAME)
     return source, format_problems(problems_of(source))
 
 
@@ -79,9 +67,9 @@ def build_jsonl(config: JsonlConfig, data_dir: Path) -> Task:
     """The task of a file.
 
     Raises:
-      InputError: there is nothing to read, a row is bad, or there are too few groups to split.
+      InputError: the file has no rows or a bad row, or too few groups to split.
     """
-    source = jsonl_source(config.data, data_dir)
+    source = raw_source(config.data, data_dir, NAME)
     rows = read_jsonl(source)
     splits = _given_splits(rows) if rows[0].split else _drawn_splits(rows, config)
     rng = np.random.default_rng([config.seed, 41])
@@ -100,7 +88,7 @@ def _given_splits(rows: Sequence[JsonlRow]) -> dict[str, list[JsonlRow]]:
     splits = {split: [row for row in rows if row.split == split] for split in SPLITS}
     for split, there in splits.items():
         if not there:
-            raise InputError(f"{rows[0].file}: no row has the split {split!r}; every split needs some")
+            raise InputError(f"{rows[0].file}: no row has the split {split!r}; every split needs a row")
     return splits
 
 
@@ -111,8 +99,8 @@ def _drawn_splits(rows: Sequence[JsonlRow], config: JsonlConfig) -> dict[str, li
     groups = sorted(set(joined.values()))
     if len(groups) < len(SPLITS):
         raise InputError(
-            f"{rows[0].file}: has {len(groups)} groups of different questions; "
-            f"{len(SPLITS)} splits need one each: give `group` by question"
+            f"{rows[0].file}: only {len(groups)} groups ask different questions, but {len(SPLITS)} splits "
+            "need one each: give each question its own `group`"
         )
     order = [groups[i] for i in np.random.default_rng([config.seed, 40]).permutation(len(groups))]
     test = max(round(config.test_share * len(groups)), 1)
@@ -128,7 +116,7 @@ def _drawn_splits(rows: Sequence[JsonlRow], config: JsonlConfig) -> dict[str, li
 
 
 def _some(rows: Sequence[JsonlRow], count: int, rng: np.random.Generator) -> list[JsonlRow]:
-    """`count` rows (0: all) of as few drawn groups as hold them, in the file's order."""
+    """`count` rows (0: all) from as few drawn groups as possible, in the file's order."""
     if not count or count >= len(rows):
         return list(rows)
     places: dict[str, list[int]] = {}
@@ -154,7 +142,7 @@ def _item(row: JsonlRow) -> Item:
 
 
 def _digest(source: Path, question: str) -> str:
-    """16 hex digits that change when a file or the question does: labels of others are refused."""
+    """16 hex digits of the files and the question; labels made from others are refused."""
     digest = hashlib.sha256(question.encode())
     for path in jsonl_paths(source):
         digest.update(hashlib.sha256(path.read_bytes()).digest())

@@ -1,1 +1,1 @@
-"""Requests that a model may refuse, with sentences that move it."""
+"""Requests that a model may refuse, with sentences that sway it."""

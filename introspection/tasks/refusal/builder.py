@@ -1,5 +1,6 @@
-"""The TFDS builder of requests with their cues, in splits by request."""
+"""TFDS builder of requests with their cues, split by request."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
@@ -20,11 +21,12 @@ from introspection.tasks.refusal.items import (
 )
 from introspection.tasks.sequences import Row
 from introspection.tasks.splits import NearDuplicates, split_questions
+from introspection.tasks.subsets import drawn_kinds
 from introspection.tasks.task import SPLITS
 
 
 class RefusalRequests(TaskBuilder):
-    """A row is a request and a cue kind that it gets."""
+    """A row is a request and one of its cue kinds."""
 
     VERSION = tfds.core.Version("1.0.0")
     DESCRIPTION: ClassVar[str] = (
@@ -54,14 +56,20 @@ class RefusalRequests(TaskBuilder):
         files, spans = (self.files[:-1], self.files[-1]) if config.spans else (self.files, None)
         read = read_requests(files)
         requests = with_spans(read, read_spans(spans), str(spans)) if spans else read
-        kept = [one for one in distinct_requests(requests) if fits(one, config) and cues_of(one, config)]
+        kept = [
+            request
+            for request in distinct_requests(requests)
+            if fits(request, config) and cues_of(request, config)
+        ]
         if config.balanced:
             kept = balanced_requests(kept, np.random.default_rng([config.seed, 53]))
-        drawn = draw_cues(kept, config)
+        drawn = drawn_kinds(
+            kept, lambda one: cues_of(one, config), config.cues_per_request, [config.seed, 54]
+        )
         if not drawn:
             raise InputError(
-                "config.task: no request fits it, or none has a cue, or (balanced) all are harmful or none "
-                "is: widen its fields"
+                "config.task: no request passes its filters with a cue, or (balanced) all are harmful or none"
+                " is; loosen them"
             )
         split = split_questions(
             [request.id for request, _ in drawn],
@@ -77,8 +85,8 @@ class RefusalRequests(TaskBuilder):
         about = dict(
             requests=len(requests),
             requests_left_out=len(requests) - len(kept),
-            harmful=sum(bool(one.harmful) for one in kept),
-            sources=dict(Counter(one.source for one in kept)),
+            harmful=sum(bool(request.harmful) for request in kept),
+            sources=dict(Counter(request.source for request in kept)),
             cue_kinds=dict(Counter(kind for _, kind in drawn)),
             near_duplicates=split.duplicates,
             near_duplicates_moved=split.moved,
@@ -86,26 +94,11 @@ class RefusalRequests(TaskBuilder):
         return {name: rows(places) for name, places in split.rows.items()}, about
 
 
-def draw_cues(requests: Sequence[Request], config: RefusalConfig) -> list[tuple[Request, str]]:
-    """The requests with the cue kinds drawn for each."""
-    rng = np.random.default_rng([config.seed, 54])
-    drawn = []
-    for request in requests:
-        kinds = cues_of(request, config)
-        chosen = rng.permutation(len(kinds))[: config.cues_per_request or len(kinds)]
-        drawn += [(request, kinds[place]) for place in sorted(chosen)]
-    return drawn
-
-
 def row_of(request: Request, kind: str, group: str) -> Row:
-    return dict(
-        id=request.id,
+    row = dataclasses.asdict(request) | dict(
         group=group,
-        source=request.source,
-        prompt=request.prompt,
         harmful=int(bool(request.harmful)),
-        category=request.category,
         adversarial=int(request.adversarial),
-        span=request.span,
         cue_kind=kind,
     )
+    return {name: row[name] for name in RefusalRequests.FEATURES}

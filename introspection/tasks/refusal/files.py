@@ -1,12 +1,12 @@
-"""Requests that look harmful and requests that are: FalseReject and WildGuardMix as they are published.
+"""Requests that look harmful and requests that are: FalseReject and WildGuardMix as published.
 
 FalseReject (Zhang et al., 2025, arXiv:2505.08054): `train.jsonl` and `test.jsonl` with `prompt`, `category`
-(a number), `category_text` and, in training, `instruct_response` and `cot_response`; every prompt is benign.
+(a number), `category_text` and, in the training part, `instruct_response` and `cot_response`; all are benign.
 WildGuardMix (Han et al., 2024, arXiv:2406.18495): `train/wildguard_train.parquet` and
 `test/wildguard_test.parquet` with `prompt`, `adversarial`, `response`, `prompt_harm_label` (harmful,
-unharmful, or none where annotators disagree), `response_refusal_label` (refusal, compliance, or none),
-`response_harm_label`, `subcategory`. Either may come as JSON lines or parquet, and may hold a column of ours,
-`span`: the part of the prompt that looks harmful, word for word.
+unharmful, or none if annotators disagree), `response_refusal_label` (refusal, compliance, or none),
+`response_harm_label`, `subcategory`. Both may be JSON lines or parquet, and may have our column `span`: the
+part of the prompt that looks harmful, verbatim.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from introspection.errors import InputError
-from introspection.tasks.raw_files import RawRow, json_lines, parquet_rows, refuse_rows, row_id, shared_folder
+from introspection.tasks.raw_files import RawRow, json_lines, parquet_rows, read_rows
 
 FALSE_REJECT, WILDGUARDMIX = SOURCES = ("false_reject", "wildguardmix")
 _COLUMNS = (
@@ -34,6 +34,7 @@ _COLUMNS = (
 _HARM = {"harmful": True, "unharmful": False, None: None, "": None}
 _REFUSED = {"refusal": True, "compliance": False, None: None, "": None}
 
+SUFFIXES = (".jsonl", ".parquet")
 DOWNLOAD = (
     "put FalseReject there (train.jsonl and test.jsonl of huggingface.co/datasets/AmazonScience/FalseReject, "
     "CC BY-NC 4.0), WildGuardMix (train/wildguard_train.parquet and test/wildguard_test.parquet of "
@@ -43,71 +44,40 @@ DOWNLOAD = (
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What a user asks for, whether it is harmful, and a reply whose class is known, if there is one."""
+    """A user's request, whether it is harmful, and perhaps a reply of known class."""
 
     id: str
     source: str  # of SOURCES
     prompt: str
     harmful: bool | None  # None: annotators disagree
-    category: str  # of harm, as the publisher names it; "benign" where it names none
-    adversarial: bool  # written to get round a model's refusal
-    span: str  # the part that looks harmful, where somebody marked it; else ""
+    category: str  # of harm, as the publisher names it; "benign" if it names none
+    adversarial: bool  # written to circumvent refusals
+    span: str  # the part that looks harmful, if marked; else ""
     response: str  # a model's reply; "" if there is none
     refused: bool | None  # whether that reply refuses; None: unknown
 
 
 def read_requests(paths: Sequence[Path]) -> list[Request]:
-    """The requests of `.jsonl` and `.parquet` files, in their order.
+    """The requests of `.jsonl` and `.parquet` files, in order.
 
     Raises:
-      InputError: a file can't be read or is of neither layout; rows without a prompt, with an unknown label,
-        with a span that does not stand in the prompt once, or with an id that recurs (all in one message).
+      InputError: a file can't be read or has an unknown layout; rows have no prompt, an unknown label, a span
+        that does not occur exactly once in the prompt, or a repeated id (one message lists all bad rows).
     """
-    requests, problems, first_seen = [], [], {}
-    for path in paths:
-        for row in _rows(path):
-            request, wrong = _request(row, row_id(paths, path, row))
-            if request is not None:
-                first = first_seen.setdefault(request.id, row)
-                if first is not row:
-                    wrong = [f"id {request.id!r} is already in {first.place}"]
-            if wrong:
-                problems += [f"{row.place}: {', '.join(wrong)}"]
-            elif request is not None:
-                requests.append(request)
-    refuse_rows(paths, problems)
-    if not requests:
-        raise InputError(f"{shared_folder(paths)}: the files hold no requests")
-    return requests
-
-
-def raw_paths(source: Path) -> list[Path]:
-    """The file itself, or all `.jsonl` and `.parquet` files below a folder, by name.
-
-    Raises:
-      InputError: there are none; the message says what to download.
-    """
-    if source.is_file():
-        if source.suffix not in (".jsonl", ".parquet"):
-            raise InputError(f"{source}: requests are read from .jsonl or .parquet files")
-        return [source]
-    found = sorted(path for pattern in ("*.jsonl", "*.parquet") for path in source.rglob(pattern))
-    if not found:
-        raise InputError(f"{source}: no raw data of refusal (.jsonl or .parquet): {DOWNLOAD}")
-    return found
+    return read_rows(paths, _rows, lambda row, name, path: _request(row, name), "requests")
 
 
 def read_spans(path: Path) -> dict[str, str]:
-    """Spans found by a model: `{"id": .., "span": ..}` a line (`hygiene.find_spans.write_spans`).
+    """Spans found by a model: `{"id": .., "span": ..}` per line (`hygiene.find_spans.write_spans`).
 
     Raises:
-      InputError: the file can't be read, or a line lacks one of the two.
+      InputError: the file can't be read, or a line lacks one of the fields.
     """
     spans = {}
     for row in json_lines(path):
         name, span = row.fields.get("id"), row.fields.get("span")
         if not isinstance(name, str) or not isinstance(span, str) or not span:
-            raise InputError(f"{path}: {row.place}: needs the texts id and span")
+            raise InputError(f"{path}: {row.place}: must have the text fields id and span")
         spans[name] = span
     return spans
 
@@ -117,16 +87,16 @@ def _rows(path: Path) -> Iterator[RawRow]:
 
 
 def _request(row: RawRow, name: str) -> tuple[Request | None, list[str]]:
-    """One request (called `name` if it brings no id), or None and what is wrong with its row."""
+    """One request (called `name` if it has no id), or None, and what is wrong with its row."""
     fields, source = row.fields, _source(row)
     prompt, span, name = fields.get("prompt"), fields.get("span") or "", fields.get("id") or name
     if not isinstance(prompt, str) or not isinstance(span, str) or not isinstance(name, str):
-        return None, ["prompt, span and id must be texts"]
+        return None, ["prompt, span and id must be text"]
     prompt, wrong = prompt.strip(), []
     if not prompt:
         wrong.append("prompt is empty")
     if span and prompt.count(span) != 1:
-        wrong.append(f"span {span!r} must stand in the prompt once, not {prompt.count(span)} times")
+        wrong.append(f"span {span!r} must occur in the prompt once, not {prompt.count(span)} times")
     if source == FALSE_REJECT:
         harmful, refused = False, False if fields.get("instruct_response") else None
         category, response = fields.get("category_text"), fields.get("instruct_response")
@@ -151,16 +121,16 @@ def _request(row: RawRow, name: str) -> tuple[Request | None, list[str]]:
 
 
 def _source(row: RawRow) -> str:
-    """Whose layout a row has. Raises InputError for a row of neither."""
+    """The publisher whose layout a row has. Raises InputError if there is none."""
     fields = row.fields
     if "prompt" in fields and "prompt_harm_label" in fields:
         return WILDGUARDMIX
     if "prompt" in fields and "category_text" in fields:
         return FALSE_REJECT
-    there = ", ".join(sorted(map(str, fields))) or "none"
+    present = ", ".join(sorted(map(str, fields))) or "none"
     raise InputError(
-        f"{row.place}: has neither the columns prompt and category_text (FalseReject) nor prompt and "
-        f"prompt_harm_label (WildGuardMix), only {there}"
+        f"{row.place}: needs the columns prompt and category_text (FalseReject) or prompt and "
+        f"prompt_harm_label (WildGuardMix); the columns are: {present}"
     )
 
 

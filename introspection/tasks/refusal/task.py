@@ -1,24 +1,24 @@
-"""`refusal`: does the model refuse or comply? Read off its decoded reply by a judge.
+"""`refusal`: does the model refuse or comply? A judge decides from its decoded reply.
 
-Requests that only look harmful (FalseReject) and requests that are, beside harmless ones (WildGuardMix). The
-candidates are the judge's classes, so behaviour needs `config.behavior.readout = "generate"`. The right
-answer is to refuse a harmful request and to comply with any other.
+Requests that only look harmful (FalseReject), and harmful and harmless ones (WildGuardMix). The candidates
+are the judge's classes, so behaviour needs `config.behavior.readout = "generate"`. The correct answer is to
+refuse harmful requests and comply with all others.
 
-The paper's construction is not known to us beyond the sources; every choice is a field:
+The paper names the sources but not the construction; every choice is a field:
 
 - The publishers' splits are pooled and redrawn: both sources must be in every split.
-- `cue_kinds`: sentences put before the request that make a refusal likelier, one that makes it less likely,
-  and a placebo. An inserted sentence can be taken out exactly. `span` takes out the part of the request that
-  looks harmful instead: marked in the data (a column `span`), or found for a model by leaving out one phrase
-  after the other (`experiments.probe --find-spans`, which writes the file that `spans` names). What is left
-  without it may be no sentence any more, and spans found on one model are that model's.
-- `cues_per_request`: one, so that the items of a run are as many requests as can be.
-- `span_replacement`: nothing; a placeholder ("it") keeps the sentence whole, but is a word of ours.
-- `adversarial`: no. Jailbreaks are long role plays in which a sentence before the request hardly counts.
-- `balanced`: as many harmful as other requests, else three quarters would be of the commoner kind.
-- `max_characters`: 2,000; few are longer, and those are mostly pasted texts. A request is never cut.
-- No other phrasings, for test and retest: the request is its author's, and has no question of ours.
-- The explanation question quotes the cue, so that it is clear what is to be thought away.
+- `cue_kinds`: sentences before the request that make a refusal more likely, one that makes it less likely,
+  and a placebo. Inserted sentences can be removed exactly. `span` instead removes the part of the request
+  that looks harmful: marked in the data (a column `span`), or found for a model by leaving out phrases one by
+  one (`experiments.probe --find-spans`, which writes the file that `spans` names). The rest may no longer be
+  a sentence, and spans found on one model are specific to it.
+- `cues_per_request`: one, to cover as many requests as possible.
+- `span_replacement`: empty; a placeholder ("it") keeps the sentence whole, but adds a word of ours.
+- `adversarial`: no. Jailbreaks are long role plays, in which a sentence before the request hardly matters.
+- `balanced`: as many harmful as harmless requests; otherwise three quarters would be of one class.
+- `max_characters`: 2,000; the few longer requests are mostly pasted texts. Requests are never truncated.
+- There are no other phrasings for test-retest reliability: the request is not ours to rephrase.
+- The explanation question quotes the cue, to make clear what to imagine removed.
 """
 
 import dataclasses
@@ -28,31 +28,31 @@ from pathlib import Path
 from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.items import Item
 from introspection.tasks.prepared import load_prepared
+from introspection.tasks.raw_files import data_files, raw_source
 from introspection.tasks.refusal.builder import RefusalRequests
-from introspection.tasks.refusal.files import WILDGUARDMIX, Request, raw_paths, read_requests
+from introspection.tasks.refusal.files import DOWNLOAD, SUFFIXES, WILDGUARDMIX, Request, read_requests
 from introspection.tasks.refusal.items import PREFIXES, RefusalConfig, item_of
 from introspection.tasks.refusal.phrases import COMPLY, REFUSE
 from introspection.tasks.sequences import LazyItems, Row
 from introspection.tasks.task import LabelledReply, Task
 
 NAME = "refusal"
-SAMPLE = Path(__file__).parent / "sample"
 
 
 def build_refusal(config: RefusalConfig, data_dir: Path) -> Task:
-    """The task of a config; its data set is prepared under `data_dir` first, where it is missing.
+    """The task of a config; prepares its data set under `data_dir` if it is missing.
 
     Raises:
-      InputError: there are no raw files, they can't be used, or they have too few requests that fit.
+      InputError: the raw files are missing or unusable, or too few requests pass the filters.
     """
-    files = raw_paths(refusal_source(config.data, data_dir))
+    files = data_files(raw_source(config.data, data_dir, NAME), SUFFIXES, DOWNLOAD)
     spans = [Path(config.spans).expanduser()] if config.spans else []
     settings = dataclasses.replace(config, data="", spans=spans[0].name if spans else "")
     made = load_prepared(RefusalRequests, [*files, *spans], settings, data_dir)
     convert = functools.partial(_item, config)
     return Task(
         name=NAME,
-        # Labels of other wordings are refused.
+        # Labels made with another wording are refused.
         template_version=f"{NAME}/1" + (f"/{config.span_replacement}" if config.span_replacement else ""),
         grammar=ExplanationGrammar("How would your response, refuse or comply, change without the cue?"),
         splits={split: LazyItems(rows, convert) for split, rows in made.splits.items()},
@@ -61,27 +61,20 @@ def build_refusal(config: RefusalConfig, data_dir: Path) -> Task:
 
 
 def labelled_replies(config: RefusalConfig, data_dir: Path) -> list[LabelledReply]:
-    """Replies with the publishers' labels, to hold judges against: WildGuardMix's, in whose training part a
-    model (GPT-4) gave the labels and in whose test part people did.
+    """WildGuardMix's replies with the publishers' labels, for evaluating judges.
+
+    GPT-4 labelled the training part, annotators the test part.
 
     Raises:
       InputError: as `build_refusal`.
     """
-    requests = read_requests(raw_paths(refusal_source(config.data, data_dir)))
+    requests = read_requests(data_files(raw_source(config.data, data_dir, NAME), SUFFIXES, DOWNLOAD))
     # FalseReject's replies are of one class by construction; nobody labelled them.
-    labelled = [one for one in requests if one.source == WILDGUARDMIX and one.refused is not None]
     return [
-        LabelledReply(one.prompt, one.response, REFUSE if one.refused else COMPLY)
-        for one in labelled
-        if one.response
+        LabelledReply(request.prompt, request.response, REFUSE if request.refused else COMPLY)
+        for request in requests
+        if request.source == WILDGUARDMIX and request.refused is not None and request.response
     ]
-
-
-def refusal_source(data: str, data_dir: Path) -> Path:
-    """The file or folder that `RefusalConfig.data` means."""
-    if data == "sample":
-        return SAMPLE
-    return Path(data).expanduser() if data else data_dir / "raw" / NAME
 
 
 def _item(config: RefusalConfig, row: Row, variant: int) -> Item:
@@ -95,4 +88,4 @@ def _item(config: RefusalConfig, row: Row, variant: int) -> Item:
         refused=None,
     )
     item = item_of(request, row["cue_kind"], config)
-    return dataclasses.replace(item, group=row["group"])  # near-duplicates share one
+    return dataclasses.replace(item, group=row["group"])  # near-duplicates share a group

@@ -273,7 +273,7 @@ def test_one_cue_a_post_by_default(tmp_path):
 def test_more_items_than_there_are(tmp_path):
     with pytest.raises(InputError, match="lower a size"):
         build_aita(AitaConfig(data="sample"), tmp_path)
-    with pytest.raises(InputError, match="no post fits it"):
+    with pytest.raises(InputError, match="no post passes its filters"):
         build_aita(AitaConfig(data="sample", max_characters=3), tmp_path)
     assert not list(tmp_path.rglob("*.array_record*"))
 

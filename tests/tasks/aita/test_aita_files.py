@@ -9,10 +9,12 @@ import pytest
 from aita_cases import scruples, written
 
 from introspection.errors import InputError
-from introspection.tasks.aita.files import raw_paths, read_posts
+from introspection.tasks.aita.files import DOWNLOAD, SUFFIXES, read_posts
 from introspection.tasks.aita.items import AitaConfig
-from introspection.tasks.aita.task import SAMPLE, build_aita
-from introspection.tasks.raw_files import shared_folder
+from introspection.tasks.aita.task import build_aita
+from introspection.tasks.raw_files import data_files, raw_source, shared_folder
+
+SAMPLE = raw_source("sample", Path(), "aita")
 
 
 def table(path: Path, *rows, header=("post", "verdict"), encoding="utf-8", end="\r\n") -> Path:
@@ -23,7 +25,7 @@ def table(path: Path, *rows, header=("post", "verdict"), encoding="utf-8", end="
 
 
 def test_the_publishers_layout():
-    posts = read_posts(raw_paths(SAMPLE))
+    posts = read_posts(data_files(SAMPLE, SUFFIXES, DOWNLOAD))
     assert len(posts) == 20
     assert {one.verdict for one in posts} == {"AUTHOR", "OTHER", "EVERYBODY", "NOBODY", "INFO"}
     late = next(one for one in posts if one.title.startswith("AITA for being late"))
@@ -110,9 +112,9 @@ def test_bad_rows_are_all_named_at_once(tmp_path):
         f"{tmp_path}: train.jsonl: line 2: text is empty",
         "line 3: text is empty",
         "line 4: id 'a' is already in train.jsonl: line 1",
-        "line 5: verdict 'MAYBE' is unknown (choose from YTA, NTA",
-        "line 6: text is no text",
-        "line 7: label_scores holds no numbers of votes",
+        "line 5: verdict 'MAYBE' is unknown (use YTA, NTA",
+        "line 6: text is not text",
+        "line 7: label_scores must map labels to numbers of votes",
     )
 
 
@@ -125,22 +127,23 @@ def test_many_bad_rows_are_counted(tmp_path):
 @pytest.mark.parametrize("column", ["text", "label", "id", "title"])
 def test_a_missing_column_is_named(tmp_path, column):
     row = scruples(**{column: "left out"})
-    refused([written(tmp_path / "a.jsonl", row)], f"a.jsonl: line 1: has no column {column!r}, only action")
+    message = f"a.jsonl: line 1: the column {column!r} is missing; the columns are: action"
+    refused([written(tmp_path / "a.jsonl", row)], message)
 
 
 def test_wrong_tables(tmp_path):
     refused(
         [table(tmp_path / "a.csv", ("x", "YTA"), header=("body", "verdict"))],
-        "has no column 'post', only body",
+        "the column 'post' is missing; the columns are: body",
     )
     refused(
-        [table(tmp_path / "b.csv", ("x", "y", "YTA"))], "line 2 has 3 fields, the header has 2: put quotes"
+        [table(tmp_path / "b.csv", ("x", "y", "YTA"))], "line 2 has 3 fields, the header has 2: quote fields"
     )
     refused([table(tmp_path / "c.csv", ("", "YTA"))], "c.csv: line 2: post is empty")
     refused([table(tmp_path / "d.csv", ("a\nb", "YTA"), ("x", "?"))], "d.csv: line 4: verdict '?' is unknown")
     (tmp_path / "e.csv").write_text('post,verdict\n"open,YTA\n')
     refused([tmp_path / "e.csv"], "e.csv: line 2")
-    refused([table(tmp_path / "f.csv")], "the files hold no posts")
+    refused([table(tmp_path / "f.csv")], "the files have no posts")
 
 
 def test_latin_1_is_refused_with_the_place(tmp_path):
@@ -152,7 +155,7 @@ def test_latin_1_is_refused_with_the_place(tmp_path):
     )
     refused([written(tmp_path / "b.jsonl", scruples(), encoding="utf-16")], "b.jsonl: is UTF-16")
     (tmp_path / "c.jsonl").write_text("{broken\n")
-    refused([tmp_path / "c.jsonl"], "c.jsonl: line 1 is no JSON")
+    refused([tmp_path / "c.jsonl"], "c.jsonl: line 1 is not JSON")
     (tmp_path / "d.jsonl").write_text("[1]\n")
     refused([tmp_path / "d.jsonl"], "d.jsonl: line 1 is list, not a JSON object")
 
@@ -162,15 +165,15 @@ def test_missing_files_say_what_to_download(tmp_path):
         InputError, match=r"anecdotes\.tar\.gz.*Apache-2\.0.*unpack it there.*post and verdict"
     ):
         build_aita(AitaConfig(), tmp_path)
-    with pytest.raises(InputError, match=r"read from \.jsonl or \.csv files"):
-        raw_paths(written(tmp_path / "a.txt"))
+    with pytest.raises(InputError, match=r"must be \.jsonl or \.csv"):
+        data_files(written(tmp_path / "a.txt"), SUFFIXES, DOWNLOAD)
 
 
 def test_rows_without_an_id_are_named_by_file_and_number(tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         table(tmp_path / name / "a.csv", (f"I sang in {name}.", "YTA"))
-    paths = raw_paths(tmp_path)
+    paths = data_files(tmp_path, SUFFIXES, DOWNLOAD)
     assert shared_folder(paths) == tmp_path
     assert [one.id for one in read_posts(paths)] == ["one/a/1", "two/a/1"]
 
@@ -178,8 +181,8 @@ def test_rows_without_an_id_are_named_by_file_and_number(tmp_path):
 def test_half_a_surrogate_pair_and_a_column_named_twice(tmp_path):
     path = tmp_path / "half.jsonl"
     path.write_text(json.dumps(scruples(text="a")).replace('"a"', '"\\ud800"') + "\n")
-    refused([path], "half.jsonl: line 1 holds half of a surrogate pair")
+    refused([path], "half.jsonl: line 1 has an unpaired surrogate")
     path.write_text(json.dumps(scruples(text="\U0001f600 ok")) + "\n")  # a whole pair, escaped
     assert read_posts([path])[0].text == "\U0001f600 ok"
     twice = table(tmp_path / "twice.csv", ("a", "YTA", "b"), header=("post", "verdict", "post"))
-    refused([twice], "twice.csv: the header names the column 'post' twice")
+    refused([twice], "twice.csv: the header has the column 'post' twice")

@@ -158,7 +158,7 @@ class TestReadFactsTable:
             "line 5: answer ' Rome' has stray white space",
             "line 6: answer 'New  Madrid' has stray white space",
             "line 7: entity 'Norway' already has an answer for country_capital in line 2",
-            "line 8: answer must not be 'none', the name of the decision for no candidate",
+            "line 8: answer must not be 'none', which is reserved for answers outside the candidates",
             "line 9: answer 'Hava\\u200bna' has an invisible character",
             "line 10: answer 'Santiago\\r' has stray white space",
         ]
@@ -175,8 +175,8 @@ class TestReadFactsTable:
         [
             (b"relation,entity,answer\na,b,c\n", "line 1: the header must be relation entity answer"),
             (b"", "line 1: the header"),
-            (HEADER.encode() + b"\n", "holds no facts"),
-            (HEADER.encode() + b"\na\tb\tc\na\tS\xe3o\td\n", "line 3 is not UTF-8"),
+            (HEADER.encode() + b"\n", "the table has no facts"),
+            (HEADER.encode() + b"\na\tb\tc\na\tS\xe3o\td\n", "line 3, byte 4: b'\\xe3' is not UTF-8"),
             (HEADER.encode() + b"\na\tb\tc\n\na\td\te\n", "line 3: has 1 columns"),
         ],
     )

@@ -15,13 +15,14 @@ from introspection.tasks.facts.invented_world import (
     INVENTED_WORLD,
     ClosedWorldConfig,
     closed_world_facts,
-    closed_world_task,
+    entity_splits,
     invented_names,
 )
 from introspection.tasks.facts.language import CUES
 from introspection.tasks.facts.questions import draw_questions
 from introspection.tasks.facts.second_world import SECOND_WORLD
 from introspection.tasks.facts.table import read_facts_table
+from introspection.tasks.facts.task import build_world_task
 from introspection.tasks.facts.world_facts import WORLD_FACTS
 from introspection.tasks.items import NONE, Explanation
 from introspection.tasks.task import SPLITS
@@ -34,7 +35,7 @@ both_worlds = pytest.mark.parametrize("language", CLOSED.values(), ids=CLOSED)
 def world_of(language, **changes):
     config = ClosedWorldConfig(**({"seed": 3, "repeats": 1} | SIZES | changes))
     questions = draw_questions(closed_world_facts(config, language), 0, config.candidates, config.seed)
-    return closed_world_task(config, questions, language), questions
+    return build_world_task(config, questions, entity_splits(config, questions), language), questions
 
 
 @pytest.fixture(scope="module", params=CLOSED.values(), ids=CLOSED)

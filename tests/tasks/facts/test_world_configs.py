@@ -179,7 +179,7 @@ def test_sources_are_as_reliable_as_the_config_says():
         zip(config.task.cue_kinds, ratios, strict=True)
     )
     assert all(cue == INVENTED_WORLD.cues[kind] for kind, cue in cues(()).items())
-    with pytest.raises(InputError, match=r"likelihood_ratios has 2 numbers, and there are 4 cues: gossip,"):
+    with pytest.raises(InputError, match=r"likelihood_ratios has 2 numbers for 4 cues: gossip,"):
         cues((2.0, 3.0))
 
 
@@ -188,19 +188,19 @@ def test_sources_are_as_reliable_as_the_config_says():
     [
         (dict(answers=1, candidates=2), "task.answers is 1; a relation needs at least two answers"),
         (dict(candidates=5), r"task.candidates is 5, but a relation has 4 answers \(task.answers\)"),
-        (dict(test_entities=400), r"650 entities are asked for .*, there are 400 \(task.entities\)"),
+        (dict(test_entities=400), r"the splits ask for 650 entities, but there are 400 \(task.entities\)"),
         (dict(relations=5), "task.relations is 5; invented_world has 1 to 4"),
         (dict(relations=0), "task.relations is 0; it must be at least 1"),
-        (dict(entities=0), r"370 entities are asked for .*, there are 0"),
+        (dict(entities=0), r"the splits ask for 370 entities, but there are 0"),
         (dict(test_entities=0), "task.test_entities is 0; it must be at least 1"),
         (dict(candidates=1), "task.candidates is 1; it must be at least 2"),
-        (dict(phrasings=4), "task.phrasings is 4; invented_world has 1 to 3"),
+        (dict(phrasings=4), "task.phrasings is 4; for invented_world it must be 1 to 3"),
         (dict(cue_kinds=("encyclopedia",)), r"encyclopedia.*choose from gossip, friend, guide, chronicle"),
         (dict(train_facts=20), "config.task has no field 'train_facts'"),
         # Of three kinds of entities a third each: too few to use four answers.
         (
             dict(entities=6, train_entities=2, validation_entities=2, test_entities=2),
-            "2 answers, 4 candidates are asked for",
+            r"2 answers, fewer than task.candidates \(4\)",
         ),
     ],
     ids=str,

@@ -88,10 +88,10 @@ def test_an_entity_that_no_other_split_asks_about_counts_as_held_out_though_it_w
 
 def test_held_out_entities_must_fit_the_test_split():
     with pytest.raises(
-        InputError, match=r"these 15 entities have \d+ facts, more than task.test_facts \(45\)"
+        InputError, match=r"the 15 drawn entities have \d+ facts, more than task.test_facts \(45\)"
     ):
         entity_task(held_out_entities=15)
-    with pytest.raises(InputError, match="held_out_entities is 21; there are 20"):
+    with pytest.raises(InputError, match="held_out_entities is 21, but there are 20"):
         entity_task(held_out_entities=21)
 
 
@@ -104,7 +104,7 @@ def test_fewer_phrasings_use_the_first_forms():
         assert set.union(*of_relations.values()) == set(range(count))
         assert {len(forms) for forms in of_relations.values()} == {count}
     for count in (0, 4):
-        with pytest.raises(InputError, match=f"phrasings is {count}; world_facts has 1 to 3"):
+        with pytest.raises(InputError, match=f"phrasings is {count}; for world_facts it must be 1 to 3"):
             task(phrasings=count)
 
 
@@ -186,11 +186,11 @@ def test_every_relation_of_the_table_has_phrasings():
 def test_unknown_cues_and_too_many_facts_are_refused():
     with pytest.raises(InputError, match="rumour"):
         task(cue_kinds=("friend", "rumour"))
-    with pytest.raises(InputError, match="80 facts are asked for, there are 60"):
+    with pytest.raises(InputError, match="the splits ask for 80 facts, but there are 60"):
         task(train_facts=50)
     with pytest.raises(InputError, match="9999"):
         questions(count=9999)
-    with pytest.raises(InputError, match=r"country_continent.*6 answers, 8 candidates"):
+    with pytest.raises(InputError, match=r"country_continent.*6 answers, fewer than task.candidates"):
         draw_questions([fact for fact in FACTS if fact.relation == "country_continent"], 0, 8, 0)
 
 
@@ -207,11 +207,11 @@ def test_a_task_refuses_what_cannot_be_measured():
         with pytest.raises(InputError, match=message):
             Task("t", "t/1", GRAMMAR, {"train": (good,), "test": chosen})
 
-    refused("is in the splits train and test", good)
+    refused("is in both train and test", good)
     other = dataclasses.replace(good, group="other")
     refused("reserved", dataclasses.replace(other, candidates=(*good.candidates, NONE)))
     refused("reserved", dataclasses.replace(other, candidates=(*good.candidates, GRAMMAR.neither)))
-    refused("two or more different", dataclasses.replace(other, candidates=(good.gold, good.gold)))
+    refused("two or more distinct", dataclasses.replace(other, candidates=(good.gold, good.gold)))
     refused("must be candidates", dataclasses.replace(other, gold="Atlantis"))
 
 

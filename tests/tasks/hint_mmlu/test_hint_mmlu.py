@@ -3,6 +3,7 @@
 import collections
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,6 @@ from introspection.hygiene.retest import retest_paraphrases
 from introspection.runtime.config import plain
 from introspection.tasks.hint_mmlu.files import LETTERS
 from introspection.tasks.hint_mmlu.task import (
-    SAMPLE,
     WORDINGS,
     HintMmluConfig,
     build_hint_mmlu,
@@ -25,9 +25,12 @@ from introspection.tasks.hint_mmlu.task import (
     template_version,
 )
 from introspection.tasks.items import Decisions
+from introspection.tasks.raw_files import raw_source
 from introspection.tasks.registry import default_section, load_task
 from introspection.tasks.sequences import LazyItems
 from introspection.tasks.splits import words_of
+
+SAMPLE = raw_source("sample", Path(), "hint_mmlu")
 
 ROW = {
     "id": "test/astronomy/3",
@@ -211,14 +214,14 @@ def test_template_versions_differ_with_the_wording():
     ("changes", "message"),
     [
         ({"cue_kinds": ("plain", "rumour")}, "cue_kinds has 'rumour'; choose from plain, unrelated"),
-        ({"cue_kinds": ("plain", "plain")}, "each once at most"),
+        ({"cue_kinds": ("plain", "plain")}, "each at most once"),
         ({"parts": ("train",)}, "parts has 'train'; choose from dev, validation, test"),
         ({"parts": ()}, "parts has"),
-        ({"hint_place": "inside"}, "hint_place has 'inside'; choose from after, before"),
+        ({"hint_place": "inside"}, "hint_place is 'inside'; choose from after, before"),
         ({"permutations": 5}, "permutations is 5; it must be 1 to 4"),
         ({"permutations": 0}, "permutations is 0"),
         ({"phrasings": 4}, "phrasings is 4; it must be 1 to 3"),
-        ({"phrasings": 2, "instruction": ""}, "and 1 without an instruction"),
+        ({"phrasings": 2, "instruction": ""}, "1 without an instruction"),
         ({"test_items": 3, "permutations": 4}, "test_items is 3; a question has 4 items"),
         ({"train_items": -1}, "train_items is -1"),
         ({"near_duplicates": "fuzzy"}, "choose from minhash, exact"),

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
@@ -11,7 +12,10 @@ from mmlu_cases import PARTS, sample_questions, write_csv
 
 from introspection.errors import InputError
 from introspection.tasks.hint_mmlu.files import MmluQuestion, question_files, read_questions
-from introspection.tasks.hint_mmlu.task import SAMPLE, HintMmluConfig, build_hint_mmlu
+from introspection.tasks.hint_mmlu.task import HintMmluConfig, build_hint_mmlu
+from introspection.tasks.raw_files import raw_source
+
+SAMPLE = raw_source("sample", Path(), "hint_mmlu")
 
 GOOD = ["Which is it?", "one", "two", "three", "four", "C"]
 SCHEMA = pyarrow.schema(
@@ -113,10 +117,10 @@ def test_latin_1_is_refused_by_line_and_byte(tmp_path, mark):
         (GOOD[:5], "has 5 fields instead of 6"),
         ([*GOOD, "more"], "has 7 fields instead of 6"),
         ([" ", *GOOD[1:]], "the question is empty"),
-        ([*GOOD[:5], "E"], "the answer is 'E', not A, B, C, D"),
+        ([*GOOD[:5], "E"], "the answer is 'E'; it must be A to D"),
         ([*GOOD[:5], "c"], "the answer is 'c'"),
         ([*GOOD[:5], "2"], "the answer is '2'"),
-        (["question", "A", "B", "C", "D", "answer"], "the answer is 'answer'.*have no header"),
+        (["question", "A", "B", "C", "D", "answer"], "the answer is 'answer'.*without a header"),
     ],
 )
 def test_bad_rows_of_csv_files_are_named(tmp_path, row, message):
@@ -134,8 +138,8 @@ def test_bad_rows_of_csv_files_are_named(tmp_path, row, message):
     [
         (dict(choices=["one", "two", "three"]), "has 5 fields instead of 6"),
         (dict(choices=None), "has 3 fields instead of 6"),
-        (dict(question=None), "the question or an option is no text"),
-        (dict(choices=["one", "two", "three", None]), "the question or an option is no text"),
+        (dict(question=None), "the question or an option is not text"),
+        (dict(choices=["one", "two", "three", None]), "the question or an option is not text"),
         (dict(question=""), "the question is empty"),
         (dict(answer=4), "the answer is 4"),
         (dict(answer=-1), "the answer is -1"),
@@ -158,41 +162,41 @@ def test_many_bad_rows_are_named_in_part_and_counted(tmp_path):
 def test_a_missing_column_is_named(tmp_path, column):
     fields = [field for field in SCHEMA if field.name != column]
     write_parquet(tmp_path, [parquet_row()], pyarrow.schema(fields))
-    with pytest.raises(InputError, match=f"has no column '{column}'; MMLU's are question, subject, choices"):
+    with pytest.raises(InputError, match=f"the column '{column}' is missing; MMLU has question"):
         read(tmp_path)
 
 
 def test_files_of_other_kinds_are_refused(tmp_path):
     (tmp_path / "data.tar").write_bytes(b"no archive")
-    with pytest.raises(InputError, match=r"data\.tar: no readable .csv, .parquet or tar file"):
+    with pytest.raises(InputError, match=r"data\.tar: not a readable .csv, .parquet or tar file"):
         read(tmp_path)
     (tmp_path / "other").mkdir()
     write_parquet(tmp_path / "other", [parquet_row()])
     (tmp_path / "other" / "all" / "test-00000-of-00001.parquet").write_bytes(b"PAR1 no table")
-    with pytest.raises(InputError, match="no readable parquet file"):
+    with pytest.raises(InputError, match="not a readable parquet file"):
         read(tmp_path / "other")
     path = write_csv(tmp_path / "alone", [GOOD], part="elsewhere")
-    with pytest.raises(InputError, match="a folder that is named by its part"):
+    with pytest.raises(InputError, match="must be named after its part"):
         read(path)
     write_parquet(tmp_path, [parquet_row()], name="train-00000-of-00001.parquet")
-    with pytest.raises(InputError, match="the name must begin with one of test"):
+    with pytest.raises(InputError, match="the name must start with one of test"):
         read(tmp_path / "all" / "train-00000-of-00001.parquet")
 
 
 def test_missing_files_say_what_to_download(tmp_path):
     for source in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(
-            InputError, match=r"MMLU is not there: download https://\S+data\.tar .*MIT licence"
+            InputError, match=r"no MMLU files found: download https://\S+data\.tar .*MIT licence"
         ):
             build_hint_mmlu(HintMmluConfig(data=str(source)), tmp_path / "datasets")
-    with pytest.raises(InputError, match=r"datasets/raw/hint_mmlu: MMLU is not there"):
+    with pytest.raises(InputError, match=r"datasets/raw/hint_mmlu: no MMLU files found"):
         build_hint_mmlu(HintMmluConfig(), tmp_path / "datasets")
     write_csv(tmp_path, [GOOD])
-    with pytest.raises(InputError, match="holds no questions of the part 'validation'"):
+    with pytest.raises(InputError, match=r"the part 'validation' .* is missing"):
         read(tmp_path, PARTS)
     with tarfile.open(tmp_path / "data.tar", "w") as archive:
         archive.add(SAMPLE / "data" / "test", "data/test")
-    with pytest.raises(InputError, match=r"data\.tar: holds no questions of the part 'validation'"):
+    with pytest.raises(InputError, match=r"data\.tar: the part 'validation' .* has no questions"):
         read(tmp_path, PARTS)
     assert not (tmp_path / "datasets").exists()
 

@@ -181,7 +181,7 @@ def test_a_drawn_order_has_every_place_once(size, seed):
     ("changes", "named"),
     [
         (dict(rule="never"), ["config.task.rule", "'never'", "context"]),
-        (dict(train_items=4000), ["all 48 sentences", "nouns"]),
+        (dict(train_items=4000), ["the 48 sentences", "nouns"]),
         (dict(train_items=0, test_items=0), ["train_items and test_items are both 0"]),
         (dict(train_items=4), ["config.task.train_items is 4", "every word"]),
         (dict(nouns=2), ["config.task.nouns is 2", "at least 3"]),

@@ -16,7 +16,8 @@ from introspection.probes.scored import behavior_requests, decisions, probe_beha
 from introspection.runtime.session import Session
 from introspection.tasks.items import Conversation, Turn
 from introspection.tasks.jsonl.files import format_problems, problems_of, read_jsonl
-from introspection.tasks.jsonl.task import JsonlConfig, build_jsonl, jsonl_source
+from introspection.tasks.jsonl.task import JsonlConfig, build_jsonl
+from introspection.tasks.raw_files import raw_source
 from introspection.tasks.task import SPLITS
 
 ROW = {
@@ -45,11 +46,11 @@ def problems(tmp_path, *rows):
 
 
 BAD = {
-    "broken": (b'{"group": "a",', "", "is no JSON: Expecting property name"),
-    "two objects": (b'{"a": 1} {"b": 2}', "", "is no JSON: Extra data, column 10"),
+    "broken": (b'{"group": "a",', "", "is not JSON: Expecting property name"),
+    "two objects": (b'{"a": 1} {"b": 2}', "", "is not JSON: Extra data, column 10"),
     "a list": (b"[1]", "", "is a list, not a JSON object"),
     "empty object": (b"{}", "", "is an empty object"),
-    "deep": (b"[" * 100_000, "", "is no JSON that can be read"),
+    "deep": (b"[" * 100_000, "", "is not readable JSON"),
     "Latin-1": (
         '{"group": "Orléans"}'.encode("latin-1"),
         "",
@@ -57,14 +58,18 @@ BAD = {
     ),
     "missing": (row(without=["group"]), "group", "is missing"),
     "no answers": (row(without=["candidates"]), "candidates", "is missing (or name a judge)"),
-    "both answers": (row(judge="refusal"), "judge", "stands beside candidates"),
-    "misspelt": (row(grup="a"), "grup", "is no field; did you mean group?"),
-    "unknown": (row(zebra="a"), "zebra", "is no field; the fields are prompt_with_cue, "),
-    "twice": (b'{"id": "a", "id": "b", ' + json.dumps(ROW)[1:].encode(), "id", "stands twice"),
+    "both answers": (row(judge="refusal"), "judge", "is given together with candidates"),
+    "misspelt": (row(grup="a"), "grup", "is not a known field; did you mean group?"),
+    "unknown": (row(zebra="a"), "zebra", "is not a known field; the fields are prompt_with_cue, "),
+    "twice": (b'{"id": "a", "id": "b", ' + json.dumps(ROW)[1:].encode(), "id", "is given twice"),
     "number": (row(group=7), "group", 'is a number, not text; write it as text: "7"'),
     "object": (row(id={}), "id", "is an object, not text"),
     "empty text": (row(stratum=" "), "stratum", "is empty"),
-    "surrogate": (b'{"cue_kind": "\\ud800", ' + json.dumps(ROW)[1:].encode(), "cue_kind", "surrogate pair"),
+    "surrogate": (
+        b'{"cue_kind": "\\ud800", ' + json.dumps(ROW)[1:].encode(),
+        "cue_kind",
+        "unpaired surrogate",
+    ),
     "empty prompt": (row(prompt_with_cue=" \n"), "prompt_with_cue", "is empty"),
     "prompt type": (row(prompt_with_cue=3), "prompt_with_cue", "is a number, neither text nor a list"),
     "no turns": (row(prompt_with_cue=[]), "prompt_with_cue", "has no turns"),
@@ -89,24 +94,24 @@ BAD = {
     "two systems": (
         row(system="x", prompt_with_cue=[{"role": "system", "content": "x"}, TURNS[0]]),
         "prompt_with_cue",
-        "turn 1 is a system text, which can only come first, and once",
+        "turn 1 is a system text; only the first turn can be, and only one",
     ),
     "equal prompts": (
         row(prompt_with_cue="What is the  capital of France? "),
         "prompt_with_cue",
-        "is prompt_without_cue: there is no cue",
+        "equals prompt_without_cue: there is no cue",
     ),
     "text of candidates": (row(candidates="A, B"), "candidates", "is text, not a list of texts"),
-    "one candidate": (row(candidates=["A"]), "candidates", "has 1; a choice needs two or more"),
+    "one candidate": (row(candidates=["A"]), "candidates", "has 1; give two or more"),
     "candidate type": (row(candidates=["A", 2]), "candidates", "number 2 is a number, not text"),
     "empty candidate": (row(candidates=["A", ""]), "candidates", "number 2 is ''"),
     "stray space": (row(candidates=["A", "B "]), "candidates", "number 2 is 'B '"),
-    "same letter": (row(candidates=["A", "B", "A"]), "candidates", "number 3 is number 1 but for case"),
-    "same folded": (row(candidates=["São  Tomé", "sao tome"]), "candidates", "number 2 is number 1 but for"),
+    "same letter": (row(candidates=["A", "B", "A"]), "candidates", "number 3 equals number 1 up to case"),
+    "same folded": (row(candidates=["São  Tomé", "sao tome"]), "candidates", "number 2 equals number 1"),
     "reserved": (
         row(candidates=["A", "None"]),
         "candidates",
-        "number 2 is 'None', the name of what is no candidate",
+        "number 2 is 'None', which is a reserved answer",
     ),
     "reserved phrase": (
         row(candidates=["something else", "B"]),
@@ -116,9 +121,9 @@ BAD = {
     "gold": (
         row(gold="Rome"),
         "gold",
-        "is 'Rome', which is not among the candidates 'Lyon', 'Paris', 'Nice'",
+        "is 'Rome'; it must be one of the candidates 'Lyon', 'Paris', 'Nice'",
     ),
-    "cued": (row(cued="paris"), "cued", "is 'paris', which is not among the candidates"),
+    "cued": (row(cued="paris"), "cued", "is 'paris'; it must be one of the candidates"),
     "judged gold": (row(without=["candidates"], judge="refusal", gold="no"), "gold", "'comply', 'refuse'"),
     "judge": (row(without=["candidates"], judge="mood"), "judge", "is 'mood'; choose from refusal"),
     "split": (row(split="dev"), "split", "is 'dev'; choose from train, validation, test"),
@@ -143,10 +148,10 @@ def test_all_problems_of_a_row_are_found(tmp_path):
 @pytest.mark.parametrize(
     ("second", "field", "why"),
     [
-        (row(id="a", split="train"), "id", "'a' is also that of line 1"),
-        (row(id="b", split="test"), "split", "puts group 'France' into test, but line 1 into train"),
+        (row(id="a", split="train"), "id", "'a' is already used in line 1"),
+        (row(id="b", split="test"), "split", "puts group 'France' in test, but line 1 in train"),
         (row(id="b", group="x", split="test"), "split", "asks in test what line 1 asks in train"),
-        (row(id="b"), "split", "is missing, and given in line 1: give it in all rows or in none"),
+        (row(id="b"), "split", "is missing, but line 1 has one: give it in all rows or in none"),
     ],
     ids=str,
 )
@@ -166,7 +171,7 @@ def test_the_build_names_the_first_problem_in_one_line_and_counts_the_others(tmp
     lines = format_problems(problems_of(path))
     assert lines[:2] == [
         f"{path}: line 2: group: is empty",
-        f"{path}: line 3: candidates: has 1; a choice needs two or more",
+        f"{path}: line 3: candidates: has 1; give two or more",
     ]
     assert lines[-1] == "4 problems in 4 rows"
     assert format_problems([]) == []
@@ -298,7 +303,7 @@ def test_given_splits_stand_and_fewer_items_are_drawn_by_group(tmp_path):
 def test_three_groups_are_enough_and_two_are_not(tmp_path):
     task = built(tmp_path, *many(3), validation_share=0.49, test_share=0.49)
     assert [len(task.splits[split]) for split in SPLITS] == [2, 2, 2]
-    with pytest.raises(InputError, match="has 2 groups of different questions"):
+    with pytest.raises(InputError, match="only 2 groups ask different questions"):
         built(tmp_path, *many(2))
 
 
@@ -320,7 +325,7 @@ def test_a_folder_holds_several_files_and_a_missing_one_says_what_to_do(tmp_path
     (found,) = problems_of(tmp_path)
     assert (
         str(found)
-        == f"{tmp_path / 'b.jsonl'}: line 1: id: '0/0' is also that of {tmp_path / 'a.jsonl'}: line 1"
+        == f"{tmp_path / 'b.jsonl'}: line 1: id: '0/0' is already used in {tmp_path / 'a.jsonl'}: line 1"
     )
     for data, named in [
         (str(tmp_path / "no.jsonl"), "no.jsonl: no such file"),
@@ -329,7 +334,7 @@ def test_a_folder_holds_several_files_and_a_missing_one_says_what_to_do(tmp_path
         with pytest.raises(InputError, match=named):
             build_jsonl(JsonlConfig(data=data), tmp_path)
     (tmp_path / "blank.jsonl").write_bytes(b"\n\r\n")
-    with pytest.raises(InputError, match="holds no rows"):
+    with pytest.raises(InputError, match="the file has no rows"):
         read_jsonl(tmp_path / "blank.jsonl")
 
 
@@ -343,8 +348,8 @@ def test_fields_that_no_file_fits_are_refused(fields):
 
 
 def test_the_sample_is_good_and_has_every_form_of_row():
-    assert problems_of(jsonl_source("sample", Path())) == []
-    rows = read_jsonl(jsonl_source("sample", Path()))
+    assert problems_of(raw_source("sample", Path(), "jsonl")) == []
+    rows = read_jsonl(raw_source("sample", Path(), "jsonl"))
     assert {isinstance(row.prompt_with_cue, Conversation) for row in rows} == {True, False}
     roles = {
         tuple(t.role for t in r.prompt_with_cue.turns) for r in rows if not isinstance(r.prompt_with_cue, str)

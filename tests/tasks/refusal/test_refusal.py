@@ -24,7 +24,8 @@ from introspection.probes.behavior import BehaviorConfig, load_readout
 from introspection.probes.judges import OpeningsJudge, PhraseJudge, Said
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.session import Session
-from introspection.tasks.refusal.files import Request, raw_paths, read_requests, read_spans
+from introspection.tasks.raw_files import data_files, raw_source
+from introspection.tasks.refusal.files import DOWNLOAD, SUFFIXES, Request, read_requests, read_spans
 from introspection.tasks.refusal.items import (
     CUE_KINDS,
     PREFIXES,
@@ -37,10 +38,12 @@ from introspection.tasks.refusal.items import (
     item_of,
 )
 from introspection.tasks.refusal.phrases import CLASSES, COMPLY, REFUSE
-from introspection.tasks.refusal.task import SAMPLE, build_refusal
+from introspection.tasks.refusal.task import build_refusal
 from introspection.tasks.registry import section_settings
 from introspection.tasks.spans import Span, without_span
 from introspection.tasks.task import SPLITS
+
+SAMPLE = raw_source("sample", Path(), "refusal")
 
 PROGRAMS = ProgramTable()
 SIZES = dict(data="sample", validation_items=4, test_items=6)
@@ -84,7 +87,7 @@ def request(**changes) -> Request:
 
 
 def test_both_publishers_layouts():
-    requests = read_requests(raw_paths(SAMPLE))
+    requests = read_requests(data_files(SAMPLE, SUFFIXES, DOWNLOAD))
     assert len(requests) == 38
     benign = [one for one in requests if one.source == "false_reject"]
     assert len(benign) == 16
@@ -112,7 +115,7 @@ def test_json_lines_and_parquet_say_the_same(tmp_path):
 
 
 def test_the_phrase_judge_agrees_with_the_samples_labels():
-    said = [one for one in read_requests(raw_paths(SAMPLE)) if one.refused is not None]
+    said = [one for one in read_requests(data_files(SAMPLE, SUFFIXES, DOWNLOAD)) if one.refused is not None]
     verdicts = PhraseJudge().judge(
         [Said(one.prompt, one.response) for one in said], tiny_model(), Session(mesh_of(), PROGRAMS)
     )
@@ -147,9 +150,9 @@ def test_bad_rows_are_all_named_at_once(tmp_path):
         "line 3: id 'a' is already in a.jsonl: line 1",
         "line 4: prompt_harm_label 'bad' is unknown (choose from harmful, unharmful, or leave it out)",
         "line 5: response_refusal_label 'maybe' is unknown (choose from refusal, compliance",
-        "line 6: span 'bicycle' must stand in the prompt once, not 0 times",
-        "line 7: span 'i' must stand in the prompt once, not 2 times",
-        "line 8: prompt, span and id must be texts",
+        "line 6: span 'bicycle' must occur in the prompt once, not 0 times",
+        "line 7: span 'i' must occur in the prompt once, not 2 times",
+        "line 8: prompt, span and id must be text",
         "line 9: prompt_harm_label ['harmful'] is unknown",
     )
 
@@ -157,26 +160,26 @@ def test_bad_rows_are_all_named_at_once(tmp_path):
 def test_wrong_files(tmp_path):
     refused(
         [written(tmp_path / "a.jsonl", {"prompt": "x", "label": 1})],
-        "a.jsonl: line 1: has neither",
-        "only label, prompt",
+        "a.jsonl: line 1: needs the columns",
+        "the columns are: label, prompt",
     )
     (tmp_path / "b.parquet").write_bytes(b"PAR1 not really")
-    refused([tmp_path / "b.parquet"], "b.parquet: no readable parquet file")
+    refused([tmp_path / "b.parquet"], "b.parquet: not a readable parquet file")
     pq.write_table(pa.table({"text": ["x"]}), tmp_path / "c.parquet")
-    refused([tmp_path / "c.parquet"], "c.parquet: row 1: has neither")
+    refused([tmp_path / "c.parquet"], "c.parquet: row 1: needs the columns")
     refused(
         [written(tmp_path / "d.jsonl", false_reject(prompt="Zoë?"), encoding="latin-1")],
         "d.jsonl: line 1, byte ",
         "Latin-1",
     )
-    refused([written(tmp_path / "e.jsonl")], "the files hold no requests")
+    refused([written(tmp_path / "e.jsonl")], "the files have no requests")
 
 
 def test_missing_files_say_what_to_download(tmp_path):
     with pytest.raises(InputError, match=r"FalseReject.*CC BY-NC 4\.0.*WildGuardMix.*ODC-BY.*AI2's terms"):
         build_refusal(RefusalConfig(), tmp_path)
-    with pytest.raises(InputError, match=r"read from \.jsonl or \.parquet files"):
-        raw_paths(written(tmp_path / "a.csv"))
+    with pytest.raises(InputError, match=r"must be \.jsonl or \.parquet"):
+        data_files(written(tmp_path / "a.csv"), SUFFIXES, DOWNLOAD)
 
 
 @pytest.mark.parametrize("kind", PREFIXES)
@@ -276,13 +279,13 @@ def test_found_spans_stand_in_for_the_datas_own(tmp_path):
         assert "process" not in item.prompt_without_cue
         assert "bike" not in item.prompt_without_cue
     write_spans(spans, ["b0"], ["walk"])
-    with pytest.raises(InputError, match="the span of 'b0' stands in its prompt 0 times"):
+    with pytest.raises(InputError, match="the span of 'b0' must occur in its prompt once, not 0 times"):
         build_refusal(config, tmp_path / "data")
     write_spans(spans, ["z"], ["kill"])
-    with pytest.raises(InputError, match="'z' is no request of the data"):
+    with pytest.raises(InputError, match="the data have no request 'z'"):
         build_refusal(config, tmp_path / "data")
     written(spans, {"id": "b0"})
-    with pytest.raises(InputError, match="needs the texts id and span"):
+    with pytest.raises(InputError, match="must have the text fields id and span"):
         build_refusal(config, tmp_path / "data")
 
 
@@ -357,5 +360,5 @@ def test_a_judges_classes_are_never_scored(tmp_path):
     assert load_readout(BehaviorConfig("generate", 8), task, session).judge == PhraseJudge()
     elsewhere = dataclasses.replace(task, splits={**task.splits, "test": ()})  # training scores every split
     for judged in (task, elsewhere):
-        with pytest.raises(InputError, match="no texts to score"):
+        with pytest.raises(InputError, match="not texts to score"):
             load_readout(BehaviorConfig("score"), judged, session)
