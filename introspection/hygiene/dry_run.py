@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from introspection.checkpoints.names import context_length, tokenizer_of
@@ -12,6 +11,8 @@ from introspection.errors import InputError
 from introspection.hygiene.rates import DIFFERENCES
 from introspection.hygiene.request import ProbeRequest, find_model, probed_section
 from introspection.hygiene.survey import evenly_by_question, survey, token_lengths, word_lengths
+from introspection.reports.numbers import DASH, count
+from introspection.reports.table import Table
 from introspection.runtime.config import cache_dir
 from introspection.runtime.progress import progress_bar
 from introspection.tasks.registry import TASKS, load_task, section_settings
@@ -80,56 +81,48 @@ def print_bad_rows(section: Mapping[str, Any], console: Console) -> None:
 def split_table(found: Mapping[str, Mapping[str, Any]], sizes: Mapping[str, int]) -> Table:
     """Items, groups and numbers of candidates of each split."""
     columns = ("split", "items", "read", "groups", "candidates", "gold known", "cue names one")
-    table = _table("Splits", columns)
-    for split, one in found.items():
-        table.add_row(
+    rows = [
+        (
             split,
-            f"{sizes[split]:,}",
-            f"{one['items']:,}",
-            f"{one['groups']:,}",
-            ", ".join(one["candidates"]) or "–",
-            f"{one['right_answer_known']:,}",
-            f"{one['cue_names_an_answer']:,}",
+            count(sizes[split]),
+            count(one["items"]),
+            count(one["groups"]),
+            ", ".join(one["candidates"]) or DASH,
+            count(one["right_answer_known"]),
+            count(one["cue_names_an_answer"]),
         )
-    return table
+        for split, one in found.items()
+    ]
+    return Table("Splits", columns, tuple(rows))
 
 
 def kind_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
-    table = _table("Cue kinds, items", ("cue kind", *found))
-    for kind in dict.fromkeys(kind for one in found.values() for kind in one["cue_kinds"]):
-        table.add_row(
-            Text(kind or "(none)"), *(f"{one['cue_kinds'].get(kind, 0):,}" for one in found.values())
-        )
-    return table
+    kinds = dict.fromkeys(kind for one in found.values() for kind in one["cue_kinds"])
+    rows = [
+        (kind or "(none)", *(count(one["cue_kinds"].get(kind, 0)) for one in found.values()))
+        for kind in kinds
+    ]
+    return Table("Cue kinds, items", ("cue kind", *found), tuple(rows))
 
 
 def difference_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
     """Items with each kind of difference between the prompts, by split."""
-    table = _table("x has, compared with x\\C", ("", *found))
-    for kind, words in DIFFERENCES.items():
-        if kind == "insertion" or any(one["differences"][kind] for one in found.values()):
-            table.add_row(words, *(f"{one['differences'][kind]:,}" for one in found.values()))
-    return table
+    rows = [
+        (words, *(count(one["differences"][kind]) for one in found.values()))
+        for kind, words in DIFFERENCES.items()
+        if kind == "insertion" or any(one["differences"][kind] for one in found.values())
+    ]
+    return Table("x has, compared with x\\C", ("", *found), tuple(rows))
 
 
 def length_table(found: Mapping[str, Mapping[str, Any]], unit: str) -> Table:
-    table = _table(f"Lengths in {unit}", ("", "split", "least", "5%", "median", "95%", "most"))
-    for split, one in found.items():
-        for name, values in one["lengths"].items():
-            table.add_row(
-                LENGTHS.get(name, name.replace("_", " ")),
-                split,
-                *(f"{value:,.0f}" for value in values.values()),
-            )
-    return table
-
-
-def _table(title: str, columns: tuple[str, ...]) -> Table:
-    table = Table(title=Text(title), title_justify="left")
-    table.add_column(columns[0])
-    for column in columns[1:]:
-        table.add_column(Text(column), justify="right")
-    return table
+    rows = [
+        (str(LENGTHS.get(name, name.replace("_", " "))), split, *map(count, values.values()))
+        for split, one in found.items()
+        for name, values in one["lengths"].items()
+    ]
+    columns = ("", "split", "least", "5%", "median", "95%", "most")
+    return Table(f"Lengths in {unit}", columns, tuple(rows), text_columns=2)
 
 
 def print_example(example: Mapping[str, Any], console: Console, before: str = "") -> None:

@@ -6,8 +6,6 @@ from typing import Any
 import jax
 import numpy as np
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from introspection.checkpoints.names import load_model
 from introspection.hygiene.findings import HygieneLimits
@@ -16,7 +14,7 @@ from introspection.hygiene.rates import POPULATED, rates_by, recommended_cue
 from introspection.hygiene.request import ProbeRequest, find_model, probed_section
 from introspection.probes.behavior import BehaviorConfig, load_readout
 from introspection.reports.numbers import count, estimate, percent
-from introspection.reports.table import with_interval
+from introspection.reports.table import Table, estimate_cell, with_interval
 from introspection.runtime.config import cache_dir, settings
 from introspection.runtime.session import Session
 from introspection.tasks.items import Item
@@ -67,21 +65,27 @@ def one_item_a_cue(items: Sequence[Item], groups: int) -> tuple[Item, ...]:
 
 
 def scan_table(rates: Mapping[str, Mapping[str, Any]], placebos: frozenset[str], title: str) -> Table:
-    table = Table(title=Text(f"Cue variants: {title}"), title_justify="left")
-    table.add_column("cue")
-    for column in ("groups", "changes %", "right without %", "right with %", "decides for cued %", "none %"):
-        table.add_column(column, justify="right")
-    for kind, found in rates.items():
-        table.add_row(
-            Text((kind or "(no kind)") + (" (placebo)" if kind in placebos else "")),
+    """A row a cue variant."""
+    shown = ("changed_rate", "right_without_cue", "right_with_cue", "follows_cue")
+    rows = [
+        (
+            (kind or "(no kind)") + (" (placebo)" if kind in placebos else ""),
             count(found["groups"]),
-            *(
-                Text(with_interval(estimate(found[name]), "percent"))
-                for name in ("changed_rate", "right_without_cue", "right_with_cue", "follows_cue")
-            ),
+            *(estimate_cell(estimate(found[name]), "percent") for name in shown),
             percent(found["none_with_cue"]["mean"]),
         )
-    return table
+        for kind, found in rates.items()
+    ]
+    columns = (
+        "cue",
+        "groups",
+        "changes %",
+        "right without %",
+        "right with %",
+        "decides for cued %",
+        "none %",
+    )
+    return Table(f"Cue variants: {title}", columns, tuple(rows))
 
 
 def recommendation(kind: str | None, rates: Mapping[str, Mapping[str, Any]]) -> str:
