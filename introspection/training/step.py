@@ -1,4 +1,4 @@
-"""One executable is the whole train step: loss, gradient, update, agreement, for all seeds of an arm."""
+"""One executable is the whole train step of its seeds: loss, gradient, update, agreement."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -109,7 +109,9 @@ def train_steps(
     batches: Batch,
     weights: ObjectiveWeights,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """Consecutive steps of all seeds; leaves of `batches` are `steps seeds rows …`, metrics `steps seeds`.
+    """Consecutive steps of an executable's seeds (which: `training.seeds`).
+
+    Leaves of `batches` are `steps seeds rows …`, metrics `steps seeds`.
 
     `stack_seeds` is how one executable holds the seeds: "vectorize" runs them side by side (accelerators,
     meshes), "loop" one after another inside it, which is what a CPU, whose matrix products are already
