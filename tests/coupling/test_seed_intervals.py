@@ -145,7 +145,7 @@ def test_sign_flips_of_one_seed_are_those_of_groups():
 def test_two_to_five_seeds_have_no_sign_flip_test(seeds, least):
     p, note = seeds_sign_flip_test(np.ones((seeds, 40)), np.random.default_rng(0))
     assert p is None
-    assert f"{seeds} seeds can't show less than {least}," in note
+    assert f"{seeds} seeds a sign-flip test can't go below {least}," in note
     assert "6 seeds" in note
     with pytest.raises(ValueError, match="at least one seed"):
         seeds_sign_flip_test(np.ones((0, 40)), np.random.default_rng(0))

@@ -72,10 +72,10 @@ FOLDERS = {
         ["model.safetensors can't be read", "truncated"],
     ),
     "cut config": (lambda folder: cut(folder / "config.json", 40), ["config.json can't be read"]),
-    "missing shard": (missing_shard, ["index.json names model-00001-of-00003.safetensors", "not there"]),
+    "missing shard": (missing_shard, ["index.json names model-00001-of-00003.safetensors", "is missing"]),
     "wrong index": (
         wrong_index,
-        ["index.json is wrong (1 tensors)", f"{TENSOR} should be in model-00001", "and is in model-0000"],
+        ["index.json is wrong (1 tensors)", f"{TENSOR} should be in model-00001", "but is in model-0000"],
     ),
     "missing tensor": (
         lambda folder: change_tensors(folder / "model.safetensors", **{TENSOR: None}),

@@ -164,7 +164,7 @@ def test_how_a_model_was_addressed_is_told_where_files_can_not_hold_it(tmp_path)
         tokenizer = load(folder, options).tokenizer
         run = run_workdir(tmp_path / f"run_{noted}", tokenizer=tokenizer)
         told = exported(f"{run}:full:0", tmp_path / f"out_{noted}")
-        assert ("(config.chat) is not in its files" in told) == noted
+        assert ("files lack the chat options (config.chat)" in told) == noted
         again = load(tmp_path / f"out_{noted}", brief if noted else None).tokenizer
         assert again.encode_prompt("Why?") == tokenizer.encode_prompt("Why?")
 

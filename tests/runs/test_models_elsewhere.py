@@ -98,7 +98,7 @@ def test_what_can_not_be_put_together_is_refused(tmp_path):
     nested = adapter_folder(tmp_path / "nested", adapters)
     assert f"{folder} is not a folder of adapters" in refused(f"{folder}+{folder}")
     assert "is a folder of adapters; give BASE+ADAPTERS" in refused(f"{adapters}+{adapters}")
-    assert "is itself an adapter folder" in refused(nested)
+    assert "is a folder of adapters itself" in refused(nested)
     assert f"{run} is a run's workdir" in refused(f"{run}+{adapters}")
     assert f"{tmp_path / 'none'} does not exist" in refused(f"{folder}+{tmp_path / 'none'}")
 
@@ -232,7 +232,9 @@ def test_only_fields_that_name_a_model_are_read(tmp_path):
 
 @pytest.mark.parametrize("field", ["initial", "label_teacher", "kl_reference", "foreign"])
 def test_a_model_that_is_not_there_is_told_with_its_field(tmp_path, field):
-    with pytest.raises(InputError, match=rf"^config\.{field}: smollm2 is not in"):
+    with pytest.raises(
+        InputError, match=rf"^config\.{field}: .*gguf is missing; run python -m experiments.fetch"
+    ):
         models_of(tmp_path, **{field: "smollm2"})
 
 
@@ -301,7 +303,9 @@ def test_a_template_that_names_tokens_of_another_base_is_refused(tmp_path):
         path.write_text(json.dumps(fields | more))
         assert tokenizer_of(found(f"{folder}+{adapters}")).frame.after == "<|im_end|>"
     path.write_text(json.dumps(fields | {"eos_token": {"content": "<|endoftext|>"}}))
-    with pytest.raises(InputError, match=r"its eos_token is '<\|endoftext\|>', that of its base '<\|im_end"):
+    with pytest.raises(
+        InputError, match=r"its eos_token is '<\|endoftext\|>', but that of its base is '<\|im_end"
+    ):
         tokenizer_of(found(f"{folder}+{adapters}"))
     path.write_text(json.dumps(fields | {"added_tokens_decoder": missing}))
     with pytest.raises(InputError, match=r"it declares the token '<\|my_turn\|>', which its base's"):

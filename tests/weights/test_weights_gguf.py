@@ -118,7 +118,7 @@ def test_other_architectures_and_options_are_refused_by_name(tmp_path):
                 "llama.embedding_scale=2.0 is not supported, and no option is ignored",
             ),
             ({"feed_forward_length": None}, "lack llama.feed_forward_length"),
-            ({"attention.head_count": 0}, "llama.attention.head_count is 0; it is a whole number"),
+            ({"attention.head_count": 0}, "llama.attention.head_count is 0; it must be a whole number"),
             ({"embedding_length": "32"}, "llama.embedding_length is '32'; it is a whole number"),
         ]
     ):
