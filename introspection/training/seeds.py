@@ -1,5 +1,6 @@
 """Which seeds of an arm one executable holds, and how the executables of several run at the same time."""
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,10 +12,9 @@ from jax.sharding import Mesh
 from introspection.models.decoder import count_parameters
 from introspection.runtime.mesh import put_parameters
 
-# Parameters. A small model's products are too short for several cores: of 0.35 M, ten steps of two seeds
-# took two cores 0.5 to 0.6 s with a seed on each, but 0.5 to 1.0 s with both on every product, whenever
-# sharing data between cores was slow. A larger model, whose products do split well, would need the memory
-# of a step once a seed.
+# Parameters. A small model's products gain little from several cores: of 0.35 M, ten steps of two seeds
+# took two cores 0.5 to 0.6 s with a seed on each, and 0.5 to 1.0 s with both on every product. A larger
+# model, whose products do split well, would need the memory of a step once a seed.
 SMALL_MODEL = 10_000_000
 
 
@@ -51,15 +51,20 @@ def join_seeds(states: Sequence[Any], mesh: Mesh):
 
 
 def call_together(program: Callable, calls: Sequence[tuple]) -> list[Any]:
-    """The program's results for every call's arguments; they may still be being computed.
+    """The program's results for every call's arguments; one call's alone may still be being computed.
 
-    What one thread dispatches, XLA runs one after another on a CPU, so each of several calls has its own. It
-    waits for the dispatch before it: the first compiles for all.
+    What one thread dispatches, XLA runs one after another on a CPU, so each of several calls has a
+    thread, which also waits for its result: left to run on, two calls share cores as one does. Dispatches
+    take turns, since the first compiles for all.
     """
     if len(calls) == 1:
         return [program(*calls[0])]
-    results = []
-    for arguments in calls:
-        with ThreadPoolExecutor(1) as thread:
-            results.append(thread.submit(program, *arguments).result())
-    return results
+    dispatching = threading.Lock()
+
+    def call(arguments: tuple) -> Any:
+        with dispatching:
+            result = program(*arguments)
+        return jax.block_until_ready(result)
+
+    with ThreadPoolExecutor(len(calls)) as threads:
+        return list(threads.map(call, calls))
