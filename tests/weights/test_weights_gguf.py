@@ -119,7 +119,7 @@ def test_other_architectures_and_options_are_refused_by_name(tmp_path):
             ),
             ({"feed_forward_length": None}, "lack llama.feed_forward_length"),
             ({"attention.head_count": 0}, "llama.attention.head_count is 0; it must be a whole number"),
-            ({"embedding_length": "32"}, "llama.embedding_length is '32'; it is a whole number"),
+            ({"embedding_length": "32"}, "llama.embedding_length is '32'; it must be a whole number"),
         ]
     ):
         write_gguf(tmp_path / f"{i}.gguf", metadata=metadata)
