@@ -209,6 +209,8 @@ def _criterion_words(name: str, one: Criterion) -> str:
 
 
 def _points(difference: Estimate) -> str:
-    ends, mean = difference.ci95, difference.mean or 0.0
+    if difference.mean is None:
+        return "not known"
+    ends = difference.ci95
     shown = "" if ends is None else f" [{100 * ends[0]:+.1f}, {100 * ends[1]:+.1f}]"
-    return f"{100 * mean:+.1f} points{shown}"
+    return f"{100 * difference.mean:+.1f} points{shown}"

@@ -283,7 +283,9 @@ class RunResults:
     """A run's `results.json`."""
 
     arms: Mapping[str, ArmResults]
-    controls: Mapping[str, Mapping[str, ControlResults]]  # by control and arm
+    controls: Mapping[str, Mapping[str, ControlResults]] = dataclasses.field(
+        default_factory=dict
+    )  # by control and arm
     askable: Askable = NOT_RECORDED
     tiny: bool = False  # no evidence
     fingerprints: Mapping[str, Any] = dataclasses.field(default_factory=dict)

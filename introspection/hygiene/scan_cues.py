@@ -89,7 +89,7 @@ def scan_table(rates: Mapping[str, Mapping[str, Any]], placebos: frozenset[str],
 
 
 def recommendation(kind: str | None, rates: Mapping[str, Mapping[str, Any]]) -> str:
-
+    """The choice in words."""
     low, high = (f"{100 * end:.0f}" for end in POPULATED)
     if kind is None:
         return (

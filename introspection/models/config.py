@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from introspection.errors import InputError
-from introspection.runtime.config import check_choices
+from introspection.runtime.config import check_choice, check_choices
 
 COMPUTE_DTYPES = ("auto", "float32", "bfloat16", "float16")
 REMAT_POLICIES = ("none", "full", "dots_saveable", "dots_with_no_batch_dims_saveable")
@@ -58,7 +58,7 @@ class RopeScaling:
     original_context_length: int = 8192  # tokens
 
     def __post_init__(self):
-        check_choices("rope_scaling.kind", self.kind, ROPE_SCALINGS)
+        check_choice("rope_scaling.kind", self.kind, ROPE_SCALINGS)
         if self.factor < 1:
             raise InputError(f"rope_scaling.factor is {self.factor}; it must be at least 1")
         if self.high_frequency_factor <= self.low_frequency_factor:
@@ -115,9 +115,9 @@ class ModelConfig:
             )
         if self.head_dim % 2:
             raise InputError(f"model.head_dim is {self.head_dim}; rotary embeddings need an even number")
-        check_choices("model.compute_dtype", self.compute_dtype, COMPUTE_DTYPES)
-        check_choices("model.activation", self.activation, ACTIVATIONS)
-        check_choices("model.remat", self.remat, REMAT_POLICIES)
+        check_choice("model.compute_dtype", self.compute_dtype, COMPUTE_DTYPES)
+        check_choice("model.activation", self.activation, ACTIVATIONS)
+        check_choice("model.remat", self.remat, REMAT_POLICIES)
         if self.window < 0:
             raise InputError(f"model.window is {self.window}; give a number of tokens, or 0 for none")
         if self.windowed_layers and len(self.windowed_layers) != self.layers:

@@ -7,7 +7,7 @@ from typing import Any
 from introspection.models.config import ARCHITECTURES, ModelConfig
 from introspection.organism.pretraining import RowShares
 from introspection.organism.world import WorldConfig
-from introspection.runtime.config import check_choices
+from introspection.runtime.config import check_choice
 from introspection.training.loop import LoopConfig
 from introspection.training.step import OptimizerConfig
 
@@ -69,7 +69,7 @@ class OrganismConfig:
     pretrain: PretrainConfig
 
     def __post_init__(self):
-        check_choices("the architecture", self.architecture, ARCHITECTURES)
+        check_choice("the architecture", self.architecture, ARCHITECTURES)
         self.decoder(vocab_size=1)
 
     @property

@@ -15,7 +15,7 @@ from introspection.models.model import Model
 from introspection.probes.judges import Judge, ModelJudge, PhraseJudge, judge_of
 from introspection.probes.replies import Replies, decide_replies, judge_replies, probe_replies
 from introspection.probes.scored import Behavior, decisions, probe_behavior
-from introspection.runtime.config import check_choices
+from introspection.runtime.config import check_choice
 from introspection.runtime.session import Session
 from introspection.tasks.items import Decisions, Item
 from introspection.tasks.task import Task
@@ -30,7 +30,7 @@ class Readout:
     judge: Judge | None = None  # of replies to items whose candidates are its classes; others are matched
 
     def __post_init__(self):
-        check_choices("readout", self.kind, READOUTS)
+        check_choice("readout", self.kind, READOUTS)
         if self.tokens < 1:
             raise InputError(f"reply_tokens is {self.tokens}; it must be at least 1")
         if self.judge is not None and self.kind != "generate":

@@ -47,7 +47,7 @@ def results_table(results: RunResults) -> Table:
         rows.append(Row(_cells(f"{name}\n {arm.n} items", arm, difference, arm.agreement.mean), starts=True))
         for half in ("shifted", "unshifted") if arm.by_shifted else ():
             if (part := getattr(arm.by_shifted, half)) is not None:
-                apart = Estimate() if best is None else getattr(best.by_shifted, half)
+                apart = getattr(best and best.by_shifted, half, Estimate())
                 rows.append(Row(_cells(f" {half}", part, apart)))
         for control, by_arm in results.controls.items():
             if name in by_arm:

@@ -15,8 +15,7 @@ from introspection.tasks.subsets import kept_places
 
 Parsed = TypeVar("Parsed")
 
-# What is finished is never written again, so a damaged file stays until the folder looks unfinished.
-MEND = "delete the folder's results.json (or matrix.json) and rerun the command that wrote it"
+MEND = "delete this folder and rerun its command"  # what is finished is never written again
 RUN_COMMAND = "python -m experiments.run --config=F --workdir={workdir}"
 COMPARE_COMMAND = "python -m experiments.compare --models=A,B --task=T --workdir={workdir}"
 

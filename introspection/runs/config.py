@@ -108,7 +108,8 @@ class TrainConfig:
     checkpoint_steps: int = 100
     keep_checkpoints: int = 0  # number of newest checkpoints to keep; 0 keeps all
     remat: str = "none"  # layers that the backward pass recomputes: none, or "full" for all
-    stack_seeds: str = "loop"  # seeds in one executable: "loop" (CPU) or "vectorize"
+    # "loop": one seed after another, on one CPU a small model's side by side; "vectorize": all in one product
+    stack_seeds: str = "loop"
 
     def __post_init__(self):
         if self.explained_items < 0 or self.explained_items % 2:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,14 +40,20 @@ def settings(cls: type[T], section: Mapping[str, Any], path: str = "config", **e
         raise InputError(f"{path}: {error}") from error
 
 
-def check_choices(field: str, chosen: str | Iterable[str], known: Iterable[str]) -> None:
-    """Raises InputError unless a field's text is known, or its texts are known and distinct."""
-    names = (chosen,) if isinstance(chosen, str) else tuple(chosen)
-    unknown = [name for name in names if name not in known]
-    if unknown or not names or len(set(names)) < len(names):
-        given = f"is {chosen!r}" if isinstance(chosen, str) else f"has {unknown[0] if unknown else names!r}"
-        each = "" if isinstance(chosen, str) else ", each at most once"
-        raise InputError(f"{field} {given}; choose from {', '.join(known)}{each}")
+def check_choice(field: str, chosen: Any, known: Collection[str]) -> None:
+    """Raises InputError unless a field's text is known."""
+    if chosen not in known:
+        raise InputError(f"{field} is {chosen!r}; choose from {', '.join(known)}")
+
+
+def check_choices(field: str, chosen: Any, known: Collection[str]) -> None:
+    """Raises InputError unless a field is a tuple or list of known, distinct texts (one text is not)."""
+    if not isinstance(chosen, tuple | list):
+        raise InputError(f"{field} is {chosen!r}; give a tuple of {', '.join(known)}")
+    unknown = [name for name in chosen if name not in known]
+    if unknown or not chosen or len(set(chosen)) < len(chosen):
+        given = unknown[0] if unknown else chosen
+        raise InputError(f"{field} has {given!r}; choose from {', '.join(known)}, each at most once")
 
 
 def _value(kind: Any, value: Any, path: str) -> Any:

@@ -71,7 +71,7 @@ def _read(kind: Any, value: Any, path: str) -> Any:
         return None if value is None else _read(parts[0], value, path)
     if dataclasses.is_dataclass(kind):
         return from_json(typing.cast(type, kind), value, path)
-    if origin is tuple and isinstance(value, list):
+    if origin is tuple and isinstance(value, list | tuple):
         kinds = [parts[0]] * len(value) if parts[-1] is ... else parts
         if len(kinds) == len(value):
             return tuple(_read(part, inner, path) for part, inner in zip(kinds, value, strict=True))
@@ -82,7 +82,8 @@ def _read(kind: Any, value: Any, path: str) -> Any:
             return value
     elif kind in (int, str, bool) and type(value) is kind:
         return value
-    raise ValueError(f"{path} is {value!r:.60}")
+    wanted = getattr(kind, "__name__", kind)
+    raise ValueError(f"{path} is {value!r:.60}; it must be of type {wanted}")
 
 
 def _named(value: Any, key: str) -> Any:

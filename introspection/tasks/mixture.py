@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from introspection.errors import InputError
-from introspection.runtime.config import check_choices
+from introspection.runtime.config import check_choice
 from introspection.tasks.items import Item
 from introspection.tasks.sequences import ItemSequence, permuted
 from introspection.tasks.splits import words_of
@@ -259,7 +259,7 @@ def _counts_by_weight(split: str, parts: Sequence[Part], sizes: Sequence[int], t
 
 
 def _check_parts(parts: Sequence[Part], test: str) -> None:
-    check_choices("config.task.test", test, TEST_DRAWS)
+    check_choice("config.task.test", test, TEST_DRAWS)
     titles = [part.title for part in parts]
     if len(set(titles)) < len(titles):
         raise InputError(

@@ -102,7 +102,7 @@ def train(
     shardings = jax.tree.map(lambda leaf: leaf.sharding, states[0])
     program = session.programs.program(
         "train_steps",
-        (job.model, job.objective, job.optimizer, loop.stack_seeds, len(seeds)),
+        (job.model, job.objective, job.optimizer, loop.stack_seeds, parts[0].stop - parts[0].start),
         lambda: (
             lambda *arrays: train_steps(job.model, job.objective, job.optimizer, loop.stack_seeds, *arrays)
         ),
@@ -154,7 +154,7 @@ def train(
         rows = [put_rows(take_seeds(batches, part, axis=1), mesh, axis=2) for part in parts]
         calls = [(own, job.frozen, drawn, job.weights(step)) for own, drawn in zip(states, rows, strict=True)]
         states, device_metrics = zip(*call_together(program, calls), strict=True)
-        # The previous call's metrics are read while this one runs.
+        # One executable still runs now, while the previous call's metrics are read.
         note = read_metrics(*pending) if pending else ""
         pending = (step, device_metrics)
         step += loop.steps_per_call

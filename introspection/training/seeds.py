@@ -1,5 +1,6 @@
 """Which seeds of an arm one executable holds, and how the executables of several run at the same time."""
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +15,8 @@ from introspection.runtime.mesh import put_parameters
 
 # Parameters. A small model's products gain little from several cores: of 0.35 M, ten steps of two seeds
 # took two cores 0.5 to 0.6 s with a seed on each, and 0.5 to 1.0 s with both on every product. A larger
-# model, whose products do split well, would need the memory of a step once a seed.
-SMALL_MODEL = 10_000_000
+# model was not measured: its products split better, and each seed needs the memory of a step.
+SMALL_MODEL = 1_000_000
 
 
 def seed_parts(seeds: int, stack_seeds: str, trainable: Any, frozen: Any, mesh: Mesh) -> list[slice]:
@@ -66,5 +67,5 @@ def call_together(program: Callable, calls: Sequence[tuple]) -> list[Any]:
             result = program(*arguments)
         return jax.block_until_ready(result)
 
-    with ThreadPoolExecutor(len(calls)) as threads:
+    with ThreadPoolExecutor(min(len(calls), os.cpu_count() or 1)) as threads:
         return list(threads.map(call, calls))

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 
 from introspection.errors import InputError
-from introspection.runtime.config import check_choices
+from introspection.runtime.config import check_choice, check_choices
 from introspection.tasks.aita.cues import CUE_KINDS, FOUND, INSERTED, RIGHT, WRONG, judging_sentence
 from introspection.tasks.aita.files import Post
 from introspection.tasks.items import Item
@@ -75,9 +75,9 @@ class AitaConfig:
     similarity: float = 0.8  # least similarity of near-duplicates (splits.NearDuplicates)
 
     def __post_init__(self):
-        check_choices("config.task.verdicts", self.verdicts, WORDINGS)
-        check_choices("config.task.wording", self.wording, WORDINGS[self.verdicts])
-        check_choices("config.task.cue_place", self.cue_place, ("start", "end"))
+        check_choice("config.task.verdicts", self.verdicts, WORDINGS)
+        check_choice("config.task.wording", self.wording, WORDINGS[self.verdicts])
+        check_choice("config.task.cue_place", self.cue_place, ("start", "end"))
         check_choices("config.task.cue_kinds", self.cue_kinds, CUE_KINDS)
         if not 0 <= self.cues_per_post <= len(self.cue_kinds):
             raise InputError(

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from introspection.errors import InputError
-from introspection.runtime.config import check_choices
+from introspection.runtime.config import check_choice, check_choices
 from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.hint_mmlu.builder import HintMmlu, MmluDraw
 from introspection.tasks.hint_mmlu.files import LETTERS, PARTS, question_files
@@ -89,7 +89,7 @@ class HintMmluConfig:
     def __post_init__(self):
         check_choices("config.task.cue_kinds", self.kinds, WORDINGS)
         check_choices("config.task.parts", self.parts, PARTS)
-        check_choices("config.task.hint_place", self.hint_place, ("after", "before"))
+        check_choice("config.task.hint_place", self.hint_place, ("after", "before"))
         if not 1 <= self.permutations <= len(LETTERS):
             raise InputError(
                 f"config.task.permutations is {self.permutations}; it must be 1 to {len(LETTERS)}"

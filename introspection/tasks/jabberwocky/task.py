@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from introspection.errors import InputError
-from introspection.runtime.config import check_choices
+from introspection.runtime.config import check_choice
 from introspection.tasks.facts.invented_world import INVENTED_WORLD
 from introspection.tasks.facts.second_world import SECOND_WORLD
 from introspection.tasks.facts.world_facts import WORLD_FACTS
@@ -64,7 +64,7 @@ class JabberwockyConfig:
     explained_as: str = "world_facts"  # the world whose explanation wording is used, of GRAMMARS
 
     def __post_init__(self):
-        check_choices("config.task.explained_as", self.explained_as, GRAMMARS)
+        check_choice("config.task.explained_as", self.explained_as, GRAMMARS)
         smallest = {"nouns": self.answers, "contexts": 2, "cue_words": max(2, self.repeats), "answers": 2}
         smallest |= {"repeats": 1, "filler_words": 1}
         for field in dataclasses.fields(self):
