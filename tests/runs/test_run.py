@@ -142,7 +142,7 @@ def test_metrics_are_also_events_for_tensorboard(finished_run):
 def test_few_executables_serve_all_arms(finished_run):
     rows = table_rows(finished_run.output)
     trained = [row for row in rows if row[0] == "train_steps"]
-    # The base; then one for the arms kl, no_kl and shuffled (3 arms x 40 steps, 10 in a call, both seeds apart);
+    # The base; then one for the arms kl, no_kl and shuffled (3 x 40 steps, 10 in a call, both seeds apart);
     # then one for the arm whose batches hold shift rows.
     assert [calls for *_, calls in trained] == [500 // 20, 2 * 3 * 40 // 10, 2 * 40 // 10]
     assert len({shapes for _, shapes, _ in trained}) == 3
