@@ -1,7 +1,4 @@
-"""Scruples' anecdotes for tests, and files of them."""
-
-import json
-from pathlib import Path
+"""Scruples' anecdotes for tests."""
 
 
 def scruples(**changes) -> dict:
@@ -19,9 +16,3 @@ def scruples(**changes) -> dict:
         "binarized_label": "WRONG",
     }
     return {name: value for name, value in (fields | changes).items() if value != "left out"}
-
-
-def written(path: Path, *rows: dict, encoding: str = "utf-8", end: str = "\n") -> Path:
-    text = "".join(json.dumps(row, ensure_ascii=False) + end for row in rows)
-    path.write_bytes(text.encode(encoding))
-    return path

@@ -23,9 +23,23 @@ KINDS = {
 }
 
 
+def pretrained(tokenizer, template, special, **options):
+    return pretrained_tokenizer(tokenizer, template, special, ChatOptions(**options), "model", [])
+
+
 def make(kind, **options):
     tokenizer, template, special = KINDS[kind]
-    return pretrained_tokenizer(tokenizer(), template, special, ChatOptions(**options), "model", [])
+    return pretrained(tokenizer(), template, special, **options)
+
+
+def pieces(tokenizer, tokens):
+    return [tokenizer.tokenizer.id_to_token(token) for token in tokens]
+
+
+def assert_same_ids(tokenizer, other, texts):
+    for text in texts:
+        assert tokenizer.encode_prompt(text) == other.encode_prompt(text)
+        assert tokenizer.encode_reply(text) == other.encode_reply(text)
 
 
 TOKENIZERS = {kind: make(kind) for kind in KINDS}

@@ -1,8 +1,8 @@
 """MMLU's questions for tests: the sample's, and files of the publisher's layout with a test's own rows."""
 
-import csv
-import io
 from pathlib import Path
+
+import row_files
 
 from introspection.tasks.hint_mmlu.files import question_files, read_questions
 from introspection.tasks.raw_files import raw_source
@@ -17,9 +17,4 @@ def sample_questions(source=SAMPLE, parts=PARTS):
 
 
 def write_csv(folder, rows, encoding="utf-8", end="\n", part="test", subject="astronomy"):
-    text = io.StringIO()
-    csv.writer(text, lineterminator=end).writerows(rows)
-    path = folder / part / f"{subject}_{part}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.getvalue().encode(encoding))
-    return path
+    return row_files.write_csv(folder / part / f"{subject}_{part}.csv", rows, encoding, end)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from array_record.python import array_record_module
+
 ROOT = Path(__file__).parent.parent
 TINY = "--config=configs/quickstart.py:tiny"
 
@@ -179,11 +181,7 @@ def snapshot(folder: Path) -> dict[str, tuple[str, int]]:
 
 def read_json(path: Path) -> Any:
     """Strict JSON: NaN and infinities are errors."""
-
-    def refuse(constant: str):
-        raise ValueError(f"{path} holds {constant}")
-
-    return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -195,6 +193,14 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def _refuse(constant: str):
     raise ValueError(f"{constant} is no JSON")
+
+
+def stored_labels(workdir: Path, name: str) -> list[dict[str, Any]]:
+    """The labels of a run's folder `labels/NAME`."""
+    reader = array_record_module.ArrayRecordReader(str(workdir / "labels" / name / "labels.array_record"))
+    lines = reader.read_all()
+    reader.close()
+    return [json.loads(line) for line in lines]
 
 
 def comparable_results(workdir: Path, arms: Collection[str]) -> dict[str, Any]:
@@ -216,12 +222,19 @@ def comparable_results(workdir: Path, arms: Collection[str]) -> dict[str, Any]:
     return results
 
 
-def refused(programs, name: str, *arguments: str, workdir: Path, **options) -> str:
-    """The error line of a command that must be refused and write nothing into its workdir."""
+def refused(
+    programs, name: str, *arguments: Any, workdir: Path, says: Collection[str] = (), **options
+) -> str:
+    """The error line of a command that must be refused and write nothing into its workdir.
+
+    It holds all of `says`.
+    """
     before = snapshot(workdir) if workdir.is_dir() else workdir.exists()
     outcome = programs.run(name, *arguments, f"--workdir={workdir}", **options)
     assert outcome.code == 2, outcome
     line = one_error_line(outcome)
     assert "Traceback" not in outcome.stdout
+    for phrase in says:
+        assert phrase in line, line
     assert (snapshot(workdir) if workdir.is_dir() else workdir.exists()) == before
     return line

@@ -5,6 +5,8 @@ import random
 from pathlib import Path
 from typing import Any
 
+from row_files import write_lines
+
 CAPITALS = {
     "Norway": ("Oslo", "Bergen", "Stavanger", "Trondheim"),
     "Australia": ("Canberra", "Sydney", "Melbourne", "Perth"),
@@ -182,12 +184,6 @@ MATRIX = {
 }
 SOURCE = {"kind": "source", "name": "said by an expert", "n": 400, "accuracy": 0.97, "changed_rate": None}
 ORGANISM = {"rows": [SOURCE], "accuracy": 0.94, "parameters": 12_650_000}
-
-
-def write_lines(path: Path, values: list[dict[str, Any]]) -> None:
-    path.write_text(
-        "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values), encoding="utf-8"
-    )
 
 
 def write_workdir(workdir: Path, items: int = 60, steps: int = 40, **changed: Any) -> Path:

@@ -11,36 +11,17 @@ E = Explanation
 ANSWERS = ("Oslo", "Rome", "Bern", NONE)
 
 
-def record(
-    number,
-    teacher,
-    current,
-    explanation,
-    *,
-    seed=0,
-    group=None,
-    cue_kind="guess",
-    initial=None,
-    shifted=False,
-):
-    return PredictionRecord(
-        arm="kl",
-        seed=seed,
-        id=str(number),
-        group=str(number) if group is None else group,
-        cue_kind=cue_kind,
-        candidates=ANSWERS[:3],
-        gold="Oslo",
-        cued="Rome",
-        prompt_with_cue="x",
-        prompt_without_cue="x without",
+def record(number, teacher, current, explanation, *, initial=None, **fields):
+    """Decisions are (with cue, without cue); what is not given is that of an item in a group of its own."""
+    defaults = dict(
+        **dict(arm="kl", seed=0, id=str(number), group=str(number), cue_kind="guess"),
+        **dict(candidates=ANSWERS[:3], gold="Oslo", cued="Rome"),
+        **dict(prompt_with_cue="x", prompt_without_cue="x without", explanation_text=""),
         teacher=Decisions(*teacher),
         initial=Decisions(*(initial or teacher)),
         current=Decisions(*current),
-        explanation_text="",
-        explanation=explanation,
-        shifted=shifted,
     )
+    return PredictionRecord(**(defaults | fields), explanation=explanation)
 
 
 def eight_records() -> list[PredictionRecord]:

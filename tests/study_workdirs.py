@@ -5,38 +5,15 @@ import json
 from pathlib import Path
 
 import numpy as np
+from results_records import record
+from row_files import write_lines
 
-from introspection.coupling.records import PredictionRecord, write_records
+from introspection.coupling.records import write_records
 from introspection.tasks.items import INVALID, Decisions, Explanation
 
-CANDIDATES = ("Oslo", "Rome", "Bern")
 MOVED, STAYS = ("Rome", "Oslo"), ("Oslo", "Oslo")  # decisions with and without the cue
 SAYS_MOVED, SAYS_STAYS = Explanation(True, "Oslo"), Explanation(False, "Oslo")
 SAYS_WRONG = Explanation(True, "Bern")  # what nobody here ever decides
-
-
-def make_record(
-    number, teacher, current, explanation, *, arm="kl", seed=0, group=None, subset="", shifted=False
-):
-    return PredictionRecord(
-        arm=arm,
-        seed=seed,
-        id=str(number),
-        group=str(number) if group is None else group,
-        cue_kind="guess",
-        candidates=CANDIDATES,
-        gold="Oslo",
-        cued="Rome",
-        prompt_with_cue="x",
-        prompt_without_cue="x without",
-        teacher=Decisions(*teacher),
-        initial=Decisions(*teacher),
-        current=Decisions(*current),
-        explanation_text="",
-        explanation=explanation,
-        subset=subset,
-        shifted=shifted,
-    )
 
 
 def random_records(
@@ -70,7 +47,7 @@ def random_records(
                 said = SAYS_WRONG
             subset = subsets[group % len(subsets)]
             place = {"arm": arm, "seed": seed, "group": f"fact {group}", "subset": subset, "shifted": shifted}
-            records.append(make_record(number, teacher, current, said, **place))
+            records.append(record(number, teacher, current, said, **place))
     return records
 
 
@@ -127,10 +104,6 @@ def write_point(workdir: Path, base: str, arms, *, part="main", agreement=0.8, f
 
 def write_json(path: Path, value) -> None:
     path.write_text(json.dumps(value), encoding="utf-8")
-
-
-def write_lines(path: Path, values) -> None:
-    path.write_text("".join(json.dumps(value) + "\n" for value in values), encoding="utf-8")
 
 
 STUDY_ARMS = {

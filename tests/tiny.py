@@ -11,7 +11,7 @@ from introspection.models.model import Model
 from introspection.probes.hidden import answer_hidden
 from introspection.probes.scored import probe_behavior
 from introspection.runtime.compiled import ProgramTable
-from introspection.runtime.mesh import MeshConfig, make_mesh
+from introspection.runtime.mesh import MeshConfig, make_mesh, parameter_shardings
 from introspection.runtime.session import Session
 from introspection.tasks.facts.questions import draw_questions
 from introspection.tasks.facts.table import read_facts_table
@@ -145,6 +145,13 @@ def random_tokens(rng, length):
 
 def assert_trees_close(actual, expected, **tolerances):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerances), actual, expected)
+
+
+def assert_placed(tree, mesh):
+    """Every leaf lies on the mesh as parameters do."""
+    shardings = parameter_shardings(tree, mesh)
+    for leaf, sharding in zip(jax.tree.leaves(tree), jax.tree.leaves(shardings), strict=True):
+        assert leaf.sharding.is_equivalent_to(sharding, leaf.ndim)
 
 
 def equations(jaxpr):

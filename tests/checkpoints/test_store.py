@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from row_files import refusal
+from tiny import assert_placed, mesh_of
 
 from introspection.checkpoints.store import CheckpointStore, CorruptCheckpointError
 from introspection.errors import InputError, RunError
-from introspection.runtime.mesh import MeshConfig, make_mesh, parameter_shardings, put_parameters
+from introspection.runtime.mesh import parameter_shardings, put_parameters
 
 # Orbax leaves a coroutine or two behind where a file is damaged; they are told of when they are collected.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -54,7 +56,7 @@ def assert_equal(tree, other) -> None:
 
 
 def abstract(tree, mesh=None):
-    mesh = mesh or make_mesh(MeshConfig())
+    mesh = mesh or mesh_of()
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         tree,
@@ -82,7 +84,7 @@ def restore(directory: Path, step: int, tree, optimizer=None):
 @pytest.mark.parametrize("loaded_on", MESHES)
 @pytest.mark.parametrize("saved_on", MESHES)
 def test_a_checkpoint_of_one_mesh_comes_back_on_another(tmp_path, saved_on, loaded_on):
-    first, second = (make_mesh(MeshConfig(*sizes)) for sizes in (saved_on, loaded_on))
+    first, second = mesh_of(*saved_on), mesh_of(*loaded_on)
     trainable = put_parameters(parameters(), first)
     optimizer = UPDATE.init(trainable)
     with CheckpointStore(tmp_path) as store:
@@ -91,10 +93,7 @@ def test_a_checkpoint_of_one_mesh_comes_back_on_another(tmp_path, saved_on, load
     loaded, loaded_optimizer = restore(tmp_path, 3, abstract(trainable, second), abstract(optimizer, second))
     assert_equal(loaded, trainable)
     assert_equal(loaded_optimizer, optimizer)
-    for leaf, sharding in zip(
-        jax.tree.leaves(loaded), jax.tree.leaves(parameter_shardings(loaded, second)), strict=True
-    ):
-        assert leaf.sharding.is_equivalent_to(sharding, leaf.ndim)
+    assert_placed(loaded, second)
     kernel = loaded["params"]["layers"]["query"]["kernel"]
     parts = loaded_on[1] * loaded_on[2]
     assert kernel.addressable_shards[0].data.size == kernel.size // parts
@@ -116,18 +115,19 @@ def test_a_mismatch_names_every_parameter_and_both_shapes(tmp_path):
     wanted["params"]["layers"]["query"]["kernel"] = jnp.zeros((2, 3, 8, 4))  # misshapen
     del wanted["params"]["layers"]["norm"]  # surplus in the checkpoint
     wanted["params"]["layers"]["gate"] = {"kernel": jnp.zeros((2, 3, 8, 16))}  # missing in it
-    with pytest.raises(InputError) as caught:
-        restore(tmp_path, 0, abstract(wanted))
-    message = str(caught.value)
-    assert "(3 parameters)" in message
-    assert (
-        "params/layers/query/kernel is (2, 3, 8, 8) in the checkpoint and (2, 3, 8, 4) in the model"
-        in message
+    message = refusal(
+        restore,
+        tmp_path,
+        0,
+        abstract(wanted),
+        says=[
+            "(3 parameters)",
+            "params/layers/query/kernel is (2, 3, 8, 8) in the checkpoint and (2, 3, 8, 4) in the model",
+            "params/layers/norm/scale (2, 3, 8) is not in the model",
+            "params/layers/gate/kernel (2, 3, 8, 16) is missing in the checkpoint",
+        ],
     )
-    assert "params/layers/norm/scale (2, 3, 8) is not in the model" in message
-    assert "params/layers/gate/kernel (2, 3, 8, 16) is missing in the checkpoint" in message
     assert "embedding" not in message
-    assert "\n" not in message
 
 
 def test_an_unknown_step_lists_those_there_are(tmp_path):

@@ -5,45 +5,12 @@ import warnings
 
 import numpy as np
 import pytest
+from results_records import E, record
 from sklearn.metrics import f1_score
 
 from introspection.coupling import metrics
 from introspection.coupling.metrics import MATCH_COUNTS, match_counts, match_metrics
-from introspection.coupling.records import PredictionRecord
-from introspection.tasks.items import INVALID, NONE, Decisions, Explanation
-
-E = Explanation
-
-
-def record(
-    teacher: tuple[str, str],
-    current: tuple[str, str],
-    explanation: Explanation,
-    *,
-    number: int = 0,
-    cue_kind: str = "guess",
-    gold: str = "Oslo",
-    cued: str = "Rome",
-) -> PredictionRecord:
-    """A record whose decisions are (with_cue, without_cue)."""
-    return PredictionRecord(
-        arm="kl",
-        seed=0,
-        id=str(number),
-        group=str(number),
-        cue_kind=cue_kind,
-        candidates=("Oslo", "Rome", "Bern"),
-        gold=gold,
-        cued=cued,
-        prompt_with_cue="x",
-        prompt_without_cue="x without",
-        teacher=Decisions(*teacher),
-        initial=Decisions(*teacher),
-        current=Decisions(*current),
-        explanation_text="",
-        explanation=explanation,
-    )
-
+from introspection.tasks.items import INVALID, NONE, Decisions
 
 TRUE = [E(True, "Rome"), E(True, "Oslo"), E(True, "Rome"), E(False, "Rome"), E(False, "Oslo"), E(False, NONE)]
 SAID = [E(True, "Rome"), E(True, "Rome"), INVALID, E(True, "Rome"), E(False, "Oslo"), E(False, NONE)]
@@ -123,8 +90,8 @@ def test_rates_of_behaviours_worked_by_hand():
 
 def test_drift_compares_explanations_and_not_decisions():
     # Only the decision with the cue moves, and the answer stays changed from Oslo: E is the same.
-    still = record(("Rome", "Oslo"), ("Bern", "Oslo"), INVALID)
-    moved = record(("Rome", "Oslo"), ("Oslo", "Oslo"), INVALID)
+    still = record(0, ("Rome", "Oslo"), ("Bern", "Oslo"), INVALID)
+    moved = record(0, ("Rome", "Oslo"), ("Oslo", "Oslo"), INVALID)
     assert [metrics.disagrees(r) for r in (still, moved)] == [False, True]
     assert metrics.drift([still, moved, still, still]) == 1 / 4
     assert metrics.drift_direction(still) == "to_other"
@@ -146,20 +113,20 @@ def test_decision_direction(before, after, gold, cued, direction):
 
 
 def test_drift_direction_looks_at_the_decision_without_the_cue_first():
-    both = record(("Oslo", "Oslo"), ("Rome", "Bern"), INVALID)
+    both = record(0, ("Oslo", "Oslo"), ("Rome", "Bern"), INVALID)
     assert metrics.drift_direction(both) == "to_other"
     assert metrics.drift_direction(both, "with_cue") == "to_cued"
-    only_with_cue = record(("Oslo", "Oslo"), ("Rome", "Oslo"), INVALID)
+    only_with_cue = record(0, ("Oslo", "Oslo"), ("Rome", "Oslo"), INVALID)
     assert metrics.drift_direction(only_with_cue) == "to_cued"
     assert metrics.drift_direction(only_with_cue, "without_cue") == "none"
 
 
 def test_levels_by_cue_kind_and_drift_direction():
     records = [
-        record(("Oslo", "Oslo"), ("Rome", "Oslo"), E(True, "Oslo"), cue_kind="guess"),  # says current
-        record(("Oslo", "Oslo"), ("Rome", "Oslo"), E(False, "Oslo"), cue_kind="guess"),  # says teacher
-        record(("Oslo", "Oslo"), ("Rome", "Oslo"), E(True, "Oslo"), cue_kind="placebo"),
-        record(("Oslo", "Oslo"), ("Oslo", "Oslo"), E(False, "Oslo"), cue_kind="placebo"),  # no drift
+        record(0, ("Oslo", "Oslo"), ("Rome", "Oslo"), E(True, "Oslo"), cue_kind="guess"),  # says current
+        record(0, ("Oslo", "Oslo"), ("Rome", "Oslo"), E(False, "Oslo"), cue_kind="guess"),  # says teacher
+        record(0, ("Oslo", "Oslo"), ("Rome", "Oslo"), E(True, "Oslo"), cue_kind="placebo"),
+        record(0, ("Oslo", "Oslo"), ("Oslo", "Oslo"), E(False, "Oslo"), cue_kind="placebo"),  # no drift
     ]
     assert metrics.levels_by_cue_kind(records) == {
         "guess": {"n": 2, "self": 0.5, "orig": 0.5},

@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pytest
 from results_records import ANSWERS, E, eight_records, random_records, record, results_of
+from row_files import write_lines
 
 from introspection.coupling import metrics, statistics
 from introspection.coupling.matrix import coupling_matrix
-from introspection.coupling.records import PredictionRecord
 from introspection.coupling.results import arm_results, control_results, paired_results
 from introspection.coupling.training_log import read_series
 from introspection.errors import InputError
@@ -189,12 +189,8 @@ def test_undefined_values_are_null_in_strict_json():
     assert single["self"]["exact_match"] == {"mean": 1.0, "ci95": None}
     never_right = [record(n, ("Rome", "Oslo"), same, INVALID) for n in range(3)]
     neither = results_of(never_right)["disagreement"]
-    assert (neither["n"], neither["self"], neither["current_share"], neither["sign_flip_p"]) == (
-        3,
-        0,
-        None,
-        1,
-    )
+    shown = [neither[name] for name in ("n", "self", "current_share", "sign_flip_p")]
+    assert shown == [3, 0, None, 1]
 
 
 def test_wrong_records_are_refused():
@@ -203,7 +199,7 @@ def test_wrong_records_are_refused():
         results_of([])
     with pytest.raises(InputError, match="2 prediction records of item"):
         results_of(records + records[:1])
-    other = PredictionRecord.from_json({**records[0].to_json(), "arm": "no_kl"})
+    other = dataclasses.replace(records[0], arm="no_kl")
     with pytest.raises(InputError, match="several arms in one result: kl, no_kl"):
         control_results([*records, other])
 
@@ -228,9 +224,7 @@ def test_kept_behavior_is_of_the_clean_labels(tmp_path):
         for seed, kept_at in ((0, (1.0, 0.8, 0.3)), (1, (0.8, 0.6, 0.7)))
         for step, kept in enumerate(kept_at)
     ]
-    path.write_text(
-        "".join(json.dumps(line) + "\n" for line in [*lines, {"arm": "kl", "seed": 0, "step": 9}])
-    )
+    write_lines(path, [*lines, {"arm": "kl", "seed": 0, "step": 9}])
     kept = agreement_series(path, "kl", "kept_behavior")
     assert kept == {0: [(0, 1.0), (1, 0.8), (2, 0.3)], 1: [(0, 0.8), (1, 0.6), (2, 0.7)]}
     trained = agreement_series(path, "kl")
@@ -253,8 +247,7 @@ def test_agreement_series_of_a_resumed_run(tmp_path):
         {"arm": "kl", "seed": 0, "step": 20, "agreement": float("nan")},
         {"arm": "kl", "seed": 1, "step": 0, "agreement": 0.9},
     ]
-    text = "".join(json.dumps(event) + "\n" for event in events)
-    path.write_text(text)
+    text = write_lines(path, events).read_text()
     assert agreement_series(path, "kl") == {0: [(0, 1.0), (10, 0.75)], 1: [(0, 0.9)]}
     assert agreement_series(path, "other") == {}
     path.write_text(text + '{"arm": "kl", "se')  # being written
@@ -269,12 +262,7 @@ def test_agreement_series_of_a_resumed_run(tmp_path):
 
 def test_paired_results_of_an_arm_minus_its_control():
     records = eight_records()
-    control = [
-        PredictionRecord.from_json(
-            {**r.to_json(), "arm": "foreign", "explanation": {"text": "", **INVALID._asdict()}}
-        )
-        for r in records
-    ]
+    control = [dataclasses.replace(r, arm="foreign", explanation=INVALID) for r in records]
     paired = to_json(paired_results(records, control[::-1], np.random.default_rng(0)))
     exact = paired["self"]["exact_match"]
     assert (exact["arm"], exact["control"], exact["mean"]) == (5 / 8, 0.0, 5 / 8)

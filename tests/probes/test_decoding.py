@@ -7,6 +7,7 @@ import chat_templates
 import jax
 import numpy as np
 import pytest
+from chat_tokenizers import pretrained
 from reference_decoder import log_softmax, reference_logits
 from small_tokenizers import byte_level
 from tiny import mesh_of, random_tokens, task_model, tiny_model, tiny_task
@@ -20,8 +21,6 @@ from introspection.runtime.mesh import put_parameters
 from introspection.runtime.session import Session
 from introspection.tasks.items import INVALID, Explanation
 from introspection.text import buckets
-from introspection.text.chat_template import ChatOptions
-from introspection.text.pretrained_tokenizer import pretrained_tokenizer
 
 PROGRAMS = ProgramTable()
 MAX_TOKENS = 5
@@ -173,8 +172,7 @@ def test_replies_beside_one_that_goes_on_keep_their_length():
 @functools.cache
 def chat_model():
     """A tiny model whose family ends with `<|im_end|>` and also stops at `<|endoftext|>`, often."""
-    special = {"eos_token": "<|endoftext|>"}
-    tokenizer = pretrained_tokenizer(byte_level(), chat_templates.QWEN25, special, ChatOptions(), "here")
+    tokenizer = pretrained(byte_level(), chat_templates.QWEN25, {"eos_token": "<|endoftext|>"})
     model = tiny_model(vocab_size=tokenizer.vocab_size)
     params, (stop,) = model.variables["params"], tokenizer.stop_ids
     ends = {tokenizer.end_id: 1.3, stop: 1.5}

@@ -2,12 +2,11 @@
 
 import itertools
 
-import chat_templates
 import numpy as np
 import pytest
+from chat_tokenizers import TOKENIZERS
 from hygiene_items import item
 from sklearn.metrics import cohen_kappa_score
-from small_tokenizers import byte_level, sentencepiece_like
 from tiny import mesh_of, tiny_config, tiny_model, tiny_variables
 
 from introspection.errors import InputError
@@ -32,8 +31,6 @@ from introspection.runtime.session import Session
 from introspection.tasks.items import NONE, Conversation, Turn
 from introspection.tasks.refusal.phrases import COMPLY, REFUSE, refusal_class
 from introspection.tasks.task import LabelledReply
-from introspection.text.chat_template import ChatOptions
-from introspection.text.pretrained_tokenizer import pretrained_tokenizer
 
 PROGRAMS = ProgramTable()  # every test's, so that what they have in common is compiled once
 REFUSALS = (
@@ -110,19 +107,14 @@ ANSWERS = (
 )
 
 
-@pytest.mark.parametrize("text", REFUSALS)
-def test_a_refusal_is_one(text):
-    assert refusal_class(text) == REFUSE
-
-
-@pytest.mark.parametrize("text", ANSWERS)
-def test_what_only_sounds_like_a_refusal_is_none(text):
-    assert refusal_class(text) == COMPLY
-
-
-@pytest.mark.parametrize("text", ["", "  \n", "...", "42", "?!"])
-def test_a_reply_without_words_is_of_no_class(text):
-    assert refusal_class(text) == NONE
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [(text, REFUSE) for text in REFUSALS]
+    + [(text, COMPLY) for text in ANSWERS]
+    + [(text, NONE) for text in ("", "  \n", "...", "42", "?!")],
+)
+def test_what_a_reply_is(text, verdict):
+    assert refusal_class(text) == verdict
 
 
 def test_the_phrase_judge_reads_texts_alone():
@@ -182,7 +174,7 @@ def test_an_opening_that_another_begins_is_counted_once():
 
 @pytest.mark.parametrize("kind", ["qwen2.5", "llama2", "gemma"])
 def test_openings_of_both_classes_are_disjoint_in_every_vocabulary(kind):
-    tokenizer = chat_tokenizer(kind)
+    tokenizer = TOKENIZERS[kind]
     sides = disjoint_openings(tokenizer, REFUSING, COMPLYING)
     assert len(sides[0]) > 10
     assert len(sides[1]) > 10
@@ -194,35 +186,15 @@ def test_openings_of_both_classes_are_disjoint_in_every_vocabulary(kind):
 @pytest.mark.parametrize("kind", ["qwen2.5", "llama2", "gemma"])
 def test_an_opening_is_how_the_rest_of_a_reply_goes_on(kind):
     """Llama 2 puts a space between a reply and its end, which is no part of an opening."""
-    tokenizer = chat_tokenizer(kind)
+    tokenizer = TOKENIZERS[kind]
     opening, whole = opening_tokens(tokenizer, "it"), tokenizer.encode_reply("it is")
     assert tuple(whole[: len(opening)]) == opening
     assert tokenizer.decode(opening) == "it"
 
 
-CHATS = {
-    "qwen2.5": (byte_level, chat_templates.QWEN25, {"eos_token": "<|im_end|>"}),
-    "llama2": (
-        lambda: sentencepiece_like("prepend"),
-        chat_templates.LLAMA2,
-        {"bos_token": "<s>", "eos_token": "</s>"},
-    ),
-    "gemma": (
-        lambda: sentencepiece_like("none"),
-        chat_templates.GEMMA,
-        {"bos_token": "<s>", "eos_token": "</s>"},
-    ),
-}
-
-
-def chat_tokenizer(kind):
-    make, template, special = CHATS[kind]
-    return pretrained_tokenizer(make(), template, special, ChatOptions(), "model", [])
-
-
 def chat_model(**changes):
     """A random model that reads any text."""
-    tokenizer = chat_tokenizer("qwen2.5")
+    tokenizer = TOKENIZERS["qwen2.5"]
     config = tiny_config(vocab_size=tokenizer.vocab_size, context_length=2048, **changes)
     return Model(config, tokenizer, tiny_variables(config))
 
@@ -257,7 +229,7 @@ def test_a_model_judge_shows_only_so_much_of_a_reply():
 
 
 def test_a_judge_with_too_short_a_context_is_refused():
-    judge = ModelJudge(Model(tiny_config(context_length=40), chat_tokenizer("qwen2.5"), {}))
+    judge = ModelJudge(Model(tiny_config(context_length=40), TOKENIZERS["qwen2.5"], {}))
     with pytest.raises(InputError, match=r"judge_model: a question about a reply takes \d+ tokens"):
         judge.judge([Said("How?", "So.")], tiny_model(), Session(mesh_of(), PROGRAMS))
 
@@ -335,8 +307,8 @@ def test_judges_are_compared_on_the_same_texts_and_with_labels(tmp_path):
     items = [item(f"i{i}", f"g{i}", candidates=(REFUSE, COMPLY), gold=REFUSE, cued=COMPLY) for i in range(4)]
     texts = zip(REFUSALS[:4], ANSWERS[:4], strict=True)
     replies = [Replies(Reply((), refusal), Reply((), answer)) for refusal, answer in texts]
-    labelled = [labelled_reply(text, REFUSE) for text in REFUSALS[:4]]
-    labelled += [labelled_reply(text, COMPLY) for text in ANSWERS[:4]]
+    labelled = [LabelledReply(text, text, REFUSE) for text in REFUSALS[:4]]
+    labelled += [LabelledReply(text, text, COMPLY) for text in ANSWERS[:4]]
     rng = np.random.default_rng(0)
     report = judge_report(items, replies, labelled, chat_model(), {}, Session(mesh_of(), PROGRAMS), rng)
     own, given = (
@@ -352,7 +324,3 @@ def test_judges_are_compared_on_the_same_texts_and_with_labels(tmp_path):
     assert unlabelled["labelled"] is None
     other = [item()] * 4
     assert judge_report(other, replies, (), chat_model(), {}, Session(mesh_of(), PROGRAMS), rng) is None
-
-
-def labelled_reply(text: str, judged: str) -> LabelledReply:
-    return LabelledReply(text, text, judged)

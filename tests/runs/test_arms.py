@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from chat_tokenizers import pretrained
 from small_tokenizers import byte_level
 from tiny import task_model, tiny_task
 
@@ -13,8 +14,6 @@ from introspection.runs.arm import trainable_parts
 from introspection.runs.arm_labels import altered_labels
 from introspection.runs.config import ArmConfig, read_config
 from introspection.tasks.subsets import drawn_places
-from introspection.text.chat_template import ChatOptions
-from introspection.text.pretrained_tokenizer import pretrained_tokenizer
 from introspection.text.rows import pad_scored, pad_time
 from introspection.training.batches import explanation_rows, with_room
 
@@ -52,7 +51,7 @@ def test_shuffling_comes_before_noise_and_keeps_what_is_said_of_how_often():
 
 def test_rows_whose_labels_are_made_anew_have_room_for_any_label():
     chat = "{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"
-    tokenizer = pretrained_tokenizer(byte_level(), chat, {"eos_token": "<|im_end|>"}, ChatOptions(), "here")
+    tokenizer = pretrained(byte_level(), chat, {"eos_token": "<|im_end|>"})
     task, items = tiny_task(), tiny_task().splits["train"]
     by_length = [
         sorted(

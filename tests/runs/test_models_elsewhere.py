@@ -18,7 +18,8 @@ from elsewhere import (
     with_adapters,
 )
 from programs import NO_REPORT, read_json, read_lines
-from tiny import mesh_of, task_model, tiny_model, tiny_variables
+from row_files import refusal
+from tiny import assert_placed, mesh_of, task_model, tiny_model, tiny_variables
 from weights_cases import assert_same_leaves, change_json, change_tensors
 
 from introspection.checkpoints.names import (
@@ -37,7 +38,6 @@ from introspection.models.decoder import Decoder
 from introspection.models.head import head_matrix
 from introspection.runs.config import ArmConfig, RunConfig, read_config
 from introspection.runs.models import check_reference, check_vocabularies, stored_models
-from introspection.runtime.mesh import parameter_shardings
 from introspection.runtime.session import Session
 from introspection.tasks.registry import default_section, load_task
 from introspection.text.chat_template import ChatOptions
@@ -57,10 +57,7 @@ def found(name) -> PretrainedModel:
 
 
 def refused(name) -> str:
-    with pytest.raises(InputError) as caught:
-        find_models(str(name))
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return refusal(find_models, str(name))
 
 
 def logits(model) -> np.ndarray:
@@ -154,12 +151,7 @@ def test_adapters_are_placed_on_the_mesh_of_their_base(tmp_path):
     assert model.config.lora == LORA
     expected = tiny_variables(chat_config(lora=LORA))
     assert_same_leaves(model.variables["lora"], expected["lora"])
-    for leaf, sharding in zip(
-        jax.tree.leaves(model.variables),
-        jax.tree.leaves(parameter_shardings(model.variables, mesh)),
-        strict=True,
-    ):
-        assert leaf.sharding.is_equivalent_to(sharding, leaf.ndim)
+    assert_placed(model.variables, mesh)
 
 
 def test_a_gguf_file_is_opened_once(tmp_path, monkeypatch):

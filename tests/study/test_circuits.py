@@ -1,11 +1,10 @@
 """Which parts a study's bases use: measured from a point's workdir, kept, and shown in the study."""
 
-import json
-
 import jax
 import numpy as np
 import pytest
 import scipy.stats
+from programs import read_json
 from rich.console import Console
 from study_workdirs import random_records, write_json, write_point
 from tiny import mesh_of, tiny_config, tiny_variables
@@ -60,7 +59,7 @@ def write_model(folder, context_length=64):
 
 
 def circuits_of(points, console=None):
-    configs = {name: json.loads((folder / "config.json").read_text()) for name, folder in points}
+    configs = {name: read_json(folder / "config.json") for name, folder in points}
     return study_circuits(points, configs, console or Console(quiet=True))
 
 
@@ -82,7 +81,7 @@ def test_a_base_is_measured_once_from_whichever_of_its_points_can_tell(tmp_path,
     expected = scipy.stats.spearmanr(own, entry["effects"]["explanation"]).statistic
     assert entry["overlap"] == pytest.approx(expected)
     assert not (lost[1] / CHECKPOINTS).exists()
-    assert json.loads((whole[1] / CIRCUITS).read_text()) == entry
+    assert read_json(whole[1] / CIRCUITS) == entry
 
     def refuse(*arguments):
         raise AssertionError("measured again")
@@ -135,7 +134,7 @@ def test_the_studys_tables_have_the_overlap_and_a_dash_without_it(tmp_path):
     for index, (_, folder) in enumerate(points[:5]):
         write_json(folder / CIRCUITS, kept(index))
     write_study(tmp_path, points, Console(quiet=True))
-    study = json.loads((tmp_path / "study.json").read_text(encoding="utf-8"))
+    study = read_json(tmp_path / "study.json")
     assert study["parts"]["main"]["circuits"] == {f"base{i}": kept(i) for i in range(5)} | {"base5": None}
     found = {entry["name"]: entry["values"] for entry in study["predictors"]["main"]}
     overlaps = {f"base{i}": pytest.approx(0.5 + i / 10) for i in range(5)}

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from study_workdirs import STUDY_AGREEMENT, STUDY_ARMS, random_records, static_records, study_arm
+from study_workdirs import STATIC, STUDY_AGREEMENT, STUDY_ARMS, random_records, static_records, study_arm
 
 from introspection.coupling.training_log import LivePoint, TrainingLog
 from introspection.study import slopes
@@ -20,7 +20,6 @@ from introspection.study.verdicts import CLAIMS, KNEE_ARMS, SHIFTS, Claim
 
 QUICK = Resamples(2_000, 200)
 ASKABLE = {"askable": True, "words": "askable"}
-STATIC = {"bayes_optimal": 0.9, "majority": 0.45}
 
 
 def make_part(leans, bases=5, *, name="main", agreement=None, groups=100, right=None):

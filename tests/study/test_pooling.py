@@ -5,12 +5,12 @@ import json
 
 import numpy as np
 import pytest
+from results_records import record
 from study_workdirs import (
     MOVED,
     SAYS_MOVED,
     SAYS_STAYS,
     STAYS,
-    make_record,
     random_records,
     static_records,
 )
@@ -40,13 +40,13 @@ def two_bases():
     """Base a: three items of which two follow current; base b: one item in two seeds, said as the teacher."""
     return {
         "a": [
-            make_record(1, MOVED, STAYS, SAYS_STAYS),  # drift, follows current
-            make_record(2, MOVED, STAYS, SAYS_STAYS),  # drift, follows current
-            make_record(3, STAYS, STAYS, INVALID),
+            record(1, MOVED, STAYS, SAYS_STAYS),  # drift, follows current
+            record(2, MOVED, STAYS, SAYS_STAYS),  # drift, follows current
+            record(3, STAYS, STAYS, INVALID),
         ],
         "b": [
-            make_record(1, STAYS, MOVED, SAYS_STAYS, seed=0),  # drift, follows the teacher
-            make_record(1, STAYS, ("Rome", "Rome"), Explanation(False, "Rome"), seed=1),  # drift, current
+            record(1, STAYS, MOVED, SAYS_STAYS, seed=0),  # drift, follows the teacher
+            record(1, STAYS, ("Rome", "Rome"), Explanation(False, "Rome"), seed=1),  # drift, current
         ],
     }
 
@@ -153,8 +153,8 @@ def test_subsets_are_pooled_by_themselves():
 
 def test_a_contrast_of_two_arms_worked_by_hand():
     first = {
-        "a": [make_record(1, MOVED, STAYS, SAYS_STAYS), make_record(2, MOVED, MOVED, SAYS_MOVED)],
-        "b": [make_record(1, MOVED, STAYS, SAYS_STAYS), make_record(2, MOVED, STAYS, SAYS_MOVED)],
+        "a": [record(1, MOVED, STAYS, SAYS_STAYS), record(2, MOVED, MOVED, SAYS_MOVED)],
+        "b": [record(1, MOVED, STAYS, SAYS_STAYS), record(2, MOVED, STAYS, SAYS_MOVED)],
     }
     second = {
         base: [dataclasses.replace(r, arm="no_kl", explanation=SAYS_MOVED) for r in records]
@@ -212,10 +212,10 @@ def test_shifted_groups_are_counted_by_themselves():
 def test_shifted_minus_unshifted_worked_by_hand():
     # On the shifted fact the arm follows both of its drifted items, its reference none; on the other neither.
     records = [
-        make_record(1, MOVED, STAYS, SAYS_STAYS, group="x", shifted=True),
-        make_record(2, MOVED, STAYS, SAYS_STAYS, group="x", shifted=True),
-        make_record(3, MOVED, STAYS, SAYS_MOVED, group="y"),
-        make_record(4, MOVED, MOVED, SAYS_MOVED, group="y"),
+        record(1, MOVED, STAYS, SAYS_STAYS, group="x", shifted=True),
+        record(2, MOVED, STAYS, SAYS_STAYS, group="x", shifted=True),
+        record(3, MOVED, STAYS, SAYS_MOVED, group="y"),
+        record(4, MOVED, MOVED, SAYS_MOVED, group="y"),
     ]
     own = counted({"a": records})
     said = dict.fromkeys(explanations_of(records), SAYS_MOVED)
@@ -244,14 +244,7 @@ def test_a_contrast_of_two_arms_has_each_ones_reference_on_its_own_items():
     assert [level for _, level in found["levels"]] == pytest.approx([level["mean"] for level in levels])
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"id": "another"},
-        {"seed": 7},
-        {"group": "another"},
-    ],
-)
+@pytest.mark.parametrize("change", [{"id": "another"}, {"seed": 7}, {"group": "another"}])
 def test_other_items_or_seeds_can_not_be_paired(change):
     records = random_records(rng(), 0.5)
     other = [dataclasses.replace(records[0], **change), *records[1:]]
@@ -265,11 +258,11 @@ def test_other_items_or_seeds_can_not_be_paired(change):
 
 
 def test_foreign_explanations_are_scored_against_the_arms_own_behaviour():
-    own = [make_record(1, MOVED, STAYS, SAYS_MOVED), make_record(2, STAYS, MOVED, SAYS_MOVED)]
+    own = [record(1, MOVED, STAYS, SAYS_MOVED), record(2, STAYS, MOVED, SAYS_MOVED)]
     # The foreign explainer behaves otherwise, which must not count, and its items come in another order.
     foreign = [
-        make_record(2, MOVED, MOVED, SAYS_MOVED, arm="foreign_kl"),
-        make_record(1, STAYS, MOVED, SAYS_STAYS, arm="foreign_kl"),
+        record(2, MOVED, MOVED, SAYS_MOVED, arm="foreign_kl"),
+        record(1, STAYS, MOVED, SAYS_STAYS, arm="foreign_kl"),
     ]
     found = pooled_results({"a": emitter_counts(own, explanations_of(foreign), "foreign_kl")}, rng())
     assert found["self"]["exact_match"]["mean"] == 1.0

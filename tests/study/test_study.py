@@ -8,15 +8,9 @@ import shutil
 
 import numpy as np
 import pytest
+from programs import read_json
 from rich.console import Console
-from study_workdirs import (
-    STUDY_ARMS,
-    random_records,
-    write_controls,
-    write_lines,
-    write_point,
-    write_study_points,
-)
+from study_workdirs import STUDY_ARMS, random_records, write_controls, write_point, write_study_points
 
 from introspection.coupling.records import read_records
 from introspection.coupling.run_results import Estimate
@@ -42,10 +36,7 @@ def study_root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def study(study_root):
-    def refuse(constant):
-        raise AssertionError(f"{constant} is not strict JSON")
-
-    return json.loads((study_root / "study.json").read_text(encoding="utf-8"), parse_constant=refuse)
+    return read_json(study_root / "study.json")
 
 
 def points_of(root):
@@ -201,7 +192,7 @@ def test_verdicts_are_withheld_where_labels_did_not_teach(tmp_path):
         write_controls(folder, rng, arms)
         points.append((folder.name, folder))
     write_study(tmp_path, points, console())
-    study = json.loads((tmp_path / "study.json").read_text(encoding="utf-8"))
+    study = read_json(tmp_path / "study.json")
     askable = study["parts"]["main"]["askable"]
     assert askable["askable"] is False
     assert askable["words"].startswith("not askable: labels did not teach")
@@ -218,7 +209,7 @@ def test_verdicts_are_withheld_where_labels_did_not_teach(tmp_path):
 @pytest.mark.slow
 def test_the_order_of_points_does_not_change_a_number(study_root, study, tmp_path):
     write_study(tmp_path / "again", points_of(study_root)[::-1], console())
-    again = json.loads((tmp_path / "again" / "study.json").read_text(encoding="utf-8"))
+    again = read_json(tmp_path / "again" / "study.json")
     assert again["parts"] == study["parts"]
     assert again["claims"] == study["claims"]
 
@@ -231,7 +222,7 @@ def test_arms_of_one_base_may_stand_in_several_points(study_root, study, tmp_pat
             "one": ("kl", "foreign_kl", "lr_low", "shift_less"),
             "two": ("no_kl", "noise30", "lr_high", "shuffled"),
         }
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json(folder / "config.json")
         for half, arms in split.items():
             records = {arm: read_records(folder / "arms" / arm / "records.jsonl") for arm in arms}
             target = tmp_path / f"{name}-{half}"
@@ -240,47 +231,44 @@ def test_arms_of_one_base_may_stand_in_several_points(study_root, study, tmp_pat
             points.append((target.name, target))
         shutil.copy(folder / "controls.jsonl", tmp_path / f"{name}-one" / "controls.jsonl")
     write_study(tmp_path, points, console())
-    found = json.loads((tmp_path / "study.json").read_text(encoding="utf-8"))
+    found = read_json(tmp_path / "study.json")
     assert found["parts"] == study["parts"]
     assert found["claims"] == study["claims"]
 
 
-def two_points(root, first, second, **changes):
-    """Two points of one base; an arm each."""
+@pytest.mark.parametrize(
+    ("second", "seeds", "message"),
+    [
+        ("no_kl", (0, 1, 2), r"base base0.*different items or seeds"),
+        ("kl", (0, 1), "points a and b both have arm kl of base base0"),
+    ],
+)
+def test_points_of_one_base_that_do_not_go_together_are_refused(tmp_path, second, seeds, message):
+    points = []
     rng = np.random.default_rng(0)
-    same = random_records(rng, 0.5, arm=first)
-    write_point(root / "a", "base0", {first: same})
-    other = random_records(rng, 0.5, arm=second, **changes)
-    write_point(root / "b", "base0", {second: other})
-    return [("a", root / "a"), ("b", root / "b")]
-
-
-def test_contrasts_of_other_items_or_seeds_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"base base0.*different items or seeds"):
-        write_study(tmp_path, two_points(tmp_path, "kl", "no_kl", seeds=(0, 1, 2)), console())
+    for name, arm, of in (("a", "kl", (0, 1)), ("b", second, seeds)):
+        folder = write_point(tmp_path / name, "base0", {arm: random_records(rng, 0.5, arm=arm, seeds=of)})
+        points.append((name, folder))
+    with pytest.raises(InputError, match=message):
+        write_study(tmp_path, points, console())
     assert not (tmp_path / "study.json").exists()
 
 
-def test_an_arm_of_a_base_stands_in_one_point(tmp_path):
-    with pytest.raises(InputError, match="points a and b both have arm kl of base base0"):
-        write_study(tmp_path, two_points(tmp_path, "kl", "kl"), console())
-
-
 def test_bad_points_are_refused(tmp_path):
-    with pytest.raises(InputError, match="no point"):
-        write_study(tmp_path, [("a", tmp_path / "a")], console())
+    def refused(name, message):
+        with pytest.raises(InputError, match=message):
+            write_study(tmp_path, [(name, tmp_path / name)], console())
+
+    refused("a", "no point")
     records = random_records(np.random.default_rng(0), 0.5)
     write_point(tmp_path / "a", "base0", {"kl": records}, part="")
-    with pytest.raises(InputError, match=r"config\.part"):
-        write_study(tmp_path, [("a", tmp_path / "a")], console())
+    refused("a", r"config\.part")
     foreign = random_records(np.random.default_rng(0), 0.5, arm="foreign_kl")
     write_point(tmp_path / "b", "base0", {"foreign_kl": foreign}, foreign_to={"foreign_kl": "kl"})
-    with pytest.raises(InputError, match="foreign_kl is foreign to kl, but no point has this arm"):
-        write_study(tmp_path, [("b", tmp_path / "b")], console())
+    refused("b", "foreign_kl is foreign to kl, but no point has this arm")
     write_point(tmp_path / "c", "base0", {"kl": records})
     (tmp_path / "c" / "arms" / "kl" / "records.jsonl").unlink()
-    with pytest.raises(InputError, match=r"records\.jsonl is missing"):
-        write_study(tmp_path, [("c", tmp_path / "c")], console())
+    refused("c", r"records\.jsonl is missing")
 
 
 def test_one_base_without_metrics_and_a_hostile_name(tmp_path):
@@ -288,7 +276,7 @@ def test_one_base_without_metrics_and_a_hostile_name(tmp_path):
     records = random_records(np.random.default_rng(0), 0.6)
     write_point(tmp_path / "a", hostile, {"kl": records}, tiny=True)
     (tmp_path / "a" / "metrics.jsonl").unlink()
-    write_lines(tmp_path / "a" / "controls.jsonl", [])
+    (tmp_path / "a" / "controls.jsonl").touch()
     write_study(tmp_path, [("a", tmp_path / "a")], console())
     page = (tmp_path / "study.html").read_text(encoding="utf-8")
     assert "<script>alert" not in page
@@ -296,7 +284,7 @@ def test_one_base_without_metrics_and_a_hostile_name(tmp_path):
     text = (tmp_path / "study.md").read_text(encoding="utf-8")
     assert text.startswith("*Tiny runs")
     assert "a\\|b" in text
-    study = json.loads((tmp_path / "study.json").read_text(encoding="utf-8"))
+    study = read_json(tmp_path / "study.json")
     assert study["parts"]["main"]["arms"]["kl"]["agreement"]["end"] is None
     assert study["parts"]["main"]["arms"]["kl"]["over_bases"]["sign_flip_p"] is None
 
@@ -318,7 +306,7 @@ def test_an_arm_is_read_once_whatever_it_is_needed_for(study_root, monkeypatch):
 
     monkeypatch.setattr(study_job, "read_records", counted)
     points = points_of(study_root)
-    configs = {name: json.loads((folder / "config.json").read_text()) for name, folder in points}
+    configs = {name: read_json(folder / "config.json") for name, folder in points}
     part = study_job.read_part("main", points, configs)
     for emitter in ("foreign", "shuffled"):
         assert sorted(part.references["kl"][emitter]) == [f"base{i}" for i in range(6)]

@@ -2,8 +2,7 @@
 
 import pytest
 import small_tokenizers
-from chat_templates import GEMMA, LLAMA2, MISTRAL, QWEN3
-from small_tokenizers import byte_level, sentencepiece_like
+from chat_tokenizers import TOKENIZERS, make
 from tiny import tiny_task
 
 from introspection.errors import InputError
@@ -12,48 +11,33 @@ from introspection.tasks.hint_mmlu.task import HintMmluConfig, build_hint_mmlu, 
 from introspection.tasks.items import NONE
 from introspection.tasks.matching import is_letters, match_candidate, match_letter
 from introspection.tasks.mixture import Part, mix
-from introspection.text.chat_template import ChatOptions
-from introspection.text.pretrained_tokenizer import pretrained_tokenizer
-
-
-def chat_tokenizer(tokenizer, template, special):
-    return pretrained_tokenizer(tokenizer, template, special, ChatOptions(), "model", [])
-
-
-END = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 
 
 @pytest.mark.parametrize(
-    ("make", "template", "special", "reply"),
+    ("kind", "reply"),
     [
-        (byte_level, QWEN3, {"eos_token": "<|im_end|>"}, ["{}", "<|im_end|>"]),
-        (byte_level, None, {"eos_token": "<|endoftext|>"}, ["Ġ{}", "<|endoftext|>"]),
-        (lambda: sentencepiece_like("prepend"), LLAMA2, END, ["▁{}", "▁", "</s>"]),
-        (lambda: sentencepiece_like("first"), MISTRAL, END, ["▁{}", "</s>"]),
-        (lambda: sentencepiece_like("none"), GEMMA, END, ["{}", "<end_of_turn>"]),
+        ("qwen3", ["{}", "<|im_end|>"]),
+        ("byte-level base", ["Ġ{}", "<|endoftext|>"]),
+        ("llama2", ["▁{}", "▁", "</s>"]),
+        ("mistral", ["▁{}", "</s>"]),
+        ("gemma", ["{}", "<end_of_turn>"]),
     ],
 )
-def test_a_letter_is_one_token_before_the_end(monkeypatch, make, template, special, reply):
+def test_a_letter_is_one_token_before_the_end(monkeypatch, kind, reply):
     # Vocabularies that were learned from text with single letters in it, as every real one is.
     monkeypatch.setattr(small_tokenizers, "WORDS", f"{small_tokenizers.WORDS} A B C D")
-    made = chat_tokenizer(make(), template, special)
+    made = make(kind)
     check_letters(made.encode_reply)
     for letter in LETTERS:
         tokens = [made.tokenizer.id_to_token(token) for token in made.encode_reply(letter)]
         assert tokens == [piece.format(letter) for piece in reply]
 
 
-@pytest.mark.parametrize(
-    ("tokenizer", "template", "special"),
-    [
-        (byte_level(), None, {"eos_token": "<|endoftext|>"}),  # a space and a letter
-        (sentencepiece_like("first"), MISTRAL, END),  # a space and a byte
-        (sentencepiece_like("prepend"), LLAMA2, END),
-    ],
-)
-def test_a_tokenizer_that_writes_a_letter_otherwise_is_refused(tokenizer, template, special):
+# A space and a letter, or a space and a byte.
+@pytest.mark.parametrize("kind", ["byte-level base", "mistral", "llama2"])
+def test_a_tokenizer_that_writes_a_letter_otherwise_is_refused(kind):
     with pytest.raises(InputError, match="encodes the letter A in 2 tokens, not one; choose another"):
-        check_letters(chat_tokenizer(tokenizer, template, special).encode_reply)
+        check_letters(TOKENIZERS[kind].encode_reply)
 
 
 def test_two_letters_with_one_token_are_refused():
@@ -110,7 +94,7 @@ def test_letters_are_told_from_words():
 
 
 def test_letters_of_several_tokens_are_refused_where_they_are_scored(tmp_path):
-    made = chat_tokenizer(byte_level(), None, {"eos_token": "<|endoftext|>"})
+    made = TOKENIZERS["byte-level base"]
     sizes = dict(train_items=4, validation_items=4, test_items=4)
     letters = build_hint_mmlu(HintMmluConfig(data="sample", **sizes), tmp_path)
     facts = tiny_task()

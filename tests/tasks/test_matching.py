@@ -8,11 +8,8 @@ from introspection.tasks.items import NONE
 from introspection.tasks.matching import fold, match_candidate
 
 CITIES = ("Paris", "Lyon", "New York", "York", "São Paulo")
-
-
-@pytest.mark.parametrize(
-    ("text", "named"),
-    [
+NAMED = {
+    CITIES: [
         ("The capital of France is Paris.", "Paris"),
         ("paris", "Paris"),
         ("It is PARIS, of course: Paris!", "Paris"),
@@ -30,14 +27,8 @@ CITIES = ("Paris", "Lyon", "New York", "York", "São Paulo")
         ("sao paulo", "São Paulo"),
         ("Sa\u0303o Paulo.", "São Paulo"),
     ],
-)
-def test_what_is_named(text, named):
-    assert match_candidate(text, CITIES) == named
-
-
-@pytest.mark.parametrize(
-    ("text", "named"),
-    [
+    # Numbers are whole.
+    ("1", "2", "+1"): [
         ("1", "1"),
         ("It is 1.", "1"),
         ("10", NONE),
@@ -46,14 +37,8 @@ def test_what_is_named(text, named):
         ("+1", "+1"),
         ("Group 1, period 2", NONE),
     ],
-)
-def test_numbers_are_whole(text, named):
-    assert match_candidate(text, ("1", "2", "+1")) == named
-
-
-@pytest.mark.parametrize(
-    ("text", "named"),
-    [
+    # The case of a symbol counts.
+    ("Li", "In", "As", "He"): [
         ("The symbol of lithium in the periodic table is Li.", "Li"),
         ("As of 2024, it is Li", NONE),  # two symbols
         ("It is li.", NONE),
@@ -61,15 +46,17 @@ def test_numbers_are_whole(text, named):
         ("It is in.", NONE),
         ("Lithium, as he said.", NONE),
     ],
+    ("Niger", "Nigeria"): [("Nigeria", "Nigeria"), ("Niger", "Niger")],
+    ("Niger", "Chad"): [("Niger's neighbour", NONE)],  # a possessive is another word
+}
+
+
+@pytest.mark.parametrize(
+    ("candidates", "text", "named"),
+    [(candidates, *case) for candidates, cases in NAMED.items() for case in cases],
 )
-def test_the_case_of_a_symbol_counts(text, named):
-    assert match_candidate(text, ("Li", "In", "As", "He")) == named
-
-
-def test_niger_is_not_nigeria():
-    assert match_candidate("Nigeria", ("Niger", "Nigeria")) == "Nigeria"
-    assert match_candidate("Niger", ("Niger", "Nigeria")) == "Niger"
-    assert match_candidate("Niger's neighbour", ("Niger", "Chad")) == NONE  # a possessive is another word
+def test_what_is_named(candidates, text, named):
+    assert match_candidate(text, candidates) == named
 
 
 @given(st.lists(st.text("abcXYZ äß-", min_size=1, max_size=8), min_size=1, max_size=5), st.randoms())

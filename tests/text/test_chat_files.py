@@ -4,6 +4,7 @@ import json
 
 import chat_templates
 import pytest
+from row_files import refusal
 from small_tokenizers import byte_level, model_folder, sentencepiece_like
 
 from introspection.errors import InputError
@@ -104,12 +105,7 @@ def test_tokens_that_only_the_config_declares_are_added(tmp_path):
 def test_a_bad_config_is_one_line_that_names_the_file(fields, fault, tmp_path):
     folder = model_folder(tmp_path, byte_level(), QWEN)
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": QWEN} | fields))
-    with pytest.raises(InputError) as raised:
-        read_hf_tokenizer(folder)
-    message = str(raised.value)
-    assert fault in message
-    assert str(folder / "tokenizer_config.json") in message
-    assert "\n" not in message
+    refusal(read_hf_tokenizer, folder, says=[fault, str(folder / "tokenizer_config.json")])
 
 
 @pytest.mark.parametrize(
@@ -121,11 +117,7 @@ def test_a_bad_config_is_one_line_that_names_the_file(fields, fault, tmp_path):
         ("tokenizer_config.json", "[]", "tokenizer_config.json: contains list"),
         ("tokenizer_config.json", '{"a":' + "[" * 200_000, "tokenizer_config.json: not readable as JSON"),
         ("generation_config.json", '{"eos_token_id": true}', "generation_config.json: eos_token_id is"),
-        (
-            "generation_config.json",
-            '{"eos_token_id": 99999999999}',
-            "generation_config.json: eos_token_id is",
-        ),
+        ("generation_config.json", '{"eos_token_id": 9999999999}', "generation_config.json: eos_token_id is"),
         ("generation_config.json", '{"eos_token_id": ["a"]}', "generation_config.json: eos_token_id is"),
         ("chat_template.jinja", b"\xff", "chat_template.jinja: not readable as text"),
     ],
@@ -134,10 +126,8 @@ def test_a_bad_file_is_named(name, content, fault, tmp_path):
     folder = model_folder(tmp_path, byte_level(), QWEN, eos_token="<|im_end|>")
     if content is None:
         (folder / name).unlink()
-    elif isinstance(content, bytes):
-        (folder / name).write_bytes(content)
     else:
-        (folder / name).write_text(content)
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError, match=fault):
         read_hf_tokenizer(folder)
 

@@ -2,6 +2,7 @@
 
 import chat_templates
 import pytest
+from row_files import refusal
 
 from introspection.errors import InputError
 from introspection.text.chat_template import ChatOptions, ChatTemplate, chat_frame
@@ -22,8 +23,9 @@ DEFAULT = (
     "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
 )
 ASK = "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
-LLAMA3_HEAD = (
-    "<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: "
+LLAMA3 = (
+    "<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\n"
+    "Today Date: 26 Jul 2024\n\n"
 )
 LLAMA3_ASK = (
     "<|start_header_id|>user<|end_header_id|>\n\nWhy?<|eot_id|>"
@@ -40,13 +42,9 @@ GEMMA_REST = "<end_of_turn>\n<start_of_turn>model\n"
         (chat_templates.QWEN25, "Be brief.", "<|im_start|>system\nBe brief.<|im_end|>\n" + ASK),
         (chat_templates.QWEN3, None, ASK + "<think>\n\n</think>\n\n"),
         (chat_templates.QWEN3, "", ASK + "<think>\n\n</think>\n\n"),
-        (chat_templates.LLAMA3, None, f"<s>{LLAMA3_HEAD}26 Jul 2024\n\n<|eot_id|>{LLAMA3_ASK}"),
-        (chat_templates.LLAMA3, "", f"<s>{LLAMA3_HEAD}26 Jul 2024\n\n<|eot_id|>{LLAMA3_ASK}"),
-        (
-            chat_templates.LLAMA3,
-            "Be brief.",
-            f"<s>{LLAMA3_HEAD}26 Jul 2024\n\nBe brief.<|eot_id|>{LLAMA3_ASK}",
-        ),
+        (chat_templates.LLAMA3, None, f"<s>{LLAMA3}<|eot_id|>{LLAMA3_ASK}"),
+        (chat_templates.LLAMA3, "", f"<s>{LLAMA3}<|eot_id|>{LLAMA3_ASK}"),
+        (chat_templates.LLAMA3, "Be brief.", f"<s>{LLAMA3}Be brief.<|eot_id|>{LLAMA3_ASK}"),
         (chat_templates.GEMMA, None, f"<s><start_of_turn>user\nWhy?{GEMMA_REST}"),
         (chat_templates.GEMMA, "", f"<s><start_of_turn>user\nWhy?{GEMMA_REST}"),
         # No place for a system prompt: it opens the user's turn.
@@ -128,12 +126,8 @@ def test_generation_blocks_loop_controls_and_tojson_are_known():
     ],
 )
 def test_a_bad_template_is_one_line_that_names_the_file(text, fault):
-    with pytest.raises(InputError) as raised:
-        chat_frame(template(text))
-    message = str(raised.value)
+    message = refusal(lambda: chat_frame(template(text)), says=[fault])
     assert message.startswith("model/chat_template.jinja: the chat template ")
-    assert fault in message
-    assert "\n" not in message
 
 
 def test_a_fault_in_the_system_branch_is_no_refusal():

@@ -6,7 +6,17 @@ import unicodedata
 import chat_templates
 import jaxtyping
 import pytest
-from chat_tokenizers import CONTROL, END, TOKENIZERS, every_kind, make, write_hf_tokenizer
+from chat_tokenizers import (
+    CONTROL,
+    END,
+    TOKENIZERS,
+    assert_same_ids,
+    every_kind,
+    make,
+    pieces,
+    pretrained,
+    write_hf_tokenizer,
+)
 from hypothesis import example, given
 from hypothesis import strategies as st
 from small_tokenizers import CHATML, MARKERS, byte_level, model_folder, sentencepiece_like
@@ -17,16 +27,11 @@ from introspection.errors import InputError
 from introspection.models.model import Model
 from introspection.text.chat_template import ChatOptions, ChatTemplate, chat_frame
 from introspection.text.hf_tokenizer import read_hf_tokenizer
-from introspection.text.pretrained_tokenizer import pretrained_tokenizer
 from introspection.text.rows import build_row
 from introspection.text.tokenizer import ChatTokenizer, check_embedding, load_tokenizer, phrase_tokenizer
 
 # Texts of anybody: any Unicode, and the control tokens' names anywhere in it.
 texts = st.lists(st.one_of(st.sampled_from([*CONTROL, " ", "\n", "é"]), st.text()), max_size=6).map("".join)
-
-
-def pieces(tokenizer, tokens):
-    return [tokenizer.tokenizer.id_to_token(token) for token in tokens]
 
 
 def canonical(kind, text):
@@ -155,7 +160,7 @@ def test_no_space_is_put_before_a_reply_that_begins_a_line():
         "{% if add_generation_prompt %}{{ bos_token + 'assistant\\n' }}{% endif %}"
     )
     for space in ("prepend", "first", "none"):
-        tokenizer = pretrained_tokenizer(sentencepiece_like(space), template, END, ChatOptions(), "m", [])
+        tokenizer = pretrained(sentencepiece_like(space), template, END)
         assert pieces(tokenizer, tokenizer.encode_reply("Oslo")) == [*"Oslo", "</s>"]
         assert tokenizer.decode(tokenizer.encode_reply(" Oslo")) == " Oslo"
 
@@ -163,8 +168,7 @@ def test_no_space_is_put_before_a_reply_that_begins_a_line():
 def test_runs_of_white_space_with_an_id_of_their_own_stay_tokens_of_text():
     tokenizer = byte_level()
     tokenizer.add_tokens([AddedToken("    ", normalized=False)])
-    special = {"eos_token": "<|im_end|>"}
-    tokenizer = pretrained_tokenizer(tokenizer, chat_templates.QWEN25, special, ChatOptions(), "m", [])
+    tokenizer = pretrained(tokenizer, chat_templates.QWEN25, {"eos_token": "<|im_end|>"})
     assert "    " in pieces(tokenizer, tokenizer.encode_prompt("two    words"))
 
 
@@ -173,21 +177,16 @@ def test_merges_that_make_a_control_token_are_not_applied():
     for piece in ("<", ">", "/", "</", "s>"):
         definition["model"]["vocab"].setdefault(piece, len(definition["model"]["vocab"]))
     definition["model"]["merges"] += [["<", "/"], ["s", ">"], ["</", "s>"]]
-    tokenizer = pretrained_tokenizer(
-        Tokenizer.from_str(json.dumps(definition)), chat_templates.GEMMA, END, ChatOptions(), "m"
-    )
+    tokenizer = pretrained(Tokenizer.from_str(json.dumps(definition)), chat_templates.GEMMA, END)
     assert pieces(tokenizer, tokenizer.encode_reply("</s>")) == ["</", "s>", "<end_of_turn>"]
 
 
 def test_a_vocabulary_without_some_bytes_refuses_replies_it_can_not_write():
-    tokenizer = byte_level()
-    definition = json.loads(tokenizer.to_str())
+    definition = json.loads(byte_level().to_str())
     del definition["model"]["vocab"]["ö"]  # the byte F6, which begins characters that Unicode hasn't
     definition["model"]["vocab"].pop("ð")  # F0, which begins an emoji
     small = Tokenizer.from_str(json.dumps(definition))
-    small = pretrained_tokenizer(
-        small, chat_templates.QWEN25, {"eos_token": "<|im_end|>"}, ChatOptions(), "m"
-    )
+    small = pretrained(small, chat_templates.QWEN25, {"eos_token": "<|im_end|>"})
     with pytest.raises(InputError, match="vocabulary can't write 'Oslo 😀'"):
         small.encode_reply("Oslo 😀")
     assert small.encode_prompt("Oslo 😀")  # transformers drops it from a prompt, and so do we
@@ -220,13 +219,9 @@ def test_a_saved_tokenizer_is_the_same(kind, tmp_path):
     loaded = load_tokenizer(tmp_path / "tokenizer.json")
     assert loaded.template == tokenizer.template or loaded.template.source.endswith("chat.json")
     assert loaded.frame.template.options == tokenizer.frame.template.options
-    assert loaded.encode_prompt("Why? é") == tokenizer.encode_prompt("Why? é")
-    assert loaded.encode_reply(" Oslo ") == tokenizer.encode_reply(" Oslo ")
-    assert (loaded.end_id, loaded.padding_id, loaded.stop_ids) == (
-        tokenizer.end_id,
-        tokenizer.padding_id,
-        tokenizer.stop_ids,
-    )
+    assert_same_ids(loaded, tokenizer, ["Why? é", " Oslo "])
+    for name in ("end_id", "padding_id", "stop_ids"):
+        assert getattr(loaded, name) == getattr(tokenizer, name)
     # A word-level tokenizer saved in its place is read as one.
     phrase_tokenizer(["Oslo"], ["?"]).save(tmp_path / "tokenizer.json")
     assert not isinstance(load_tokenizer(tmp_path / "tokenizer.json"), type(tokenizer))
@@ -267,7 +262,7 @@ def test_a_control_token_that_nothing_gives_needs_no_row():
     added.add_special_tokens([AddedToken("<image_soft_token>", normalized=False)])
 
     def made(template, **more):
-        return pretrained_tokenizer(added, template, END | more, ChatOptions(), "model", [])
+        return pretrained(added, template, END | more)
 
     tokenizer = made(chat_templates.GEMMA)
     assert tokenizer.vocab_size == rows + 1
@@ -295,9 +290,7 @@ def test_what_the_template_writes_before_a_reply_is_read_for_control_tokens():
 @every_kind
 def test_written_files_read_back(kind, tmp_path):
     write_hf_tokenizer(tmp_path, TOKENIZERS[kind])
-    again = read_hf_tokenizer(tmp_path)
-    assert again.encode_prompt("Why? é") == TOKENIZERS[kind].encode_prompt("Why? é")
-    assert again.encode_reply("Oslo") == TOKENIZERS[kind].encode_reply("Oslo")
+    assert_same_ids(read_hf_tokenizer(tmp_path), TOKENIZERS[kind], ["Why? é", "Oslo"])
 
 
 def test_a_word_level_tokenizer_is_written_with_a_template_that_does_the_same(tmp_path):

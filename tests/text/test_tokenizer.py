@@ -1,6 +1,7 @@
 """The word-level tokenizer: one token a name or phrase, nothing unknown, no special token in user text."""
 
 import pytest
+from chat_tokenizers import pieces
 
 from introspection.errors import InputError
 from introspection.tasks.facts.questions import draw_questions
@@ -8,29 +9,14 @@ from introspection.tasks.facts.table import read_facts_table
 from introspection.tasks.facts.world_facts import WorldFactsConfig, world_facts_task
 from introspection.text.tokenizer import END, REPLY, load_tokenizer, phrase_tokenizer
 
-NAMES = [
-    "Norway",
-    "Niger",
-    "Nigeria",
-    "Guinea",
-    "Guinea-Bissau",
-    "Oslo",
-    "N'Djamena",
-    "I",
-    "Washington, D.C.",
-    "+1",
-    "+12",
-]
+NAMES = ["Norway", "Niger", "Nigeria", "Guinea", "Guinea-Bissau", "Oslo", "N'Djamena", "I"]
+NAMES += ["Washington, D.C.", "+1", "+12"]
 PHRASES = ["What is the capital of", "? I think it is", ", but I am not sure.", "?", ".", "It would stay"]
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
     return phrase_tokenizer(NAMES, PHRASES)
-
-
-def pieces(tokenizer, tokens):
-    return [tokenizer.tokenizer.id_to_token(token) for token in tokens]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -3,13 +3,12 @@
 import dataclasses
 from unittest.mock import Mock
 
-import chat_templates
 import pytest
+from chat_tokenizers import TOKENIZERS
 from hygiene_items import item
-from small_tokenizers import byte_level
+from row_files import refusal
 from tiny import mesh_of, tiny_config, tiny_model
 
-from introspection.errors import InputError
 from introspection.models.model import Model
 from introspection.probes.behavior import Readout, decide_behavior
 from introspection.probes.judges import OpeningsJudge, PhraseJudge, Said
@@ -23,8 +22,6 @@ from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.items import NONE, Decisions
 from introspection.tasks.refusal.phrases import CLASSES, COMPLY, REFUSE
 from introspection.tasks.task import Task
-from introspection.text.chat_template import ChatOptions
-from introspection.text.pretrained_tokenizer import pretrained_tokenizer
 from introspection.training.batches import shift_rows
 from introspection.training.shifts import (
     OwnReply,
@@ -45,8 +42,7 @@ SHIFTS = ("less_sycophantic", "more_sycophantic", "new_facts", "source_reliabili
 @pytest.fixture(scope="module")
 def model():
     """It reads and writes any text; nothing here asks it anything."""
-    special = {"eos_token": "<|im_end|>"}
-    tokenizer = pretrained_tokenizer(byte_level(), chat_templates.QWEN25, special, ChatOptions(), "m", [])
+    tokenizer = TOKENIZERS["qwen2.5"]
     return Model(tiny_config(vocab_size=tokenizer.vocab_size), tokenizer, {})
 
 
@@ -85,12 +81,7 @@ def trained(kind, setup, **shift):
 
 
 def refused(call, *parts):
-    """The call's error is one line that holds all of these."""
-    with pytest.raises(InputError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    for part in parts:
-        assert part in str(caught.value), str(caught.value)
+    refusal(call, says=parts)
 
 
 @pytest.mark.parametrize("kind", SHIFTS)

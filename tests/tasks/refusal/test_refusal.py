@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from row_files import refusal, write_lines
 from tiny import mesh_of, tiny_model
 
 from configs import refusal as refusal_experiment
@@ -49,9 +50,12 @@ PROGRAMS = ProgramTable()
 SIZES = dict(data="sample", validation_items=4, test_items=6)
 
 
-def written(path: Path, *rows: dict, encoding: str = "utf-8") -> Path:
-    path.write_bytes("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode(encoding))
-    return path
+def written(path: Path, *rows: dict, **options) -> Path:
+    return write_lines(path, rows, **options)
+
+
+def refused(paths, *parts) -> None:
+    refusal(read_requests, paths, says=parts)
 
 
 def false_reject(**changes) -> dict:
@@ -120,16 +124,6 @@ def test_the_phrase_judge_agrees_with_the_samples_labels():
         [Said(one.prompt, one.response) for one in said], tiny_model(), Session(mesh_of(), PROGRAMS)
     )
     assert verdicts == [REFUSE if one.refused else COMPLY for one in said]
-
-
-def refused(paths, *parts) -> None:
-    """The message is one line that holds all of these."""
-    with pytest.raises(InputError) as caught:
-        read_requests(paths)
-    message = str(caught.value)
-    assert "\n" not in message
-    for part in parts:
-        assert part in message, message
 
 
 def test_bad_rows_are_all_named_at_once(tmp_path):
