@@ -141,6 +141,10 @@ def fit_knee(
         for values in (resampled.slope_change, resampled.knot)
     )
     without_one = _fit(x, y[None], (np.arange(n_arms)[:, None] != of_arm).astype(float), knots).slope_change
+    if np.isnan(without_one).all():  # two arms: all other points lie on one side of every knot
+        return dataclasses.replace(
+            found, slope_change_ci95=change, knot_ci95=knot, reason="without one of its arms there is no bend"
+        )
     line_p = [_line_test(x, y, clusters, knots, rng, settings) for clusters in (of_base, of_arm)]
     found = dataclasses.replace(
         found,

@@ -1,6 +1,7 @@
 """The knee: fits worked by hand and by numpy, and simulations with and without one."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -147,3 +148,15 @@ def test_bad_points_are_refused():
         fit_knee([0.5], [0.1, 0.2], ["a"], ["b"], rng())
     with pytest.raises(InputError, match="finite"):
         fit_knee([float("nan")], [0.1], ["a"], ["b"], rng())
+
+
+@pytest.mark.filterwarnings("error")
+def test_two_arms_far_apart_bend_nowhere():
+    places = [(base, arm) for base in "abcd" for arm in ("kl", "no_kl")]
+    agreement = [{"kl": 0.93, "no_kl": 0.4}[arm] + 0.001 * ord(base) for base, arm in places]
+    gap = [0.01 * index for index in range(len(places))]
+    bases, arms = zip(*places, strict=True)
+    fit = fit_knee(agreement, gap, bases, arms, rng(), QUICK)
+    json.dumps(dataclasses.asdict(fit), allow_nan=False)
+    assert not fit.identified
+    assert fit.reason == "without one of its arms there is no bend"
