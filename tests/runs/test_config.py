@@ -8,7 +8,7 @@ import pytest
 
 from introspection.errors import InputError
 from introspection.runs.config import RunConfig, arm, completed, default_config, read_config, task_section
-from introspection.runtime.config import plain
+from introspection.runtime.config import check_choices, plain
 from introspection.tasks.registry import TASKS, default_section
 
 ARGUMENTS = [
@@ -95,3 +95,10 @@ def test_an_arm_with_a_shift_after_training_takes_twice_the_steps():
         steps = [getattr(c.train, made)(c.arms["kl"]).steps for c in (once, after)]
         assert steps == [500, 1000]
     assert dataclasses.asdict(once.train.rows) == dict(explanation_rows=128, behavior_items=32, shift_rows=64)
+
+
+@pytest.mark.parametrize("chosen", ["test", None, (), ("test", "test"), ("tset",)], ids=str)
+def test_choices_are_distinct_known_texts_and_never_one_text(chosen):
+    check_choices("config.task.parts", ("test",), ("dev", "test"))
+    with pytest.raises(InputError, match=r"^config\.task\.parts (is|has) .*dev, test"):
+        check_choices("config.task.parts", chosen, ("dev", "test"))
