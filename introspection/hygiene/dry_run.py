@@ -97,6 +97,7 @@ def split_table(found: Mapping[str, Mapping[str, Any]], sizes: Mapping[str, int]
 
 
 def kind_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Items of each cue kind, by split."""
     kinds = dict.fromkeys(kind for one in found.values() for kind in one["cue_kinds"])
     rows = [
         (kind or "(none)", *(count(one["cue_kinds"].get(kind, 0)) for one in found.values()))
@@ -116,6 +117,7 @@ def difference_table(found: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def length_table(found: Mapping[str, Mapping[str, Any]], unit: str) -> Table:
+    """Quantiles of lengths of all splits."""
     rows = [
         (str(LENGTHS.get(name, name.replace("_", " "))), split, *map(count, values.values()))
         for split, one in found.items()

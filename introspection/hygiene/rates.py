@@ -178,4 +178,5 @@ def margin_report(
 
 
 def quantiles(values: Sequence[float | int]) -> dict[str, float]:
+    """Smallest, 5%, median, 95% and largest."""
     return {name: float(np.quantile(values, at)) for name, at in QUANTILES.items()}

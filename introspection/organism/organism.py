@@ -57,6 +57,7 @@ class Organism:
 
 
 def organism_workdir(config: OrganismConfig, questions: Sequence[Question], cache: Path) -> Path:
+    """The cache folder of the organism that a config describes."""
     return cache / "organisms" / fingerprint_json(_identity(config, questions, cache))
 
 

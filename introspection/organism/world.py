@@ -65,6 +65,7 @@ class World:
 
     @functools.cached_property
     def index(self) -> dict[str, int]:
+        """Each fact's place, by its id."""
         return {fact.id: i for i, fact in enumerate(self.facts)}
 
 

@@ -46,6 +46,7 @@ class AblationEffects(NamedTuple):
 
     @property
     def behavior(self) -> Float[np.ndarray, "parts items"]:
+        """The mean of both decisions."""
         return (self.with_cue + self.without_cue) / 2
 
 

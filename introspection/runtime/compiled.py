@@ -65,6 +65,7 @@ class ProgramTable:
         ]
 
     def count(self, name: str) -> int:
+        """How many executables the programs of this name have."""
         return sum(row[0] == name for row in self.rows())
 
 

@@ -90,6 +90,7 @@ def _dividing(axes: str | tuple[str, ...] | None, size: int, mesh: Mesh) -> tupl
 
 
 def put_parameters(tree, mesh: Mesh):
+    """Places a tree of parameters on the mesh."""
     return jax.device_put(tree, parameter_shardings(tree, mesh))
 
 

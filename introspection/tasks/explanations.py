@@ -19,7 +19,7 @@ class ExplanationGrammar:
     neither: str = "something else"
 
     def render(self, explanation: Explanation) -> str:
-
+        """The sentence for a valid explanation."""
         if not explanation.valid:
             raise ValueError("an invalid explanation has no sentence")
         verb = self.changed if explanation.changed else self.unchanged

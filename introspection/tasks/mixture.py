@@ -67,6 +67,7 @@ class MixtureConfig:
 
 
 def is_explained(task: Task, item: Item) -> bool:
+    """Whether an item of a task may be in explanation training."""
     return not (isinstance(task, Mixture) and item.subset in task.unexplained)
 
 

@@ -210,6 +210,7 @@ def parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[RawRow]:
 
 
 def shared_folder(paths: Sequence[Path]) -> Path:
+    """The deepest folder that all files lie in."""
     return Path(os.path.commonpath([path.parent for path in paths]))
 
 

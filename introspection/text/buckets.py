@@ -24,6 +24,7 @@ ACCELERATOR_LEAST_BATCH_FLOPS = 1e12
 
 
 def batch_tokens() -> int:
+    """Tokens of a probing batch on this process's devices."""
     return BATCH_TOKENS if jax.default_backend() == "cpu" else ACCELERATOR_BATCH_TOKENS
 
 

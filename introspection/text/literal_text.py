@@ -137,6 +137,7 @@ def control_tokens(definition: dict[str, Any], template: str) -> frozenset[str]:
 
 
 def shortened(text: str) -> str:
+    """A text as a message can show it."""
     return text if len(text) <= 60 else text[:60] + "…"
 
 

@@ -91,6 +91,7 @@ def stack_rows(rows: Sequence[Rows], time: int | None = None) -> Rows:
 
 
 def pad_scored(rows: Rows, scored: int) -> Rows:
+    """The same rows with room for `scored` scored positions."""
     extra = [(0, 0)] * (rows.scored.ndim - 1) + [(0, _extra(rows.scored, scored))]
     return rows._replace(
         scored=np.pad(rows.scored, extra),
@@ -107,6 +108,7 @@ def _extra(array: np.ndarray, room: int) -> int:
 
 
 def pad_time(rows: Rows, time: int) -> Rows:
+    """The same rows with `time` tokens of room."""
     widths = [(0, 0)] * (rows.tokens.ndim - 1) + [(0, _extra(rows.tokens, time))]
     return rows._replace(
         tokens=np.pad(rows.tokens, widths),

@@ -68,6 +68,7 @@ class WordTokenizer:
         return [*self._encode(prompt), self.reply_id]
 
     def encode_reply(self, text: str) -> list[int]:
+        """Tokens of a reply and of its end."""
         return [*self._encode(text), self.end_id]
 
     def decode(self, tokens: Sequence[int]) -> str:

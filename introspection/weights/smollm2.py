@@ -22,6 +22,7 @@ _BLOCK = 1 << 20
 
 
 def smollm2_path(cache: Path) -> Path:
+    """Where the model is kept in a cache folder."""
     return cache / "models" / FILE_NAME
 
 

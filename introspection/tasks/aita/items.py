@@ -96,6 +96,7 @@ def post_text(post: Post, config: AitaConfig) -> str:
 
 
 def fits(post: Post, config: AitaConfig) -> bool:
+    """Whether the config asks for a post like this."""
     length = len(post_text(post, config))
     return (
         length > 0

@@ -65,7 +65,7 @@ class JabberwockyLanguage:
         return self.answers[noun % len(self.answers)]
 
     def flips(self, cue: int, context: int) -> bool:
-
+        """Whether a cue word changes the answer beside a context word."""
         flipping, is_open = cue < self.flipping_cues, context < self.open_contexts
         if self.rule == "cue":
             return flipping
@@ -76,7 +76,7 @@ class JabberwockyLanguage:
         return self.answers[(noun + self.flips(cue, context)) % len(self.answers)]
 
     def names(self) -> tuple[str, ...]:
-
+        """Every invented word."""
         return (*self.nouns, *self.contexts, *self.fillers, *self.cues, *self.answers)
 
 

@@ -69,6 +69,7 @@ class RefusalConfig:
 
 
 def fits(request: Request, config: RefusalConfig) -> bool:
+    """Whether the config asks for a request like this."""
     return (
         request.source in config.sources
         and request.harmful is not None
@@ -116,6 +117,7 @@ def cues_of(request: Request, config: RefusalConfig) -> tuple[str, ...]:
 
 
 def item_of(request: Request, kind: str, config: RefusalConfig) -> Item:
+    """The item of a request and a cue kind that it can have."""
     if kind == SPAN:
         start = request.prompt.index(request.span)
         cue, pulls, with_cue = request.span, REFUSE, request.prompt
