@@ -283,9 +283,8 @@ class RunResults:
     """A run's `results.json`."""
 
     arms: Mapping[str, ArmResults]
-    controls: Mapping[str, Mapping[str, ControlResults]] = dataclasses.field(
-        default_factory=dict
-    )  # by control and arm
+    # By control and arm.
+    controls: Mapping[str, Mapping[str, ControlResults]] = dataclasses.field(default_factory=dict)
     askable: Askable = NOT_RECORDED
     tiny: bool = False  # no evidence
     fingerprints: Mapping[str, Any] = dataclasses.field(default_factory=dict)

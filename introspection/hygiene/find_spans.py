@@ -60,10 +60,10 @@ def find_spans(request: ProbeRequest, workdir: Path, console: Console) -> Path:
     config = section_settings(probed_section(request, found))
     requests = chosen_requests(config, request.limit)
     tokenizer, room = tokenizer_of(found), context_length(found) - LONGEST_OPENING
-    short = [request for request in requests if len(tokenizer.encode_prompt(request.prompt)) <= room]
+    short = [one for one in requests if len(tokenizer.encode_prompt(one.prompt)) <= room]
     if not short:
         raise InputError(f"none of {len(requests)} requests fits the model's context of {room} tokens")
-    prompts, rule = [request.prompt for request in short], PhraseRule()
+    prompts, rule = [one.prompt for one in short], PhraseRule()
     session = Session(console=console)
     asked = sum(1 + len(rule.phrases(prompt)) for prompt in prompts)
     with jax.set_mesh(session.mesh), progress_bar(console, "leaving out phrases", asked) as advance:

@@ -28,7 +28,7 @@ from introspection.hygiene.request import ProbeRequest, find_model, probed_secti
 from introspection.hygiene.survey import evenly_by_question, survey, token_lengths
 from introspection.models.model import Model
 from introspection.probes.behavior import BehaviorConfig, Probe, Readout, load_readout, read_behavior
-from introspection.probes.context import check_candidates, needed_tokens
+from introspection.probes.context import check_candidates, token_counter
 from introspection.probes.decoding import end_tokens
 from introspection.probes.judges import PhraseJudge
 from introspection.probes.replies import prompts_of
@@ -162,10 +162,10 @@ def readable(
     tokenizer, context = tokenizer_of(found), context_length(found)
     if not items:
         raise InputError(f"{task.name}: no items to ask about in this split; raise its size with --set")
-    fitting = []
+    fitting, needed = [], token_counter(task, tokenizer, reply_tokens(reading))
     with progress_bar(console, "counting tokens", len(items)) as advance:
         for item in items:
-            if needed_tokens(item, task, tokenizer, reply_tokens(reading)) <= context:
+            if needed(item) <= context:
                 fitting.append(item)
             advance(1)
     if not fitting:

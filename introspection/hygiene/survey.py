@@ -6,7 +6,7 @@ from typing import Any
 
 from introspection.hygiene.rates import DIFFERENCES, difference_kind, quantiles
 from introspection.hygiene.retest import question_of
-from introspection.probes.context import needed_tokens
+from introspection.probes.context import token_counter
 from introspection.tasks.items import Item, add_to_prompt
 from introspection.tasks.spans import prompt_difference
 from introspection.tasks.subsets import evenly
@@ -59,13 +59,14 @@ def word_lengths(task: Task) -> Lengths:
 
 
 def token_lengths(task: Task, tokenizer: ChatTokenizer, reply_tokens: int = 0) -> Lengths:
-    """Lengths in a model's tokens; `whole` is the longest prompt with its reply (`needed_tokens`)."""
+    """Lengths in a model's tokens; `whole` is the longest prompt with its reply (`token_counter`)."""
+    needed = token_counter(task, tokenizer, reply_tokens)
 
     def lengths(item: Item) -> dict[str, int]:
         return {
             "prompt_with_cue": len(tokenizer.encode_prompt(item.prompt_with_cue)),
             "prompt_without_cue": len(tokenizer.encode_prompt(item.prompt_without_cue)),
-            "whole": needed_tokens(item, task, tokenizer, reply_tokens),
+            "whole": needed(item),
         }
 
     return lengths

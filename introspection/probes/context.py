@@ -20,18 +20,12 @@ def longest_explanation(items: Sequence[Item], task: Task, tokenizer: ChatTokeni
     return max(len(tokenizer.encode_reply(task.grammar.render(choice))) for choice in choices)
 
 
-def needed_tokens(item: Item, task: Task, tokenizer: ChatTokenizer, reply_tokens: int = 0) -> int:
-    """Tokens of the longest question about an item, with its reply.
+def token_counter(task: Task, tokenizer: ChatTokenizer, reply_tokens: int = 0) -> Callable[[Item], int]:
+    """Counts the tokens of the longest question about an item, with its reply.
 
     An explanation counts as the longest that can be correct, behaviour as the longest candidate or, if it is
-    generated, as `reply_tokens`.
+    generated, as `reply_tokens`. A text that recurs in several items is encoded once.
     """
-
-    return token_counter(task, tokenizer, reply_tokens)(item)
-
-
-def token_counter(task: Task, tokenizer: ChatTokenizer, reply_tokens: int = 0) -> Callable[[Item], int]:
-    """`needed_tokens` of one item after another; a text that recurs is encoded once."""
     read = functools.cache(lambda prompt: len(tokenizer.encode_prompt(prompt)))
     said = functools.cache(lambda text: len(tokenizer.encode_reply(text)))
     explained = functools.cache(lambda explanation: said(task.grammar.render(explanation)))

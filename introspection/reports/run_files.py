@@ -111,7 +111,7 @@ def read_run(workdir: Path) -> RunFiles:
         name=_run_name(config, workdir),
         config=config,
         settings=settings,
-        results=read_results(results_path) if results_path.exists() else RunResults({}, {}),
+        results=read_results(results_path) if results_path.exists() else RunResults({}),
         predictions=predicted,
         controls=controlled,
         total_predictions=total_predictions,

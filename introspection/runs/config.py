@@ -19,7 +19,7 @@ from introspection.organism.organism import MODEL_FIELDS, is_organism
 from introspection.organism.world import WorldConfig
 from introspection.probes.behavior import BehaviorConfig
 from introspection.reports.run_files import ReportSettings
-from introspection.runtime.config import config_dict, plain, settings
+from introspection.runtime.config import check_choice, config_dict, plain, settings
 from introspection.runtime.mesh import MeshConfig
 from introspection.runtime.workdir import differing_fields
 from introspection.tasks.facts.invented_world import INVENTED_WORLD
@@ -67,10 +67,8 @@ class ArmConfig:
     shift: ShiftConfig = ShiftConfig()
 
     def __post_init__(self):
-        if self.kl_prompts not in KL_PROMPTS:
-            raise InputError(f"kl_prompts is {self.kl_prompts!r}; choose from {', '.join(KL_PROMPTS)}")
-        if self.kl_groups not in KL_GROUPS:
-            raise InputError(f"kl_groups is {self.kl_groups!r}; choose from {', '.join(KL_GROUPS)}")
+        check_choice("kl_prompts", self.kl_prompts, KL_PROMPTS)
+        check_choice("kl_groups", self.kl_groups, KL_GROUPS)
         if not 0 <= self.label_noise < 1:
             raise InputError(f"label_noise is {self.label_noise}; it is a share, at least 0 and below 1")
         if not 0 <= self.foreign_labels <= 1:
@@ -116,8 +114,7 @@ class TrainConfig:
             raise InputError(
                 f"config.train.explained_items is {self.explained_items}; give an even number, or 0 for all"
             )
-        if self.remat not in REMAT_POLICIES:
-            raise InputError(f"config.train.remat is {self.remat!r}; choose from {', '.join(REMAT_POLICIES)}")
+        check_choice("config.train.remat", self.remat, REMAT_POLICIES)
         _check_least("train", self, keep_checkpoints=0, explained_groups=0)
         _ = self.rows  # checks the sizes
 

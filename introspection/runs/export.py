@@ -18,7 +18,7 @@ from introspection.checkpoints.names import (
 )
 from introspection.errors import InputError
 from introspection.models.model import merge_adapters
-from introspection.runtime.config import cache_dir
+from introspection.runtime.config import cache_dir, check_choice
 from introspection.runtime.mesh import MeshConfig, make_mesh
 from introspection.text.chat_template import ChatOptions
 from introspection.text.hf_tokenizer import hf_tokenizer_files, token_ids
@@ -41,8 +41,7 @@ def export(name: str, folder: Path, kind: str, dtype: str, console: Console) -> 
         `peft` for a model without adapters; or transformers has no model type for this model.
     """
     for flag, value, choices in (("format", kind, FORMATS), ("dtype", dtype, DTYPES)):
-        if value not in choices:
-            raise InputError(f"--{flag} is {value!r}; choose from {', '.join(choices)}")
+        check_choice(f"--{flag}", value, choices)
     folder = folder.expanduser().absolute()
     check_empty(folder)
     check_makeable(folder)

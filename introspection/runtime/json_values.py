@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def optional(default: Any = None) -> Any:
-    """A field that has no key where it is None."""
-    return dataclasses.field(default=default, metadata={"optional": True})
+def optional() -> Any:
+    """A field that is None by default and then has no key."""
+    return dataclasses.field(default=None, metadata={"optional": True})
 
 
 def unstored(default: Any) -> Any:

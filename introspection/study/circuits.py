@@ -16,7 +16,7 @@ from introspection.checkpoints.names import ModelCard, StoredModel, load_model, 
 from introspection.errors import InputError, RunError
 from introspection.models.model import Model
 from introspection.probes.ablation import ablation_effects, parts
-from introspection.probes.context import needed_tokens
+from introspection.probes.context import token_counter
 from introspection.runtime.config import cache_dir
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
@@ -128,9 +128,9 @@ def initial_model(folder: Path, mesh: jax.sharding.Mesh) -> Model:
 
 def chosen_items(task: Task, model: Model) -> list[Item]:
     """Evenly spaced test items that fit the model's context. Raises InputError if none does."""
-    limit = model.config.context_length
+    limit, needed = model.config.context_length, token_counter(task, model.tokenizer)
     items = evenly(task.splits["test"], SETTINGS["items"])
-    items = [item for item in items if needed_tokens(item, task, model.tokenizer) <= limit]
+    items = [item for item in items if needed(item) <= limit]
     if not items:
         raise InputError(f"no test item fits the model's context of {limit} tokens")
     return items

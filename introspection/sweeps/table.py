@@ -62,10 +62,11 @@ def sweep_table(sweep_points: Sequence[SweepPoint]) -> Table:
 
 def summary_rows(sweep_points: Sequence[SweepPoint]) -> list[dict[str, Value]]:
     """The same rows as numbers; all have the same columns, and None where there is no number."""
+    columns = _columns(sweep_points)
     return [
         {
             key: value
-            for column in _columns(sweep_points)
+            for column in columns
             for key, value in _numbers(column.key, column.read(point, arm)).items()
         }
         for point in sweep_points

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from introspection.errors import InputError
-from introspection.runtime.config import settings
+from introspection.runtime.config import check_choice, settings
 from introspection.tasks.aita import task as aita
 from introspection.tasks.aita.items import AitaConfig
 from introspection.tasks.facts.invented_world import (
@@ -89,9 +89,7 @@ def world_section(section: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def check_name(name: str) -> None:
     """Raises InputError if there is no such task."""
-    names = (*LANGUAGES, *TASKS, MIXTURE)
-    if name not in names:
-        raise InputError(f"config.task.name is {name!r}; choose from {', '.join(names)}")
+    check_choice("config.task.name", name, (*LANGUAGES, *TASKS, MIXTURE))
 
 
 def section_settings(section: Mapping[str, Any]) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from introspection.errors import InputError
+from introspection.runtime.config import check_choice
 from introspection.tasks.matching import fold
 
 # Filled in this order, so that the number of training items does not change the test items.
@@ -29,8 +30,7 @@ class NearDuplicates:
     similarity: float = 0.8  # least Jaccard similarity of shingles, runs of three words
 
     def __post_init__(self):
-        if self.method not in _METHODS:
-            raise InputError(f"near_duplicates is {self.method!r}; choose from {', '.join(_METHODS)}")
+        check_choice("near_duplicates", self.method, _METHODS)
         if not 0.5 <= self.similarity <= 1:
             raise InputError(f"similarity is {self.similarity}; give a number from 0.5 to 1")
 

@@ -11,6 +11,7 @@ import numpy as np
 from introspection.checkpoints.store import CheckpointStore, CorruptCheckpointError
 from introspection.errors import InputError, RunError
 from introspection.models.config import ModelConfig
+from introspection.runtime.config import check_choice
 from introspection.runtime.mesh import put_parameters, put_rows
 from introspection.runtime.metrics_writer import MetricsWriter
 from introspection.runtime.session import Session
@@ -34,8 +35,7 @@ class LoopConfig:
     refresh_steps: int = 0  # between calls of `refresh`; 0: never
 
     def __post_init__(self):
-        if self.stack_seeds not in ("loop", "vectorize"):
-            raise InputError(f"stack_seeds is {self.stack_seeds!r}; choose from loop, vectorize")
+        check_choice("stack_seeds", self.stack_seeds, ("loop", "vectorize"))
         for name in ("steps_per_call", "log_steps", "evaluation_steps", "checkpoint_steps", "steps"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -154,7 +154,7 @@ def train(
         rows = [put_rows(take_seeds(batches, part, axis=1), mesh, axis=2) for part in parts]
         calls = [(own, job.frozen, drawn, job.weights(step)) for own, drawn in zip(states, rows, strict=True)]
         states, device_metrics = zip(*call_together(program, calls), strict=True)
-        # One executable still runs now, while the previous call's metrics are read.
+        # Where all seeds share an executable, it still runs while the previous call's metrics are read.
         note = read_metrics(*pending) if pending else ""
         pending = (step, device_metrics)
         step += loop.steps_per_call

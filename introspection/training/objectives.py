@@ -16,6 +16,7 @@ from introspection.errors import InputError
 from introspection.models.config import ModelConfig
 from introspection.models.decoder import forward
 from introspection.models.head import cross_entropy, head_matrix, target_logprobs, vocabulary_kl
+from introspection.runtime.config import check_choice
 from introspection.text.rows import Rows
 
 HostOrDevice = Array | np.ndarray  # batches are made on the host
@@ -34,8 +35,7 @@ class ObjectiveConfig:
 
     def __post_init__(self):
         for name, choices in (("kl_support", KL_SUPPORTS), ("kl_direction", KL_DIRECTIONS)):
-            if getattr(self, name) not in choices:
-                raise InputError(f"{name} is {getattr(self, name)!r}; choose from {', '.join(choices)}")
+            check_choice(name, getattr(self, name), choices)
         if self.head_chunk < 1:
             raise InputError(f"head_chunk is {self.head_chunk}; it must be at least 1")
 

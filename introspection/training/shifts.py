@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from introspection.errors import InputError
+from introspection.runtime.config import check_choice
 from introspection.tasks.items import NONE, Decisions, Item, Prompt
 from introspection.tasks.refusal.phrases import REFUSE
 from introspection.tasks.splits import drawn_groups
@@ -112,8 +113,7 @@ class ShiftConfig:
             ("groups", SHIFT_GROUPS),
             ("order", SHIFT_ORDERS),
         ):
-            if getattr(self, name) not in choices:
-                raise InputError(f"shift.{name} is {getattr(self, name)!r}; choose from {', '.join(choices)}")
+            check_choice(f"shift.{name}", getattr(self, name), choices)
         if not 0 < self.fraction <= 1:
             raise InputError(f"shift.fraction is {self.fraction}; it must be above 0 and at most 1")
         if self.seed < 0:

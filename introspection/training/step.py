@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from introspection.errors import InputError
 from introspection.models.config import ModelConfig
+from introspection.runtime.config import check_choice
 from introspection.training.objectives import Batch, ObjectiveConfig, ObjectiveWeights, batch_loss
 
 SCHEDULES = ("constant", "cosine")
@@ -28,8 +29,7 @@ class OptimizerConfig:
     gradient_clip: float = 1.0  # largest global norm
 
     def __post_init__(self):
-        if self.schedule not in SCHEDULES:
-            raise InputError(f"schedule is {self.schedule!r}; choose from {', '.join(SCHEDULES)}")
+        check_choice("schedule", self.schedule, SCHEDULES)
         if self.gradient_clip <= 0:
             raise InputError(f"gradient_clip is {self.gradient_clip}; at most 0, it would train nothing")
 

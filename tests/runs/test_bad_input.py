@@ -14,7 +14,7 @@ from rich.console import Console
 from configs import quickstart
 from introspection.coupling.labels import read_labels, write_labels
 from introspection.errors import InputError
-from introspection.probes.context import needed_tokens, within_context
+from introspection.probes.context import token_counter, within_context
 from introspection.runtime.config import cache_dir
 from introspection.runtime.workdir import check_workdir
 from introspection.tasks.items import Decisions
@@ -255,7 +255,7 @@ def test_prompts_that_are_too_long_are_counted_up_to_the_share_and_refused_beyon
     # A vocabulary of words: names of several words are several tokens, so prompts differ in length.
     words = {word for name in task.names for word in name.split()}
     tokenizer = phrase_tokenizer(words, task.phrases)
-    lengths = [needed_tokens(item, task, tokenizer) for item in task.splits["train"]]
+    lengths = list(map(token_counter(task, tokenizer), task.splits["train"]))
     limit = sorted(lengths)[-5]  # at most four items are longer
     longer = sum(length > limit for length in lengths)
     assert 0 < longer < len(lengths)

@@ -16,7 +16,7 @@ from weights_cases import change_json, change_tensors
 
 from introspection.checkpoints.names import StoredModel, find_models
 from introspection.errors import InputError
-from introspection.probes.context import check_candidates, needed_tokens, within_context
+from introspection.probes.context import check_candidates, token_counter, within_context
 from introspection.runs.compare import shown_names
 from introspection.text.chat_template import ChatOptions
 from introspection.text.hf_tokenizer import read_hf_tokenizer
@@ -206,8 +206,8 @@ def test_a_generated_reply_has_to_fit_the_context_too(tmp_path):
     tokenizer = read_hf_tokenizer(chat_folder(tmp_path / "model"))
     task = tiny_task()
     task = dataclasses.replace(task, splits={"test": task.splits["test"]})
-    scored = max(needed_tokens(item, task, tokenizer) for item in task.splits["test"])
-    replied = max(needed_tokens(item, task, tokenizer, 100) for item in task.splits["test"])
+    scored = max(map(token_counter(task, tokenizer), task.splits["test"]))
+    replied = max(map(token_counter(task, tokenizer, 100), task.splits["test"]))
     prompts = [
         len(tokenizer.encode_prompt(prompt))
         for item in task.splits["test"]
@@ -226,7 +226,8 @@ def test_a_long_prompt_without_its_cue_counts(tmp_path):
     task = tiny_task()
     item = task.splits["test"][0]
     longer = dataclasses.replace(item, prompt_without_cue=item.prompt_without_cue * 20)
-    assert needed_tokens(longer, task, tokenizer) > 2 * needed_tokens(item, task, tokenizer)
+    needed = token_counter(task, tokenizer)
+    assert needed(longer) > 2 * needed(item)
 
 
 def test_models_of_two_workdirs_of_one_name_are_told_apart(tmp_path):

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from introspection.errors import InputError
+from introspection.runtime.config import check_choice
 from introspection.tasks.explanations import ExplanationGrammar
 
 # When a cue word flips the answer, from easiest to hardest to learn.
@@ -97,8 +98,7 @@ def invent_language(
     Raises:
       InputError: an unknown rule, or more words than can be kept distinct.
     """
-    if rule not in RULES:
-        raise InputError(f"config.task.rule is {rule!r}; choose from {', '.join(RULES)}")
+    check_choice("config.task.rule", rule, RULES)
     words = iter(
         invented_words(nouns + contexts + fillers + cues + answers, np.random.default_rng([seed, 20]))
     )
