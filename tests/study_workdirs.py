@@ -135,7 +135,7 @@ def write_controls(folder: Path, rng, arms):
 
 
 def write_study_points(root: Path, bases=6, part="main"):
-    """A point a base; every arm leans to current as `STUDY_ARMS` says, less or more by base."""
+    """One point per base; each arm leans towards current as `STUDY_ARMS` says, more or less by base."""
     points = []
     for index in range(bases):
         rng = np.random.default_rng([7, index])

@@ -75,7 +75,7 @@ class Course:
 
 @dataclasses.dataclass(frozen=True)
 class Commonest:
-    """The explanation that is given most often: its share, and its Self and Orig if it were given of all."""
+    """The commonest explanation: its share, and its Self and Orig if it were said of every item."""
 
     share: float | None = None
     self: float | None = None

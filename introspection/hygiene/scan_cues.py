@@ -65,7 +65,7 @@ def one_item_a_cue(items: Sequence[Item], groups: int) -> tuple[Item, ...]:
 
 
 def scan_table(rates: Mapping[str, Mapping[str, Any]], placebos: frozenset[str], title: str) -> Table:
-    """A row a cue variant."""
+    """One row per cue variant."""
     shown = ("changed_rate", "right_without_cue", "right_with_cue", "follows_cue")
     rows = [
         (

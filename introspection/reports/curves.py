@@ -95,7 +95,7 @@ def _draw(axes: Axes, curves: Mapping[Any, Mapping[float, float]], max_points: i
 def training_figure(
     metrics: Sequence[Mapping[str, Any]], arms: Sequence[str], max_points: int = 200
 ) -> Figure:
-    """Loss, KL and agreement with all arms in one panel each; below, live Self and Orig in a panel an arm."""
+    """Loss, KL and agreement, one panel each; below, live Self and Orig, one panel per arm."""
     arms = logged_arms(metrics, arms)
     styles = arm_styles(arms)
     labels = [wrapped(arm, 30, 2) for arm in arms]

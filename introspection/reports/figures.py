@@ -259,7 +259,7 @@ def disagreement_figure(arms: Sequence[ArmResults]) -> Figure:
 
 @styled
 def cue_kind_figure(arms: Sequence[ArmResults]) -> Figure:
-    """Self and Orig by cue kind: a panel an arm, a row a kind."""
+    """Self and Orig by cue kind: one panel per arm, one row per kind."""
     arms = [arm for arm in arms if arm.by_cue_kind]
     kinds = list(dict.fromkeys(kind for arm in arms for kind in arm.by_cue_kind))
     rows, columns = grid_shape(len(arms), 3)

@@ -322,7 +322,7 @@ def _arm_cautions(arm: ArmResults, verdict: Verdict, limits: Cautions) -> list[s
     share = said.share
     if share is not None and share >= limits.one_explanation:
         found.append(
-            f"{percent(share)}% of its explanations are one and the same; given of every item, it"
+            f"{percent(share)}% of its explanations are the same one; said of every item, it"
             f" would be right about the current model on {percent(said.self)}% and about the label"
             f" teacher on {percent(said.orig)}%."
         )

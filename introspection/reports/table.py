@@ -1,4 +1,4 @@
-"""A table as a value, and how it is shown: in a page, in Markdown and in a terminal."""
+"""A table as a value, and how a page, Markdown and a terminal show it."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -20,10 +20,10 @@ Entry = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """What a cell shows and how; one that has a text alone may be a `str`."""
+    """What a cell shows, and how. A cell of text alone may be a `str`."""
 
     text: str
-    interval: str = ""  # behind the text, paler
+    interval: str = ""  # shown after the text, paler
     kind: str = ""  # its CSS class
     order: int | float | None = None  # what a page's script sorts it by; None: its text
     link: str = ""
@@ -37,16 +37,16 @@ Cells = tuple[str | Cell, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A row that is of a kind (its CSS class). A `heading` has one cell, over all columns."""
+    """A row with a kind, its CSS class. A `heading` has one cell, which spans all columns."""
 
     cells: Cells
     kind: str = ""
-    starts: bool = False  # a group, set apart from the rows above it
+    starts: bool = False  # starts a group, set apart from the rows above
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """The first `text_columns` are words, and so are the last ones; those between them are numbers."""
+    """The first `text_columns` and the last `last_text_columns` hold words; the columns between, numbers."""
 
     title: str
     columns: Cells
@@ -55,7 +55,7 @@ class Table:
     text_columns: int = 1
     last_text_columns: int = 0
     kind: str = ""  # its CSS class
-    keys: tuple[str, ...] = ()  # what a page's script knows the columns by
+    keys: tuple[str, ...] = ()  # the columns' names in a page's script
 
     @property
     def heads(self) -> list[Cell]:
@@ -63,10 +63,10 @@ class Table:
 
     @property
     def lines(self) -> list[Row]:
-        """Every row in the same form.
+        """Every row as a `Row` of `Cell`s.
 
         Raises:
-          ValueError: a row has another number of cells than the table has columns.
+          ValueError: a row's number of cells differs from the number of columns.
         """
         rows = [row if isinstance(row, Row) else Row(row) for row in self.rows]
         for row in rows:

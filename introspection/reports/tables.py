@@ -67,7 +67,7 @@ def levels_table(arms: Sequence[ArmResults]) -> Table:
 
 
 def details_table(arms: Sequence[ArmResults]) -> Table:
-    """What lies behind the gaps, an arm a column: the other scores, the disagreement set, the behaviour."""
+    """What lies behind the gaps, one column per arm: other scores, the disagreement set, behaviour."""
     with_cue = any(arm.behavior_accuracy_with_cue != Rates() for arm in arms)
     groups: dict[str, list[Line]] = {
         "Other scores, %": [

@@ -51,12 +51,15 @@ def make_mesh(config: MeshConfig) -> Mesh:
         rest = -int(np.prod(sizes))
         if available % rest:
             raise InputError(
-                f"config.mesh has sizes {sizes}, but {available} devices do not divide by {rest}; change one"
+                f"config.mesh has sizes {sizes}, but {available} devices can't be divided by {rest}; "
+                "change a size"
             )
         sizes[sizes.index(-1)] = available // rest
     needed = int(np.prod(sizes))
     if needed > available:
-        raise InputError(f"config.mesh has sizes {sizes}: needs {needed} devices, but there are {available}")
+        raise InputError(
+            f"config.mesh has sizes {sizes}: it needs {needed} devices, but there are {available}"
+        )
     # Auto, because make_mesh defaults to Explicit axes, under which an embedding lookup fails.
     return jax.make_mesh(
         tuple(sizes), ("data", "fsdp", "tensor"), (AxisType.Auto,) * 3, devices=jax.devices()[:needed]

@@ -114,7 +114,7 @@ def forest_figure(claim: Entry) -> Figure:
 
 @styled
 def knee_figure(claim: Entry) -> Figure:
-    """Gap minus reference's on mean agreement: colour and marker an arm, a point a base, hinge and line."""
+    """Gap minus reference's on mean agreement: one colour per arm, one point per base, hinge and line."""
     points, fit = claim["points"], KneeFit(**claim["fit"])
     figure = new_figure(4.6)
     axes = figure.add_subplot()
@@ -152,8 +152,8 @@ def knee_figure(claim: Entry) -> Figure:
 
 @styled
 def slope_figure(claim: Entry) -> Figure:
-    """Left: gap minus the reference's on Orig, colour and marker a condition, a point a base, the line
-    fitted to each base. Right: live Self minus live Orig on live Orig over training, a line a condition."""
+    """Left: gap minus the reference's on Orig: one colour per condition, one point per base, one fitted line
+    per base. Right: live Self minus live Orig on live Orig over training, one line per condition."""
     points, lines = claim["points"], claim["lines"]
     figure = new_figure(4.6)
     left, right = figure.subplots(1, 2)

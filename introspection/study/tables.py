@@ -26,7 +26,7 @@ def gap_minus(part: Entry, arm: str, emitter: str | None) -> Estimate:
 
 
 def main_table(part_name: str, part: Entry) -> Table:
-    """A row an arm, pooled over its bases."""
+    """One row per arm, pooled over its bases."""
     rows = []
     for arm, entry in part["arms"].items():
         apart = entry["disagreement"]

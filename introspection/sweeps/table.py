@@ -1,4 +1,4 @@
-"""The table of a sweep's points: a row a point and arm; for people, sortable in the page, and as numbers."""
+"""A sweep's table, one row per point and arm: for people, sortable in the page, and as numbers."""
 
 import dataclasses
 import json

@@ -159,6 +159,6 @@ def check_embedding(tokenizer: ChatTokenizer, rows: int, source: str) -> None:
     harmless = isinstance(tokenizer, PretrainedTokenizer) and all(map(tokenizer.written_by_nobody, beyond))
     if not harmless:
         raise InputError(
-            f"{source}: the tokenizer has {tokenizer.vocab_size} tokens, but the model's embedding {rows} "
-            "rows; they do not belong together"
+            f"{source}: the tokenizer has {tokenizer.vocab_size} tokens, but the model's embedding has "
+            f"{rows} rows; they don't belong together"
         )

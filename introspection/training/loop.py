@@ -97,8 +97,8 @@ def train(
     state, step = restore_newest(put_parameters(state, mesh), store, say)
     parts = seed_parts(len(seeds), loop.stack_seeds, state.trainable, job.frozen.variables, mesh)
     states = split_seeds(state, parts, mesh)
-    # Said outright: left to the compiler, the state would come back under an equal sharding of another
-    # name, and the second call would be compiled again.
+    # Explicit: the compiler would return the state under an equal sharding with another name, and the
+    # second call would be compiled again.
     shardings = jax.tree.map(lambda leaf: leaf.sharding, states[0])
     program = session.programs.program(
         "train_steps",

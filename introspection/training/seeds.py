@@ -1,4 +1,4 @@
-"""Which seeds of an arm one executable holds, and how the executables of several run at the same time."""
+"""Which seeds of an arm share an executable, and how several executables run at the same time."""
 
 import os
 import threading
@@ -13,14 +13,14 @@ from jax.sharding import Mesh
 from introspection.models.decoder import count_parameters
 from introspection.runtime.mesh import put_parameters
 
-# Parameters. A small model's products gain little from several cores: of 0.35 M, ten steps of two seeds
-# took two cores 0.5 to 0.6 s with a seed on each, and 0.5 to 1.0 s with both on every product. A larger
-# model was not measured: its products split better, and each seed needs the memory of a step.
+# Parameters. Matrix products this small gain little from a second core: at 0.35 M, ten steps of two seeds
+# took 0.5 to 0.6 s with one seed per core, and 0.5 to 1.0 s with both cores on each product. Larger models
+# were not measured: their products split better, and each seed needs memory of its own.
 SMALL_MODEL = 1_000_000
 
 
 def seed_parts(seeds: int, stack_seeds: str, trainable: Any, frozen: Any, mesh: Mesh) -> list[slice]:
-    """The seeds that each executable holds: all of them, or one each where a small model loops on one CPU.
+    """The seeds of each executable: all of them, or one each where a small model loops over seeds on a CPU.
 
     Args:
       trainable: parameters, with a leading seed axis; `frozen` ones have none.
@@ -33,12 +33,12 @@ def seed_parts(seeds: int, stack_seeds: str, trainable: Any, frozen: Any, mesh: 
 
 
 def take_seeds(tree, part: slice, axis: int = 0):
-    """The part's seeds of every leaf, which stay an axis."""
+    """A part's seeds of every leaf; the seed axis stays."""
     return jax.tree.map(lambda leaf: leaf[(slice(None),) * axis + (part,)], tree)
 
 
 def split_seeds(state, parts: Sequence[slice], mesh: Mesh) -> list[Any]:
-    """The state of each part, to be joined by `join_seeds`; one part's is the state itself, and no copy."""
+    """The state of each part; a single part is the state itself, not a copy. Undone by `join_seeds`."""
     if len(parts) == 1:
         return [state]
     return [put_parameters(take_seeds(state, part), mesh) for part in parts]
@@ -52,11 +52,11 @@ def join_seeds(states: Sequence[Any], mesh: Mesh):
 
 
 def call_together(program: Callable, calls: Sequence[tuple]) -> list[Any]:
-    """The program's results for every call's arguments; one call's alone may still be being computed.
+    """The program's results, one per call. A single call returns before its result is computed.
 
-    What one thread dispatches, XLA runs one after another on a CPU, so each of several calls has a
-    thread, which also waits for its result: left to run on, two calls share cores as one does. Dispatches
-    take turns, since the first compiles for all.
+    On a CPU, XLA runs one after another what one thread dispatches, so each of several calls gets a thread,
+    which also waits for the result: otherwise two calls would share the cores as one does. Dispatches take
+    turns, since the first compiles for all.
     """
     if len(calls) == 1:
         return [program(*calls[0])]

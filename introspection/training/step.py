@@ -109,7 +109,7 @@ def train_steps(
     batches: Batch,
     weights: ObjectiveWeights,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """Consecutive steps of an executable's seeds (which: `training.seeds`).
+    """Consecutive steps of the seeds in one executable (`training.seeds` says which).
 
     Leaves of `batches` are `steps seeds rows …`, metrics `steps seeds`.
 

@@ -141,7 +141,7 @@ def hugging_face_fields(
 
     def need(name: str) -> Any:
         if get(name) is None:
-            raise InputError(f"{source}: the metadata lack {architecture}.{name}; convert the model again")
+            raise InputError(f"{source}: the metadata has no {architecture}.{name}; convert the model again")
         return get(name)
 
     heads, width = need("attention.head_count"), need("embedding_length")
@@ -183,7 +183,7 @@ def hugging_face_fields(
     own = {key.removeprefix(f"{architecture}.") for key in metadata if key.startswith(f"{architecture}.")}
     if unknown := sorted(own - known):
         key = f"{architecture}.{unknown[0]}"
-        raise InputError(f"{source}: {key}={metadata[key]} is not supported, and no option is ignored")
+        raise InputError(f"{source}: {key}={metadata[key]} is not supported, and options are never ignored")
     return fields
 
 
@@ -236,7 +236,7 @@ def _rope_scaling(
                     "high_freq_factor": scaling.high_frequency_factor,
                     "original_max_position_embeddings": scaling.original_context_length,
                 }
-        raise InputError(f"{source}: rope_freqs.weight is not of a published Llama 3; it is not supported")
+        raise InputError(f"{source}: rope_freqs.weight is of no published Llama 3; it is not supported")
     # As in llama.cpp: a factor without a kind is linear, and older files use another name.
     factor = get("rope.scaling.factor", get("rope.scale_linear", 0.0))
     kind = get("rope.scaling.type", "linear" if factor else "none")

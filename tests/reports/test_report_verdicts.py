@@ -51,7 +51,7 @@ def test_a_gap_without_drift_and_a_broken_behaviour_are_called_out() -> None:
     for caution in (
         "40.0% of its explanations can't be parsed",
         "behaviour itself got worse",
-        "80.0% of its explanations are one and the same",
+        "80.0% of its explanations are the same one",
         "50.0% of its trained labels held",
         "One seed",
     ):

@@ -87,7 +87,7 @@ def test_llama3s_divisors_of_frequencies_are_recognised(tmp_path, factor):
     assert loaded_config == config
     assert_same_leaves(params, params_of("llama", rope_base=500_000.0, rope_scaling=scaling))
     write_gguf(tmp_path / "b.gguf", tensors={"rope_freqs.weight": divisors * 2}, rope_base=500_000.0)
-    assert "rope_freqs.weight is not of a published Llama 3" in refused(tmp_path / "b.gguf")
+    assert "rope_freqs.weight is of no published Llama 3" in refused(tmp_path / "b.gguf")
 
 
 @pytest.mark.parametrize("keep", [4, 20, 100, 1000, -5000, -1], ids=lambda keep: f"{keep}_bytes")
@@ -106,7 +106,10 @@ def test_a_truncated_file_is_refused(tmp_path, keep):
         ({"rope.scaling.type": "yarn"}, "'yarn' is not supported"),
         ({"attention.sliding_window": 64}, "llama.attention.sliding_window=64 is not supported"),
         ({"attention.causal": 0}, "llama.attention.causal=0 is not supported"),
-        ({"embedding_scale": 2.0}, "llama.embedding_scale=2.0 is not supported, and no option is ignored"),
+        (
+            {"embedding_scale": 2.0},
+            "llama.embedding_scale=2.0 is not supported, and options are never ignored",
+        ),
         ({"feed_forward_length": None}, "lack llama.feed_forward_length"),
         ({"attention.head_count": 0}, "llama.attention.head_count is 0; it must be a whole number"),
         ({"embedding_length": "32"}, "llama.embedding_length is '32'; it must be a whole number"),
