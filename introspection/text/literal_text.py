@@ -35,7 +35,8 @@ class LiteralTokenizer:
     # with none; "first": only at the start of the whole text; "none".
     prefix: str
     pieces_of_spaces: bool  # SentencePiece-like: a space is written ▁
-    words: Mapping[int, str]  # added tokens that are text, where the decoder would read them as bytes
+    words: Mapping[int, str]  # added tokens that are text, as the decoder should read them
+    spaced: frozenset[int]  # of these, those that a space is put after
     swallowed: re.Pattern[str]  # white space that such a token takes in, by its flags lstrip and rstrip
 
     def encode(self, before: str, literal: str, after: str) -> list[int]:
@@ -52,20 +53,25 @@ class LiteralTokenizer:
         """As `encode`, for a text that continues a prompt."""
         self._check(literal)
         text = self._shield(before) + literal + self._shield(after)
+        begins = self.prefix == "always" and text[:1] == " " and text[1:].strip() and _OPEN not in text
+        if begins and any(word in text for word in self.words.values()):
+            # Every stretch between words gets a space, also the first.
+            return self.whole.encode(text[1:], add_special_tokens=False).ids
         return self.continuing.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of a continuation; control tokens and unknown ids stay visible."""
-        text, run = "", []
-        for token in ids:
-            known = self.continuing.id_to_token(token) is not None
+        text, run, spaced = "", [], False
+        for token in [*ids, None]:
+            known = token is not None and self.continuing.id_to_token(token) is not None
             if known and token not in self.words:
                 run.append(token)
                 continue
-            text += self.continuing.decode(run, skip_special_tokens=False)
-            text += self.words[token] if known else f"<no token {token}>"
-            run = []
-        text += self.continuing.decode(run, skip_special_tokens=False)
+            read = self.continuing.decode(run, skip_special_tokens=False)
+            text += read.removeprefix(" ") if spaced else read
+            run, spaced = [], token in self.spaced
+            if token is not None:
+                text += self.words[token] if known else f"<no token {token}>"
         return self.shielded.sub(lambda match: match[0][1:-1], text)
 
     def canonical(self, text: str) -> str:
@@ -118,6 +124,7 @@ def literal_tokenizer(
     longest_first = "|".join(map(re.escape, sorted(control, key=len, reverse=True))) or _NOTHING
     byte_level = _is_byte_level(definition)
     words = [token for token in definition["added_tokens"] if token["content"][:1] != _OPEN]
+    spaced = [token["id"] for token in words if prefix == "always" and not token["normalized"]]
     swallowed = [rf"\s+(?={re.escape(token['content'])})" for token in words if token["lstrip"]]
     swallowed += [rf"(?<={re.escape(token['content'])})\s+" for token in words if token["rstrip"]]
     literal = LiteralTokenizer(
@@ -127,7 +134,8 @@ def literal_tokenizer(
         shielded=re.compile(f"{_OPEN}(?:{longest_first}){_CLOSE}"),
         prefix=prefix,
         pieces_of_spaces=not byte_level,
-        words={token["id"]: token["content"] for token in words} if byte_level else {},
+        words={token["id"]: _read(token, prefix) for token in words if byte_level or prefix == "always"},
+        spaced=frozenset(spaced),
         swallowed=re.compile("|".join(swallowed) or _NOTHING),
     )
     for token in control:
@@ -167,6 +175,11 @@ def is_marker(text: str) -> bool:
 def shortened(text: str) -> str:
     """A text as a message can show it."""
     return text if len(text) <= 60 else text[:60] + "…"
+
+
+def _read(word: dict[str, Any], prefix: str) -> str:
+    """An added token's text. Found in normalised text, it has the space that this begins with in its own."""
+    return " " + word["content"] if prefix == "always" and word["normalized"] else word["content"]
 
 
 def _shielded(token: str) -> str:
