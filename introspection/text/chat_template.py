@@ -37,6 +37,8 @@ PLAIN_TEMPLATE = (
     "{% endfor %}"
 )
 
+PLAIN_FORMAT = '"Question: …", a line break and "Answer:"'  # a user's turn in PLAIN_TEMPLATE
+
 Message = dict[str, str]
 
 

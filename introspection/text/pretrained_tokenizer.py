@@ -10,13 +10,20 @@ import tokenizers
 
 from introspection.errors import InputError
 from introspection.tasks.items import Prompt
-from introspection.text.chat_template import PLAIN_TEMPLATE, ChatFrame, ChatOptions, ChatTemplate, chat_frame
+from introspection.text.chat_template import (
+    PLAIN_FORMAT,
+    PLAIN_TEMPLATE,
+    ChatFrame,
+    ChatOptions,
+    ChatTemplate,
+    chat_frame,
+)
 from introspection.text.literal_text import LiteralTokenizer, literal_tokenizer, shortened
 
 CHAT = "chat.json"  # beside the tokenizer's file: template, special tokens, options
 PLAIN_NOTE = (
-    'The model has no chat template, so prompts are written as "Question: …", a line break and "Answer:"; '
-    "chat.template sets another format."
+    f"The model has no chat template, so prompts are written as {PLAIN_FORMAT}; chat.template sets another "
+    "format."
 )
 
 

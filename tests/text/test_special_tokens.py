@@ -23,7 +23,8 @@ ADDED = {
     },
     "new_end": {"<|over|>": FIRST},
     "other_flags": {"hypernatremia": FIRST, "hyponatremia": FIRST + 1},
-    "pads_with_a_piece": {}, "stops_in_both": {}, "stops_in_config": {}, "stops_of_text": {}, "the_map_wins": {},
+    "pads_with_a_piece": {}, "the_map_wins": {},
+    "stops_in_both": {}, "stops_in_config": {}, "stops_of_text": {},
 }  # fmt: skip
 STOPS = {"stops_in_config": (406,), "the_map_wins": (401,)}
 
