@@ -22,8 +22,8 @@ from introspection.text.literal_text import LiteralTokenizer, literal_tokenizer,
 
 CHAT = "chat.json"  # beside the tokenizer's file: template, special tokens, options
 PLAIN_NOTE = (
-    f"The model has no chat template, so prompts are written as {PLAIN_FORMAT}; chat.template sets another "
-    "format."
+    f"The model has no chat template, so prompts are written as {PLAIN_FORMAT}; the chat option "
+    "template sets another format."
 )
 
 

@@ -308,11 +308,9 @@ def test_a_template_that_names_tokens_of_another_base_is_refused(tmp_path):
 def test_adapters_with_a_tokenizer_of_their_own_are_read_with_it(tmp_path):
     """As users of PEFT do; transformers 5 saves it without added_tokens_decoder."""
     size = vocabulary().get_vocab_size()
-    folder, base_file = (
-        chat_folder(tmp_path / "base", vocab_size=size + 2),
-        gguf_model(tmp_path / "model.gguf"),
-    )
-    adapters = adapter_folder(tmp_path / "adapters", folder, vocab_size=size + 2)
+    base_file, rows = gguf_model(tmp_path / "model.gguf"), {"vocab_size": size + 2}
+    folder = chat_folder(tmp_path / "base", **rows)
+    adapters = adapter_folder(tmp_path / "adapters", folder, **rows)
     own = byte_level()
     own.add_special_tokens(["<|ask|>", "<|say|>"])
     template = "{% for m in messages %}<|ask|>{{ m.content }}<|im_end|>{% endfor %}<|say|>"
@@ -322,8 +320,11 @@ def test_adapters_with_a_tokenizer_of_their_own_are_read_with_it(tmp_path):
     # The ids that tokenizers gives this text, and the base's end of a generation.
     assert tokenizer.encode_prompt("user") == [size, own.token_to_id("user"), end, size + 1]
     assert (tokenizer.end_id, tokenizer.stop_ids) == (end, (text_end,))
-    with pytest.raises(InputError, match=r"has 407 rows, and none for '<\|(ask|say)\|>'"):
-        tokenizer_of(found(f"{base_file}+{adapters}"))
+    assert tokenizer_of(found(f"{base_file}+{adapters}")).encode_prompt("user")[0] == size
+    change_json(folder / "config.json", vocab_size=size + 1)
+    with pytest.raises(InputError, match=rf"has {size + 1} rows, and none for '<\|say\|>'"):
+        tokenizer_of(found(f"{folder}+{adapters}"))
+    change_json(folder / "config.json", vocab_size=size + 2)
     (adapters / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>"}))
     base = tokenizer_of(found(folder))
     assert tokenizer_of(found(f"{folder}+{adapters}")).encode_prompt("Hi") == base.encode_prompt("Hi")
