@@ -158,15 +158,14 @@ def _flags(token: AddedToken) -> dict[str, bool]:
 
 def _token(declared: Any, name: str, path: Path) -> AddedToken:
     """A special token, declared as its text or with flags."""
-    flags = declared if isinstance(declared, dict) else {"content": declared}
+    fields = declared if isinstance(declared, dict) else {"content": declared}
+    text, flags = fields.get("content"), {flag: fields[flag] for flag in _FLAGS if flag in fields}
     try:
-        return AddedToken(
-            **{flag: flags[flag] for flag in ("content", *_FLAGS) if flag in flags} | {"special": True}
-        )
-    except (TypeError, ValueError) as error:  # no text, or half a surrogate
-        raise InputError(
-            f"{path}: {name} is {declared!r}; it must be text or have a field content"
-        ) from error
+        if isinstance(text, str):
+            return AddedToken(text, **(flags | {"special": True}))
+    except (TypeError, ValueError):  # a flag that is not true or false, or half a surrogate
+        pass
+    raise InputError(f"{path}: {name} is {declared!r}; it must be text or have a field content")
 
 
 def _standard(fields: Mapping[str, Any], path: Path) -> dict[str, AddedToken]:
