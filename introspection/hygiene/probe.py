@@ -44,6 +44,7 @@ from introspection.runtime.workdir import check_workdir, claim_workdir, write_js
 from introspection.tasks.items import Item
 from introspection.tasks.registry import TASKS, load_task, section_settings
 from introspection.tasks.task import Task
+from introspection.text.tokenizer import reading_notes
 from introspection.weights.pretrained import PretrainedModel
 
 SPLIT = "test"
@@ -109,7 +110,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
         "judges": judges,
         "versions": {name: version(name) for name in VERSIONED} | {"python": platform.python_version()},
     }
-    report["cautions"] = hygiene_cautions(report)
+    report["cautions"] = [*reading_notes(model.tokenizer), *hygiene_cautions(report)]
     claim_workdir(workdir, config)
     write_behaviors(workdir / "behaviors.jsonl", items, answers)
     write_json(workdir / HYGIENE, report)

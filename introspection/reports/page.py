@@ -16,6 +16,7 @@ from introspection.reports.numbers import count, number, percent
 from introspection.reports.page_figures import PageFigure, page_figures
 from introspection.reports.run_files import RunFiles, read_run
 from introspection.runtime.workdir import write_whole
+from introspection.text.chat_template import PLAIN_FORMAT, PLAIN_TEMPLATE
 
 QUESTION = (
     "When a language model is trained to explain its own predictions, do its explanations follow its own"
@@ -68,6 +69,8 @@ def _facts(run: RunFiles) -> dict[str, Any]:
     model = run.config.get("model")
     model = model.get("name") if isinstance(model, dict) else model
     facts: dict[str, Any] = {"task": task, "model": model}
+    if run.chat and str(run.chat.get("template")).endswith(PLAIN_TEMPLATE):
+        facts["prompts, without a chat template"] = PLAIN_FORMAT
     if run.arms:
         facts["arms"] = len(run.arms)
         facts["seeds"] = len({str(seed) for arm in run.arms for seed in arm.seeds})

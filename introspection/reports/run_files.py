@@ -12,6 +12,7 @@ from introspection.coupling.run_results import ArmResults, Matrix, RunResults
 from introspection.errors import InputError
 from introspection.runtime.json_values import from_json
 from introspection.tasks.subsets import kept_places
+from introspection.text.pretrained_tokenizer import CHAT
 
 Parsed = TypeVar("Parsed")
 
@@ -53,6 +54,7 @@ class RunFiles:
     metrics: tuple[Mapping[str, Any], ...]
     matrix: Matrix | None
     organism: Mapping[str, Any] | None
+    chat: Mapping[str, Any] | None = None  # the chat format of a pretrained model
 
     @property
     def tiny(self) -> bool:
@@ -119,6 +121,7 @@ def read_run(workdir: Path) -> RunFiles:
         metrics=tuple(_read_lines(workdir / "metrics.jsonl", dict)),
         matrix=None if matrix is None else _parsed(matrix_path, lambda: from_json(Matrix, matrix)),
         organism=read_object(workdir / "organism.json"),
+        chat=read_object(workdir / CHAT),
     )
 
 

@@ -21,7 +21,7 @@ from introspection.models.model import merge_adapters
 from introspection.runtime.config import cache_dir, check_choice
 from introspection.runtime.mesh import MeshConfig, make_mesh
 from introspection.text.chat_template import ChatOptions
-from introspection.text.hf_tokenizer import hf_tokenizer_files, token_ids
+from introspection.text.hf_tokenizer import has_tokenizer, hf_tokenizer_files, token_ids
 from introspection.text.pretrained_tokenizer import PretrainedTokenizer
 from introspection.weights.adapters import export_adapters
 from introspection.weights.export import check_empty, check_makeable, export_model
@@ -58,6 +58,10 @@ def export(name: str, folder: Path, kind: str, dtype: str, console: Console) -> 
         adapters = _cast(model.variables["lora"], dtype)
         template = options.template if options else None
         export_adapters(folder, model.config.lora, adapters, None if base is None else str(base), template)
+        source = found[0].adapters if isinstance(found[0], PretrainedModel) else None
+        if source is not None and has_tokenizer(source):
+            for file, content in hf_tokenizer_files(tokenizer).items():
+                (folder / file).write_bytes(content)
         whose = str(base or "none that other programs read")
         if base is None or base.is_file():  # PEFT can't read GGUF
             whose += f"; for PEFT, --model={base_name(found[0])} exports it as a folder"

@@ -8,6 +8,7 @@ The template is rendered once with placeholders that no text contains and cut th
 gives the positions of the user's text and the reply by construction.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import functools
@@ -17,6 +18,7 @@ from typing import Any
 
 import jinja2
 import jinja2.ext
+import jinja2.nodes
 import jinja2.sandbox
 
 from introspection.errors import InputError
@@ -34,6 +36,8 @@ PLAIN_TEMPLATE = (
     "{% else %}{{ ' ' + message['content'] + eos_token + '\\n\\n' }}{% endif %}"
     "{% endfor %}"
 )
+
+PLAIN_FORMAT = '"Question: …", a line break and "Answer:"'  # a user's turn in PLAIN_TEMPLATE
 
 Message = dict[str, str]
 
@@ -182,6 +186,26 @@ class ChatTemplate:
         except Exception as error:  # untrusted code can raise anything
             raise self._error(f"fails: {error or type(error).__name__}") from error
         return "".join(pieces)
+
+    def written(self) -> str:
+        """All text that the template may write: its literals, and what it joins for messages of any role.
+
+        transformers finds the tokens to protect in the literals; Phi-4-mini's template builds them
+        (`'<|' + message['role'] + '|>'`). Raises InputError if the template has a syntax error.
+        """
+        try:
+            tree = _compiled(self.text, self.options.date).environment.parse(self.text)
+        except jinja2.TemplateSyntaxError as error:
+            raise self._error(f"has an error in line {error.lineno}: {error.message}") from error
+        found = [node.data for node in tree.find_all(jinja2.nodes.TemplateData)]
+        found += [node.value for node in tree.find_all(jinja2.nodes.Const) if isinstance(node.value, str)]
+        user = {"role": "user", "content": _USER}
+        for role in ("system", "user", "assistant", "tool"):
+            message = {"role": role, "content": _USER}
+            for messages in ([message], [message, user], [user, message]):
+                with contextlib.suppress(InputError):  # it rejects such a conversation
+                    found.append(self.render(messages, True))
+        return "\0".join(found)
 
     def _error(self, fault: str) -> InputError:
         return InputError(f"{self.source}: the chat template {' '.join(fault.split())}")

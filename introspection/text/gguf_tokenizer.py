@@ -83,12 +83,6 @@ def read_gguf_tokenizer(
         tokenizer = _sentencepiece_like(fields, vocabulary, types, source)
     else:
         raise InputError(f"{source}: tokenizer.ggml.model is {model!r}; only gpt2 and llama are supported")
-    added = [
-        AddedToken(token, normalized=False, special=types[i] != _USER_DEFINED)
-        for token, i in vocabulary.items()
-        if types[i] in (_CONTROL, _USER_DEFINED) or (types[i] == _UNKNOWN and model == "llama")
-    ]
-    tokenizer.add_tokens(added)
     special = {}
     for name, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
         index = fields.get(f"tokenizer.ggml.{key}_token_id")
@@ -99,6 +93,13 @@ def read_gguf_tokenizer(
                 f"{source}: tokenizer.ggml.{key}_token_id is {index!r}, which is not the index of a token"
             )
         special[f"{name}_token"] = tokens[index]
+    named = special.values()
+    added = [
+        AddedToken(token, normalized=False, special=types[i] != _USER_DEFINED or token in named)
+        for token, i in vocabulary.items()
+        if types[i] in (_CONTROL, _USER_DEFINED) or (types[i] == _UNKNOWN and model == "llama")
+    ]
+    tokenizer.add_tokens(added)
     # llama.cpp's defaults.
     begins = model == "llama" or fields.get("tokenizer.ggml.pre") == "llama-bpe"
     if fields.get("tokenizer.ggml.add_bos_token", begins) and "bos_token" in special:
@@ -109,8 +110,8 @@ def read_gguf_tokenizer(
     template = fields.get("tokenizer.chat_template")
     if template is not None and not isinstance(template, str):
         raise InputError(f"{source}: tokenizer.chat_template is {type(template).__name__}; it must be text")
-    eot = fields.get("tokenizer.ggml.eot_token_id")
-    stops = [eot] if isinstance(eot, int) and 0 <= eot < len(tokens) else []
+    stops = [fields.get(f"tokenizer.ggml.{end}_token_id") for end in ("eot", "eom")]
+    stops = [end for end in stops if isinstance(end, int) and 0 <= end < len(tokens)]
     chat = ChatOptions() if chat is None else chat
     return pretrained_tokenizer(tokenizer, template, special, chat, source, stops)
 

@@ -1,20 +1,28 @@
 """Hugging Face tokenizer files: `tokenizer.json`, chat template and special tokens, read and written."""
 
+import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import tokenizers
 
 from introspection.errors import InputError
 from introspection.text.chat_template import ChatOptions
 from introspection.text.pretrained_tokenizer import PretrainedTokenizer, pretrained_tokenizer, read_tokenizer
+from introspection.text.special_tokens import (
+    CONFIG,
+    GENERATION,
+    SPECIAL_TOKENS,
+    TOKENIZER,
+    add_declared,
+    declared_tokens,
+    read_fields,
+    stop_tokens,
+)
 from introspection.text.tokenizer import END, PADDING, REPLY, ChatTokenizer, from_tokenizer
 
-TOKENIZER, CONFIG, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
-SPECIAL_TOKENS, GENERATION = "special_tokens_map.json", "generation_config.json"
-_SPECIAL = ("bos_token", "eos_token", "unk_token", "pad_token")
+TEMPLATE = "chat_template.jinja"
 
 # A word-level tokenizer's format as a template.
 _WORD_TEMPLATE = (
@@ -23,12 +31,17 @@ _WORD_TEMPLATE = (
 )
 
 
-def read_hf_tokenizer(folder: Path, chat: ChatOptions | None = None) -> ChatTokenizer:
+def read_hf_tokenizer(
+    folder: Path, chat: ChatOptions | None = None, stop_ids: Sequence[int] | None = None
+) -> ChatTokenizer:
     """A model folder's tokenizer; `tokenizer.json` is used regardless of the class in the config.
 
     The chat template is `chat_template.jinja`, or else that of `tokenizer_config.json` (the `default` of
-    several). Special tokens come from `tokenizer_config.json`, or else `special_tokens_map.json`; the tokens
-    that may end a generation also from `generation_config.json`. An organism's tokenizer is word-level.
+    several). Special tokens are read from every file that declares some (`declared_tokens`). An organism's
+    tokenizer is word-level.
+
+    Args:
+      stop_ids: tokens that end a generation, instead of those that the folder declares.
 
     Raises:
       InputError: a file is missing, unreadable or inconsistent with another; the template is unusable.
@@ -40,25 +53,55 @@ def read_hf_tokenizer(folder: Path, chat: ChatOptions | None = None) -> ChatToke
     framing = [tokenizer.token_to_id(token) for token in (PADDING, END, REPLY)]
     if isinstance(tokenizer.model, tokenizers.models.WordLevel) and None not in framing:
         return from_tokenizer(tokenizer)
-    config = _declared(folder)
-    _add_tokens(tokenizer, config.get("added_tokens_decoder", {}), folder / CONFIG)
-    special = {name: _token_text(config[name], name, folder) for name in _SPECIAL if config.get(name)}
+    declared = declared_tokens(folder)
+    notes = [*declared.notes, *add_declared(tokenizer, declared)]
+    special = {name: token.content for name, token in declared.named.items()}
     chat = ChatOptions() if chat is None else chat
-    template, source = _template(folder, config)
+    template, source = _template(folder)
     if chat.template is not None:
         source = "chat.template"
-    stops = _read_json(folder / GENERATION).get("eos_token_id")
-    stops = stops if isinstance(stops, list) else [] if stops is None else [stops]
-    if any(isinstance(stop, bool) or not isinstance(stop, int) or not 0 <= stop < 2**31 for stop in stops):
-        raise InputError(
-            f"{folder / GENERATION}: eos_token_id is {stops}; it must be a token's id or a list of them"
-        )
-    return pretrained_tokenizer(tokenizer, template, special, chat, str(source), stops)
+    stops = stop_tokens(folder) if stop_ids is None else stop_ids
+    return pretrained_tokenizer(tokenizer, template, special, chat, str(source), stops, notes)
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder of adapters has a whole tokenizer, which users of PEFT load instead of the base's."""
+    return (folder / TOKENIZER).is_file() and (folder / CONFIG).is_file()
+
+
+def read_adapters_tokenizer(
+    folder: Path, base: ChatTokenizer | Path, base_template: str | None, chat: ChatOptions
+) -> ChatTokenizer:
+    """The tokenizer in a folder of adapters.
+
+    Args:
+      base: the base's tokenizer or its folder: a generation ends where the base's does.
+      base_template: used if neither `chat` nor the adapters' folder has a chat template.
+
+    Raises:
+      InputError: as `read_hf_tokenizer`; or a token has another id in the base's tokenizer.
+    """
+    if not isinstance(base, Path):
+        stops, ids = [base.end_id, *base.stop_ids], base.tokenizer.get_vocab()
+    else:
+        path = base / TOKENIZER
+        stops, ids = stop_tokens(base), read_tokenizer(path).get_vocab() if path.is_file() else {}
+    if own_template(folder) is None:
+        chat = dataclasses.replace(chat, template=chat.template or base_template)
+    tokenizer = read_hf_tokenizer(folder, chat, stops)
+    for text, index in tokenizer.tokenizer.get_vocab().items():
+        if ids.get(text, index) != index:
+            where = base / TOKENIZER if isinstance(base, Path) else "the base"
+            raise InputError(
+                f"{folder / TOKENIZER}: {text!r} has id {index} here but {ids[text]} in {where}; "
+                "give the base that the adapters were trained on"
+            )
+    return tokenizer
 
 
 def own_template(folder: Path) -> str | None:
     """The chat template in a folder, if any. Raises InputError if it can't be read."""
-    return _template(folder, _given(_read_json(folder / CONFIG)))[0]
+    return _template(folder)[0]
 
 
 def check_special_tokens(folder: Path, tokenizer: ChatTokenizer) -> None:
@@ -69,21 +112,18 @@ def check_special_tokens(folder: Path, tokenizer: ChatTokenizer) -> None:
     """
     if not isinstance(tokenizer, PretrainedTokenizer):
         return  # word-level tokenizers have no template
-    config = _declared(folder)
+    declared = declared_tokens(folder)
     for name in ("bos_token", "eos_token"):
-        own = _token_text(config[name], name, folder) if config.get(name) else None
-        base = tokenizer.template.special_tokens.get(name)
-        if own is not None and own != base:
+        own, base = declared.named.get(name), tokenizer.template.special_tokens.get(name)
+        if own is not None and own.content != base:
             raise InputError(
-                f"its {name} is {own!r}, but that of its base is {base!r}; give a base with the tokenizer "
-                f"that the adapters were trained with, or delete {name} or the template there"
+                f"its {name} is {own.content!r}, but that of its base is {base!r}; give a base with the "
+                f"tokenizer that the adapters were trained with, or delete {name} or the template there"
             )
-    declared = config.get("added_tokens_decoder", {})
-    tokens = declared.values() if isinstance(declared, dict) else ()
-    texts = [token.get("content") for token in tokens if isinstance(token, dict)]
-    missing = [text for text in texts if tokenizer.tokenizer.token_to_id(str(text)) is None]
+    tokens = [*(token for _, token, _ in declared.listed), *declared.unnamed]
+    missing = [token for token in tokens if tokenizer.tokenizer.token_to_id(token.content) is None]
     if missing:
-        raise InputError(f"it declares the token {missing[0]!r}, which its base's tokenizer lacks")
+        raise InputError(f"it declares the token {missing[0].content!r}, which its base's tokenizer lacks")
 
 
 def token_ids(tokenizer: ChatTokenizer) -> dict[str, int]:
@@ -121,35 +161,7 @@ def hf_tokenizer_files(tokenizer: ChatTokenizer) -> dict[str, bytes]:
     }
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not readable as JSON ({error})") from error
-    if not isinstance(fields, dict):
-        raise InputError(f"{path}: contains {type(fields).__name__}, not an object with fields")
-    return fields
-
-
-def _declared(folder: Path) -> dict[str, Any]:
-    """A folder's tokenizer settings: `tokenizer_config.json` overrides `special_tokens_map.json`."""
-    return {**_read_json(folder / SPECIAL_TOKENS), **_given(_read_json(folder / CONFIG))}
-
-
-def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _token_text(token: Any, name: str, folder: Path) -> str:
-    text = token.get("content") if isinstance(token, dict) else token
-    if not isinstance(text, str):
-        raise InputError(f"{folder / CONFIG}: {name} is {token!r}; it must be text or have a field content")
-    return text
-
-
-def _template(folder: Path, config: Mapping[str, Any]) -> tuple[str | None, Path]:
+def _template(folder: Path) -> tuple[str | None, Path]:
     """The chat template and its file; None for a model without one."""
     path = folder / TEMPLATE
     if path.is_file():
@@ -157,7 +169,8 @@ def _template(folder: Path, config: Mapping[str, Any]) -> tuple[str | None, Path
             return path.read_text(encoding="utf-8"), path
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: not readable as text ({error})") from error
-    path, template = folder / CONFIG, config.get("chat_template")
+    path = folder / CONFIG
+    template = read_fields(path).get("chat_template")
     if isinstance(template, list):
         try:
             named = {str(entry["name"]): entry["template"] for entry in template}
@@ -173,23 +186,3 @@ def _template(folder: Path, config: Mapping[str, Any]) -> tuple[str | None, Path
             f"{path}: chat_template is {type(template).__name__}; it must be text or a list of templates"
         )
     return template, path
-
-
-def _add_tokens(tokenizer: tokenizers.Tokenizer, declared: Any, path: Path) -> None:
-    """Adds the config's tokens that `tokenizer.json` lacks, like transformers, and checks their ids."""
-    try:
-        tokens = sorted((int(index), token) for index, token in declared.items())
-        flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
-        added = [
-            (index, tokenizers.AddedToken(token["content"], **{f: token[f] for f in flags if f in token}))
-            for index, token in tokens
-        ]
-    except (AttributeError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: added_tokens_decoder is not a table of tokens ({error!r})") from error
-    known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-    for index, token in added:
-        if token.content not in known:
-            tokenizer.add_tokens([token])
-        if tokenizer.token_to_id(token.content) != index:
-            got = tokenizer.token_to_id(token.content)
-            raise InputError(f"{path}: {token.content!r} has id {index} here but {got} in {TOKENIZER}")

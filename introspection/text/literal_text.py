@@ -3,13 +3,15 @@
 A tokenizer finds control tokens (`<|im_end|>`, `<s>`, `<think>`) by their text, whatever its origin. So each
 is renamed to a shielded form, its text between two Unicode noncharacters: text of the template is shielded
 before encoding; text of the user is not and becomes ordinary pieces. Ids and white-space rules stay the same,
-so a text without control tokens keeps its ids.
+so a text without control tokens keeps its ids. Other added tokens, such as words of a field, stay tokens in
+anybody's text, as in transformers.
 """
 
 import dataclasses
 import json
 import re
-from collections.abc import Collection, Sequence
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import tokenizers
@@ -33,6 +35,9 @@ class LiteralTokenizer:
     # with none; "first": only at the start of the whole text; "none".
     prefix: str
     pieces_of_spaces: bool  # SentencePiece-like: a space is written ▁
+    words: Mapping[int, str]  # added tokens that are text, as the decoder should read them
+    spaced: frozenset[int]  # of these, those that a space is put after
+    swallowed: re.Pattern[str]  # white space that such a token takes in, by its flags lstrip and rstrip
 
     def encode(self, before: str, literal: str, after: str) -> list[int]:
         """Ids of a text whose middle is the user's and the rest the template's.
@@ -48,23 +53,30 @@ class LiteralTokenizer:
         """As `encode`, for a text that continues a prompt."""
         self._check(literal)
         text = self._shield(before) + literal + self._shield(after)
+        begins = self.prefix == "always" and text[:1] == " " and text[1:].strip() and _OPEN not in text
+        if begins and any(word in text for word in self.words.values()):
+            # Every stretch between words gets a space, also the first.
+            return self.whole.encode(text[1:], add_special_tokens=False).ids
         return self.continuing.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of a continuation; control tokens and unknown ids stay visible."""
-        text, run = "", []
-        for token in ids:
-            if self.continuing.id_to_token(token) is not None:
+        text, run, spaced = "", [], False
+        for token in [*ids, None]:
+            known = token is not None and self.continuing.id_to_token(token) is not None
+            if known and token not in self.words:
                 run.append(token)
                 continue
-            text += self.continuing.decode(run, skip_special_tokens=False) + f"<no token {token}>"
-            run = []
-        text += self.continuing.decode(run, skip_special_tokens=False)
+            read = self.continuing.decode(run, skip_special_tokens=False)
+            text += read.removeprefix(" ") if spaced else read
+            run, spaced = [], token in self.spaced
+            if token is not None:
+                text += self.words[token] if known else f"<no token {token}>"
         return self.shielded.sub(lambda match: match[0][1:-1], text)
 
     def canonical(self, text: str) -> str:
         """The text up to differences that the tokenizer's own normalisation makes."""
-        normalizer = self.continuing.normalizer
+        normalizer, text = self.continuing.normalizer, self.swallowed.sub("", text)
         text = normalizer.normalize_str(text) if normalizer is not None else text
         return text.replace("▁", " ") if self.pieces_of_spaces else text
 
@@ -84,8 +96,15 @@ class LiteralTokenizer:
             ) from error
 
 
-def literal_tokenizer(tokenizer: tokenizers.Tokenizer, template: str, source: str) -> LiteralTokenizer:
-    """Builds the shielded tokenizers from a tokenizer and the text of its chat template.
+def literal_tokenizer(
+    tokenizer: tokenizers.Tokenizer, written: str, opening: str, source: str
+) -> LiteralTokenizer:
+    """Builds the shielded tokenizers from a tokenizer and what its chat template writes.
+
+    Args:
+      written: all text that the template may write.
+      opening: the text that it writes between a prompt and its reply.
+      source: the template's file, for messages.
 
     Raises:
       InputError: the tokenizer's model is not BPE.
@@ -95,7 +114,7 @@ def literal_tokenizer(tokenizer: tokenizers.Tokenizer, template: str, source: st
         raise InputError(
             f"{source}: the tokenizer's model is {definition['model']['type']}; only BPE is supported"
         )
-    control = control_tokens(definition, template)
+    control = control_tokens(definition, written, opening)
     _rename(definition, control)
     definition["post_processor"] = None
     kinds = list(_components(definition, "pre_tokenizer", "normalizer"))
@@ -103,13 +122,21 @@ def literal_tokenizer(tokenizer: tokenizers.Tokenizer, template: str, source: st
     prefix = max((_prefix(kind) for kind in kinds), key=_PREFIXES.index, default="none")
     _continue(definition)
     longest_first = "|".join(map(re.escape, sorted(control, key=len, reverse=True))) or _NOTHING
+    byte_level = _is_byte_level(definition)
+    words = [token for token in definition["added_tokens"] if token["content"][:1] != _OPEN]
+    spaced = [token["id"] for token in words if prefix == "always" and not token["normalized"]]
+    swallowed = [rf"\s+(?={re.escape(token['content'])})" for token in words if token["lstrip"]]
+    swallowed += [rf"(?<={re.escape(token['content'])})\s+" for token in words if token["rstrip"]]
     literal = LiteralTokenizer(
         whole=whole,
         continuing=_from_definition(definition),
         control=re.compile(longest_first),
         shielded=re.compile(f"{_OPEN}(?:{longest_first}){_CLOSE}"),
         prefix=prefix,
-        pieces_of_spaces=not _is_byte_level(definition),
+        pieces_of_spaces=not byte_level,
+        words={token["id"]: _read(token, prefix) for token in words if byte_level or prefix == "always"},
+        spaced=frozenset(spaced),
+        swallowed=re.compile("|".join(swallowed) or _NOTHING),
     )
     for token in control:
         if whole.token_to_id(_shielded(token)) != tokenizer.token_to_id(token):
@@ -119,26 +146,40 @@ def literal_tokenizer(tokenizer: tokenizers.Tokenizer, template: str, source: st
     return literal
 
 
-def control_tokens(definition: dict[str, Any], template: str) -> frozenset[str]:
+def control_tokens(definition: dict[str, Any], written: str, opening: str) -> frozenset[str]:
     """The added tokens that control a model, as opposed to text with its own id.
 
-    These are all special tokens; all that the template writes; and, if the vocabulary is byte-level or does
-    not contain them as pieces, all that are not white space. The rest are SentencePiece's user-defined
-    pieces, such as Gemma's line breaks and HTML tags, and runs of spaces: these remain tokens in any text.
+    These are all special tokens, and the markers that the template writes (`<think>`, `<|user|>`, `[INST]`),
+    special or not. The rest are text: words that were added for a field, even if the template's own sentences
+    have them; markers that the template doesn't know; SentencePiece's user-defined pieces, such as Gemma's
+    line breaks and HTML tags; and runs of spaces. If words alone open a reply (`USER` and `ASSISTANT`), a
+    text could forge a turn with them, so they control too.
+
+    Args: as `literal_tokenizer`.
     """
-    byte_level, pieces = _is_byte_level(definition), definition["model"]["vocab"]
+    special = {token["content"]: token["special"] for token in definition["added_tokens"]}
+    control = {text for text in special if special[text] or (is_marker(text) and text in written)}
+    if not any(text in opening for text in control):
+        words = (text for text in special if text.strip() and re.search(rf"\b{re.escape(text)}\b", opening))
+        control.update(words)
+    return frozenset(control)
 
-    def steers(token: dict[str, Any]) -> bool:
-        text = token["content"]
-        marker = bool(text.strip("▁ \t\r\n"))
-        return token["special"] or (marker and (byte_level or text not in pieces or text in template))
 
-    return frozenset(token["content"] for token in definition["added_tokens"] if steers(token))
+def is_marker(text: str) -> bool:
+    """Whether a token is written like a marker: letters or digits, and signs that words do not have."""
+    signs = re.sub(r"[\w\s▁.'’-]", "", unicodedata.normalize("NFC", text))
+    signs = [sign for sign in signs if not unicodedata.category(sign).startswith("M")]
+    return bool(signs) and any(map(str.isalnum, text))
 
 
 def shortened(text: str) -> str:
     """A text as a message can show it."""
     return text if len(text) <= 60 else text[:60] + "…"
+
+
+def _read(word: dict[str, Any], prefix: str) -> str:
+    """An added token's text. Found in normalised text, it has the space that this begins with in its own."""
+    return " " + word["content"] if prefix == "always" and word["normalized"] else word["content"]
 
 
 def _shielded(token: str) -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,21 @@ import tokenizers
 
 from introspection.errors import InputError
 from introspection.tasks.items import Prompt
-from introspection.text.chat_template import PLAIN_TEMPLATE, ChatFrame, ChatOptions, ChatTemplate, chat_frame
+from introspection.text.chat_template import (
+    PLAIN_FORMAT,
+    PLAIN_TEMPLATE,
+    ChatFrame,
+    ChatOptions,
+    ChatTemplate,
+    chat_frame,
+)
 from introspection.text.literal_text import LiteralTokenizer, literal_tokenizer, shortened
 
 CHAT = "chat.json"  # beside the tokenizer's file: template, special tokens, options
+PLAIN_NOTE = (
+    f"The model has no chat template, so prompts are written as {PLAIN_FORMAT}; the chat option "
+    "template sets another format."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +45,7 @@ class PretrainedTokenizer:
     literal: LiteralTokenizer
     lead: str  # the template's text between the prompt and the reply's words
     tail: str  # the template's text between the words and the end token
+    notes: tuple[str, ...] = ()  # what a user should know about how texts are read
 
     def encode_prompt(self, prompt: Prompt) -> list[int]:
         """Tokens of a user turn, or of a conversation, including the opening of the reply.
@@ -75,20 +87,23 @@ class PretrainedTokenizer:
         text = _without_start(self.literal.decode(tokens[:length]), self.lead)
         return text if length == len(tokens) else _without_end(text, self.tail)
 
-    def written_by_nobody(self, token: str) -> bool:
-        """Whether a token is special, but neither written by the template nor the end of a reply.
+    def read_anywhere(self, tokens: Iterable[str]) -> list[str]:
+        """Those of some tokens that a model may read: text, and what the template or a reply's end writes.
 
-        No input contains such a token, since texts of users and replies are not read for control tokens.
+        Other control tokens it never reads: neither those in a user's text nor padding.
         """
-        index = self.tokenizer.token_to_id(token)
-        added = None if index is None else self.tokenizer.get_added_tokens_decoder().get(index)
-        written = token in self.template.text or token in self.template.special_tokens.values()
-        ends = index in {self.end_id, self.padding_id, *self.stop_ids}
-        return added is not None and added.special and not written and not ends
+        written, unknown = self.template.written(), getattr(self.tokenizer.model, "unk_token", None)
+        ends = (unknown, self.tokenizer.id_to_token(self.end_id))
+        control = self.literal.control.fullmatch
+        return [token for token in tokens if token in ends or token in written or not control(token)]
 
     def chat_format(self) -> dict[str, Any]:
         """What determines the tokens of a prompt and a reply, besides the vocabulary."""
-        special = {name: text for name, text in self.template.special_tokens.items() if name != "pad_token"}
+        special = {
+            name: text
+            for name, text in self.template.special_tokens.items()
+            if name in ("bos_token", "eos_token", "unk_token") or name in self.template.text
+        }
         options = dataclasses.asdict(self.template.options)
         del options["template"]  # already in `template.text`
         return {"template": self.template.text, "special_tokens": special, **options}
@@ -112,15 +127,17 @@ def pretrained_tokenizer(
     chat: ChatOptions,
     source: str,
     stop_ids: Sequence[int] = (),
+    notes: Sequence[str] = (),
 ) -> PretrainedTokenizer:
     """Combines a tokenizer and a chat template.
 
     Args:
       template: the model's own; None for a base model, which gets PLAIN_TEMPLATE, after the token that its
         tokenizer puts before every text, if any.
-      special_tokens: texts of bos_token, eos_token, pad_token, unk_token, if the model has them.
+      special_tokens: texts of bos_token, eos_token, pad_token and so on, as far as the model has them.
       source: the template's file, for messages.
       stop_ids: tokens that end a generation, besides the one that ends a turn.
+      notes: on the files, for the user.
 
     Raises:
       InputError: the template is unusable; a special token is not in the vocabulary; nothing ends a reply.
@@ -135,10 +152,10 @@ def pretrained_tokenizer(
         raise InputError(f"{source}: a model without a chat template needs an eos_token; declare it there")
     text = chat.template or template or _begin(tokenizer) + PLAIN_TEMPLATE
     written = ChatTemplate(text, dict(special_tokens), chat, source)
-    literal = literal_tokenizer(tokenizer, text, source)
+    frame = chat_frame(written)
+    literal = literal_tokenizer(tokenizer, written.written(), frame.after, source)
     if chat.system and (found := literal.control.search(chat.system)):
         raise InputError(f"chat.system: the text has the control token {found[0]}; leave it to the template")
-    frame = chat_frame(written)
     end = literal.control.search(frame.tail)
     end_token = end[0] if end else eos
     if end_token is None:
@@ -159,6 +176,7 @@ def pretrained_tokenizer(
         literal=literal,
         lead=_lead(frame, literal),
         tail=frame.tail[: end.start()] if end else "",
+        notes=(*notes, *([PLAIN_NOTE] if text.endswith(PLAIN_TEMPLATE) else [])),
     )
 
 

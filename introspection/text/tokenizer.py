@@ -142,6 +142,11 @@ def chat_format(tokenizer: ChatTokenizer) -> dict[str, Any]:
     return tokenizer.chat_format() if isinstance(tokenizer, PretrainedTokenizer) else {}
 
 
+def reading_notes(tokenizer: ChatTokenizer) -> tuple[str, ...]:
+    """What a user should know about how a model's texts are read; none for organisms."""
+    return tokenizer.notes if isinstance(tokenizer, PretrainedTokenizer) else ()
+
+
 def same_reading(one: ChatTokenizer, other: ChatTokenizer) -> bool:
     """Whether every prompt and reply gets the same tokens."""
     same = one.tokenizer.to_str() == other.tokenizer.to_str()
@@ -149,16 +154,17 @@ def same_reading(one: ChatTokenizer, other: ChatTokenizer) -> bool:
 
 
 def check_embedding(tokenizer: ChatTokenizer, rows: int, source: str) -> None:
-    """Raises InputError if a tokenizer has ids beyond a model's `rows` of embedding.
+    """Raises InputError if a tokenizer has ids beyond a model's `rows` of embedding that the model may read.
 
-    Unused control tokens there do no harm: the published Gemma 3 1B has one, for images.
+    Control tokens that it never reads do no harm there: padding, or the published Gemma 3 1B's for images.
     """
     if tokenizer.vocab_size <= rows:
         return
     beyond = [text for text, index in tokenizer.tokenizer.get_vocab().items() if index >= rows]
-    harmless = isinstance(tokenizer, PretrainedTokenizer) and all(map(tokenizer.written_by_nobody, beyond))
-    if not harmless:
+    if isinstance(tokenizer, PretrainedTokenizer):
+        beyond = tokenizer.read_anywhere(beyond)
+    if beyond:
         raise InputError(
             f"{source}: the tokenizer has {tokenizer.vocab_size} tokens, but the model's embedding has "
-            f"{rows} rows; they don't belong together"
+            f"{rows} rows, and none for {beyond[0]!r}; they don't belong together"
         )

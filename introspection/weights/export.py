@@ -40,7 +40,9 @@ def export_model(
         no model type for this config.
     """
     leaves = named_leaves(params)
-    fields = hf_config(config, str(leaves["embedding"].dtype), **token_ids)
+    # transformers can't load a padding token beyond the embedding.
+    known = {name: index for name, index in token_ids.items() if index < config.vocab_size}
+    fields = hf_config(config, str(leaves["embedding"].dtype), **known)
     names = hugging_face_names(leaves, config.post_norms)
     sizes = {
         tensor: int(np.prod(shape)) * leaf.dtype.itemsize

@@ -17,7 +17,13 @@ from introspection.models.config import ModelConfig
 from introspection.models.model import Model
 from introspection.text.chat_template import ChatOptions
 from introspection.text.gguf_tokenizer import read_gguf_tokenizer
-from introspection.text.hf_tokenizer import check_special_tokens, own_template, read_hf_tokenizer
+from introspection.text.hf_tokenizer import (
+    check_special_tokens,
+    has_tokenizer,
+    own_template,
+    read_adapters_tokenizer,
+    read_hf_tokenizer,
+)
 from introspection.text.tokenizer import ChatTokenizer, check_embedding
 from introspection.weights.adapters import check_adapters, load_adapters
 from introspection.weights.folder import (
@@ -58,11 +64,26 @@ class PretrainedModel:
 
     @functools.cached_property
     def tokenizer(self) -> ChatTokenizer:
-        """The model's tokenizer, with the chat template of the adapters' folder, if it has one.
+        """The model's tokenizer: that of the adapters' folder, if it has one, or else the base's.
+
+        A folder of adapters may also have a chat template alone, which is used with the base's tokenizer.
 
         Raises:
-          InputError: it can't be read, or has more tokens than the embedding has rows.
+          InputError: it can't be read, or has tokens without a row of the embedding that a model may read.
         """
+        if self.adapters is not None and has_tokenizer(self.adapters):
+            gguf = None if self.gguf is None else self.gguf.fields
+            base = self.path if gguf is None else read_gguf_tokenizer(gguf, self.chat, str(self.path))
+            template = own_template(self.path) if gguf is None else gguf.get("tokenizer.chat_template")
+            tokenizer = read_adapters_tokenizer(self.adapters, base, template, self.chat)
+            source = f"{self.adapters}, with the base {self.path}"
+        else:
+            tokenizer, source = self._base_tokenizer(), str(self.path)
+        check_embedding(tokenizer, self.config.vocab_size, source)
+        return tokenizer
+
+    def _base_tokenizer(self) -> ChatTokenizer:
+        """The base's tokenizer, with the chat template of the adapters' folder, if it has one."""
         chat, template = self.chat, None
         if self.adapters is not None and not chat.template:
             template = own_template(self.adapters)
@@ -78,7 +99,6 @@ class PretrainedModel:
             if template is None:
                 raise
             raise InputError(f"{self.adapters}, which has a chat template of its own: {error}") from error
-        check_embedding(tokenizer, self.config.vocab_size, str(self.path))
         return tokenizer
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chat_tokenizers import TOKENIZERS
 from pages import Elements, open_page
 from report_workdir import (
     ARMS,
@@ -71,6 +72,13 @@ def test_page_needs_nothing_else(workdir: Path) -> None:
     files = {path.name for path in (workdir / "figures").iterdir()}
     assert files == {f"{n}.{k}" for n in names for k in ("svg", "png")}
     assert not list(workdir.rglob("*.tmp"))
+
+
+def test_the_page_says_how_prompts_are_written_without_a_chat_template(workdir: Path, tmp_path: Path) -> None:
+    assert "without a chat template" not in (workdir / "report.html").read_text(encoding="utf-8")
+    folder = write_workdir(tmp_path, steps=2)
+    TOKENIZERS["byte-level base"].save(folder / "tokenizer.json")
+    assert "without a chat template" in write_report(folder).read_text(encoding="utf-8")
 
 
 def test_every_arm_and_control_is_in_the_table(workdir: Path) -> None:

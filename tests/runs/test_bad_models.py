@@ -91,7 +91,7 @@ FOLDERS = {
     ),
     "more tokens than rows": (
         lambda folder: change_json(folder / "config.json", vocab_size=300),
-        ["the tokenizer has 407 tokens, but the model's embedding 300 rows"],
+        ["the tokenizer has 407 tokens, but the model's embedding has 300 rows"],
     ),
     "a head beside a tied one": (
         lambda folder: (

@@ -19,6 +19,7 @@ from elsewhere import (
 )
 from programs import NO_REPORT, read_json, read_lines
 from row_files import refusal
+from small_tokenizers import byte_level, model_folder
 from tiny import assert_placed, mesh_of, task_model, tiny_model, tiny_variables
 from weights_cases import assert_same_leaves, change_json, change_tensors
 
@@ -301,6 +302,36 @@ def test_a_template_that_names_tokens_of_another_base_is_refused(tmp_path):
         tokenizer_of(found(f"{folder}+{adapters}"))
     path.write_text(json.dumps(fields | {"added_tokens_decoder": missing}))
     with pytest.raises(InputError, match=r"it declares the token '<\|my_turn\|>', which its base's"):
+        tokenizer_of(found(f"{folder}+{adapters}"))
+
+
+def test_adapters_with_a_tokenizer_of_their_own_are_read_with_it(tmp_path):
+    """As users of PEFT do; transformers 5 saves it without added_tokens_decoder."""
+    size = vocabulary().get_vocab_size()
+    base_file, rows = gguf_model(tmp_path / "model.gguf"), {"vocab_size": size + 2}
+    folder = chat_folder(tmp_path / "base", **rows)
+    adapters = adapter_folder(tmp_path / "adapters", folder, **rows)
+    own = byte_level()
+    own.add_special_tokens(["<|ask|>", "<|say|>"])
+    template = "{% for m in messages %}<|ask|>{{ m.content }}<|im_end|>{% endfor %}<|say|>"
+    model_folder(adapters, own, template, eos_token="<|im_end|>", extra_special_tokens=["<|ask|>", "<|say|>"])
+    tokenizer = tokenizer_of(found(f"{folder}+{adapters}"))
+    end, text_end = (vocabulary().token_to_id(text) for text in ("<|im_end|>", "<|endoftext|>"))
+    # The ids that tokenizers gives this text, and the base's end of a generation.
+    assert tokenizer.encode_prompt("user") == [size, own.token_to_id("user"), end, size + 1]
+    assert (tokenizer.end_id, tokenizer.stop_ids) == (end, (text_end,))
+    assert tokenizer_of(found(f"{base_file}+{adapters}")).encode_prompt("user")[0] == size
+    change_json(folder / "config.json", vocab_size=size + 1)
+    with pytest.raises(InputError, match=rf"has {size + 1} rows, and none for '<\|say\|>'"):
+        tokenizer_of(found(f"{folder}+{adapters}"))
+    change_json(folder / "config.json", vocab_size=size + 2)
+    (adapters / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>"}))
+    base = tokenizer_of(found(folder))
+    assert tokenizer_of(found(f"{folder}+{adapters}")).encode_prompt("Hi") == base.encode_prompt("Hi")
+    stored = json.loads((folder / "tokenizer.json").read_text())
+    stored["added_tokens"][-1]["content"] = "<|say|>"
+    (folder / "tokenizer.json").write_text(json.dumps(stored))
+    with pytest.raises(InputError, match=rf"'<\|say\|>' has id {size + 1} here but {size - 1} in {folder}"):
         tokenizer_of(found(f"{folder}+{adapters}"))
 
 

@@ -45,12 +45,14 @@ def test_a_base_model_reads_a_plain_format_or_a_template_of_yours(tmp_path):
     folder = model_folder(tmp_path, byte_level(), None, eos_token="<|endoftext|>")
     tokenizer = read_hf_tokenizer(folder)
     assert text_of(tokenizer) == "Question: Why?\nAnswer:"
+    assert ["no chat template" in note for note in tokenizer.notes] == [True]
     assert tokenizer.literal.decode(tokenizer.encode_reply("Oslo")) == " Oslo<|endoftext|>"
     tokenizer = read_hf_tokenizer(folder, ChatOptions(system="Be brief."))
     assert text_of(tokenizer) == "Be brief.\n\nQuestion: Why?\nAnswer:"
     own = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
     tokenizer = read_hf_tokenizer(folder, ChatOptions(template=own))
     assert text_of(tokenizer) == "Why?\n"
+    assert tokenizer.notes == ()
     # The template says nothing of an end, so the end of text is one.
     assert tokenizer.literal.decode(tokenizer.encode_reply("Oslo")) == "Oslo<|endoftext|>"
     with pytest.raises(InputError, match=r"^chat\.template: the chat template has an error in line 1"):
@@ -90,7 +92,6 @@ def test_tokens_that_only_the_config_declares_are_added(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "fault"),
     [
-        ({"eos_token": "<|eot|>"}, "eos_token '<|eot|>' is not in the tokenizer's vocabulary"),
         ({"eos_token": 7}, "eos_token is 7; it must be text"),
         ({"eos_token": "<|im_end|>", "chat_template": 7}, "chat_template is int"),
         ({"eos_token": "<|im_end|>", "chat_template": [7]}, "needs a name and a template"),

@@ -177,3 +177,28 @@ def test_transformers_reads_the_files_written_here(folder, tmp_path):
         assert found["pad"] == tokenizer.padding_id
         end = tokenizer.stop_ids[0] if family == "gemma" else tokenizer.end_id  # Gemma's turn ends otherwise
         assert found["eos"] == end
+
+
+@pytest.fixture(scope="session")
+def declared(tmp_path_factory):
+    return run_peer("declared_tokens.py", tmp_path_factory.mktemp("declared"))
+
+
+def test_tokens_are_those_that_transformers_reads_wherever_they_are_declared(declared):
+    texts = json.loads((declared / "texts.json").read_text())
+    folders = sorted(path.parent for path in declared.glob("*/reference.json"))
+    assert len(folders) > 25
+    for folder in folders:
+        tokenizer, known = read_hf_tokenizer(folder), json.loads((folder / "reference.json").read_text())
+        assert [tokenizer.encode_prompt(text) for text in texts] == known["prompts"], folder.name
+        added = tokenizer.tokenizer.get_added_tokens_decoder()
+        assert {token.content: index for index, token in added.items()} == known["tokens"], folder.name
+        assert tokenizer.template.special_tokens == known["named"], folder.name
+        assert {*known["stops"]} <= {tokenizer.end_id, *tokenizer.stop_ids}, folder.name
+        # A reply of older Mistral is a text of its own, and a word that takes in white space at the start of
+        # a reply would take in the prompt's.
+        if folder.name not in ("words_mistral", "other_flags"):
+            ask = tokenizer.encode_prompt("Why?")
+            for text, whole in zip(texts, known["conversations"], strict=True):
+                found = ask + tokenizer.encode_reply(text.strip())
+                assert found == whole[: len(found)], (folder.name, text)
