@@ -6,10 +6,11 @@ before encoding; text of the user is not and becomes ordinary pieces. Ids and wh
 so a text without control tokens keeps its ids.
 """
 
+import contextlib
 import dataclasses
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import tokenizers
@@ -33,39 +34,44 @@ class LiteralTokenizer:
     # with none; "first": only at the start of the whole text; "none".
     prefix: str
     pieces_of_spaces: bool  # SentencePiece-like: a space is written ▁
+    source: str  # the model's file, for messages
 
     def encode(self, before: str, literal: str, after: str) -> list[int]:
         """Ids of a text whose middle is the user's and the rest the template's.
 
         Raises:
-          InputError: the user's text has a shielded token or an unpaired surrogate.
+          InputError: the user's text has a shielded token or an unpaired surrogate, or the library fails.
         """
-        self._check(literal)
-        text = self._shield(before) + literal + self._shield(after)
-        return self.whole.encode(text, add_special_tokens=False).ids
+        return self._encode(self.whole, before, literal, after)
 
     def encode_continuation(self, before: str, literal: str, after: str) -> list[int]:
         """As `encode`, for a text that continues a prompt."""
+        return self._encode(self.continuing, before, literal, after)
+
+    def _encode(self, tokenizer: tokenizers.Tokenizer, before: str, literal: str, after: str) -> list[int]:
         self._check(literal)
         text = self._shield(before) + literal + self._shield(after)
-        return self.continuing.encode(text, add_special_tokens=False).ids
+        with library_faults(self.source, f"the text {shortened(literal)!r}"):
+            return tokenizer.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of a continuation; control tokens and unknown ids stay visible."""
         text, run = "", []
-        for token in ids:
-            if self.continuing.id_to_token(token) is not None:
-                run.append(token)
-                continue
-            text += self.continuing.decode(run, skip_special_tokens=False) + f"<no token {token}>"
-            run = []
-        text += self.continuing.decode(run, skip_special_tokens=False)
+        with library_faults(self.source, "a reply's tokens"):
+            for token in ids:
+                if self.continuing.id_to_token(token) is not None:
+                    run.append(token)
+                    continue
+                text += self.continuing.decode(run, skip_special_tokens=False) + f"<no token {token}>"
+                run = []
+            text += self.continuing.decode(run, skip_special_tokens=False)
         return self.shielded.sub(lambda match: match[0][1:-1], text)
 
     def canonical(self, text: str) -> str:
         """The text up to differences that the tokenizer's own normalisation makes."""
         normalizer = self.continuing.normalizer
-        text = normalizer.normalize_str(text) if normalizer is not None else text
+        with library_faults(self.source, f"the text {shortened(text)!r}"):
+            text = normalizer.normalize_str(text) if normalizer is not None else text
         return text.replace("▁", " ") if self.pieces_of_spaces else text
 
     def _shield(self, text: str) -> str:
@@ -88,7 +94,7 @@ def literal_tokenizer(tokenizer: tokenizers.Tokenizer, template: str, source: st
     """Builds the shielded tokenizers from a tokenizer and the text of its chat template.
 
     Raises:
-      InputError: the tokenizer's model is not BPE.
+      InputError: the tokenizer's model is not BPE, or the library fails.
     """
     definition = json.loads(tokenizer.to_str())
     if definition["model"]["type"] != "BPE":
@@ -99,17 +105,18 @@ def literal_tokenizer(tokenizer: tokenizers.Tokenizer, template: str, source: st
     _rename(definition, control)
     definition["post_processor"] = None
     kinds = list(_components(definition, "pre_tokenizer", "normalizer"))
-    whole = _from_definition(definition)
+    whole = _from_definition(definition, source)
     prefix = max((_prefix(kind) for kind in kinds), key=_PREFIXES.index, default="none")
     _continue(definition)
     longest_first = "|".join(map(re.escape, sorted(control, key=len, reverse=True))) or _NOTHING
     literal = LiteralTokenizer(
         whole=whole,
-        continuing=_from_definition(definition),
+        continuing=_from_definition(definition, source),
         control=re.compile(longest_first),
         shielded=re.compile(f"{_OPEN}(?:{longest_first}){_CLOSE}"),
         prefix=prefix,
         pieces_of_spaces=not _is_byte_level(definition),
+        source=source,
     )
     for token in control:
         if whole.token_to_id(_shielded(token)) != tokenizer.token_to_id(token):
@@ -134,6 +141,18 @@ def control_tokens(definition: dict[str, Any], template: str) -> frozenset[str]:
         return token["special"] or (marker and (byte_level or text not in pieces or text in template))
 
     return frozenset(token["content"] for token in definition["added_tokens"] if steers(token))
+
+
+@contextlib.contextmanager
+def library_faults(source: str, what: str) -> Iterator[None]:
+    """Turns an error of the tokenizers' library, which panics and raises bare Exception, into an InputError."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic is not an Exception
+        fault = shortened(" ".join(str(error).split()))
+        raise InputError(f"{source}: the model's tokenizer fails on {what} ({fault})") from error
 
 
 def shortened(text: str) -> str:
@@ -199,5 +218,6 @@ def _continue(definition: dict[str, Any]) -> None:
             component[nested] = [kind for kind in component[nested] if kind["type"] != dropped]
 
 
-def _from_definition(definition: dict[str, Any]) -> tokenizers.Tokenizer:
-    return tokenizers.Tokenizer.from_str(json.dumps(definition, ensure_ascii=False))
+def _from_definition(definition: dict[str, Any], source: str) -> tokenizers.Tokenizer:
+    with library_faults(source, "its own vocabulary"):
+        return tokenizers.Tokenizer.from_str(json.dumps(definition, ensure_ascii=False))

@@ -10,6 +10,7 @@ from tokenizers import AddedToken, models, pre_tokenizers
 
 from introspection.errors import InputError
 from introspection.tasks.items import Prompt
+from introspection.text.literal_text import library_faults
 from introspection.text.pretrained_tokenizer import CHAT, PretrainedTokenizer, load_pretrained, read_tokenizer
 
 PADDING, UNKNOWN, END, REPLY = "<pad>", "<unk>", "<end>", "<reply>"
@@ -79,7 +80,8 @@ class WordTokenizer:
         return " ".join(self.tokenizer.id_to_token(token) or UNKNOWN for token in tokens)
 
     def _encode(self, text: str) -> list[int]:
-        encoding = self.tokenizer.encode(text, add_special_tokens=False)
+        with library_faults("tokenizer.json", f"the text {text!r}"):
+            encoding = self.tokenizer.encode(text, add_special_tokens=False)
         unknown = self.tokenizer.token_to_id(UNKNOWN)
         if unknown in encoding.ids:
             start, stop = encoding.offsets[encoding.ids.index(unknown)]

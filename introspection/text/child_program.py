@@ -1,0 +1,84 @@
+"""The child process in which other people's templates and tokenizer files are tried (see `child.py`).
+
+It reads one request after another from the connection whose file descriptor is its argument, and ends with
+its parent. A request that takes too long ends it by SIGPROF, too much memory by an error or an abort.
+"""
+
+import contextlib
+import itertools
+import json
+import resource
+import signal
+import sys
+from multiprocessing.connection import Connection
+from typing import Any
+
+from introspection.text.template_sandbox import render_untrusted
+
+# What a tokenizer is tried on: every kind of text that prompts have, in the lengths that they have.
+_TRIED = (
+    "What is the capital of Norway? I think it is Oslo, but I am not sure.\n" * 30,
+    "".join(map(chr, range(32, 127))) * 8,
+    " ".join(map(chr, range(33, 127))),
+    *(unit * 400 for unit in ("a", "Z", "ab ", "0", "1,", " ", "\n", "\t", ".", "é", "中", "😀")),
+    "naïve Ωμέγα жизнь 中文，日本語のかな 한국어 ภาษาไทย العربية ﷺ हिन्दी 👩‍👩‍👧 e\u0301 \u00a0 \u200b \u2028 \ufeff",
+)
+_MOST_TOKENS_A_BYTE = 8  # a byte-level vocabulary writes one or fewer, and NFKC hardly more
+
+
+def main(descriptor: int, seconds: float, memory: int) -> None:
+    """Answers requests until the parent is gone.
+
+    Args:
+      descriptor: of the connection's end.
+      seconds: of processor time for one request; the process ends when they are over.
+      memory: bytes of address space, for the process.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
+    for kind, limit in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CORE, 0)):
+        with contextlib.suppress(ValueError, OSError):  # macOS has no limit of the address space
+            resource.setrlimit(kind, (limit, limit))
+    connection = Connection(descriptor)
+    while True:
+        try:
+            request = json.loads(connection.recv_bytes())
+        except (EOFError, OSError):
+            return
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        answer = _answer(**request)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        connection.send_bytes(json.dumps(answer).encode())
+
+
+def _answer(render: dict[str, Any] | None = None, tokenizer: str | None = None) -> dict[str, str]:
+    return render_untrusted(**render) if render is not None else _tried(str(tokenizer))
+
+
+def _tried(path: str) -> dict[str, str]:
+    """`{"fault": …}` unless the library reads a tokenizer's file, and encodes and decodes texts with it."""
+    import tokenizers  # only here: templates don't need it
+
+    from introspection.text.literal_text import literal_tokenizer
+
+    try:
+        tokenizer = tokenizers.Tokenizer.from_file(path)
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        uses = [tokenizer]
+        if isinstance(tokenizer.model, tokenizers.models.BPE):
+            literal = literal_tokenizer(tokenizer, "", "its control tokens")
+            uses = [literal.whole, literal.continuing]
+        for text, use in itertools.product(_TRIED, uses):
+            ids = use.encode(text).ids
+            if len(ids) > _MOST_TOKENS_A_BYTE * len(text.encode()):
+                return {"fault": f"it writes {len(text)} characters as {len(ids)} tokens"}
+            use.decode(ids, skip_special_tokens=False)
+    except MemoryError:
+        return {"fault": "it needs more memory than a tokenizer may use"}
+    except BaseException as error:  # the library raises bare Exception, and panics, which are not Exceptions
+        return {"fault": str(error)[:300] or type(error).__name__}
+    return {}
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]))
