@@ -45,11 +45,11 @@ class Child:
     def __init__(self, limits: Limits) -> None:
         self.limits, self.lock = limits, threading.Lock()
         self.connection, theirs = Pipe()
-        module = "introspection.text.child_program"
+        program = [sys.executable, "-P", "-m", "introspection.text.child_program"]
         # What the parent can import, wherever it started; and one thread, since each reserves memory.
         settings = {"PYTHONPATH": os.pathsep.join(sys.path), "RAYON_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module, str(theirs.fileno()), str(limits.seconds), str(limits.memory)],
+            [*program, *map(str, (theirs.fileno(), limits.seconds, limits.memory))],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

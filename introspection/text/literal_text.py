@@ -145,7 +145,7 @@ def control_tokens(definition: dict[str, Any], template: str) -> frozenset[str]:
 
 @contextlib.contextmanager
 def library_faults(source: str, what: str) -> Iterator[None]:
-    """Turns an error of the tokenizers' library, which panics and raises bare Exception, into an InputError."""
+    """Makes any error of the tokenizers' library, its panics too, an InputError."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
