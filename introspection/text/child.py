@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Pipe
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,7 +81,7 @@ def render_in_child(request: dict[str, Any]) -> dict[str, str]:
     """The answer of `template_sandbox.render_untrusted`. Raises ChildError."""
     try:
         return _template_child(os.getpid()).ask({"render": request})
-    except ChildError:
+    except BaseException:  # Ctrl-C too, or the next request would get this one's answer
         _template_child.cache_clear()
         raise
 
@@ -112,7 +112,7 @@ def _tokenizer_fault(path: str, version: tuple[int, ...]) -> str:
         return f"it {error}"
 
 
-def _end(process: subprocess.Popen, connection: Connection) -> None:
+def _end(process: subprocess.Popen, connection: Any) -> None:
     connection.close()
     try:
         process.wait(1.0)

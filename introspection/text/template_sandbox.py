@@ -1,4 +1,4 @@
-"""Jinja's immutable sandbox for untrusted templates, with the settings, filters and variables of transformers.
+"""Jinja's immutable sandbox for untrusted templates, with transformers' settings, filters and variables.
 
 Only the child process (`child_program.py`) renders here: its limits bound what no rule can, such as `ljust`,
 loops within loops and format widths. So this file imports nothing of the project, and nothing slow.
