@@ -16,9 +16,10 @@ from collections.abc import Mapping, Sequence
 from introspection.errors import InputError
 from introspection.text.child import ChildError, render_in_child
 from introspection.text.literal_text import shortened
+from introspection.text.thoughts import Thought, open_thought
 
 # Unicode noncharacters: reserved for internal use, never in a text. Not white space, so `trim` keeps them.
-_USER, _REPLY, _SYSTEM = "\ufdd4user\ufdd5", "\ufdd4reply\ufdd5", "\ufdd4system\ufdd5"
+_USER, _REPLY, _SYSTEM, _THOUGHT = (f"\ufdd4{name}\ufdd5" for name in ("user", "reply", "system", "thought"))
 
 # For models without a template. They have learnt no end of turn, so their end of text ends a reply.
 PLAIN_TEMPLATE = (
@@ -81,8 +82,15 @@ class ChatTemplate:
         """
         return "refused" not in self._render(messages, True)
 
+    def render_if_accepted(self, messages: Sequence[Message]) -> str:
+        """The finished conversation as text; "" if the template can't render it."""
+        try:
+            return self._render(messages, False).get("text", "")
+        except InputError:
+            return ""
+
     def _render(self, messages: Sequence[Message], add_generation_prompt: bool) -> Mapping[str, str]:
-        said = tuple((message["role"], message["content"]) for message in messages)
+        said = tuple(tuple(message.items()) for message in messages)
         special = tuple(self.special_tokens.items())
         try:
             answer = _rendered(self.text, special, self.options, said, add_generation_prompt)
@@ -108,14 +116,14 @@ def _rendered(
     text: str,
     special_tokens: tuple[tuple[str, str], ...],
     options: ChatOptions,
-    messages: tuple[tuple[str, str], ...],
+    messages: tuple[tuple[tuple[str, str], ...], ...],
     add_generation_prompt: bool,
 ) -> Mapping[str, str]:
     return render_in_child(
         {
             "template": text,
             "date": options.date,
-            "messages": [{"role": role, "content": content} for role, content in messages],
+            "messages": [dict(message) for message in messages],
             "variables": {
                 **dict(special_tokens),
                 "add_generation_prompt": add_generation_prompt,
@@ -130,7 +138,8 @@ class ChatFrame:
     """The text that a template puts around the user's text and the reply.
 
     A prompt is `before + user + after`; the reply that follows is `lead + text + tail`, where `tail` starts
-    with the end of the turn.
+    with the end of the turn. If `after` opens a thought, `closing` ends it, empty, and `lead` is what then
+    stands before the reply.
     """
 
     template: ChatTemplate
@@ -142,6 +151,8 @@ class ChatFrame:
     trims_right: bool
     lead: str
     tail: str
+    thought: Thought | None = None
+    closing: str = ""
 
     def prompt_parts(self, user_text: str) -> tuple[str, str, str]:
         """The template's text before the user's, the user's text as written, and the template's text after.
@@ -178,6 +189,13 @@ def chat_frame(template: ChatTemplate, earlier: Sequence[Message] = ()) -> ChatF
     left, right = template.cut(spaced, _USER, "user's text")
     whole = template.render([*messages, {"role": "assistant", "content": _REPLY}], False)
     before_reply, tail = template.cut(whole, _REPLY, "reply")
+    # A prompt may end differently from the start of a finished turn (a closed thought): then no lead.
+    lead = before_reply.removeprefix(prompt) if before_reply.startswith(prompt) else ""
+    thought, closing = open_thought(after, template.text), ""
+    if thought is not None:
+        between = lead if thought.closer in lead else _between(template, messages, thought)
+        begun, closer, lead = between.partition(thought.closer)
+        closing = begun + closer
     return ChatFrame(
         template=template,
         opening=opening,
@@ -186,10 +204,27 @@ def chat_frame(template: ChatTemplate, earlier: Sequence[Message] = ()) -> ChatF
         after=after,
         trims_left=left == before,
         trims_right=right == after,
-        # A prompt may end differently from the start of a finished turn (a closed thought): then no lead.
-        lead=before_reply.removeprefix(prompt) if before_reply.startswith(prompt) else "",
+        lead=lead,
         tail=tail,
+        thought=thought,
+        closing=closing,
     )
+
+
+def _between(template: ChatTemplate, messages: Sequence[Message], thought: Thought) -> str:
+    """What stands between an empty thought and its reply, its closing marker included.
+
+    It is what the template writes between a thought (a field of its own, or within the reply) and the rest.
+    Many drop the thought: then it is closed on a line of its own if it was opened on one, and a blank line
+    follows, as DeepSeek-R1 and Qwen3 write it.
+    """
+    within = f"{thought.opener}{_THOUGHT}{thought.closer}{_REPLY}"
+    for fields in ({"content": _REPLY, "reasoning_content": _THOUGHT}, {"content": within}):
+        written = template.render_if_accepted([*messages, {"role": "assistant", **fields}])
+        between = written.partition(_THOUGHT)[2].partition(_REPLY)[0]
+        if thought.closer in between and between != thought.closer:  # not just copied
+            return between
+    return f"\n{thought.closer}\n\n" if "\n" in thought.begun else thought.closer
 
 
 def _messages(opening: Sequence[Message], merged: str, user_text: str) -> list[Message]:
