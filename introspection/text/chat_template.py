@@ -21,6 +21,8 @@ from introspection.text.thoughts import Thought, open_thought
 # Unicode noncharacters: reserved for internal use, never in a text. Not white space, so `trim` keeps them.
 _USER, _REPLY, _SYSTEM, _THOUGHT = (f"\ufdd4{name}\ufdd5" for name in ("user", "reply", "system", "thought"))
 
+MOST_CHARACTERS = 1_000_000  # of a template; the longest published ones have 50,000
+
 # For models without a template. They have learnt no end of turn, so their end of text ends a reply.
 PLAIN_TEMPLATE = (
     "{% for message in messages %}"
@@ -62,6 +64,10 @@ class ChatTemplate:
     special_tokens: Mapping[str, str]  # bos_token, eos_token, … if the model has them
     options: ChatOptions
     source: str  # its file, for messages
+
+    def __post_init__(self) -> None:
+        if len(self.text) > MOST_CHARACTERS:
+            raise self._error(f"has {len(self.text):,} characters, more than {MOST_CHARACTERS:,}")
 
     def render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
         """The conversation as text.

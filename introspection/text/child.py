@@ -24,15 +24,15 @@ from introspection.errors import InputError
 
 
 class Limits(NamedTuple):
-    """What one request may take."""
+    """What one request may take, and all together hardly more (`child_program.py`)."""
 
     seconds: float  # of processor time
-    memory: int  # bytes of the child's address space
+    memory: int  # bytes of the child's data
 
 
 TEMPLATE = Limits(1.0, 256 << 20)
 TOKENIZER = Limits(6.0, 1 << 30)  # a vocabulary of 262,000 pieces takes 1.5 s and 270 MB
-_WALL_FACTOR = 10  # a busy machine's processor time passes slowly
+_WALL_FACTOR = 8  # processor time passes slowly on a busy machine
 
 
 class ChildError(Exception):

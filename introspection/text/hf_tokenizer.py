@@ -8,7 +8,7 @@ from typing import Any
 import tokenizers
 
 from introspection.errors import InputError
-from introspection.text.chat_template import ChatOptions
+from introspection.text.chat_template import MOST_CHARACTERS, ChatOptions
 from introspection.text.child import check_tokenizer_file
 from introspection.text.pretrained_tokenizer import PretrainedTokenizer, pretrained_tokenizer, read_tokenizer
 from introspection.text.tokenizer import END, PADDING, REPLY, ChatTokenizer, from_tokenizer
@@ -155,6 +155,8 @@ def _template(folder: Path, config: Mapping[str, Any]) -> tuple[str | None, Path
     """The chat template and its file; None for a model without one."""
     path = folder / TEMPLATE
     if path.is_file():
+        if (size := path.stat().st_size) > 4 * MOST_CHARACTERS:  # bytes of one
+            raise InputError(f"{path}: {size:,} bytes are too long for a chat template")
         try:
             return path.read_text(encoding="utf-8"), path
         except (OSError, ValueError) as error:

@@ -60,6 +60,18 @@ def test_a_template_without_bounds_ends_in_one_line_and_the_next_one_works(start
     assert frame(chat_templates.QWEN25).tail == "<|im_end|>\n"
 
 
+def test_a_template_that_is_slow_each_time_ends_after_a_few():
+    slow = "{% for a in range(4000) %}{% for b in range(1000) %}{% endfor %}{% endfor %}"
+    renderer = child.Child(child.TEMPLATE)
+    request = {"template": slow, "date": "2024-07-26", "messages": [], "variables": {}}
+    with pytest.raises(child.ChildError, match=TIME):
+        [renderer.ask({"render": request}) for _ in range(60)]
+
+
+def test_a_long_template_is_refused():
+    refusal(frame, "x" * 1_000_001, says=["has 1,000,001 characters, more than 1,000,000"])
+
+
 def test_a_message_of_the_template_is_cut():
     refused = refusal(frame, "{{ raise_exception('x' * 900000) }}", says=["rejects the conversation: xxx"])
     assert len(refused) < 500
