@@ -87,8 +87,10 @@ def test_a_reply_decides_by_what_follows_its_thought_and_none_if_that_does_not_e
     assert [reply.thought for reply in both] == [f"{first}?\n</think>\n\n", f"{first}, {second}"]
     # The KL term reads these tokens after the prompt that they followed.
     rows = reply_rows(model.tokenizer, [item], [both])
-    starts = [tuple(tokens[: len(prompt)]) for tokens, prompt in zip(rows.tokens, asked, strict=True)]
-    assert starts == [tuple(prompt) for prompt in asked]
+    prompts = [
+        tokens[segments == 0].tolist() for tokens, segments in zip(rows.tokens, rows.segments, strict=True)
+    ]
+    assert prompts == asked
     opened = model.tokenizer.tokenizer.token_to_id("<think>")
     assert all(opened in prompt[-2:] for prompt in asked)
 

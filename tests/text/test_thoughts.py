@@ -71,6 +71,8 @@ def test_what_is_scored_follows_the_closed_thought_and_a_generated_reply_the_ope
     assert tokenizer.encode_reply("Oslo") == ids(tokenizer, "\n\nOslo<|im_end|>")
     assert tokenizer.decode(tokenizer.encode_reply("Oslo")) == "Oslo"
     assert not tokenizer.written_by_nobody("</think>")
+    assert "closed, empty, before answers and explanations" in tokenizer.thought_note(generated=False)
+    assert "read after </think>" in tokenizer.thought_note(generated=True)
 
 
 @pytest.mark.parametrize(
