@@ -290,6 +290,7 @@ class RunResults:
     fingerprints: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     runtime_s: float | None = None
+    notes: tuple[str, ...] = ()  # on how the models are asked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -315,6 +316,7 @@ class Matrix:
     ci95: tuple[tuple[Ends | None, ...], ...] = ()  # of exact_match
     diagonal: Diagonal | None = None  # None with fewer than two names that are both
     fingerprints: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # on how the models are asked
 
     def __post_init__(self):
         rows = {len(row) for row in self.exact_match}

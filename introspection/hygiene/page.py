@@ -128,6 +128,7 @@ def _facts(report: Report) -> dict[str, Any]:
         "asked": f"{count(asked['items'])} of {count(of)} {asked['split']} items",
         "groups": count(asked["groups"]),
         "cue kinds": len(asked["cue_kinds"]),
+        "note": report["model"].get("note"),
     }
 
 

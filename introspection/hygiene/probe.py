@@ -80,6 +80,8 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
     with jax.set_mesh(session.mesh):
         model = load_model(found, session.mesh)
         readout = load_readout(settings(BehaviorConfig, reading), task, session)
+        if note := model.tokenizer.thought_note(readout.kind == "generate"):
+            console.print(note, highlight=False, markup=False, soft_wrap=True)
         answers = ask(model, items, readout, session)
         if readout.judge is not None:
             console.print("asking all judges about the same replies", highlight=False)
@@ -97,6 +99,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
             "name": request.model,
             "fingerprint": model_fingerprint(model),
             "context_length": context_length(found),
+            "note": note,
         },
         "readout": reading,
         "splits": {split: len(of) for split, of in task.splits.items()},
@@ -222,5 +225,7 @@ def write_behaviors(path: Path, items: Sequence[Item], answers: Probe) -> None:
             line["logprobs"] = {side: values.tolist() for side, values in behavior._asdict().items()}
         else:
             line["replies"] = {side: reply.text for side, reply in behavior._asdict().items()}
+            if any(reply.thought for reply in behavior):
+                line["thoughts"] = {side: reply.thought for side, reply in behavior._asdict().items()}
         lines.append(json.dumps(line, ensure_ascii=False) + "\n")
     path.write_text("".join(lines), encoding="utf-8")

@@ -104,7 +104,7 @@ def reply_report(
         flags[f"none_{side}"] = [getattr(d, side) == NONE for d in answers.decisions]
         flags[f"cut_{side}"] = [not ends & set(reply.tokens[-1:]) for reply in said]
     unnamed = [
-        {"id": item.id, "side": side, "text": getattr(both, side).text, "candidates": list(item.candidates)}
+        {"id": item.id, "side": side, "text": getattr(both, side).whole, "candidates": list(item.candidates)}
         for item, both, decided in zip(items, replies, answers.decisions, strict=True)
         for side in ("with_cue", "without_cue")
         if getattr(decided, side) == NONE

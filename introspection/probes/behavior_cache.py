@@ -7,6 +7,7 @@ workdirs, upgrading, or changing how behaviour is read.
 """
 
 import contextlib
+import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from introspection.checkpoints.fingerprint import fingerprint_json
 from introspection.models.model import Model
 from introspection.probes.behavior import Probe, Readout, decide_behavior, probe_readout
 from introspection.probes.decoding import end_tokens
-from introspection.probes.replies import Replies, Reply, prompts_of
+from introspection.probes.replies import Replies, prompts_of, read_reply
 from introspection.probes.scored import Behavior, behavior_requests
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import write_whole
@@ -59,7 +60,8 @@ def behavior_key(model: Model, fingerprint: str, items: Sequence[Item], readout:
         requests = behavior_requests(model.tokenizer, items)
         asked: Any = [[list(request.prompt), request.continuations] for request in requests]
     else:
-        prompts = [model.tokenizer.encode_prompt(prompt) for item in items for prompt in prompts_of(item)]
+        encode = functools.partial(model.tokenizer.encode_prompt, through_thought=True)
+        prompts = [encode(prompt) for item in items for prompt in prompts_of(item)]
         asked = [prompts, end_tokens(model.tokenizer), readout.tokens]
     return fingerprint_json([VERSION, fingerprint, repr(model.config.for_probes()), readout.kind, asked])
 
@@ -71,10 +73,7 @@ def read_kept(path: Path, model: Model, kind: str, count: int) -> list[Behavior]
         if kind == "score":
             read: Any = [Behavior(*(np.array(row, np.float32) for row in pair)) for pair in pairs]
         else:
-            read = [
-                Replies(*(Reply(tuple(said), model.tokenizer.decode(said)) for said in pair))
-                for pair in pairs
-            ]
+            read = [Replies(*(read_reply(model.tokenizer, said) for said in pair)) for pair in pairs]
     except (OSError, ValueError, TypeError):
         return None
     return read if len(read) == count else None

@@ -34,7 +34,7 @@ def decode_explanations(
     for reply in decode(model, prompts, max_tokens, session, progress):
         text = model.tokenizer.decode(reply.tokens)
         ended = bool(reply.tokens) and reply.tokens[-1] in ends
-        results.append((text, grammar.parse(text) if ended else INVALID))
+        results.append((text, grammar.parse(model.tokenizer.answer(text)) if ended else INVALID))
     return results
 
 

@@ -50,7 +50,7 @@ def reply_rows(tokenizer: ChatTokenizer, items: Sequence[Item], replies: Sequenc
     """Two rows per item, with and without the cue: the prompt and its reply."""
     return stack_rows(
         [
-            build_row(tokenizer.encode_prompt(prompt), [reply.tokens])
+            build_row(tokenizer.encode_prompt(prompt, through_thought=True), [reply.tokens])
             for item, both in zip(items, replies, strict=True)
             for prompt, reply in zip((item.prompt_with_cue, item.prompt_without_cue), both, strict=True)
         ]

@@ -9,11 +9,24 @@ from introspection.probes.judges import Judge, Said
 from introspection.runtime.session import Session
 from introspection.tasks.items import Decisions, Item, Prompt
 from introspection.tasks.matching import match_candidate
+from introspection.text.tokenizer import ChatTokenizer
 
 
 class Reply(NamedTuple):
     tokens: tuple[int, ...]  # including its end token, if reached
-    text: str
+    text: str  # what is matched and judged: all that follows a thought
+    thought: str = ""  # the text before that
+
+    @property
+    def whole(self) -> str:
+        return self.thought + self.text
+
+
+def read_reply(tokenizer: ChatTokenizer, tokens: Sequence[int]) -> Reply:
+    """A generated reply; if its thought does not end, it has no text."""
+    whole = tokenizer.decode(tokens)
+    text = tokenizer.answer(whole, through_thought=True)
+    return Reply(tuple(tokens), text, whole.removesuffix(text))
 
 
 class Replies(NamedTuple):
@@ -31,10 +44,10 @@ def probe_replies(
     """Greedy replies to both prompts of every item; repeated prompts are answered once."""
     prompts = [prompt for item in items for prompt in prompts_of(item)]
     unique = list(dict.fromkeys(prompts))
-    encoded = [model.tokenizer.encode_prompt(prompt) for prompt in unique]
+    encoded = [model.tokenizer.encode_prompt(prompt, through_thought=True) for prompt in unique]
     decoded = decode(model, encoded, tokens, session, progress)
     said = {
-        prompt: Reply(reply.tokens, model.tokenizer.decode(reply.tokens))
+        prompt: read_reply(model.tokenizer, reply.tokens)
         for prompt, reply in zip(unique, decoded, strict=True)
     }
     return [Replies(said[item.prompt_with_cue], said[item.prompt_without_cue]) for item in items]

@@ -79,6 +79,7 @@ def _facts(run: RunFiles) -> dict[str, Any]:
         facts["emitters"] = len(run.matrix.emitters)
         facts["teachers"] = len(run.matrix.teachers)
         facts["items"] = count(run.matrix.n)
+    facts["note"] = "; ".join(run.results.notes or (run.matrix.notes if run.matrix else ()))
     return facts
 
 

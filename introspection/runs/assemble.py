@@ -114,6 +114,7 @@ def assemble(
         askable=run_askable(main_arm(arms), {name: arm.askable for name, arm in found.items()}),
         tiny=bool(setup.config.tiny),
         fingerprints=fingerprints,
+        notes=setup.models.notes,
         versions={name: version(name) for name in VERSIONED} | {"python": platform.python_version()},
         runtime_s=runtime_s,
     )

@@ -118,6 +118,7 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
         return report if report.exists() else write_report(workdir)  # if interrupted between the two
     session, shown = Session(console=console), shown_names(stored)
     results: dict[str, Compared] = {}
+    notes: list[str] = []
     with jax.set_mesh(session.mesh):
         for one, name in zip(stored, shown, strict=True):
             task = readable_items(one, name, task, reading, console)
@@ -143,6 +144,9 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
             for note in reading_notes(model.tokenizer):
                 console.print(f"{name}: {note}", highlight=False, markup=False, soft_wrap=True)
             tokenizers[name] = model.tokenizer
+            if note := model.tokenizer.thought_note(way.kind == "generate"):
+                notes.append(f"{name}: {note}")
+                console.print(notes[-1], highlight=False, markup=False, soft_wrap=True)
             results[name] = probe_model(name, model, fingerprint, items, task, way, tokens, session)
     matrix = coupling_matrix(
         {name: [explanation for _, explanation in result.said] for name, result in results.items()},
@@ -151,7 +155,7 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
         np.random.default_rng(0),
     )
     fingerprints = {name: result.fingerprint for name, result in results.items()}
-    matrix = dataclasses.replace(matrix, fingerprints=fingerprints)
+    matrix = dataclasses.replace(matrix, fingerprints=fingerprints, notes=tuple(notes))
     claim_workdir(workdir, config)
     write_items(workdir / "compared.jsonl", items, results)
     write_json(workdir / "matrix.json", to_json(matrix))

@@ -72,6 +72,7 @@ class Models:
     teacher: Probed  # label_teacher
     starts: dict[str, Start]  # "initial" and, where an arm is a foreign explainer, "foreign"
     fingerprints: dict[str, str]  # of all models that the config names
+    notes: tuple[str, ...]  # on how they are asked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +123,10 @@ def prepare(
             models[field] = models["initial"]
     check_vocabularies({name: model.tokenizer for name, model in models.items()})
     check_reference(config, models["initial"], models["kl_reference"])
+    said = (model.tokenizer.thought_note(readout.kind == "generate") for model in models.values())
+    notes = tuple(dict.fromkeys(filter(None, said)))
+    for note in notes:
+        session.console.print(note, highlight=False, markup=False, soft_wrap=True)
 
     probed: dict[str, Probed] = {}
     for name, model in models.items():
@@ -158,7 +163,7 @@ def prepare(
     if config.foreign != "none":  # a foreign explainer holds on to its own behaviour
         starts["foreign"] = start("foreign", "foreign", neighbor)
     fingerprints = {name: one.fingerprint for name, one in probed.items()}
-    found = Models(organism, probed["label_teacher"], starts, fingerprints)
+    found = Models(organism, probed["label_teacher"], starts, fingerprints, notes)
     return Setup(config, workdir, session, task, readout, found, training)
 
 

@@ -1,8 +1,8 @@
 """Chat templates: a model's own Jinja template, rendered in a sandbox and cut at the inserted texts.
 
 A template is untrusted code. It is rendered as in transformers (same Jinja settings, filters and variables),
-in Jinja's immutable sandbox, with an output limit; the date that it may ask for is an option, so that results
-do not depend on the day.
+in Jinja's immutable sandbox (`template_sandbox.py`), in a child process with limits (`child.py`); the date
+that it may ask for is an option, so that results do not depend on the day.
 
 The template is rendered once with placeholders that no text contains and cut there (`chat_frame`), which
 gives the positions of the user's text and the reply by construction.
@@ -12,21 +12,17 @@ import contextlib
 import dataclasses
 import datetime
 import functools
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import jinja2
-import jinja2.ext
-import jinja2.nodes
-import jinja2.sandbox
+from collections.abc import Callable, Mapping, Sequence
 
 from introspection.errors import InputError
+from introspection.text.child import ChildError, ask_template_child
 from introspection.text.literal_text import shortened
+from introspection.text.thoughts import Thought, open_thought
 
 # Unicode noncharacters: reserved for internal use, never in a text. Not white space, so `trim` keeps them.
-_USER, _REPLY, _SYSTEM = "\ufdd4user\ufdd5", "\ufdd4reply\ufdd5", "\ufdd4system\ufdd5"
-_OUTPUT_LIMIT = 1_000_000  # characters beyond the messages' own
+_USER, _REPLY, _SYSTEM, _THOUGHT = (f"\ufdd4{name}\ufdd5" for name in ("user", "reply", "system", "thought"))
+
+MOST_CHARACTERS = 1_000_000  # of a template; the longest published ones have 50,000
 
 # For models without a template. They have learnt no end of turn, so their end of text ends a reply.
 PLAIN_TEMPLATE = (
@@ -63,72 +59,6 @@ class ChatOptions:
             raise InputError(f"chat.date: {self.date!r} is not a date; write it like 2024-07-26") from error
 
 
-class _RefusedError(jinja2.TemplateError):
-    """A template called raise_exception: it rejects these messages."""
-
-
-class _Generation(jinja2.ext.Extension):
-    """`{% generation %}` blocks, which mark replies for trainers; here only their content is rendered."""
-
-    tags = {"generation"}  # noqa: RUF012 (jinja declares a set)
-
-    def parse(self, parser: Any) -> Any:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-class _Namespace(jinja2.utils.Namespace):
-    def __setitem__(self, name: str, value: Any) -> None:
-        if name.startswith("_"):
-            raise jinja2.exceptions.SecurityError(f"a namespace can't have the attribute {name!r}")
-        super().__setitem__(name, value)
-
-
-class _Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
-    """Makes forbidden access an error instead of an empty text.
-
-    Bounds products of texts, powers and each `range` against accidents; a malicious template can still hang.
-    """
-
-    def unsafe_undefined(self, obj: Any, attribute: str) -> Any:
-        raise jinja2.exceptions.SecurityError(f"{attribute!r} of a {type(obj).__name__}")
-
-    intercepted_binops = frozenset({"*", "**"})
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        sizes = [len(side) if isinstance(side, str | list | tuple) else side for side in (left, right)]
-        if all(isinstance(size, int) for size in sizes):
-            product = sizes[0] * sizes[1] if operator == "*" else abs(sizes[0]).bit_length() * sizes[1]
-            if product > _OUTPUT_LIMIT:
-                raise OverflowError(f"{operator} gives more than {_OUTPUT_LIMIT} characters or digits")
-        return super().call_binop(context, operator, left, right)
-
-
-def _raise_exception(message: str) -> None:
-    raise _RefusedError(message)
-
-
-def _tojson(value: Any, ensure_ascii=False, indent=None, separators=None, sort_keys=False) -> str:
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
-
-
-@functools.lru_cache(maxsize=64)
-def _compiled(text: str, date: str) -> jinja2.Template:
-    environment = _Sandbox(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
-    )
-    environment.filters["tojson"] = _tojson
-    # Nothing random, so that the prompt is always the same.
-    del environment.filters["random"], environment.globals["lipsum"]
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = datetime.date.fromisoformat(date).strftime
-    environment.globals["dict"] = lambda *fields, **more: dict(*fields, **more)
-    environment.globals["namespace"] = _Namespace
-    return environment.from_string(text)
-
-
 @dataclasses.dataclass(frozen=True)
 class ChatTemplate:
     """A Jinja template, the special tokens that it may use, and its options."""
@@ -138,67 +68,58 @@ class ChatTemplate:
     options: ChatOptions
     source: str  # its file, for messages
 
+    def __post_init__(self) -> None:
+        if len(self.text) > MOST_CHARACTERS:
+            raise self._error(f"has {len(self.text):,} characters, more than {MOST_CHARACTERS:,}")
+
     def render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
         """The conversation as text.
 
         Raises:
-          InputError: the template has a syntax error, raises, accesses something forbidden, or writes too
-            much.
+          InputError: the template has a syntax error, raises, accesses something forbidden, writes too much,
+            or takes too much time or memory.
         """
-        try:
-            return self._render(messages, add_generation_prompt)
-        except _RefusedError as error:
-            raise self._error(f"rejects the conversation: {error}") from error
+        answer = self._render(messages, add_generation_prompt)
+        if "refused" in answer:
+            raise self._error(f"rejects the conversation: {answer['refused']}")
+        return answer["text"]
 
     def takes(self, messages: Sequence[Message]) -> bool:
         """Whether the template accepts these messages, rather than raise an exception of its own.
 
         Raises InputError as `render` on any other error.
         """
-        try:
-            self._render(messages, True)
-        except _RefusedError:
-            return False
-        return True
+        return "refused" not in self._render(messages, True)
 
-    def _render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
-        limit = _OUTPUT_LIMIT + 4 * sum(len(message["content"]) for message in messages)
+    def render_if_accepted(self, messages: Sequence[Message]) -> str:
+        """The finished conversation as text; "" if the template can't render it."""
         try:
-            pieces, written = [], 0
-            for piece in _compiled(self.text, self.options.date).generate(
-                **self.special_tokens,
-                messages=[dict(message) for message in messages],
-                tools=None,
-                documents=None,
-                add_generation_prompt=add_generation_prompt,
-                enable_thinking=self.options.enable_thinking,
-            ):
-                pieces.append(piece)
-                written += len(piece)
-                if written > limit:
-                    raise OverflowError(f"it writes more than {limit} characters")
-        except _RefusedError:
-            raise
-        except jinja2.TemplateSyntaxError as error:
-            raise self._error(f"has an error in line {error.lineno}: {error.message}") from error
-        except jinja2.exceptions.SecurityError as error:
-            raise self._error(f"accesses something forbidden: {error}") from error
-        except Exception as error:  # untrusted code can raise anything
-            raise self._error(f"fails: {error or type(error).__name__}") from error
-        return "".join(pieces)
+            return self._render(messages, False).get("text", "")
+        except InputError:
+            return ""
+
+    def _render(self, messages: Sequence[Message], add_generation_prompt: bool) -> Mapping[str, str]:
+        said = tuple(tuple(message.items()) for message in messages)
+        special = tuple(self.special_tokens.items())
+        return self._checked(lambda: _rendered(self.text, special, self.options, said, add_generation_prompt))
+
+    def _checked(self, ask: Callable[[], Mapping[str, str]]) -> Mapping[str, str]:
+        try:
+            answer = ask()
+        except ChildError as error:
+            raise self._error(str(error)) from error
+        if "fault" in answer:
+            raise self._error(answer["fault"])
+        return answer
 
     def written(self) -> str:
         """All text that the template may write: its literals, and what it joins for messages of any role.
 
         transformers finds the tokens to protect in the literals; Phi-4-mini's template builds them
-        (`'<|' + message['role'] + '|>'`). Raises InputError if the template has a syntax error.
+        (`'<|' + message['role'] + '|>'`). Raises InputError as `render`.
         """
-        try:
-            tree = _compiled(self.text, self.options.date).environment.parse(self.text)
-        except jinja2.TemplateSyntaxError as error:
-            raise self._error(f"has an error in line {error.lineno}: {error.message}") from error
-        found = [node.data for node in tree.find_all(jinja2.nodes.TemplateData)]
-        found += [node.value for node in tree.find_all(jinja2.nodes.Const) if isinstance(node.value, str)]
+        literals = {"literals": {"template": self.text, "date": self.options.date}}
+        found = [self._checked(lambda: ask_template_child(literals))["text"]]
         user = {"role": "user", "content": _USER}
         for role in ("system", "user", "assistant", "tool"):
             message = {"role": role, "content": _USER}
@@ -218,12 +139,34 @@ class ChatTemplate:
         return parts[0], parts[1]
 
 
+@functools.lru_cache(maxsize=4096)  # a prompt is encoded more than once, and asking the child costs as much
+def _rendered(
+    text: str,
+    special_tokens: tuple[tuple[str, str], ...],
+    options: ChatOptions,
+    messages: tuple[tuple[tuple[str, str], ...], ...],
+    add_generation_prompt: bool,
+) -> Mapping[str, str]:
+    request = {
+        "template": text,
+        "date": options.date,
+        "messages": [dict(message) for message in messages],
+        "variables": {
+            **dict(special_tokens),
+            "add_generation_prompt": add_generation_prompt,
+            "enable_thinking": options.enable_thinking,
+        },
+    }
+    return ask_template_child({"render": request})
+
+
 @dataclasses.dataclass(frozen=True)
 class ChatFrame:
     """The text that a template puts around the user's text and the reply.
 
     A prompt is `before + user + after`; the reply that follows is `lead + text + tail`, where `tail` starts
-    with the end of the turn.
+    with the end of the turn. If `after` opens a thought, `closing` ends it, empty, and `lead` is what then
+    stands before the reply.
     """
 
     template: ChatTemplate
@@ -235,6 +178,8 @@ class ChatFrame:
     trims_right: bool
     lead: str
     tail: str
+    thought: Thought | None = None
+    closing: str = ""
 
     def prompt_parts(self, user_text: str) -> tuple[str, str, str]:
         """The template's text before the user's, the user's text as written, and the template's text after.
@@ -271,6 +216,13 @@ def chat_frame(template: ChatTemplate, earlier: Sequence[Message] = ()) -> ChatF
     left, right = template.cut(spaced, _USER, "user's text")
     whole = template.render([*messages, {"role": "assistant", "content": _REPLY}], False)
     before_reply, tail = template.cut(whole, _REPLY, "reply")
+    # A prompt may end differently from the start of a finished turn (a closed thought): then no lead.
+    lead = before_reply.removeprefix(prompt) if before_reply.startswith(prompt) else ""
+    thought, closing = open_thought(after, template.text), ""
+    if thought is not None:
+        between = lead if thought.closer in lead else _between(template, messages, thought)
+        begun, closer, lead = between.partition(thought.closer)
+        closing = begun + closer
     return ChatFrame(
         template=template,
         opening=opening,
@@ -279,10 +231,27 @@ def chat_frame(template: ChatTemplate, earlier: Sequence[Message] = ()) -> ChatF
         after=after,
         trims_left=left == before,
         trims_right=right == after,
-        # A prompt may end differently from the start of a finished turn (a closed thought): then no lead.
-        lead=before_reply.removeprefix(prompt) if before_reply.startswith(prompt) else "",
+        lead=lead,
         tail=tail,
+        thought=thought,
+        closing=closing,
     )
+
+
+def _between(template: ChatTemplate, messages: Sequence[Message], thought: Thought) -> str:
+    """What stands between an empty thought and its reply, its closing marker included.
+
+    It is what the template writes between a thought (a field of its own, or within the reply) and the rest.
+    Many drop the thought: then it is closed on a line of its own if it was opened on one, and a blank line
+    follows, as DeepSeek-R1 and Qwen3 write it.
+    """
+    within = f"{thought.opener}{_THOUGHT}{thought.closer}{_REPLY}"
+    for fields in ({"content": _REPLY, "reasoning_content": _THOUGHT}, {"content": within}):
+        written = template.render_if_accepted([*messages, {"role": "assistant", **fields}])
+        between = written.partition(_THOUGHT)[2].partition(_REPLY)[0]
+        if thought.closer in between and between != thought.closer:  # not just copied
+            return between
+    return f"\n{thought.closer}\n\n" if "\n" in thought.begun else thought.closer
 
 
 def _messages(opening: Sequence[Message], merged: str, user_text: str) -> list[Message]:

@@ -14,11 +14,13 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 
 from introspection.errors import InputError
 from introspection.text.chat_template import ChatOptions
-from introspection.text.literal_text import shortened
+from introspection.text.literal_text import library_faults, shortened
 from introspection.text.pretrained_tokenizer import PretrainedTokenizer, pretrained_tokenizer
 
 # tokenizer.ggml.token_type
 _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 2, 3, 4, 5, 6
+
+_MOST_CHARACTERS = 1000  # of a token: finding its merges takes the square of that
 
 _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -73,6 +75,8 @@ def read_gguf_tokenizer(
             f"{source}: there are {len(tokens)} tokens but {len(types)} token types, or a token is not text; "
             "convert the model to GGUF again"
         )
+    if (longest := max(map(len, tokens), default=0)) > _MOST_CHARACTERS:
+        raise InputError(f"{source}: a token has {longest:,} characters, more than {_MOST_CHARACTERS:,}")
     # Unused rows only pad the embedding.
     vocabulary = {
         token: i for i, (token, kind) in enumerate(zip(tokens, types, strict=True)) if kind != _UNUSED
@@ -104,9 +108,10 @@ def read_gguf_tokenizer(
     begins = model == "llama" or fields.get("tokenizer.ggml.pre") == "llama-bpe"
     if fields.get("tokenizer.ggml.add_bos_token", begins) and "bos_token" in special:
         bos = special["bos_token"]
-        tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
-            single=f"{bos} $A", special_tokens=[(bos, vocabulary[bos])]
-        )
+        with library_faults(source, f"its bos_token {shortened(bos)!r}"):
+            tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+                single=f"{bos} $A", special_tokens=[(bos, vocabulary[bos])]
+            )
     template = fields.get("tokenizer.chat_template")
     if template is not None and not isinstance(template, str):
         raise InputError(f"{source}: tokenizer.chat_template is {type(template).__name__}; it must be text")

@@ -8,7 +8,8 @@ from pathlib import Path
 import tokenizers
 
 from introspection.errors import InputError
-from introspection.text.chat_template import ChatOptions
+from introspection.text.chat_template import MOST_CHARACTERS, ChatOptions
+from introspection.text.child import check_tokenizer_file
 from introspection.text.pretrained_tokenizer import PretrainedTokenizer, pretrained_tokenizer, read_tokenizer
 from introspection.text.special_tokens import (
     CONFIG,
@@ -49,6 +50,7 @@ def read_hf_tokenizer(
     path = folder / TOKENIZER
     if not path.is_file():
         raise InputError(f"{folder}: {TOKENIZER} is missing; save the model's fast tokenizer there")
+    check_tokenizer_file(path)
     tokenizer = read_tokenizer(path)
     framing = [tokenizer.token_to_id(token) for token in (PADDING, END, REPLY)]
     if isinstance(tokenizer.model, tokenizers.models.WordLevel) and None not in framing:
@@ -165,6 +167,8 @@ def _template(folder: Path) -> tuple[str | None, Path]:
     """The chat template and its file; None for a model without one."""
     path = folder / TEMPLATE
     if path.is_file():
+        if (size := path.stat().st_size) > 4 * MOST_CHARACTERS:  # bytes of one
+            raise InputError(f"{path}: {size:,} bytes are too long for a chat template")
         try:
             return path.read_text(encoding="utf-8"), path
         except (OSError, ValueError) as error:

@@ -7,11 +7,12 @@ so a text without control tokens keeps its ids. Other added tokens, such as word
 anybody's text, as in transformers.
 """
 
+import contextlib
 import dataclasses
 import json
 import re
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import tokenizers
@@ -38,46 +39,51 @@ class LiteralTokenizer:
     words: Mapping[int, str]  # added tokens that are text, as the decoder should read them
     spaced: frozenset[int]  # of these, those that a space is put after
     swallowed: re.Pattern[str]  # white space that such a token takes in, by its flags lstrip and rstrip
+    source: str  # the model's file, for messages
 
     def encode(self, before: str, literal: str, after: str) -> list[int]:
         """Ids of a text whose middle is the user's and the rest the template's.
 
         Raises:
-          InputError: the user's text has a shielded token or an unpaired surrogate.
+          InputError: the user's text has a shielded token or an unpaired surrogate, or the library fails.
         """
-        self._check(literal)
-        text = self._shield(before) + literal + self._shield(after)
-        return self.whole.encode(text, add_special_tokens=False).ids
+        return self._encode(self.whole, before, literal, after)
 
     def encode_continuation(self, before: str, literal: str, after: str) -> list[int]:
         """As `encode`, for a text that continues a prompt."""
+        return self._encode(self.continuing, before, literal, after)
+
+    def _encode(self, tokenizer: tokenizers.Tokenizer, before: str, literal: str, after: str) -> list[int]:
         self._check(literal)
         text = self._shield(before) + literal + self._shield(after)
         begins = self.prefix == "always" and text[:1] == " " and text[1:].strip() and _OPEN not in text
         if begins and any(word in text for word in self.words.values()):
             # Every stretch between words gets a space, also the first.
-            return self.whole.encode(text[1:], add_special_tokens=False).ids
-        return self.continuing.encode(text, add_special_tokens=False).ids
+            tokenizer, text = self.whole, text[1:]
+        with library_faults(self.source, f"the text {shortened(literal)!r}"):
+            return tokenizer.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of a continuation; control tokens and unknown ids stay visible."""
         text, run, spaced = "", [], False
-        for token in [*ids, None]:
-            known = token is not None and self.continuing.id_to_token(token) is not None
-            if known and token not in self.words:
-                run.append(token)
-                continue
-            read = self.continuing.decode(run, skip_special_tokens=False)
-            text += read.removeprefix(" ") if spaced else read
-            run, spaced = [], token in self.spaced
-            if token is not None:
-                text += self.words[token] if known else f"<no token {token}>"
+        with library_faults(self.source, "a reply's tokens"):
+            for token in [*ids, None]:
+                known = token is not None and self.continuing.id_to_token(token) is not None
+                if known and token not in self.words:
+                    run.append(token)
+                    continue
+                read = self.continuing.decode(run, skip_special_tokens=False)
+                text += read.removeprefix(" ") if spaced else read
+                run, spaced = [], token in self.spaced
+                if token is not None:
+                    text += self.words[token] if known else f"<no token {token}>"
         return self.shielded.sub(lambda match: match[0][1:-1], text)
 
     def canonical(self, text: str) -> str:
         """The text up to differences that the tokenizer's own normalisation makes."""
         normalizer, text = self.continuing.normalizer, self.swallowed.sub("", text)
-        text = normalizer.normalize_str(text) if normalizer is not None else text
+        with library_faults(self.source, f"the text {shortened(text)!r}"):
+            text = normalizer.normalize_str(text) if normalizer is not None else text
         return text.replace("▁", " ") if self.pieces_of_spaces else text
 
     def _shield(self, text: str) -> str:
@@ -107,7 +113,7 @@ def literal_tokenizer(
       source: the template's file, for messages.
 
     Raises:
-      InputError: the tokenizer's model is not BPE.
+      InputError: the tokenizer's model is not BPE, or the library fails.
     """
     definition = json.loads(tokenizer.to_str())
     if definition["model"]["type"] != "BPE":
@@ -118,7 +124,7 @@ def literal_tokenizer(
     _rename(definition, control)
     definition["post_processor"] = None
     kinds = list(_components(definition, "pre_tokenizer", "normalizer"))
-    whole = _from_definition(definition)
+    whole = _from_definition(definition, source)
     prefix = max((_prefix(kind) for kind in kinds), key=_PREFIXES.index, default="none")
     _continue(definition)
     longest_first = "|".join(map(re.escape, sorted(control, key=len, reverse=True))) or _NOTHING
@@ -129,7 +135,7 @@ def literal_tokenizer(
     swallowed += [rf"(?<={re.escape(token['content'])})\s+" for token in words if token["rstrip"]]
     literal = LiteralTokenizer(
         whole=whole,
-        continuing=_from_definition(definition),
+        continuing=_from_definition(definition, source),
         control=re.compile(longest_first),
         shielded=re.compile(f"{_OPEN}(?:{longest_first}){_CLOSE}"),
         prefix=prefix,
@@ -137,6 +143,7 @@ def literal_tokenizer(
         words={token["id"]: _read(token, prefix) for token in words if byte_level or prefix == "always"},
         spaced=frozenset(spaced),
         swallowed=re.compile("|".join(swallowed) or _NOTHING),
+        source=source,
     )
     for token in control:
         if whole.token_to_id(_shielded(token)) != tokenizer.token_to_id(token):
@@ -170,6 +177,18 @@ def is_marker(text: str) -> bool:
     signs = re.sub(r"[\w\s▁.'’-]", "", unicodedata.normalize("NFC", text))
     signs = [sign for sign in signs if not unicodedata.category(sign).startswith("M")]
     return bool(signs) and any(map(str.isalnum, text))
+
+
+@contextlib.contextmanager
+def library_faults(source: str, what: str) -> Iterator[None]:
+    """Makes any error of the tokenizers' library, its panics too, an InputError."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic is not an Exception
+        fault = shortened(" ".join(str(error).split()))
+        raise InputError(f"{source}: the model's tokenizer fails on {what} ({fault})") from error
 
 
 def shortened(text: str) -> str:
@@ -240,5 +259,6 @@ def _continue(definition: dict[str, Any]) -> None:
             component[nested] = [kind for kind in component[nested] if kind["type"] != dropped]
 
 
-def _from_definition(definition: dict[str, Any]) -> tokenizers.Tokenizer:
-    return tokenizers.Tokenizer.from_str(json.dumps(definition, ensure_ascii=False))
+def _from_definition(definition: dict[str, Any], source: str) -> tokenizers.Tokenizer:
+    with library_faults(source, "its own vocabulary"):
+        return tokenizers.Tokenizer.from_str(json.dumps(definition, ensure_ascii=False))

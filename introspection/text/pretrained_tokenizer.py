@@ -19,6 +19,7 @@ from introspection.text.chat_template import (
     chat_frame,
 )
 from introspection.text.literal_text import LiteralTokenizer, literal_tokenizer, shortened
+from introspection.text.thoughts import after_thought, own_opener
 
 CHAT = "chat.json"  # beside the tokenizer's file: template, special tokens, options
 PLAIN_NOTE = (
@@ -47,23 +48,28 @@ class PretrainedTokenizer:
     tail: str  # the template's text between the words and the end token
     notes: tuple[str, ...] = ()  # what a user should know about how texts are read
 
-    def encode_prompt(self, prompt: Prompt) -> list[int]:
+    def encode_prompt(self, prompt: Prompt, through_thought: bool = False) -> list[int]:
         """Tokens of a user turn, or of a conversation, including the opening of the reply.
 
-        Equal to `apply_chat_template` of transformers, except for control tokens in the user's text.
+        Equal to `apply_chat_template` of transformers, except for control tokens in the user's text, and for
+        a thought that the template opens: it is closed, unless a reply is generated `through_thought`.
 
         Raises:
           InputError: the template changes this text, the text has an unpaired surrogate, or an earlier turn
             has a control token.
         """
         if isinstance(prompt, str):
-            return self.literal.encode(*self.frame.prompt_parts(prompt))
+            return self._encode(self.frame, prompt, through_thought)
         *earlier, last = prompt.turns
         for turn in earlier:  # rendered as part of the template's text, where such a token would count
             if held := self.literal.control.search(turn.content):
                 raise InputError(f"an earlier {turn.role} turn has the control token {held[0]}; remove it")
         messages = [{"role": turn.role, "content": turn.content} for turn in earlier]
-        return self.literal.encode(*chat_frame(self.template, messages).prompt_parts(last.content))
+        return self._encode(chat_frame(self.template, messages), last.content, through_thought)
+
+    def _encode(self, frame: ChatFrame, user_text: str, through_thought: bool) -> list[int]:
+        before, written, after = frame.prompt_parts(user_text)
+        return self.literal.encode(before, written, after if through_thought else after + frame.closing)
 
     def encode_reply(self, text: str) -> list[int]:
         """Tokens of a reply and its end; the text is kept as is, even if the template would trim it.
@@ -87,12 +93,43 @@ class PretrainedTokenizer:
         text = _without_start(self.literal.decode(tokens[:length]), self.lead)
         return text if length == len(tokens) else _without_end(text, self.tail)
 
+    def answer(self, text: str, through_thought: bool = False) -> str:
+        """The part of a decoded reply that follows its thought; "" if the thought does not end.
+
+        Args:
+          through_thought: as in `encode_prompt`. Else only a thought counts that the reply opens itself.
+        """
+        opened = self.frame.thought if through_thought else None
+        opener = opened.opener if opened else own_opener(text)
+        if not opener:
+            return text
+        found = after_thought(text, opener)
+        if found is None and opened is None and not self._knows(opener):
+            return text  # ordinary words in brackets
+        return found or ""
+
+    def _knows(self, marker: str) -> bool:
+        return marker in self.template.text or self.tokenizer.token_to_id(marker) is not None
+
+    def thought_note(self, generated: bool) -> str:
+        """What happens to a thought that the prompt opens; "" if it opens none."""
+        if self.frame.thought is None:
+            return ""
+        opener, closer, _ = self.frame.thought
+        replies = (
+            f"replies are generated through it and read after {closer}, and it is closed before explanations"
+            if generated
+            else "it is closed, empty, before answers and explanations"
+        )
+        return f"the prompt opens a thought ({opener}): {replies}"
+
     def read_anywhere(self, tokens: Iterable[str]) -> list[str]:
         """Those of some tokens that a model may read: text, and what the template or a reply's end writes.
 
         Other control tokens it never reads: neither those in a user's text nor padding.
         """
-        written, unknown = self.template.written(), getattr(self.tokenizer.model, "unk_token", None)
+        written = self.template.written() + self.frame.closing
+        unknown = getattr(self.tokenizer.model, "unk_token", None)
         ends = (unknown, self.tokenizer.id_to_token(self.end_id))
         control = self.literal.control.fullmatch
         return [token for token in tokens if token in ends or token in written or not control(token)]
@@ -220,11 +257,12 @@ def _lead(frame: ChatFrame, literal: LiteralTokenizer) -> str:
     prompt's last word (older Mistral's `[/INST]`), the family encodes a reply as its own text, with a space
     at the start.
     """
-    after_control = any(match.end() == len(frame.after) for match in literal.control.finditer(frame.after))
+    after = frame.after + frame.closing
+    after_control = any(match.end() == len(after) for match in literal.control.finditer(after))
     if after_control:
         puts = literal.prefix == "always" or (literal.prefix == "unspaced" and not frame.lead.startswith(" "))
         return " " + frame.lead if puts else frame.lead
-    against_a_word = not frame.lead and not frame.after[-1:].isspace()
+    against_a_word = not frame.lead and not after[-1:].isspace()
     return " " if literal.prefix != "none" and against_a_word else frame.lead
 
 

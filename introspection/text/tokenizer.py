@@ -10,6 +10,7 @@ from tokenizers import AddedToken, models, pre_tokenizers
 
 from introspection.errors import InputError
 from introspection.tasks.items import Prompt
+from introspection.text.literal_text import library_faults
 from introspection.text.pretrained_tokenizer import CHAT, PretrainedTokenizer, load_pretrained, read_tokenizer
 
 PADDING, UNKNOWN, END, REPLY = "<pad>", "<unk>", "<end>", "<reply>"
@@ -34,9 +35,11 @@ class ChatTokenizer(Protocol):
     def stop_ids(self) -> tuple[int, ...]: ...
     @property
     def padding_id(self) -> int: ...
-    def encode_prompt(self, prompt: Prompt) -> list[int]: ...
+    def encode_prompt(self, prompt: Prompt, through_thought: bool = False) -> list[int]: ...
     def encode_reply(self, text: str) -> list[int]: ...
     def decode(self, tokens: Sequence[int]) -> str: ...
+    def answer(self, text: str, through_thought: bool = False) -> str: ...
+    def thought_note(self, generated: bool) -> str: ...
     def save(self, path: Path) -> None: ...
 
 
@@ -57,12 +60,13 @@ class WordTokenizer:
     def vocab_size(self) -> int:
         return self.tokenizer.get_vocab_size()
 
-    def encode_prompt(self, prompt: Prompt) -> list[int]:
-        """Tokens of one user turn, including the opening of the reply.
+    def encode_prompt(self, prompt: Prompt, through_thought: bool = False) -> list[int]:
+        """Tokens of one user turn, including the opening of the reply; an organism has no thoughts.
 
         Raises:
           InputError: a word is not in the vocabulary, or there are several turns.
         """
+        del through_thought
         if not isinstance(prompt, str):
             raise InputError(f"an organism reads one user turn, not a conversation: {str(prompt)[:80]!r}")
         return [*self._encode(prompt), self.reply_id]
@@ -78,8 +82,17 @@ class WordTokenizer:
             tokens = tokens[: tokens.index(self.end_id)]
         return " ".join(self.tokenizer.id_to_token(token) or UNKNOWN for token in tokens)
 
+    def answer(self, text: str, through_thought: bool = False) -> str:
+        del through_thought
+        return text
+
+    def thought_note(self, generated: bool) -> str:
+        del generated
+        return ""
+
     def _encode(self, text: str) -> list[int]:
-        encoding = self.tokenizer.encode(text, add_special_tokens=False)
+        with library_faults("tokenizer.json", f"the text {text!r}"):
+            encoding = self.tokenizer.encode(text, add_special_tokens=False)
         unknown = self.tokenizer.token_to_id(UNKNOWN)
         if unknown in encoding.ids:
             start, stop = encoding.offsets[encoding.ids.index(unknown)]

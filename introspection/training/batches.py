@@ -107,15 +107,12 @@ def shift_rows(tokenizer: ChatTokenizer, examples: Sequence[ShiftExample]) -> Ro
     """One row per example: the prompt and the reply that the shift trains (an `OwnReply` token by token)."""
     if not examples:
         return None
-    return stack_rows(
-        [
-            build_row(
-                tokenizer.encode_prompt(prompt),
-                [answer.tokens if isinstance(answer, OwnReply) else tokenizer.encode_reply(answer)],
-            )
-            for prompt, answer in examples
-        ]
-    )
+    rows = []
+    for prompt, answer in examples:
+        own = isinstance(answer, OwnReply)
+        tokens = answer.tokens if own else tokenizer.encode_reply(answer)
+        rows.append(build_row(tokenizer.encode_prompt(prompt, through_thought=own), [tokens]))
+    return stack_rows(rows)
 
 
 def behavior_batch(

@@ -216,6 +216,18 @@ def test_a_reply_without_an_end_is_invalid_however_it_starts(monkeypatch):
         assert result == (sentence, expected)
 
 
+def test_an_explanation_is_what_follows_a_thought_of_its_own(monkeypatch):
+    model, task = chat_model(), tiny_task()
+    item = task.splits["test"][0]
+    other, said = (Explanation(changed, item.candidates[2]) for changed in (True, False))
+    text = f"<think>\n{task.grammar.render(other)}\n</think>\n\n{task.grammar.render(said)}"
+    tokens = (*model.tokenizer.tokenizer.encode(text).ids, model.tokenizer.end_id)
+    reply = Decoded(tokens, (0.0,) * len(tokens))
+    monkeypatch.setattr("introspection.probes.explanation.decode", lambda *rest: [reply])
+    (result,) = decode_explanations(model, [item], task.grammar, 60, Session(mesh_of()))
+    assert result == (text, said)
+
+
 def test_an_explanation_may_end_as_the_models_family_does(monkeypatch):
     model, task = chat_model(), tiny_task()
     item, (stop,) = task.splits["test"][0], model.tokenizer.stop_ids

@@ -1,18 +1,23 @@
 """Behaviour that is generated: replies, the decisions that follow, and the KL term along them."""
 
+import dataclasses
 import functools
 
+import chat_templates
 import jax
 import numpy as np
 import pytest
+from chat_tokenizers import pretrained
 from reference_decoder import log_softmax, reference_hidden, reference_logits
 from scipy.special import rel_entr
-from tiny import mesh_of, task_model, tiny_task, tiny_training_rows
+from small_tokenizers import byte_level
+from tiny import mesh_of, task_model, tiny_model, tiny_task, tiny_training_rows
 
 from introspection.errors import InputError
 from introspection.models.head import head_matrix
 from introspection.probes.behavior import Readout, read_behavior
-from introspection.probes.hidden import reply_hidden
+from introspection.probes.decoding import Decoded
+from introspection.probes.hidden import reply_hidden, reply_rows
 from introspection.probes.replies import Replies, Reply, decide_replies, probe_replies
 from introspection.runtime.session import Session
 from introspection.tasks.items import NONE, Decisions
@@ -59,6 +64,35 @@ def test_a_decision_is_the_candidate_that_a_reply_names():
     first, second = item.candidates[:2]
     replies = Replies(Reply((), f"I believe it is {second}."), Reply((), f"{first} or {second}"))
     assert decide_replies(replies, item) == Decisions(second, NONE)
+
+
+def reasoner():
+    tokenizer = pretrained(byte_level(), chat_templates.QWEN3_THINKING, {"eos_token": "<|im_end|>"})
+    return dataclasses.replace(tiny_model(vocab_size=tokenizer.vocab_size), tokenizer=tokenizer)
+
+
+def test_a_reply_decides_by_what_follows_its_thought_and_none_if_that_does_not_end(monkeypatch):
+    model, item = reasoner(), ITEMS[0]
+    first, second = item.candidates[:2]
+    texts, asked = [f"{first}?\n</think>\n\n{second}<|im_end|>", f"{first}, {second}"], []
+
+    def decode(model, prompts, *rest):
+        asked.extend(prompts)
+        said = [tuple(model.tokenizer.tokenizer.encode(text).ids) for text in texts]
+        return [Decoded(tokens, (0.0,) * len(tokens)) for tokens in said]
+
+    monkeypatch.setattr("introspection.probes.replies.decode", decode)
+    (both,) = probe_replies(model, [item], 30, Session(mesh_of()))
+    assert decide_replies(both, item) == Decisions(second, NONE)
+    assert [reply.thought for reply in both] == [f"{first}?\n</think>\n\n", f"{first}, {second}"]
+    # The KL term reads these tokens after the prompt that they followed.
+    rows = reply_rows(model.tokenizer, [item], [both])
+    prompts = [
+        tokens[segments == 0].tolist() for tokens, segments in zip(rows.tokens, rows.segments, strict=True)
+    ]
+    assert prompts == asked
+    opened = model.tokenizer.tokenizer.token_to_id("<think>")
+    assert all(opened in prompt[-2:] for prompt in asked)
 
 
 def test_the_readout_decides_which_behaviour_is_read(reference):

@@ -126,3 +126,13 @@ def test_scores_are_as_many_as_tokens():
     fields = pieces_fields("prepend", chat_templates.LLAMA2)
     with pytest.raises(InputError, match="but 1 scores"):
         read_gguf_tokenizer(fields | {"tokenizer.ggml.scores": [0.0]})
+
+
+def test_a_long_token_and_a_beginning_that_the_library_can_not_write_are_named():
+    fields = fields_of(byte_level())
+    tokens = fields["tokenizer.ggml.tokens"]
+    long = fields | {"tokenizer.ggml.tokens": ["x" * 1001, *tokens[1:]]}
+    refusal(read_gguf_tokenizer, long, source="model.gguf", says=["model.gguf: a token has 1,001 characters"])
+    begins = {"tokenizer.ggml.bos_token_id": 0, "tokenizer.ggml.add_bos_token": True}
+    spaced = fields | {"tokenizer.ggml.tokens": ["a b", *tokens[1:]], "tokenizer.ggml.merges": []} | begins
+    refusal(read_gguf_tokenizer, spaced, source="model.gguf", says=["fails on its bos_token 'a b'"])

@@ -1,0 +1,60 @@
+"""Thoughts: what a reasoning model writes between two markers before its reply.
+
+Models write `<think>…</think>`, `[THINK]…[/THINK]`, `<seed:think>…</seed:think>`,
+`<|begin_of_thought|>…<|end_of_thought|>`, `<|START_THINKING|>…<|END_THINKING|>` or `◁think▷…◁/think▷`; they
+are recognised by their form, a bracketed word about thinking or reasoning. The prompts of some models
+(DeepSeek-R1, QwQ, Qwen3-Thinking) already open the thought.
+"""
+
+import re
+from typing import NamedTuple
+
+_OPENER = re.compile(
+    r"[<\[◁]\|?(?![\w:]*(?:end_|no_?think))[\w:]*(?:think|thought|reason)[\w:]*\|?[>\]▷]", re.IGNORECASE
+)
+_BEGINNINGS = {"begin": "end", "start": "end", "BEGIN": "END", "START": "END"}
+
+
+class Thought(NamedTuple):
+    """The markers of a thought that a prompt leaves open."""
+
+    opener: str
+    closer: str
+    begun: str  # what the prompt writes after the opener
+
+
+def open_thought(after: str, template: str) -> Thought | None:
+    """The thought that a prompt's text after the user's opens and does not close.
+
+    Args:
+      template: where the closing marker is looked for, since there are two forms of some.
+    """
+    openers = list(_OPENER.finditer(after))
+    if not openers:
+        return None
+    opener, begun = openers[-1][0], after[openers[-1].end() :]
+    closers = _closers(opener)
+    if any(closer in begun for closer in closers):
+        return None
+    return Thought(opener, next((form for form in closers if form in template), closers[0]), begun)
+
+
+def own_opener(text: str) -> str:
+    """The marker with which a reply opens a thought by itself, or ""."""
+    found = _OPENER.match(text.lstrip())
+    return found[0] if found else ""
+
+
+def after_thought(text: str, opener: str) -> str | None:
+    """A reply's text after its thought; None if the thought does not end."""
+    ends = [text.find(form) + len(form) for form in _closers(opener) if form in text]
+    return text[min(ends) :].lstrip() if ends else None
+
+
+def _closers(opener: str) -> list[str]:
+    """The markers that may close a thought, the likeliest first."""
+    for beginning, end in _BEGINNINGS.items():
+        if beginning in opener:
+            return [opener.replace(beginning, end)]
+    bracket = 2 if opener[1] == "|" else 1
+    return list(dict.fromkeys(f"{opener[:cut]}/{opener[cut:]}" for cut in (bracket, 1)))
