@@ -21,8 +21,9 @@ from collections.abc import Mapping, Sequence
 from introspection.tasks.folding import place_of, unify
 from introspection.tasks.items import Match
 
-# Parts of the rules, as verbose patterns. Around a letter: Markdown, quotes, brackets, LaTeX.
-_OPEN = r"""[ \t*_"'`“„«「【(\[{<$\\]*"""
+# Parts of the rules, as verbose patterns; long runs give nothing back ("*+"), so that no rule takes long.
+# Around a letter: Markdown, quotes, brackets, LaTeX.
+_OPEN = r"""[ \t*_"'`“„«「【(\[{<$\\]*+"""
 _CLOSE = r"""(?: [*"`”»」】)\]}$] | ['_](?!\w) | \\[)\]] )"""
 # A capital ends with a bracket, a clause or a line, or before a dash, a reason or another script.
 _END = rf"""(?= {_CLOSE} | \s*\\?[)\]}}] | \s*$ | \s*\n | [.:,;!|<。、](?!\w)
@@ -42,12 +43,12 @@ _OF = r"""(?i: \s+(?:to|for|of|among)\s[^.:;\n]{1,80}? | ,\s[^,.\n]{1,20},
 _IS = r"""(?: [:=\-–—>→\n] | 是 | 为 | 為 | は | [은는] | คือ | هي | है | आहे | হল
     | (?i: [éè]\b | \b(?:is|was|ist|es|est|adalah|ni|je|là)\b | \b(?:would|should|must|will|has\ to)\ be\b )
     (?i: \s+(?:clearly|definitely|indeed|therefore|thus|(?:most\ )?likely|probably)\b )? )"""
-_DECORATION = r"""[ \t*_"'`#)\]]*"""
+_DECORATION = r"""[ \t*_"'`#)\]]*+"""
 _CHOOSE = r"""(?: (?i: (?<!not\ )(?<!n't\ )(?<!never\ ) \b(?: choose|select|pick|go\ with|opt\ for
     |I(?:'d|\ would)\ say|(?:it|that)(?:'s|\ is|\ (?:would|must|should)\ be) )\s+ )
     | (?<!不)[选選][择擇]?\s* )"""
 _BEFORE = r"""(?: ^ | [\n.:;,!?] | (?i: \b(?:option|choice|answer|letter|that|so|thus|hence|therefore|think
-    |believe|only)\s ) )"""
+    |believe|only|and|but)\s ) )"""
 _CORRECT = rf"""{_CLOSE}* (?: \s*(?: 是正[确確] | 是[对對] | が正[解し] | [가이은는]\s정답 )
     | \s+(?:is|would\ be|must\ be)\s+ (?:(?:clearly|definitely|indeed|therefore|thus)\s+)?
     (?:the\s+(?:(?:most|only|single|one)\s+)?)? (?:correct|right|best|answer|accurate|appropriate)\b(?!-) )"""
@@ -85,7 +86,7 @@ def _rules(last: str) -> tuple[list[re.Pattern[str]], re.Pattern[str]]:
     letters = f"{one} (?:{_AND}{one})*"
     named = f"{_OPTION} (?P<letter> {letters}{_END} | {small}{_SMALL_END} )"
     rules = (
-        rf"\A\s* {_OPTION} (?!I,) (?P<letter> {letters}{_END} | {small}(?=\)|[.:](?:\s|$)) )",
+        rf"\A\s*+ {_OPTION} (?!I,) (?P<letter> {letters}{_END} | {small}(?=\)|[.:](?:\s|$)) )",
         rf"^ {_OPTION} (?P<letter> {letters} | {small} ) (?:{_CLOSE}|[.:!])* [ \t]* $",
         rf"{_ANSWER} {_OF} {_DECORATION} (?:{_IS}{_DECORATION})+ {named}",
         rf"\\boxed\s*{{ {named}",

@@ -80,11 +80,13 @@ def mentions(text: str, candidates: Sequence[str], case_counts: bool = False) ->
         for at in re.finditer(f"(?={re.escape(words)})", folded)
         if words and _is_whole(folded, at.start(), at.start() + len(words))
     ]
-    kept: list[Mention] = []
+    kept, spans, taken = [], set(), bytearray(len(folded))
     for one in sorted(found, key=lambda one: (one.start - one.end, one.start)):
         # Two candidates that no folding tells apart are both named.
-        if all(one.end <= other.start or other.end <= one.start or one[1:] == other[1:] for other in kept):
+        if one[1:] in spans or not any(taken[one.start : one.end]):
             kept.append(one)
+            spans.add(one[1:])
+            taken[one.start : one.end] = b"\1" * (one.end - one.start)
     return sorted(kept, key=lambda one: one.start)
 
 
