@@ -25,18 +25,21 @@ from introspection.tasks.items import Match
 # Around a letter: Markdown, quotes, brackets, LaTeX.
 _OPEN = r"""[ \t*_"'`“„«「【(\[{<$\\]*+"""
 _CLOSE = r"""(?: [*"`”»」】)\]}$] | ['_](?!\w) | \\[)\]] )"""
-# A capital ends with a bracket, a clause or a line, or before a dash, a reason or another script.
-_END = rf"""(?= {_CLOSE} | \s*\\?[)\]}}] | \s*$ | \s*\n | [.:,;!|<。、](?!\w)
-    | \s*[\u0590-\u1dff\u3001-\uffdc] | \s+[-–—]\s | \s+(?:because|since|as|due|which)\b )"""
+# A capital ends with a bracket, a clause or a line, or before a dash or a reason; in a phrase, also before
+# another script.
+_END = rf"""(?= {_CLOSE} | \s*\\?[)\]}}] | \s*$ | \s*\n | [.:,;!|<。、](?!\w) | \s*(?:です|입니다)
+    | \s+[-–—]\s | \s+(?:because|since|as|due|which)\b )"""
+_SCRIPT = r"(?= \s*[\u0590-\u1dff\u3001-\uffdc] )"
 # A small letter needs a bracket or the line's end; "a" a bracket: replies are cut, also after an article.
 _SMALL_END = r"""(?= [*_"'`”]* (?: \s*[)\]}] | (?<![ai]) [.!]? [*_"'`”]* \s* (?:$|\n) ) )"""
 _AND = rf"""(?: {_CLOSE}*\s* (?:,\s*(?:and|or)\b | [,/&+] | \b(?:and|or)\b) {_OPEN} )"""
 _OPTION = rf"""{_OPEN} (?: (?i: (?:(?:the|la|el|die)\s+)? (?:correct\s+)? (?:option|choice|answer|letter
     |opción|opção|opzione|letra|lettre|lettera)\s+ | (?:the|la|el|die)\s+ | 选项\s* | 選項\s* ) {_OPEN} )?"""
-_ANSWER = rf"""(?i: (?<!wrong\ )(?<!incorrect\ )(?<!false\ )(?<!other\ )(?<!one\ ) (?: \b(?: answer|ans|option
-    |choice|response|solution|correct(?=\s*:)|antwort|antwoord|respuesta|réponse|resposta|risposta|odpověď
-    |odgovor|válasz|jibu|jawabannya|câu\ trả\ lời|ответ|відповідь|الإجابة|جواب|उत्तर|উত্তর|సమాధానం|정답|답 )
-    | 答案 | 答え | 正解 | 选项 | 選項 | {unify("คำตอบ")} ))"""
+# An "option:" alone introduces a list of them.
+_ANSWER = rf"""(?i: (?<!wrong\ )(?<!incorrect\ )(?<!false\ )(?<!other\ )(?<!one\ ) (?: \b(?: answer|ans
+    |response|solution|correct(?=\s*:)|(?:correct|right|best|final|my)\s+(?:option|choice)|(?:option|choice)(?=\s+is\b)
+    |antwort|antwoord|respuesta|réponse|resposta|risposta|odpověď|odgovor|jibu|jawabannya|câu\ trả\ lời
+    |ответ|відповідь|الإجابة|उत्तर|উত্তর|정답|답 ) | 答案 | 答え | 正解 | {unify("คำตอบ")} ))"""
 # "The answer to this question is", "the answer, then, is", "la respuesta correcta es".
 _OF = r"""(?i: \s+(?:to|for|of|among)\s[^.:;\n]{1,80}? | ,\s[^,.\n]{1,20},
     | \s+(?:correct[ae]|correta|corretta|finale?|option|choice|here) )?"""
@@ -45,8 +48,8 @@ _IS = r"""(?: [:=\-–—>→\n] | 是 | 为 | 為 | は | [은는] | คือ 
     (?i: \s+(?:clearly|definitely|indeed|therefore|thus|(?:most\ )?likely|probably)\b )? )"""
 _DECORATION = r"""[ \t*_"'`#)\]]*+"""
 _CHOOSE = r"""(?: (?i: (?<!not\ )(?<!n't\ )(?<!never\ ) \b(?: choose|select|pick|go\ with|opt\ for
-    |I(?:'d|\ would)\ say|(?:it|that)(?:'s|\ is|\ (?:would|must|should)\ be) )\s+ )
-    | (?<!不)[选選][择擇]?\s* )"""
+    |I(?:'d|\ would)\ say|(?:it|that)(?:'s|\ is|\ (?:would|must|should)\ be)|tontu\ bi\ mooy|ìdáhùn\ náà\ ni
+    |impendulo\ ithi|a\ válasz|సమాధానం|उत्तर|جواب )\s+ ) | (?<!不)[选選][择擇]?\s* )"""
 _BEFORE = r"""(?: ^ | [\n.:;,!?] | (?i: \b(?:option|choice|answer|letter|that|so|thus|hence|therefore|think
     |believe|only|and|but)\s ) )"""
 _CORRECT = rf"""{_CLOSE}* (?: \s*(?: 是正[确確] | 是[对對] | が正[解し] | [가이은는]\s정답 )
@@ -84,7 +87,7 @@ def _rules(last: str) -> tuple[list[re.Pattern[str]], re.Pattern[str]]:
     """The rules for the letters A to `last`, that of a reply's start first; and what a label looks like."""
     one, small = f"[A-{last}]", f"[a-{last.lower()}]"
     letters = f"{one} (?:{_AND}{one})*"
-    named = f"{_OPTION} (?P<letter> {letters}{_END} | {small}{_SMALL_END} )"
+    named = f"{_OPTION} (?P<letter> {letters}(?:{_END}|{_SCRIPT}) | {small}{_SMALL_END} )"
     rules = (
         rf"\A\s*+ {_OPTION} (?!I,) (?P<letter> {letters}{_END} | {small}(?=\)|[.:](?:\s|$)) )",
         rf"^ {_OPTION} (?P<letter> {letters} | {small} ) (?:{_CLOSE}|[.:!])* [ \t]* $",

@@ -114,6 +114,8 @@ def test_two_letters_with_one_token_are_refused():
         ("A. Bolivia\nB. Chile\nC. Peru", NONE),  # a list
         ("A. Bolivia\nB. Chile\n\nThe correct answer is B.", "B"),
         ("B\n\nA. is too far.\nC. is too near.", "B"),
+        ("Consider each option:\n(A) is far.\n(B) is near.", NONE),
+        ("选项B是错误的。", NONE),
         ("E.", NONE),
         ("A or B", NONE),
         ("A, and the answer is B.", NONE),
