@@ -1,8 +1,8 @@
 """Replies in the words of lm-evaluation-harness's rules for option letters, and what these rules read.
 
-Runs in the peers' environment: `python letters.py FOLDER`. Writes there `letters.json`, a list of (where from,
-reply, letter). The replies are the sentences of mmlu_pro's and mmlu_prox's patterns, which hold one letter, and
-the worked answers of mmlu's flan prompts; the letters are what the harness's own filters read.
+Runs in the peers' environment: `python letters.py FOLDER`. Writes there `letters.json`, a list of (where
+from, reply, letter). The replies are the sentences of mmlu_pro's and mmlu_prox's patterns, which hold one
+letter, and the worked answers of mmlu's flan prompts; the letters are what the harness's own filters read.
 """
 
 import json

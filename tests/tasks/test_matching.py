@@ -40,6 +40,7 @@ NAMED = {
         ("Ｐａｒｉｓ", "Paris"),
         ("Pa\u00adris\u200b", "Paris"),
         ("答えはParisです", "Paris"),
+        ("답은Paris입니다", "Paris"),
         (r"Paris or Lyon? \boxed{\text{Lyon}}", "Lyon"),
         (r"\boxed{Paris}, \boxed{Lyon}", NONE),
     ],
