@@ -1,6 +1,5 @@
 """Whether a model prefers answers by their name or position, whatever the question."""
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from introspection.coupling.statistics import null
 from introspection.hygiene.rates import estimates
 from introspection.probes.scored import Behavior
 from introspection.tasks.items import NONE, Decisions, Item
-from introspection.tasks.matching import fold
+from introspection.tasks.matching import mentions
 
 MOST_ANSWERS = 12  # that count as shared by all items: letters, verdicts, classes
 
@@ -30,16 +29,9 @@ def shown_places(item: Item) -> tuple[int, ...] | None:
     """
     if all(len(candidate) == 1 for candidate in item.candidates):
         return None
-    text, named = fold(str(item.prompt_without_cue)), []
-    for candidate in sorted(item.candidates, key=lambda candidate: -len(fold(candidate))):
-        pattern = re.compile(rf"(?<!\w){re.escape(fold(candidate))}(?!\w)")
-        named += [(found.start(), found.end(), candidate) for found in pattern.finditer(text)]
-        # Masked, so that a shorter candidate does not match inside this one.
-        text = pattern.sub(lambda found: "\0" * len(found[0]), text)
-    named.sort()
     starts: dict[str, int] = {}
     shortest: tuple[int, dict[str, int]] | None = None
-    for start, end, candidate in named:
+    for candidate, start, end in mentions(str(item.prompt_without_cue), item.candidates, item.case_counts):
         starts[candidate] = start  # its latest mention so far
         if len(starts) == len(item.candidates):
             span = end - min(starts.values())

@@ -29,6 +29,7 @@ from introspection.reports.html_page import ROOMS, Section, figure_card, html_pa
 from introspection.reports.numbers import count, estimate, percent
 from introspection.reports.tables import names_table
 from introspection.runtime.workdir import write_whole
+from introspection.tasks.matching import find_match
 
 HYGIENE = "hygiene.json"
 PAGE = "hygiene.html"
@@ -90,7 +91,9 @@ def hygiene_page(report: Report, figures: Mapping[str, FigureFiles]) -> str:
     if report["margins"]:
         margins = [cards["margins"], tables.margin_table(report["margins"])]
     else:
-        margins = [*tables.reply_tables(report), html.no_margins()]
+        examples = [named_reply(one) for one in report["replies"].get("named", [])]  # older reports have none
+        shown = [html.named_replies(examples)] if examples else []
+        margins = [*tables.reply_tables(report), *shown, html.no_margins()]
     readout = json.dumps(report["readout"], indent=2, ensure_ascii=False)
     named = [
         names_table(report[key], title)
@@ -116,6 +119,14 @@ def hygiene_page(report: Report, figures: Mapping[str, FigureFiles]) -> str:
         own=ROOMS / "hygiene",
         words=False,
     )
+
+
+def named_reply(example: Report) -> dict[str, Any]:
+    """An example of a reply that names a candidate: the parts before, in and after what named it."""
+    text = example["text"]
+    found = find_match(text, example["candidates"], example["case_counts"])
+    parts = (text[: found.start], text[found.start : found.end], text[found.end :])
+    return {**example, "parts": parts, "candidate": found.candidate}
 
 
 def _facts(report: Report) -> dict[str, Any]:

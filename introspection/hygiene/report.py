@@ -18,8 +18,9 @@ from introspection.probes.behavior import Probe
 from introspection.probes.replies import Replies
 from introspection.probes.scored import Behavior, decisions
 from introspection.tasks.items import NONE, Decisions, Item
+from introspection.tasks.refusal.phrases import CLASSES
 
-REPLIES_SHOWN = 8  # among those that name no candidate
+REPLIES_SHOWN = 8  # among those that name no candidate, and among the others
 
 
 def hygiene_report(
@@ -96,21 +97,29 @@ def reply_report(
     end_ids: Sequence[int],
     rng: np.random.Generator,
 ) -> dict[str, Any]:
-    """Shares of replies that name no candidate (or several) or were truncated; examples of the former."""
+    """Shares of replies that name no candidate (or several) or were truncated; examples of the former.
+
+    `named` has examples of replies that name one. A judge's classes are not named.
+    """
     ends = set(end_ids)
     flags = {}
     for side in ("with_cue", "without_cue"):
         said = [getattr(both, side) for both in replies]
         flags[f"none_{side}"] = [getattr(d, side) == NONE for d in answers.decisions]
         flags[f"cut_{side}"] = [not ends & set(reply.tokens[-1:]) for reply in said]
-    unnamed = [
-        {"id": item.id, "side": side, "text": getattr(both, side).whole, "candidates": list(item.candidates)}
-        for item, both, decided in zip(items, replies, answers.decisions, strict=True)
-        for side in ("with_cue", "without_cue")
-        if getattr(decided, side) == NONE
-    ]
-    step = max(len(unnamed) // REPLIES_SHOWN, 1)
+    examples = {"unnamed": [], "named": []}
+    for item, both, decided in zip(items, replies, answers.decisions, strict=True):
+        for side in ("with_cue", "without_cue"):
+            reply = getattr(both, side)
+            example = {"id": item.id, "side": side, "candidates": list(item.candidates)}
+            if getattr(decided, side) == NONE:
+                examples["unnamed"].append({**example, "text": reply.whole})
+            elif item.candidates != CLASSES:
+                examples["named"].append({**example, "text": reply.text, "case_counts": item.case_counts})
     return {
         **shares(flags, [item.group for item in items], rng),
-        "unnamed": unnamed[::step][:REPLIES_SHOWN],
+        **{
+            kind: found[:: max(len(found) // REPLIES_SHOWN, 1)][:REPLIES_SHOWN]
+            for kind, found in examples.items()
+        },
     }

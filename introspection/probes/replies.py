@@ -59,7 +59,7 @@ def prompts_of(item: Item) -> tuple[Prompt, Prompt]:
 
 def decide_replies(replies: Replies, item: Item) -> Decisions:
     """The decision of each reply: the one candidate that it names, or `none`."""
-    return Decisions(*(match_candidate(reply.text, item.candidates) for reply in replies))
+    return Decisions(*(match_candidate(reply.text, item.candidates, item.case_counts) for reply in replies))
 
 
 def judge_replies(

@@ -67,6 +67,7 @@ class Item:
     cued: str  # the candidate that the cue names; "" if none
     subset: str = ""  # reported separately: "held_out" or "seen" (entities); in a mixture, the task
     explanation_question: str = ""  # "" is the grammar's own
+    case_counts: bool = False  # in generated answers: the candidates are symbols, such as "In" and "No"
 
     def __post_init__(self):
         object.__setattr__(self, "candidates", tuple(sorted(self.candidates)))
@@ -85,6 +86,14 @@ class Explanation(NamedTuple):
     @property
     def valid(self) -> bool:
         return self.changed is not None
+
+
+class Match(NamedTuple):
+    """What a text names, and the stretch that says so: the text's characters `start` to `end`."""
+
+    candidate: str  # or `NONE`, with an empty stretch
+    start: int = 0
+    end: int = 0
 
 
 INVALID = Explanation(None, None)

@@ -1,77 +1,141 @@
-"""Which candidate a generated answer names: a strict matcher that can answer "none"."""
+"""Which candidate a generated answer names, and where: a strict matcher that can answer "none"."""
 
 import functools
 import re
-import string
 import unicodedata
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from introspection.tasks.items import NONE
+from introspection.tasks.folding import fold, folding_of, place_of
+from introspection.tasks.items import NONE, Match
+from introspection.tasks.letters import letters_of, named_letters
 
-# "C", "C.", "(C) Mercury", "**C**: …", "C\n…"; not "A train …", nor "C major …".
-_FIRST = r"[\s*_\"'(\[]*({letters})(?=[.):\]*,;\n]|\s*$)"
-# "The answer is C", "the correct option: (C)"; a letter on its own, not the article of a phrase.
-_NAMED = r"\b(?:answer|option|choice)(?:\s+is)?\s*:?\s*[*_\"'(\[]*({letters})(?=[.):\]*,;!\"'\n]|\s*$)"
+_UNSPACED = ("CJK", "IDEOGRAPHIC", "HIRAGANA", "THAI", "LAO", "KHMER", "MYANMAR")
+_RUNS = ("KATAKANA", "HANGUL")  # words of these scripts end where the script changes
+_VIRAMAS = "\u1039\u17d2"  # of Burmese and Khmer: the next consonant stands below
+# What Korean attaches to a noun: a case, a topic, "is". 인도네시아 (Indonesia) does not name 인도 (India).
+_KOREAN = re.compile(
+    "번?(께서|에서|에게|부터|까지|으로|로|에|의|와|과|이랑|랑|하고|보다|처럼|만)?(은|는|이|가|을|를|도|만)?"
+    "(이?(다|야|고|며|라고|라는|지만|었다|었습니다)|였다|였습니다|입니다만?|이?에요|예요|이?요|이?죠)?"
+)
+
+_TEXT = re.compile(r"\\(?:text|math)\w*\s*\{([^{}]*)\}")  # LaTeX's, around words
+_BOX = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+_IN_NUMBERS = ".,:/^'٫٬–~〜"
 
 
-def match_candidate(text: str, candidates: Sequence[str]) -> str:
-    """The one candidate that a text names; `NONE` if it names none or several.
+class Mention(NamedTuple):
+    candidate: str
+    start: int  # in the folded text
+    end: int
 
-    A candidate is named if its words occur whole and in order, up to case, accents and white space ("Niger"
-    is not named in "Nigeria"). If one candidate contains another ("York" in "New York"), the longest match
-    counts. A text that names two, even to reject one, gets `NONE`: labels made from it must be reliable. A
-    symbol's case counts: "In" is an element, "in" a word. Option letters follow `match_letter`.
+
+def match_candidate(text: str, candidates: Sequence[str], case_counts: bool = False) -> str:
+    """The one candidate that a text names; `NONE` if it names none or several. See `find_match`."""
+    return find_match(text, candidates, case_counts).candidate
+
+
+def find_match(text: str, candidates: Sequence[str], case_counts: bool = False) -> Match:
+    """The one candidate that a text names, and where it first does; `NONE` if it names none or several.
+
+    A candidate is named if its words occur whole and in order: "Niger" is not named in "Nigeria", nor C in
+    C++. Accents don't count unless they tell two candidates apart (`folding_of`). If one candidate contains
+    another ("York" in "New York"), the longest match counts. A text that names two, even to reject one, gets
+    `NONE`: labels made from it must be reliable. If there is a LaTeX \\boxed{…}, only that is read. Option
+    letters follow `letters.named_letters`.
+
+    Args:
+      case_counts: for symbols: "In" is an element, "in" a word.
     """
-    if is_letters(candidates):
-        return match_letter(text, candidates)
-    folded, cased = fold(text), fold_accents(text)
-    named = set()
-    by_length = sorted(candidates, key=lambda candidate: -len(fold(candidate)))
-    for candidate in by_length:
-        symbol = is_symbol(candidate)
-        pattern = _pattern(fold_accents(candidate) if symbol else fold(candidate))
-        if pattern.search(cased if symbol else folded):
-            named.add(candidate)
-            # Masked, so that a shorter candidate does not match in the same place.
-            folded = _pattern(fold(candidate)).sub(" \0 ", folded)
-            cased = _pattern(fold_accents(candidate), re.IGNORECASE).sub(" \0 ", cased)
-    return named.pop() if len(named) == 1 else NONE
+    read = _TEXT.sub(lambda found: f"{' ' * (found.start(1) - found.start())}{found[1]} ", text)
+    if letters := letters_of(candidates):
+        found = named_letters(read, letters)
+        return found[0] if len({one.candidate for one in found}) == 1 else Match(NONE)
+    read = _boxed(read)
+    found = mentions(read, candidates, case_counts)
+    if len({one.candidate for one in found}) != 1:
+        return Match(NONE)
+    folded = functools.partial(fold, folding=folding_of(candidates, case_counts))
+    start, end = (place_of(read, place, folded) for place in found[0][1:])
+    return Match(found[0].candidate, start, start + len(read[start:end].rstrip()))
 
 
-def fold(text: str) -> str:
-    """Removes case, accents and extra white space."""
-    return fold_accents(text).casefold()
+def _boxed(text: str) -> str:
+    """The contents of `\\boxed{…}` in their places, if there are any, else the text."""
+    spans = [found.span(1) for found in _BOX.finditer(text)]
+    shown = ["|"] * len(text)
+    for start, end in spans:
+        shown[start:end] = text[start:end]
+    return "".join(shown) if spans else text
 
 
-def fold_accents(text: str) -> str:
-    """Removes accents and extra white space."""
-    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    return " ".join(plain.split())
+def mentions(text: str, candidates: Sequence[str], case_counts: bool = False) -> list[Mention]:
+    """Where a text names candidates, in order; of overlapping mentions the longest counts, then the first."""
+    folding = folding_of(candidates, case_counts)
+    folded = fold(text, folding)
+    found = [
+        Mention(candidate, at.start(), at.start() + len(words))
+        for candidate in candidates
+        for words in [fold(candidate, folding)]
+        for at in re.finditer(f"(?={re.escape(words)})", folded)
+        if words and _is_whole(folded, at.start(), at.start() + len(words))
+    ]
+    kept, spans, taken = [], set(), bytearray(len(folded))
+    for one in sorted(found, key=lambda one: (one.start - one.end, one.start)):
+        # Two candidates that no folding tells apart are both named.
+        if one[1:] in spans or not any(taken[one.start : one.end]):
+            kept.append(one)
+            spans.add(one[1:])
+            taken[one.start : one.end] = b"\1" * (one.end - one.start)
+    return sorted(kept, key=lambda one: one.start)
 
 
-def is_symbol(candidate: str) -> bool:
-    """Whether it has one or two letters with a capital, like an element's symbol."""
-    return len(candidate) <= 2 and candidate.isalpha() and candidate.lower() != candidate
+def _is_whole(text: str, start: int, end: int) -> bool:
+    """Whether a stretch is a whole name, outside longer words and numbers: 1 is not in 10, 1.5 or 1/2."""
+    # Underscores around a name are Markdown's, inside a word they are the word's.
+    before, name, after = text[:start].rstrip("_"), text[start:end], text[end : end + 99].lstrip("_")
+    farther, left = ("  " + before)[-2:]
+    right, beyond = (after + "  ")[:2]
+    korean = re.match("[가-힣]*", after)[0]
+    return not (
+        _are_one_word(left, name[0])
+        or left in _VIRAMAS
+        or (left in "+-" and (not name[0].isalpha() or _are_one_word(farther, name[0])))
+        or (left == "." and farther != ".")
+        or (left == "'" and _are_one_word(farther, name[0]))
+        or (left in "{^" and name[0].isdigit())  # of a formula
+        or (left in _IN_NUMBERS and farther.isdigit() and name[0].isdigit())
+        or (not korean and _are_one_word(right, name[-1]))
+        or not _KOREAN.fullmatch(korean)
+        or right == "ー"
+        or unicodedata.category(right)[0] == "M"
+        or right in "+#♯♭"
+        or (right in ".'-" and _are_one_word(beyond, name[-1]))
+        or (right == "-" and len(name) == 1)  # a grade
+        or (right in _IN_NUMBERS and beyond.isdigit() and name[-1].isdigit())
+    )
+
+
+def _are_one_word(outer: str, inner: str) -> bool:
+    """Whether a character beside a name goes on the word of its first or last one (as in Unicode's UAX 29).
+
+    Scripts that are written without spaces may end a word anywhere; a sign counts as Latin: x-1 is not -1.
+    """
+    if not _is_word(outer):
+        return False
+    if outer.isnumeric() and inner.isnumeric():  # also 二十
+        return True
+    return _script(outer) is not None and _script(outer) == (_script(inner) if _is_word(inner) else "")
+
+
+def _is_word(character: str) -> bool:
+    return character.isalnum() or unicodedata.category(character)[0] == "M"
 
 
 @functools.lru_cache(maxsize=100_000)
-def _pattern(words: str, flags: int = 0) -> re.Pattern[str]:
-    """The folded words, outside longer words and numbers; "1" is not named in "1.5" or "10"."""
-    return re.compile(rf"(?<![\w.+-])(?<!\w['’]){re.escape(words)}(?!\w|[.,'’-]\w)", flags)
-
-
-def is_letters(candidates: Sequence[str]) -> bool:
-    """Whether the candidates are option letters: the first of the alphabet, so not elements' symbols."""
-    return len(candidates) > 1 and sorted(candidates) == list(string.ascii_uppercase[: len(candidates)])
-
-
-def match_letter(text: str, candidates: Sequence[str]) -> str:
-    """The one letter that a reply starts with or calls the answer; `NONE` if there is none or several.
-
-    Letters inside an option's text ("C. Vitamin D") don't count.
-    """
-    letters = "|".join(map(re.escape, candidates))
-    first = re.match(_FIRST.format(letters=letters), text)
-    named = {first[1]} if first else set()
-    named |= set(re.findall(_NAMED.format(letters=letters), text, re.IGNORECASE)) & set(candidates)
-    return named.pop() if len(named) == 1 else NONE
+def _script(character: str) -> str | None:
+    """What runs of letters are words: "" where spaces part words, None if a word may end anywhere."""
+    name = unicodedata.name(character, "")
+    if name.startswith(_UNSPACED):
+        return None
+    return next((script for script in _RUNS if name.startswith(script)), "")

@@ -9,7 +9,7 @@ import numpy as np
 
 from introspection.errors import InputError
 from introspection.runtime.config import check_choice
-from introspection.tasks.matching import fold
+from introspection.tasks.folding import fold
 
 # Filled in this order, so that the number of training items does not change the test items.
 _FILLED = ("test", "validation", "train")

@@ -8,6 +8,7 @@ from hygiene_items import behavior, item, ordered, rng
 
 from introspection.hygiene.choice_bias import answer_bias, place_bias, shown_places
 from introspection.hygiene.findings import hygiene_cautions
+from introspection.hygiene.page import named_reply
 from introspection.hygiene.rates import (
     behavior_rates,
     decision_margins,
@@ -21,6 +22,7 @@ from introspection.hygiene.report import hygiene_report
 from introspection.probes.behavior import Probe
 from introspection.probes.replies import Replies, Reply
 from introspection.probes.scored import Behavior, decisions
+from introspection.reports.html_page import macros
 from introspection.tasks.items import NONE, Decisions
 from introspection.tasks.spans import prompt_difference
 
@@ -246,6 +248,16 @@ def test_scored_answers_have_margins_and_generated_ones_have_replies():
     assert said["replies"]["none_without_cue"]["mean"] == said["replies"]["cut_without_cue"]["mean"] == 1
     assert said["replies"]["none_with_cue"]["mean"] == said["replies"]["cut_with_cue"]["mean"] == 0
     assert {one["text"] for one in said["replies"]["unnamed"]} == {"Well"}
+    assert {one["text"] for one in said["replies"]["named"]} == {"A"}
+
+
+def test_the_page_marks_what_decided_in_a_reply():
+    example = {"id": "q0", "side": "with_cue", "candidates": ["São Paulo", "Lyon"], "case_counts": False}
+    example["text"] = "<i>\nthe  SA\u0303O\u00a0paulo</i>"
+    page = str(macros("hygiene/sections.html").named_replies([named_reply(example)]))
+    assert "&lt;i&gt;\nthe  <mark>SA\u0303O\u00a0paulo</mark>&lt;/i&gt;" in page
+    symbol = example | {"text": "in In", "candidates": ["In", "Li"], "case_counts": True}
+    assert named_reply(symbol)["parts"] == ("in ", "In", "")
 
 
 def test_cautions_name_what_is_wrong_and_nothing_else():

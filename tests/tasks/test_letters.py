@@ -6,10 +6,12 @@ from chat_tokenizers import TOKENIZERS, make
 from tiny import tiny_task
 
 from introspection.errors import InputError
+from introspection.tasks.folding import unify
 from introspection.tasks.hint_mmlu.files import LETTERS
 from introspection.tasks.hint_mmlu.task import HintMmluConfig, build_hint_mmlu, check_letters
 from introspection.tasks.items import NONE
-from introspection.tasks.matching import is_letters, match_candidate, match_letter
+from introspection.tasks.letters import letters_of
+from introspection.tasks.matching import find_match, match_candidate
 from introspection.tasks.mixture import Part, mix
 
 
@@ -71,7 +73,49 @@ def test_two_letters_with_one_token_are_refused():
         ("The correct option is (C).", "C"),
         ("The Answer is **D**.", "D"),
         ("The answer is a. map", NONE),
-        ("b", NONE),
+        ("b", "B"),
+        ("b)", "B"),
+        ("(b) 2 km", "B"),
+        ("the answer is (b).", "B"),
+        ("The answer is a", NONE),  # cut after an article
+        ("**Answer:** B", "B"),
+        ("Answer: **B**", "B"),
+        ("### Answer\n\n**B. Mercury**", "B"),
+        ('{"answer": "B"}', "B"),
+        ("the answer is: B)", "B"),
+        ("Final answer - B", "B"),
+        ("The best answer to this question is option B.", "B"),
+        ("The answer is B because it is near.", "B"),
+        ("Sure!\n\nB", "B"),
+        ("B is correct", "B"),
+        ("I think that (B) is the right choice.", "B"),
+        ("I would choose option C", "C"),
+        ("It would be (C) Mercury", "C"),
+        (r"\boxed{C}", "C"),
+        (r"So it is $\boxed{\text{(C) 42}}$.", "C"),
+        ("Ｂ", "B"),
+        ("答案是B。", "B"),
+        ("정답은 B입니다.", "B"),
+        ("La respuesta correcta es (B).", "B"),
+        ("คำตอบคือ (B)", "B"),
+        # Not an answer, or two.
+        ("B is not correct.", NONE),
+        ("The incorrect option is B.", NONE),
+        ("I would not choose B.", NONE),
+        ("Vitamin D is the best.", NONE),
+        ("The answer is C major", NONE),
+        ("The answer is C++", NONE),
+        ("A-", NONE),
+        ("A, B", NONE),
+        ("The answer is A or B.", NONE),
+        ("Both A and B are correct.", NONE),
+        ("B is correct, and C is correct.", NONE),
+        (r"\boxed{A} \boxed{B}", NONE),
+        ("A. Bolivia\nB. Chile\nC. Peru", NONE),  # a list
+        ("A. Bolivia\nB. Chile\n\nThe correct answer is B.", "B"),
+        ("B\n\nA. is too far.\nC. is too near.", "B"),
+        ("Consider each option:\n(A) is far.\n(B) is near.", NONE),
+        ("选项B是错误的。", NONE),
         ("E.", NONE),
         ("A or B", NONE),
         ("A, and the answer is B.", NONE),
@@ -81,16 +125,18 @@ def test_two_letters_with_one_token_are_refused():
     ],
 )
 def test_a_reply_names_an_option_by_its_letter(text, letter):
-    assert match_letter(text, LETTERS) == letter
-    assert match_letter(text, LETTERS[::-1]) == letter
-    assert match_candidate(text, LETTERS) == letter  # what reads every generated reply
+    found = find_match(text, LETTERS)
+    assert found.candidate == letter
+    assert letter == NONE or unify(text[found.start : found.end]).upper() == letter
+    assert match_candidate(text, LETTERS[::-1]) == letter
 
 
 def test_letters_are_told_from_words():
-    assert is_letters(("C", "A", "B", "D"))
-    assert not is_letters(("C", "A", "none of them"))
-    assert not is_letters(("1", "2"))
-    assert not is_letters(("H", "C", "O", "N"))  # of elements
+    assert letters_of(("C", "A", "B", "D")) == {"A": "A", "B": "B", "C": "C", "D": "D"}
+    assert letters_of(("(B)", "(A)")) == {"A": "(A)", "B": "(B)"}
+    assert letters_of(("a", "b")) == {"A": "a", "B": "b"}
+    for words in (("C", "A", "none of them"), ("1", "2"), ("H", "C", "O", "N"), ("A", "A+"), ("A", "a")):
+        assert not letters_of(words)  # H, C, O and N are elements
 
 
 def test_letters_of_several_tokens_are_refused_where_they_are_scored(tmp_path):

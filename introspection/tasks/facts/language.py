@@ -58,6 +58,7 @@ class WorldLanguage:
     cues: Mapping[str, Cue]  # by kind
     grammar: ExplanationGrammar
     question_end: str = "?"
+    symbols: frozenset[str] = frozenset()  # relations whose answers are symbols: their case counts
 
     def with_cues(self, kinds: Sequence[str] = (), ratios: Sequence[float] = ()) -> "WorldLanguage":
         """The language with some of its cues (none named: all) and, if given, new likelihood ratios.

@@ -100,4 +100,5 @@ def _items(
                 gold=fact.answer,
                 cued=cued,
                 subset=subset,
+                case_counts=fact.relation in language.symbols,
             )

@@ -35,6 +35,7 @@ WORLD_FACTS = WorldLanguage(
     phrasings=PHRASINGS,
     cues=CUES,
     grammar=ExplanationGrammar(),
+    symbols=frozenset({"country_code", "element_symbol"}),
 )
 
 

@@ -12,6 +12,7 @@ Schema of a line, a JSON object (README.md has examples):
 | `system` | optional system text before both prompts |
 | `cue_kind`, `stratum` | optional names: the cue's kind, by which results are reported, and the question's |
 | `gold`, `cued` | optional: the correct answer, and the answer that the cue names, each a candidate |
+| `case_counts` | optional: true if the candidates are symbols, such as In and No; in generated answers |
 | `split` | optional, in all rows or none: train, validation or test |
 
 UTF-8; a byte-order mark and Windows line ends are accepted, and blank lines are skipped. Text that looks like
@@ -23,9 +24,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from introspection.errors import InputError
+from introspection.tasks.folding import Folding, fold
 from introspection.tasks.items import Conversation, Prompt
 from introspection.tasks.jsonl.rows import JsonlRow, read_row
-from introspection.tasks.matching import fold
 from introspection.tasks.raw_files import ROWS_NAMED, read_bytes
 
 
@@ -138,4 +139,5 @@ def _place(other: JsonlRow, row: JsonlRow) -> str:
 
 
 def _question_words(prompt: Prompt) -> str:
-    return fold(str(prompt) if isinstance(prompt, Conversation) else f"user: {prompt}")
+    # Accents are kept: questions about パリ and バリ, or año and ano, are two.
+    return fold(str(prompt) if isinstance(prompt, Conversation) else f"user: {prompt}", Folding.LOWER)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from introspection.tasks.explanations import ExplanationGrammar
+from introspection.tasks.folding import Folding, fold
 from introspection.tasks.items import NONE, ROLES, Conversation, Prompt, Turn
-from introspection.tasks.matching import fold
 from introspection.tasks.refusal.phrases import CLASSES
 from introspection.tasks.task import SPLITS
 
@@ -17,7 +17,7 @@ from introspection.tasks.task import SPLITS
 JUDGED: dict[str, tuple[str, ...]] = {"refusal": CLASSES}
 PROMPTS = ("prompt_with_cue", "prompt_without_cue")
 TEXTS = ("group", "id", "system", "cue_kind", "stratum", "gold", "cued", "split", "judge")
-FIELDS = (*PROMPTS, "candidates", *TEXTS)
+FIELDS = (*PROMPTS, "candidates", *TEXTS, "case_counts")
 RESERVED = (NONE, ExplanationGrammar().neither)
 
 
@@ -38,6 +38,7 @@ class JsonlRow:
     gold: str
     cued: str
     split: str
+    case_counts: bool
 
 
 def read_row(file: Path, line: int, data: bytes) -> JsonlRow | list[tuple[str, str]]:
@@ -53,6 +54,8 @@ def read_row(file: Path, line: int, data: bytes) -> JsonlRow | list[tuple[str, s
         if name in given:
             problems += [(name, why) for why in _problems_of_prompt(given[name], "system" in given)]
     problems += _problems_of_answers(given)
+    if not isinstance(case_counts := given.get("case_counts", False), bool):
+        problems.append(("case_counts", f"is {_kind(case_counts)}, not true or false"))
     if problems:
         return problems
     texts = {name: given.get(name, "") for name in TEXTS if name != "system"}
@@ -62,7 +65,13 @@ def read_row(file: Path, line: int, data: bytes) -> JsonlRow | list[tuple[str, s
     answers = JUDGED[texts["judge"]] if texts["judge"] else tuple(given["candidates"])
     texts["id"] = texts["id"] or f"{file.name}:{line}"
     return JsonlRow(
-        str(file), line, candidates=answers, prompt_with_cue=with_cue, prompt_without_cue=without_cue, **texts
+        str(file),
+        line,
+        candidates=answers,
+        prompt_with_cue=with_cue,
+        prompt_without_cue=without_cue,
+        case_counts=given.get("case_counts", False),
+        **texts,
     )
 
 
@@ -155,7 +164,7 @@ def _problems_of_answers(given: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Problems of the candidates, and of answers that must be among them."""
     candidates = given.get("candidates")
     if candidates is not None:
-        problems = _problems_of_candidates(candidates)
+        problems = _problems_of_candidates(candidates, given.get("case_counts") is True)
         if problems:
             return [("candidates", why) for why in problems]
     elif given.get("judge") in tuple(JUDGED):
@@ -169,10 +178,11 @@ def _problems_of_answers(given: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _problems_of_candidates(candidates: Any) -> list[str]:
+def _problems_of_candidates(candidates: Any, case_counts: bool) -> list[str]:
     if not isinstance(candidates, list):
         return [f"is {_kind(candidates)}, not a list of texts"]
     problems, first = [], {}
+    weakest = Folding.UNIFIED if case_counts else Folding.LOWER  # what keeps candidates apart at the least
     if len(candidates) < 2:
         problems.append(f"has {len(candidates)}; give two or more")
     for number, candidate in enumerate(candidates, start=1):
@@ -184,8 +194,9 @@ def _problems_of_candidates(candidates: Any) -> list[str]:
             problems.append(f"number {number} {why}")
         elif fold(candidate) in RESERVED:
             problems.append(f"number {number} is {candidate!r}, which is a reserved answer: reword it")
-        elif (other := first.setdefault(fold(candidate), number)) != number:
-            problems.append(f"number {number} equals number {other} up to case, accents and white space")
+        elif (other := first.setdefault(fold(candidate, weakest), number)) != number:
+            same = "white space" if case_counts else "case and white space"
+            problems.append(f"number {number} equals number {other} up to {same}")
     return problems
 
 

@@ -138,6 +138,7 @@ def _item(row: JsonlRow) -> Item:
         candidates=row.candidates,
         gold=row.gold,
         cued=row.cued,
+        case_counts=row.case_counts,
     )
 
 

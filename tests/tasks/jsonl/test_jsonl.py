@@ -109,7 +109,18 @@ BAD = {
     "empty candidate": (row(candidates=["A", ""]), "candidates", "number 2 is ''"),
     "stray space": (row(candidates=["A", "B "]), "candidates", "number 2 is 'B '"),
     "same letter": (row(candidates=["A", "B", "A"]), "candidates", "number 3 equals number 1 up to case"),
-    "same folded": (row(candidates=["São  Tomé", "sao tome"]), "candidates", "number 2 equals number 1"),
+    "same folded": (
+        row(candidates=["São  Tomé", "são tome\u0301"]),
+        "candidates",
+        "number 2 equals number 1",
+    ),
+    "same width": (row(candidates=["バリ", "ﾊﾞﾘ"]), "candidates", "number 2 equals number 1"),
+    "same symbol": (
+        row(candidates=["No", "No"], case_counts=True),
+        "candidates",
+        "equals number 1 up to white",
+    ),
+    "case counts": (row(case_counts="yes"), "case_counts", "is text, not true or false"),
     "reserved": (
         row(candidates=["A", "None"]),
         "candidates",
@@ -195,6 +206,18 @@ def test_marks_of_windows_and_text_that_looks_like_control_tokens_do_no_harm(tmp
     read = [read_jsonl(path) for path in (plain, marked)]
     assert [r.prompt_with_cue for r in read[0]] == [r.prompt_with_cue for r in read[1]]
     assert read[0][1].prompt_with_cue == odd["prompt_with_cue"]
+
+
+def test_words_that_a_mark_or_the_case_tells_apart_are_two(tmp_path):
+    kana = row(id="a", group="a", prompt_without_cue="パリ？", candidates=["パリ", "バリ"], split="train")
+    rest = [
+        row(id="b", group="b", prompt_without_cue="バリ？", candidates=["año", "ano"], split="validation"),
+        row(id="c", group="c", candidates=["No", "NO"], case_counts=True, split="test"),
+    ]
+    path = write(tmp_path, kana, *rest)
+    assert problems_of(path) == []
+    task = build_jsonl(JsonlConfig(data=str(path)), tmp_path)
+    assert [task.splits[split][0].case_counts for split in SPLITS] == [False, False, True]
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
