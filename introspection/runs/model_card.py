@@ -37,28 +37,32 @@ def model_card(
     Raises:
       InputError: the run's results can't be read.
     """
+    trained = isinstance(found, StoredModel)
     library = "transformers" if lora is None else "peft"
     cached = re.search(r"models--([^/]+)--([^/]+)/snapshots/", base or "")  # in the Hub's cache
     metadata = {
         **({} if base is None else {"base_model": "/".join(cached.groups()) if cached else base}),
         "library_name": library,
         "pipeline_tag": "text-generation",
-        "tags": [*(() if lora is None else ("lora",)), "self-explanation"],
+        "tags": [*([] if lora is None else ["lora"]), *(["self-explanation"] if trained else [])],
     }
     # JSON is YAML.
-    lines = ["---", *(f"{key}: {json.dumps(_shown(value))}" for key, value in metadata.items())]
+    lines = [
+        "---",
+        *(f"{key}: {json.dumps(_shown(value), ensure_ascii=False)}" for key, value in metadata.items()),
+    ]
     if base is not None and not cached:
         lines += ["# The Hub accepts only a name on it, such as ORGANISATION/MODEL, as base_model."]
     lines += ["---", ""]
-    lines += [f"# {_text(name)}", ""]
-    facts = {} if base is None else {"base model": base}
+    lines += [f"# {_code(name)}", ""]
+    facts = {} if base is None else {"base model": _code(base)}
     if lora is not None:
         modules = ", ".join(projection_module(part).rsplit(".", 1)[-1] for part in lora.targets)
-        facts |= {"LoRA rank": lora.rank, "LoRA alpha": f"{lora.alpha:g}", "LoRA modules": modules}
+        facts |= {"LoRA rank": lora.rank, "LoRA alpha": f"{lora.alpha:g}", "LoRA modules": _code(modules)}
     if isinstance(found, StoredModel):
         facts |= _training(found)
     if facts:
-        lines += ["| | |", "|---|---|", *(f"| {key} | {_text(value)} |" for key, value in facts.items()), ""]
+        lines += ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts.items()), ""]
     if isinstance(found, StoredModel):
         lines += _results(found)
     code = ["from transformers import AutoModelForCausalLM", *_LOADING[library]]
@@ -67,28 +71,31 @@ def model_card(
 
 def _training(found: StoredModel) -> dict[str, str]:
     """What the model's run says of how it was trained."""
-    trained = {"run and arm": f"{found.workdir.resolve().name}, {found.arm}", "seed": str(found.seed)}
+    trained = {
+        "run and arm": f"{_code(found.workdir.resolve().name)}, {_code(found.arm)}",
+        "seed": str(found.seed),
+    }
     config = _config(found.workdir / "config.json")
     if config is None or found.arm not in config.arms:
         return trained | {"step": str(found.step)}
     arm = config.arms[found.arm]
-    held = f"KL to {config.kl_reference}, weight {arm.kl_weight:g}" if arm.kl_weight else DASH
+    held = f"KL to {_code(config.kl_reference)}, weight {arm.kl_weight:g}" if arm.kl_weight else DASH
     trained |= {
-        "config": config.name,
+        "config": _code(config.name),
         "step": f"{found.step} of {config.train.loop(arm).steps}",
-        "started from": config.foreign if arm.foreign_to else config.initial,
-        "task": str(config.task["name"]),
+        "started from": _code(config.foreign if arm.foreign_to else config.initial),
+        "task": _code(config.task["name"]),
         "trained to explain": labels_in_words(arm, config),
         "behaviour held by": held,
     }
-    return trained | ({} if arm.shift.kind == "none" else {"behaviour shifted by": arm.shift.kind})
+    return trained | ({} if arm.shift.kind == "none" else {"behaviour shifted by": _code(arm.shift.kind)})
 
 
 def labels_in_words(arm: ArmConfig, config: RunConfig) -> str:
-    """Whose behaviour an arm's labels describe, and how they were altered."""
-    whose = f"the labels in {arm.labels}" if arm.labels else f"what {config.label_teacher} does"
+    """Whose behaviour an arm's labels describe, and how they were altered, in Markdown."""
+    whose = f"the labels in {_code(arm.labels)}" if arm.labels else f"what {_code(config.label_teacher)} does"
     altered = [
-        (arm.foreign_labels, f"{arm.foreign_labels:.0%} of the groups: what {config.foreign} does"),
+        (arm.foreign_labels, f"{arm.foreign_labels:.0%} of the groups: what {_code(config.foreign)} does"),
         (arm.shuffle_labels, "shuffled over the items"),
         (arm.label_noise, f"{arm.label_noise:.0%} replaced by a wrong label"),
         (arm.refresh_steps, f"made again from the current model every {arm.refresh_steps} steps"),
@@ -147,6 +154,6 @@ def _shown(value: str | list[str]) -> str | list[str]:
     return "".join(character if character.isprintable() else "\ufffd" for character in value)
 
 
-def _text(value: object) -> str:
-    """One line that Markdown shows as it is."""
-    return re.sub(r"([\\`*_\[\]<>|#!&~])", r"\\\1", str(_shown(" ".join(str(value).split()))))
+def _code(value: object) -> str:
+    """Anybody's text as Markdown shows it as it is, also in a table's cell."""
+    return f"`{str(_shown(str(value))).replace('`', DASH).replace('|', chr(92) + '|')}`"

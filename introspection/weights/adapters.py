@@ -87,9 +87,7 @@ def load_adapters(
         do not fit the model (all are named).
     """
     opened = open_adapters(folder, config)
-    abstract = _abstract_adapters(config, opened.lora)
-    names = adapter_names(named_leaves(abstract))
-    return opened.lora, load_tree(opened, str(folder), abstract, names, mesh or make_mesh(MeshConfig()))
+    return opened.lora, _load_lora(opened, config, mesh or make_mesh(MeshConfig()))
 
 
 def with_adapters(
@@ -104,15 +102,16 @@ def with_adapters(
       InputError: as `load_adapters`.
     """
     opened = open_adapters(folder, config)
-    lora, adapters = load_adapters(folder, config, mesh)
+    adapters = _load_lora(opened, config, mesh)
     if opened.saved:
         names = {leaf: saved_names()[leaf] for leaf in opened.saved}
-        abstract = dict.fromkeys(opened.saved, params["embedding"])  # the head's shape and dtype too
+        like = jax.ShapeDtypeStruct(params["embedding"].shape, params["embedding"].dtype)  # of the head too
+        abstract = dict.fromkeys(opened.saved, like)
         others = opened.files.shapes.keys() - {name.pattern for name in names.values()}
         saved = load_tree(opened.files, str(folder), abstract, names, mesh, others)
         params = {"head": params["embedding"], **params, **saved}
         config = dataclasses.replace(config, tied_head=False)
-    return dataclasses.replace(config, lora=lora), {"params": params, "lora": adapters}
+    return dataclasses.replace(config, lora=opened.lora), {"params": params, "lora": adapters}
 
 
 def open_adapters(folder: Path, config: ModelConfig) -> AdapterFolder:
@@ -174,6 +173,29 @@ def _common(adapted: Iterable[Adapted]) -> tuple[Adapted, bool]:
         return different.pop(), False
     rank = max(one.rank for one in different)
     return Adapted(rank, float(rank)), True
+
+
+def _saved(fields: Mapping[str, Any], files: SafetensorsFiles, tied: bool, source: str) -> tuple[str, ...]:
+    """The base's leaves that the adapter replaces: those in `modules_to_save`, and those that are stored
+    without it (PEFT's `save_embedding_layers`).
+
+    Raises:
+      InputError: it has one of two tied leaves, and doesn't say whether the other stays the base's.
+    """
+    listed = saved_leaves(fields)
+    saved = {leaf for leaf, name in saved_names().items() if name.pattern in files.shapes} | listed
+    if tied and len(saved) == 1 and (not listed or fields.get("ensure_weight_tying")):
+        raise InputError(
+            f"{source}: the base's head is tied to its embedding, and the adapter has only its own "
+            f"{saved.pop()}: unclear whether it replaces both{MERGE_FIRST}"
+        )
+    return tuple(sorted(saved))
+
+
+def _load_lora(opened: AdapterFolder, config: ModelConfig, mesh: jax.sharding.Mesh) -> dict:
+    adapted = dataclasses.replace(config, lora=opened.lora)
+    abstract = jax.eval_shape(lambda key: initialize(adapted, key)["lora"], jax.random.key(0))
+    return load_tree(opened, str(opened.path), abstract, adapter_names(named_leaves(abstract)), mesh)
 
 
 def _saved(fields: Mapping[str, Any], files: SafetensorsFiles, tied: bool, source: str) -> tuple[str, ...]:

@@ -63,7 +63,7 @@ def adapters_of(family):
 def small_params(family):
     """Parameters whose logits are small enough for float32 to give log-probabilities to 1e-6."""
     return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: leaf if path[-1].key == "scale" else 0.3 * leaf, params_of(family)
+        lambda path, leaf: leaf if path[-1].key == "scale" else 0.2 * leaf, params_of(family)
     )
 
 
