@@ -165,7 +165,7 @@ def test_adapters_whose_modules_differ_compute_what_peft_does(answers, name):
     config, variables = with_adapters(answers / "uneven" / name, config_of(family), params, mesh_of())
     merged = merge_adapters(Model(config, tiny_tokenizer(), variables))
     base = logprobs(config_of(family), {"params": params})
-    assert np.abs(base - theirs).max() > 0.3
+    assert np.abs(base - theirs).max() > 0.1
     np.testing.assert_allclose(logprobs(config, variables), theirs, atol=2e-6, rtol=0)
     np.testing.assert_allclose(logprobs(merged.config, merged.variables), theirs, atol=2e-6, rtol=0)
 
