@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from rich.console import Console
 
 from introspection.checkpoints.fingerprint import fingerprint_tree
 from introspection.checkpoints.store import CheckpointStore
@@ -153,6 +154,13 @@ def check_loadable(found: StoredModel | PretrainedModel) -> None:
     tokenizer_of(found)
     if isinstance(found, PretrainedModel):
         check_pretrained(found)
+
+
+def print_notes(found: Sequence[StoredModel | PretrainedModel], console: Console) -> None:
+    """Prints what a user should know of how the models' files are read, each once."""
+    notes = [note for model in found if isinstance(model, PretrainedModel) for note in model.notes]
+    for note in dict.fromkeys(notes):
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
 
 
 def context_length(found: StoredModel | PretrainedModel) -> int:

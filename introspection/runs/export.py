@@ -15,13 +15,15 @@ from introspection.checkpoints.names import (
     load_one,
     model_fingerprint,
     model_path,
+    print_notes,
 )
 from introspection.errors import InputError
 from introspection.models.model import merge_adapters
+from introspection.runs.model_card import model_card
 from introspection.runtime.config import cache_dir, check_choice
 from introspection.runtime.mesh import MeshConfig, make_mesh
 from introspection.text.chat_template import ChatOptions
-from introspection.text.hf_tokenizer import has_tokenizer, hf_tokenizer_files, token_ids
+from introspection.text.hf_tokenizer import TEMPLATE, has_tokenizer, hf_tokenizer_files, token_ids
 from introspection.text.pretrained_tokenizer import PretrainedTokenizer
 from introspection.weights.adapters import export_adapters
 from introspection.weights.export import check_empty, check_makeable, export_model
@@ -29,6 +31,7 @@ from introspection.weights.pretrained import PretrainedModel, find_pretrained, i
 
 FORMATS = ("hf", "peft")
 DTYPES = ("float32", "bfloat16")
+CARD = "README.md"
 
 
 def export(name: str, folder: Path, kind: str, dtype: str, console: Console) -> None:
@@ -48,28 +51,38 @@ def export(name: str, folder: Path, kind: str, dtype: str, console: Console) -> 
     cache = cache_dir()
     path = model_path(name, cache)
     found = find_models(path)
+    print_notes(found, console)
     model = load_one(path, make_mesh(MeshConfig()))
     tokenizer = model.tokenizer
     options = tokenizer.template.options if isinstance(tokenizer, PretrainedTokenizer) else None
     if kind == "peft":
         if model.config.lora is None:
             raise InputError(f"{name} has no adapters; export it with --format=hf")
-        base = base_path(found[0], cache)
-        adapters = _cast(model.variables["lora"], dtype)
-        template = options.template if options else None
-        export_adapters(folder, model.config.lora, adapters, None if base is None else str(base), template)
+        if isinstance(found[0], PretrainedModel) and found[0].replaced:
+            raise InputError(
+                f"{name}: its adapters replace the base's {' and '.join(found[0].replaced)}, which adapters "
+                "written here can't; export it with --format=hf"
+            )
+        base, lora = base_path(found[0], cache), model.config.lora
+        called = base_name(found[0]) if base is None else str(base)  # readers expect text
+        files = {CARD: model_card(name, found[0], called, lora).encode()}
+        if options and options.template is not None:
+            files[TEMPLATE] = options.template.encode()
         source = found[0].adapters if isinstance(found[0], PretrainedModel) else None
         if source is not None and has_tokenizer(source):
-            for file, content in hf_tokenizer_files(tokenizer).items():
-                (folder / file).write_bytes(content)
+            files |= hf_tokenizer_files(tokenizer)
+        export_adapters(folder, lora, _cast(model.variables["lora"], dtype), called, files)
         whose = str(base or "none that other programs read")
         if base is None or base.is_file():  # PEFT can't read GGUF
             whose += f"; for PEFT, --model={base_name(found[0])} exports it as a folder"
         console.print(f"{folder}: adapters of {name}; their base: {whose}", **_PLAIN)
     else:
-        model = merge_adapters(model)
+        adapted, model = model.config.lora is not None, merge_adapters(model)
         params = _cast(model.variables["params"], dtype)
-        export_model(folder, model.config, params, hf_tokenizer_files(tokenizer), token_ids(tokenizer))
+        base = base_path(found[0], cache) if adapted else None
+        card = model_card(name, found[0], None if base is None else str(base), None)
+        files = {**hf_tokenizer_files(tokenizer), CARD: card.encode()}
+        export_model(folder, model.config, params, files, token_ids(tokenizer))
         read_back = model.with_variables({"params": _cast(params, "float32")})
         console.print(f"{folder}: {name}, {dtype}, fingerprint {model_fingerprint(read_back)}", **_PLAIN)
     if options and options != ChatOptions(template=options.template):  # the files contain the template

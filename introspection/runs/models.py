@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from introspection.checkpoints.names import check_addressed, find_models, load_one, model_path
+from introspection.checkpoints.names import check_addressed, find_models, load_one, model_path, print_notes
 from introspection.coupling.labels import METADATA
 from introspection.errors import InputError
 from introspection.models.model import Model, merge_adapters
@@ -48,6 +48,7 @@ def stored_models(config: RunConfig, session: Session) -> dict[str, Model]:
                     f"config.{field}: {note}", highlight=False, markup=False, soft_wrap=True
                 )
     check_addressed(found, chat, "config.chat")
+    print_notes(found, session.console)
     return stored
 
 

@@ -2,17 +2,19 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from introspection.errors import InputError
 from introspection.models.config import PROJECTIONS, LoraConfig, ModelConfig
 from introspection.models.decoder import initialize
 from introspection.runtime.mesh import MeshConfig, make_mesh
-from introspection.text.hf_tokenizer import TEMPLATE
+from introspection.weights.adapter_config import MERGE_FIRST, check_adapter_fields, saved_leaves
+from introspection.weights.adapter_modules import Adapted, adapted_modules
 from introspection.weights.export import save_tensors, stored_tensors, write_folder
 from introspection.weights.folder import (
     ADAPTER_CONFIG,
@@ -21,31 +23,56 @@ from introspection.weights.folder import (
     kind_of,
     read_json_object,
 )
-from introspection.weights.load import check_tensors, load_tree
+from introspection.weights.load import abstract_parameters, check_shapes, load_tree
 from introspection.weights.safetensors_files import SafetensorsFiles
-from introspection.weights.tensor_names import TensorName, adapter_names, named_leaves, projection_module
+from introspection.weights.tensor_names import (
+    ADAPTER_PREFIX,
+    adapter_names,
+    module_of_layer,
+    named_leaves,
+    projection_module,
+    saved_names,
+)
 
-# Fields of adapter_config.json that do not change what the adapter computes: its origin, its training, and
-# details of options that must be off.
-_WITHOUT_EFFECT = {
-    "alora_invocation_string",
-    "auto_mapping",
-    "base_model_name_or_path",
-    "exclude_modules",
-    "inference_mode",
-    "layers_pattern",
-    "lora_dropout",
-    "megatron_core",
-    "peft_version",
-    "qalora_group_size",
-    "revision",
-    "runtime_config",
-    "target_modules",  # read off the tensors
-    "task_type",
-}
-_READ = {"peft_type", "r", "lora_alpha", "bias", "layers_to_transform", "init_lora_weights"}
-# Initialisations that do not change the base's weights.
-_PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
+
+@dataclasses.dataclass(frozen=True)
+class AdapterFolder:
+    """An adapter's open files. It is read as adapters of one rank and scale.
+
+    A smaller rank is filled up with zeros; a scale of a module's own is multiplied into its B; a module
+    without an adapter, in a layer where others have one, gets zeros.
+    """
+
+    path: Path
+    files: SafetensorsFiles
+    adapted: Mapping[str, Adapted]  # of the modules that have tensors
+    lora: LoraConfig
+    folded: bool  # whether scales are multiplied into B
+    shapes: dict[str, tuple[int, ...]]  # of the tensors as they are read
+    saved: tuple[str, ...]  # leaves of the base's parameters that the adapter replaces
+    without_tensors: tuple[str, ...]  # modules that the config adapts; as in PEFT, they stay the base's
+
+    def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
+        """A slice of a tensor in float32; as `SafetensorsFiles.read`."""
+        module, side = name.removeprefix(ADAPTER_PREFIX).removesuffix(".weight").rsplit(".lora_", 1)
+        shape = self.shapes[name]
+        part = np.zeros(
+            [len(range(*own.indices(n))) for own, n in zip(index, shape, strict=True)], np.float32
+        )
+        if module not in self.adapted:
+            return part
+        own, axis = self.adapted[module], "AB".index(side)
+        start, stop, _ = index[axis].indices(shape[axis])
+        stop = min(stop, own.rank)
+        if start < stop:
+            stored = list(index)
+            stored[axis] = slice(start, stop)
+            filled = (slice(0, stop - start), slice(None))
+            part[filled if axis == 0 else filled[::-1]] = self.files.read(name, tuple(stored))
+        return part * np.float32(own.alpha / own.rank) if self.folded and side == "B" else part
+
+    def unreadable(self, names: Any) -> list[str]:
+        return self.files.unreadable(names)
 
 
 def load_adapters(
@@ -59,68 +86,153 @@ def load_adapters(
       InputError: the folder is not a LoRA adapter or uses unsupported options (all are named), or its tensors
         do not fit the model (all are named).
     """
-    files, lora, abstract, names = _open(folder, config)
-    return lora, load_tree(files, str(folder), abstract, names, mesh or make_mesh(MeshConfig()))
+    opened = open_adapters(folder, config)
+    return opened.lora, _load_lora(opened, config, mesh or make_mesh(MeshConfig()))
 
 
-def check_adapters(folder: Path, config: ModelConfig) -> None:
+def with_adapters(
+    folder: Path, config: ModelConfig, params: dict, mesh: jax.sharding.Mesh
+) -> tuple[ModelConfig, dict]:
+    """A model's config and variables with an adapter; `params` are the base's.
+
+    An embedding or a head that the adapter saved replaces the base's, and a head tied to the embedding is
+    untied then: PEFT replaces only the one that was saved.
+
+    Raises:
+      InputError: as `load_adapters`.
+    """
+    opened = open_adapters(folder, config)
+    adapters = _load_lora(opened, config, mesh)
+    if opened.saved:
+        names = {leaf: saved_names()[leaf] for leaf in opened.saved}
+        like = jax.ShapeDtypeStruct(params["embedding"].shape, params["embedding"].dtype)  # of the head too
+        abstract = dict.fromkeys(opened.saved, like)
+        others = opened.files.shapes.keys() - {name.pattern for name in names.values()}
+        saved = load_tree(opened.files, str(folder), abstract, names, mesh, others)
+        params = {"head": params["embedding"], **params, **saved}
+        config = dataclasses.replace(config, tied_head=False)
+    return dataclasses.replace(config, lora=opened.lora), {"params": params, "lora": adapters}
+
+
+def open_adapters(folder: Path, config: ModelConfig) -> AdapterFolder:
     """Checks an adapter by its config and headers. Raises InputError as `load_adapters`."""
-    files, _, abstract, names = _open(folder, config)
-    check_tensors(files, str(folder), abstract, names)
-
-
-def _open(
-    folder: Path, config: ModelConfig
-) -> tuple[SafetensorsFiles, LoraConfig, dict, dict[str, TensorName]]:
     if kind_of(folder) != ADAPTER_FOLDER:
         raise InputError(f"{folder} is not an adapter folder: {ADAPTER_CONFIG} is missing")
-    path = folder / ADAPTER_CONFIG
-    fields = read_json_object(path)
-    check_adapter_fields(fields, config.layers, str(path))
+    source = str(folder / ADAPTER_CONFIG)
+    fields = read_json_object(folder / ADAPTER_CONFIG)
+    check_adapter_fields(fields, source)
     files = SafetensorsFiles([folder / ADAPTER_WEIGHTS])
-    targets = tuple(
-        part
+    meant, params = adapted_modules(fields, config.layers, source), abstract_parameters(config)
+    stored = {
+        part: [
+            module
+            for module in (module_of_layer(part, layer) for layer in range(config.layers))
+            if any(f"{ADAPTER_PREFIX}{module}.lora_{side}.weight" in files.shapes for side in "AB")
+        ]
         for part in PROJECTIONS
-        if any(name.endswith(f".{projection_module(part)}.lora_A.weight") for name in files.shapes)
-    )
+    }
+    targets = tuple(part for part in PROJECTIONS if stored[part])
     if not targets:
-        raise InputError(f"{folder}: {ADAPTER_WEIGHTS} has no adapter of an attention or MLP projection")
-    lora = LoraConfig(fields["r"], float(fields["lora_alpha"]), targets)
-    abstract = jax.eval_shape(
+        raise InputError(
+            f"{folder}: {ADAPTER_WEIGHTS} has no adapter of an attention or MLP projection{MERGE_FIRST}"
+        )
+    found = [module for part in targets for module in stored[part]]
+    if left := [module for module in found if module not in meant]:
+        raise InputError(
+            f"{folder}: {ADAPTER_WEIGHTS} has adapters of {len(left)} modules that {ADAPTER_CONFIG} leaves "
+            f"out, {left[0]} first; PEFT would ignore them: correct target_modules, exclude_modules or "
+            "layers_to_transform"
+        )
+    adapted = {module: meant[module] for module in found}
+    whole, folded = _common(adapted.values())
+    lora = LoraConfig(whole.rank, whole.alpha, targets)
+    saved = _saved(fields, files, config.tied_head, source)
+    # What the file must hold, and what is read as it: every layer, at one rank.
+    wanted = {saved_names()[leaf].pattern: params["embedding"].shape for leaf in saved}
+    shapes = {}
+    for part in targets:
+        _, inner, outer = params["layers"][part]["kernel"].shape
+        for layer in range(config.layers):
+            module = module_of_layer(part, layer)
+            below, above = (f"{ADAPTER_PREFIX}{module}.lora_{side}.weight" for side in "AB")
+            shapes |= {below: (lora.rank, inner), above: (outer, lora.rank)}
+            if module in adapted:
+                wanted |= {below: (adapted[module].rank, inner), above: (outer, adapted[module].rank)}
+    try:
+        check_shapes(files, str(folder), wanted)
+    except InputError as error:
+        raise InputError(f"{error}{MERGE_FIRST if files.shapes.keys() - wanted else ''}") from error
+    absent = tuple(module for module in meant if module not in adapted)
+    return AdapterFolder(folder, files, adapted, lora, folded, shapes, saved, absent)
+
+
+def _common(adapted: Iterable[Adapted]) -> tuple[Adapted, bool]:
+    """One rank and alpha for all modules, and whether each module's scale must be multiplied into its B."""
+    different = set(adapted)
+    if len(different) == 1:
+        return different.pop(), False
+    rank = max(one.rank for one in different)
+    return Adapted(rank, float(rank)), True
+
+
+def _saved(fields: Mapping[str, Any], files: SafetensorsFiles, tied: bool, source: str) -> tuple[str, ...]:
+    """The base's leaves that the adapter replaces: those in `modules_to_save`, and those that are stored
+    without it (PEFT's `save_embedding_layers`).
+
+    Raises:
+      InputError: it has one of two tied leaves, and doesn't say whether the other stays the base's.
+    """
+    listed = saved_leaves(fields)
+    saved = {leaf for leaf, name in saved_names().items() if name.pattern in files.shapes} | listed
+    if tied and len(saved) == 1 and (not listed or fields.get("ensure_weight_tying")):
+        raise InputError(
+            f"{source}: the base's head is tied to its embedding, and the adapter has only its own "
+            f"{saved.pop()}: unclear whether it replaces both{MERGE_FIRST}"
+        )
+    return tuple(sorted(saved))
+
+
+def _load_lora(opened: AdapterFolder, config: ModelConfig, mesh: jax.sharding.Mesh) -> dict:
+    adapted = dataclasses.replace(config, lora=opened.lora)
+    abstract = jax.eval_shape(lambda key: initialize(adapted, key)["lora"], jax.random.key(0))
+    return load_tree(opened, str(opened.path), abstract, adapter_names(named_leaves(abstract)), mesh)
+
+
+def _saved(fields: Mapping[str, Any], files: SafetensorsFiles, tied: bool, source: str) -> tuple[str, ...]:
+    """The base's leaves that the adapter replaces: those in `modules_to_save`, and those that are stored
+    without it (PEFT's `save_embedding_layers`).
+
+    Raises:
+      InputError: it has one of two tied leaves, and doesn't say whether the other stays the base's.
+    """
+    listed = saved_leaves(fields)
+    saved = {leaf for leaf, name in saved_names().items() if name.pattern in files.shapes} | listed
+    if tied and len(saved) == 1 and (not listed or fields.get("ensure_weight_tying")):
+        raise InputError(
+            f"{source}: the base's head is tied to its embedding, and the adapter has only its own "
+            f"{saved.pop()}: unclear whether it replaces both{MERGE_FIRST}"
+        )
+    return tuple(sorted(saved))
+
+
+def _abstract_adapters(config: ModelConfig, lora: LoraConfig) -> dict:
+    return jax.eval_shape(
         lambda key: initialize(dataclasses.replace(config, lora=lora), key)["lora"], jax.random.key(0)
     )
-    return files, lora, abstract, adapter_names(named_leaves(abstract))
-
-
-def check_adapter_fields(fields: Mapping[str, Any], layers: int, source: str) -> None:
-    """Raises InputError, which names all unsupported options that would change what the adapter computes."""
-    if fields.get("peft_type") != "LORA":
-        raise InputError(f"{source}: peft_type is {fields.get('peft_type')!r}; only LORA is supported")
-    for name, kinds in (("r", int), ("lora_alpha", (int, float))):
-        if not isinstance(fields.get(name), kinds) or isinstance(fields[name], bool) or fields[name] <= 0:
-            raise InputError(f"{source}: {name} is {fields.get(name)!r}; it must be a number above 0")
-    known = _READ | _WITHOUT_EFFECT
-    refused = [f"{name}={value!r}" for name, value in fields.items() if name not in known and value]
-    if fields.get("bias", "none") != "none":
-        refused.append(f"bias={fields['bias']!r}")
-    chosen = fields.get("layers_to_transform")
-    if chosen is not None and sorted([chosen] if isinstance(chosen, int) else chosen) != list(range(layers)):
-        refused.append(f"layers_to_transform={chosen!r} (not all {layers} layers)")
-    start = fields.get("init_lora_weights")
-    if start not in _PLAIN_STARTS:
-        refused.append(f"init_lora_weights={start!r} (it changes the base's weights)")
-    if refused:
-        raise InputError(f"{source}: unsupported options: {', '.join(refused)}")
 
 
 def export_adapters(
-    folder: Path, lora: LoraConfig, adapters: dict, base: str | None = None, template: str | None = None
+    folder: Path,
+    lora: LoraConfig,
+    adapters: dict,
+    base: str | None = None,
+    other_files: Mapping[str, bytes] | None = None,
 ) -> None:
     """Writes an adapter folder for PEFT, whole or not at all.
 
     Args:
       base: the base model's path or name.
-      template: the adapters' chat template, if it is not their base's.
+      other_files: written by name, such as the adapters' chat template, if it is not their base's.
 
     Raises:
       InputError: the folder is not empty, or the adapters are spread over several hosts.
@@ -137,6 +249,7 @@ def export_adapters(
         "target_modules": modules,
         "lora_dropout": 0.0,
         "bias": "none",
+        "modules_to_save": None,
         "fan_in_fan_out": False,
         "use_rslora": False,
         "use_dora": False,
@@ -147,7 +260,7 @@ def export_adapters(
     def write(target: Path) -> None:
         (target / ADAPTER_CONFIG).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
         save_tensors({name: read() for name, read in tensors.items()}, target / ADAPTER_WEIGHTS)
-        if template is not None:
-            (target / TEMPLATE).write_text(template, encoding="utf-8")
+        for name, content in (other_files or {}).items():
+            (target / name).write_bytes(content)
 
     write_folder(folder, write)

@@ -25,15 +25,16 @@ def export_model(
     folder: Path,
     config: ModelConfig,
     params: dict,
-    tokenizer_files: Mapping[str, bytes],
+    other_files: Mapping[str, bytes],
     token_ids: Mapping[str, int],
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Writes a Hugging Face model folder, whole or not at all.
 
-    Tensors keep their leaves' dtypes. `tokenizer_files` are written by name, and `token_ids`, such as
-    eos_token_id, go into config.json. A shard is at most `shard_bytes` unless it is a single tensor; a single
-    shard is written as `model.safetensors`, without an index. The host holds one shard at a time.
+    Tensors keep their leaves' dtypes. `other_files`, such as the tokenizer's, are written by name, and
+    `token_ids`, such as eos_token_id, go into config.json. A shard is at most `shard_bytes` unless it is a
+    single tensor; a single shard is written as `model.safetensors`, without an index. The host holds one
+    shard at a time.
 
     Raises:
       InputError: the folder is not empty, the parameters are spread over several hosts, or transformers has
@@ -54,7 +55,7 @@ def export_model(
 
     def write(target: Path) -> None:
         (target / CONFIG).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
-        for name, content in tokenizer_files.items():
+        for name, content in other_files.items():
             (target / name).write_bytes(content)
         files = [WEIGHTS]
         if len(shards) > 1:

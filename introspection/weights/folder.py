@@ -16,6 +16,8 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 def kind_of(path: Path) -> str:
     """One of `MODEL_FOLDER`, `ADAPTER_FOLDER`, `GGUF_FILE`.
 
+    A whole model beside an adapter_config.json without its weights, as merging leaves it, is a model.
+
     Raises:
       InputError: it is none of them; the message says what is missing. Pickled weights are never read.
     """
@@ -29,9 +31,10 @@ def kind_of(path: Path) -> str:
     if not path.is_dir():
         raise InputError(f"{path} does not exist")
     if (path / ADAPTER_CONFIG).is_file():
-        if not (path / ADAPTER_WEIGHTS).is_file():
+        if (path / ADAPTER_WEIGHTS).is_file():
+            return ADAPTER_FOLDER
+        if not has_whole_model(path):
             raise _without_weights(path, ADAPTER_WEIGHTS)
-        return ADAPTER_FOLDER
     if not (path / CONFIG).is_file():
         raise InputError(
             f"{path} is not a model: it has neither {CONFIG} (a Hugging Face model) nor {ADAPTER_CONFIG} "
@@ -40,6 +43,12 @@ def kind_of(path: Path) -> str:
     if not (path / WEIGHTS).is_file() and not (path / WEIGHTS_INDEX).is_file():
         raise _without_weights(path, f"{WEIGHTS} or {WEIGHTS_INDEX}")
     return MODEL_FOLDER
+
+
+def has_whole_model(folder: Path) -> bool:
+    """Whether a folder has a model's config and weights, whatever else it has."""
+    weights = (folder / WEIGHTS).is_file() or (folder / WEIGHTS_INDEX).is_file()
+    return weights and (folder / CONFIG).is_file()
 
 
 def read_json_object(path: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Checkpoints into our parameter tree; each device reads only its part of each leaf from the file."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -134,7 +134,7 @@ def load_tree(
     abstract: dict,
     names: Mapping[str, TensorName],
     mesh: jax.sharding.Mesh,
-    ignored: frozenset[str] | set[str] = frozenset(),
+    ignored: Set[str] = frozenset(),
 ) -> dict:
     """Every leaf of `abstract`, read from the tensors in `names` and sharded by `parameter_shardings`.
 
@@ -158,7 +158,7 @@ def check_tensors(
     where: str,
     abstract: dict,
     names: Mapping[str, TensorName],
-    ignored: frozenset[str] | set[str] = frozenset(),
+    ignored: Set[str] = frozenset(),
 ) -> None:
     """Compares the stored names, shapes and dtypes with a tree's; reads no numbers.
 
@@ -168,8 +168,18 @@ def check_tensors(
     wanted: dict[str, tuple] = {}
     for path, leaf in named_leaves(abstract).items():
         wanted |= names[path].stored_shapes(leaf.shape)
+    check_shapes(source, where, wanted, ignored)
+
+
+def check_shapes(
+    source: TensorSource,
+    where: str,
+    wanted: Mapping[str, tuple[int, ...]],
+    ignored: Set[str] = frozenset(),
+) -> None:
+    """Compares stored names, shapes and dtypes with those `wanted`. Raises InputError as `check_tensors`."""
     stored = {name: shape for name, shape in source.shapes.items() if name not in ignored}
-    problems = shape_problems(stored, wanted) + source.unreadable(wanted)
+    problems = shape_problems(stored, dict(wanted)) + source.unreadable(wanted)
     if problems:
         raise InputError(f"{where} does not fit the model ({len(problems)} tensors): " + "; ".join(problems))
 

@@ -7,7 +7,9 @@ run.
 
 import dataclasses
 import functools
+import os
 import re
+import reprlib
 from pathlib import Path
 
 import jax
@@ -25,14 +27,16 @@ from introspection.text.hf_tokenizer import (
     read_hf_tokenizer,
 )
 from introspection.text.tokenizer import ChatTokenizer, check_embedding
-from introspection.weights.adapters import check_adapters, load_adapters
+from introspection.weights.adapters import open_adapters, with_adapters
 from introspection.weights.folder import (
     ADAPTER_CONFIG,
     ADAPTER_FOLDER,
+    ADAPTER_WEIGHTS,
     CONFIG,
     GGUF_FILE,
     WEIGHTS,
     WEIGHTS_INDEX,
+    has_whole_model,
     kind_of,
     read_json_object,
 )
@@ -101,6 +105,27 @@ class PretrainedModel:
             raise InputError(f"{self.adapters}, which has a chat template of its own: {error}") from error
         return tokenizer
 
+    @property
+    def replaced(self) -> tuple[str, ...]:
+        """Leaves of the base's parameters that the adapters replace. Raises InputError as `open_adapters`."""
+        return () if self.adapters is None else open_adapters(self.adapters, self.config).saved
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of how the files are read. Raises InputError as `open_adapters`."""
+        notes = []
+        for file in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+            if (self.path / file).is_file():
+                notes.append(f"{self.path} is read as the whole model that it holds; {file} is ignored")
+        if self.adapters is not None:
+            absent = open_adapters(self.adapters, self.config).without_tensors
+            if absent:
+                notes.append(
+                    f"{self.adapters} has no tensors for {len(absent)} of the modules that its config adapts "
+                    f"({absent[0]} first); these stay the base's"
+                )
+        return notes
+
 
 def base_and_adapters(name: str) -> tuple[str, str]:
     """The two sides of BASE+ADAPTERS; an existing path, or a workdir's, may contain a +."""
@@ -156,9 +181,16 @@ def find_pretrained(name: str, chat: ChatOptions | None = None) -> PretrainedMod
         return PretrainedModel(name, path, added, chat)
     if adapters:
         raise InputError(f"{name}: {path} is a folder of adapters; give BASE+ADAPTERS")
+    if has_whole_model(path):
+        raise InputError(
+            f"{name} has both a whole model and adapters: move {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS} away "
+            f"to read the model, or give BASE+{name} to read the adapters"
+        )
     told = read_json_object(path / ADAPTER_CONFIG).get("base_model_name_or_path")
-    if not isinstance(told, str) or not Path(told).exists():
-        raise InputError(f"{name}: the adapters' base {told!r} is not a path here; give BASE+{name}")
+    if not isinstance(told, str) or not os.path.exists(told):  # which takes any text, as Path.exists doesn't
+        raise InputError(
+            f"{name}: the adapters' base {reprlib.repr(told)} is not a path here; give BASE+{name}"
+        )
     if kind_of(Path(told)) == ADAPTER_FOLDER:
         raise InputError(
             f"{name}: the adapters' base {told} is a folder of adapters itself; give BASE+{name}"
@@ -177,7 +209,7 @@ def check_pretrained(source: PretrainedModel) -> None:
     else:
         check_folder(source.path, source.config)
     if source.adapters is not None:
-        check_adapters(source.adapters, source.config)
+        open_adapters(source.adapters, source.config)
 
 
 def load_pretrained_model(source: PretrainedModel, mesh: jax.sharding.Mesh, dtype: str = "float32") -> Model:
@@ -193,5 +225,5 @@ def load_pretrained_model(source: PretrainedModel, mesh: jax.sharding.Mesh, dtyp
         _, params = load_folder(source.path, mesh, dtype)
     if source.adapters is None:
         return Model(config, tokenizer, {"params": params})
-    lora, adapters = load_adapters(source.adapters, config, mesh)
-    return Model(dataclasses.replace(config, lora=lora), tokenizer, {"params": params, "lora": adapters})
+    config, variables = with_adapters(source.adapters, config, params, mesh)
+    return Model(config, tokenizer, variables)

@@ -59,7 +59,7 @@ _LAYER = {
 }
 # Without norms after attention and MLP, Hugging Face's "post_attention" norm is the one before the MLP.
 _MLP_NORM_WITHOUT_POST_NORMS = "post_attention_layernorm"
-_ADAPTER_PREFIX = "base_model.model."  # PEFT's, before the base's own names
+ADAPTER_PREFIX = "base_model.model."  # PEFT's, before the base's own names
 
 
 def hugging_face_names(leaves: Iterable[str], post_norms: bool) -> dict[str, TensorName]:
@@ -96,9 +96,19 @@ def adapter_names(leaves: Iterable[str]) -> dict[str, TensorName]:
     names = {}
     for leaf in leaves:
         part, side = _layer_part(leaf)
-        module = f"{_ADAPTER_PREFIX}model.layers.{{layer}}.{projection_module(part)}"
-        names[leaf] = TensorName(f"{module}.lora_{side}.weight", True)
+        module = module_of_layer(part, "{layer}")
+        names[leaf] = TensorName(f"{ADAPTER_PREFIX}{module}.lora_{side}.weight", True)
     return names
+
+
+def saved_names() -> dict[str, TensorName]:
+    """Names, in PEFT's files, of `params`' leaves that an adapter may replace (its `modules_to_save`)."""
+    return {leaf: TensorName(ADAPTER_PREFIX + _WHOLE[leaf][0], False) for leaf in ("embedding", "head")}
+
+
+def module_of_layer(part: str, layer: int | str) -> str:
+    """Hugging Face's name for a part of one layer: "model.layers.0.self_attn.q_proj" for "query"."""
+    return f"model.layers.{layer}.{projection_module(part)}"
 
 
 def projection_module(part: str) -> str:

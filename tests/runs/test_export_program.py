@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import chat_templates
@@ -14,7 +15,7 @@ from programs import one_error_line, snapshot
 from rich.console import Console
 from safetensors.numpy import load_file
 from tiny import mesh_of, tiny_task
-from weights_cases import assert_same_leaves
+from weights_cases import assert_same_leaves, change_json, change_tensors
 
 from introspection.checkpoints.names import load_one, model_fingerprint
 from introspection.errors import InputError
@@ -25,7 +26,7 @@ from introspection.runs.export import export
 from introspection.text.chat_template import ChatOptions
 from introspection.text.tokenizer import WordTokenizer
 
-FILES = ["config.json", "generation_config.json", "model.safetensors", "special_tokens_map.json"]
+FILES = ["README.md", "config.json", "generation_config.json", "model.safetensors", "special_tokens_map.json"]
 FILES += ["tokenizer.json", "tokenizer_config.json"]
 
 
@@ -111,6 +112,8 @@ def test_adapters_on_what_no_path_names_say_how_to_export_it(tmp_path, initial, 
     run = run_workdir(tmp_path / "run", None if initial is None else {"initial": initial})
     told = exported(f"{run}:lora:0", tmp_path / "out", "peft")
     assert f"none that other programs read; for PEFT, --model={run}:initial exports it as a folder" in told
+    fields = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert fields["base_model_name_or_path"] == f"{run}:initial"  # text, which every reader expects
     exported(f"{run}:initial", tmp_path / "initial")
     assert_same_model(load(f"{tmp_path / 'initial'}+{tmp_path / 'out'}"), load(f"{run}:lora:0"))
 
@@ -124,6 +127,54 @@ def test_adapters_alone_keep_the_template_that_they_are_addressed_by(tmp_path):
     exported(name, tmp_path / "out", "peft")
     assert_same_model(load(f"{base}+{tmp_path / 'out'}"), load(name))
     assert load(f"{base}+{tmp_path / 'plain'}").tokenizer.frame != load(name).tokenizer.frame
+
+
+def test_adapters_that_replace_the_head_are_exported_merged(tmp_path):
+    name = with_adapters(tmp_path)
+    base, adapters = map(Path, name.split("+"))
+    head = np.random.default_rng(0).normal(size=load(base).variables["params"]["embedding"].shape)
+    change_tensors(
+        adapters / "adapter_model.safetensors", **{"base_model.model.lm_head.weight": head.astype(np.float32)}
+    )
+    change_json(adapters / "adapter_config.json", modules_to_save=["lm_head"])
+    with pytest.raises(InputError, match=r"replace the base's head.*--format=hf"):
+        exported(name, tmp_path / "refused", "peft")
+    exported(name, tmp_path / "out")
+    tensors = load_file(tmp_path / "out" / "model.safetensors")
+    np.testing.assert_array_equal(tensors["lm_head.weight"], head.astype(np.float32))
+    np.testing.assert_allclose(logits(load(tmp_path / "out")), logits(load(name)), atol=1e-3)
+
+
+def test_a_whole_model_beside_a_leftover_config_of_adapters_is_the_model(tmp_path):
+    folder = chat_folder(tmp_path / "merged")
+    left = adapter_folder(tmp_path / "adapters", folder)
+    shutil.copy(left / "adapter_config.json", folder)
+    told = exported(folder, tmp_path / "out")
+    assert f"note: {folder} is read as the whole model that it holds; adapter_config.json is ignored" in told
+    (folder / "adapter_config.json").unlink()
+    assert_same_model(load(tmp_path / "out"), load(folder))
+    # With their weights, either could be meant.
+    for file in left.iterdir():
+        shutil.copy(file, folder)
+    with pytest.raises(InputError, match="both a whole model and adapters"):
+        load(folder)
+    assert_same_model(load(f"{tmp_path / 'out'}+{folder}"), load(f"{tmp_path / 'out'}+{left}"))
+
+
+def test_modules_without_tensors_are_told_of(tmp_path):
+    name = with_adapters(tmp_path)
+    adapters = Path(name.split("+")[1])
+    change_json(adapters / "adapter_config.json", target_modules=["q_proj", "k_proj", "v_proj", "down_proj"])
+    told = exported(name, tmp_path / "out", "peft")
+    assert "no tensors for 2 of the modules" in told
+    assert "(model.layers.0.self_attn.k_proj first)" in told
+
+
+def test_a_base_that_is_no_path_is_refused_in_one_line(tmp_path):
+    folder = adapter_folder(tmp_path / "adapters", "a" * 5000)
+    with pytest.raises(InputError, match=r"is not a path here; give BASE\+") as caught:
+        load(folder)
+    assert len(str(caught.value)) < 1000
 
 
 def test_bfloat16_halves_the_bytes_and_rounds_once(tmp_path):

@@ -9,24 +9,38 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from peers_environment import run_peer
-from tiny import mesh_of, tiny_variables
-from weights_cases import FAMILIES, LORA, SHARDED, config_of, params_of, write_model
+from tiny import mesh_of, tiny_tokenizer, tiny_variables
+from weights_cases import FAMILIES, LORA, SHARDED, assert_same_leaves, config_of, params_of, write_model
 
 from introspection.models.decoder import Decoder, initialize
 from introspection.models.head import head_matrix, token_logits
-from introspection.models.model import merged_parameters
+from introspection.models.model import Model, merge_adapters, merged_parameters
 from introspection.text.rows import Rows, build_row, stack_rows
 from introspection.training.batches import stack_batches
 from introspection.training.loop import weights
 from introspection.training.objectives import Batch, ObjectiveConfig
 from introspection.training.step import Frozen, OptimizerConfig, initial_state, train_steps
-from introspection.weights.adapters import export_adapters, load_adapters
+from introspection.weights.adapters import export_adapters, load_adapters, with_adapters
 from introspection.weights.export import export_model
 
 pytestmark = pytest.mark.parity
 TOLERANCE = 1e-4  # of float32 logits
 STEPS, ROWS, TIME = 20, 4, 32
 OPTIMIZER = OptimizerConfig(learning_rate=2e-2, steps=STEPS, weight_decay=0.01)
+# Adapters that PEFT makes (`peers/export.py`): the base's family and their name.
+UNEVEN = [
+    "llama/rslora",
+    "llama/patterns",
+    "qwen3/rslora_patterns",
+    "llama/last_layer",
+    "mistral/named_layer",
+    "llama/expression",
+    "llama/head",
+    "qwen3/tied_head",
+    "qwen3/tied_embedding",
+    "qwen2/both",
+    "qwen3/kept_tied",
+]
 
 
 def tokens() -> np.ndarray:
@@ -46,6 +60,13 @@ def adapters_of(family):
     return tiny_variables(config_of(family, lora=LORA))["lora"]
 
 
+def small_params(family):
+    """Parameters whose logits are small enough for float32 to give log-probabilities to 1e-6."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf if path[-1].key == "scale" else 0.2 * leaf, params_of(family)
+    )
+
+
 def starting_adapters(family):
     """As training starts: A random, B zero."""
     return initialize(config_of(family, lora=LORA), jax.random.key(3))["lora"]
@@ -58,6 +79,8 @@ def answers(tmp_path_factory):
     np.save(folder / "tokens.npy", tokens())
     for family in FAMILIES:
         write_model(folder / "models" / family, family, SHARDED if family == "qwen3" else 1 << 30)
+    for family in {name.split("/")[0] for name in UNEVEN}:
+        export_model(folder / "small" / family, config_of(family), small_params(family), {}, {})
     for family in ("llama", "gemma3_text"):
         lora = adapters_of(family)
         export_adapters(folder / "adapters" / family, LORA, lora, base=family)
@@ -92,6 +115,10 @@ def our_logits(config, variables) -> np.ndarray:
     return np.asarray(logits).reshape(*array.shape, -1)
 
 
+def logprobs(config, variables) -> np.ndarray:
+    return np.asarray(jax.nn.log_softmax(our_logits(config, variables)))
+
+
 def assert_close(ours, theirs) -> None:
     assert theirs.std() > 0.1
     np.testing.assert_allclose(ours, theirs, atol=TOLERANCE, rtol=0)
@@ -111,6 +138,9 @@ def test_peft_loads_exported_adapters_and_agrees(answers, family):
     assert np.abs(ours - base).max() > 0.1
     assert_close(ours, np.load(answers / "adapters" / f"{family}.npy"))
     assert_close(ours, np.load(answers / "models" / f"{family}_merged.npy"))
+    lora, adapters = load_adapters(answers / "again" / family, config_of(family))
+    assert lora == LORA
+    assert_same_leaves(adapters, adapters_of(family))
 
 
 @pytest.mark.parametrize("name", ["some", "all"])
@@ -126,6 +156,18 @@ def test_adapters_that_peft_made_compute_the_same_here(answers, name):
     config = config_of("llama", lora=lora)
     ours = our_logits(config, {"params": params_of("llama"), "lora": adapters})
     assert_close(ours, np.load(answers / "peft" / f"{name}.npy"))
+
+
+@pytest.mark.parametrize("name", UNEVEN)
+def test_adapters_whose_modules_differ_compute_what_peft_does(answers, name):
+    family, theirs = name.split("/")[0], np.load(answers / "uneven" / f"{name}.npy")
+    params = small_params(family)
+    config, variables = with_adapters(answers / "uneven" / name, config_of(family), params, mesh_of())
+    merged = merge_adapters(Model(config, tiny_tokenizer(), variables))
+    base = logprobs(config_of(family), {"params": params})
+    assert np.abs(base - theirs).max() > 0.1
+    np.testing.assert_allclose(logprobs(config, variables), theirs, atol=2e-6, rtol=0)
+    np.testing.assert_allclose(logprobs(merged.config, merged.variables), theirs, atol=2e-6, rtol=0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
