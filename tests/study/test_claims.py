@@ -208,7 +208,7 @@ def test_the_knee_is_fitted_to_mean_agreement_of_arms_and_bases(part, results):
 
 
 def test_a_knee_of_one_arm_is_not_run_and_nothing_is_drawn_of_it():
-    alone = make_part({"kl": 0.2})
+    alone = make_part({"kl": 0.2}, agreement={"kl": 0.9})
     found = judged(claim_named("Coupling needs"), alone, of_part(alone))
     assert (found["verdict"], found["fit"], found["points"]) == ("not run", None, [])
     assert "fewer than 2" in found["reason"]
