@@ -317,7 +317,7 @@ def _knee(
     points = knee_points(part, results, claim.shown)
     if len({point["arm"] for point in points}) < 2:
         reason = f"fewer than 2 of {', '.join(claim.shown)} ran with a logged agreement and a static emitter"
-        return _outcome(claim, Found(reason=reason), ("not run", reason)), None, points
+        return _outcome(claim, Found(reason=reason), ("not run", reason)), None, []
     agreement, gap, base, arm = ([p[name] for p in points] for name in ("agreement", "gap", "base", "arm"))
     fit = fit_knee(agreement, gap, base, arm, np.random.default_rng(seed))
     ci95 = None if fit.slope_change_ci95 is None else list(fit.slope_change_ci95)

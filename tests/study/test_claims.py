@@ -207,6 +207,13 @@ def test_the_knee_is_fitted_to_mean_agreement_of_arms_and_bases(part, results):
     assert (found["verdict"], found["reason"]) == ("undecided", found["fit"]["reason"])
 
 
+def test_a_knee_of_one_arm_is_not_run_and_nothing_is_drawn_of_it():
+    alone = make_part({"kl": 0.2}, agreement={"kl": 0.9})
+    found = judged(claim_named("Coupling needs"), alone, of_part(alone))
+    assert (found["verdict"], found["fit"], found["points"]) == ("not run", None, [])
+    assert "fewer than 2" in found["reason"]
+
+
 def test_a_knee_that_stands_is_confirmed():
     # Nothing couples below 0.7; above it the gap rises with agreement.
     agreements = np.linspace(0.45, 0.95, len(KNEE_ARMS))
