@@ -12,13 +12,14 @@ import jax.numpy as jnp
 
 from introspection.checkpoints.fingerprint import fingerprint_tree
 from introspection.checkpoints.store import CheckpointStore
-from introspection.errors import InputError
+from introspection.errors import InputError, listed
 from introspection.models.config import LoraConfig, ModelConfig, RopeScaling
 from introspection.models.decoder import initialize
 from introspection.models.model import Model, select_seed
 from introspection.runtime.mesh import parameter_shardings
 from introspection.text.chat_template import ChatOptions
 from introspection.text.tokenizer import ChatTokenizer, load_tokenizer
+from introspection.weights.folder import exists
 from introspection.weights.pretrained import (
     PretrainedModel,
     base_and_adapters,
@@ -116,8 +117,8 @@ def find_stored(name: str) -> list[StoredModel]:
         raise InputError("the name of a model is empty; give WORKDIR[:ARM[:SEED]][@STEP]")
     workdir = Path(match["path"]).expanduser()
     root = workdir / CHECKPOINTS
-    if not root.is_dir():
-        absent = "" if workdir.exists() else " (it does not exist)"
+    if not exists(root) or not root.is_dir():
+        absent = "" if exists(workdir) else " (it does not exist)"
         raise InputError(
             f"{name}: {workdir} is neither a workdir with checkpoints nor a model{absent}; give "
             "WORKDIR[:ARM[:SEED]][@STEP], or the path of a model folder (config.json and safetensors), of a "
@@ -129,7 +130,7 @@ def find_stored(name: str) -> list[StoredModel]:
     found, steps = [], set()
     for arm in chosen:
         if arm not in arms:
-            raise InputError(f"{name}: {workdir} has no arm {arm!r}; choose from {', '.join(arms)}")
+            raise InputError(f"{name}: {workdir} has no arm {arm!r}; choose from {listed(arms, most=20)}")
         card, arm_steps = ModelCard.read(root / arm), stored_steps(root / arm)
         seeds = [int(match["seed"])] if match["seed"] else list(card.seeds)
         if not set(seeds) <= set(card.seeds):
@@ -139,7 +140,7 @@ def find_stored(name: str) -> list[StoredModel]:
         if step in arm_steps:
             found += [StoredModel(workdir, arm, seed, step) for seed in seeds]
     if not found:
-        has = ", ".join(map(str, sorted(steps))) or "none"
+        has = listed(sorted(steps), most=20) or "none"
         raise InputError(f"{name}: no checkpoint at that step; the steps are: {has}")
     return found
 
@@ -153,6 +154,12 @@ def check_loadable(found: StoredModel | PretrainedModel) -> None:
     tokenizer_of(found)
     if isinstance(found, PretrainedModel):
         check_pretrained(found)
+
+
+def notes_on(found: Sequence[StoredModel | PretrainedModel]) -> list[str]:
+    """What users must be told of what is read, a line each, such as the snapshot of a cached model."""
+    notes = [model.note for model in found if isinstance(model, PretrainedModel)]
+    return list(dict.fromkeys(note for note in notes if note))
 
 
 def context_length(found: StoredModel | PretrainedModel) -> int:
@@ -185,7 +192,7 @@ def load_model(stored: StoredModel | PretrainedModel, mesh: jax.sharding.Mesh) -
     if card.base:
         base = _restore(stored.workdir / CHECKPOINTS / card.base, 0, {"params": variables["params"]}, 1, mesh)
         loaded |= select_seed(base, 0)
-    return Model(card.model, tokenizer, loaded)
+    return Model(card.model, tokenizer, loaded, address(stored))
 
 
 def load_one(name: str, mesh: jax.sharding.Mesh, chat: ChatOptions | None = None) -> Model:
@@ -193,7 +200,7 @@ def load_one(name: str, mesh: jax.sharding.Mesh, chat: ChatOptions | None = None
     found = find_models(name, chat)
     models = [load_model(stored, mesh) for stored in found]
     if len({model_fingerprint(model) for model in models}) > 1:
-        choices = ", ".join(map(address, found))
+        choices = listed(map(address, found), most=20)
         raise InputError(f"{name} means {len(found)} different models; name one of: {choices}")
     return models[0]
 

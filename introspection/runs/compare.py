@@ -20,6 +20,7 @@ from introspection.checkpoints.names import (
     load_model,
     model_fingerprint,
     model_path,
+    notes_on,
     tokenizer_of,
 )
 from introspection.coupling.matrix import coupling_matrix
@@ -92,6 +93,8 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
     check_addressed(stored, chat, "--chat")
     for one in stored:
         check_loadable(one)  # all of them before the first is probed
+    for note in notes_on(stored):
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     own, reading = task_section(stored, request.task), readout_section(stored, request.readout)
     section = assigned_section(own, request.data, request.fields)
     if request.data == SAMPLE:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jax
 
-from introspection.errors import InputError
+from introspection.errors import InputError, brief
 from introspection.models.config import ModelConfig
 from introspection.models.model import Model
 from introspection.text.chat_template import ChatOptions
@@ -25,13 +25,16 @@ from introspection.weights.folder import (
     ADAPTER_FOLDER,
     CONFIG,
     GGUF_FILE,
+    SNAPSHOTS,
     WEIGHTS,
     WEIGHTS_INDEX,
+    exists,
     kind_of,
     read_json_object,
+    snapshot_of,
 )
 from introspection.weights.gguf import GGUFFile
-from introspection.weights.hf_config import model_config
+from introspection.weights.hf_config import WITH_VISION, model_config
 from introspection.weights.load import check_folder, check_gguf_tensors, load_folder, load_gguf_tensors
 
 
@@ -40,7 +43,7 @@ class PretrainedModel:
     """An external model: its files and its chat options. Its properties are read on first access."""
 
     name: str  # as given by the user
-    path: Path  # a model folder or a GGUF file
+    path: Path  # a model folder (of the Hugging Face cache: the snapshot) or a GGUF file
     adapters: Path | None
     chat: ChatOptions
 
@@ -55,6 +58,14 @@ class PretrainedModel:
         if self.gguf is not None:
             return self.gguf.config
         return model_config(read_json_object(self.path / CONFIG), str(self.path / CONFIG))
+
+    @property
+    def note(self) -> str:
+        """What is read, where its name does not say it: a snapshot, or the text model alone; else ""."""
+        read = [f"the snapshot {self.path.name}"] if self.path.parent.name == SNAPSHOTS else []
+        if self.gguf is None and read_json_object(self.path / CONFIG).get("model_type") == WITH_VISION:
+            read.append("its text model alone (images can't be asked about)")
+        return f"{self.name}: read is {', '.join(read)}" if read else ""
 
     @functools.cached_property
     def tokenizer(self) -> ChatTokenizer:
@@ -84,18 +95,21 @@ class PretrainedModel:
 
 def base_and_adapters(name: str) -> tuple[str, str]:
     """The two sides of BASE+ADAPTERS; an existing path, or a workdir's, may contain a +."""
-    if Path(re.split("[:@]", name)[0]).expanduser().exists():
+    if exists(Path(re.split("[:@]", name)[0]).expanduser()):
         return name, ""
     splits = [(name[:at], name[at + 1 :]) for at, character in enumerate(name) if character == "+"]
     before, _, after = name.partition("+")
-    return next((split for split in splits if Path(split[0]).expanduser().exists()), (before, after))
+    return next((split for split in splits if exists(Path(split[0]).expanduser())), (before, after))
 
 
 def is_pretrained(name: str) -> bool:
     """Whether a name is a path to an external model rather than to a workdir."""
     base, adapters = base_and_adapters(name)
     path = Path(base).expanduser()
-    return bool(adapters) or path.is_file() or (path.is_dir() and not is_workdir(path) and _configured(path))
+    if adapters or not exists(path):
+        return bool(adapters)
+    path = snapshot_of(path)
+    return path.is_file() or (path.is_dir() and not is_workdir(path) and _configured(path))
 
 
 def is_workdir(path: Path) -> bool:
@@ -123,27 +137,28 @@ def find_pretrained(name: str, chat: ChatOptions | None = None) -> PretrainedMod
       InputError: a path is not a model, or the base of adapters is not found.
     """
     base, adapters = base_and_adapters(name)
-    path, chat = Path(base).expanduser(), chat or ChatOptions()
+    path, chat = snapshot_of(Path(base).expanduser()), chat or ChatOptions()
     if path.is_dir() and is_workdir(path):
         raise InputError(
             f"{name}: {path} is a run's workdir; add adapters to a model folder or a GGUF file "
             "(experiments.export writes a run's model as a folder)"
         )
     if kind_of(path) != ADAPTER_FOLDER:
-        added = Path(adapters).expanduser() if adapters else None
+        added = snapshot_of(Path(adapters).expanduser()) if adapters else None
         if added is not None and kind_of(added) != ADAPTER_FOLDER:
             raise InputError(f"{name}: {added} is not a folder of adapters")
         return PretrainedModel(name, path, added, chat)
     if adapters:
         raise InputError(f"{name}: {path} is a folder of adapters; give BASE+ADAPTERS")
     told = read_json_object(path / ADAPTER_CONFIG).get("base_model_name_or_path")
-    if not isinstance(told, str) or not Path(told).exists():
-        raise InputError(f"{name}: the adapters' base {told!r} is not a path here; give BASE+{name}")
-    if kind_of(Path(told)) == ADAPTER_FOLDER:
+    if not isinstance(told, str) or not exists(Path(told)):
+        raise InputError(f"{name}: the adapters' base {brief(told)} is not a path here; give BASE+{name}")
+    own = snapshot_of(Path(told))
+    if kind_of(own) == ADAPTER_FOLDER:
         raise InputError(
             f"{name}: the adapters' base {told} is a folder of adapters itself; give BASE+{name}"
         )
-    return PretrainedModel(name, Path(told), path, chat)
+    return PretrainedModel(name, own, path, chat)
 
 
 def check_pretrained(source: PretrainedModel) -> None:
@@ -172,6 +187,7 @@ def load_pretrained_model(source: PretrainedModel, mesh: jax.sharding.Mesh, dtyp
     else:
         _, params = load_folder(source.path, mesh, dtype)
     if source.adapters is None:
-        return Model(config, tokenizer, {"params": params})
+        return Model(config, tokenizer, {"params": params}, source.name)
     lora, adapters = load_adapters(source.adapters, config, mesh)
-    return Model(dataclasses.replace(config, lora=lora), tokenizer, {"params": params, "lora": adapters})
+    variables = {"params": params, "lora": adapters}
+    return Model(dataclasses.replace(config, lora=lora), tokenizer, variables, source.name)
