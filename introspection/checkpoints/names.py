@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from rich.console import Console
 
 from introspection.checkpoints.fingerprint import fingerprint_tree
 from introspection.checkpoints.store import CheckpointStore
@@ -156,10 +157,11 @@ def check_loadable(found: StoredModel | PretrainedModel) -> None:
         check_pretrained(found)
 
 
-def notes_on(found: Sequence[StoredModel | PretrainedModel]) -> list[str]:
-    """What users must be told of what is read, a line each, such as the snapshot of a cached model."""
-    notes = [model.note for model in found if isinstance(model, PretrainedModel)]
-    return list(dict.fromkeys(note for note in notes if note))
+def print_notes(found: Sequence[StoredModel | PretrainedModel], console: Console) -> None:
+    """Prints what a user should know of how the models' files are read, each once."""
+    notes = [note for model in found if isinstance(model, PretrainedModel) for note in model.notes]
+    for note in dict.fromkeys(notes):
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
 
 
 def context_length(found: StoredModel | PretrainedModel) -> int:

@@ -17,7 +17,7 @@ from introspection.checkpoints.names import (
     context_length,
     load_model,
     model_fingerprint,
-    notes_on,
+    print_notes,
     tokenizer_of,
 )
 from introspection.errors import InputError
@@ -57,8 +57,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
       InputError: the task, the model or the workdir is unusable; then nothing is written.
     """
     found = find_model(request)
-    for note in notes_on([found]):
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
+    print_notes([found], console)
     section = probed_section(request, found)
     task, _ = load_task(section, cache_dir())
     reading = probed_readout(request, found, task.splits[SPLIT])

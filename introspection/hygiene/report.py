@@ -16,8 +16,7 @@ from introspection.hygiene.retest import (
 )
 from introspection.probes.behavior import Probe
 from introspection.probes.replies import Replies
-from introspection.probes.scored import Behavior, decisions
-from introspection.probes.scoring import single_best
+from introspection.probes.scored import Behavior, decide, decisions
 from introspection.tasks.items import NONE, Decisions, Item
 
 REPLIES_SHOWN = 8  # among those that name no candidate
@@ -62,14 +61,9 @@ def hygiene_report(
 
 
 def likeliest_candidates(items: Sequence[Item], behaviors: Sequence[Behavior]) -> list[Decisions]:
-    """The decisions if `none` were only what several equally likely candidates decide for."""
-
-    def likeliest(side: np.ndarray, item: Item) -> str:
-        best = single_best(side[:-1])
-        return NONE if best is None else item.candidates[best]
-
+    """The decisions if `none` were not allowed, except where several candidates are equally likely."""
     return [
-        Decisions(*(likeliest(side, item) for side in behavior))
+        Decisions(*(decide(side[:-1], item.candidates) for side in behavior))
         for item, behavior in zip(items, behaviors, strict=True)
     ]
 

@@ -20,7 +20,7 @@ from introspection.checkpoints.names import (
     load_model,
     model_fingerprint,
     model_path,
-    notes_on,
+    print_notes,
     tokenizer_of,
 )
 from introspection.coupling.matrix import coupling_matrix
@@ -93,8 +93,7 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
     check_addressed(stored, chat, "--chat")
     for one in stored:
         check_loadable(one)  # all of them before the first is probed
-    for note in notes_on(stored):
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
+    print_notes(stored, console)
     own, reading = task_section(stored, request.task), readout_section(stored, request.readout)
     section = assigned_section(own, request.data, request.fields)
     if request.data == SAMPLE:

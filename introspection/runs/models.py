@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from introspection.checkpoints.names import check_addressed, find_models, load_one, model_path, notes_on
+from introspection.checkpoints.names import check_addressed, find_models, load_one, model_path, print_notes
 from introspection.coupling.labels import METADATA
 from introspection.errors import InputError
 from introspection.models.model import Model, merge_adapters
@@ -44,8 +44,7 @@ def stored_models(config: RunConfig, session: Session) -> dict[str, Model]:
                 raise InputError(f"config.{field}: {error}") from error
             stored[field] = merge_adapters(model) if field in STARTED_FROM else model
     check_addressed(found, chat, "config.chat")
-    for note in notes_on(found):
-        session.console.print(note, highlight=False, markup=False, soft_wrap=True)
+    print_notes(found, session.console)
     return stored
 
 

@@ -181,8 +181,7 @@ def _activation(fields: Mapping[str, Any], family: Family, source: str) -> str:
         given = fields.get(key) or name
         if not isinstance(given, str) or given not in ACTIVATIONS:
             raise InputError(
-                f"{source}: {key} {brief(fields[key])} is not supported; supported are "
-                f"{', '.join(ACTIVATIONS)}"
+                f"{source}: {key} {brief(given)} is not supported; supported are {', '.join(ACTIVATIONS)}"
             )
     if (fields.get("hidden_act") or name) != name:
         raise InputError(

@@ -6,6 +6,7 @@ from typing import Any
 
 from introspection.errors import InputError, brief
 
+_LARGEST = 3.4028234e38  # float32's
 MOST = 2**31 - 1  # what an array's index can count to; no size in a config is larger
 
 
@@ -22,7 +23,7 @@ def whole_number(fields: Mapping[str, Any], key: str, source: str, most: int = M
 
 
 def number(fields: Mapping[str, Any], key: str, source: str, default: float | None = None) -> float:
-    """A finite number. Raises InputError if it is not one, or missing without a default."""
+    """A number that float32 holds. Raises InputError if it is not one, or missing without a default."""
     value = fields.get(key)
     value = default if value is None else value
     if value is None:
@@ -31,11 +32,11 @@ def number(fields: Mapping[str, Any], key: str, source: str, default: float | No
         found = float(value) if not isinstance(value, bool | str) else math.nan
     except (TypeError, ValueError, OverflowError):
         found = math.nan
-    if not math.isfinite(found):
+    if not abs(found) <= _LARGEST:
         raise InputError(f"{source}: {key} is {brief(value)}; it must be a number")
     return found
 
 
 def optional_number(fields: Mapping[str, Any], key: str, source: str) -> float | None:
-    """A finite number, or None if it is missing or null. Raises InputError as `number`."""
+    """Such a number, or None if it is missing or null. Raises InputError as `number`."""
     return None if fields.get(key) is None else number(fields, key, source)

@@ -60,12 +60,14 @@ class PretrainedModel:
         return model_config(read_json_object(self.path / CONFIG), str(self.path / CONFIG))
 
     @property
-    def note(self) -> str:
-        """What is read, where its name does not say it: a snapshot, or the text model alone; else ""."""
-        read = [f"the snapshot {self.path.name}"] if self.path.parent.name == SNAPSHOTS else []
+    def notes(self) -> list[str]:
+        """What a user should know of how the files are read."""
+        notes = []
+        if self.path.parent.name == SNAPSHOTS:
+            notes.append(f"{self.name} is read as its snapshot {self.path.name}")
         if self.gguf is None and read_json_object(self.path / CONFIG).get("model_type") == WITH_VISION:
-            read.append("its text model alone (images can't be asked about)")
-        return f"{self.name}: read is {', '.join(read)}" if read else ""
+            notes.append(f"{self.name} is read as its text model alone, without vision")
+        return notes
 
     @functools.cached_property
     def tokenizer(self) -> ChatTokenizer:

@@ -8,7 +8,7 @@ from row_files import refusal
 from safetensors.numpy import load_file, save_file
 from weights_cases import assert_same_leaves, change_json, config_of, load, params_of, write_model
 
-from introspection.checkpoints.names import find_models, notes_on
+from introspection.checkpoints.names import find_models
 from introspection.weights.folder import snapshot_of
 from introspection.weights.hf_config import model_config
 
@@ -33,7 +33,7 @@ def test_the_only_snapshot_of_a_cached_model_is_read_and_said(tmp_path, below):
     root = cached(tmp_path, "abc123")
     (found,) = find_models(str(root / below))
     assert found.path == root / "snapshots" / "abc123"
-    assert notes_on([found, found]) == [f"{root / below}: read is the snapshot abc123"]
+    assert found.notes == [f"{root / below} is read as its snapshot abc123"]
     assert_same_leaves(load(found.path)[1], params_of("llama", layers=1))
 
 
@@ -77,7 +77,7 @@ def test_of_a_model_with_vision_the_text_model_is_read(tmp_path, prefix):
     config, params = load(tmp_path / "model")
     assert config == config_of("gemma3_text")
     assert_same_leaves(params, params_of("gemma3_text"))
-    assert "its text model alone" in notes_on(find_models(str(tmp_path / "model")))[0]
+    assert "read as its text model alone" in find_models(str(tmp_path / "model"))[0].notes[0]
     (tmp_path / "model" / "config.json").write_text(json.dumps(own))  # with its text_config put in place
     assert_same_leaves(load(tmp_path / "model")[1], params_of("gemma3_text"))
 
