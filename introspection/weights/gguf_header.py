@@ -16,7 +16,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
 from introspection.errors import InputError, brief, listed
 
 _MAGIC, _VERSIONS, _ALIGNMENT = b"GGUF", (2, 3), 32
-_MOST_ENTRIES = 10_000_000  # of all metadata and arrays together; a vocabulary of 262,144 has about a million
+_MOST_ENTRIES = 4_000_000  # of all metadata and arrays together; a vocabulary of 262,144 has about a million
 _MOST_DIMENSIONS = 4
 _MOST_NAME = 1024  # bytes of a key or of a tensor's name
 _FORMATS = {

@@ -89,7 +89,7 @@ def families() -> dict[str, PreTrainedConfig]:
             vision_config=VISION,
             mm_tokens_per_image=4,
             # Beyond the vocabulary: every token of the test is text.
-            **{name: VOCABULARY + 1 for name in ("image_token_index", "boi_token_index", "eoi_token_index")},
+            **dict.fromkeys(("image_token_index", "boi_token_index", "eoi_token_index"), VOCABULARY + 1),
         ),
     }
 

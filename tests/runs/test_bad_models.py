@@ -152,7 +152,9 @@ def test_a_folder_that_can_not_be_used_is_refused_by_compare(programs, tmp_path,
         assert phrase in line
 
 
-@pytest.mark.parametrize("case", ["cut weights", "a number that is none", "template that reaches out", "short context"])
+@pytest.mark.parametrize(
+    "case", ["cut weights", "a number that is none", "template that reaches out", "short context"]
+)
 def test_the_main_job_refuses_it_too_and_names_the_field(programs, tmp_path, folder, case):
     spoil, phrases = FOLDERS[case]
     spoil(folder)
