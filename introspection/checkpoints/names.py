@@ -13,13 +13,14 @@ from rich.console import Console
 
 from introspection.checkpoints.fingerprint import fingerprint_tree
 from introspection.checkpoints.store import CheckpointStore
-from introspection.errors import InputError
+from introspection.errors import InputError, listed
 from introspection.models.config import LoraConfig, ModelConfig, RopeScaling
 from introspection.models.decoder import initialize
 from introspection.models.model import Model, select_seed
 from introspection.runtime.mesh import parameter_shardings
 from introspection.text.chat_template import ChatOptions
-from introspection.text.tokenizer import ChatTokenizer, load_tokenizer
+from introspection.text.tokenizer import ChatTokenizer, load_tokenizer, reading_notes
+from introspection.weights.folder import exists
 from introspection.weights.pretrained import (
     PretrainedModel,
     base_and_adapters,
@@ -117,8 +118,8 @@ def find_stored(name: str) -> list[StoredModel]:
         raise InputError("the name of a model is empty; give WORKDIR[:ARM[:SEED]][@STEP]")
     workdir = Path(match["path"]).expanduser()
     root = workdir / CHECKPOINTS
-    if not root.is_dir():
-        absent = "" if workdir.exists() else " (it does not exist)"
+    if not exists(root) or not root.is_dir():
+        absent = "" if exists(workdir) else " (it does not exist)"
         raise InputError(
             f"{name}: {workdir} is neither a workdir with checkpoints nor a model{absent}; give "
             "WORKDIR[:ARM[:SEED]][@STEP], or the path of a model folder (config.json and safetensors), of a "
@@ -130,7 +131,7 @@ def find_stored(name: str) -> list[StoredModel]:
     found, steps = [], set()
     for arm in chosen:
         if arm not in arms:
-            raise InputError(f"{name}: {workdir} has no arm {arm!r}; choose from {', '.join(arms)}")
+            raise InputError(f"{name}: {workdir} has no arm {arm!r}; choose from {listed(arms, most=20)}")
         card, arm_steps = ModelCard.read(root / arm), stored_steps(root / arm)
         seeds = [int(match["seed"])] if match["seed"] else list(card.seeds)
         if not set(seeds) <= set(card.seeds):
@@ -140,7 +141,7 @@ def find_stored(name: str) -> list[StoredModel]:
         if step in arm_steps:
             found += [StoredModel(workdir, arm, seed, step) for seed in seeds]
     if not found:
-        has = ", ".join(map(str, sorted(steps))) or "none"
+        has = listed(sorted(steps), most=20) or "none"
         raise InputError(f"{name}: no checkpoint at that step; the steps are: {has}")
     return found
 
@@ -156,10 +157,14 @@ def check_loadable(found: StoredModel | PretrainedModel) -> None:
         check_pretrained(found)
 
 
+def notes_of(found: StoredModel | PretrainedModel) -> list[str]:
+    """What a user should know of how a model's files and texts are read."""
+    return found.notes if isinstance(found, PretrainedModel) else [*reading_notes(tokenizer_of(found))]
+
+
 def print_notes(found: Sequence[StoredModel | PretrainedModel], console: Console) -> None:
-    """Prints what a user should know of how the models' files are read, each once."""
-    notes = [note for model in found if isinstance(model, PretrainedModel) for note in model.notes]
-    for note in dict.fromkeys(notes):
+    """Prints the models' notes, each once."""
+    for note in dict.fromkeys(note for model in found for note in notes_of(model)):
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -193,7 +198,7 @@ def load_model(stored: StoredModel | PretrainedModel, mesh: jax.sharding.Mesh) -
     if card.base:
         base = _restore(stored.workdir / CHECKPOINTS / card.base, 0, {"params": variables["params"]}, 1, mesh)
         loaded |= select_seed(base, 0)
-    return Model(card.model, tokenizer, loaded)
+    return Model(card.model, tokenizer, loaded, address(stored))
 
 
 def load_one(name: str, mesh: jax.sharding.Mesh, chat: ChatOptions | None = None) -> Model:
@@ -201,7 +206,7 @@ def load_one(name: str, mesh: jax.sharding.Mesh, chat: ChatOptions | None = None
     found = find_models(name, chat)
     models = [load_model(stored, mesh) for stored in found]
     if len({model_fingerprint(model) for model in models}) > 1:
-        choices = ", ".join(map(address, found))
+        choices = listed(map(address, found), most=20)
         raise InputError(f"{name} means {len(found)} different models; name one of: {choices}")
     return models[0]
 

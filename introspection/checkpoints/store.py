@@ -13,7 +13,7 @@ from typing import Any
 from orbax.checkpoint import v1 as ocp
 
 from introspection.checkpoints.fingerprint import fingerprint_tree
-from introspection.errors import InputError, RunError
+from introspection.errors import InputError, RunError, listed
 from introspection.weights.tensor_names import leaf_shapes, shape_problems
 
 _UNFINISHED = "*.orbax-checkpoint-tmp"
@@ -126,7 +126,7 @@ class CheckpointStore:
 
     def _check_step(self, step: int) -> None:
         if step not in self.steps():
-            has = ", ".join(map(str, self.steps())) or "none"
+            has = listed(self.steps(), most=20) or "none"
             raise InputError(f"{self.directory}: no checkpoint at step {step}; the steps are: {has}")
 
     def _check_shapes(self, step: int, trainable) -> None:
@@ -140,7 +140,7 @@ class CheckpointStore:
         if problems:
             raise InputError(
                 f"{self.directory / str(step)} does not fit the model ({len(problems)} parameters): "
-                + "; ".join(problems)
+                + listed(problems, "; ")
             )
 
     def _load(self, step: int, wanted):

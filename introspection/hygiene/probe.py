@@ -17,7 +17,7 @@ from introspection.checkpoints.names import (
     context_length,
     load_model,
     model_fingerprint,
-    print_notes,
+    notes_of,
     tokenizer_of,
 )
 from introspection.errors import InputError
@@ -45,7 +45,6 @@ from introspection.runtime.workdir import check_workdir, claim_workdir, write_js
 from introspection.tasks.items import Item
 from introspection.tasks.registry import TASKS, load_task, section_settings
 from introspection.tasks.task import Task
-from introspection.text.tokenizer import reading_notes
 from introspection.weights.pretrained import PretrainedModel
 
 SPLIT = "test"
@@ -58,7 +57,6 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
       InputError: the task, the model or the workdir is unusable; then nothing is written.
     """
     found = find_model(request)
-    print_notes([found], console)
     section = probed_section(request, found)
     task, _ = load_task(section, cache_dir())
     reading = probed_readout(request, found, task.splits[SPLIT])
@@ -115,7 +113,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
         "judges": judges,
         "versions": {name: version(name) for name in VERSIONED} | {"python": platform.python_version()},
     }
-    report["cautions"] = [*reading_notes(model.tokenizer), *hygiene_cautions(report)]
+    report["cautions"] = [*notes_of(found), *hygiene_cautions(report)]
     claim_workdir(workdir, config)
     write_behaviors(workdir / "behaviors.jsonl", items, answers)
     write_json(workdir / HYGIENE, report)

@@ -16,7 +16,7 @@ from introspection.hygiene.retest import (
 )
 from introspection.probes.behavior import Probe
 from introspection.probes.replies import Replies
-from introspection.probes.scored import Behavior, decisions
+from introspection.probes.scored import Behavior, decide, decisions
 from introspection.tasks.items import NONE, Decisions, Item
 from introspection.tasks.refusal.phrases import CLASSES
 
@@ -62,9 +62,9 @@ def hygiene_report(
 
 
 def likeliest_candidates(items: Sequence[Item], behaviors: Sequence[Behavior]) -> list[Decisions]:
-    """The decisions if `none` were not allowed."""
+    """The decisions if `none` were not allowed, except where several candidates are equally likely."""
     return [
-        Decisions(*(item.candidates[int(np.argmax(side[:-1]))] for side in behavior))
+        Decisions(*(decide(side[:-1], item.candidates) for side in behavior))
         for item, behavior in zip(items, behaviors, strict=True)
     ]
 

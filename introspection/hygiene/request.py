@@ -13,7 +13,7 @@ from introspection.checkpoints.names import (
     find_models,
     model_path,
 )
-from introspection.errors import InputError
+from introspection.errors import InputError, listed
 from introspection.runs.inherited import run_section
 from introspection.runs.overrides import (
     SAMPLE,
@@ -63,7 +63,7 @@ def find_model(request: ProbeRequest) -> StoredModel | PretrainedModel:
     found = find_models(model_path(name, cache_dir()), chat)
     check_addressed(found, chat, "--chat")
     if len(found) > 1:
-        choices = ", ".join(map(address, found))
+        choices = listed(map(address, found), most=20)
         raise InputError(f"--model={name} means {len(found)} models; name one of: {choices}")
     check_loadable(found[0])
     return found[0]

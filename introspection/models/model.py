@@ -16,9 +16,10 @@ class Model:
     config: ModelConfig
     tokenizer: ChatTokenizer
     variables: dict[str, dict]
+    name: str = ""  # by which it was loaded, for messages; "" if it was changed since
 
     def with_variables(self, variables: dict[str, dict]) -> "Model":
-        return dataclasses.replace(self, variables=variables)
+        return dataclasses.replace(self, variables=variables, name="")
 
 
 def select_seed(stacked, index: int):
@@ -45,4 +46,5 @@ def merge_adapters(model: Model) -> Model:
     if lora is None:
         return model
     params = merged_parameters(model.variables["params"], model.variables["lora"], lora)
-    return Model(dataclasses.replace(model.config, lora=None), model.tokenizer, {"params": params})
+    config = dataclasses.replace(model.config, lora=None)
+    return dataclasses.replace(model, config=config, variables={"params": params})

@@ -90,6 +90,7 @@ def ablation_effects(
     # These labels are only scored; they do not affect the choice.
     anything = [grammar.all_explanations(item.candidates)[0] for item in items]
     said, _ = score_explanations(model, items, grammar, anything, session)
+    said = [one if one.valid else any_one for one, any_one in zip(said, anything, strict=True)]  # of equals
     decided = [
         tuple(int(np.argmax(row)) for row in behavior) for behavior in probe_behavior(model, items, session)
     ]

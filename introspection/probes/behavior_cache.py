@@ -72,6 +72,8 @@ def read_kept(path: Path, model: Model, kind: str, count: int) -> list[Behavior]
         pairs = json.loads(path.read_text(encoding="utf-8"))
         if kind == "score":
             read: Any = [Behavior(*(np.array(row, np.float32) for row in pair)) for pair in pairs]
+            if not all(np.isfinite(row).all() for both in read for row in both):
+                return None
         else:
             read = [Replies(*(read_reply(model.tokenizer, said) for said in pair)) for pair in pairs]
     except (OSError, ValueError, TypeError):

@@ -14,7 +14,13 @@ from introspection.models.config import ModelConfig
 from introspection.models.decoder import count_parameters, forward
 from introspection.models.head import head_matrix, token_logits
 from introspection.models.model import Model
-from introspection.probes.scoring import ScoreRequest, exact_products, pad_requests, read_prompts
+from introspection.probes.scoring import (
+    ScoreRequest,
+    check_finite,
+    exact_products,
+    pad_requests,
+    read_prompts,
+)
 from introspection.runtime.mesh import put_rows, row_parts
 from introspection.runtime.session import Session
 from introspection.text.buckets import joined_batches, score_shape
@@ -123,8 +129,15 @@ def decode(
     max_tokens: int,
     session: Session,
     progress: Callable[[int], None] = lambda done: None,
+    names: Sequence[str] = (),
 ) -> list[Decoded]:
-    """Greedy replies to tokenised prompts, in order; batches are padded to shape buckets."""
+    """Greedy replies to tokenised prompts, in order; batches are padded to shape buckets.
+
+    Of equally likely tokens the first in the vocabulary is said. `names` are the prompts' own, for errors.
+
+    Raises:
+      RunError: a token's log-probability is not finite. (If any logit is NaN, all tokens' are.)
+    """
     end_ids = end_tokens(model.tokenizer)
     config = model.config.for_probes()
     program = session.programs.program(
@@ -146,6 +159,7 @@ def decode(
         arrays = put_rows((padded, lengths, active), session.mesh)
         tokens, logprobs, said = map(np.asarray, program(model.variables, *arrays))
         for row, i in enumerate(chunk):
+            check_finite(logprobs[row, : said[row]], model, names[i] if names else "a prompt")
             results[i] = Decoded(
                 tuple(tokens[row, : said[row]].tolist()), tuple(logprobs[row, : said[row]].tolist())
             )

@@ -3,11 +3,9 @@
 import functools
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from introspection.models.model import Model
 from introspection.probes.decoding import decode, end_tokens
-from introspection.probes.scoring import ScoreRequest, score
+from introspection.probes.scoring import ScoreRequest, score, single_best
 from introspection.runtime.session import Session
 from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.items import INVALID, Explanation, Item, add_to_prompt
@@ -18,6 +16,11 @@ def explanation_prompt(tokenizer: ChatTokenizer, item: Item, grammar: Explanatio
     """One user turn: the prompt with its cue, and the question; it shows no model's answer."""
     question = item.explanation_question or grammar.question
     return tokenizer.encode_prompt(add_to_prompt(item.prompt_with_cue, question))
+
+
+def explained(items: Sequence[Item]) -> list[str]:
+    """What errors call the explanations of items."""
+    return [f"item {item.id}'s explanation" for item in items]
 
 
 def decode_explanations(
@@ -31,7 +34,7 @@ def decode_explanations(
     """Greedily decoded texts and their parses; a reply that does not end within `max_tokens` is invalid."""
     prompts = [explanation_prompt(model.tokenizer, item, grammar) for item in items]
     ends, results = end_tokens(model.tokenizer), []
-    for reply in decode(model, prompts, max_tokens, session, progress):
+    for reply in decode(model, prompts, max_tokens, session, progress, explained(items)):
         text = model.tokenizer.decode(reply.tokens)
         ended = bool(reply.tokens) and reply.tokens[-1] in ends
         results.append((text, grammar.parse(model.tokenizer.answer(text)) if ended else INVALID))
@@ -48,8 +51,9 @@ def score_explanations(
 ) -> tuple[list[Explanation], list[float]]:
     """The most probable explanation of the grammar's finite set, and the labels' log-probabilities.
 
-    Cheaper than decoding and never invalid, so it serves live curves, not the final table. A label outside
-    the set (its answer is `NONE`) is scored but never chosen, since choosing it would leak the label.
+    Cheaper than decoding and invalid only where several are equally probable, so it serves live curves, not
+    the final table. A label outside the set (its answer is `NONE`) is scored but never chosen, since choosing
+    it would leak the label.
     """
     encode = functools.cache(lambda text: tuple(model.tokenizer.encode_reply(text)))
     sets = [grammar.all_explanations(item.candidates) for item in items]
@@ -61,8 +65,9 @@ def score_explanations(
         )
         for item, options in zip(items, choices, strict=True)
     ]
-    scores = score(model, requests, session, progress)
-    said = [options[int(np.argmax(row[: len(options)]))] for options, row in zip(sets, scores, strict=True)]
+    scores = score(model, requests, session, progress, explained(items))
+    best = [single_best(row[: len(options)]) for options, row in zip(sets, scores, strict=True)]
+    said = [INVALID if at is None else options[at] for options, at in zip(sets, best, strict=True)]
     label_logprobs = [
         float(row[options.index(label)]) for options, label, row in zip(choices, labels, scores, strict=True)
     ]

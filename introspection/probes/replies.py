@@ -41,11 +41,14 @@ def probe_replies(
     session: Session,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Replies]:
-    """Greedy replies to both prompts of every item; repeated prompts are answered once."""
-    prompts = [prompt for item in items for prompt in prompts_of(item)]
-    unique = list(dict.fromkeys(prompts))
+    """Greedy replies to both prompts of every item; repeated prompts are answered once.
+
+    Raises:
+      RunError: a token's log-probability is not finite; names the model and the item.
+    """
+    unique = {prompt: f"item {item.id}" for item in items for prompt in prompts_of(item)}
     encoded = [model.tokenizer.encode_prompt(prompt, through_thought=True) for prompt in unique]
-    decoded = decode(model, encoded, tokens, session, progress)
+    decoded = decode(model, encoded, tokens, session, progress, list(unique.values()))
     said = {
         prompt: read_reply(model.tokenizer, reply.tokens)
         for prompt, reply in zip(unique, decoded, strict=True)

@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+from introspection.errors import RunError, listed
 from introspection.models.model import Model
-from introspection.probes.scoring import ScoreRequest, score
+from introspection.probes.scoring import ScoreRequest, score, single_best
 from introspection.runtime.session import Session
 from introspection.tasks.items import NONE, Decisions, Item
 from introspection.text.tokenizer import ChatTokenizer
@@ -35,8 +36,15 @@ def add_none_bucket(logprobs: Float[np.ndarray, " candidates"]) -> Float[np.ndar
 
 
 def decide(logprobs: Float[np.ndarray, " candidates_and_none"], candidates: Sequence[str]) -> str:
-    """The most probable candidate or `NONE`; ties go to the first."""
-    return (*candidates, NONE)[int(np.argmax(logprobs))]
+    """The most probable candidate; `NONE` where that is more probable, or where several are equally so.
+
+    Raises:
+      RunError: a log-probability is not finite.
+    """
+    if not np.isfinite(logprobs).all():
+        raise RunError(f"log-probabilities of {listed(candidates)} are not finite, so they decide nothing")
+    best = single_best(logprobs)
+    return NONE if best is None else (*candidates, NONE)[best]
 
 
 def behavior_requests(tokenizer: ChatTokenizer, items: Sequence[Item]) -> list[ScoreRequest]:
@@ -56,11 +64,16 @@ def probe_behavior(
     session: Session,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Behavior]:
-    """Scores every item's candidates on both prompts; repeated requests are scored once."""
+    """Scores every item's candidates on both prompts; repeated requests are scored once.
+
+    Raises:
+      RunError: a log-probability is not finite; names the model and the item.
+    """
     requests = behavior_requests(model.tokenizer, items)
     keys = [(tuple(request.prompt), request.continuations) for request in requests]
     unique = dict(zip(keys, requests, strict=True))
-    scores = score(model, list(unique.values()), session, progress)
+    names = dict(zip(keys, (f"item {item.id}" for item in items for _ in range(2)), strict=True))
+    scores = score(model, list(unique.values()), session, progress, list(names.values()))
     by_key = {key: add_none_bucket(row) for key, row in zip(unique, scores, strict=True)}
     return [Behavior(by_key[keys[2 * i]], by_key[keys[2 * i + 1]]) for i in range(len(items))]
 

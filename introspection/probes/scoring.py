@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from introspection.errors import InputError
+from introspection.errors import InputError, RunError
 from introspection.models.attention import PrefixBlock
 from introspection.models.config import ModelConfig
 from introspection.models.decoder import count_parameters, forward
@@ -100,11 +100,15 @@ def score(
     requests: Sequence[ScoreRequest],
     session: Session,
     progress: Callable[[int], None] = lambda done: None,
+    names: Sequence[str] = (),
 ) -> list[Float[np.ndarray, " continuations"]]:
     """Log-probabilities of every request's continuations, in order.
 
     Requests are padded to their shape bucket, never to their neighbours. `progress` is called with the number
-    of requests just finished.
+    of requests just finished; `names` are the requests' own, for errors.
+
+    Raises:
+      RunError: a log-probability is not finite.
     """
     config = model.config.for_probes()
     program = session.programs.program(
@@ -125,8 +129,24 @@ def score(
             logprobs = np.asarray(program(model.variables, *put_rows(arrays, session.mesh)))
             for i, row in zip(chunk, logprobs, strict=False):  # the last batch has padding rows
                 results[i] = row[: len(requests[i].continuations)]
+                check_finite(results[i], model, names[i] if names else "a prompt")
             progress(len(chunk))
     return results
+
+
+def check_finite(logprobs: Sequence[float] | np.ndarray, model: Model, of: str) -> None:
+    """Raises RunError, which names the model and what was scored, if a log-probability is not finite."""
+    if not np.isfinite(logprobs).all():
+        raise RunError(
+            f"{model.name or 'the model'}: on {of}, log-probabilities are not finite (NaN or infinite), so "
+            "they decide nothing; its weights are damaged or too large: give another checkpoint"
+        )
+
+
+def single_best(scores: Float[np.ndarray, " choices"]) -> int | None:
+    """The place of the highest score; None where several share it, since order is no reason to prefer one."""
+    best = np.flatnonzero(scores == np.max(scores))
+    return int(best[0]) if len(best) == 1 else None
 
 
 def pad_requests(requests: Sequence[ScoreRequest], shape: ScoreShape) -> tuple[np.ndarray, ...]:

@@ -69,7 +69,7 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup, measured: dict[tuple, dict[
 
     def seed_model(state: TrainState, index: int) -> Model:
         variables = {**frozen, **select_seed(state.trainable, index)}
-        return Model(model_config, start.model.tokenizer, variables)
+        return Model(model_config, start.model.tokenizer, variables, f"arm {name}, seed {seeds[index]}")
 
     held_out = held_out_labels(arm, labels, setup)
 

@@ -46,7 +46,7 @@ from introspection.tasks.items import Decisions, Explanation, Item
 from introspection.tasks.registry import load_task
 from introspection.tasks.subsets import evenly
 from introspection.tasks.task import Task
-from introspection.text.tokenizer import ChatTokenizer, reading_notes, same_reading
+from introspection.text.tokenizer import ChatTokenizer, same_reading
 from introspection.weights.pretrained import PretrainedModel
 
 SKIPPED_SHARE = 0.01  # maximum share of items left out for exceeding a model's context
@@ -143,8 +143,6 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
                     f"{name} is the same model as {same[0]}: shown once", highlight=False, soft_wrap=True
                 )
                 continue
-            for note in reading_notes(model.tokenizer):
-                console.print(f"{name}: {note}", highlight=False, markup=False, soft_wrap=True)
             tokenizers[name] = model.tokenizer
             if note := model.tokenizer.thought_note(way.kind == "generate"):
                 notes.append(f"{name}: {note}")

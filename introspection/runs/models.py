@@ -17,7 +17,7 @@ from introspection.runs.config import RunConfig
 from introspection.runtime.session import Session
 from introspection.tasks.mixture import Mixture, check_apart
 from introspection.tasks.task import Task
-from introspection.text.tokenizer import ChatTokenizer, chat_format, reading_notes
+from introspection.text.tokenizer import ChatTokenizer, chat_format
 
 STARTED_FROM = ("initial", "foreign")  # fields of models that training starts from
 
@@ -43,10 +43,6 @@ def stored_models(config: RunConfig, session: Session) -> dict[str, Model]:
             except InputError as error:
                 raise InputError(f"config.{field}: {error}") from error
             stored[field] = merge_adapters(model) if field in STARTED_FROM else model
-            for note in reading_notes(model.tokenizer):
-                session.console.print(
-                    f"config.{field}: {note}", highlight=False, markup=False, soft_wrap=True
-                )
     check_addressed(found, chat, "config.chat")
     print_notes(found, session.console)
     return stored

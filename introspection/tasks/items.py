@@ -7,7 +7,8 @@ from introspection.errors import InputError
 
 ROLES = ("system", "user", "assistant")
 
-# The decision when everything outside the candidates outweighs each candidate; a reserved name.
+# The decision when everything outside the candidates outweighs each candidate, or several candidates are
+# equally likely; a reserved name.
 NONE = "none"
 
 
@@ -52,8 +53,8 @@ def add_to_prompt(prompt: Prompt, sentence: str) -> Prompt:
 class Item:
     """One counterfactual question: the same prompt with and without a cue.
 
-    `candidates` are sorted: a decision takes the first of equal scores, and that must not favour the
-    correct answer.
+    `candidates` are sorted, so that their order tells nothing of the correct answer; equal scores decide for
+    `NONE`.
     """
 
     id: str

@@ -100,8 +100,12 @@ def add_none(
 
 
 def agreement(slots: Float[Array, "items 2 slots"], answers: Answers) -> Float[Array, " 2"]:
-    """Share of labelled items whose trained label, and whose clean label, matches the model's decisions."""
-    decision = jnp.argmax(slots, axis=-1)
+    """Share of labelled items whose trained label, and whose clean label, matches the model's decisions.
+
+    As in `probes.scored.decide`, several equally likely candidates decide for none, the last slot.
+    """
+    tied = jnp.sum(slots == jnp.max(slots, axis=-1, keepdims=True), axis=-1) > 1
+    decision = jnp.where(tied, slots.shape[-1] - 1, jnp.argmax(slots, axis=-1))
     changed = decision[:, :1] != decision[:, 1:]
     same = (changed == answers.label_changed) & (decision[:, 1:] == answers.label_answer)
     counted = answers.labelled[:, None]

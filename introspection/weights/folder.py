@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from introspection.errors import InputError
+from introspection.errors import InputError, listed
 
 MODEL_FOLDER, ADAPTER_FOLDER, GGUF_FILE = "model folder", "adapter folder", "GGUF file"
 CONFIG, WEIGHTS, WEIGHTS_INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _GGUF_MAGIC = b"GGUF"
+_MOST_JSON = 64 << 20  # bytes; the index of a model of 1,000,000 tensors has about as many
+SNAPSHOTS, _MAIN = "snapshots", "refs/main"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -51,9 +53,51 @@ def has_whole_model(folder: Path) -> bool:
     return weights and (folder / CONFIG).is_file()
 
 
+def snapshot_of(path: Path) -> Path:
+    """The model that a folder of the Hugging Face cache (`models--ORG--NAME`) has; any other path as it is.
+
+    It is the snapshot that `refs/main` names, or the only one.
+
+    Raises:
+      InputError: there are several snapshots and none of them is main's; there is none, or its links are
+        lost.
+    """
+    root = path.parent if path.name == SNAPSHOTS else path
+    if not (root / SNAPSHOTS).is_dir() or (root / CONFIG).is_file():
+        return path
+    found = sorted(child.name for child in (root / SNAPSHOTS).iterdir() if child.is_dir())
+    main = ""
+    if (root / _MAIN).is_file():
+        main = (root / _MAIN).read_text(encoding="utf-8", errors="replace").strip()
+    if main in found or len(found) == 1:
+        snapshot = root / SNAPSHOTS / (main if main in found else found[0])
+        if (snapshot / CONFIG).is_file() and (snapshot / CONFIG).read_bytes()[:12] == b"../../blobs/":
+            raise InputError(
+                f"{snapshot / CONFIG} contains a file's path instead of a link to it: the cache was copied "
+                "without its links; copy it with them (cp -a), or download the model again"
+            )
+        return snapshot
+    if not found:
+        raise InputError(f"{root / SNAPSHOTS} is empty: download the model again")
+    raise InputError(
+        f"{root} has {len(found)} snapshots, and {_MAIN} names none of them; give the path of one: "
+        f"{root / SNAPSHOTS}/ and {listed(found)}"
+    )
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a path; a name that no file can have is none."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, or with a null character
+        return False
+
+
 def read_json_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises InputError if it can't be read as one."""
     try:
+        if path.stat().st_size > _MOST_JSON:
+            raise ValueError(f"more than {_MOST_JSON} bytes")
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} can't be read: {error}") from error
@@ -66,7 +110,7 @@ def _without_weights(folder: Path, wanted: str) -> InputError:
     pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
     if pickles:
         return InputError(
-            f"{folder} has only pickled weights ({', '.join(pickles)}), which can run code and are never "
+            f"{folder} has only pickled weights ({listed(pickles)}), which can run code and are never "
             "read; if you trust them, convert them with transformers or peft: "
             "from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"
         )

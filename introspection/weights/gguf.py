@@ -7,10 +7,11 @@ from typing import Any
 import gguf
 import numpy as np
 
-from introspection.errors import InputError
+from introspection.errors import InputError, brief
 from introspection.models.attention import rotary_frequencies
 from introspection.models.config import ModelConfig, RopeScaling
 from introspection.weights.folder import GGUF_FILE, kind_of
+from introspection.weights.gguf_header import read_header
 from introspection.weights.hf_config import model_config
 
 _ROPE_DIVISORS = "rope_freqs.weight"  # of Llama 3; identifies the scaling in `config`
@@ -37,42 +38,20 @@ WINDOWED_LAYERS = {"gemma2": 2, "gemma3": 6}
 _LLAMA3_SCALINGS = tuple(RopeScaling("llama3", factor, 1.0, 4.0, 8192) for factor in (8.0, 32.0))
 
 
-class _Reader(gguf.GGUFReader):
-    """The package's reader on a plain array: `np.memmap` would double the time.
-
-    It slices the file about five times per vocabulary entry.
-    """
-
-    @property
-    def data(self) -> np.ndarray:
-        return self._data
-
-    @data.setter
-    def data(self, mapped: np.ndarray) -> None:
-        self._data = np.asarray(mapped)
-
-
 class GGUFFile:
     """An open model file of an architecture in `ARCHITECTURES`."""
 
     def __init__(self, path: Path):
-        """Reads the metadata; tensors are read on access.
+        """Reads the metadata; tensors are read on access. Any part of a split file stands for all of them.
 
         Raises:
           InputError: the file is truncated, not a GGUF file, or an unsupported model.
         """
         if kind_of(path) != GGUF_FILE:
             raise InputError(f"{path} is not a GGUF file")
-        try:
-            reader = _Reader(path)
-            self.fields: dict[str, Any] = {name: field.contents() for name, field in reader.fields.items()}
-        except Exception as error:  # the library checks no lengths, so a short file fails in many ways
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise InputError(f"{path} can't be read: it is truncated or damaged ({reason})") from error
-        self.path = path
-        self._tensors = {tensor.name: tensor for tensor in reader.tensors}
-        # GGUF lists the fastest dimension first.
-        shapes = {name: tuple(map(int, tensor.shape[::-1])) for name, tensor in self._tensors.items()}
+        header = read_header(path)
+        self.path, self.fields, self._tensors = path, header.fields, header.tensors
+        shapes = {name: tensor.shape for name, tensor in self._tensors.items()}
         self.shapes = {name: shape for name, shape in shapes.items() if name != _ROPE_DIVISORS}
         self.architecture: str = self.fields.get("general.architecture", "")
         divisors = self._dequantized(_ROPE_DIVISORS, slice(None)) if _ROPE_DIVISORS in shapes else None
@@ -99,12 +78,15 @@ class GGUFFile:
                 try:
                     self._dequantized(name, slice(0, 1))
                 except NotImplementedError:
-                    problems.append(f"{name} is {self._tensors[name].tensor_type.name}, which can't be read")
+                    problems.append(f"{name} is {self._tensors[name].kind.name}, which can't be read")
         return problems
 
     def _dequantized(self, name: str, rows: slice | np.ndarray) -> np.ndarray:
         tensor = self._tensors[name]
-        return gguf.dequantize(np.ascontiguousarray(tensor.data[rows]), tensor.tensor_type)
+        stored = np.asarray(np.memmap(tensor.file, np.uint8, "r", tensor.start, tensor.row_shape))
+        if stored.ndim == 1:  # one row, of which a part is asked for
+            return gguf.dequantize(stored, tensor.kind)[rows]
+        return gguf.dequantize(np.ascontiguousarray(stored[rows]), tensor.kind)
 
 
 def half_split_rows(heads: int, head_dim: int) -> np.ndarray:
@@ -129,7 +111,7 @@ def hugging_face_fields(
     architecture = metadata.get("general.architecture")
     if architecture not in ARCHITECTURES:
         raise InputError(
-            f"{source}: the architecture {architecture!r} is not supported; "
+            f"{source}: the architecture {brief(architecture)} is not supported; "
             f"supported are {', '.join(ARCHITECTURES)}"
         )
 
@@ -144,28 +126,34 @@ def hugging_face_fields(
             raise InputError(f"{source}: the metadata has no {architecture}.{name}; convert the model again")
         return get(name)
 
-    heads, width = need("attention.head_count"), need("embedding_length")
-    for name, size in (("attention.head_count", heads), ("embedding_length", width)):
-        if not isinstance(size, int) or size < 1:
+    def size(name: str, default: int | None = None) -> int:
+        value = need(name) if default is None else get(name, default)
+        if not isinstance(value, int) or value < 1:
             raise InputError(
-                f"{source}: {architecture}.{name} is {size!r}; it must be a whole number of at least 1, "
-                "the same in all layers"
+                f"{source}: {architecture}.{name} is {brief(value)}; it must be a whole number of at least "
+                "1, the same in all layers"
             )
-    head_dim = get("attention.key_length", width // heads)
+        return value
+
+    heads, width, layers = size("attention.head_count"), size("embedding_length"), size("block_count")
+    stored = len({name.split(".")[1] for name in shapes if name.startswith("blk.")})
+    if layers > stored:  # before anything is made for each layer
+        raise InputError(f"{source}: {architecture}.block_count is {layers}, but there are {stored} layers")
+    head_dim = size("attention.key_length", max(width // heads, 1))
     for name, wanted in (
         ("rope.dimension_count", head_dim),
         ("attention.value_length", head_dim),
         *OFF.items(),
     ):
         if get(name, wanted) != wanted:
-            raise InputError(f"{source}: {architecture}.{name}={get(name)} is not supported")
+            raise InputError(f"{source}: {architecture}.{name}={brief(get(name))} is not supported")
     if "token_embd.weight" not in shapes:
         raise InputError(f"{source}: the tensor token_embd.weight is missing")
     fields = {
         "model_type": "gemma3_text" if architecture == "gemma3" else architecture,
         "vocab_size": shapes["token_embd.weight"][0],
         "hidden_size": width,
-        "num_hidden_layers": need("block_count"),
+        "num_hidden_layers": layers,
         "num_attention_heads": heads,
         "num_key_value_heads": get("attention.head_count_kv", heads),
         "head_dim": head_dim,
@@ -183,7 +171,9 @@ def hugging_face_fields(
     own = {key.removeprefix(f"{architecture}.") for key in metadata if key.startswith(f"{architecture}.")}
     if unknown := sorted(own - known):
         key = f"{architecture}.{unknown[0]}"
-        raise InputError(f"{source}: {key}={metadata[key]} is not supported, and options are never ignored")
+        raise InputError(
+            f"{source}: {key}={brief(metadata[key])} is not supported, and options are never ignored"
+        )
     return fields
 
 
@@ -199,8 +189,8 @@ def _gemma_fields(
     pattern = get("attention.sliding_window_pattern", every)
     if pattern not in (every, windowed):
         raise InputError(
-            f"{source}: {architecture}.attention.sliding_window_pattern={pattern} is not supported; only "
-            f"a window in every layer but each {every}th is"
+            f"{source}: {architecture}.attention.sliding_window_pattern={brief(pattern)} is not supported; "
+            f"only a window in every layer but each {every}th is"
         )
     gemma = {
         "hidden_activation": "gelu_pytorch_tanh",
@@ -225,10 +215,11 @@ def _rope_scaling(
     get: Callable[..., Any], head_dim: int, divisors: np.ndarray | None, source: str
 ) -> dict[str, Any] | None:
     if divisors is not None:
-        plain = np.asarray(rotary_frequencies(head_dim, get("rope.freq_base", 10_000.0)))
-        for scaling in _LLAMA3_SCALINGS:
-            scaled = np.asarray(rotary_frequencies(head_dim, get("rope.freq_base", 10_000.0), scaling))
-            if divisors.shape == plain.shape and np.allclose(plain / scaled, divisors, rtol=1e-4):
+        base = get("rope.freq_base", 10_000.0)
+        fits = divisors.shape == (head_dim // 2,) and isinstance(base, int | float) and base > 0
+        for scaling in _LLAMA3_SCALINGS if fits else ():
+            plain, scaled = (np.asarray(rotary_frequencies(head_dim, base, to)) for to in (None, scaling))
+            if np.allclose(plain / scaled, divisors, rtol=1e-4):
                 return {
                     "rope_type": scaling.kind,
                     "factor": scaling.factor,

@@ -9,17 +9,28 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from introspection.errors import InputError
+from introspection.errors import InputError, brief
 from introspection.models.config import ModelConfig, RopeScaling
-from introspection.weights.hf_families import ACTIVATIONS, FAMILIES, OFF, SHARED, WITHOUT_EFFECT, Family
+from introspection.weights.hf_families import (
+    ACTIVATIONS,
+    FAMILIES,
+    OFF,
+    SHARED,
+    VISION,
+    WITHOUT_EFFECT,
+    Family,
+)
+from introspection.weights.hf_values import number, optional_number, whole_number
 
 SLIDING, FULL = "sliding_attention", "full_attention"
 _ABSENT_WINDOW = 4096  # if a Mistral or Qwen config lacks the key; null means no window
+WITH_VISION = "gemma3"  # the model_type with a text model in its text_config
+_MOST_LAYERS = 10_000  # no published model has as many; the lists below have an entry for each
 _GEMMA3_BASES = {FULL: 1_000_000.0, SLIDING: 10_000.0}
 
 
 def model_config(fields: Mapping[str, Any], source: str, **overrides: Any) -> ModelConfig:
-    """The decoder that a config.json describes.
+    """The decoder that a config.json describes; of a Gemma 3 with vision, that of its text.
 
     Args:
       source: its path, for messages.
@@ -29,44 +40,50 @@ def model_config(fields: Mapping[str, Any], source: str, **overrides: Any) -> Mo
       InputError: the model_type or an option is not supported; a key is unknown, missing or has an invalid
         value.
     """
+    if fields.get("model_type") == WITH_VISION:
+        fields = _text_fields(fields, source)
     model_type = fields.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
-        hint = "; a Gemma 3 with vision has its text model in text_config" if model_type == "gemma3" else ""
         raise InputError(
-            f"{source}: model_type {model_type!r} is not supported; supported are {', '.join(FAMILIES)}{hint}"
+            f"{source}: model_type {brief(model_type)} is not supported; supported are "
+            f"{', '.join(FAMILIES)}, and gemma3 with vision, whose text model is read"
         )
     family = FAMILIES[model_type]
+    fields = {**family.defaults, **fields}
     for key, value in fields.items():
         if key in SHARED or key in family.keys or key in WITHOUT_EFFECT:
             continue
         if key not in OFF:
-            raise InputError(f"{source}: unknown key {key!r} of a {model_type}; no key is ignored")
+            raise InputError(f"{source}: unknown key {brief(key)} of a {model_type}; no key is ignored")
         if value not in OFF[key]:
-            raise InputError(f"{source}: {key}={value!r} is not supported for {model_type}")
-    width, heads = _size(fields, "hidden_size", source), _size(fields, "num_attention_heads", source)
+            raise InputError(f"{source}: {key}={brief(value)} is not supported for {model_type}")
+    width, heads = (
+        whole_number(fields, "hidden_size", source),
+        whole_number(fields, "num_attention_heads", source),
+    )
     head_dim = family.head_dim or width // heads
     if fields.get("head_dim") is not None:
-        head_dim = _size(fields, "head_dim", source)
+        head_dim = whole_number(fields, "head_dim", source)
     # The first Llama's configs lack the number of key heads; the others must have it.
     kv_heads = heads
     absent = "num_key_value_heads" not in fields
     if fields.get("num_key_value_heads") is not None or (absent and model_type != "llama"):
-        kv_heads = _size(fields, "num_key_value_heads", source)
-    layers = _size(fields, "num_hidden_layers", source)
-    context_length = _size(fields, "max_position_embeddings", source)
+        kv_heads = whole_number(fields, "num_key_value_heads", source)
+    layers = whole_number(fields, "num_hidden_layers", source, _MOST_LAYERS)
+    context_length = whole_number(fields, "max_position_embeddings", source)
     tied_head = fields.get("tie_word_embeddings", family.tied_head)
     if not isinstance(tied_head, bool):
-        raise InputError(f"{source}: tie_word_embeddings is {tied_head!r}; it must be true or false")
+        raise InputError(f"{source}: tie_word_embeddings is {brief(tied_head)}; it must be true or false")
     read = {
-        "vocab_size": _size(fields, "vocab_size", source),
+        "vocab_size": whole_number(fields, "vocab_size", source),
         "width": width,
         "layers": layers,
         "query_heads": heads,
         "kv_heads": kv_heads,
         "head_dim": head_dim,
-        "mlp_width": _size(fields, "intermediate_size", source),
+        "mlp_width": whole_number(fields, "intermediate_size", source),
         "context_length": context_length,
-        "norm_epsilon": _number(fields, "rms_norm_eps", source, 1e-6),
+        "norm_epsilon": number(fields, "rms_norm_eps", source, 1e-6),
         "tied_head": tied_head,
         "activation": _activation(fields, family, source),
         **family.switches,
@@ -142,31 +159,18 @@ def hf_config(config: ModelConfig, dtype: str = "float32", **more: Any) -> dict[
     return fields
 
 
-def _size(fields: Mapping[str, Any], key: str, source: str) -> int:
-    value = fields.get(key)
-    if value is None:
-        raise InputError(f"{source}: the key {key!r} is missing")
-    if isinstance(value, bool) or value != int(_number(fields, key, source)) or value < 1:
-        raise InputError(f"{source}: {key} is {value!r}; it must be a whole number of at least 1")
-    return int(value)
-
-
-def _number(fields: Mapping[str, Any], key: str, source: str, default: float | None = None) -> float:
-    value = fields.get(key)
-    value = default if value is None else value
-    if value is None:
-        raise InputError(f"{source}: the key {key!r} is missing")
-    try:
-        number = float(value) if not isinstance(value, bool | str) else math.nan
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise InputError(f"{source}: {key} is {value!r}; it must be a number")
-    return number
-
-
-def _optional(fields: Mapping[str, Any], key: str, source: str) -> float | None:
-    return None if fields.get(key) is None else _number(fields, key, source)
+def _text_fields(fields: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """The text model's config in that of a model with vision: its own keys, and those that both share."""
+    own = fields.get("text_config")
+    if not isinstance(own, Mapping):
+        raise InputError(f"{source}: model_type {WITH_VISION!r} needs a text_config, not {brief(own)}")
+    shared = {key: value for key, value in fields.items() if key not in VISION and key != "text_config"}
+    for key in shared.keys() & own.keys() - WITHOUT_EFFECT:
+        if shared[key] != own[key]:
+            raise InputError(
+                f"{source}: {key} is {brief(shared[key])}, but {brief(own[key])} in text_config; keep one"
+            )
+    return {**shared, "model_type": "gemma3_text", **own}
 
 
 def _activation(fields: Mapping[str, Any], family: Family, source: str) -> str:
@@ -177,7 +181,7 @@ def _activation(fields: Mapping[str, Any], family: Family, source: str) -> str:
         given = fields.get(key) or name
         if not isinstance(given, str) or given not in ACTIVATIONS:
             raise InputError(
-                f"{source}: {key} {fields[key]!r} is not supported; supported are {', '.join(ACTIVATIONS)}"
+                f"{source}: {key} {brief(given)} is not supported; supported are {', '.join(ACTIVATIONS)}"
             )
     if (fields.get("hidden_act") or name) != name:
         raise InputError(
@@ -198,9 +202,9 @@ def _softcaps_and_scale(
             # As in transformers, an absent cap is Gemma 2's default; null means no cap.
             absent = {"attention_softcap": 50.0, "final_softcap": 30.0}[name]
             has_default = family.architecture.startswith("Gemma2") and key not in fields
-            options[name] = absent if has_default else _optional(fields, key, source)
+            options[name] = absent if has_default else optional_number(fields, key, source)
     if "query_pre_attn_scalar" in family.keys:
-        scalar = _number(fields, "query_pre_attn_scalar", source, 256.0)
+        scalar = number(fields, "query_pre_attn_scalar", source, 256.0)
         if scalar <= 0:
             raise InputError(f"{source}: query_pre_attn_scalar is {scalar:g}; it must be above 0")
         options["query_scale"] = None if scalar == head_dim else scalar**-0.5
@@ -219,7 +223,7 @@ def _windows(fields: Mapping[str, Any], model_type: str, layers: int, source: st
     kinds = types if isinstance(types, list) else [types]
     if types is not None and (len(kinds) != layers or any(kind not in (SLIDING, FULL) for kind in kinds)):
         raise InputError(
-            f"{source}: layer_types is {types!r}; each of {layers} layers must be {SLIDING} or {FULL}"
+            f"{source}: layer_types is {brief(types)}; each of {layers} layers must be {SLIDING} or {FULL}"
         )
     match model_type:
         case "mistral":
@@ -230,17 +234,19 @@ def _windows(fields: Mapping[str, Any], model_type: str, layers: int, source: st
                     "is not supported"
                 )
         case "qwen2" | "qwen3":
-            first = layers if window is None else _number(fields, "max_window_layers", source, 28.0)
+            first = layers if window is None else number(fields, "max_window_layers", source, 28.0)
             windowed = [layer >= first for layer in range(layers)]
         case "gemma2":
             windowed = [layer % 2 == 0 for layer in range(layers)]
             size = fields.get("sliding_window_size")
             if size is not None and size != window:
-                raise InputError(f"{source}: sliding_window_size is {size!r}, but sliding_window {window!r}")
+                raise InputError(
+                    f"{source}: sliding_window_size is {brief(size)}, but sliding_window {brief(window)}"
+                )
         case _:
             keys = ("sliding_window_pattern", "_sliding_window_pattern")
             given = [key for key in keys if fields.get(key) is not None]
-            every = _size(fields, given[0], source) if given else 6
+            every = whole_number(fields, given[0], source) if given else 6
             windowed = [(layer + 1) % every != 0 for layer in range(layers)]
     if types is not None:
         windowed = [kind == SLIDING for kind in types]
@@ -249,7 +255,7 @@ def _windows(fields: Mapping[str, Any], model_type: str, layers: int, source: st
     if window is None:
         off = " or use_sliding_window false" if model_type.startswith("qwen") else ""
         raise InputError(f"{source}: layers are {SLIDING}, but sliding_window is missing{off}")
-    size = _size({"sliding_window": window}, "sliding_window", source)
+    size = whole_number({"sliding_window": window}, "sliding_window", source)
     return {"window": size, "windowed_layers": () if all(windowed) else tuple(windowed)}
 
 
@@ -261,7 +267,7 @@ def _rope(
 
     def read(inner: Any, base_key: str, default: float, scaling: Any) -> tuple[float, RopeScaling | None]:
         """For one kind of layer. Older keys beside rope_parameters must agree with it."""
-        base = _number(fields, base_key, source, default)
+        base = number(fields, base_key, source, default)
         if inner is None:
             return _base_and_scaling(scaling or {}, base, context_length, source)
         found = _base_and_scaling(inner, base, context_length, source)
@@ -290,8 +296,8 @@ def _base_and_scaling(
     given: Any, base: float, context_length: int, source: str
 ) -> tuple[float, RopeScaling | None]:
     if not isinstance(given, Mapping):
-        raise InputError(f"{source}: the rope parameters are {given!r}; they must be a JSON object")
-    base = _number(given, "rope_theta", source, base)
+        raise InputError(f"{source}: the rope parameters are {brief(given)}; they must be a JSON object")
+    base = number(given, "rope_theta", source, base)
     kind = given.get("rope_type") or given.get("type") or "default"
     known = {"rope_theta", "rope_type", "type", "partial_rotary_factor"}
     match kind:
@@ -308,24 +314,24 @@ def _base_and_scaling(
             }
         case _:
             raise InputError(
-                f"{source}: rope_type {kind!r} is not supported; supported are default, linear, llama3"
+                f"{source}: rope_type {brief(kind)} is not supported; supported are default, linear, llama3"
             )
     for key in given:
         if key not in known:
-            raise InputError(f"{source}: unknown key {key!r} of {kind} rope parameters")
+            raise InputError(f"{source}: unknown key {brief(key)} of {kind} rope parameters")
     if given.get("partial_rotary_factor") not in OFF["partial_rotary_factor"]:
         raise InputError(
-            f"{source}: partial_rotary_factor={given['partial_rotary_factor']!r} is not supported"
+            f"{source}: partial_rotary_factor={brief(given['partial_rotary_factor'])} is not supported"
         )
     if kind == "default":
         return base, None
-    options: dict[str, Any] = {"factor": _number(given, "factor", source)}
+    options: dict[str, Any] = {"factor": number(given, "factor", source)}
     if kind == "llama3":
         original = {"original_max_position_embeddings": context_length, **given}
         options |= {
-            "low_frequency_factor": _number(given, "low_freq_factor", source),
-            "high_frequency_factor": _number(given, "high_freq_factor", source),
-            "original_context_length": _size(original, "original_max_position_embeddings", source),
+            "low_frequency_factor": number(given, "low_freq_factor", source),
+            "high_frequency_factor": number(given, "high_freq_factor", source),
+            "original_context_length": whole_number(original, "original_max_position_embeddings", source),
         }
     try:
         return base, RopeScaling(kind, **options)

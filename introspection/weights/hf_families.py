@@ -15,6 +15,7 @@ class Family:
     tied_head: bool = False  # default for tie_word_embeddings
     head_dim: int | None = None  # default for head_dim; None: hidden_size / num_attention_heads
     activation: str = "hidden_act"  # the key that names the activation
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of keys that published files omit
 
 
 SHARED = frozenset(
@@ -60,8 +61,25 @@ FAMILIES: dict[str, Family] = {
         tied_head=True,
         head_dim=256,
         activation="hidden_activation",
+        defaults={
+            "vocab_size": 262_208,
+            "num_attention_heads": 8,
+            "num_key_value_heads": 4,
+            "max_position_embeddings": 131_072,
+            "sliding_window": 4096,
+        },
     ),
 }
+# Keys of a Gemma 3 with vision, beside its text_config, that say nothing about text.
+VISION = frozenset(
+    [
+        "boi_token_index",
+        "eoi_token_index",
+        "image_token_index",
+        "mm_tokens_per_image",
+        "vision_config",
+    ]
+)
 ACTIVATIONS = {"silu": "silu", "gelu_pytorch_tanh": "gelu"}
 # Unsupported options and the values that leave them off; a family that lists one in its keys supports it.
 OFF: dict[str, tuple[Any, ...]] = {

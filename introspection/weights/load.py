@@ -1,5 +1,6 @@
 """Checkpoints into our parameter tree; each device reads only its part of each leaf from the file."""
 
+import math
 from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from introspection.errors import InputError
+from introspection.errors import InputError, listed
 from introspection.models.config import ModelConfig
 from introspection.models.decoder import initialize
 from introspection.runtime.mesh import parameter_shardings
@@ -30,6 +31,7 @@ PARAMETER_DTYPES = ("float32", "bfloat16", "float16")
 _HARMLESS = ("rotary_emb.inv_freq",)
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 _COMPARED_ROWS = 4096
+_CHECKED_BYTES = 1 << 26  # at a time, for finite numbers
 _ALIGNMENT = 64  # bytes
 
 
@@ -48,8 +50,8 @@ def load_folder(folder: Path, mesh: jax.sharding.Mesh, dtype: str = "float32") -
     Matrices, the embedding and biases have `dtype`; norm scales are float32, as they are computed in it.
 
     Raises:
-      InputError: the model is not supported, a file is damaged, or the tensors do not match config.json (the
-        message names all of them).
+      InputError: the model is not supported, a file is damaged, the tensors do not match config.json, or a
+        number is not finite (the message names the first of them).
     """
     if kind_of(folder) != MODEL_FOLDER:
         raise InputError(f"{folder} is not a model folder with {CONFIG} and weights")
@@ -67,12 +69,14 @@ def check_folder(folder: Path, config: ModelConfig) -> None:
 
 def check_gguf_tensors(file: GGUFFile) -> None:
     """Checks an open file's names and shapes against its config. Raises InputError as `load_folder`."""
+    check_sizes(file, str(file.path), file.config)
     abstract = abstract_parameters(file.config)
     check_tensors(file, str(file.path), abstract, gguf_names(named_leaves(abstract)))
 
 
 def load_gguf_tensors(file: GGUFFile, mesh: jax.sharding.Mesh, dtype: str = "float32") -> dict:
     """The parameters of an open GGUF file. Raises InputError as `load_folder`."""
+    check_sizes(file, str(file.path), file.config)
     abstract = abstract_parameters(file.config, dtype)
     return load_tree(file, str(file.path), abstract, gguf_names(named_leaves(abstract)), mesh)
 
@@ -99,6 +103,7 @@ def check_safetensors(files: SafetensorsFiles, where: str, config: ModelConfig) 
     Raises:
       InputError: as `load_folder`.
     """
+    check_sizes(files, where, config)
     abstract = abstract_parameters(config)
     names = hugging_face_names(named_leaves(abstract), config.post_norms)
     check_tensors(files, where, abstract, names, _surplus(files, config))  # before reading two of them
@@ -112,6 +117,29 @@ def check_safetensors(files: SafetensorsFiles, where: str, config: ModelConfig) 
 def _surplus(files: SafetensorsFiles, config: ModelConfig) -> set[str]:
     doubled = {_HEAD} if config.tied_head else set()
     return {name for name in files.shapes if name.endswith(_HARMLESS) or name in doubled}
+
+
+def check_sizes(source: TensorSource, where: str, config: ModelConfig) -> None:
+    """Checks a config's sizes against what is stored, before anything of these sizes is made.
+
+    Raises:
+      InputError: some of the parameters alone would be more than all tensors together have.
+    """
+    stored = sum(map(math.prod, source.shapes.values()))
+    wanted = {
+        "the embedding (vocabulary × width)": config.vocab_size * config.width,
+        "the queries (layers × width × heads × head_dim)": config.layers
+        * config.width
+        * config.query_heads
+        * config.head_dim,
+        "the MLPs (layers × width × mlp_width)": config.layers * config.width * config.mlp_width,
+    }
+    for what, count in wanted.items():
+        if count > stored:
+            raise InputError(
+                f"{where} does not fit the model: {what} would have {count} numbers, but all tensors "
+                f"together have {stored}"
+            )
 
 
 def abstract_parameters(config: ModelConfig, dtype: str = "float32") -> dict:
@@ -139,18 +167,24 @@ def load_tree(
     """Every leaf of `abstract`, read from the tensors in `names` and sharded by `parameter_shardings`.
 
     Raises:
-      InputError: as `check_tensors`.
+      InputError: as `check_tensors`; or numbers are not finite in the leaf's dtype, of which nothing could be
+        decided (each process checks what it reads).
     """
     check_tensors(source, where, abstract, names, ignored)
     leaves = named_leaves(abstract)
     shardings = named_leaves(parameter_shardings(abstract, mesh))
     make_array: Any = jax.make_array_from_callback  # its type allows an index of None
-    return tree_of(
-        {
-            path: make_array(leaf.shape, shardings[path], _reader(source, names[path], leaf), leaf.dtype)
-            for path, leaf in leaves.items()
-        }
-    )
+    spoiled: dict[str, None] = {}
+    read = {
+        path: make_array(leaf.shape, shardings[path], _reader(source, names[path], leaf, spoiled), leaf.dtype)
+        for path, leaf in leaves.items()
+    }
+    if spoiled:
+        raise InputError(
+            f"{where} has numbers that are not finite (NaN or infinite) in {len(spoiled)} tensors: "
+            f"{listed(spoiled)}; the file is damaged or its training diverged: give another checkpoint"
+        )
+    return tree_of(read)
 
 
 def check_tensors(
@@ -181,25 +215,34 @@ def check_shapes(
     stored = {name: shape for name, shape in source.shapes.items() if name not in ignored}
     problems = shape_problems(stored, dict(wanted)) + source.unreadable(wanted)
     if problems:
-        raise InputError(f"{where} does not fit the model ({len(problems)} tensors): " + "; ".join(problems))
+        raise InputError(
+            f"{where} does not fit the model ({len(problems)} tensors): {listed(problems, '; ')}"
+        )
 
 
 def _reader(
-    source: TensorSource, name: TensorName, leaf: jax.ShapeDtypeStruct
+    source: TensorSource, name: TensorName, leaf: jax.ShapeDtypeStruct, spoiled: dict[str, None]
 ) -> Callable[[tuple[slice, ...]], np.ndarray]:
-    """A function that reads one device's part of a leaf; devices with the same part share a copy."""
+    """A function that reads one device's part of a leaf; devices with the same part share a copy.
+
+    Tensors with numbers that are not finite are added to `spoiled`.
+    """
     parts: dict[str, np.ndarray] = {}
 
     def read(index: tuple[slice, ...]) -> np.ndarray:
         if str(index) not in parts:
-            parts[str(index)] = _read_part(source, name, leaf, index)
+            parts[str(index)] = _read_part(source, name, leaf, index, spoiled)
         return parts[str(index)]
 
     return read
 
 
 def _read_part(
-    source: TensorSource, name: TensorName, leaf: jax.ShapeDtypeStruct, index: tuple[slice, ...]
+    source: TensorSource,
+    name: TensorName,
+    leaf: jax.ShapeDtypeStruct,
+    index: tuple[slice, ...],
+    spoiled: dict[str, None],
 ) -> np.ndarray:
     ranges = [range(*own.indices(size)) for own, size in zip(index, leaf.shape, strict=True)]
     part = _empty([len(own) for own in ranges], leaf.dtype)
@@ -207,10 +250,14 @@ def _read_part(
     places = part if name.stacked else part[None]
     for place, layer in zip(places, layers, strict=True):
         # Only one layer's slice is in memory besides the part; it is cast while copied.
-        if name.transposed:
-            place[...] = source.read(name.of_layer(layer), inner[::-1]).T
-        else:
-            place[...] = source.read(name.of_layer(layer), inner)
+        with np.errstate(all="ignore"):  # what overflows is found next
+            if name.transposed:
+                place[...] = source.read(name.of_layer(layer), inner[::-1]).T
+            else:
+                place[...] = source.read(name.of_layer(layer), inner)
+        blocks = np.array_split(place, place.nbytes // _CHECKED_BYTES + 1)
+        if not all(np.isfinite(block).all() for block in blocks):
+            spoiled[name.of_layer(layer)] = None
     return part
 
 

@@ -7,14 +7,12 @@ run.
 
 import dataclasses
 import functools
-import os
 import re
-import reprlib
 from pathlib import Path
 
 import jax
 
-from introspection.errors import InputError
+from introspection.errors import InputError, brief
 from introspection.models.config import ModelConfig
 from introspection.models.model import Model
 from introspection.text.chat_template import ChatOptions
@@ -26,7 +24,7 @@ from introspection.text.hf_tokenizer import (
     read_adapters_tokenizer,
     read_hf_tokenizer,
 )
-from introspection.text.tokenizer import ChatTokenizer, check_embedding
+from introspection.text.tokenizer import ChatTokenizer, check_embedding, reading_notes
 from introspection.weights.adapters import open_adapters, with_adapters
 from introspection.weights.folder import (
     ADAPTER_CONFIG,
@@ -34,14 +32,17 @@ from introspection.weights.folder import (
     ADAPTER_WEIGHTS,
     CONFIG,
     GGUF_FILE,
+    SNAPSHOTS,
     WEIGHTS,
     WEIGHTS_INDEX,
+    exists,
     has_whole_model,
     kind_of,
     read_json_object,
+    snapshot_of,
 )
 from introspection.weights.gguf import GGUFFile
-from introspection.weights.hf_config import model_config
+from introspection.weights.hf_config import WITH_VISION, model_config
 from introspection.weights.load import check_folder, check_gguf_tensors, load_folder, load_gguf_tensors
 
 
@@ -50,7 +51,7 @@ class PretrainedModel:
     """An external model: its files and its chat options. Its properties are read on first access."""
 
     name: str  # as given by the user
-    path: Path  # a model folder or a GGUF file
+    path: Path  # a model folder (of the Hugging Face cache: the snapshot) or a GGUF file
     adapters: Path | None
     chat: ChatOptions
 
@@ -114,6 +115,10 @@ class PretrainedModel:
     def notes(self) -> list[str]:
         """What a user should know of how the files are read. Raises InputError as `open_adapters`."""
         notes = []
+        if self.path.parent.name == SNAPSHOTS:
+            notes.append(f"{self.name} is read as its snapshot {self.path.name}")
+        if self.gguf is None and read_json_object(self.path / CONFIG).get("model_type") == WITH_VISION:
+            notes.append(f"{self.name} is read as its text model alone, without vision")
         for file in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
             if (self.path / file).is_file():
                 notes.append(f"{self.path} is read as the whole model that it holds; {file} is ignored")
@@ -124,23 +129,26 @@ class PretrainedModel:
                     f"{self.adapters} has no tensors for {len(absent)} of the modules that its config adapts "
                     f"({absent[0]} first); these stay the base's"
                 )
-        return notes
+        return [*notes, *(f"{self.name}: {note}" for note in reading_notes(self.tokenizer))]
 
 
 def base_and_adapters(name: str) -> tuple[str, str]:
     """The two sides of BASE+ADAPTERS; an existing path, or a workdir's, may contain a +."""
-    if Path(re.split("[:@]", name)[0]).expanduser().exists():
+    if exists(Path(re.split("[:@]", name)[0]).expanduser()):
         return name, ""
     splits = [(name[:at], name[at + 1 :]) for at, character in enumerate(name) if character == "+"]
     before, _, after = name.partition("+")
-    return next((split for split in splits if Path(split[0]).expanduser().exists()), (before, after))
+    return next((split for split in splits if exists(Path(split[0]).expanduser())), (before, after))
 
 
 def is_pretrained(name: str) -> bool:
     """Whether a name is a path to an external model rather than to a workdir."""
     base, adapters = base_and_adapters(name)
     path = Path(base).expanduser()
-    return bool(adapters) or path.is_file() or (path.is_dir() and not is_workdir(path) and _configured(path))
+    if adapters or not exists(path):
+        return bool(adapters)
+    path = snapshot_of(path)
+    return path.is_file() or (path.is_dir() and not is_workdir(path) and _configured(path))
 
 
 def is_workdir(path: Path) -> bool:
@@ -168,14 +176,14 @@ def find_pretrained(name: str, chat: ChatOptions | None = None) -> PretrainedMod
       InputError: a path is not a model, or the base of adapters is not found.
     """
     base, adapters = base_and_adapters(name)
-    path, chat = Path(base).expanduser(), chat or ChatOptions()
+    path, chat = snapshot_of(Path(base).expanduser()), chat or ChatOptions()
     if path.is_dir() and is_workdir(path):
         raise InputError(
             f"{name}: {path} is a run's workdir; add adapters to a model folder or a GGUF file "
             "(experiments.export writes a run's model as a folder)"
         )
     if kind_of(path) != ADAPTER_FOLDER:
-        added = Path(adapters).expanduser() if adapters else None
+        added = snapshot_of(Path(adapters).expanduser()) if adapters else None
         if added is not None and kind_of(added) != ADAPTER_FOLDER:
             raise InputError(f"{name}: {added} is not a folder of adapters")
         return PretrainedModel(name, path, added, chat)
@@ -187,15 +195,14 @@ def find_pretrained(name: str, chat: ChatOptions | None = None) -> PretrainedMod
             f"to read the model, or give BASE+{name} to read the adapters"
         )
     told = read_json_object(path / ADAPTER_CONFIG).get("base_model_name_or_path")
-    if not isinstance(told, str) or not os.path.exists(told):  # which takes any text, as Path.exists doesn't
-        raise InputError(
-            f"{name}: the adapters' base {reprlib.repr(told)} is not a path here; give BASE+{name}"
-        )
-    if kind_of(Path(told)) == ADAPTER_FOLDER:
+    if not isinstance(told, str) or not exists(Path(told)):
+        raise InputError(f"{name}: the adapters' base {brief(told)} is not a path here; give BASE+{name}")
+    own = snapshot_of(Path(told))
+    if kind_of(own) == ADAPTER_FOLDER:
         raise InputError(
             f"{name}: the adapters' base {told} is a folder of adapters itself; give BASE+{name}"
         )
-    return PretrainedModel(name, Path(told), path, chat)
+    return PretrainedModel(name, own, path, chat)
 
 
 def check_pretrained(source: PretrainedModel) -> None:
@@ -224,6 +231,6 @@ def load_pretrained_model(source: PretrainedModel, mesh: jax.sharding.Mesh, dtyp
     else:
         _, params = load_folder(source.path, mesh, dtype)
     if source.adapters is None:
-        return Model(config, tokenizer, {"params": params})
+        return Model(config, tokenizer, {"params": params}, source.name)
     config, variables = with_adapters(source.adapters, config, params, mesh)
-    return Model(config, tokenizer, variables)
+    return Model(config, tokenizer, variables, source.name)

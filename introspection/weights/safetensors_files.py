@@ -7,9 +7,22 @@ import ml_dtypes  # noqa: F401  gives numpy bfloat16, the dtype of BF16 tensors
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from introspection.errors import InputError
-from introspection.weights.folder import WEIGHTS, WEIGHTS_INDEX, read_json_object
+from introspection.errors import InputError, brief, listed
+from introspection.weights.folder import WEIGHTS, WEIGHTS_INDEX, exists, read_json_object
 
+# In a model with vision, of which only the text model is read: prefixes of its tensors, in the layouts of
+# transformers before and since 4.52, and of all others.
+_TEXT = {
+    "language_model.model.": "model.",
+    "model.language_model.": "model.",
+    "language_model.lm_head.": "lm_head.",
+}
+_VISION = (
+    "vision_tower.",
+    "multi_modal_projector.",
+    "model.vision_tower.",
+    "model.multi_modal_projector.",
+)
 READABLE_DTYPES = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8}  # bytes per number
 
 
@@ -26,6 +39,7 @@ class SafetensorsFiles:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.dtypes: dict[str, str] = {}
         self.file_of: dict[str, Path] = {}
+        self.stored_as: dict[str, str] = {}  # names in the files, where they differ
         for file in files:
             try:
                 with safe_open(file, framework="numpy") as opened:
@@ -45,7 +59,7 @@ class SafetensorsFiles:
         # up to the whole checkpoint.
         try:
             with safe_open(self.file_of[name], framework="numpy") as opened:
-                part = opened.get_slice(name)[index]
+                part = opened.get_slice(self.stored_as.get(name, name))[index]
         except (SafetensorError, OSError) as error:
             raise _unreadable(self.file_of[name], error, name) from error
         self.bytes_read += part.nbytes
@@ -60,6 +74,21 @@ class SafetensorsFiles:
             if name in self.dtypes and self.dtypes[name] not in READABLE_DTYPES
         ]
 
+    def take_text_model(self) -> None:
+        """Of a model with vision, leaves only the text model's tensors, named as in one without."""
+        if not any(name.startswith(tuple(_TEXT)) for name in self.shapes):
+            return
+        for name in list(self.shapes):
+            prefix = next((prefix for prefix in _TEXT if name.startswith(prefix)), "")
+            own = _TEXT[prefix] + name.removeprefix(prefix) if prefix else name
+            if own != name and own in self.shapes:
+                raise InputError(f"{own} is stored twice, also as {name}")
+            shape, dtype, file = self.shapes.pop(name), self.dtypes.pop(name), self.file_of.pop(name)
+            if name.startswith(_VISION):
+                continue
+            self.shapes[own], self.dtypes[own], self.file_of[own] = shape, dtype, file
+            self.stored_as[own] = name
+
 
 def open_folder(folder: Path) -> SafetensorsFiles:
     """The tensors of a model folder: of its single file, else of its index's shards.
@@ -68,20 +97,27 @@ def open_folder(folder: Path) -> SafetensorsFiles:
       InputError: as `SafetensorsFiles`; or the index is wrong (the message names files and tensors).
     """
     if (folder / WEIGHTS).is_file() or not (folder / WEIGHTS_INDEX).is_file():
-        return SafetensorsFiles([folder / WEIGHTS])
-    index = folder / WEIGHTS_INDEX
+        files = SafetensorsFiles([folder / WEIGHTS])
+    else:
+        files = _open_shards(folder / WEIGHTS_INDEX)
+    files.take_text_model()
+    return files
+
+
+def _open_shards(index: Path) -> SafetensorsFiles:
+    folder = index.parent
     said = read_json_object(index).get("weight_map")
     if not isinstance(said, dict) or not said or not all(isinstance(file, str) for file in said.values()):
         raise InputError(f"{index}: weight_map, from tensors to files, is missing")
     names = sorted(set(said.values()))
     for name in names:
         if Path(name).name != name:
-            raise InputError(f"{index} names {name!r}, which is not a file in its folder")
-        if not (folder / name).is_file():
+            raise InputError(f"{index} names {brief(name)}, which is not a file in its folder")
+        if not exists(folder / name) or not (folder / name).is_file():
             tensors = [tensor for tensor, file in said.items() if file == name]
             raise InputError(
-                f"{index} names {name}, which is missing; it should contain {len(tensors)} tensors, "
-                f"{tensors[0]} first"
+                f"{index} names {listed([name])}, which is missing; it should contain {len(tensors)} "
+                f"tensors, {listed(tensors[:1])} first"
             )
     files = SafetensorsFiles(folder / name for name in names)
     problems = []
@@ -94,7 +130,7 @@ def open_folder(folder: Path) -> SafetensorsFiles:
         elif real != said[tensor]:
             problems.append(f"{tensor} should be in {said[tensor]}, but is in {real}")
     if problems:
-        raise InputError(f"{index} is wrong ({len(problems)} tensors): " + "; ".join(problems))
+        raise InputError(f"{index} is wrong ({len(problems)} tensors): {listed(problems, '; ')}")
     return files
 
 

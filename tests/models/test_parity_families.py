@@ -29,6 +29,7 @@ FAMILIES = (
     "qwen3",
     "gemma2",
     "gemma3",
+    "gemma3_vision",
 )
 pytestmark = [pytest.mark.parity, pytest.mark.parametrize("family", FAMILIES)]
 TOLERANCE = 1e-4  # of float32 logits

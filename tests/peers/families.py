@@ -13,6 +13,7 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
+    Gemma3Config,
     Gemma3TextConfig,
     LlamaConfig,
     MistralConfig,
@@ -43,6 +44,10 @@ LLAMA3 = dict(
     low_freq_factor=1.0,
     high_freq_factor=4.0,
     original_max_position_embeddings=16,
+)
+VISION = dict(
+    **dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2),
+    **dict(image_size=8, patch_size=2),
 )
 GEMMA3_ROPE = {
     "full_attention": dict(rope_type="linear", factor=8.0, rope_theta=5000.0),
@@ -79,6 +84,13 @@ def families() -> dict[str, PreTrainedConfig]:
             tie_word_embeddings=True,
         ),
         "gemma3": Gemma3TextConfig(**{**gemma, "num_hidden_layers": 7}, rope_parameters=GEMMA3_ROPE),
+        "gemma3_vision": Gemma3Config(
+            text_config=dict(**{**gemma, "num_hidden_layers": 7}, rope_parameters=GEMMA3_ROPE),
+            vision_config=VISION,
+            mm_tokens_per_image=4,
+            # Beyond the vocabulary: every token of the test is text.
+            **dict.fromkeys(("image_token_index", "boi_token_index", "eoi_token_index"), VOCABULARY + 1),
+        ),
     }
 
 
@@ -87,7 +99,7 @@ def randomize(model: torch.nn.Module, generator: torch.Generator) -> None:
     gemma = model.config.model_type.startswith("gemma")
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
-        if name == "model.norm.weight" and gemma:
+        if name.endswith(("model.norm.weight", "language_model.norm.weight")) and gemma:
             parameter.data = 4.0 + noise
         elif "norm" in name:
             parameter.data = (0.0 if gemma else 1.0) + 0.3 * noise

@@ -81,6 +81,20 @@ FOLDERS = {
         lambda folder: change_tensors(folder / "model.safetensors", **{TENSOR: None}),
         ["does not fit the model (1 tensors)", f"{TENSOR} (24, 16) is missing"],
     ),
+    "a number that is none": (
+        lambda folder: change_tensors(
+            folder / "model.safetensors", **{TENSOR: np.full((24, 16), np.nan, np.float32)}
+        ),
+        ["numbers that are not finite (NaN or infinite) in 1 tensors", TENSOR],
+    ),
+    "a vocabulary beyond counting": (
+        lambda folder: change_json(folder / "config.json", vocab_size=2**62),
+        [f"config.json: vocab_size is {2**62}; it must be at most"],
+    ),
+    "layers beyond the tensors": (
+        lambda folder: change_json(folder / "config.json", num_hidden_layers=9000),
+        ["the queries (layers × width × heads × head_dim) would have", "all tensors together have"],
+    ),
     "another family": (
         lambda folder: change_json(folder / "config.json", model_type="mamba"),
         ["model_type 'mamba' is not supported", "supported are llama"],
@@ -138,7 +152,9 @@ def test_a_folder_that_can_not_be_used_is_refused_by_compare(programs, tmp_path,
         assert phrase in line
 
 
-@pytest.mark.parametrize("case", ["cut weights", "template that reaches out", "short context"])
+@pytest.mark.parametrize(
+    "case", ["cut weights", "a number that is none", "template that reaches out", "short context"]
+)
 def test_the_main_job_refuses_it_too_and_names_the_field(programs, tmp_path, folder, case):
     spoil, phrases = FOLDERS[case]
     spoil(folder)

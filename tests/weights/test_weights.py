@@ -184,6 +184,30 @@ def test_one_report_names_every_tensor_that_does_not_fit(tmp_path):
     )
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (1, 2, 2)])
+def test_a_number_that_is_not_finite_is_refused_with_its_tensor(tmp_path, sizes, value):
+    write_model(tmp_path / "model", shard_bytes=SHARDED)
+    index = json.loads((tmp_path / "model" / "model.safetensors.index.json").read_text())["weight_map"]
+    file = tmp_path / "model" / index[QUERY]
+    spoiled = load_file(file)[QUERY].copy()
+    spoiled[-1, -1] = value
+    change_tensors(file, **{QUERY: spoiled})
+    says = [f"{tmp_path / 'model'} has numbers that are not finite", f"in 1 tensors: {QUERY};"]
+    refusal(load, tmp_path / "model", mesh_of(*sizes), says=says)
+
+
+def test_what_overflows_in_the_dtype_asked_for_is_refused_and_a_long_list_is_cut(tmp_path):
+    write_model(tmp_path / "model")
+    file = tmp_path / "model" / "model.safetensors"
+    tensors = {name: array.astype(np.float64) * 1e30 for name, array in load_file(file).items()}
+    change_tensors(file, **tensors)
+    load(tmp_path / "model")
+    kept = sum("norm" in name for name in tensors)  # in float32, whatever is asked for
+    line = refusal(load, tmp_path / "model", dtype="float16", says=[f"in {len(tensors) - kept} tensors: "])
+    assert f" and {len(tensors) - kept - 5} more;" in line
+
+
 def test_old_rotary_buffers_are_harmless(tmp_path):
     write_model(tmp_path / "model")
     name = "model.layers.0.self_attn.rotary_emb.inv_freq"
@@ -268,6 +292,11 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path):
         ("[]", "not a JSON object"),
         ("{}", "weight_map, from tensors to files, is missing"),
         ('{"weight_map": {"a": "../other/model.safetensors"}}', "not a file in its folder"),
+        (
+            '{"weight_map": {"a": "' + "x" * 4000 + '"}}',
+            "which is missing; it should contain 1 tensors, a first",
+        ),
+        ('{"weight_map": {"a": "x\\u0000"}}', "is missing; it should contain 1 tensors, a first"),
     ],
 )
 def test_an_index_that_is_none_is_refused(tmp_path, content, phrase):

@@ -117,7 +117,7 @@ def test_a_rank_that_is_not_the_tensors_is_refused_before_anything_is_made_of_it
     folder = write(tmp_path / "adapter")
     change_json(folder / CONFIG, **changes)
     wanted = changes.get("r", 2)
-    refused(folder, f"{VALUE_A} is (3, 16) in the checkpoint and ({wanted}, 16) in the model")
+    refused(folder, "(3, 16) in the checkpoint", f"and ({wanted}, 16) in the model")
 
 
 def uneven(folder):

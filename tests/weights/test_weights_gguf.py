@@ -110,7 +110,7 @@ def test_a_truncated_file_is_refused(tmp_path, keep):
             {"embedding_scale": 2.0},
             "llama.embedding_scale=2.0 is not supported, and options are never ignored",
         ),
-        ({"feed_forward_length": None}, "has no llama.feed_forward_length"),
+        ({"feed_forward_length": None}, "the metadata has no llama.feed_forward_length"),
         ({"attention.head_count": 0}, "llama.attention.head_count is 0; it must be a whole number"),
         ({"embedding_length": "32"}, "llama.embedding_length is '32'; it must be a whole number"),
     ],
