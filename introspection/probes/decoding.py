@@ -159,7 +159,7 @@ def decode(
         arrays = put_rows((padded, lengths, active), session.mesh)
         tokens, logprobs, said = map(np.asarray, program(model.variables, *arrays))
         for row, i in enumerate(chunk):
-            check_finite(logprobs[row, : said[row]], model, names[i] if names else "a prompt")
+            check_finite(logprobs[row, : said[row]], model, str(names[i]) if names else "a prompt")
             results[i] = Decoded(
                 tuple(tokens[row, : said[row]].tolist()), tuple(logprobs[row, : said[row]].tolist())
             )

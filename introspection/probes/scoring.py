@@ -129,7 +129,7 @@ def score(
             logprobs = np.asarray(program(model.variables, *put_rows(arrays, session.mesh)))
             for i, row in zip(chunk, logprobs, strict=False):  # the last batch has padding rows
                 results[i] = row[: len(requests[i].continuations)]
-                check_finite(results[i], model, names[i] if names else "a prompt")
+                check_finite(results[i], model, str(names[i]) if names else "a prompt")
             progress(len(chunk))
     return results
 

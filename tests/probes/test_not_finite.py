@@ -77,8 +77,8 @@ def test_judges_decide_nothing_from_such_scores():
 
 
 def test_a_judge_is_undecided_where_both_sides_are_equal(monkeypatch):
-    judge = OpeningsJudge(threshold=0.5)
-    odds = np.array([0.5, 0.6, 0.4])
+    judge = OpeningsJudge()
+    odds = np.array([0.0, 0.1, -0.1])
     monkeypatch.setattr(OpeningsJudge, "logprobs", lambda *_: np.stack([odds - 1, np.full(3, -1.0)], axis=1))
     said = [Said(f"prompt {number}", "a reply") for number in range(3)]
     assert judge.judge(said, task_model(), session()) == [NONE, "refuse", "comply"]
