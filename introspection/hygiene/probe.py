@@ -43,7 +43,7 @@ from introspection.runtime.session import Session
 from introspection.runtime.workdir import check_workdir, claim_workdir, write_json
 from introspection.tasks.items import Item
 from introspection.tasks.registry import TASKS, load_task, section_settings
-from introspection.tasks.task import Task
+from introspection.tasks.task import Task, print_notes
 from introspection.weights.pretrained import PretrainedModel
 
 SPLIT = "test"
@@ -58,6 +58,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
     found = find_model(request)
     section = probed_section(request, found)
     task, _ = load_task(section, cache_dir())
+    print_notes(task, console)
     reading = probed_readout(request, found, task.splits[SPLIT])
     config = {
         "probe": request.model,

@@ -8,7 +8,8 @@ from aita_cases import scruples
 from row_files import refusal, write_csv, write_lines
 
 from introspection.errors import InputError
-from introspection.tasks.aita.files import DOWNLOAD, SUFFIXES, read_posts
+from introspection.tasks.aita.files import DOWNLOAD, SUFFIXES, Post
+from introspection.tasks.aita.files import read_posts as read_all
 from introspection.tasks.aita.items import AitaConfig
 from introspection.tasks.aita.task import build_aita
 from introspection.tasks.raw_files import data_files, raw_source, shared_folder
@@ -24,8 +25,12 @@ def written(path: Path, *rows, **options) -> Path:
     return write_lines(path, rows, **options)
 
 
+def read_posts(paths) -> list[Post]:
+    return read_all(paths).posts
+
+
 def refused(paths, *parts) -> None:
-    refusal(read_posts, paths, says=parts)
+    refusal(read_all, paths, says=parts)
 
 
 def test_the_publishers_layout():
@@ -94,27 +99,27 @@ def test_marks_and_line_ends_of_windows_do_no_harm(tmp_path):
 def test_bad_rows_are_all_named_at_once(tmp_path):
     rows = [
         scruples(id="a"),
-        scruples(id="b", text="  "),
-        scruples(id="c", text="[removed]"),
+        scruples(id="b", text=["I sang."]),
+        scruples(id="c", label="  MAYBE", binarized_label="left out"),
         scruples(id="a"),
-        scruples(id="d", label="MAYBE", binarized_label="left out"),
-        scruples(id="e", text=None),
+        scruples(id="d", title=3),
+        scruples(id=1.5),
         scruples(id="f", label_scores={"AUTHOR": "many"}),
     ]
     refused(
         [written(tmp_path / "train.jsonl", *rows)],
-        f"{tmp_path}: train.jsonl: line 2: text is empty",
-        "line 3: text is empty",
+        f"{tmp_path}: train.jsonl: line 2: text is a list, not text",
+        "line 3: verdict 'MAYBE' is unknown (use YTA, NTA",
         "line 4: id 'a' is already in train.jsonl: line 1",
-        "line 5: verdict 'MAYBE' is unknown (use YTA, NTA",
-        "line 6: text is not text",
+        'line 5: title is a number, not text; write it as text: "3"',
+        "line 6: id is a number, neither text nor a whole number",
         "line 7: label_scores must map labels to numbers of votes",
     )
 
 
 def test_many_bad_rows_are_counted(tmp_path):
-    rows = [scruples(id=str(i), text="") for i in range(25)]
-    with pytest.raises(InputError, match=r"line 20: text is empty; and 5 more bad rows$"):
+    rows = [scruples(id=str(i), text=i) for i in range(25)]
+    with pytest.raises(InputError, match=r'line 20: text is a number, not text.*"19"; and 5 more bad rows$'):
         read_posts([written(tmp_path / "a.jsonl", *rows)])
 
 
@@ -127,13 +132,13 @@ def test_a_missing_column_is_named(tmp_path, column):
 
 def test_wrong_tables(tmp_path):
     refused(
-        [table(tmp_path / "a.csv", ("x", "YTA"), header=("body", "verdict"))],
-        "the column 'post' is missing; the columns are: body",
+        [table(tmp_path / "a.csv", ("x", "YTA"), header=("story", "verdict"))],
+        "the column 'post' is missing; the columns are: story, verdict (it may be called text, body,",
     )
     refused(
         [table(tmp_path / "b.csv", ("x", "y", "YTA"))], "line 2 has 3 fields, the header has 2: quote fields"
     )
-    refused([table(tmp_path / "c.csv", ("", "YTA"))], "c.csv: line 2: post is empty")
+    refused([table(tmp_path / "c.csv", ("", "YTA"))], "the files have no posts with a text and a verdict")
     refused([table(tmp_path / "d.csv", ("a\nb", "YTA"), ("x", "?"))], "d.csv: line 4: verdict '?' is unknown")
     (tmp_path / "e.csv").write_text('post,verdict\n"open,YTA\n')
     refused([tmp_path / "e.csv"], "e.csv: line 2")

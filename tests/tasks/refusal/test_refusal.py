@@ -146,7 +146,7 @@ def test_bad_rows_are_all_named_at_once(tmp_path):
         "line 5: response_refusal_label 'maybe' is unknown (choose from refusal, compliance",
         "line 6: span 'bicycle' must occur in the prompt once, not 0 times",
         "line 7: span 'i' must occur in the prompt once, not 2 times",
-        "line 8: prompt, span and id must be text",
+        "line 8: prompt is a number, not text",
         "line 9: prompt_harm_label ['harmful'] is unknown",
     )
 
