@@ -7,6 +7,7 @@ zstandard), and what is not a regular file (a pipe, a device) is not opened.
 |---|---|
 | a compressed file expands to | `EXPANSION` times its size, or `LEAST_BOUND` bytes if that is more |
 | one line | `MOST_LINE` bytes |
+| blank lines in a row | `MOST_BLANK` |
 | a file that must be read whole | `MOST_WHOLE` bytes |
 """
 
@@ -27,9 +28,10 @@ from introspection.errors import InputError
 from introspection.tasks.cells import printable, unwritable
 
 EXPANSION = 100  # English text shrinks to a third or a tenth; repeated rows to a fiftieth
-LEAST_BOUND = 2**28
+LEAST_BOUND = 2**24
 MOST_LINE = 2**26
 MOST_WHOLE = 2**28
+MOST_BLANK = 100_000
 BOM = b"\xef\xbb\xbf"
 _CODECS: dict[bytes, Callable[[Path], Any]] = {
     b"\x1f\x8b": gzip.open,
@@ -132,8 +134,9 @@ def byte_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The lines of a file with their numbers, decompressed, without a byte-order mark; in constant memory.
 
     Raises:
-      InputError: as `opened`; it is no text, or a line is longer than `MOST_LINE`.
+      InputError: as `opened`; it is no text, or a line or a stretch of blank lines is too long.
     """
+    blank = 0
     with opened(path) as file:
         for number in itertools.count(1):
             line = file.readline(MOST_LINE + 1)
@@ -144,6 +147,9 @@ def byte_lines(path: Path) -> Iterator[tuple[int, bytes]]:
                 return
             if len(line) > MOST_LINE:
                 raise InputError(f"{path}: line {number} is longer than {MOST_LINE:,} bytes; is it text?")
+            blank = blank + 1 if line.isspace() else 0
+            if blank > MOST_BLANK:
+                raise InputError(f"{path}: line {number} ends {MOST_BLANK:,} blank lines; is it text?")
             yield number, line
 
 

@@ -38,7 +38,7 @@ def parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[RawRow]:
         there = [name for name in columns if name in names]
         _check_declared(path, file.metadata)
         number, left = 0, most_bytes(path)
-        for batch in file.iter_batches(_BATCH, columns=there):
+        for batch in map(_decoded, file.iter_batches(_BATCH, columns=there)):
             left -= batch.nbytes
             if left < 0:
                 raise InputError(f"{path}: its rows expand to more than {most_bytes(path):,} bytes")
@@ -59,6 +59,14 @@ def _readable(path: Path) -> Iterator[None]:
     except (OSError, pyarrow.ArrowException, ValueError, OverflowError, TypeError, MemoryError) as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: not a readable parquet file ({why[:300]})") from error
+
+
+def _decoded(batch: pyarrow.RecordBatch) -> pyarrow.RecordBatch:
+    """The batch with a value of its own in every row, as Python will have it."""
+    if not batch.num_columns:  # a batch made of no columns would have no rows
+        return batch
+    columns = [c.dictionary_decode() if isinstance(c, pyarrow.DictionaryArray) else c for c in batch.columns]
+    return pyarrow.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
 
 def _check_declared(path: Path, metadata: Any) -> None:
