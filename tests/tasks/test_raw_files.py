@@ -65,12 +65,15 @@ def test_a_damaged_one_is_refused(tmp_path, suffix, damage):
 def test_a_bomb_is_refused_in_little_memory(tmp_path, monkeypatch, suffix, filling):
     monkeypatch.setattr(file_bytes, "LEAST_BOUND", 2**16)
     monkeypatch.setattr(file_bytes, "MOST_LINE", 2**14)
+    monkeypatch.setattr(file_bytes, "MOST_BLANK", 1000)
     path = tmp_path / f"bomb.jsonl{suffix}"
     path.write_bytes(PACKED[suffix](filling * 2**22))
     tracemalloc.start()
-    refusal(fields_of, path, says=["bomb.jsonl", "blank lines" if filling == b"\n" else "bytes"])
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    try:
+        refusal(fields_of, path, says=["bomb.jsonl", "blank lines" if filling == b"\n" else "bytes"])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
     assert peak < 2**24
 
 
