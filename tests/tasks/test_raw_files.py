@@ -65,16 +65,24 @@ def test_a_damaged_one_is_refused(tmp_path, suffix, damage):
 def test_a_bomb_is_refused_in_little_memory(tmp_path, monkeypatch, suffix, filling):
     monkeypatch.setattr(file_bytes, "LEAST_BOUND", 2**16)
     monkeypatch.setattr(file_bytes, "MOST_LINE", 2**14)
-    monkeypatch.setattr(file_bytes, "MOST_BLANK", 1000)
     path = tmp_path / f"bomb.jsonl{suffix}"
     path.write_bytes(PACKED[suffix](filling * 2**22))
     tracemalloc.start()
     try:
-        refusal(fields_of, path, says=["bomb.jsonl", "blank lines" if filling == b"\n" else "bytes"])
+        refusal(fields_of, path, says=["bomb.jsonl"])
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert peak < 2**24
+
+
+def test_a_stretch_of_blank_lines_has_a_bound_and_blank_lines_have_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(file_bytes, "MOST_BLANK", 50)
+    path = tmp_path / "a.jsonl"
+    path.write_text(("\n" * 40 + "{}\n") * 9)
+    assert fields_of(path) == [{}] * 9
+    path.write_text("{}\n" + " \n" * 52)
+    refusal(fields_of, path, says=["a.jsonl: line 52 ends 50 blank lines"])
 
 
 @pytest.mark.parametrize(

@@ -69,12 +69,12 @@ def build_aita(config: AitaConfig, data_dir: Path) -> Task:
 def notes_of(about: Mapping[str, Any]) -> tuple[str, ...]:
     """What a user must hear about the posts that were read, from the data set's metadata."""
     counts = {
-        "posts_removed": "posts without a text (removed or deleted) are skipped",
-        "posts_unjudged": "posts without a verdict are skipped",
-        "posts_left_out": "posts do not pass the filters of config.task",
-        "verdicts_contradicted": "verdicts contradict the column is_asshole; the verdicts stand",
+        "posts_removed": "posts without a text (removed or deleted), skipped",
+        "posts_unjudged": "posts without a verdict, skipped",
+        "posts_left_out": "posts left out by the filters of config.task",
+        "verdicts_contradicted": "verdicts that contradict the column is_asshole, and stand",
     }
-    found = [f"{about[name]:,} {said}" for name, said in counts.items() if about[name]]
+    found = [f"{said}: {about[name]:,}" for name, said in counts.items() if about[name]]
     return (*found, *left_out(about["drawn"], about["available"], "posts with a cue"))
 
 

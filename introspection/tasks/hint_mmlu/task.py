@@ -152,7 +152,7 @@ def build_hint_mmlu(config: HintMmluConfig, data_dir: Path) -> Task:
 
 def _notes(about: Mapping[str, Any]) -> tuple[str, ...]:
     unusable = about.get("equal_or_empty_options", 0)
-    found = (f"{unusable:,} questions with equal or empty options are skipped",) if unusable else ()
+    found = (f"questions with equal or empty options, skipped: {unusable:,}",) if unusable else ()
     return (*found, *left_out(about["drawn"], about["questions"], "questions"))
 
 

@@ -66,8 +66,8 @@ def build_refusal(config: RefusalConfig, data_dir: Path) -> Task:
 def notes_of(about: Mapping[str, Any]) -> tuple[str, ...]:
     """What a user must hear about the requests that were read, from the data set's metadata."""
     left, read = about["requests_left_out"], about["requests"]
-    why = "repeat a prompt, do not pass the filters of config.task, or are more than its balance takes"
-    found = (f"{left:,} of {read:,} requests are left out: they {why}",) if left else ()
+    why = "repeated prompts, filters of config.task, its balance"
+    found = (f"requests left out ({why}): {left:,} of {read:,}",) if left else ()
     return (*found, *left_out(about["drawn"], about["available"], "requests with a cue"))
 
 

@@ -185,3 +185,60 @@ def test_half_a_surrogate_pair_and_a_column_named_twice(tmp_path):
     assert read_posts([path])[0].text == "\U0001f600 ok"
     twice = table(tmp_path / "twice.csv", ("a", "YTA", "b"), header=("post", "verdict", "post"))
     refused([twice], "twice.csv: the header has the column 'post' twice")
+
+
+def test_the_tables_that_others_publish(tmp_path):
+    """The columns of iterative/aita_dataset, OsamaBsher's and MattBoraske's data sets, and Reddit's own."""
+    tables = {
+        "iterative": (
+            "id,timestamp,title,body,edited,verdict,score,num_comments,is_asshole",
+            "x,1533404095.0,T,B,False,asshole,5,6,1",
+        ),
+        "osama": ("title,text,verdict,comment1,comment2,score", "T,B,yta,c,c,5"),
+        "matt": (
+            "submission_id,submission_title,submission_text,submission_score,top_comment_1,top_comment_1_classification",
+            "x,T,B,5,YTA. You know.,YTA",
+        ),
+        "reddit": ("id,title,selftext,link_flair_text", "x,T,B,Asshole POO Mode"),
+        "boolean": ("body,is_asshole", "B,True"),
+    }
+    for kind, lines in tables.items():
+        path = tmp_path / f"{kind}.csv"
+        path.write_text("\n".join(lines) + "\n")
+        (one,) = read_posts([path])
+        assert (one.text, one.binary) == ("B", "WRONG"), kind
+        assert one.title == ("" if kind == "boolean" else "T"), kind
+        assert one.id == ("x" if "id," in lines[0] else f"{kind}/1"), kind
+
+
+def test_the_index_that_pandas_writes_is_no_title(tmp_path):
+    (one,) = read_posts([table(tmp_path / "a.csv", ("0", "I sang.", "YTA"), header=("", "post", "verdict"))])
+    assert (one.id, one.title) == ("a/1", "")
+
+
+@pytest.mark.parametrize("gone", ["[removed]", "[deleted]", "[ Removed by Reddit ]", " ", "nan", "None"])
+def test_removed_posts_are_skipped_counted_and_said(tmp_path, gone):
+    rows = [(f"I sang song {i}.", "YTA", "1") for i in range(6)]
+    rows[1], rows[2], rows[4] = (gone, "NTA", "0"), ("I slept.", "", ""), ("I ate.", "NTA", "yes")
+    read = read_all([table(tmp_path / "a.csv", *rows, header=("post", "verdict", "is_asshole"))])
+    assert (len(read.posts), read.removed, read.unjudged, read.contradicted) == (4, 1, 1, 1)
+    assert [one.id for one in read.posts] == ["a/1", "a/4", "a/5", "a/6"]
+    config = AitaConfig(data=str(tmp_path / "a.csv"), validation_items=1, test_items=1, train_items=1)
+    for _ in range(2):  # when it is prepared, and when it was
+        *counted, left_out = build_aita(config, tmp_path / "datasets").notes
+        assert counted == [
+            "posts without a text (removed or deleted), skipped: 1",
+            "posts without a verdict, skipped: 1",
+            "verdicts that contradict the column is_asshole, and stand: 1",
+        ]
+        assert left_out.startswith(
+            "uses 3 of 4 posts with a cue (train 1, validation 1, test 1; config.task."
+        )
+
+
+def test_a_boolean_that_is_none_is_named(tmp_path):
+    rows = [("I sang.", "perhaps")]
+    refused(
+        [table(tmp_path / "a.csv", *rows, header=("body", "is_asshole"))],
+        "a.csv: line 2: is_asshole is 'perhaps'; write true or false (or yes or no, 1 or 0)",
+    )

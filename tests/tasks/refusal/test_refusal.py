@@ -356,3 +356,18 @@ def test_a_judges_classes_are_never_scored(tmp_path):
     for judged in (task, elsewhere):
         with pytest.raises(InputError, match="not texts to score"):
             load_readout(BehaviorConfig("score"), judged, session)
+
+
+@pytest.mark.parametrize("said", [1, "True", "yes", 1.0, True])
+def test_a_jailbreak_is_one_however_its_boolean_is_written(tmp_path, said):
+    (one,) = read_requests([written(tmp_path / "a.jsonl", wildguard(adversarial=said))])
+    assert one.adversarial is True
+    refused(
+        [written(tmp_path / "b.jsonl", wildguard(adversarial="maybe"))], "adversarial is 'maybe'; write true"
+    )
+
+
+def test_missing_cells_of_a_table_of_floats_are_no_labels(tmp_path):
+    row = wildguard(id=float("nan"), response=float("nan"), subcategory=None, prompt_harm_label=" Harmful ")
+    (one,) = read_requests([written(tmp_path / "a.jsonl", row)])
+    assert (one.id, one.response, one.category, one.harmful) == ("a/1", "", "benign", True)
