@@ -58,7 +58,7 @@ def check_file(path: Path) -> None:
         there = path.exists()
     except OSError as error:
         raise InputError(f"{path}: can't be read: {error.strerror}") from error
-    what = "is a folder" if path.is_dir() else "is not a regular file" if there else "no such file"
+    what = "is a folder" if path.is_dir() else "is not a regular file" if there else "No such file"
     raise InputError(f"{path}: can't be read: {what}")
 
 

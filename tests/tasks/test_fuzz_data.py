@@ -67,7 +67,7 @@ def files_of(folder: Path) -> dict[str, tuple[bytes, str, Callable[[Path], objec
     wild = next(SAMPLES["refusal"].rglob("wildguard_test.parquet"))
     benign = SAMPLES["refusal"] / "false_reject" / "test.jsonl"
     csv = next((SAMPLES["hint_mmlu"] / "data" / "test").glob("nutrition*.csv"))
-    own = next(SAMPLES["jsonl"].glob("*.jsonl"))
+    own = b"\n".join(next(SAMPLES["jsonl"].glob("*.jsonl")).read_bytes().split(b"\n")[:6])
     spans = b"".join(json.dumps({"id": f"{i}", "span": "x"}).encode() + b"\n" for i in range(9))
 
     def questions(path: Path) -> object:
@@ -90,7 +90,7 @@ def files_of(folder: Path) -> dict[str, tuple[bytes, str, Callable[[Path], objec
         "requests in parquet": (wild.read_bytes(), "a.parquet", lambda path: read_requests([path])),
         "spans": (spans, "a.jsonl", read_spans),
         "own rows": (
-            b"\n".join(own.read_bytes().split(b"\n")[:6]),
+            own,
             "a.jsonl",
             lambda path: format_problems(problems_of(path)),
         ),

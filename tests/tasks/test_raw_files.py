@@ -160,7 +160,7 @@ def test_a_pipe_a_device_and_a_folder_are_no_files(tmp_path):
         (tmp_path / "pipe.jsonl", "is not a regular file"),
         (Path("/dev/zero"), "is not a regular file"),
         (tmp_path / "folder.jsonl", "is a folder"),
-        (tmp_path / "none.jsonl", "no such file"),
+        (tmp_path / "none.jsonl", "No such file"),
         (tmp_path / ("long" * 99), "can't be read"),
     ):
         for read in (fields_of, file_bytes.read_bytes, lambda path: list(csv_rows(path))):
