@@ -68,7 +68,7 @@ def most_bytes(path: Path) -> int:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[io.BufferedReader]:
+def opened(path: Path) -> Iterator[io.BufferedIOBase]:
     """A file's contents, decompressed.
 
     Raises:
