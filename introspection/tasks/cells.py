@@ -39,9 +39,9 @@ def cell(
 
 def is_missing(value: Any) -> bool:
     """Whether a cell has no value: null, or the NaN that stands for null in a table of numbers."""
-    if isinstance(value, float | decimal.Decimal):
-        return math.isnan(value)
-    return value is None
+    if isinstance(value, decimal.Decimal):
+        return value.is_nan()
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def kind_of(value: Any) -> str:

@@ -28,7 +28,7 @@ def test_what_is_false(value):
 
 
 @pytest.mark.parametrize(
-    "value", [None, NAN, "", "  ", "nan", "None", "NULL", "N/A", "<NA>", decimal.Decimal("NaN")]
+    "value", [None, NAN, "", "  ", "nan", "None", "NULL", "N/A", "<NA>", decimal.Decimal("sNaN")]
 )
 def test_what_is_missing(value):
     assert boolean(value) is None
