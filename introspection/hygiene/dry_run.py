@@ -17,6 +17,7 @@ from introspection.runtime.config import cache_dir
 from introspection.runtime.progress import progress_bar
 from introspection.tasks.registry import TASKS, load_task, section_settings
 from introspection.tasks.subsets import evenly
+from introspection.tasks.task import print_task_notes
 
 EXAMPLES = 6  # printed, of the test split
 LENGTHS = {"whole": "with the question about it"}  # other names are printed as they are
@@ -50,6 +51,7 @@ def dry_run(request: ProbeRequest, console: Console) -> None:
         with progress_bar(console, f"reading {split}", len(chosen)) as advance:
             found[split] = survey(chosen, lengths, advance)
     console.print(f"{task.name}, wordings {task.template_version}", highlight=False)
+    print_task_notes(task, console)
     console.print(split_table(found, sizes))
     console.print(kind_table(found))
     console.print(difference_table(found))

@@ -44,7 +44,7 @@ from introspection.runtime.session import Session
 from introspection.runtime.workdir import check_workdir, claim_workdir, write_json
 from introspection.tasks.items import Item
 from introspection.tasks.registry import TASKS, load_task, section_settings
-from introspection.tasks.task import Task
+from introspection.tasks.task import Task, print_task_notes
 from introspection.weights.pretrained import PretrainedModel
 
 SPLIT = "test"
@@ -59,6 +59,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
     found = find_model(request)
     section = probed_section(request, found)
     task, _ = load_task(section, cache_dir())
+    print_task_notes(task, console)
     reading = probed_readout(request, found, task.splits[SPLIT])
     config = {
         "probe": request.model,

@@ -20,6 +20,7 @@ from introspection.runtime.session import Session
 from introspection.tasks.items import Item
 from introspection.tasks.registry import load_task
 from introspection.tasks.subsets import evenly
+from introspection.tasks.task import print_task_notes
 
 GROUPS = 100  # default limit; intervals are then about ±10 points
 SPLIT = "train"  # so that the choice of a cue does not depend on test items
@@ -36,6 +37,7 @@ def scan_cues(request: ProbeRequest, console: Console) -> str | None:
     found = find_model(request)
     section = probed_section(request, found, every_cue=True)
     task, _ = load_task(section, cache_dir())
+    print_task_notes(task, console)
     items = one_item_a_cue(task.splits[SPLIT], request.limit)
     reading = probed_readout(request, found, items)
     items, _ = readable(items, found, task, reading, console)

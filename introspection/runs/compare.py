@@ -45,7 +45,7 @@ from introspection.runtime.workdir import check_workdir, claim_workdir, write_js
 from introspection.tasks.items import Decisions, Explanation, Item
 from introspection.tasks.registry import load_task
 from introspection.tasks.subsets import evenly
-from introspection.tasks.task import Task
+from introspection.tasks.task import Task, print_task_notes
 from introspection.text.tokenizer import ChatTokenizer, same_reading
 from introspection.weights.pretrained import PretrainedModel
 
@@ -99,6 +99,7 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
     if request.data == SAMPLE:
         section = with_sample_sizes(section, request.fields)
     task, _ = load_task(section, cache)
+    print_task_notes(task, console)
     config = {
         "compare": list(request.models),
         "task": section,

@@ -204,7 +204,8 @@ class RunConfig:
     # Hugging Face folder, a GGUF file, BASE+ADAPTERS, or "smollm2" once it is fetched. The last two can also
     # be "initial".
     initial: str = "pretrain"  # where training starts
-    label_teacher: str = "initial"  # its behaviour gives the fixed labels
+    # Its behaviour gives the fixed labels; or "published:NAME", the decisions that the task's data bring.
+    label_teacher: str = "initial"
     kl_reference: str = "initial"  # the KL term's reference
     # A fourth model, where arms with `foreign_to` start: "neighbor", a stored or external model, or "none".
     foreign: str = "none"

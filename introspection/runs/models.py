@@ -15,11 +15,13 @@ from introspection.probes.behavior import Readout
 from introspection.probes.context import longest_explanation, within_context
 from introspection.runs.config import RunConfig
 from introspection.runtime.session import Session
+from introspection.tasks.items import Decisions
 from introspection.tasks.mixture import Mixture, check_apart
 from introspection.tasks.task import Task
 from introspection.text.tokenizer import ChatTokenizer, chat_format
 
 STARTED_FROM = ("initial", "foreign")  # fields of models that training starts from
+PUBLISHED = "published:"  # config.label_teacher: whoever made the decisions that the task's data bring
 
 
 def stored_models(config: RunConfig, session: Session) -> dict[str, Model]:
@@ -35,6 +37,8 @@ def stored_models(config: RunConfig, session: Session) -> dict[str, Model]:
     for field in (*MODEL_FIELDS, "foreign"):
         others = {"initial": (), "foreign": ("none", "neighbor")}.get(field, ("initial",))
         name = getattr(config, field)
+        if field == "label_teacher" and name.startswith(PUBLISHED):
+            continue
         if name not in others and (field == "foreign" or not is_organism(name)):
             try:
                 path = model_path(name, session.cache)
@@ -89,6 +93,24 @@ def readable_task(
             f"has {longest} tokens: it would be truncated and counted as invalid; give at least {longest}"
         )
     return task
+
+
+def published_decisions(config: RunConfig, task: Task) -> dict[str, Decisions]:
+    """The decisions of a published label teacher, by item id.
+
+    Raises:
+      InputError: the teacher has no name, or the task's data bring no decisions.
+    """
+    if not config.label_teacher.removeprefix(PUBLISHED).strip():
+        raise InputError(
+            f"config.label_teacher is {config.label_teacher!r}; name the teacher, as published:Qwen3-8B"
+        )
+    if task.published is None:
+        raise InputError(
+            f"config.label_teacher is {config.label_teacher!r}, but the data of {task.name} bring no model's "
+            "decisions (those of hint_mmlu may); name a model"
+        )
+    return dict(task.published())
 
 
 def check_vocabularies(tokenizers: Mapping[str, ChatTokenizer]) -> None:

@@ -15,7 +15,7 @@ from introspection.runs.arm_rows import shift_of
 from introspection.runs.assemble import arm_folder, assemble
 from introspection.runs.config import RunConfig, completed
 from introspection.runs.measure import control_explanations
-from introspection.runs.models import check_same_models
+from introspection.runs.models import PUBLISHED, check_same_models, published_decisions
 from introspection.runs.setup import leave_shared, prepare
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.config import cache_dir, plain
@@ -24,7 +24,7 @@ from introspection.runtime.session import Session
 from introspection.runtime.workdir import check_workdir, claim_workdir
 from introspection.tasks.facts.questions import Question
 from introspection.tasks.registry import load_task
-from introspection.tasks.task import Task
+from introspection.tasks.task import Task, print_task_notes
 from introspection.training.shifts import shifted_groups
 
 FINISHED = "results.json"
@@ -41,6 +41,8 @@ def check_run(config: RunConfig, workdir: Path) -> tuple[Task, list[Question]]:
     task, questions = load_task(config.task, cache_dir(config.cache_dir))
     if questions and config.pretrain.mixture.explained:
         explainable_facts(config.task, questions)
+    if config.label_teacher.startswith(PUBLISHED):
+        published_decisions(config, task)
     for arm in config.chosen_arms.values():
         if arm.shift.groups == "held_out":
             shifted_groups(arm.shift, task.splits["test"])
@@ -63,6 +65,7 @@ def run(config: RunConfig, workdir: Path, console: Console, programs: ProgramTab
         report = workdir / "report.html"
         return report if report.exists() else write_report(workdir)  # killed just before
     arms, (task, questions) = config.chosen_arms, check_run(config, workdir)
+    print_task_notes(task, console, "tiny" if config.tiny else "")
     with jax.set_mesh(mesh):
         hold_others = any(arm.kl_groups != "explained" for arm in arms.values())
         setup = prepare(config, workdir, task, questions, session, hold_others)

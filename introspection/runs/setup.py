@@ -1,7 +1,9 @@
 """What all arms of a run share: models, behaviours, labels."""
 
 import dataclasses
+import hashlib
 import itertools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,14 @@ from introspection.probes.replies import Replies
 from introspection.probes.scored import Behavior
 from introspection.reports.tables import organism_table
 from introspection.runs.config import RunConfig
-from introspection.runs.models import check_reference, check_vocabularies, readable_task, stored_models
+from introspection.runs.models import (
+    PUBLISHED,
+    check_reference,
+    check_vocabularies,
+    published_decisions,
+    readable_task,
+    stored_models,
+)
 from introspection.runs.training_items import TrainingItems, explained_items, training_items
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
@@ -46,7 +55,7 @@ BEHAVIORS = "behaviors"  # beside the workdirs: what models did on lists of item
 class Probed:
     """A model's behaviour on every split."""
 
-    behaviors: dict[str, list[Behavior] | list[Replies]]
+    behaviors: dict[str, list[Behavior] | list[Replies]]  # none of a published label teacher
     decisions: dict[str, list[Decisions]]
     fingerprint: str
 
@@ -141,6 +150,8 @@ def prepare(
         else:
             folder = workdir.parent / BEHAVIORS
             probed[name] = probe_all(name, model, fingerprint, task, readout, session, folder)
+    if config.label_teacher.startswith(PUBLISHED):
+        probed["label_teacher"] = published_teacher(config, task)
     if config.foreign != "none" and probed["foreign"].fingerprint == probed["initial"].fingerprint:
         raise InputError("config.foreign is the same model as config.initial: it is no foreign explainer")
     training = training_items(config, task, probed["label_teacher"].decisions["train"], hold_others)
@@ -228,6 +239,18 @@ def probe_all(
         {split: decided[span] for split, span in spans.items()},
         fingerprint,
     )
+
+
+def published_teacher(config: RunConfig, task: Task) -> Probed:
+    """The decisions that the task's data bring, as a label teacher's; its fingerprint is of the decisions.
+
+    Raises:
+      InputError: as `published_decisions`.
+    """
+    decided = published_decisions(config, task)
+    digest = hashlib.sha256(json.dumps(sorted(decided.items())).encode()).hexdigest()[:16]
+    decisions = {split: [decided[item.id] for item in task.splits[split]] for split in SPLITS}
+    return Probed({}, decisions, f"{config.label_teacher}/{digest}")
 
 
 def held_hidden(

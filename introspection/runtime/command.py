@@ -69,6 +69,13 @@ def define_config_flag() -> None:
 
 def parse_flags(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     """Parses like absl, but raises every mistake as an InputError of one line."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"{argument!r} is not UTF-8 and can't be written; rename what it names"
+            ) from error
     config = config_argument(arguments)
     if config is not None:
         check_config_file(config)

@@ -181,6 +181,7 @@ def mix(
         check_scored=functools.partial(_check_scored, tuple(part.task for part in parts)),
         names=tuple(dict.fromkeys(name for part in parts for name in part.task.names)),
         phrases=tuple(dict.fromkeys(phrase for part in parts for phrase in part.task.phrases)),
+        notes=tuple(f"{part.title}: {note}" for part in parts for note in part.task.notes),
         unexplained=tuple(part.title for part in taught),
     )
 

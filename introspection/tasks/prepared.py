@@ -25,6 +25,7 @@ from array_record.python import array_record_module  # pyright: ignore[reportAtt
 from tensorflow_datasets.proto import tf_example_pb2
 
 from introspection.errors import InputError, RunError
+from introspection.tasks.file_bytes import check_file
 from introspection.tasks.sequences import Row
 
 _ATTEMPTS = 3  # to prepare: another process may replace the data set just before it is read
@@ -33,6 +34,7 @@ _ATTEMPTS = 3  # to prepare: another process may replace the data set just befor
 GROUP = "group_size:64"
 _RANDOM_ACCESS = "readahead_buffer_size:0,max_parallelism:0"
 _BUFFER = 32_768  # bytes of a reader's file buffer
+DIGESTS = "digests.json"  # of all other files of a data set, by name: what is damaged is made anew
 
 
 class _LocalInfo(tfds.core.DatasetInfo):
@@ -189,17 +191,25 @@ def digest_of(files: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for path in files:
         try:
-            with path.open("rb") as file:
-                contents = hashlib.file_digest(file, "sha256").hexdigest()
+            contents = _digest(path)
         except OSError as error:
             raise InputError(f"{path}: can't be read: {error.strerror}") from error
         digest.update(f"{path.name} {contents}\n".encode())
     return digest.hexdigest()[:16]
 
 
+def _digest(path: Path) -> str:
+    check_file(path)  # opening a pipe would hang
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _read(folder: Path) -> Prepared | Exception:
     """The data set in a folder, or the exception that reading it raised."""
     try:
+        for name, digest in json.loads((folder / DIGESTS).read_text(encoding="utf-8")).items():
+            if _digest(folder / name) != digest:
+                raise ValueError(f"{folder / name} was changed or is damaged")
         builder = tfds.builder_from_directory(folder)
         features: Any = builder.info.features
         lists = frozenset(name for name, feature in features.items() if feature.shape != ())
@@ -228,6 +238,8 @@ def _prepare(
             made.download_and_prepare(download_dir=Path(staging) / "downloads")
         for shard in Path(made.data_path).glob("*.array_record*"):
             _regroup(shard)
+        digests = {path.name: _digest(path) for path in sorted(Path(made.data_path).iterdir())}
+        (Path(made.data_path) / DIGESTS).write_text(json.dumps(digests, indent=1), encoding="utf-8")
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Checked again: another process may have replaced it in the meantime.
         if folder.exists() and not isinstance(_read(folder), Prepared):

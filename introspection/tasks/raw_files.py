@@ -1,7 +1,7 @@
-"""Raw files as publishers or users provide them: JSON lines, CSV and parquet.
+"""Raw files as publishers or users provide them: JSON (lines or a list), CSV and parquet (`tasks.parquet`).
 
-Text is UTF-8; a byte-order mark and Windows line ends are accepted. Every row knows its place, so that one
-message can list all bad rows.
+Text is UTF-8, plain or compressed; a byte-order mark and Windows line ends are accepted. Every row knows its
+place, so that one message can list all bad rows.
 """
 
 import csv
@@ -9,18 +9,22 @@ import io
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-import pyarrow
-import pyarrow.parquet
-
 from introspection.errors import InputError
+from introspection.tasks.cells import printable
+from introspection.tasks.file_bytes import byte_lines, check_file, decode_text, opened, read_bytes
 
 ROWS_NAMED = 20  # bad rows listed in a message; the rest are counted
+MOST_PROBLEMS = 100_000  # bad rows after which a file is given up
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")  # suffixes after a file's own
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # escaped in JSON, perhaps without its other half
-_BATCH = 1024  # rows of a parquet file in memory at a time
+_LIST = re.compile(rb"(?:\xef\xbb\xbf)?\s*\[\s*[{\]]")  # a list of objects, not a line that is a list
+_NOT_SPACE = re.compile(r"[^ \t\r\n]")
+_DECODER = json.JSONDecoder()
 
 
 @runtime_checkable
@@ -45,20 +49,46 @@ def raw_source(data: str, data_dir: Path, task: str) -> Path:
     return Path(data).expanduser() if data else data_dir / "raw" / task
 
 
+def file_kind(path: Path) -> str:
+    """A file's suffix in lower case, without that of a compression: ".csv" of both a.csv and a.CSV.gz."""
+    name = Path(path.stem) if path.suffix.lower() in COMPRESSED else path
+    return name.suffix.lower()
+
+
 def data_files(source: Path, suffixes: Sequence[str], download: str) -> list[Path]:
-    """The file itself, or all files with these suffixes below a folder, by name.
+    """The file itself, or all files with these suffixes below a folder, by name; each may be compressed.
+
+    A file of JSON may also be called .json, if it is named itself.
 
     Raises:
       InputError: there are none; the message ends with `download`, how to get them.
     """
     kinds = " or ".join(suffixes)
     if source.is_file():
-        if source.suffix not in suffixes:
+        named = (*suffixes, *([".json"] if ".jsonl" in suffixes else []))
+        if file_kind(source) not in named:
             raise InputError(f"{source}: the file must be {kinds}")
+        check_file(source)
         return [source]
-    found = sorted(path for suffix in suffixes for path in source.rglob(f"*{suffix}"))
+    found = [path for path in files_below(source) if file_kind(path) in suffixes]
     if not found:
-        raise InputError(f"{source}: no {kinds} files found: {download}")
+        raise InputError(f"{printable(source)}: no {kinds} files found: {download}")
+    return found
+
+
+def files_below(folder: Path, pattern: str = "**/*") -> list[Path]:
+    """The regular files below a folder, by name, without those that a Mac or another program hides there
+    (._NAME, .DS_Store, __MACOSX).
+
+    Raises:
+      InputError: a name can't be written.
+    """
+    found = []
+    for path in sorted(folder.glob(pattern)):
+        inside = path.relative_to(folder).parts
+        if path.is_file() and not any(part.startswith(".") or part == "__MACOSX" for part in inside):
+            check_file(path)
+            found.append(path)
     return found
 
 
@@ -72,7 +102,8 @@ def read_rows(
 
     Args:
       rows: reads one file.
-      parse: gives a value, or None, and the row's problems; its second argument is a default id.
+      parse: gives a value, or None, and the row's problems; its second argument is a default id. A row with
+        neither a value nor a problem is skipped.
       what: the plural of what a row is, for messages.
 
     Raises:
@@ -80,19 +111,22 @@ def read_rows(
     """
     found: list[T] = []
     problems: list[str] = []
-    first_seen: dict[str, RawRow] = {}
+    first_seen: dict[str, str] = {}  # places by id
     folder = shared_folder(paths)
     for path in paths:
+        bare = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
         for row in rows(path):
             # Named by the file below the shared folder, and the row's number.
-            name = f"{path.with_suffix('').relative_to(folder).as_posix()}/{row.number}"
+            name = f"{bare.with_suffix('').relative_to(folder).as_posix()}/{row.number}"
             value, wrong = parse(row, name, path)
             if value is not None:
-                first = first_seen.setdefault(value.id, row)
-                if first is not row:
-                    wrong = [f"id {value.id!r} is already in {first.place}"]
+                if value.id in first_seen:
+                    wrong = [f"id {value.id!r} is already in {first_seen[value.id]}"]
+                first_seen.setdefault(value.id, row.place)
             if wrong:
                 problems.append(f"{row.place}: {', '.join(wrong)}")
+                if len(problems) == MOST_PROBLEMS:
+                    refuse_rows(paths, problems)
             elif value is not None:
                 found.append(value)
     refuse_rows(paths, problems)
@@ -101,59 +135,73 @@ def read_rows(
     return found
 
 
-def read_bytes(path: Path) -> bytes:
-    """A file's contents. Raises InputError if it can't be read or is UTF-16."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: can't be read: {error.strerror}") from error
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise InputError(f"{path}: is UTF-16; save it as UTF-8")
-    return data
+def json_texts(path: Path) -> Iterator[tuple[str, int, bytes]]:
+    """The JSON values of a file, unparsed, each with the name of its place ("line" or "row") and its number.
 
-
-def decode_text(data: bytes, place: str) -> str:
-    """Text without its byte-order mark. Raises InputError, which names line and byte, if it is not UTF-8."""
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        line, byte = data.count(b"\n", 0, error.start) + 1, error.start - data.rfind(b"\n", 0, error.start)
-        raise InputError(
-            f"{place}: line {line}, byte {byte}: {data[error.start : error.start + 1]!r} is not UTF-8 (is the"
-            " file Latin-1?); save it as UTF-8"
-        ) from error
-
-
-def read_text(path: Path) -> str:
-    """A text file without its byte-order mark, with Unix line ends.
+    A file has one value per line, or is a list of objects (of which commas between, or after, are optional).
 
     Raises:
-      InputError: it can't be read or is not UTF-8.
+      InputError: as `byte_lines`; a list is not JSON.
     """
-    return decode_text(read_bytes(path), str(path)).replace("\r\n", "\n")
+    if _is_list(path):
+        for number, text in enumerate(_elements(decode_text(read_bytes(path), str(path)), path), start=1):
+            yield "row", number, text.encode("utf-8", "surrogatepass")
+        return
+    for number, line in byte_lines(path):
+        if line.strip():
+            yield "line", number, line.removesuffix(b"\n")
+
+
+def _is_list(path: Path) -> bool:
+    with opened(path) as file:
+        return _LIST.match(file.read(2**16)) is not None
+
+
+def _elements(text: str, path: Path) -> Iterator[str]:
+    at, count = _next(text, text.index("[") + 1), 0
+    while not text.startswith("]", at):
+        count += 1
+        try:
+            _, end = _DECODER.raw_decode(text, at)
+        except json.JSONDecodeError as error:
+            raise InputError(
+                f"{path}: row {count} of the list is not JSON ({error.msg}: line {error.lineno}, column "
+                f"{error.colno})"
+            ) from error
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}: row {count} of the list is not readable JSON ({error})") from error
+        yield text[at:end]
+        at = _next(text, end)
+        if text.startswith(",", at):
+            at = _next(text, at + 1)
+    if text[at + 1 :].strip():
+        raise InputError(f"{path}: more follows the list's end")
+
+
+def _next(text: str, at: int) -> int:
+    """The place of the next character that is not white space."""
+    found = _NOT_SPACE.search(text, at)
+    return found.start() if found else len(text)
 
 
 def json_lines(path: Path) -> Iterator[RawRow]:
-    """The objects of a JSON-lines file; empty lines are skipped.
+    """The objects of a file of JSON; empty lines are skipped.
 
     Raises:
-      InputError: as `read_text`; a line is not a JSON object.
+      InputError: as `json_texts`; a line is not UTF-8 or not a JSON object, or a text in it can't be encoded.
     """
-    count = 0
-    for number, line in enumerate(read_text(path).split("\n"), start=1):  # JSON lines end only at \n
-        if not line.strip():
-            continue
-        count += 1
+    for count, (unit, number, data) in enumerate(json_texts(path), start=1):
+        line = decode_text(data, str(path), number)
         try:
             fields = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"{path}: line {number} is not JSON ({error})") from error
-        if _SURROGATE.search(line) and not _is_unicode(fields):
-            raise InputError(f"{path}: line {number} has an unpaired surrogate, which can't be encoded")
+            writable = not _SURROGATE.search(line) or _is_unicode(fields)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}: {unit} {number} is not JSON ({error})") from error
+        if not writable:
+            raise InputError(f"{path}: {unit} {number} has an unpaired surrogate, which can't be encoded")
         if not isinstance(fields, dict):
-            raise InputError(f"{path}: line {number} is {type(fields).__name__}, not a JSON object")
-        yield RawRow(f"{path.name}: line {number}", count, fields)
+            raise InputError(f"{path}: {unit} {number} is {type(fields).__name__}, not a JSON object")
+        yield RawRow(f"{path.name}: {unit} {number}", count, fields)
 
 
 def _is_unicode(fields: Any) -> bool:
@@ -168,13 +216,12 @@ def csv_rows(path: Path) -> Iterator[RawRow]:
     """The rows of a comma-separated file with a header; quoted fields may contain line ends.
 
     Raises:
-      InputError: as `read_text`; a row has more or fewer fields than the header; a quote is left open.
+      InputError: as `byte_lines`; a row has more or fewer fields than the header; a quote is left open.
     """
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    reader = csv.reader(_text_lines(path), strict=True)
     try:
         header, count = next(reader, []), 0
-        if repeated := sorted({name for name in header if header.count(name) > 1}):
-            raise InputError(f"{path}: the header has the column {repeated[0]!r} twice; remove one")
+        refuse_twice(path, header)
         start = reader.line_num + 1
         for values in reader:
             line, start = start, reader.line_num + 1
@@ -191,22 +238,16 @@ def csv_rows(path: Path) -> Iterator[RawRow]:
         raise InputError(f"{path}: line {reader.line_num}: {error}") from error
 
 
-def parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[RawRow]:
-    """The rows of a parquet file, with those of `columns` that it has; read in batches.
+def _text_lines(path: Path) -> Iterator[str]:
+    for number, line in byte_lines(path):
+        text = decode_text(line, str(path), number).replace("\r\n", "\n")
+        yield from io.StringIO(text, newline="") if "\r" in text else [text]  # an old Mac's line ends
 
-    Raises:
-      InputError: it is not a readable parquet file.
-    """
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            there = [name for name in columns if name in file.schema_arrow.names]
-            number = 0
-            for batch in file.iter_batches(_BATCH, columns=there):
-                for fields in batch.to_pylist():
-                    number += 1
-                    yield RawRow(f"{path.name}: row {number}", number, fields)
-    except (OSError, pyarrow.ArrowException) as error:
-        raise InputError(f"{path}: not a readable parquet file ({' '.join(str(error).split())})") from error
+
+def refuse_twice(path: Path, columns: Sequence[str]) -> None:
+    """Raises InputError if two columns share a name: one would replace the other."""
+    if repeated := sorted(column for column, times in Counter(columns).items() if times > 1):
+        raise InputError(f"{path}: the header has the column {repeated[0]!r} twice; remove one")
 
 
 def shared_folder(paths: Sequence[Path]) -> Path:

@@ -184,7 +184,8 @@ def _check_sizes(sizes: Mapping[str, int], rows: int) -> None:
         )
     if sum(sizes.values()) > rows:
         raise InputError(
-            f"task: {sum(sizes.values())} questions are asked for ({asked}), there are {rows}: lower a size"
+            f"task: {sum(sizes.values())} questions are asked for ({asked}), there are {rows}: lower a size "
+            "(config.task.test_items, or --set test_items=N; likewise the others)"
         )
 
 

@@ -42,7 +42,7 @@ def setup_of(tmp_path, **fields):
     setup = Mock(spec=Setup)
     setup.config, setup.task, setup.workdir, setup.session = config, TASK, tmp_path, Mock()
     teacher = Probed({}, decisions(0, 1), "t")
-    setup.models = Models(None, teacher, {"initial": initial, "foreign": foreign}, {})
+    setup.models = Models(None, teacher, {"initial": initial, "foreign": foreign}, {}, ())
     explained = TASK.splits["train"][:24]
     labels = tuple(decided.explanation for decided in teacher.decisions["train"][:24])
     setup.training = TrainingItems(explained, labels, explained)

@@ -107,6 +107,11 @@ FIELDS = {
         ["shift.fraction is 1.0", "none of 20 test groups unshifted"],
     ),
     "one candidate": (["--config.task.candidates=1"], ["task.candidates", "at least 2"]),
+    "no published teacher": (
+        ["--config.label_teacher=published:Qwen3-8B"],
+        ["label_teacher", "the data of invented_world bring no model's decisions"],
+    ),
+    "a published teacher without a name": (["--config.label_teacher=published:"], ["name the teacher"]),
     "no such teacher": (["--config.label_teacher=/nonexistent"], ["label_teacher", "/nonexistent"]),
     "no such reference": (["--config.kl_reference=/nonexistent"], ["kl_reference", "/nonexistent"]),
     "no such initial": (["--config.initial=/nonexistent"], ["config.initial", "/nonexistent"]),

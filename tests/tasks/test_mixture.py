@@ -153,7 +153,11 @@ def setup_of(task):
     setup = Mock(spec=Setup)
     start = Mock(spec=Start)
     start.probed = teacher
-    setup.task, setup.readout, setup.models = task, Readout(), Models(None, teacher, {"initial": start}, {})
+    setup.task, setup.readout, setup.models = (
+        task,
+        Readout(),
+        Models(None, teacher, {"initial": start}, {}, ()),
+    )
     return setup
 
 

@@ -126,6 +126,12 @@ def test_it_is_made_once_and_a_changed_file_or_setting_is_another(source):
     assert inodes(first.folder) == before
 
 
+def flip(path: Path, place: int):
+    contents = bytearray(path.read_bytes())
+    contents[place] ^= 1
+    path.write_bytes(contents)
+
+
 def cut(path: Path):
     os.truncate(path, path.stat().st_size // 2)
 
@@ -139,6 +145,12 @@ def cut(path: Path):
         lambda folder: (folder / "metadata.json").unlink(),
         lambda folder: cut(folder / "dataset_info.json"),
         lambda folder: (folder / "features.json").write_text("{}"),
+        lambda folder: (folder / "digests.json").unlink(),
+        lambda folder: (folder / "digests.json").write_text('{"metadata.json": {}}'),
+        lambda folder: flip(folder / "metadata.json", -3),
+        lambda folder: flip(
+            shard(folder), 1000
+        ),  # inside a record, which a reader finds only when it gets there
     ],
 )
 def test_a_damaged_one_is_made_anew(source, damage):

@@ -24,7 +24,7 @@ _COMPARED_CHARACTERS = 1000
 class AitaPosts(TaskBuilder):
     """A row is a post, one of its cue kinds, and the order in which its question lists the verdicts."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
     DESCRIPTION: ClassVar[str] = (
         "Posts of r/AmItheAsshole with the community's verdicts (Scruples Anecdotes, or a plain table), each "
         "with the kind of sentence that pleads for a verdict."
@@ -50,7 +50,8 @@ class AitaPosts(TaskBuilder):
     settings: AitaConfig
 
     def splits(self) -> tuple[Mapping[str, Iterator[Row]], Mapping[str, Any]]:
-        posts, config = read_posts(self.files), self.settings
+        read, config = read_posts(self.files), self.settings
+        posts = read.posts
         kept = [post for post in posts if fits(post, config)]
         drawn = drawn_kinds(kept, lambda post: cues_of(post, config), config.cues_per_post, [config.seed, 51])
         if not drawn:
@@ -73,6 +74,11 @@ class AitaPosts(TaskBuilder):
         about = dict(
             posts=len(posts),
             posts_left_out=len(posts) - len(kept),
+            posts_removed=read.removed,  # without a text; skipped
+            posts_unjudged=read.unjudged,  # without a verdict; skipped
+            verdicts_contradicted=read.contradicted,  # by `is_asshole`
+            drawn={name: len(places) for name, places in split.rows.items()},
+            available=len(drawn),
             cue_kinds=dict(Counter(kind for _, kind in drawn)),
             near_duplicates=split.duplicates,
             near_duplicates_moved=split.moved,

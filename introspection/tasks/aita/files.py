@@ -1,20 +1,26 @@
-"""Posts of r/AmItheAsshole with their verdicts, as Scruples publishes them or as a plain CSV.
+"""Posts of r/AmItheAsshole with their verdicts, as Scruples or others publish them.
 
 Scruples Anecdotes (Lourie, Le Bras and Choi, 2021, arXiv:2008.09094): `train.`, `dev.` and
 `test.scruples-anecdotes.jsonl`, one object per line with `id`, `post_id`, `action`, `title`, `text`,
 `post_type` (HISTORICAL, HYPOTHETICAL), `label_scores` and `label` (AUTHOR, OTHER, EVERYBODY, NOBODY, INFO),
 `binarized_label_scores` and `binarized_label` (RIGHT sums OTHER and NOBODY, WRONG sums AUTHOR and EVERYBODY).
-The CSV has the columns `post` and `verdict`, and optionally `id` and `title`.
+Other tables (CSV, parquet or JSON) have a text and a verdict under one of the names of `COLUMNS`, and perhaps
+an id and a title. Posts without a text, which their authors or moderators removed, are skipped and counted.
 """
 
 import dataclasses
 import html
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from introspection.errors import InputError
-from introspection.tasks.raw_files import RawRow, csv_rows, json_lines, read_rows
+from introspection.tasks.cells import boolean, cell, integer, name, shown, text
+from introspection.tasks.parquet import parquet_rows
+from introspection.tasks.raw_files import RawRow, csv_rows, file_kind, json_lines, read_rows
 
 VERDICTS = ("AUTHOR", "OTHER", "EVERYBODY", "NOBODY", "INFO")  # who is in the wrong
 BINARY = {"AUTHOR": "WRONG", "EVERYBODY": "WRONG", "OTHER": "RIGHT", "NOBODY": "RIGHT"}  # the author
@@ -23,6 +29,9 @@ _OTHER_NAMES = {
     "yta": "AUTHOR",
     "ywbta": "AUTHOR",
     "asshole": "AUTHOR",
+    "a-hole": "AUTHOR",
+    "you're the asshole": "AUTHOR",
+    "you're the a-hole": "AUTHOR",
     "nta": "OTHER",
     "ywnbta": "OTHER",
     "not the a-hole": "OTHER",
@@ -34,11 +43,21 @@ _OTHER_NAMES = {
     "no a-holes here": "NOBODY",
     "no assholes here": "NOBODY",
     "not enough info": "INFO",
+    "not enough information": "INFO",
 }
-_GONE = ("[removed]", "[deleted]")
-SUFFIXES = (".jsonl", ".csv")
-
-
+# The columns of published tables, by meaning; of several, the first that a row has.
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "id": ("id", "submission_id"),
+    "title": ("title", "submission_title"),
+    "text": ("post", "text", "body", "selftext", "submission_text"),
+    "verdict": ("verdict", "label", "link_flair_text", "top_comment_1_classification"),
+}
+SCRUPLES = ("id", "title", "text", "label")  # all there, if a row has `post_type`
+_SCRUPLES_ONLY = ("post_type", "label_scores", "binarized_label", "binarized_label_scores")
+BINARY_COLUMN = "is_asshole"  # a boolean, for a table without any column of verdicts
+# What stands in place of a removed post; "nan" and the like where a program wrote a missing text.
+_GONE = re.compile(r"|nan|none|null|\[\s*(?:removed|deleted)(?:\s+by\s+[^\]]*)?\s*\]", re.IGNORECASE)
+SUFFIXES = (".jsonl", ".csv", ".parquet")
 DOWNLOAD = (
     "download the Scruples Anecdotes of the Allen Institute for AI "
     "(https://storage.googleapis.com/ai2-mosaic-public/projects/scruples/v1.0/data/anecdotes.tar.gz; "
@@ -59,87 +78,126 @@ class Post:
     hypothetical: bool  # the author has not done it yet
 
 
-def read_posts(paths: Sequence[Path]) -> list[Post]:
-    """The posts of `.jsonl` and `.csv` files, in order.
+class ReadPosts(NamedTuple):
+    posts: list[Post]
+    removed: int  # rows without a text, skipped
+    unjudged: int  # rows without a verdict, skipped
+    contradicted: int  # rows whose `is_asshole` differs from their verdict, which stands
+
+
+def read_posts(paths: Sequence[Path]) -> ReadPosts:
+    """The posts of `.jsonl`, `.csv` and `.parquet` files, in order.
 
     Raises:
-      InputError: a file can't be read or lacks a column; rows have no text, an unknown verdict or a repeated
-        id (one message lists all bad rows); or there are no posts.
+      InputError: a file can't be read or lacks a column; rows have an unknown verdict, a repeated id or cells
+        that can't be read (one message lists all bad rows); or there are no posts.
     """
-    return read_rows(paths, _rows, lambda row, name, path: _post(row, name, _columns_of(path)), "posts")
+    counts = Counter[str]()
+
+    def parse(row: RawRow, default: str, path: Path) -> tuple[Post | None, list[str]]:
+        return _post(row, default, counts)
+
+    posts = read_rows(paths, _rows, parse, "posts with a text and a verdict")
+    return ReadPosts(posts, counts["removed"], counts["unjudged"], counts["contradicted"])
 
 
 def _rows(path: Path) -> Iterator[RawRow]:
-    return json_lines(path) if path.suffix == ".jsonl" else csv_rows(path)
+    if file_kind(path) == ".csv":
+        return csv_rows(path)
+    if file_kind(path) == ".parquet":
+        return parquet_rows(path, [*itertools.chain(*COLUMNS.values()), *_SCRUPLES_ONLY, BINARY_COLUMN])
+    return json_lines(path)
 
 
-def _columns_of(path: Path) -> dict[str, str]:
-    """The file's column for each of our fields; "!" marks a required one."""
-    if path.suffix == ".jsonl":
-        return {"id": "id!", "title": "title!", "text": "text!", "verdict": "label!"}
-    return {"id": "id", "title": "title", "text": "post!", "verdict": "verdict!"}
+def _post(row: RawRow, default: str, counts: Counter[str]) -> tuple[Post | None, list[str]]:
+    """One post (called `default` if it has no id), and what is wrong with its row.
 
+    There is no post if the row has no text or no verdict; `counts` counts these, and contradictions.
+    """
+    fields, wrong = row.fields, []
+    column = _columns(row)
 
-def _post(row: RawRow, name: str, columns: Mapping[str, str]) -> tuple[Post | None, list[str]]:
-    """One post (called `name` if it has no id), or None, and what is wrong with its row."""
-    fields = row.fields
-    missing = [name[:-1] for name in columns.values() if name.endswith("!") and name[:-1] not in fields]
-    if missing:
-        present = ", ".join(sorted(map(str, fields))) or "none"
-        raise InputError(f"{row.place}: the column {missing[0]!r} is missing; the columns are: {present}")
-    values = {ours: fields.get(name.rstrip("!"), "") for ours, name in columns.items()}
-    wrong = [f"{name} is not text" for name, value in values.items() if not isinstance(value, str)]
-    if wrong:
-        return None, wrong
-    text = _plain(values["text"])
-    if not text or text in _GONE:
-        wrong.append(f"{columns['text'].rstrip('!')} is empty")
-    verdict, binary = _verdicts(values["verdict"], fields.get("binarized_label"))
-    if not verdict and not binary:
+    def read(meaning: str, kind: Callable[[Any], str | None]) -> str:
+        return cell(fields, column[meaning], kind, wrong) or "" if column[meaning] else ""
+
+    post_text, said = _plain(read("text", text)), read("verdict", text).strip()
+    asshole = cell(fields, BINARY_COLUMN, boolean, wrong)
+    if not wrong and (_GONE.fullmatch(post_text) or (not said and asshole is None)):
+        counts["removed" if _GONE.fullmatch(post_text) else "unjudged"] += 1
+        return None, []
+    verdict, binary = _verdicts(said, fields.get("binarized_label"))
+    from_boolean = {None: "", True: "WRONG", False: "RIGHT"}[asshole]
+    if not said:
+        binary = from_boolean
+    elif not verdict and not binary:
         wrong.append(
-            f"verdict {values['verdict']!r} is unknown (use YTA, NTA, ESH, NAH, INFO, wrong, right or "
+            f"verdict {shown(said)} is unknown (use YTA, NTA, ESH, NAH, INFO, wrong, right or "
             f"{', '.join(VERDICTS)})"
         )
-    votes, share, unusable = _votes(fields, binary)
-    wrong += unusable
-    return Post(
-        id=values["id"] or name,
-        title=_plain(values["title"]),
-        text=text,
+    counts["contradicted"] += bool(binary) and from_boolean not in ("", binary)
+    votes, share = _votes(fields, binary, wrong)
+    post = Post(
+        id=read("id", name) or default,
+        title=_plain(read("title", text)),
+        text=post_text,
         verdict=verdict,
         binary=binary,
         votes=votes,
         share=share,
         hypothetical=fields.get("post_type") == "HYPOTHETICAL",
-    ), wrong
+    )
+    return post, wrong
 
 
-def _plain(text: str) -> str:
+def _columns(row: RawRow) -> dict[str, str]:
+    """The row's column of each meaning; "" if it has none.
+
+    Raises:
+      InputError: it lacks the text, the verdict, or one that Scruples has.
+    """
+    fields = row.fields
+    found = {meaning: next((one for one in names if one in fields), "") for meaning, names in COLUMNS.items()}
+    lacks = [one for one in SCRUPLES if one not in fields] if "post_type" in fields else []
+    also = ""
+    for meaning in ("text", "verdict"):
+        if not lacks and not found[meaning] and not (meaning == "verdict" and BINARY_COLUMN in fields):
+            lacks, also = [COLUMNS[meaning][0]], f" (it may be called {', '.join(COLUMNS[meaning][1:])}, too)"
+    if lacks:
+        there = ", ".join(sorted(map(str, fields))) or "none"
+        raise InputError(f"{row.place}: the column {lacks[0]!r} is missing; the columns are: {there}{also}")
+    return found
+
+
+def _plain(found: str) -> str:
     """Reddit's text as readers see it: HTML entities decoded, zero-width spaces removed."""
-    return html.unescape(text).replace("\u200b", "").strip()
+    return html.unescape(found).replace("\u200b", "").strip()
 
 
-def _verdicts(name: str, binarized: Any) -> tuple[str, str]:
+def _verdicts(said: str, binarized: Any) -> tuple[str, str]:
     """The five-way and the binary verdict; "" for an unknown one.
 
     The publisher's binary verdict takes precedence: the two labels of one side may have most votes together
     while a label of the other side has the most votes by itself.
     """
-    folded = name.strip().casefold()
+    folded = said.strip().casefold().replace("\u2019", "'").removesuffix(" poo mode")
     if folded in ("wrong", "right"):
         return "", folded.upper()
-    verdict = name.strip().upper() if name.strip().upper() in VERDICTS else _OTHER_NAMES.get(folded, "")
+    verdict = folded.upper() if folded.upper() in VERDICTS else _OTHER_NAMES.get(folded, "")
     known = binarized if binarized in ("WRONG", "RIGHT") else ""
     return verdict, (known or BINARY.get(verdict, "")) if verdict else ""
 
 
-def _votes(fields: Mapping[str, Any], binary: str) -> tuple[int, float, list[str]]:
-    """The number of votes, the share of the binary votes for the binary verdict, and what is wrong."""
+def _votes(fields: Mapping[str, Any], binary: str, wrong: list[str]) -> tuple[int, float]:
+    """The number of votes, and the share of the binary votes for the binary verdict."""
     counted = []
-    for name in ("label_scores", "binarized_label_scores"):
-        scores = fields.get(name) or {}
-        if not isinstance(scores, Mapping) or not all(isinstance(n, int) and n >= 0 for n in scores.values()):
-            return 0, 0.0, [f"{name} must map labels to numbers of votes"]
-        counted.append(scores)
+    for column in ("label_scores", "binarized_label_scores"):
+        scores, bad = fields.get(column) or {}, []
+        votes = dict[str, int]()
+        if isinstance(scores, Mapping):
+            votes = {one: cell(scores, one, integer, bad) or 0 for one in scores}
+        if not isinstance(scores, Mapping) or bad or min(votes.values(), default=0) < 0:
+            wrong.append(f"{column} must map labels to numbers of votes")
+            return 0, 0.0
+        counted.append(votes)
     five, two = counted
-    return sum(five.values()), two.get(binary, 0) / max(sum(two.values()), 1), []
+    return min(sum(five.values()), 2**63 - 1), two.get(binary, 0) / max(sum(two.values()), 1)

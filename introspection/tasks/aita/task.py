@@ -29,6 +29,7 @@ The paper names the source but not the construction; every choice is a field:
 import dataclasses
 import functools
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ from introspection.tasks.items import Item
 from introspection.tasks.prepared import load_prepared
 from introspection.tasks.raw_files import data_files, raw_source
 from introspection.tasks.sequences import LazyItems, Row
-from introspection.tasks.task import Task
+from introspection.tasks.task import Task, left_out
 
 NAME = "aita"
 
@@ -61,7 +62,20 @@ def build_aita(config: AitaConfig, data_dir: Path) -> Task:
         grammar=ExplanationGrammar("How would your verdict change without the narrator's plea?"),
         splits={split: LazyItems(rows, convert, config.phrasings) for split, rows in made.splits.items()},
         placebos=frozenset(kind for kind, cue in INSERTED.items() if cue.placebo),
+        notes=notes_of(made.metadata),
     )
+
+
+def notes_of(about: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a user must hear about the posts that were read, from the data set's metadata."""
+    counts = {
+        "posts_removed": "posts without a text (removed or deleted), skipped",
+        "posts_unjudged": "posts without a verdict, skipped",
+        "posts_left_out": "posts left out by the filters of config.task",
+        "verdicts_contradicted": "verdicts that contradict the column is_asshole, and stand",
+    }
+    found = [f"{said}: {about[name]:,}" for name, said in counts.items() if about[name]]
+    return (*found, *left_out(about["drawn"], about["available"], "posts with a cue"))
 
 
 def template_version(config: AitaConfig) -> str:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from introspection.errors import InputError
+from introspection.tasks.file_bytes import decode_text, read_bytes
 from introspection.tasks.items import NONE
-from introspection.tasks.raw_files import ROWS_NAMED, decode_text, read_bytes
+from introspection.tasks.raw_files import ROWS_NAMED
 
 FACTS_TABLE = Path(__file__).parent / "world_facts.tsv"
 COLUMNS = ("relation", "entity", "answer")

@@ -20,7 +20,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from introspection.errors import InputError
-from introspection.tasks.raw_files import decode_text, parquet_rows, read_bytes, refuse_rows
+from introspection.tasks.cells import CellError, integer, shown, unwritable
+from introspection.tasks.file_bytes import MOST_LINE, decode_text, opened, read_bytes
+from introspection.tasks.parquet import parquet_rows
+from introspection.tasks.raw_files import file_kind, files_below, refuse_rows
 
 LETTERS = ("A", "B", "C", "D")
 # The hub's name of each of the publishers' splits, and the archive's.
@@ -97,7 +100,8 @@ def read_questions(files: Sequence[Path], parts: Sequence[str]) -> ReadQuestions
             continue
         text, *options, answer = raw.values
         options = tuple(_clean(option) for option in options)
-        place = answer if isinstance(answer, int) else LETTERS.index(answer.strip())
+        place = answer_place(answer)
+        assert place is not None  # `_problem` names the others
         if "" in options or len({_as_read(option) for option in options}) < len(options):
             unusable += 1
             continue
@@ -111,13 +115,16 @@ def read_questions(files: Sequence[Path], parts: Sequence[str]) -> ReadQuestions
 
 def _csv_files(source: Path, part: str) -> list[Path]:
     folders = (folder / PARTS[part] for folder in (source / "data", source))
-    return next((found for folder in folders if (found := sorted(folder.glob("*.csv")))), [])
+    csv_files = (
+        [path for path in files_below(folder, "*") if file_kind(path) == ".csv"] for folder in folders
+    )
+    return next((found for found in csv_files if found), [])
 
 
 def _parquet_files(source: Path, part: str) -> list[Path]:
     folders = ("all/", "", "data/", "*/")  # one folder for all subjects, or one per subject
     return next(
-        (found for folder in folders if (found := sorted(source.glob(f"{folder}{part}-*.parquet")))), []
+        (found for folder in folders if (found := files_below(source, f"{folder}{part}-*.parquet"))), []
     )
 
 
@@ -125,31 +132,35 @@ def _raw_questions(files: Sequence[Path], parts: Sequence[str]) -> Iterator[_Raw
     names = {ours: part for part, ours in PARTS.items() if part in parts}
     counts: Counter[tuple[str, str]] = Counter()  # a part may span several parquet files
     for path in files:
-        if path.suffix == ".csv":
+        if file_kind(path) == ".csv":
             if path.parent.name not in names:
                 raise InputError(f"{path}: the folder of a CSV file must be named after its part; {DOWNLOAD}")
-            part = names[path.parent.name]
-            yield from _csv_questions(read_bytes(path), path.parent, path.name, path.stem, part)
-        elif path.suffix == ".parquet":
+            part, stem = names[path.parent.name], path.name.partition(".")[0]
+            yield from _csv_questions(read_bytes(path), path.parent, path.name, stem, part)
+        elif file_kind(path) == ".parquet":
             yield from _parquet_questions(path, parts, counts)
         else:
             yield from _archived_questions(path, names)
 
 
 def _archived_questions(path: Path, names: dict[str, str]) -> Iterator[_RawQuestion]:
-    """The questions in a tar archive, without unpacking it."""
+    """The questions in a tar archive, which may be compressed, without unpacking it."""
     try:
-        with tarfile.open(path) as archive:
+        with opened(path) as file, tarfile.open(fileobj=file, mode="r|") as archive:
             for member in archive:
                 name = Path(member.name)
                 # Archives made on a Mac have a ._ file beside every file.
                 wanted = member.isfile() and name.suffix == ".csv" and not name.name.startswith("._")
                 if wanted and name.parent.name in names:
-                    opened, part = archive.extractfile(member), names[name.parent.name]
-                    data = opened.read() if opened else b""
+                    if member.size > MOST_LINE or unwritable(member.name):
+                        raise InputError(f"{path}: {member.name!r} is no file of MMLU; {DOWNLOAD}")
+                    read, part = archive.extractfile(member), names[name.parent.name]
+                    data = read.read() if read else b""
                     full = f"{path.name}: {member.name}"
                     yield from _csv_questions(data, path.parent, full, name.stem, part)
-    except (OSError, EOFError, tarfile.TarError) as error:
+    except (OSError, EOFError, tarfile.TarError, ValueError, OverflowError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(
             f"{path}: not a readable .csv, .parquet or tar file ({error}); {DOWNLOAD}"
         ) from error
@@ -191,10 +202,23 @@ def _problem(raw: _RawQuestion) -> str:
         return "the question or an option is not text"
     if not text.strip():
         return "the question is empty"
-    known = answer.strip() in LETTERS if isinstance(answer, str) else type(answer) is int and 0 <= answer < 4
-    if not known:
-        return f"the answer is {answer!r}; it must be A to D (in a CSV file without a header) or 0 to 3"
+    if answer_place(answer) is None:
+        return f"the answer is {shown(answer)}; it must be A to D (in a CSV file without a header) or 0 to 3"
     return ""
+
+
+def answer_place(answer: Any) -> int | None:
+    """The index of an answer given as its letter or, if it is a number, as its index; None for any other.
+
+    A digit in a text is refused: it may count from 0 or from 1.
+    """
+    if isinstance(answer, str):
+        return LETTERS.index(answer.strip()) if answer.strip() in LETTERS else None
+    try:
+        place = integer(answer)
+    except CellError:
+        return None
+    return place if place is not None and 0 <= place < len(LETTERS) else None
 
 
 def _clean(text: str) -> str:

@@ -14,6 +14,8 @@ The model answers with a letter. Where the paper does not specify the constructi
   names the same option in all. They measure a bias towards letters or positions.
 - `phrasings`: one. More ask under `PARAPHRASES` of the instruction, for test-retest reliability.
 
+Data that bring their own hints, as the predecessor's (`hint_mmlu.hinted`), are asked as they are.
+
 All items of a question stay together, so item counts are rounded down to whole questions. Questions that
 (nearly) repeat each other form one group, and so share a split.
 """
@@ -22,21 +24,22 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from introspection.errors import InputError
 from introspection.runtime.config import check_choice, check_choices
 from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.hint_mmlu.builder import HintMmlu, MmluDraw
 from introspection.tasks.hint_mmlu.files import LETTERS, PARTS, question_files
+from introspection.tasks.hint_mmlu.hinted import HintedMmlu, hinted_files, hinted_item, published_decisions
 from introspection.tasks.items import Item
 from introspection.tasks.prepared import load_prepared
 from introspection.tasks.raw_files import raw_source
 from introspection.tasks.sequences import LazyItems, Row
 from introspection.tasks.splits import NearDuplicates
-from introspection.tasks.task import SPLITS, Task
+from introspection.tasks.task import SPLITS, Task, left_out
 
 NAME = "hint_mmlu"
 
@@ -131,7 +134,10 @@ def build_hint_mmlu(config: HintMmluConfig, data_dir: Path) -> Task:
         near_duplicates=config.near_duplicates,
         similarity=config.similarity,
     )
-    files = question_files(raw_source(config.data, data_dir, NAME), config.parts)
+    source = raw_source(config.data, data_dir, NAME)
+    if hinted := hinted_files(source):
+        return _build_hinted(config, hinted, draw, data_dir)
+    files = question_files(source, config.parts)
     made = load_prepared(HintMmlu, files, draw, data_dir)
     convert = functools.partial(make_item, config)
     return Task(
@@ -140,6 +146,37 @@ def build_hint_mmlu(config: HintMmluConfig, data_dir: Path) -> Task:
         grammar=GRAMMAR,
         splits={split: LazyItems(made.splits[split], convert, config.variants) for split in SPLITS},
         check_scored=check_letters,
+        notes=_notes(made.metadata),
+    )
+
+
+def _notes(about: Mapping[str, Any]) -> tuple[str, ...]:
+    unusable = about.get("equal_or_empty_options", 0)
+    found = (f"questions with equal or empty options, skipped: {unusable:,}",) if unusable else ()
+    return (*found, *left_out(about["drawn"], about["questions"], "questions"))
+
+
+def _build_hinted(config: HintMmluConfig, files: Sequence[Path], draw: MmluDraw, data_dir: Path) -> Task:
+    """The task of data that bring their own hints (`hint_mmlu.hinted`).
+
+    Raises:
+      InputError: the files are unusable, or a field is set that writes prompts.
+    """
+    usual = HintMmluConfig()
+    for field in ("cue_kinds", "hint_place", "instruction", "permutations", "phrasings"):
+        if (value := getattr(config, field)) != getattr(usual, field):
+            raise InputError(
+                f"config.task.{field} is {value!r}, but these data bring their own prompts: leave it out"
+            )
+    made = load_prepared(HintedMmlu, files, dataclasses.replace(draw, parts=()), data_dir)
+    return Task(
+        name=NAME,
+        template_version=f"{NAME}/1/{made.metadata['source_digest']}",
+        grammar=GRAMMAR,
+        splits={split: LazyItems(made.splits[split], hinted_item) for split in SPLITS},
+        check_scored=check_letters,
+        notes=_notes(made.metadata),
+        published=functools.partial(published_decisions, made.splits),
     )
 
 

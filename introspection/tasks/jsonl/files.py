@@ -15,19 +15,26 @@ Schema of a line, a JSON object (README.md has examples):
 | `case_counts` | optional: true if the candidates are symbols, such as In and No; in generated answers |
 | `split` | optional, in all rows or none: train, validation or test |
 
-UTF-8; a byte-order mark and Windows line ends are accepted, and blank lines are skipped. Text that looks like
-a control token is encoded as ordinary text.
+UTF-8, plain or compressed; a byte-order mark and Windows line ends are accepted, and blank lines are skipped.
+A file may also be one list of such objects. Text that looks like a control token is encoded as ordinary text.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from introspection.errors import InputError
+from introspection.tasks.cells import printable
 from introspection.tasks.folding import Folding, fold
 from introspection.tasks.items import Conversation, Prompt
 from introspection.tasks.jsonl.rows import JsonlRow, read_row
-from introspection.tasks.raw_files import ROWS_NAMED, read_bytes
+from introspection.tasks.raw_files import (
+    MOST_PROBLEMS,
+    ROWS_NAMED,
+    file_kind,
+    files_below,
+    json_texts,
+)
 
 
 class RowProblem(NamedTuple):
@@ -35,14 +42,15 @@ class RowProblem(NamedTuple):
     line: int
     field: str  # "" for the whole row
     why: str
+    unit: str = "line"  # what `line` counts: "row" in a file that is a list
 
     def __str__(self) -> str:
         field = f"{self.field}: " if self.field else ""
-        return f"{self.file}: line {self.line}: {' '.join(f'{field}{self.why}'.split())}"
+        return printable(f"{self.file}: {self.unit} {self.line}: {' '.join(f'{field}{self.why}'.split())}")
 
 
 def read_jsonl(path: Path) -> list[JsonlRow]:
-    """The rows of a file, or of all `.jsonl` files of a folder, by name.
+    """The rows of a file, or of all `.jsonl` files of a folder (also compressed), by name.
 
     Raises:
       InputError: no rows, or bad ones; the message names the first problem and counts the others.
@@ -70,11 +78,12 @@ def format_problems(problems: Sequence[RowProblem]) -> list[str]:
 
 def jsonl_paths(path: Path) -> list[Path]:
     """The file itself, or the `.jsonl` files of a folder. Raises InputError if there are none."""
-    paths = sorted(path.glob("*.jsonl")) if path.is_dir() else [path]
+    in_folder = path.is_dir()
+    paths = [one for one in files_below(path, "*") if file_kind(one) == ".jsonl"] if in_folder else [path]
     if not paths or not paths[0].is_file():
         raise InputError(
-            f"{path}: no such file, or a folder without .jsonl files; name a file with one JSON object per "
-            "line in config.task.data (--data), or 'sample'"
+            f"{printable(path)}: no such file, or a folder without .jsonl files; name a file with one JSON "
+            "object per line in config.task.data (--data), or 'sample'"
         )
     return paths
 
@@ -84,22 +93,18 @@ def _check(path: Path) -> tuple[list[JsonlRow], list[RowProblem]]:
     problems: list[RowProblem] = []
     seen = 0
     for file in jsonl_paths(path):
-        for line, text in _lines(file):
+        for unit, line, text in json_texts(file):
             seen += 1
-            found = read_row(file, line, text)
+            found = read_row(file, line, text, unit)
             if isinstance(found, JsonlRow):
                 rows.append(found)
             else:
-                problems += [RowProblem(str(file), line, field, why) for field, why in found]
+                problems += [RowProblem(str(file), line, field, why, unit) for field, why in found]
+            if len(problems) >= MOST_PROBLEMS:
+                return rows, problems
     if not seen:
         raise InputError(f"{path}: the file has no rows")
     return rows, sorted(problems + _problems_between(rows), key=lambda problem: problem[:2])
-
-
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    for number, line in enumerate(read_bytes(path).removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        if line.strip():
-            yield number, line
 
 
 def _problems_between(rows: Sequence[JsonlRow]) -> list[RowProblem]:
@@ -131,11 +136,12 @@ def _problems_between(rows: Sequence[JsonlRow]) -> list[RowProblem]:
 
 
 def _problem(row: JsonlRow, field: str, why: str) -> RowProblem:
-    return RowProblem(row.file, row.line, field, why)
+    return RowProblem(row.file, row.line, field, why, row.unit)
 
 
 def _place(other: JsonlRow, row: JsonlRow) -> str:
-    return f"line {other.line}" if other.file == row.file else f"{other.file}: line {other.line}"
+    place = f"{other.unit} {other.line}"
+    return place if other.file == row.file else f"{other.file}: {place}"
 
 
 def _question_words(prompt: Prompt) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from introspection.tasks.cells import CellError, boolean, is_missing, kind_of, text, unwritable
 from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.folding import Folding, fold
 from introspection.tasks.items import NONE, ROLES, Conversation, Prompt, Turn
@@ -39,13 +40,14 @@ class JsonlRow:
     cued: str
     split: str
     case_counts: bool
+    unit: str  # what `line` counts: "line", or "row" of a list
 
 
-def read_row(file: Path, line: int, data: bytes) -> JsonlRow | list[tuple[str, str]]:
+def read_row(file: Path, line: int, data: bytes, unit: str = "line") -> JsonlRow | list[tuple[str, str]]:
     """The row of a line, or its problems as (field, reason)."""
     fields, problems = _read_object(data)
-    # null means "not given".
-    given = {name: value for name, value in fields.items() if value is not None}
+    # null, or NaN as programs write it, means "not given".
+    given = {name: value for name, value in fields.items() if not is_missing(value)}
     problems += _problems_of_names(given)
     for name in TEXTS:
         if name in given:
@@ -53,9 +55,12 @@ def read_row(file: Path, line: int, data: bytes) -> JsonlRow | list[tuple[str, s
     for name in PROMPTS:
         if name in given:
             problems += [(name, why) for why in _problems_of_prompt(given[name], "system" in given)]
-    problems += _problems_of_answers(given)
-    if not isinstance(case_counts := given.get("case_counts", False), bool):
-        problems.append(("case_counts", f"is {_kind(case_counts)}, not true or false"))
+    case_counts = False
+    try:
+        case_counts = bool(boolean(given.get("case_counts")))
+    except CellError as error:
+        problems.append(("case_counts", str(error)))
+    problems += _problems_of_answers(given, case_counts)
     if problems:
         return problems
     texts = {name: given.get(name, "") for name in TEXTS if name != "system"}
@@ -70,7 +75,8 @@ def read_row(file: Path, line: int, data: bytes) -> JsonlRow | list[tuple[str, s
         candidates=answers,
         prompt_with_cue=with_cue,
         prompt_without_cue=without_cue,
-        case_counts=given.get("case_counts", False),
+        case_counts=case_counts,
+        unit=unit,
         **texts,
     )
 
@@ -95,7 +101,7 @@ def _read_object(data: bytes) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     except (ValueError, RecursionError) as error:
         return {}, [("", f"is not readable JSON: {error}")]
     if not isinstance(fields, dict):
-        return {}, [("", f"is {_kind(fields)}, not a JSON object")]
+        return {}, [("", f"is {kind_of(fields)}, not a JSON object")]
     if not fields:
         return {}, [("", "is an empty object")]
     return fields, [(name, "is given twice") for name in dict.fromkeys(names) if names.count(name) > 1]
@@ -120,13 +126,12 @@ def _problems_of_names(given: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _problems_of_text(name: str, value: Any) -> list[tuple[str, str]]:
-    if not isinstance(value, str):
-        example = f'; write it as text: "{value}"' if isinstance(value, int) else ""
-        return [(name, f"is {_kind(value)}, not text{example}")]
+    try:
+        text(value)
+    except CellError as error:
+        return [(name, str(error))]
     if not value.strip():
         return [(name, "is empty")]
-    if why := _unwritable(value):
-        return [(name, why)]
     if name == "split" and value not in SPLITS:
         return [(name, f"is {value!r}; choose from {', '.join(SPLITS)}")]
     if name == "judge" and value not in JUDGED:
@@ -136,9 +141,9 @@ def _problems_of_text(name: str, value: Any) -> list[tuple[str, str]]:
 
 def _problems_of_prompt(value: Any, has_system: bool) -> list[str]:
     if isinstance(value, str):
-        return ["is empty"] if not value.strip() else [why for why in [_unwritable(value)] if why]
+        return ["is empty"] if not value.strip() else [why for why in [unwritable(value)] if why]
     if not isinstance(value, list):
-        return [f"is {_kind(value)}, neither text nor a list of chat turns"]
+        return [f"is {kind_of(value)}, neither text nor a list of chat turns"]
     problems = []
     for number, turn in enumerate(value, start=1):
         if not isinstance(turn, dict) or turn.keys() != {"role", "content"}:
@@ -146,10 +151,10 @@ def _problems_of_prompt(value: Any, has_system: bool) -> list[str]:
         elif turn["role"] not in ROLES:
             problems.append(f"turn {number}: the role is {turn['role']!r}; choose from {', '.join(ROLES)}")
         elif not isinstance(turn["content"], str):
-            problems.append(f"turn {number}: the content is {_kind(turn['content'])}, not text")
+            problems.append(f"turn {number}: the content is {kind_of(turn['content'])}, not text")
         elif not turn["content"].strip():
             problems.append(f"turn {number} is empty")
-        elif why := _unwritable(turn["content"]):
+        elif why := unwritable(turn["content"]):
             problems.append(f"turn {number} {why}")
         elif turn["role"] == "system" and (number > 1 or has_system):
             problems.append(f"turn {number} is a system text; only the first turn can be, and only one")
@@ -160,11 +165,11 @@ def _problems_of_prompt(value: Any, has_system: bool) -> list[str]:
     return problems
 
 
-def _problems_of_answers(given: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _problems_of_answers(given: Mapping[str, Any], case_counts: bool) -> list[tuple[str, str]]:
     """Problems of the candidates, and of answers that must be among them."""
     candidates = given.get("candidates")
     if candidates is not None:
-        problems = _problems_of_candidates(candidates, given.get("case_counts") is True)
+        problems = _problems_of_candidates(candidates, case_counts)
         if problems:
             return [("candidates", why) for why in problems]
     elif given.get("judge") in tuple(JUDGED):
@@ -180,17 +185,17 @@ def _problems_of_answers(given: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _problems_of_candidates(candidates: Any, case_counts: bool) -> list[str]:
     if not isinstance(candidates, list):
-        return [f"is {_kind(candidates)}, not a list of texts"]
+        return [f"is {kind_of(candidates)}, not a list of texts"]
     problems, first = [], {}
     weakest = Folding.UNIFIED if case_counts else Folding.LOWER  # what keeps candidates apart at the least
     if len(candidates) < 2:
         problems.append(f"has {len(candidates)}; give two or more")
     for number, candidate in enumerate(candidates, start=1):
         if not isinstance(candidate, str):
-            problems.append(f"number {number} is {_kind(candidate)}, not text")
+            problems.append(f"number {number} is {kind_of(candidate)}, not text")
         elif candidate != candidate.strip() or not fold(candidate):
             problems.append(f"number {number} is {candidate!r}: it is empty or has white space around it")
-        elif why := _unwritable(candidate):
+        elif why := unwritable(candidate):
             problems.append(f"number {number} {why}")
         elif fold(candidate) in RESERVED:
             problems.append(f"number {number} is {candidate!r}, which is a reserved answer: reword it")
@@ -207,15 +212,3 @@ def _prompt(value: Any, system: str | None) -> Prompt:
         [Turn("user", value)] if isinstance(value, str) else [Turn(t["role"], t["content"]) for t in value]
     )
     return Conversation((*([] if system is None else [Turn("system", system)]), *turns))
-
-
-def _unwritable(text: str) -> str:
-    """Why a text can't be encoded; "" if it can."""
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        return "has an unpaired surrogate, which can't be encoded"
-    return ""
-
-
-def _kind(value: Any) -> str:
-    kinds = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
-    return kinds.get(type(value), "a number")

@@ -21,7 +21,7 @@ from introspection.tasks.jsonl.files import format_problems, jsonl_paths, proble
 from introspection.tasks.jsonl.rows import JsonlRow
 from introspection.tasks.raw_files import raw_source
 from introspection.tasks.splits import NearDuplicates, merge_near_duplicates
-from introspection.tasks.task import SPLITS, Task
+from introspection.tasks.task import SPLITS, Task, left_out
 
 NAME = "jsonl"
 
@@ -73,14 +73,13 @@ def build_jsonl(config: JsonlConfig, data_dir: Path) -> Task:
     rows = read_jsonl(source)
     splits = _given_splits(rows) if rows[0].split else _drawn_splits(rows, config)
     rng = np.random.default_rng([config.seed, 41])
+    chosen = {split: _some(splits[split], getattr(config, f"{split}_items"), rng) for split in SPLITS}
     return Task(
         name=NAME,
         template_version=f"{NAME}/1/{_digest(source, config.explanation_question)}",
         grammar=ExplanationGrammar(question=config.explanation_question),
-        splits={
-            split: tuple(map(_item, _some(splits[split], getattr(config, f"{split}_items"), rng)))
-            for split in SPLITS
-        },
+        splits={split: tuple(map(_item, some)) for split, some in chosen.items()},
+        notes=left_out({split: len(some) for split, some in chosen.items()}, len(rows), "rows"),
     )
 
 

@@ -28,7 +28,7 @@ from introspection.tasks.task import SPLITS
 class RefusalRequests(TaskBuilder):
     """A row is a request and one of its cue kinds."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
     DESCRIPTION: ClassVar[str] = (
         "Requests that are harmful, that only look so, and that do not (FalseReject, WildGuardMix), each "
         "with a kind of cue that makes a refusal likelier or less likely."
@@ -88,6 +88,8 @@ class RefusalRequests(TaskBuilder):
             harmful=sum(bool(request.harmful) for request in kept),
             sources=dict(Counter(request.source for request in kept)),
             cue_kinds=dict(Counter(kind for _, kind in drawn)),
+            drawn={name: len(places) for name, places in split.rows.items()},
+            available=len(drawn),
             near_duplicates=split.duplicates,
             near_duplicates_moved=split.moved,
         )

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from introspection.errors import InputError
-from introspection.tasks.raw_files import RawRow, json_lines, parquet_rows, read_rows
+from introspection.tasks.cells import boolean, cell, is_missing, name, shown, text
+from introspection.tasks.parquet import parquet_rows
+from introspection.tasks.raw_files import RawRow, file_kind, json_lines, read_rows
 
 FALSE_REJECT, WILDGUARDMIX = SOURCES = ("false_reject", "wildguardmix")
 _COLUMNS = (
@@ -31,8 +33,8 @@ _COLUMNS = (
     "response_refusal_label",
     "subcategory",
 )
-_HARM = {"harmful": True, "unharmful": False, None: None, "": None}
-_REFUSED = {"refusal": True, "compliance": False, None: None, "": None}
+_HARM = {"harmful": True, "unharmful": False}
+_REFUSED = {"refusal": True, "compliance": False}
 
 SUFFIXES = (".jsonl", ".parquet")
 DOWNLOAD = (
@@ -64,7 +66,7 @@ def read_requests(paths: Sequence[Path]) -> list[Request]:
       InputError: a file can't be read or has an unknown layout; rows have no prompt, an unknown label, a span
         that does not occur exactly once in the prompt, or a repeated id (one message lists all bad rows).
     """
-    return read_rows(paths, _rows, lambda row, name, path: _request(row, name), "requests")
+    return read_rows(paths, _rows, lambda row, default, path: _request(row, default), "requests")
 
 
 def read_spans(path: Path) -> dict[str, str]:
@@ -75,47 +77,45 @@ def read_spans(path: Path) -> dict[str, str]:
     """
     spans = {}
     for row in json_lines(path):
-        name, span = row.fields.get("id"), row.fields.get("span")
-        if not isinstance(name, str) or not isinstance(span, str) or not span:
+        wrong: list[str] = []
+        named, span = cell(row.fields, "id", name, wrong), cell(row.fields, "span", text, wrong)
+        if not named or not span:
             raise InputError(f"{path}: {row.place}: must have the text fields id and span")
-        spans[name] = span
+        spans[named] = span
     return spans
 
 
 def _rows(path: Path) -> Iterator[RawRow]:
-    return json_lines(path) if path.suffix == ".jsonl" else parquet_rows(path, _COLUMNS)
+    return parquet_rows(path, _COLUMNS) if file_kind(path) == ".parquet" else json_lines(path)
 
 
-def _request(row: RawRow, name: str) -> tuple[Request | None, list[str]]:
-    """One request (called `name` if it has no id), or None, and what is wrong with its row."""
-    fields, source = row.fields, _source(row)
-    prompt, span, name = fields.get("prompt"), fields.get("span") or "", fields.get("id") or name
-    if not isinstance(prompt, str) or not isinstance(span, str) or not isinstance(name, str):
-        return None, ["prompt, span and id must be text"]
-    prompt, wrong = prompt.strip(), []
-    if not prompt:
+def _request(row: RawRow, default: str) -> tuple[Request | None, list[str]]:
+    """One request (called `default` if it has no id), or None, and what is wrong with its row."""
+    fields, source, wrong = row.fields, _source(row), []
+    prompt = (cell(fields, "prompt", text, wrong) or "").strip()
+    if not prompt and not wrong:
         wrong.append("prompt is empty")
+    span = cell(fields, "span", text, wrong) or ""
     if span and prompt.count(span) != 1:
         wrong.append(f"span {span!r} must occur in the prompt once, not {prompt.count(span)} times")
     if source == FALSE_REJECT:
-        harmful, refused = False, False if fields.get("instruct_response") else None
-        category, response = fields.get("category_text"), fields.get("instruct_response")
+        response = cell(fields, "instruct_response", text, wrong)
+        category = cell(fields, "category_text", text, wrong)
+        harmful, refused = False, False if response else None
     else:
-        harm, refusal = fields["prompt_harm_label"], fields.get("response_refusal_label")
-        wrong += _unknown("prompt_harm_label", harm, _HARM) + _unknown(
-            "response_refusal_label", refusal, _REFUSED
-        )
-        harmful, refused = (None, None) if wrong else (_HARM[harm], _REFUSED[refusal])
-        category, response = fields.get("subcategory"), fields.get("response")
+        response = cell(fields, "response", text, wrong)
+        category = cell(fields, "subcategory", text, wrong)
+        harmful = _labelled(fields, "prompt_harm_label", _HARM, wrong)
+        refused = _labelled(fields, "response_refusal_label", _REFUSED, wrong)
     return Request(
-        id=name,
+        id=cell(fields, "id", name, wrong) or default,
         source=source,
         prompt=prompt,
         harmful=harmful,
-        category=str(category or "benign"),
-        adversarial=fields.get("adversarial") is True,
+        category=category or "benign",
+        adversarial=cell(fields, "adversarial", boolean, wrong) or False,
         span=span,
-        response=str(response or ""),
+        response=response or "",
         refused=refused,
     ), wrong
 
@@ -134,7 +134,14 @@ def _source(row: RawRow) -> str:
     )
 
 
-def _unknown(name: str, label: Any, known: Mapping[Any, Any]) -> list[str]:
-    choices = ", ".join(str(choice) for choice in known if choice)
-    fits = label is None or (isinstance(label, str) and label in known)
-    return [] if fits else [f"{name} {label!r} is unknown (choose from {choices}, or leave it out)"]
+def _labelled(
+    fields: Mapping[str, Any], column: str, known: Mapping[str, bool], wrong: list[str]
+) -> bool | None:
+    """What a label says; None if there is none or it is unknown, which is added to the row's problems."""
+    label = fields.get(column)
+    if is_missing(label) or label == "":
+        return None
+    if not isinstance(label, str) or label.strip().lower() not in known:
+        wrong.append(f"{column} {shown(label)} is unknown (choose from {', '.join(known)}, or leave it out)")
+        return None
+    return known[label.strip().lower()]

@@ -8,7 +8,8 @@ from aita_cases import scruples
 from row_files import refusal, write_csv, write_lines
 
 from introspection.errors import InputError
-from introspection.tasks.aita.files import DOWNLOAD, SUFFIXES, read_posts
+from introspection.tasks.aita.files import DOWNLOAD, SUFFIXES, Post
+from introspection.tasks.aita.files import read_posts as read_all
 from introspection.tasks.aita.items import AitaConfig
 from introspection.tasks.aita.task import build_aita
 from introspection.tasks.raw_files import data_files, raw_source, shared_folder
@@ -24,8 +25,12 @@ def written(path: Path, *rows, **options) -> Path:
     return write_lines(path, rows, **options)
 
 
+def read_posts(paths) -> list[Post]:
+    return read_all(paths).posts
+
+
 def refused(paths, *parts) -> None:
-    refusal(read_posts, paths, says=parts)
+    refusal(read_all, paths, says=parts)
 
 
 def test_the_publishers_layout():
@@ -94,27 +99,27 @@ def test_marks_and_line_ends_of_windows_do_no_harm(tmp_path):
 def test_bad_rows_are_all_named_at_once(tmp_path):
     rows = [
         scruples(id="a"),
-        scruples(id="b", text="  "),
-        scruples(id="c", text="[removed]"),
+        scruples(id="b", text=["I sang."]),
+        scruples(id="c", label="  MAYBE", binarized_label="left out"),
         scruples(id="a"),
-        scruples(id="d", label="MAYBE", binarized_label="left out"),
-        scruples(id="e", text=None),
+        scruples(id="d", title=3),
+        scruples(id=1.5),
         scruples(id="f", label_scores={"AUTHOR": "many"}),
     ]
     refused(
         [written(tmp_path / "train.jsonl", *rows)],
-        f"{tmp_path}: train.jsonl: line 2: text is empty",
-        "line 3: text is empty",
+        f"{tmp_path}: train.jsonl: line 2: text is a list, not text",
+        "line 3: verdict 'MAYBE' is unknown (use YTA, NTA",
         "line 4: id 'a' is already in train.jsonl: line 1",
-        "line 5: verdict 'MAYBE' is unknown (use YTA, NTA",
-        "line 6: text is not text",
+        'line 5: title is a number, not text; write it as text: "3"',
+        "line 6: id is a number, neither text nor a whole number",
         "line 7: label_scores must map labels to numbers of votes",
     )
 
 
 def test_many_bad_rows_are_counted(tmp_path):
-    rows = [scruples(id=str(i), text="") for i in range(25)]
-    with pytest.raises(InputError, match=r"line 20: text is empty; and 5 more bad rows$"):
+    rows = [scruples(id=str(i), text=i) for i in range(25)]
+    with pytest.raises(InputError, match=r'line 20: text is a number, not text.*"19"; and 5 more bad rows$'):
         read_posts([written(tmp_path / "a.jsonl", *rows)])
 
 
@@ -127,13 +132,13 @@ def test_a_missing_column_is_named(tmp_path, column):
 
 def test_wrong_tables(tmp_path):
     refused(
-        [table(tmp_path / "a.csv", ("x", "YTA"), header=("body", "verdict"))],
-        "the column 'post' is missing; the columns are: body",
+        [table(tmp_path / "a.csv", ("x", "YTA"), header=("story", "verdict"))],
+        "the column 'post' is missing; the columns are: story, verdict (it may be called text, body,",
     )
     refused(
         [table(tmp_path / "b.csv", ("x", "y", "YTA"))], "line 2 has 3 fields, the header has 2: quote fields"
     )
-    refused([table(tmp_path / "c.csv", ("", "YTA"))], "c.csv: line 2: post is empty")
+    refused([table(tmp_path / "c.csv", ("", "YTA"))], "the files have no posts with a text and a verdict")
     refused([table(tmp_path / "d.csv", ("a\nb", "YTA"), ("x", "?"))], "d.csv: line 4: verdict '?' is unknown")
     (tmp_path / "e.csv").write_text('post,verdict\n"open,YTA\n')
     refused([tmp_path / "e.csv"], "e.csv: line 2")
@@ -180,3 +185,60 @@ def test_half_a_surrogate_pair_and_a_column_named_twice(tmp_path):
     assert read_posts([path])[0].text == "\U0001f600 ok"
     twice = table(tmp_path / "twice.csv", ("a", "YTA", "b"), header=("post", "verdict", "post"))
     refused([twice], "twice.csv: the header has the column 'post' twice")
+
+
+def test_the_tables_that_others_publish(tmp_path):
+    """The columns of iterative/aita_dataset, OsamaBsher's and MattBoraske's data sets, and Reddit's own."""
+    tables = {
+        "iterative": (
+            "id,timestamp,title,body,edited,verdict,score,num_comments,is_asshole",
+            "x,1533404095.0,T,B,False,asshole,5,6,1",
+        ),
+        "osama": ("title,text,verdict,comment1,comment2,score", "T,B,yta,c,c,5"),
+        "matt": (
+            "submission_id,submission_title,submission_text,submission_score,top_comment_1,top_comment_1_classification",
+            "x,T,B,5,YTA. You know.,YTA",
+        ),
+        "reddit": ("id,title,selftext,link_flair_text", "x,T,B,Asshole POO Mode"),
+        "boolean": ("body,is_asshole", "B,True"),
+    }
+    for kind, lines in tables.items():
+        path = tmp_path / f"{kind}.csv"
+        path.write_text("\n".join(lines) + "\n")
+        (one,) = read_posts([path])
+        assert (one.text, one.binary) == ("B", "WRONG"), kind
+        assert one.title == ("" if kind == "boolean" else "T"), kind
+        assert one.id == ("x" if "id," in lines[0] else f"{kind}/1"), kind
+
+
+def test_the_index_that_pandas_writes_is_no_title(tmp_path):
+    (one,) = read_posts([table(tmp_path / "a.csv", ("0", "I sang.", "YTA"), header=("", "post", "verdict"))])
+    assert (one.id, one.title) == ("a/1", "")
+
+
+@pytest.mark.parametrize("gone", ["[removed]", "[deleted]", "[ Removed by Reddit ]", " ", "nan", "None"])
+def test_removed_posts_are_skipped_counted_and_said(tmp_path, gone):
+    rows = [(f"I sang song {i}.", "YTA", "1") for i in range(6)]
+    rows[1], rows[2], rows[4] = (gone, "NTA", "0"), ("I slept.", "", ""), ("I ate.", "NTA", "yes")
+    read = read_all([table(tmp_path / "a.csv", *rows, header=("post", "verdict", "is_asshole"))])
+    assert (len(read.posts), read.removed, read.unjudged, read.contradicted) == (4, 1, 1, 1)
+    assert [one.id for one in read.posts] == ["a/1", "a/4", "a/5", "a/6"]
+    config = AitaConfig(data=str(tmp_path / "a.csv"), validation_items=1, test_items=1, train_items=1)
+    for _ in range(2):  # when it is prepared, and when it was
+        *counted, left_out = build_aita(config, tmp_path / "datasets").notes
+        assert counted == [
+            "posts without a text (removed or deleted), skipped: 1",
+            "posts without a verdict, skipped: 1",
+            "verdicts that contradict the column is_asshole, and stand: 1",
+        ]
+        assert left_out.startswith(
+            "uses 3 of 4 posts with a cue (train 1, validation 1, test 1; config.task."
+        )
+
+
+def test_a_boolean_that_is_none_is_named(tmp_path):
+    rows = [("I sang.", "perhaps")]
+    refused(
+        [table(tmp_path / "a.csv", *rows, header=("body", "is_asshole"))],
+        "a.csv: line 2: is_asshole is 'perhaps'; write true or false (or yes or no, 1 or 0)",
+    )

@@ -1,6 +1,7 @@
 """The user's own file: every bad row is found and named, good ones become items, scores are right."""
 
 import functools
+import gzip
 import json
 from pathlib import Path
 
@@ -120,7 +121,7 @@ BAD = {
         "candidates",
         "equals number 1 up to white",
     ),
-    "case counts": (row(case_counts="yes"), "case_counts", "is text, not true or false"),
+    "case counts": (row(case_counts="often"), "case_counts", "write true or false"),
     "reserved": (
         row(candidates=["A", "None"]),
         "candidates",
@@ -394,3 +395,41 @@ def test_candidates_that_begin_with_one_another_are_scored_with_their_ends(tmp_p
         assert np.exp(behavior.with_cue.astype(float)).sum() == pytest.approx(1, abs=1e-5)
         best = int(np.argmax(behavior.with_cue))
         assert decision.with_cue == (*item.candidates, "none")[best]
+
+
+def test_a_list_and_a_compressed_file_are_read_and_a_bad_row_is_named_by_its_number(tmp_path):
+    plain = write(tmp_path, *many(3))
+    (tmp_path / "list.json").write_text(json.dumps(many(3), indent=1))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.jsonl.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    (tmp_path / "folder" / "._a.jsonl").write_bytes(b"\x00\x05\x16\x07")
+    for path in (tmp_path / "list.json", tmp_path / "folder"):
+        assert [r.prompt_with_cue for r in read_jsonl(path)] == [r.prompt_with_cue for r in read_jsonl(plain)]
+    (tmp_path / "list.json").write_text(json.dumps([row(id="a"), row(id="a"), row(group=1)]))
+    assert [str(problem).removeprefix(f"{tmp_path}/") for problem in problems_of(tmp_path / "list.json")] == [
+        "list.json: row 2: id: 'a' is already used in row 1",
+        'list.json: row 3: group: is a number, not text; write it as text: "1"',
+    ]
+
+
+def test_half_surrogates_in_names_are_named_in_a_line_that_any_terminal_takes(tmp_path):
+    bad = b'{"\\ud800key": 1, ' + json.dumps(ROW)[1:].encode()
+    lines = format_problems(problems_of(write(tmp_path, bad)))
+    assert "\\ud800key: is not a known field" in lines[0]
+    "\n".join(lines).encode()
+    turn = b'[{"role": "\\ud800", "content": "x"}]'
+    for field in (b'"group": "\\ud800"', b'"candidates": ["a", "\\udfff"]', b'"prompt_with_cue": ' + turn):
+        bad = (
+            json.dumps({n: v for n, v in ROW.items() if n not in field.decode()})[:-1].encode()
+            + b", "
+            + field
+            + b"}"
+        )
+        (line, _) = format_problems(problems_of(write(tmp_path, bad)))
+        line.encode()
+
+
+def test_what_sizes_leave_out_is_said(tmp_path):
+    assert built(tmp_path, *many(5)).notes == ()
+    (note,) = built(tmp_path, *many(5), train_items=2, validation_items=1, test_items=1).notes
+    assert note.startswith("uses 4 of 10 rows (train 2, validation 1, test 1; config.task.train_items")

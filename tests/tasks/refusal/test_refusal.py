@@ -146,7 +146,7 @@ def test_bad_rows_are_all_named_at_once(tmp_path):
         "line 5: response_refusal_label 'maybe' is unknown (choose from refusal, compliance",
         "line 6: span 'bicycle' must occur in the prompt once, not 0 times",
         "line 7: span 'i' must occur in the prompt once, not 2 times",
-        "line 8: prompt, span and id must be text",
+        "line 8: prompt is a number, not text",
         "line 9: prompt_harm_label ['harmful'] is unknown",
     )
 
@@ -356,3 +356,18 @@ def test_a_judges_classes_are_never_scored(tmp_path):
     for judged in (task, elsewhere):
         with pytest.raises(InputError, match="not texts to score"):
             load_readout(BehaviorConfig("score"), judged, session)
+
+
+@pytest.mark.parametrize("said", [1, "True", "yes", 1.0, True])
+def test_a_jailbreak_is_one_however_its_boolean_is_written(tmp_path, said):
+    (one,) = read_requests([written(tmp_path / "a.jsonl", wildguard(adversarial=said))])
+    assert one.adversarial is True
+    refused(
+        [written(tmp_path / "b.jsonl", wildguard(adversarial="maybe"))], "adversarial is 'maybe'; write true"
+    )
+
+
+def test_missing_cells_of_a_table_of_floats_are_no_labels(tmp_path):
+    row = wildguard(id=float("nan"), response=float("nan"), subcategory=None, prompt_harm_label=" Harmful ")
+    (one,) = read_requests([written(tmp_path / "a.jsonl", row)])
+    assert (one.id, one.response, one.category, one.harmful) == ("a/1", "", "benign", True)
