@@ -61,7 +61,7 @@ def test_a_damaged_one_is_refused(tmp_path, suffix, damage):
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst"])
-@pytest.mark.parametrize("filling", [b"\n", b" ", b"xxxx", b"{}\n"])
+@pytest.mark.parametrize("filling", [b" ", b"xxxx", b"{}\n"])
 def test_a_bomb_is_refused_in_little_memory(tmp_path, monkeypatch, suffix, filling):
     monkeypatch.setattr(file_bytes, "LEAST_BOUND", 2**16)
     monkeypatch.setattr(file_bytes, "EXPANSION", 1)
