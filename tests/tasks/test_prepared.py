@@ -154,11 +154,14 @@ def cut(path: Path):
     ],
 )
 def test_a_damaged_one_is_made_anew(source, damage):
-    folder = load(source).folder
-    damage(folder)
+    first = load(source)
+    before = {path.name: path.read_bytes() for path in first.folder.iterdir() if path.suffix != ".json"}
+    damage(first.folder)
     data = load(source)
-    assert data.folder == folder
-    assert data.splits["train"][299]["number"] == 299
+    assert data.folder == first.folder
+    assert data.metadata == first.metadata
+    assert list(data.splits["train"]) == [row("Ünï\n\tcode", number) for number in range(300)]
+    assert {name: (data.folder / name).read_bytes() for name in before} == before
     assert [path.name for path in (source.parent / "datasets").iterdir()] == ["toy_rows"]
 
 

@@ -61,15 +61,17 @@ def test_a_damaged_one_is_refused(tmp_path, suffix, damage):
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst"])
-@pytest.mark.parametrize("filling", [b"\n", b" ", b"x"])
+@pytest.mark.parametrize("filling", [b" ", b"xxxx", b"{}\n"])
 def test_a_bomb_is_refused_in_little_memory(tmp_path, monkeypatch, suffix, filling):
     monkeypatch.setattr(file_bytes, "LEAST_BOUND", 2**16)
+    monkeypatch.setattr(file_bytes, "EXPANSION", 1)
     monkeypatch.setattr(file_bytes, "MOST_LINE", 2**14)
     path = tmp_path / f"bomb.jsonl{suffix}"
-    path.write_bytes(PACKED[suffix](filling * 2**22))
+    path.write_bytes(PACKED[suffix](filling * 2**16))
     tracemalloc.start()
     try:
-        refusal(fields_of, path, says=["bomb.jsonl"])
+        says = "expands to more than " if filling == b"{}\n" else "bomb.jsonl"
+        refusal(lambda: sum(1 for _ in json_lines(path)), says=[says])
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
