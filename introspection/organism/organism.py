@@ -15,7 +15,15 @@ from jaxtyping import Bool
 from rich.console import Console
 
 from introspection.checkpoints.fingerprint import fingerprint_json
-from introspection.checkpoints.names import CARD, CHECKPOINTS, TOKENIZER, ModelCard, find_stored, load_model
+from introspection.checkpoints.names import (
+    CARD,
+    CHECKPOINTS,
+    TOKENIZER,
+    ModelCard,
+    find_stored,
+    load_model,
+    stored_steps,
+)
 from introspection.checkpoints.store import CheckpointStore
 from introspection.errors import InputError
 from introspection.models.decoder import count_parameters, initialize
@@ -233,7 +241,7 @@ def copy_initial(organism_workdir: Path, workdir: Path, name: str) -> None:
     if (target / "0").exists():
         return
     source = organism_workdir / CHECKPOINTS / ARM
-    newest = max(int(child.name) for child in source.iterdir() if child.name.isdigit())
+    newest = max(stored_steps(source))
     temporary = target.with_name(f"{name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

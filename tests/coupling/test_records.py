@@ -43,7 +43,7 @@ def test_records_round_trip_through_a_file(tmp_path):
     assert isinstance(restored[0].teacher, Decisions)
     assert isinstance(restored[0].candidates, tuple)
     assert not restored[1].explanation.valid
-    assert [p.name for p in tmp_path.iterdir()] == ["predictions.jsonl"]
+    assert {p.name for p in tmp_path.iterdir()} == {"predictions.jsonl", "predictions.jsonl.sha256"}
 
 
 def test_a_line_has_the_documented_layout(tmp_path):
