@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import fcntl
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,6 +34,7 @@ from introspection.organism.table import organism_table
 from introspection.organism.world import World, build_world
 from introspection.probes.scored import decisions, probe_behavior
 from introspection.runtime.config import plain
+from introspection.runtime.json_files import read_object
 from introspection.runtime.metrics_writer import MetricsWriter
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
@@ -125,7 +125,8 @@ def pretrained_organism(
         if not (workdir / "organism.json").exists():
             _pretrain(config, questions, world, workdir, session)
     model = load_model(find_stored(str(workdir))[0], session.mesh)
-    return Organism(model, world, workdir, json.loads((workdir / "organism.json").read_text()))
+    table = read_object(workdir / "organism.json", f"delete {workdir}, and the base is trained again")
+    return Organism(model, world, workdir, table)
 
 
 def is_organism(name: str) -> bool:

@@ -25,12 +25,12 @@ def open_file(path: Path) -> BinaryIO:
     try:
         if path.is_file():
             return path.open("rb")
-        reason = "it is not a regular file" if path.exists() else "it does not exist"
+        reason = "it is not a regular file" if path.exists() else "No such file"
     except OSError as error:
         reason = error.strerror
     except ValueError as error:  # a zero byte in the name
         reason = str(error)
-    raise InputError(f"{path} can't be read: {reason}")
+    raise InputError(f"{path}: can't be read: {reason}")
 
 
 def read_whole(path: Path, most: int = MOST_BYTES) -> bytes:
@@ -38,7 +38,7 @@ def read_whole(path: Path, most: int = MOST_BYTES) -> bytes:
     with open_file(path) as file:
         data = file.read(most + 1)
     if len(data) > most:
-        raise InputError(f"{path} can't be read: it has more than {most:,} bytes")
+        raise InputError(f"{path}: can't be read: it has more than {most:,} bytes")
     return data
 
 

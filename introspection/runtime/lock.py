@@ -75,8 +75,8 @@ def check_inside(workdir: Path, depth: int | None = None) -> None:
                 elif not entry.is_file(follow_symlinks=False) and os.path.lexists(entry.path):
                     kind = "a link" if entry.is_symlink() else "neither a file nor a folder"
                     raise InputError(
-                        f"{entry.path} is {kind}, and what is written to it ends up elsewhere: remove it"
-                        " (only the workdir itself may be a link)"
+                        f"{entry.path} is {kind}: remove it (a workdir may be a link, but nothing in it, since "
+                        "what is written there would end up elsewhere)"
                     )
 
 
@@ -103,7 +103,7 @@ def _locked(workdir: Path) -> int:
             by = _holder(file)
             os.close(file)
             raise HeldError(
-                f"{workdir} is in use {by}: wait for it to end, or give another --workdir"
+                f"{workdir} is in use {by}: wait for it to end, or name another folder"
             ) from error
         except FileNotFoundError:  # its holder has just removed it
             os.close(file)

@@ -24,7 +24,8 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 from tensorflow_datasets.proto import tf_example_pb2
 
-from introspection.errors import InputError, RunError
+from introspection.errors import RunError
+from introspection.runtime.digests import file_digest
 from introspection.tasks.sequences import Row
 
 _ATTEMPTS = 3  # to prepare: another process may replace the data set just before it is read
@@ -188,12 +189,7 @@ def digest_of(files: Sequence[Path]) -> str:
     """16 hex digits of the names and contents of files. Raises InputError if a file can't be read."""
     digest = hashlib.sha256()
     for path in files:
-        try:
-            with path.open("rb") as file:
-                contents = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise InputError(f"{path}: can't be read: {error.strerror}") from error
-        digest.update(f"{path.name} {contents}\n".encode())
+        digest.update(f"{path.name} {file_digest(path)}\n".encode())
     return digest.hexdigest()[:16]
 
 

@@ -17,6 +17,7 @@ import pyarrow
 import pyarrow.parquet
 
 from introspection.errors import InputError
+from introspection.runtime.json_files import open_file
 
 ROWS_NAMED = 20  # bad rows listed in a message; the rest are counted
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # escaped in JSON, perhaps without its other half
@@ -103,10 +104,8 @@ def read_rows(
 
 def read_bytes(path: Path) -> bytes:
     """A file's contents. Raises InputError if it can't be read or is UTF-16."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: can't be read: {error.strerror}") from error
+    with open_file(path) as file:
+        data = file.read()
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise InputError(f"{path}: is UTF-16; save it as UTF-8")
     return data
@@ -197,6 +196,7 @@ def parquet_rows(path: Path, columns: Sequence[str]) -> Iterator[RawRow]:
     Raises:
       InputError: it is not a readable parquet file.
     """
+    open_file(path).close()
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             there = [name for name in columns if name in file.schema_arrow.names]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from introspection.errors import InputError
+from introspection.runtime.json_files import read_whole
 
 MODEL_FOLDER, ADAPTER_FOLDER, GGUF_FILE = "model folder", "adapter folder", "GGUF file"
 CONFIG, WEIGHTS, WEIGHTS_INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -45,7 +46,7 @@ def kind_of(path: Path) -> str:
 def read_json_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises InputError if it can't be read as one."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_whole(path).decode())
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} can't be read: {error}") from error
     if not isinstance(value, dict):

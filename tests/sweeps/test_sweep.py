@@ -127,7 +127,7 @@ def test_a_folder_of_other_files_is_no_workdir(config, console, fake_run, tmp_pa
         with pytest.raises(InputError, match=r"no sweep.json: give another --workdir"):
             run_sweep(config, FOUR, workdir, None, console)
     (tmp_path / "sweep.json").write_text("[{")
-    with pytest.raises(InputError, match=r"sweep.json: not readable"):
+    with pytest.raises(InputError, match=r"sweep.json can't be read"):
         run_sweep(config, FOUR, tmp_path, None, console)
     assert fake_run.names == []
 
