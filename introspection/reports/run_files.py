@@ -132,8 +132,16 @@ def read_run(workdir: Path) -> RunFiles:
         total_controls=total_controls,
         metrics=tuple(_read_lines(workdir / "metrics.jsonl", metrics_event)),
         matrix=None if matrix is None else parsed(matrix_path, lambda: from_json(Matrix, matrix), MEND),
-        organism=read_object(workdir / "organism.json"),
+        organism=_organism(workdir / "organism.json"),
     )
+
+
+def _organism(path: Path) -> dict[str, Any] | None:
+    organism = read_object(path)
+    rows = organism.get("rows") if organism else None
+    if not isinstance(rows, list | None) or not all(isinstance(row, dict) for row in rows or ()):
+        raise InputError(f"{path}: rows is not a list of objects: {MEND}")
+    return organism
 
 
 def _run_name(config: Mapping[str, Any], workdir: Path) -> str:

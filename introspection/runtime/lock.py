@@ -75,8 +75,8 @@ def check_inside(workdir: Path, depth: int | None = None) -> None:
                 elif not entry.is_file(follow_symlinks=False) and os.path.lexists(entry.path):
                     kind = "a link" if entry.is_symlink() else "neither a file nor a folder"
                     raise InputError(
-                        f"{entry.path} is {kind}: remove it (a workdir may be a link, but nothing in it, since "
-                        "what is written there would end up elsewhere)"
+                        f"{entry.path} is {kind}: remove it (only the workdir itself may be a link: what is "
+                        "written into it would end up elsewhere)"
                     )
 
 
