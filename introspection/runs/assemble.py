@@ -77,7 +77,8 @@ def is_stored(workdir: Path, arm: str, console: Console) -> bool:
 def read_outcome(folder: Path, advice: str = WRITE_AGAIN) -> ArmOutcome:
     """What stands beside an arm's records. Raises InputError as `read_records`."""
     path = folder / "arm.json"
-    return parsed(path, lambda: from_json(ArmOutcome, read_object(path, advice)), advice)
+    fields = read_object(path, advice)
+    return parsed(path, lambda: from_json(ArmOutcome, fields), advice)
 
 
 def assemble(

@@ -115,7 +115,8 @@ def check_config_file(config: str) -> None:
         raise InputError(
             f"--config: {path} does not exist" + (f"; choose from {', '.join(near)}" if near else "")
         )
-    source = parsed(f"--config: {path}", lambda: read_whole(path).decode(), "give a Python file")
+    data = read_whole(path)
+    source = parsed(f"--config: {path}", data.decode, "give a Python file")
     if not re.search(r"^def get_config\(", source, re.MULTILINE):
         raise InputError(f"--config: {path} has no function get_config; see configs/quickstart.py")
 

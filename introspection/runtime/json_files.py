@@ -46,8 +46,6 @@ def parsed(place: object, parse: Callable[[], Parsed], advice: str = DAMAGED) ->
     """Runs `parse`; what a damaged file makes it raise becomes one line that names the `place`."""
     try:
         return parse()
-    except InputError:
-        raise
     except _MISREAD as error:
         raise InputError(f"{place} can't be read ({_reason(error)}): {advice}") from error
 
@@ -111,9 +109,9 @@ def json_lines(
 
 
 def _reason(error: Exception) -> str:
-    return (
-        "it is nested too deeply" if isinstance(error, RecursionError) else f"{type(error).__name__}: {error}"
-    )
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
 
 
 def _is_deep(value: Any) -> bool:
