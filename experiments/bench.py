@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Sequence
 
 from absl import flags
-from rich.console import Console
 from rich.table import Table
 
 from experiments.benchmarks import (
@@ -31,7 +30,8 @@ from experiments.benchmarks import (
 )
 from experiments.benchmarks.timing import Measure, machine
 from introspection.errors import InputError
-from introspection.runtime.command import run_program
+from introspection.runtime.command import STARTS_AGAIN, run_program
+from introspection.runtime.terminal import Terminal
 
 BENCHMARKS: dict[str, Callable[[], list[Measure]]] = {
     "shared_prefix_scoring": shared_prefix_scoring.run,
@@ -53,7 +53,7 @@ flags.DEFINE_string("only", None, f"run only this benchmark: {', '.join(BENCHMAR
 def main(values, console) -> None:
     if values.only is not None and values.only not in BENCHMARKS:
         raise InputError(f"--only is {values.only!r}; choose from {', '.join(BENCHMARKS)}")
-    readable, measures = Console(file=sys.stderr), []
+    readable, measures = Terminal(file=sys.stderr), []
     for name in [values.only] if values.only else BENCHMARKS:
         try:
             own = BENCHMARKS[name]()
@@ -91,4 +91,4 @@ def table(measures: Sequence[Measure]) -> Table:
 
 
 if __name__ == "__main__":
-    run_program(main, flags.FLAGS)
+    run_program(main, flags.FLAGS, STARTS_AGAIN)

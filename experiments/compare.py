@@ -19,7 +19,8 @@ from absl import flags
 from introspection.errors import InputError
 from introspection.runs.compare import CompareRequest, compare
 from introspection.runs.inherited import DEFAULT_TASK
-from introspection.runtime.command import run_program
+from introspection.runtime.command import STARTS_AGAIN, run_program
+from introspection.runtime.lock import held
 
 flags.DEFINE_list("models", [], "WORKDIR[:ARM[:SEED]][@STEP], or paths of models, separated by commas")
 flags.DEFINE_string(
@@ -47,9 +48,10 @@ def main(values, console) -> None:
         values.limit,
         values.readout,
     )
-    report = compare(request, Path(values.workdir), console)
+    with held(Path(values.workdir)):
+        report = compare(request, Path(values.workdir), console)
     console.print(f"report: {report}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":
-    run_program(main, flags.FLAGS)
+    run_program(main, flags.FLAGS, STARTS_AGAIN)

@@ -14,7 +14,7 @@ from absl import flags
 
 from introspection.errors import InputError
 from introspection.runs.export import DTYPES, FORMATS, export
-from introspection.runtime.command import run_program
+from introspection.runtime.command import STARTS_AGAIN, run_program
 
 flags.DEFINE_string("model", None, "the model; the name must mean exactly one")
 flags.DEFINE_string("to", None, "the folder to write; it must be empty or not exist")
@@ -29,4 +29,4 @@ def main(values, console) -> None:
 
 
 if __name__ == "__main__":
-    run_program(main, flags.FLAGS)
+    run_program(main, flags.FLAGS, STARTS_AGAIN)

@@ -6,7 +6,7 @@ python -m experiments.fetch --model=smollm2
 from absl import flags
 
 from introspection.errors import InputError
-from introspection.runtime.command import run_program
+from introspection.runtime.command import STARTS_AGAIN, run_program
 from introspection.runtime.config import cache_dir
 from introspection.weights.smollm2 import fetch_smollm2
 
@@ -23,4 +23,4 @@ def main(values, console) -> None:
 
 
 if __name__ == "__main__":
-    run_program(main, flags.FLAGS)
+    run_program(main, flags.FLAGS, STARTS_AGAIN)

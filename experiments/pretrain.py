@@ -10,7 +10,7 @@ from introspection.errors import InputError
 from introspection.organism.organism import pretrained_organism
 from introspection.reports.tables import organism_table
 from introspection.runs.config import read_config
-from introspection.runtime.command import define_config_flag, run_program
+from introspection.runtime.command import RESUMES, define_config_flag, run_program
 from introspection.runtime.config import cache_dir
 from introspection.runtime.mesh import make_mesh
 from introspection.runtime.session import Session
@@ -32,4 +32,4 @@ def main(values, console) -> None:
 
 
 if __name__ == "__main__":
-    run_program(main, flags.FLAGS)
+    run_program(main, flags.FLAGS, RESUMES)

@@ -20,7 +20,8 @@ from absl import flags
 
 from introspection.errors import InputError
 from introspection.hygiene.request import ProbeRequest
-from introspection.runtime.command import run_program
+from introspection.runtime.command import STARTS_AGAIN, run_program
+from introspection.runtime.lock import held
 
 flags.DEFINE_string("task", None, "the task, such as world_facts")
 flags.DEFINE_string("data", "", "your file or folder, for tasks that read one")
@@ -77,13 +78,15 @@ def main(values, console) -> None:
     if scan:
         scan_cues(request, console)
     elif find:
-        find_spans(request, workdir, console)
+        with held(workdir):
+            find_spans(request, workdir, console)
     elif dry or not request.model:
         dry_run(request, console)
     else:
-        report = probe(request, workdir, console)
+        with held(workdir):
+            report = probe(request, workdir, console)
         console.print(f"report: {report}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":
-    run_program(main, flags.FLAGS)
+    run_program(main, flags.FLAGS, STARTS_AGAIN)

@@ -9,7 +9,9 @@ from absl import flags
 
 from introspection.errors import InputError
 from introspection.reports.page import write_report
-from introspection.runtime.command import run_program
+from introspection.reports.run_files import check_reportable
+from introspection.runtime.command import STARTS_AGAIN, run_program
+from introspection.runtime.lock import held
 
 flags.DEFINE_string("workdir", None, "folder that holds results.json or matrix.json")
 
@@ -17,8 +19,12 @@ flags.DEFINE_string("workdir", None, "folder that holds results.json or matrix.j
 def main(values, console) -> None:
     if not values.workdir:
         raise InputError("give --workdir=W")
-    console.print(f"report: {write_report(Path(values.workdir))}", highlight=False, soft_wrap=True)
+    workdir = Path(values.workdir)
+    check_reportable(workdir)
+    with held(workdir):
+        report = write_report(workdir)
+    console.print(f"report: {report}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":
-    run_program(main, flags.FLAGS)
+    run_program(main, flags.FLAGS, STARTS_AGAIN)

@@ -13,7 +13,7 @@ from absl import flags
 from introspection.errors import InputError
 from introspection.runs.config import read_config
 from introspection.runs.run import run
-from introspection.runtime.command import define_config_flag, run_program
+from introspection.runtime.command import RESUMES, define_config_flag, run_program
 
 define_config_flag()
 flags.DEFINE_string("workdir", None, "folder of this run; default: runs/<config's name>")
@@ -28,4 +28,4 @@ def main(values, console) -> None:
 
 
 if __name__ == "__main__":
-    run_program(main, flags.FLAGS)
+    run_program(main, flags.FLAGS, RESUMES)

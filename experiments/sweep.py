@@ -22,7 +22,14 @@ from pathlib import Path
 from absl import flags
 
 from introspection.errors import InputError
-from introspection.runtime.command import config_argument, define_config_flag, load_config_file, run_program
+from introspection.runtime.command import (
+    RESUMES,
+    config_argument,
+    define_config_flag,
+    load_config_file,
+    run_program,
+)
+from introspection.runtime.lock import held
 from introspection.sweeps.grid import collect_points
 from introspection.sweeps.summary import summarize
 from introspection.sweeps.sweep import dry_run, run_sweep
@@ -45,7 +52,8 @@ def main(values, console) -> None:
     file = config_argument(sys.argv) or ""  # there is one, or absl had no config
     points = collect_points(getattr(load_config_file(file), "sweep", None), file.partition(":")[2])
     if values.summarize:
-        summarize(values.config, points, workdir, console)
+        with held(workdir):
+            summarize(values.config, points, workdir, console)
     elif dry:
         dry_run(values.config, points, workdir, values.index, console)
     else:
@@ -53,4 +61,4 @@ def main(values, console) -> None:
 
 
 if __name__ == "__main__":
-    run_program(main, flags.FLAGS)
+    run_program(main, flags.FLAGS, RESUMES)

@@ -60,10 +60,8 @@ def load_run(workdir: str | Path) -> Run:
     try:
         results = read_results(folder / "results.json")
         return Run(folder, results, tuple(read_records(folder / "predictions.jsonl")))
-    except OSError as error:
-        raise InputError(f"{folder}: no finished run: {error.filename} can't be read") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder}: its results can't be read: {error!r}") from error
+    except InputError as error:
+        raise InputError(f"{folder}: no finished run: {error}") from error
 
 
 def load_model(name: str, session: Session | None = None) -> Model:

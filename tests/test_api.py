@@ -41,10 +41,10 @@ def test_a_run_is_what_it_wrote(finished_run):
 
 
 def test_no_run_is_an_input_error(tmp_path):
-    with pytest.raises(InputError, match=r"no finished run: .*results\.json can't be read"):
+    with pytest.raises(InputError, match=r"no finished run: .*results\.json: can't be read"):
         introspection.load_run(tmp_path)
     (tmp_path / "results.json").write_text("{")
-    with pytest.raises(InputError, match="its results can't be read"):
+    with pytest.raises(InputError, match=r"no finished run: .*results\.json can't be read"):
         introspection.load_run(tmp_path)
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,15 @@ import jax.numpy as jnp
 from rich.console import Console
 
 from introspection.checkpoints.fingerprint import fingerprint_tree
-from introspection.checkpoints.store import CheckpointStore
+from introspection.checkpoints.store import CheckpointStore, is_step
 from introspection.errors import InputError, listed
-from introspection.models.config import LoraConfig, ModelConfig, RopeScaling
+from introspection.models.config import ModelConfig
 from introspection.models.decoder import initialize
 from introspection.models.model import Model, select_seed
+from introspection.runtime.json_files import parsed, read_object
+from introspection.runtime.json_values import from_json, to_json
 from introspection.runtime.mesh import parameter_shardings
+from introspection.runtime.workdir import write_whole
 from introspection.text.chat_template import ChatOptions
 from introspection.text.tokenizer import ChatTokenizer, load_tokenizer, reading_notes
 from introspection.weights.folder import exists
@@ -46,28 +49,36 @@ class ModelCard:
 
     def write(self, store: Path) -> None:
         store.mkdir(parents=True, exist_ok=True)
-        (store / CARD).write_text(json.dumps(dataclasses.asdict(self), indent=1), encoding="utf-8")
+        write_whole(store / CARD, json.dumps(dataclasses.asdict(self), indent=1))
 
     @classmethod
     def read(cls, store: Path) -> "ModelCard":
-        try:
-            fields = json.loads((store / CARD).read_text(encoding="utf-8"))
-            return cls(_model_config(fields["model"]), tuple(fields["seeds"]), fields["base"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{store}: {CARD} is not readable ({error}); is it a workdir's store?"
-            ) from error
+        """The card of a store; older ones lack some fields of the model.
+
+        Raises:
+          InputError: it is missing, or a value in it is unknown, of another type, or none that a run writes.
+        """
+        path = store / CARD
+
+        def parse() -> ModelCard:
+            card = from_json(cls, fields)
+            # A field that we don't know may change what the model computes.
+            if unknown := sorted(_fields(fields["model"]) - _fields(to_json(card.model))):
+                raise ValueError(f"model.{unknown[0]} is no field of a model")
+            if not card.seeds or len(set(card.seeds)) < len(card.seeds):
+                raise ValueError(f"seeds are {list(card.seeds)}; they must be different, and at least one")
+            if card.base not in (None, *STARTS):
+                raise ValueError(f"base is {card.base!r:.60}; it must be one of {', '.join(STARTS)}")
+            return card
+
+        fields = read_object(path, "is it a workdir's store?")
+        return parsed(path, parse, "is it a workdir's store?")
 
 
-def _model_config(fields: dict[str, Any]) -> ModelConfig:
-    """The inverse of `dataclasses.asdict` and JSON (lists for tuples); older cards lack some fields."""
-    fields = dict(fields)
-    if fields["lora"] is not None:
-        fields["lora"] = LoraConfig(**{**fields["lora"], "targets": tuple(fields["lora"]["targets"])})
-    if fields.get("rope_scaling") is not None:
-        fields["rope_scaling"] = RopeScaling(**fields["rope_scaling"])
-    fields["windowed_layers"] = tuple(fields.get("windowed_layers", ()))
-    return ModelConfig(**fields)
+def _fields(section: Mapping[str, Any]) -> set[str]:
+    """The names of a JSON object's fields, `a.b` for those of an object in it."""
+    inner = {name: _fields(value) for name, value in section.items() if isinstance(value, Mapping)}
+    return {*section, *(f"{name}.{field}" for name, fields in inner.items() for field in fields)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +99,7 @@ class StoredModel:
 
 def stored_steps(store: Path) -> list[int]:
     """The steps of a store by its folder names; opens nothing."""
-    return sorted(int(child.name) for child in store.iterdir() if child.is_dir() and child.name.isdigit())
+    return sorted(int(child.name) for child in store.iterdir() if is_step(child.name) and child.is_dir())
 
 
 def address(model: "StoredModel | PretrainedModel") -> str:

@@ -5,6 +5,7 @@ All of the project's use of Orbax is here, and uses its v1 API.
 
 import errno
 import logging
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -17,6 +18,11 @@ from introspection.errors import InputError, RunError, listed
 from introspection.weights.tensor_names import leaf_shapes, shape_problems
 
 _UNFINISHED = "*.orbax-checkpoint-tmp"
+
+
+def is_step(name: str) -> bool:
+    """Whether a folder's name is a step as Orbax writes it; `²` and `٣` are digits, too."""
+    return re.fullmatch("0|[1-9][0-9]{0,14}", name) is not None
 
 
 class CorruptCheckpointError(RunError):

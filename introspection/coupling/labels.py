@@ -10,6 +10,8 @@ from typing import Any
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 
 from introspection.errors import InputError
+from introspection.runtime.digests import check_digest, write_digest
+from introspection.runtime.json_files import read_object
 from introspection.tasks.items import Decisions, Explanation, Item
 from introspection.tasks.task import Task
 
@@ -43,6 +45,7 @@ def write_labels(folder: Path, labels: Sequence[Label], metadata: dict[str, Any]
         }
         writer.write(json.dumps(fields, ensure_ascii=False).encode())
     writer.close()
+    write_digest(temporary / RECORDS)
     (temporary / METADATA).write_text(json.dumps(metadata, indent=1, sort_keys=True), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
@@ -56,14 +59,13 @@ def read_labels(folder: Path, expected: dict[str, Any], items: Sequence[Item]) -
         task or template), or it lacks some items.
     """
     try:
-        metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+        metadata = read_object(folder / METADATA)
+        check_digest(folder / RECORDS, "the labels are not those that were made")
         reader = array_record_module.ArrayRecordReader(str(folder / RECORDS))
         lines = reader.read_all()
         reader.close()
         by_id = {label.id: label for label in map(_read_label, lines)}
-        if not isinstance(metadata, dict):
-            raise ValueError(f"{METADATA} is not a JSON object")
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{folder} is not a readable labels folder ({error}); give one that a run wrote,"
             " WORKDIR/labels/ARM"
@@ -88,12 +90,11 @@ def read_labels(folder: Path, expected: dict[str, Any], items: Sequence[Item]) -
 
 def _read_label(line: bytes) -> Label:
     fields = json.loads(line)
-    return Label(
-        fields["id"],
-        fields["group"],
-        Decisions(**fields["teacher"]),
-        Explanation(fields["changed"], fields["answer"]),
-    )
+    teacher, trained = Decisions(**fields["teacher"]), Explanation(fields["changed"], fields["answer"])
+    texts = (fields["id"], fields["group"], *teacher, trained.answer)
+    if any(type(text) is not str for text in texts) or type(trained.changed) is not bool:
+        raise ValueError(f"label {fields['id']!r:.60} is not of texts and one true or false")
+    return Label(fields["id"], fields["group"], teacher, trained)
 
 
 def label_metadata(

@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from introspection.errors import InputError
-from introspection.runtime.workdir import whole
+from introspection.runtime.digests import check_digest, digested_lines
+from introspection.runtime.json_files import json_lines
 from introspection.tasks.items import Decisions, Explanation
+
+# A run writes its predictions and controls from its arms' records, and those from its checkpoints.
+WRITE_AGAIN = "delete the run's results.json and give its command again, which writes it anew"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,15 +48,40 @@ class PredictionRecord:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "PredictionRecord":
+        """The record that `to_json` wrote.
+
+        Raises:
+          ValueError, KeyError, TypeError, AttributeError: a key is missing or unknown, or its value is of
+            another type.
+        """
         fields = dict(fields)
         explanation = fields.pop("explanation")
-        for name in ("teacher", "initial", "current"):
+        _check_types(fields, explanation)
+        for name in _DECISIONS:
             fields[name] = Decisions(**fields[name])
         return cls(
             **{**fields, "candidates": tuple(fields["candidates"])},
             explanation_text=explanation["text"],
             explanation=Explanation(explanation["changed"], explanation["answer"]),
         )
+
+
+_DECISIONS = ("teacher", "initial", "current")
+_KINDS = {
+    field.name: field.type for field in dataclasses.fields(PredictionRecord) if field.type in (str, int, bool)
+}
+
+
+def _check_types(fields: dict[str, Any], explanation: dict[str, Any]) -> None:
+    """Raises ValueError, which names the field. By hand, and not by `json_values`: a study reads millions."""
+    wrong = [name for name, kind in _KINDS.items() if name in fields and type(fields[name]) is not kind]
+    wrong += [name for name in _DECISIONS if any(type(one) is not str for one in fields[name].values())]
+    wrong += ["candidates"] * any(type(one) is not str for one in fields["candidates"])
+    wrong += ["explanation.text"] * (type(explanation["text"]) is not str)
+    wrong += ["explanation.changed"] * (type(explanation["changed"]) not in (bool, type(None)))
+    wrong += ["explanation.answer"] * (type(explanation["answer"]) not in (str, type(None)))
+    if wrong:
+        raise ValueError(f"{wrong[0]} is of another type than records have there")
 
 
 def check_one_arm(records: Sequence[PredictionRecord]) -> None:
@@ -69,12 +98,17 @@ def check_one_arm(records: Sequence[PredictionRecord]) -> None:
 
 
 def write_records(path: Path, records: Iterable[PredictionRecord]) -> None:
-    """Writes one JSON object per line, atomically."""
-    with whole(path) as temporary, temporary.open("w", encoding="utf-8") as lines:
+    """Writes one JSON object per line, atomically, and a digest beside them."""
+    with digested_lines(path) as write:
         for record in records:
-            lines.write(json.dumps(record.to_json(), ensure_ascii=False) + "\n")
+            write(json.dumps(record.to_json(), ensure_ascii=False))
 
 
-def read_records(path: Path) -> list[PredictionRecord]:
-    with path.open(encoding="utf-8") as lines:
-        return [PredictionRecord.from_json(json.loads(line)) for line in lines]
+def read_records(path: Path, advice: str = WRITE_AGAIN) -> list[PredictionRecord]:
+    """The records of a file that `write_records` wrote.
+
+    Raises:
+      InputError: the file is missing, was changed, or can't be read; the message ends with `advice`.
+    """
+    check_digest(path, advice)
+    return list(json_lines(path, PredictionRecord.from_json, advice))

@@ -322,6 +322,8 @@ class Matrix:
         rows = {len(row) for row in self.exact_match}
         if len(self.exact_match) != len(self.emitters) or rows - {len(self.teachers)}:
             raise ValueError("exact_match needs a row for each emitter and a column for each teacher")
+        if self.ci95 and [len(row) for row in self.ci95] != [len(row) for row in self.exact_match]:
+            raise ValueError("ci95 needs an entry for each of exact_match")
 
     def is_own(self, row: int, column: int) -> bool:
         """Whether a cell scores a model against itself (by name: the two lists may differ in order)."""

@@ -1,18 +1,17 @@
 """Training curves from `metrics.jsonl`: agreement, kept behaviour and live metrics."""
 
 import dataclasses
-import json
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from introspection.errors import InputError
+from introspection.runtime.json_files import json_lines
+from introspection.runtime.metrics_writer import metrics_event
 
 LIVE = ("live_self", "live_orig", "live_drift")
-KEYS = ("agreement", "kept_behavior", *LIVE)
+KEYS = frozenset({"agreement", "kept_behavior", *LIVE})
 
 Levels = Mapping[str, float | None]  # start, end, min and mean over training
 Series = Mapping[int, Mapping[int, float]]  # by seed and step
@@ -52,7 +51,7 @@ def read_training_logs(path: Path, arms: Sequence[str]) -> dict[str, TrainingLog
     return {arm: _log({key: series.get((arm, key), {}) for key in KEYS}) for arm in arms}
 
 
-def read_series(path: Path, arms: Collection[str], keys: Collection[str]) -> dict[tuple[str, str], Series]:
+def read_series(path: Path, arms: Collection[str], keys: Set[str]) -> dict[tuple[str, str], Series]:
     """The finite values of the given arms and keys in `metrics.jsonl`, by arm and key.
 
     If a step was logged twice (before and after a resume) the last line counts. An unfinished last line is
@@ -62,32 +61,18 @@ def read_series(path: Path, arms: Collection[str], keys: Collection[str]) -> dic
         InputError: a line is not JSON, or lacks its seed or step.
     """
     series: dict[tuple[str, str], dict[int, dict[int, float]]] = {}
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                event = json.loads(line)
-                if event.get("arm") in arms:
-                    _add_event(event, keys, series)
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                if not line.endswith("\n"):
-                    break
-                raise InputError(
-                    f"{path}, line {number}: not a metrics event ({error!r}); the file is damaged"
-                ) from error
+
+    def add(fields: dict[str, Any]) -> None:
+        if fields.get("arm") not in arms:
+            return
+        event = metrics_event(fields)
+        for key in keys & event.keys():
+            of_seed = series.setdefault((event["arm"], key), {}).setdefault(event["seed"], {})
+            of_seed[event["step"]] = event[key]
+
+    for _ in json_lines(path, add, may_be_torn=True):
+        pass
     return dict(series)
-
-
-def _add_event(
-    event: Mapping[str, Any],
-    keys: Collection[str],
-    series: dict[tuple[str, str], dict[int, dict[int, float]]],
-) -> None:
-    for key in keys:
-        if event.get(key) is None:
-            continue
-        seed, step, value = int(event["seed"]), int(event["step"]), float(event[key])
-        if math.isfinite(value):
-            series.setdefault((event["arm"], key), {}).setdefault(seed, {})[step] = value
 
 
 def agreement_levels(series: AgreementSeries) -> dict[str, float | None]:

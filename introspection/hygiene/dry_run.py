@@ -15,6 +15,7 @@ from introspection.reports.numbers import DASH, count
 from introspection.reports.table import Table
 from introspection.runtime.config import cache_dir
 from introspection.runtime.progress import progress_bar
+from introspection.runtime.terminal import LONGEST_LINE, one_line
 from introspection.tasks.registry import TASKS, load_task, section_settings
 from introspection.tasks.subsets import evenly
 from introspection.tasks.task import print_task_notes
@@ -75,7 +76,7 @@ def print_bad_rows(section: Mapping[str, Any], console: Console) -> None:
         return
     source, lines = kind.problems(section_settings(section), cache_dir() / "datasets")
     for line in lines:
-        console.print(Text(line), soft_wrap=True)
+        console.print(Text(one_line(line)), soft_wrap=True)
     if lines:
         raise InputError(f"{source}: {lines[-1]}, listed above; correct them (nothing was written)")
 
@@ -133,7 +134,7 @@ def print_example(example: Mapping[str, Any], console: Console, before: str = ""
     """Prints an item with what only x has in {+ +} and what only x\\C has in [- -]."""
     shown = Text(f"{before}{example['id']} ({example['cue_kind'] or 'no kind'})\n", style="dim")
     for kind, text in example["segments"]:
-        if kind == "=" and len(text) > FOLDED:
+        if len(text) > (FOLDED if kind == "=" else LONGEST_LINE):
             text = f"{text[:EDGE]} … {len(text) - 2 * EDGE:,} more characters … {text[-EDGE:]}"
         opening, closing = MARKS[kind]
         shown.append(f"{opening}{text}{closing}", style=STYLES[kind])

@@ -8,7 +8,6 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from introspection.errors import InputError
 from introspection.hygiene import tables
 from introspection.hygiene.rates import POPULATED
 from introspection.reports.figure_style import (
@@ -28,6 +27,7 @@ from introspection.reports.figure_style import (
 from introspection.reports.html_page import ROOMS, Section, figure_card, html_page, macros
 from introspection.reports.numbers import count, estimate, percent
 from introspection.reports.tables import names_table
+from introspection.runtime.json_files import parsed, read_object
 from introspection.runtime.workdir import write_whole
 from introspection.tasks.matching import find_match
 
@@ -61,12 +61,14 @@ def write_hygiene_page(workdir: Path) -> Path:
     Raises:
       InputError: the workdir holds no hygiene report.
     """
-    try:
-        report = json.loads((workdir / HYGIENE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{workdir / HYGIENE}: not readable ({error}); is it a probe's workdir?") from error
-    figures = hygiene_figures(report)
-    page = hygiene_page(report, figures)
+    advice = "is it a probe's workdir?"
+    report = read_object(workdir / HYGIENE, advice)
+
+    def draw() -> tuple[dict[str, FigureFiles], str]:
+        figures = hygiene_figures(report)
+        return figures, hygiene_page(report, figures)
+
+    figures, page = parsed(workdir / HYGIENE, draw, advice)
     for file_name, files in figures.items():
         save_figure(files, workdir / "figures", file_name)
     return write_whole(workdir / PAGE, page)

@@ -41,7 +41,7 @@ from introspection.runs.overrides import assigned_chat
 from introspection.runtime.config import cache_dir, settings
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
-from introspection.runtime.workdir import check_workdir, claim_workdir, write_json
+from introspection.runtime.workdir import check_workdir, claim_workdir, write_json, write_whole
 from introspection.tasks.items import Item
 from introspection.tasks.registry import TASKS, load_task, section_settings
 from introspection.tasks.task import Task, print_task_notes
@@ -229,4 +229,4 @@ def write_behaviors(path: Path, items: Sequence[Item], answers: Probe) -> None:
             if any(reply.thought for reply in behavior):
                 line["thoughts"] = {side: reply.thought for side, reply in behavior._asdict().items()}
         lines.append(json.dumps(line, ensure_ascii=False) + "\n")
-    path.write_text("".join(lines), encoding="utf-8")
+    write_whole(path, "".join(lines))

@@ -23,6 +23,10 @@ ARCHITECTURES: dict[str, dict[str, object]] = {
         "scale_embedding": True,
     },
 }
+SIZES = (
+    *("vocab_size", "width", "layers", "query_heads", "kv_heads", "head_dim", "mlp_width"),
+    *("context_length", "scan_unroll"),
+)
 PROJECTIONS = ("query", "key", "value", "output", "gate", "up", "down")
 
 
@@ -108,6 +112,9 @@ class ModelConfig:
     lora: LoraConfig | None = None
 
     def __post_init__(self):
+        for name in SIZES:
+            if getattr(self, name) < 1:
+                raise InputError(f"model.{name} is {getattr(self, name)}; it must be at least 1")
         if self.query_heads % self.kv_heads:
             raise InputError(
                 f"model.query_heads ({self.query_heads}) must be a multiple of model.kv_heads "

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import fcntl
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,15 @@ from jaxtyping import Bool
 from rich.console import Console
 
 from introspection.checkpoints.fingerprint import fingerprint_json
-from introspection.checkpoints.names import CARD, CHECKPOINTS, TOKENIZER, ModelCard, find_stored, load_model
+from introspection.checkpoints.names import (
+    CARD,
+    CHECKPOINTS,
+    TOKENIZER,
+    ModelCard,
+    find_stored,
+    load_model,
+    stored_steps,
+)
 from introspection.checkpoints.store import CheckpointStore
 from introspection.errors import InputError
 from introspection.models.decoder import count_parameters, initialize
@@ -27,6 +34,7 @@ from introspection.organism.table import organism_table
 from introspection.organism.world import World, build_world
 from introspection.probes.scored import decisions, probe_behavior
 from introspection.runtime.config import plain
+from introspection.runtime.json_files import read_object
 from introspection.runtime.metrics_writer import MetricsWriter
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
@@ -117,7 +125,8 @@ def pretrained_organism(
         if not (workdir / "organism.json").exists():
             _pretrain(config, questions, world, workdir, session)
     model = load_model(find_stored(str(workdir))[0], session.mesh)
-    return Organism(model, world, workdir, json.loads((workdir / "organism.json").read_text()))
+    table = read_object(workdir / "organism.json", f"delete {workdir}, and the base is trained again")
+    return Organism(model, world, workdir, table)
 
 
 def is_organism(name: str) -> bool:
@@ -233,7 +242,7 @@ def copy_initial(organism_workdir: Path, workdir: Path, name: str) -> None:
     if (target / "0").exists():
         return
     source = organism_workdir / CHECKPOINTS / ARM
-    newest = max(int(child.name) for child in source.iterdir() if child.name.isdigit())
+    newest = max(stored_steps(source))
     temporary = target.with_name(f"{name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

@@ -1,21 +1,20 @@
 """How numbers are written: shares in per cent, differences in points, a dash where there is none."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from introspection.coupling.run_results import Estimate
-from introspection.runtime.json_values import from_json
+from introspection.runtime.json_values import LARGEST, from_json
 
 DASH = "–"  # what stands where there is no number
 MINUS = "−"
 
 
 def number(value: Any) -> float | None:
-    """A finite number, or None: NaN and infinities say as little as null."""
+    """A number that one can draw, or None: NaN, infinities and the like say as little as null."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) else None
+    return float(value) if -LARGEST <= value <= LARGEST else None
 
 
 def estimate(value: Mapping[str, Any] | float | None, ci95: Sequence[float] | None = None) -> Estimate:

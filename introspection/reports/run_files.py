@@ -1,16 +1,19 @@
 """Reads what a run left in its workdir (design.md §7) into one value that the figures and the page share."""
 
 import dataclasses
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from introspection.coupling.records import PredictionRecord
+from introspection.coupling.records import WRITE_AGAIN, PredictionRecord
 from introspection.coupling.run_results import ArmResults, Matrix, RunResults
 from introspection.errors import InputError
+from introspection.runtime import json_files
+from introspection.runtime.digests import check_digest
+from introspection.runtime.json_files import json_lines, parsed
 from introspection.runtime.json_values import from_json
+from introspection.runtime.metrics_writer import metrics_event
 from introspection.tasks.subsets import kept_places
 from introspection.text.pretrained_tokenizer import CHAT
 
@@ -76,8 +79,10 @@ def read_results(path: Path) -> RunResults:
         InputError: it can't be read.
     """
 
+    fields = json_files.read_object(path, MEND)
+
     def parse() -> RunResults:
-        results = from_json(RunResults, json.loads(path.read_text(encoding="utf-8")))
+        results = from_json(RunResults, fields)
         arms = {
             name: dataclasses.replace(
                 arm,
@@ -91,19 +96,28 @@ def read_results(path: Path) -> RunResults:
         }
         return dataclasses.replace(results, arms=arms)
 
-    return _parsed(path, parse)
+    return parsed(path, parse, MEND)
+
+
+def check_reportable(workdir: Path) -> None:
+    """Raises InputError unless the workdir is a finished run's or a comparison's."""
+    if not workdir.is_dir():
+        raise InputError(f"{workdir} is not a folder: first run `{RUN_COMMAND.format(workdir=workdir)}`")
+    if not any((workdir / name).exists() for name in ("results.json", "matrix.json")):
+        raise InputError(
+            f"{workdir / 'results.json'} is missing (and so is matrix.json): first run"
+            f" `{RUN_COMMAND.format(workdir=workdir)}` or `{COMPARE_COMMAND.format(workdir=workdir)}`"
+        )
 
 
 def read_run(workdir: Path) -> RunFiles:
-    """Reads a run's workdir, or one that holds only a comparison's `matrix.json`."""
-    if not workdir.is_dir():
-        raise InputError(f"{workdir} is not a folder: first run `{RUN_COMMAND.format(workdir=workdir)}`")
+    """Reads a run's workdir, or one that holds only a comparison's `matrix.json`.
+
+    Raises:
+      InputError: as `check_reportable`; or a file can't be read, or was changed.
+    """
+    check_reportable(workdir)
     results_path, matrix_path = workdir / "results.json", workdir / "matrix.json"
-    if not results_path.exists() and not matrix_path.exists():
-        raise InputError(
-            f"{results_path} is missing (and so is matrix.json): first run"
-            f" `{RUN_COMMAND.format(workdir=workdir)}` or `{COMPARE_COMMAND.format(workdir=workdir)}`"
-        )
     config = read_object(workdir / "config.json") or {}
     matrix = read_object(matrix_path)
     settings = _settings(config, workdir / "config.json")
@@ -118,11 +132,19 @@ def read_run(workdir: Path) -> RunFiles:
         controls=controlled,
         total_predictions=total_predictions,
         total_controls=total_controls,
-        metrics=tuple(_read_lines(workdir / "metrics.jsonl", dict)),
-        matrix=None if matrix is None else _parsed(matrix_path, lambda: from_json(Matrix, matrix)),
-        organism=read_object(workdir / "organism.json"),
+        metrics=tuple(_read_lines(workdir / "metrics.jsonl", metrics_event)),
+        matrix=None if matrix is None else parsed(matrix_path, lambda: from_json(Matrix, matrix), MEND),
+        organism=_organism(workdir / "organism.json"),
         chat=read_object(workdir / CHAT),
     )
+
+
+def _organism(path: Path) -> dict[str, Any] | None:
+    organism = read_object(path)
+    rows = organism.get("rows") if organism else None
+    if not isinstance(rows, list | None) or not all(isinstance(row, dict) for row in rows or ()):
+        raise InputError(f"{path}: rows is not a list of objects: {MEND}")
+    return organism
 
 
 def _run_name(config: Mapping[str, Any], workdir: Path) -> str:
@@ -134,6 +156,8 @@ def _run_name(config: Mapping[str, Any], workdir: Path) -> str:
 
 def _settings(config: Mapping[str, Any], path: Path) -> ReportSettings:
     chosen = config.get("report") or {}
+    if not isinstance(chosen, Mapping):
+        raise InputError(f"{path}: report is {chosen!r:.60}; it must be an object")
     known = {field.name for field in dataclasses.fields(ReportSettings)}
     for key, value in chosen.items():
         if key not in known:
@@ -145,41 +169,17 @@ def _settings(config: Mapping[str, Any], path: Path) -> ReportSettings:
 
 def read_object(path: Path) -> dict[str, Any] | None:
     """The JSON object in a file, or None where the run left no such file."""
-    if not path.exists():
-        return None
-    value = _parsed(path, lambda: json.loads(path.read_text(encoding="utf-8")))
-    if not isinstance(value, dict):
-        raise InputError(f"{path} does not hold a JSON object: {MEND}")
-    return value
-
-
-def _parsed(path: Path, parse: Callable[[], Parsed]) -> Parsed:
-    """Runs `parse`, turning whatever a damaged file makes it raise into one line that names the file."""
-    try:
-        return parse()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InputError(f"{path} can't be read ({reason}): {MEND}") from error
+    return json_files.read_object(path, MEND) if path.exists() else None
 
 
 def _read_lines(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> Iterator[Parsed]:
-    """Every line of a JSON Lines file, parsed one at a time; none where the run left no such file.
+    """Every line of a JSON Lines file; none where the run left no such file.
 
-    The last line may be torn (a run that was stopped while writing metrics): without its newline it is
-    left out, so that a report can be built of what is there.
+    The last line may be torn (a run that was stopped while writing metrics), so that a report can be built of
+    what is there.
     """
-    if not path.exists():
-        return
-    with path.open(encoding="utf-8", newline="\n") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                yield parse(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError):
-                if not line.endswith("\n"):
-                    return
-                _parsed(Path(f"{path}:{number}"), lambda line=line: parse(json.loads(line)))
+    if path.exists():
+        yield from json_lines(path, parse, MEND, may_be_torn=True)
 
 
 def _read_items(path: Path, most: int) -> tuple[tuple[ExplainedItem, ...], int]:
@@ -192,6 +192,8 @@ def _read_items(path: Path, most: int) -> tuple[tuple[ExplainedItem, ...], int]:
         control = fields.pop("control", "") or ""
         return ExplainedItem(str(control), PredictionRecord.from_json(fields))
 
+    if path.exists():
+        check_digest(path, WRITE_AGAIN)
     ids = list(_read_lines(path, lambda fields: sys.intern(str(fields["id"]))))
     kept = set(kept_places(ids, most))
     places = iter(range(len(ids)))

@@ -7,13 +7,13 @@ from typing import Any
 import rich.table
 from markupsafe import Markup
 from rich import box
-from rich.markup import escape
 from rich.text import Text
 
 from introspection.coupling.run_results import Estimate
 from introspection.reports.findings import interval
 from introspection.reports.html_page import render
 from introspection.reports.numbers import DASH, percent, points
+from introspection.runtime.terminal import visible
 
 Entry = Mapping[str, Any]
 
@@ -110,8 +110,8 @@ class Table:
         """The table for a terminal; a compact one has no lines between its columns and breaks no number."""
         look: dict[str, Any] = {"box": box.SIMPLE_HEAD, "padding": 0} if compact else {}
         shown = rich.table.Table(
-            title=escape(self.title),
-            caption=escape(self.note) or None,
+            title=Text(visible(self.title)),
+            caption=Text(visible(self.note)) if self.note else None,
             title_justify="left",
             caption_justify="left",
             **look,
@@ -119,7 +119,7 @@ class Table:
         for column, head in enumerate(self.heads):
             is_number = self.is_number(column)
             shown.add_column(
-                escape(str(head)),
+                Text(visible(str(head))),
                 justify="right" if is_number else "left",
                 no_wrap=compact and is_number,
                 overflow="fold",
@@ -127,7 +127,7 @@ class Table:
         for row in self.lines:
             if row.starts and shown.row_count:
                 shown.add_section()
-            shown.add_row(*(Text(str(cell)) for cell in row.cells))
+            shown.add_row(*(Text(visible(str(cell))) for cell in row.cells))
         return shown
 
     __rich__ = terminal

@@ -9,22 +9,37 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from introspection.coupling.askable import NO_SHUFFLED_ARM, arm_criteria, main_arm, run_askable, shuffled_arm
 from introspection.coupling.by_shifted import shifted_differences
-from introspection.coupling.records import PredictionRecord, read_records, write_records
+from introspection.coupling.records import WRITE_AGAIN, PredictionRecord, read_records, write_records
 from introspection.coupling.references import best_static, reference_entry, with_explanations_of
 from introspection.coupling.results import arm_results, control_results, paired_results
 from introspection.coupling.run_results import ArmResults, ControlResults, Reference, RunResults
 from introspection.coupling.training_log import read_series
+from introspection.errors import InputError
 from introspection.reports.console import print_results_table, program_table
 from introspection.reports.page import write_report
 from introspection.runs.config import ArmConfig
 from introspection.runs.setup import Setup
-from introspection.runtime.json_values import to_json
+from introspection.runtime.digests import digested_lines
+from introspection.runtime.json_files import parsed, read_object
+from introspection.runtime.json_values import from_json, to_json
 from introspection.runtime.workdir import write_json
 
 VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
+
+
+RECORDS = "records.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmOutcome:
+    """An arm's `arm.json`."""
+
+    fingerprints: Mapping[str, str]  # of its models, by seed
+    runtime_s: float
 
 
 def arm_folder(workdir: Path, arm: str) -> Path:
@@ -41,8 +56,29 @@ def write_arm(
     """Stores a finished arm; the records come last, and say that it is complete."""
     folder = arm_folder(workdir, arm)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "arm.json", {"fingerprints": fingerprints, "runtime_s": runtime_s})
-    write_records(folder / "records.jsonl", records)
+    write_json(folder / "arm.json", to_json(ArmOutcome(fingerprints, runtime_s)))
+    write_records(folder / RECORDS, records)
+
+
+def is_stored(workdir: Path, arm: str, console: Console) -> bool:
+    """Whether an arm is finished and its files are as they were written; says so if they are not."""
+    folder = arm_folder(workdir, arm)
+    if not (folder / RECORDS).exists():
+        return False
+    try:
+        read_records(folder / RECORDS, "the arm is probed again")
+        read_outcome(folder, "the arm is probed again")
+    except InputError as error:
+        console.print(f"{arm}: {error}", highlight=False, soft_wrap=True)
+        return False
+    return True
+
+
+def read_outcome(folder: Path, advice: str = WRITE_AGAIN) -> ArmOutcome:
+    """What stands beside an arm's records. Raises InputError as `read_records`."""
+    path = folder / "arm.json"
+    fields = read_object(path, advice)
+    return parsed(path, lambda: from_json(ArmOutcome, fields), advice)
 
 
 def assemble(
@@ -62,17 +98,17 @@ def assemble(
     found: dict[str, ArmResults] = {}
     scored: dict[str, dict[str, ControlResults]] = {name: {} for name in controls["initial"]}
     fingerprints: dict[str, Any] = dict(setup.models.fingerprints)
-    records = {arm: read_records(arm_folder(workdir, arm) / "records.jsonl") for arm in arms}
-    logged = read_series(workdir / "metrics.jsonl", arms, ("agreement", "kept_behavior"))
-    with (workdir / "controls.jsonl").open("w", encoding="utf-8") as control_lines:
+    records = {arm: read_records(arm_folder(workdir, arm) / RECORDS) for arm in arms}
+    logged = read_series(workdir / "metrics.jsonl", arms, {"agreement", "kept_behavior"})
+    with digested_lines(workdir / "controls.jsonl") as write_control:
         for index, (name, arm) in enumerate(arms.items()):
             own = records[name]
-            stored = json.loads((arm_folder(workdir, name) / "arm.json").read_text(encoding="utf-8"))
-            fingerprints[name] = stored["fingerprints"]
+            outcome = read_outcome(arm_folder(workdir, name))
+            fingerprints[name] = outcome.fingerprints
             results = arm_results(
                 own,
                 logged.get((name, "agreement"), {}),
-                stored["runtime_s"],
+                outcome.runtime_s,
                 np.random.default_rng([seed, index]),
                 kept_by_seed=logged.get((name, "kept_behavior"), {}),
             )
@@ -93,8 +129,7 @@ def assemble(
                 )
                 references[control] = reference_entry(paired, replaced, apart)
                 for record in replaced:
-                    line = json.dumps({"control": control, **record.to_json()}, ensure_ascii=False)
-                    control_lines.write(line + "\n")
+                    write_control(json.dumps({"control": control, **record.to_json()}, ensure_ascii=False))
             found[name] = dataclasses.replace(
                 results,
                 references=references,

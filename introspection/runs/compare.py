@@ -41,7 +41,7 @@ from introspection.runtime.config import cache_dir, settings
 from introspection.runtime.json_values import to_json
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
-from introspection.runtime.workdir import check_workdir, claim_workdir, write_json
+from introspection.runtime.workdir import check_workdir, claim_workdir, write_json, write_whole
 from introspection.tasks.items import Decisions, Explanation, Item
 from introspection.tasks.registry import load_task
 from introspection.tasks.subsets import evenly
@@ -235,4 +235,4 @@ def write_items(path: Path, items: Sequence[Item], results: dict[str, Compared])
                 }
             )
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text)

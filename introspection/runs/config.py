@@ -12,6 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from introspection.checkpoints.names import STARTS
+from introspection.checkpoints.store import is_step
 from introspection.errors import InputError
 from introspection.models.config import PROJECTIONS, REMAT_POLICIES, LoraConfig
 from introspection.organism.config import OrganismConfig, OrganismSizes, PretrainConfig
@@ -319,7 +320,7 @@ def _check_names(config: RunConfig) -> None:
 
 def _check_organism_step(name: str, step: str, pretrain: PretrainConfig) -> None:
     interval = pretrain.checkpoint_steps
-    if not step.isdigit() or int(step) > pretrain.steps or int(step) % interval:
+    if not is_step(step) or int(step) > pretrain.steps or int(step) % interval:
         raise InputError(
             f"config.{name}: the organism has no step {step!r}; give a multiple of {interval} up to "
             f"{pretrain.steps}"

@@ -1,6 +1,5 @@
 """Exporting a model: as a folder for transformers, or as adapters for PEFT."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from introspection.errors import InputError
 from introspection.models.model import merge_adapters
 from introspection.runs.model_card import model_card
 from introspection.runtime.config import cache_dir, check_choice
+from introspection.runtime.json_files import read_object
 from introspection.runtime.mesh import MeshConfig, make_mesh
 from introspection.text.chat_template import ChatOptions
 from introspection.text.hf_tokenizer import TEMPLATE, has_tokenizer, hf_tokenizer_files, token_ids
@@ -101,7 +101,9 @@ def base_path(found: StoredModel | PretrainedModel, cache: Path) -> Path | None:
     path, card = found.workdir / "config.json", ModelCard.read(found.store)
     if card.base is None or not path.is_file():
         return None
-    name = json.loads(path.read_text(encoding="utf-8"))[card.base]  # "initial" or "foreign": field and store
+    name = read_object(path).get(card.base)  # "initial" or "foreign": field and store
+    if not isinstance(name, str):
+        return None
     try:
         name = model_path(name, cache)
         base = find_pretrained(name) if is_pretrained(name) else None

@@ -8,6 +8,7 @@ from typing import Any
 from introspection.checkpoints.names import StoredModel
 from introspection.errors import InputError
 from introspection.probes.behavior import Readout
+from introspection.runtime.json_files import read_object
 from introspection.runtime.workdir import differing_fields
 from introspection.tasks.registry import default_section
 from introspection.weights.pretrained import PretrainedModel
@@ -48,10 +49,9 @@ def run_sections(
         path = workdir / "config.json"
         if not path.is_file():
             continue
-        try:
-            section = json.loads(path.read_text(encoding="utf-8")).get(name)
-        except (ValueError, AttributeError) as error:
-            raise InputError(f"{path}: can't be read ({error}); the workdir is damaged") from error
+        section = read_object(path).get(name)
+        if not isinstance(section, dict | None):
+            raise InputError(f"{path}: {name} is {section!r:.60}, not an object; the workdir is damaged")
         if section is not None:
             sections.append((workdir, section))
     return sections

@@ -1,6 +1,5 @@
 """The models that a config names: loading them, and checking them against the task and each other."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from introspection.organism.organism import MODEL_FIELDS, is_organism, organism_
 from introspection.probes.behavior import Readout
 from introspection.probes.context import longest_explanation, within_context
 from introspection.runs.config import RunConfig
+from introspection.runtime.json_files import read_object
 from introspection.runtime.session import Session
 from introspection.tasks.items import Decisions
 from introspection.tasks.mixture import Mixture, check_apart
@@ -151,7 +151,9 @@ def check_same_models(workdir: Path, fingerprints: Mapping[str, str]) -> None:
     path = workdir / "labels" / "clean" / METADATA
     if not path.is_file():
         return
-    begun = json.loads(path.read_text(encoding="utf-8")).get("models", {})
+    begun = read_object(path).get("models", {})
+    if not isinstance(begun, dict):
+        raise InputError(f"{path}: models is {begun!r:.60}, not an object; give another --workdir")
     for field, fingerprint in fingerprints.items():
         if begun.get(field, fingerprint) != fingerprint:
             raise InputError(

@@ -1,5 +1,6 @@
 """The main job: probe, label, train every arm, measure, report. Resumable at any moment."""
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -12,13 +13,14 @@ from introspection.reports.page import write_report
 from introspection.runs.arm import run_arm
 from introspection.runs.arm_labels import expected_labels, given_labels, labels_folder
 from introspection.runs.arm_rows import shift_of
-from introspection.runs.assemble import arm_folder, assemble
+from introspection.runs.assemble import assemble, is_stored
 from introspection.runs.config import RunConfig, completed
 from introspection.runs.measure import control_explanations
 from introspection.runs.models import PUBLISHED, check_same_models, published_decisions
 from introspection.runs.setup import leave_shared, prepare
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.config import cache_dir, plain
+from introspection.runtime.lock import held
 from introspection.runtime.mesh import make_mesh
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import check_workdir, claim_workdir
@@ -52,21 +54,33 @@ def check_run(config: RunConfig, workdir: Path) -> tuple[Task, list[Question]]:
 
 
 def run(config: RunConfig, workdir: Path, console: Console, programs: ProgramTable | None = None) -> Path:
-    """Runs every arm of a config in `workdir` and returns the report's path.
+    """Runs every arm of a config in `workdir`, which it holds meanwhile, and returns the report's path.
 
     Runs of one process share `programs`, and so compile what they have in common once.
+
+    Raises:
+      InputError: as `check_run`, `held` and `prepare`.
     """
-    started = time.perf_counter()
     mesh = make_mesh(config.mesh)
     session = Session(mesh, programs or ProgramTable(), console, cache_dir(config.cache_dir))
     if is_finished(workdir):
         check_workdir(workdir, plain(config), completed)
         console.print(f"{workdir} is finished; its results stand (delete the folder to run again)")
         report = workdir / "report.html"
-        return report if report.exists() else write_report(workdir)  # killed just before
+        if report.exists():
+            return report
+        with held(workdir):  # killed just before
+            return write_report(workdir)
+    # Of a run of several processes, the first stands for all.
+    with held(workdir) if jax.process_index() == 0 else contextlib.nullcontext():
+        return _run(config, workdir, session)
+
+
+def _run(config: RunConfig, workdir: Path, session: Session) -> Path:
+    started, console = time.perf_counter(), session.console
     arms, (task, questions) = config.chosen_arms, check_run(config, workdir)
     print_task_notes(task, console, "tiny" if config.tiny else "")
-    with jax.set_mesh(mesh):
+    with jax.set_mesh(session.mesh):
         hold_others = any(arm.kl_groups != "explained" for arm in arms.values())
         setup = prepare(config, workdir, task, questions, session, hold_others)
         for arm in arms.values():
@@ -78,7 +92,7 @@ def run(config: RunConfig, workdir: Path, console: Console, programs: ProgramTab
         leave_shared(setup)
         measured: dict[tuple, dict[str, float]] = {}
         for name in arms:
-            if (arm_folder(workdir, name) / "records.jsonl").exists():
+            if is_stored(workdir, name, console):
                 console.print(f"{name}: finished before", highlight=False)
             else:
                 run_arm(name, arms[name], setup, measured)

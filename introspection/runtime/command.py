@@ -20,22 +20,32 @@ from rich.console import Console
 
 from introspection.errors import InputError, RunError
 from introspection.runtime.config import cache_dir
+from introspection.runtime.json_files import parsed, read_whole
+from introspection.runtime.terminal import Terminal, one_line, visible
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of an OSError
+_EXPLAINED = (*FULL_DISK, errno.EACCES, errno.EPERM, errno.EROFS)  # need no traceback
+RESUMES = "what is finished is kept, and the same command resumes from the last checkpoint"
+STARTS_AGAIN = "nothing of it is kept, and the same command starts again"
 
 
-def run_program(main: Callable[[flags.FlagValues, Console], None], flag_values: flags.FlagValues) -> None:
+def run_program(
+    main: Callable[[flags.FlagValues, Console], None], flag_values: flags.FlagValues, stopped: str
+) -> None:
     """Parses the command line, calls `main`, prints errors as one line on stderr and exits.
 
     Exit codes: 0 done; 1 failed while running; 2 bad input, nothing written.
+
+    Args:
+      stopped: what is kept of a command that was stopped, and how to go on.
     """
-    console = Console()
+    console = Terminal()
     arguments = sys.argv
     module = sys.modules["__main__"]
     try:
         if {"--help", "-h", "--helpfull"} & set(arguments[1:]):
-            sys.stdout.write(help_text(module.__doc__ or "", flag_values, arguments))
+            sys.stdout.write(visible(help_text(module.__doc__ or "", flag_values, arguments)))
             sys.exit(DONE)
         parse_flags(flag_values, arguments)
         keep_compiled_programs()
@@ -48,12 +58,12 @@ def run_program(main: Callable[[flags.FlagValues, Console], None], flag_values: 
         _one_line(error)
         sys.exit(FAILED)
     except KeyboardInterrupt:
-        _one_line("interrupted; rerun the same command to resume from the last checkpoint")
+        _one_line(f"interrupted: {stopped}")
         sys.exit(FAILED)
     except OSError as error:
-        if error.errno not in FULL_DISK:  # a full disk needs no traceback
-            traceback.print_exc()
-        _one_line(f"{error}; rerun the same command to resume from the last checkpoint")
+        if error.errno not in _EXPLAINED:
+            sys.stderr.write(visible(traceback.format_exc()))
+        _one_line(f"{error}: {stopped}")
         sys.exit(FAILED)
 
 
@@ -107,12 +117,14 @@ def config_argument(arguments: list[str]) -> str | None:
 def check_config_file(config: str) -> None:
     """Raises InputError unless `FILE[:ARGUMENT]` names a Python file with `get_config`."""
     path = Path(config.split(":", 1)[0])
-    if not path.is_file():
+    if not path.exists():
         near = sorted(str(p) for p in Path("configs").glob("*.py")) if Path("configs").is_dir() else []
         raise InputError(
             f"--config: {path} does not exist" + (f"; choose from {', '.join(near)}" if near else "")
         )
-    if not re.search(r"^def get_config\(", path.read_text(encoding="utf-8"), re.MULTILINE):
+    data = read_whole(path)
+    source = parsed(f"--config: {path}", data.decode, "give a Python file")
+    if not re.search(r"^def get_config\(", source, re.MULTILINE):
         raise InputError(f"--config: {path} has no function get_config; see configs/quickstart.py")
 
 
@@ -226,4 +238,4 @@ def _sentence(error: Exception) -> str:
 
 
 def _one_line(error: object) -> None:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"error: {one_line(error)}", file=sys.stderr)

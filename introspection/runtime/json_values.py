@@ -2,13 +2,14 @@
 
 import dataclasses
 import functools
-import math
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+LARGEST = 2**53  # in size; no number that we write is larger, and sums and figures of larger ones overflow
 
 
 def optional() -> Any:
@@ -77,10 +78,11 @@ def _read(kind: Any, value: Any, path: str) -> Any:
             return tuple(_read(part, inner, path) for part, inner in zip(kinds, value, strict=True))
     if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
         return {key: _named(_read(parts[1], inner, f"{path}.{key}"), key) for key, inner in value.items()}
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if math.isfinite(value):
+    if kind in (int, float) and type(value) in (int, kind):
+        if -LARGEST <= value <= LARGEST:  # NaN is not
             return value
-    elif kind in (int, str, bool) and type(value) is kind:
+        raise ValueError(f"{path} is {value!r:.60}; it must be a number within ±2^53")
+    if kind in (str, bool) and type(value) is kind:
         return value
     wanted = getattr(kind, "__name__", kind)
     raise ValueError(f"{path} is {value!r:.60}; it must be of type {wanted}")

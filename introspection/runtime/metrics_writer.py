@@ -2,12 +2,33 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from tensorboardX import SummaryWriter
 
+from introspection.runtime.json_files import json_lines
+from introspection.runtime.json_values import LARGEST
 from introspection.runtime.workdir import write_whole
+
+_KINDS = {"arm": str, "seed": int, "step": int}
+
+
+def metrics_event(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of `metrics.jsonl`; of its values those that are numbers one can draw.
+
+    Raises:
+      ValueError, KeyError: it lacks its arm, seed or step, or one of these is of another type.
+    """
+    event = {name: fields[name] for name in _KINDS}
+    for name, kind in _KINDS.items():
+        if type(event[name]) is not kind or (kind is int and abs(event[name]) > LARGEST):
+            raise ValueError(f"{name} is {event[name]!r:.60}; it must be of type {kind.__name__}")
+    for name, value in fields.items():
+        if type(value) in (int, float) and -LARGEST <= value <= LARGEST:  # NaN is not
+            event[name] = value
+    return event
 
 
 class MetricsWriter:
@@ -23,14 +44,8 @@ class MetricsWriter:
         """Drops lines that a resumed run will rewrite, and a last line that was cut short."""
         if not self._path.exists():
             return
-        kept = []
-        for line in self._path.read_text(encoding="utf-8").splitlines():
-            try:
-                if wanted(json.loads(line)):
-                    kept.append(line)
-            except json.JSONDecodeError:
-                continue
-        write_whole(self._path, "".join(f"{line}\n" for line in kept))
+        lines = json_lines(self._path, lambda fields: metrics_event(fields) and fields, may_be_torn=True)
+        write_whole(self._path, "".join(f"{json.dumps(fields)}\n" for fields in lines if wanted(fields)))
 
     def write(self, arm: str, seed: int, step: int, metrics: dict[str, float]) -> None:
         if self._lines is None:

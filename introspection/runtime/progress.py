@@ -15,11 +15,11 @@ def progress_bar(console: Console, title: str, total: int) -> Iterator[Callable[
     """Yields `advance(count, note="")`; the bar disappears when the block ends."""
     if console.is_terminal:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         with Progress(*columns, console=console, transient=True) as bar:
             task = bar.add_task(title, total=total, note="")

@@ -2,12 +2,16 @@
 
 import contextlib
 import json
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from introspection.errors import InputError
+from introspection.runtime.json_files import parsed, read_object
+
+LOCK = ".lock"  # of whoever writes into a workdir now; `held` makes and removes it
 
 
 def differing_fields(here: Any, there: Any, prefix: str = "") -> list[str]:
@@ -37,11 +41,8 @@ def check_workdir(
     """
     path = workdir / "config.json"
     if path.exists():
-        try:
-            there = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{path}: not readable ({error}); give another --workdir") from error
-        differing = differing_fields(config, completed(there))
+        there = read_object(path, "give another --workdir")
+        differing = differing_fields(config, parsed(path, lambda: completed(there), "give another --workdir"))
         if differing:
             shown = "; ".join(differing[:8]) + (
                 f"; and {len(differing) - 8} more" if len(differing) > 8 else ""
@@ -56,8 +57,8 @@ def check_workdir(
 
 
 def _is_half_written(child: Path, path: Path) -> bool:
-    """Whether a file is a leftover of an interrupted write."""
-    return child.name.startswith(f"{path.name}.") and child.suffix == ".tmp"
+    """Whether a file is a lock, or a leftover of an interrupted write."""
+    return child.name == LOCK or (child.name.startswith(f"{path.name}.") and child.suffix == ".tmp")
 
 
 def claim_workdir(
@@ -72,11 +73,14 @@ def claim_workdir(
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Yields a temporary path that replaces `path` when the block ends without an error.
+    """Yields a new, empty file's path; the file replaces `path` when the block ends without an error.
 
-    Several writers may write the same file at once; the last one wins.
+    Several writers may write the same file at once; the last one wins. A link at `path` is replaced, not
+    followed; that no folder on the way is a link, `held` sees to for whole workdirs.
     """
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    # A link of that name would be followed: the file must be new.
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
     try:
         yield temporary
         temporary.replace(path)

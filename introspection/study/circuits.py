@@ -1,7 +1,6 @@
 """Which model parts a study's bases use for their behaviour and for explaining it; cached per base."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from introspection.models.model import Model
 from introspection.probes.ablation import ablation_effects, parts
 from introspection.probes.context import token_counter
 from introspection.runtime.config import cache_dir
+from introspection.runtime.json_files import read_object
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import write_json
@@ -75,10 +75,10 @@ def _base_circuits(base: str, folders: Sequence[Path], session: Session) -> dict
 def read_circuits(folder: Path) -> dict[str, Any] | None:
     """A point's cached circuits; None if they are missing, damaged or from other settings."""
     try:
-        kept = json.loads((folder / CIRCUITS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        kept = read_object(folder / CIRCUITS)
+    except InputError:
         return None
-    return kept if isinstance(kept, dict) and kept.get("settings") == SETTINGS else None
+    return kept if kept.get("settings") == SETTINGS else None
 
 
 def measure_circuits(base: str, folder: Path, session: Session) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def measure_circuits(base: str, folder: Path, session: Session) -> dict[str, Any
             too many parts, or no test item fits its context.
         RunError: the checkpoint is damaged.
     """
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_object(folder / "config.json")
     if "task" not in config:
         raise InputError(f"{folder / 'config.json'} has no section 'task'")
     model = initial_model(folder, session.mesh)

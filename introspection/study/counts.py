@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import itertools
-import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,8 +13,10 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from introspection.coupling import metrics
 from introspection.coupling.metrics import MATCH_COUNTS
-from introspection.coupling.records import PredictionRecord, check_one_arm
+from introspection.coupling.records import WRITE_AGAIN, PredictionRecord, check_one_arm
 from introspection.errors import InputError
+from introspection.runtime.digests import check_digest, file_digest
+from introspection.runtime.json_files import json_lines
 from introspection.runtime.workdir import whole
 from introspection.tasks.items import Explanation
 
@@ -164,8 +165,7 @@ def control_counts(folder: Path) -> list[ControlCounts]:
     source, kept_path = folder / "controls.jsonl", folder / CONTROL_COUNTS
     if not source.exists():
         return []
-    with source.open("rb") as file:
-        digest = f"{VERSION} {hashlib.file_digest(file, 'sha256').hexdigest()}"
+    digest = f"{VERSION} {file_digest(source)}"
     kept = _read(kept_path, digest)
     if kept is None:
         kept = list(_count(source))
@@ -175,16 +175,14 @@ def control_counts(folder: Path) -> list[ControlCounts]:
 
 def _count(source: Path) -> Iterator[ControlCounts]:
     """Reads one control of one arm at a time: their lines are consecutive."""
-    with source.open(encoding="utf-8") as lines:
-        parsed = (json.loads(line) for line in lines)
-        for (control, arm), group in itertools.groupby(
-            parsed, key=lambda line: (line["control"], line["arm"])
-        ):
-            records = [
-                PredictionRecord.from_json({key: value for key, value in line.items() if key != "control"})
-                for line in group
-            ]
-            yield control, arm, count_records(records)
+
+    def parse(fields: dict[str, Any]) -> tuple[str, PredictionRecord]:
+        return str(fields.pop("control")), PredictionRecord.from_json(fields)
+
+    check_digest(source, WRITE_AGAIN)
+    lines = json_lines(source, parse, WRITE_AGAIN)
+    for (control, arm), group in itertools.groupby(lines, key=lambda line: (line[0], line[1].arm)):
+        yield control, arm, count_records([record for _, record in group])
 
 
 def _read(path: Path, digest: str) -> list[ControlCounts] | None:

@@ -1,6 +1,5 @@
 """A study over several bases, from its points' workdirs: tables, claims, figures and a page."""
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from introspection.errors import InputError
 from introspection.reports.figure_style import render_figure, save_figure
 from introspection.runs.assemble import arm_folder
 from introspection.runs.run import FINISHED, is_finished
+from introspection.runtime.json_files import parsed, read_object
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.workdir import write_json, write_whole
 from introspection.study.circuits import study_circuits
@@ -192,10 +192,7 @@ def _foreign_explainers(
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: can't be read ({error})") from error
+    config = read_object(path)
     for field in ("part", "base"):
         if not isinstance(config.get(field), str) or not config[field]:
             raise InputError(f"{path}: set config.{field}; a point of a study names its part and base")
@@ -204,7 +201,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _run_arms(folder: Path) -> list[str]:
     """A finished run's arms, in the order of its results."""
-    return list(json.loads((folder / FINISHED).read_text(encoding="utf-8"))["arms"])
+    path = folder / FINISHED
+    fields = read_object(path)
+    return parsed(path, lambda: list(fields["arms"]))
 
 
 def _read_arm(folder: Path, arm: str) -> list[PredictionRecord]:

@@ -12,10 +12,12 @@ from introspection.errors import InputError
 from introspection.organism.organism import is_organism
 from introspection.runs.config import RunConfig, read_config
 from introspection.runs.run import is_finished
-from introspection.runtime.workdir import write_whole
+from introspection.runtime.json_files import parsed, read_json, read_whole
+from introspection.runtime.workdir import LOCK, write_whole
 from introspection.sweeps.grid import Point, point_config
 
 PLAN = "sweep.json"
+ANOTHER = "give another --workdir"
 BAD_POINTS_NAMED = 5  # in an error's line; the others are counted
 
 
@@ -99,25 +101,27 @@ def check_plan(workdir: Path, points: Sequence[Point]) -> None:
     if not path.exists():
         # Of a process that starts at the same moment there may be an unfinished plan.
         if workdir.exists() and (
-            not workdir.is_dir() or any(not found.name.startswith(PLAN) for found in workdir.iterdir())
+            not workdir.is_dir()
+            or any(not found.name.startswith((PLAN, LOCK)) for found in workdir.iterdir())
         ):
             raise InputError(f"{workdir} is no empty folder and has no {PLAN}: give another --workdir")
         return
-    try:
-        there = [
-            {"name": point["name"], "overrides": point["overrides"]}
-            for point in json.loads(path.read_text(encoding="utf-8"))
-        ]
-    except (ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{path}: not readable ({error!r}); give another --workdir") from error
+    stored = read_json(path, ANOTHER)
+    there = parsed(path, lambda: [_known(point["name"], point["overrides"]) for point in stored], ANOTHER)
     for index, known in enumerate(there):
         now = here[index] if index < len(here) else None
-        if now is None or known != {"name": now["name"], "overrides": now["overrides"]}:
+        if now is None or known != _known(now["name"], now["overrides"]):
             new = f"{_shown(now)} here" if now else "missing here"
             raise InputError(
                 f"{workdir} belongs to another sweep: point {index} is {_shown(known)} there and {new}; give"
                 " another --workdir or the same sweep (points may be added at its end)"
             )
+
+
+def _known(name: Any, overrides: Any) -> dict[str, Any]:
+    if not isinstance(name, str) or not isinstance(overrides, dict):
+        raise ValueError("a point is not a name and overrides")
+    return {"name": name, "overrides": overrides}
 
 
 def _shown(point: Mapping[str, Any]) -> str:
@@ -133,7 +137,7 @@ def plan_json(points: Sequence[Point]) -> list[dict[str, Any]]:
 def write_plan(workdir: Path, points: Sequence[Point]) -> None:
     """Writes the plan whole or not at all; several processes may do so at once."""
     path, text = workdir / PLAN, json.dumps(plan_json(points), indent=1, allow_nan=False) + "\n"
-    if path.exists() and path.read_text(encoding="utf-8") == text:
+    if path.exists() and read_whole(path) == text.encode():
         return
     workdir.mkdir(parents=True, exist_ok=True)
     write_whole(path, text)

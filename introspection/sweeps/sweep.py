@@ -17,7 +17,10 @@ from introspection.runs.run import check_run, is_finished, run
 from introspection.runtime.command import FULL_DISK
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.config import plain
+from introspection.runtime.lock import HeldError, check_inside
 from introspection.runtime.mesh import make_mesh
+from introspection.runtime.terminal import one_line
+from introspection.runtime.workdir import write_whole
 from introspection.sweeps.grid import Point
 from introspection.sweeps.plan import PlannedPoint, base_name, checked_plan, write_plan
 
@@ -68,10 +71,12 @@ def run_sweep(
 
     Raises:
       InputError: a point can't be used, or the workdir is another sweep's; nothing is written.
+      HeldError: another process runs a point; those before it have run.
       RunError: points failed; the others have run.
       OSError, RunError: the disk is full; later points have not run.
     """
     planned = checked_plan(config, points, workdir, index, check_point)
+    check_inside(workdir, depth=2)  # below that are the points' own, each of which a run looks through
     write_plan(workdir, points)
     chosen = planned if index is None else planned[index : index + 1]
     waiting = [point for point in chosen if not is_finished(point.folder)]
@@ -105,11 +110,13 @@ def run_point(point: PlannedPoint, workdir: Path, programs: ProgramTable, consol
     started = time.perf_counter()
     try:
         run(point.config, point.folder, console, programs)
+    except HeldError:
+        raise
     except Exception as error:
         if disk_is_full(error):
             raise
         path = keep_traceback(point, workdir)
-        failure = " ".join(f"{type(error).__name__}: {error}".split())
+        failure = one_line(f"{type(error).__name__}: {error}")
         say(console, f"{point.name} failed: {failure}; its traceback is in {path}")
         return Outcome(point.name, time.perf_counter() - started, path)
     for path in traceback_paths(point, workdir):  # of an earlier try
@@ -123,8 +130,7 @@ def keep_traceback(point: PlannedPoint, workdir: Path) -> Path:
     # A folder with an error alone would be refused as a workdir when the point is tried again.
     path = inside if (point.folder / "config.json").exists() else beside
     path.parent.mkdir(exist_ok=True)
-    path.write_text(traceback.format_exc(), encoding="utf-8", errors="replace")
-    return path
+    return write_whole(path, traceback.format_exc())
 
 
 def traceback_paths(point: PlannedPoint, workdir: Path) -> tuple[Path, Path]:

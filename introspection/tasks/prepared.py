@@ -24,7 +24,8 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 from tensorflow_datasets.proto import tf_example_pb2
 
-from introspection.errors import InputError, RunError
+from introspection.errors import RunError
+from introspection.runtime.digests import file_digest
 from introspection.tasks.file_bytes import check_file
 from introspection.tasks.sequences import Row
 
@@ -190,25 +191,16 @@ def digest_of(files: Sequence[Path]) -> str:
     """16 hex digits of the names and contents of files. Raises InputError if a file can't be read."""
     digest = hashlib.sha256()
     for path in files:
-        try:
-            contents = _digest(path)
-        except OSError as error:
-            raise InputError(f"{path}: can't be read: {error.strerror}") from error
-        digest.update(f"{path.name} {contents}\n".encode())
+        check_file(path)
+        digest.update(f"{path.name} {file_digest(path)}\n".encode())
     return digest.hexdigest()[:16]
-
-
-def _digest(path: Path) -> str:
-    check_file(path)  # opening a pipe would hang
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read(folder: Path) -> Prepared | Exception:
     """The data set in a folder, or the exception that reading it raised."""
     try:
         for name, digest in json.loads((folder / DIGESTS).read_text(encoding="utf-8")).items():
-            if _digest(folder / name) != digest:
+            if file_digest(folder / name) != digest:
                 raise ValueError(f"{folder / name} was changed or is damaged")
         builder = tfds.builder_from_directory(folder)
         features: Any = builder.info.features
@@ -238,7 +230,7 @@ def _prepare(
             made.download_and_prepare(download_dir=Path(staging) / "downloads")
         for shard in Path(made.data_path).glob("*.array_record*"):
             _regroup(shard)
-        digests = {path.name: _digest(path) for path in sorted(Path(made.data_path).iterdir())}
+        digests = {path.name: file_digest(path) for path in sorted(Path(made.data_path).iterdir())}
         (Path(made.data_path) / DIGESTS).write_text(json.dumps(digests, indent=1), encoding="utf-8")
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Checked again: another process may have replaced it in the meantime.

@@ -9,6 +9,8 @@ from typing import Any
 import tokenizers
 
 from introspection.errors import InputError
+from introspection.runtime.json_files import open_file, read_object
+from introspection.runtime.workdir import write_whole
 from introspection.tasks.items import Prompt
 from introspection.text.chat_template import (
     PLAIN_FORMAT,
@@ -154,7 +156,7 @@ class PretrainedTokenizer:
             "stop_ids": self.stop_ids,
             "options": dataclasses.asdict(self.template.options),
         }
-        path.with_name(CHAT).write_text(json.dumps(fields, indent=1, ensure_ascii=False), encoding="utf-8")
+        write_whole(path.with_name(CHAT), json.dumps(fields, indent=1, ensure_ascii=False))
 
 
 def pretrained_tokenizer(
@@ -221,7 +223,7 @@ def load_pretrained(path: Path) -> PretrainedTokenizer:
     """Reads the files of `PretrainedTokenizer.save`. Raises InputError if a file is missing or unreadable."""
     chat = path.with_name(CHAT)
     try:
-        fields = json.loads(chat.read_text(encoding="utf-8"))
+        fields = read_object(chat)
         options = ChatOptions(**fields["options"])
         parts = fields["template"], fields["special_tokens"], options, str(chat), fields["stop_ids"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -232,6 +234,7 @@ def load_pretrained(path: Path) -> PretrainedTokenizer:
 def read_tokenizer(path: Path) -> tokenizers.Tokenizer:
     """Reads a `tokenizer.json`. Raises InputError if it is missing or not a tokenizer."""
     try:
+        open_file(path).close()  # not a pipe, for which the library would wait
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
         if isinstance(tokenizer.model, tokenizers.models.BPE):
             tokenizer.encode("\U0010fffd")  # unknown text, which fails if the unk_token is not a token

@@ -13,6 +13,8 @@ from safetensors.numpy import save_file
 
 from introspection.errors import InputError
 from introspection.models.config import ModelConfig
+from introspection.runtime.lock import held
+from introspection.runtime.workdir import LOCK
 from introspection.weights.folder import CONFIG, WEIGHTS, WEIGHTS_INDEX
 from introspection.weights.hf_config import hf_config
 from introspection.weights.tensor_names import TensorName, hugging_face_names, named_leaves
@@ -135,16 +137,26 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Fills a folder by `write`, under a temporary name until it is complete.
 
     Raises:
-      InputError: the folder is not empty.
+      InputError: the folder is not empty, or another process fills it.
     """
+    folder = folder.resolve()
     check_empty(folder)
     unfinished = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    try:
-        write(unfinished)
-        if folder.exists():
-            folder.rmdir()
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    if unfinished.is_symlink():
+        raise InputError(f"{unfinished} is a link: remove it")
+    with held(unfinished):  # by one process at a time
+        _clear(unfinished)  # of what a killed one left
+        try:
+            write(unfinished)
+        except BaseException:
+            _clear(unfinished)
+            raise
+    check_empty(folder)
+    if folder.exists():
+        folder.rmdir()
+    unfinished.rename(folder)
+
+
+def _clear(folder: Path) -> None:
+    for path in [path for path in folder.iterdir() if path.name != LOCK]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from introspection.errors import InputError, listed
+from introspection.runtime.json_files import read_whole
 
 MODEL_FOLDER, ADAPTER_FOLDER, GGUF_FILE = "model folder", "adapter folder", "GGUF file"
 CONFIG, WEIGHTS, WEIGHTS_INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _GGUF_MAGIC = b"GGUF"
-_MOST_JSON = 64 << 20  # bytes; the index of a model of 1,000,000 tensors has about as many
 SNAPSHOTS, _MAIN = "snapshots", "refs/main"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
@@ -96,9 +96,7 @@ def exists(path: Path) -> bool:
 def read_json_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises InputError if it can't be read as one."""
     try:
-        if path.stat().st_size > _MOST_JSON:
-            raise ValueError(f"more than {_MOST_JSON} bytes")
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_whole(path).decode())
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} can't be read: {error}") from error
     if not isinstance(value, dict):

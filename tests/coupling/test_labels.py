@@ -1,6 +1,7 @@
 """Labels on disk: whole or not at all, and refused where another model or task made them."""
 
 import json
+import shutil
 
 import pytest
 
@@ -83,8 +84,13 @@ def not_an_object(folder):
     (folder / "metadata.json").write_text("[]")
 
 
+def other_labels(folder):
+    write_labels(folder.with_name("other"), some_labels()[:1], METADATA)
+    shutil.copy(folder.with_name("other") / "labels.array_record", folder)
+
+
 @pytest.mark.parametrize(
-    "damage", [damage_metadata, damage_records, remove_records, remove_metadata, not_an_object]
+    "damage", [other_labels, damage_metadata, damage_records, remove_records, remove_metadata, not_an_object]
 )
 def test_a_damaged_folder_is_refused(tmp_path, damage):
     folder = tmp_path / "clean"

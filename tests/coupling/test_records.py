@@ -5,6 +5,7 @@ import json
 import pytest
 
 from introspection.coupling.records import PredictionRecord, read_records, write_records
+from introspection.errors import InputError
 from introspection.tasks.items import INVALID, NONE, Decisions, Explanation
 
 
@@ -43,7 +44,7 @@ def test_records_round_trip_through_a_file(tmp_path):
     assert isinstance(restored[0].teacher, Decisions)
     assert isinstance(restored[0].candidates, tuple)
     assert not restored[1].explanation.valid
-    assert [p.name for p in tmp_path.iterdir()] == ["predictions.jsonl"]
+    assert {p.name for p in tmp_path.iterdir()} == {"predictions.jsonl", "predictions.jsonl.sha256"}
 
 
 def test_a_line_has_the_documented_layout(tmp_path):
@@ -78,6 +79,27 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     with pytest.raises(OSError, match="no more"):
         write_records(path, failing())
     assert read_records(path) == records()
+
+
+WRONG_TYPES = {
+    "seed": "3",
+    "group": None,
+    "candidates": [1],
+    "prompt_with_cue": 5,
+    "shifted": 1,
+    "teacher": {"with_cue": 1, "without_cue": "Oslo"},
+    "explanation": {"text": "x", "changed": "yes", "answer": None},
+    "subset": [],
+}
+
+
+@pytest.mark.parametrize("field", WRONG_TYPES)
+def test_a_value_of_another_type_is_refused_with_its_line(field, tmp_path):
+    lines = [record.to_json() for record in records()]
+    lines[1][field] = WRONG_TYPES[field]
+    (tmp_path / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(InputError, match=r"records\.jsonl:2 can't be read \(ValueError: .*another type"):
+        read_records(tmp_path / "records.jsonl")
 
 
 def test_explanation_follows_from_decisions():

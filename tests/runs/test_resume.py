@@ -74,7 +74,7 @@ def test_a_run_killed_at_every_stage_ends_as_if_never_stopped(programs, finished
         return programs.start("run", TINY, f"--workdir={workdir}", f"--config.run_arms={arms}", cache=cache)
 
     start().kill_when(lambda: list(cache.glob("organisms/*/checkpoints/base/200")))
-    assert not workdir.exists()  # nothing is claimed before the base is there
+    assert [path.name for path in workdir.iterdir()] == [".lock"]  # not claimed before the base is there
     assert not list(cache.glob("organisms/*/organism.json"))
 
     in_first_arm = start().kill_when(lambda: (workdir / "checkpoints" / "kl" / "20").is_dir())
@@ -103,6 +103,24 @@ def test_a_run_killed_before_its_report_gets_one(programs, finished_run, tmp_pat
     (workdir / "report.html").unlink()
     programs.run_well("run", TINY, f"--workdir={workdir}")
     assert (workdir / "report.html").stat().st_size > 0
+
+
+@pytest.mark.slow
+def test_an_arm_with_changed_records_is_probed_again(programs, finished_run, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished_run.workdir, workdir)
+    (workdir / "results.json").unlink()
+    records = workdir / "arms" / "kl" / "records.jsonl"
+    records.write_text("".join(records.read_text().splitlines(keepends=True)[1:]))
+    (workdir / "arms" / "no_kl" / "arm.json").write_text('{"fingerprints": [], "runtime_s": "long"}')
+    done = programs.run_well("run", TINY, f"--workdir={workdir}", patch=NO_REPORT)
+    told = said(done.stdout)
+    assert "kl/records.jsonl has changed since it was written" in told
+    assert "no_kl/arm.json can't be read" in told
+    assert told.count("the arm is probed again") == 2
+    assert told.count("continuing from step 40") == 2
+    assert "shuffled: finished before" in told
+    assert_same_as(workdir, finished_run.workdir)
 
 
 @pytest.mark.slow

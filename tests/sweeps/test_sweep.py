@@ -11,6 +11,7 @@ from sweep_cases import FOUR, late, points_of
 
 from introspection.errors import InputError, RunError
 from introspection.runtime.config import plain
+from introspection.runtime.lock import HeldError
 from introspection.runtime.workdir import claim_workdir
 from introspection.sweeps import sweep as sweep_job
 from introspection.sweeps.plan import check_plan, write_plan
@@ -127,7 +128,7 @@ def test_a_folder_of_other_files_is_no_workdir(config, console, fake_run, tmp_pa
         with pytest.raises(InputError, match=r"no sweep.json: give another --workdir"):
             run_sweep(config, FOUR, workdir, None, console)
     (tmp_path / "sweep.json").write_text("[{")
-    with pytest.raises(InputError, match=r"sweep.json: not readable"):
+    with pytest.raises(InputError, match=r"sweep.json can't be read"):
         run_sweep(config, FOUR, tmp_path, None, console)
     assert fake_run.names == []
 
@@ -221,6 +222,13 @@ def test_another_error_of_the_file_system_does_not_stop_it(config, console, fake
     with pytest.raises(RunError, match="1 of 4"):
         run_sweep(config, FOUR, tmp_path, None, console)
     assert fake_run.names[-1] == "rate3"
+
+
+def test_a_point_that_another_process_runs_is_left_alone(config, console, fake_run, tmp_path):
+    fake_run.raises = {"rate1": HeldError("in use by process 7")}
+    with pytest.raises(HeldError, match="process 7"):
+        run_sweep(config, FOUR, tmp_path, None, console)
+    assert list(tmp_path.rglob("*.txt")) == []
 
 
 def test_an_index_runs_that_point_alone(config, console, fake_run, tmp_path):
