@@ -132,7 +132,7 @@ def results_table(results: RunResults, arm: ArmResults) -> Table:
     if best is not None:
         apart = with_interval(best.gap_difference)
         rows += ((f"gap minus that of {arm.best_static}, points", apart, DASH, DASH),)
-    about = f"Explanations of {arm.n} held-out items and seeds, in percent, with 95% intervals"
+    about = f"Explanations of held-out items ({arm.n} over all seeds), in percent, with 95% intervals"
     note = f"{results.askable.words}. A gap is never read against 0, only beside reference emitters'."
     if results.tiny:
         note = f"A tiny run: these numbers are no evidence. {note}"

@@ -175,23 +175,6 @@ def _common(adapted: Iterable[Adapted]) -> tuple[Adapted, bool]:
     return Adapted(rank, float(rank)), True
 
 
-def _saved(fields: Mapping[str, Any], files: SafetensorsFiles, tied: bool, source: str) -> tuple[str, ...]:
-    """The base's leaves that the adapter replaces: those in `modules_to_save`, and those that are stored
-    without it (PEFT's `save_embedding_layers`).
-
-    Raises:
-      InputError: it has one of two tied leaves, and doesn't say whether the other stays the base's.
-    """
-    listed = saved_leaves(fields)
-    saved = {leaf for leaf, name in saved_names().items() if name.pattern in files.shapes} | listed
-    if tied and len(saved) == 1 and (not listed or fields.get("ensure_weight_tying")):
-        raise InputError(
-            f"{source}: the base's head is tied to its embedding, and the adapter has only its own "
-            f"{saved.pop()}: unclear whether it replaces both{MERGE_FIRST}"
-        )
-    return tuple(sorted(saved))
-
-
 def _load_lora(opened: AdapterFolder, config: ModelConfig, mesh: jax.sharding.Mesh) -> dict:
     adapted = dataclasses.replace(config, lora=opened.lora)
     abstract = jax.eval_shape(lambda key: initialize(adapted, key)["lora"], jax.random.key(0))
@@ -213,12 +196,6 @@ def _saved(fields: Mapping[str, Any], files: SafetensorsFiles, tied: bool, sourc
             f"{saved.pop()}: unclear whether it replaces both{MERGE_FIRST}"
         )
     return tuple(sorted(saved))
-
-
-def _abstract_adapters(config: ModelConfig, lora: LoraConfig) -> dict:
-    return jax.eval_shape(
-        lambda key: initialize(dataclasses.replace(config, lora=lora), key)["lora"], jax.random.key(0)
-    )
 
 
 def export_adapters(

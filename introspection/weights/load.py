@@ -37,7 +37,8 @@ _ALIGNMENT = 64  # bytes
 
 @runtime_checkable
 class TensorSource(Protocol):
-    shapes: dict[str, tuple[int, ...]]
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]: ...
 
     def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray: ...
 

@@ -31,7 +31,7 @@ UNEVEN = {
         target_modules="all-linear",
         # PEFT stores keys in the order of the alphabet, and the first that matches counts.
         rank_pattern={"1.mlp.up_proj": 1, r"layers\.1\.mlp\..*": 4, "q_proj": 5},
-        alpha_pattern={r"^model\.layers\.0\..*_proj": 7, "k_proj": 1.5, "mlp.up_proj": 2},
+        alpha_pattern={r"^model\.layers\.0\..*_proj": 7, "k_proj": 1.5, "mlp.up_proj": 2, "self_attn": 50},
     ),
     ("qwen3", "rslora_patterns"): dict(
         r=2,

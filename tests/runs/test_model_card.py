@@ -59,7 +59,7 @@ def test_the_card_says_what_was_trained_and_what_came_out(tmp_path):
     for name, sign in (("self", ""), ("orig", ""), ("gap", "+")):
         score = said[name]["exact_match"]
         mean, low, high = (f"{100 * number:{sign}.1f}" for number in (score["mean"], *score["ci95"]))
-        assert f"<td>{mean} [{low}, {high}]</td>" in page
+        assert f">{mean} [{low}, {high}]</td>" in page
 
 
 def test_a_whole_model_and_one_without_results_have_a_card(tmp_path):
