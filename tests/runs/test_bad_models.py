@@ -92,7 +92,7 @@ FOLDERS = {
         [f"config.json: vocab_size is {2**62}; it must be at most"],
     ),
     "layers beyond the tensors": (
-        lambda folder: change_json(folder / "config.json", num_hidden_layers=9000),
+        lambda folder: change_json(folder / "config.json", num_hidden_layers=9000, layer_types=None),
         ["the queries (layers × width × heads × head_dim) would have", "all tensors together have"],
     ),
     "another family": (
