@@ -220,7 +220,7 @@ class RunConfig:
     report: ReportSettings = ReportSettings()
 
     arms: Mapping[str, ArmConfig] = dataclasses.field(default_factory=lambda: {"kl": ArmConfig()})
-    run_arms: tuple[str, ...] = ("kl",)  # the arms to run, in order
+    run_arms: tuple[str, ...] = ()  # the arms to run, in order; () is all of them
 
     def __post_init__(self):
         _check_names(self)
@@ -239,7 +239,7 @@ class RunConfig:
     @property
     def chosen_arms(self) -> dict[str, ArmConfig]:
         """The arms to run, in order."""
-        return {name: self.arms[name] for name in self.run_arms}
+        return {name: self.arms[name] for name in self.run_arms or self.arms}
 
     @property
     def organism(self) -> OrganismConfig:
@@ -262,7 +262,12 @@ def read_config(config: ConfigDict | Mapping[str, Any]) -> RunConfig:
     Raises:
       InputError: a field is unknown, or its value is invalid as far as the config alone can tell.
     """
-    return settings(RunConfig, config.to_dict() if isinstance(config, ConfigDict) else config)
+    if isinstance(config, ConfigDict):
+        fields = config.to_dict()  # sorts by name, also the arms, which run in the file's order
+        if isinstance(arms := config.get("arms"), ConfigDict):
+            fields["arms"] = {name: fields["arms"][name] for name in arms._fields}
+        config = fields
+    return settings(RunConfig, config)
 
 
 def completed(stored: dict[str, Any]) -> dict[str, Any]:
@@ -296,12 +301,12 @@ def task_section(name: str, **changes: Any) -> ConfigDict:
 
 def _check_names(config: RunConfig) -> None:
     """Raises InputError if the arms or seeds are empty, unknown, repeated or unusable as names."""
-    if not config.run_arms or not config.seeds:
-        raise InputError("config.run_arms and config.seeds need at least one arm and one seed")
+    if not config.arms or not config.seeds:
+        raise InputError("config.arms and config.seeds need at least one arm and one seed")
     unknown = [name for name in config.run_arms if name not in config.arms]
     if unknown:
         raise InputError(f"config.run_arms has {unknown[0]!r}; choose from {', '.join(config.arms)}")
-    unusable = [name for name in config.run_arms if name in RESERVED or re.search(r"[:@/,]", name)]
+    unusable = [name for name in config.chosen_arms if name in RESERVED or re.search(r"[:@/,]", name)]
     if unusable:
         raise InputError(
             f"config.arms has {unusable[0]!r}: an arm's name is a folder's, so it can't contain : @ / or a "

@@ -1,6 +1,7 @@
 """The main job: probe, label, train every arm, measure, report. Resumable at any moment."""
 
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import jax
@@ -9,11 +10,13 @@ from rich.console import Console
 from introspection.coupling.labels import read_labels
 from introspection.organism.organism import explainable_facts
 from introspection.reports.page import write_report
+from introspection.reports.run_files import read_object
+from introspection.runs.added_arms import arms_in_place, with_arms_added
 from introspection.runs.arm import run_arm
 from introspection.runs.arm_labels import expected_labels, given_labels, labels_folder
 from introspection.runs.arm_rows import shift_of
 from introspection.runs.assemble import arm_folder, assemble
-from introspection.runs.config import RunConfig, completed
+from introspection.runs.config import RunConfig
 from introspection.runs.measure import control_explanations
 from introspection.runs.models import check_same_models
 from introspection.runs.setup import leave_shared, prepare
@@ -37,7 +40,7 @@ def check_run(config: RunConfig, workdir: Path) -> tuple[Task, list[Question]]:
     Raises:
       InputError: the data can't be used, or `workdir` belongs to another config.
     """
-    check_workdir(workdir, plain(config), completed)
+    check_workdir(workdir, plain(config), with_arms_added(config))
     task, questions = load_task(config.task, cache_dir(config.cache_dir))
     if questions and config.pretrain.mixture.explained:
         explainable_facts(config.task, questions)
@@ -52,13 +55,19 @@ def check_run(config: RunConfig, workdir: Path) -> tuple[Task, list[Question]]:
 def run(config: RunConfig, workdir: Path, console: Console, programs: ProgramTable | None = None) -> Path:
     """Runs every arm of a config in `workdir` and returns the report's path.
 
-    Runs of one process share `programs`, and so compile what they have in common once.
+    Runs of one process share `programs`, and so compile what they have in common once. If the workdir has
+    results of some of the arms, only the others are trained.
     """
     started = time.perf_counter()
     mesh = make_mesh(config.mesh)
     session = Session(mesh, programs or ProgramTable(), console, cache_dir(config.cache_dir))
-    if is_finished(workdir):
-        check_workdir(workdir, plain(config), completed)
+    config = arms_in_place(config, workdir)
+    if left_out := [name for name in config.arms if name not in config.run_arms]:
+        console.print(
+            f"not run, since config.run_arms leaves them out: {', '.join(left_out)}", highlight=False
+        )
+    if is_finished(workdir, config.run_arms):
+        check_workdir(workdir, plain(config), with_arms_added(config))
         console.print(f"{workdir} is finished; its results stand (delete the folder to run again)")
         report = workdir / "report.html"
         return report if report.exists() else write_report(workdir)  # killed just before
@@ -71,7 +80,7 @@ def run(config: RunConfig, workdir: Path, console: Console, programs: ProgramTab
                 given_labels(arm, setup)
             shift_of(arm, setup)
         check_same_models(workdir, setup.models.fingerprints)
-        claim_workdir(workdir, plain(config), completed)  # nothing is refused from here on
+        claim_workdir(workdir, plain(config), with_arms_added(config))  # nothing is refused from here on
         leave_shared(setup)
         measured: dict[tuple, dict[str, float]] = {}
         for name in arms:
@@ -83,5 +92,7 @@ def run(config: RunConfig, workdir: Path, console: Console, programs: ProgramTab
     return assemble(setup, arms, controls, time.perf_counter() - started)
 
 
-def is_finished(workdir: Path) -> bool:
-    return (workdir / FINISHED).exists()
+def is_finished(workdir: Path, arms: Collection[str] = ()) -> bool:
+    """Whether a run has left its results, with all of `arms`. Raises InputError if they can't be read."""
+    path = workdir / FINISHED
+    return path.exists() and (not arms or set(arms) <= set((read_object(path) or {}).get("arms", arms)))

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from introspection.errors import RunError
 from introspection.runs.config import RunConfig
-from introspection.runs.run import check_run, is_finished, run
+from introspection.runs.run import check_run, run
 from introspection.runtime.command import FULL_DISK
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.config import plain
@@ -53,7 +53,7 @@ def describe(point: PlannedPoint) -> tuple[str, ...]:
         point.name,
         point.state,
         base_name(plain(point.config)),
-        f"arms {','.join(point.config.run_arms)}",
+        f"arms {','.join(point.config.chosen_arms)}",
         f"seeds {','.join(map(str, point.config.seeds))}",
         " ".join(f"{field}={value!r}" for field, value in point.overrides.items()),
     )
@@ -74,7 +74,7 @@ def run_sweep(
     planned = checked_plan(config, points, workdir, index, check_point)
     write_plan(workdir, points)
     chosen = planned if index is None else planned[index : index + 1]
-    waiting = [point for point in chosen if not is_finished(point.folder)]
+    waiting = [point for point in chosen if point.state != "finished"]
     programs, outcomes = ProgramTable(), []
     for point in chosen:
         title = f"point {point.index + 1} of {len(planned)}: {point.name}"

@@ -37,7 +37,6 @@ FIELDS = {
     "no seeds": (["--config.seeds=()"], ["config.seeds"]),
     "a seed twice": (["--config.seeds=(0,0)"], ["config.seeds", "different"]),
     "negative seed": (["--config.seeds=(-1,)"], ["config.seeds"]),
-    "no arms": (["--config.run_arms=()"], ["config.run_arms"]),
     "unknown arm": (["--config.run_arms=('kk',)"], ["'kk'", "kl, kl_shift, no_kl, shuffled"]),
     "direction": (["--config.arms.kl.kl_direction=foo"], ["kl_direction", "'foo'", "current_to_reference"]),
     "support": (["--config.arms.kl.kl_support=foo"], ["kl_support", "'foo'", "candidates"]),
@@ -356,5 +355,5 @@ def test_a_real_process_ends_with_the_same_line_and_code(tmp_path):
     ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: config.run_arms and config.seeds need at least one arm and one seed\n"
+    assert done.stderr == "error: config.arms and config.seeds need at least one arm and one seed\n"
     assert not (tmp_path / "run").exists()
