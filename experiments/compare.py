@@ -17,6 +17,7 @@ from pathlib import Path
 from absl import flags
 
 from introspection.errors import InputError
+from introspection.probes.readouts import READOUT_WORDS
 from introspection.runs.compare import CompareRequest, compare
 from introspection.runs.inherited import DEFAULT_TASK
 from introspection.runtime.command import run_program
@@ -29,7 +30,7 @@ flags.DEFINE_string("data", "", "your file or folder, for tasks that read one")
 flags.DEFINE_string("workdir", None, "folder of this comparison")
 flags.DEFINE_integer("limit", 0, "ask at most so many items, evenly spaced; 0: all")
 flags.DEFINE_string(
-    "readout", "", "how behaviour is read, score or generate; as the models' runs if not given"
+    "readout", "", f"how behaviour is read; as the models' runs if not given. {READOUT_WORDS}"
 )
 flags.DEFINE_multi_string("set", [], "FIELD=VALUE of the task's config; may be repeated")
 flags.DEFINE_multi_string("chat", [], "FIELD=VALUE of config.chat, for external models; may be repeated")

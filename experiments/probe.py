@@ -20,6 +20,7 @@ from absl import flags
 
 from introspection.errors import InputError
 from introspection.hygiene.request import ProbeRequest
+from introspection.probes.readouts import READOUT_WORDS
 from introspection.runtime.command import run_program
 
 flags.DEFINE_string("task", None, "the task, such as world_facts")
@@ -34,7 +35,7 @@ flags.DEFINE_string("workdir", None, "output folder; default: runs/probe-<task>"
 flags.DEFINE_integer(
     "limit", None, "ask at most so many items (with --scan-cues: groups, default 100), evenly spaced; 0: all"
 )
-flags.DEFINE_string("readout", "", "how behaviour is read, score or generate; default: as in the model's run")
+flags.DEFINE_string("readout", "", f"how behaviour is read; default: as in the model's run. {READOUT_WORDS}")
 flags.DEFINE_float(
     "margin", 0.1, "nats; decisions closer than this count as noise, phrases with a smaller effect as none"
 )

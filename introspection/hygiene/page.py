@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from introspection.errors import InputError
 from introspection.hygiene import tables
 from introspection.hygiene.rates import POPULATED
+from introspection.probes.readouts import READOUTS
 from introspection.reports.figure_style import (
     BAND,
     INK,
@@ -124,7 +125,7 @@ def _facts(report: Report) -> dict[str, Any]:
     return {
         "task": report["task"],
         "model": report["model"]["name"],
-        "behaviour is": "scored" if report["readout"]["readout"] == "score" else "generated",
+        "behaviour is": READOUTS[report["readout"]["readout"]],
         "asked": f"{count(asked['items'])} of {count(of)} {asked['split']} items",
         "groups": count(asked["groups"]),
         "cue kinds": len(asked["cue_kinds"]),

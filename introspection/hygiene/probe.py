@@ -105,7 +105,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
             "too_long": too_long,
             **{name: with_decisions(asked[name], items, answers) for name in ("examples", "odd")},
         },
-        **hygiene_report(items, answers, end_tokens(model.tokenizer), request.margin, rng),
+        **hygiene_report(items, answers, end_tokens(model.tokenizer), request.margin, rng, readout),
         "judges": judges,
         "versions": {name: version(name) for name in VERSIONED} | {"python": platform.python_version()},
     }
@@ -134,7 +134,7 @@ def probed_readout(
     reading = readout_section([found], request.readout or chosen)
     reading |= {"reply_tokens": request.reply_tokens} if request.reply_tokens else {}
     reading |= {"judge_model": request.judge_model} if request.judge_model else {}
-    if first == PhraseJudge.classes and reading["readout"] == "score":
+    if first == PhraseJudge.classes and reading["readout"] != "generate":
         raise InputError(
             f"{request.task}: {' and '.join(first)} are classes for a judge of replies, not texts to score: "
             "give --readout=generate"
@@ -174,7 +174,7 @@ def readable(
             "a model with a longer context"
         )
     check_candidates(tokenizer, fitting)
-    if reading["readout"] == "score":
+    if reading["readout"] != "generate":
         task.check_scored(tokenizer.encode_reply)
     return tuple(fitting), len(items) - len(fitting)
 
@@ -187,7 +187,7 @@ def ask(
 ) -> Probe:
     """The model's behaviour on all items, with a progress bar."""
     # Repeated requests are made once: for replies by prompt, for scores also by candidates.
-    scored = readout.kind == "score"
+    scored = readout.scored
     asked = {(p, item.candidates if scored else ()) for item in items for p in prompts_of(item)}
     with progress_bar(session.console, "asking", len(asked)) as advance:
         return read_behavior(model, items, readout, session, advance)

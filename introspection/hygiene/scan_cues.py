@@ -13,6 +13,7 @@ from introspection.hygiene.probe import ask, probed_readout, readable
 from introspection.hygiene.rates import POPULATED, rates_by, recommended_cue
 from introspection.hygiene.request import ProbeRequest, find_model, probed_section
 from introspection.probes.behavior import BehaviorConfig, load_readout
+from introspection.probes.readouts import none_advice
 from introspection.reports.numbers import count, estimate, percent
 from introspection.reports.table import Table, estimate_cell, with_interval
 from introspection.runtime.config import cache_dir, settings
@@ -49,8 +50,8 @@ def scan_cues(request: ProbeRequest, console: Console) -> str | None:
     console.print(recommendation(kind, rates), highlight=False, soft_wrap=True)
     unnamed = max(found["none_with_cue"]["mean"] for found in rates.values())
     if unnamed > HygieneLimits().none:
-        way = ": see its replies with --readout=generate" if readout.kind == "score" else ""
-        console.print(f"caution: up to {percent(unnamed)}% of decisions are none of the candidates{way}")
+        said = f"caution: up to {percent(unnamed)}% of decisions are none of the candidates"
+        console.print(said + none_advice(readout.kind), highlight=False, soft_wrap=True)
     return kind
 
 

@@ -55,7 +55,9 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup, measured: dict[tuple, dict[
         name=name,
         seeds=seeds,
         model=model_config,
-        objective=options.objective(arm, start.reference.config.final_softcap),
+        objective=options.objective(
+            arm, start.reference.config.final_softcap, setup.readout.kind != "likeliest"
+        ),
         optimizer=optimizer,
         loop=loop,
         weights=weights_at,

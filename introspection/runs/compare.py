@@ -61,7 +61,7 @@ class CompareRequest:
     fields: tuple[str, ...] = ()  # of the task's section, each FIELD=VALUE
     chat: tuple[str, ...] = ()  # chat template options of external models, each FIELD=VALUE
     limit: int = 0  # number of items, evenly spaced; 0 is all
-    readout: str = ""  # score or generate; "" is that of the models' runs, or generate
+    readout: str = ""  # one of `READOUTS`; "" is that of the models' runs, or generate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +186,7 @@ def readable_items(
     try:
         tokenizer = tokenizer_of(one)
         check_candidates(tokenizer, task.splits["test"])
-        if reading["readout"] == "score":
+        if reading["readout"] != "generate":
             task.check_scored(tokenizer.encode_reply)
         task = within_context(task, tokenizer, context_length(one), SKIPPED_SHARE, console, reply)
     except InputError as error:

@@ -130,9 +130,13 @@ class TrainConfig:
         steps = self.steps * arm.shift.phases
         return _picked(OptimizerConfig, self, steps=steps, learning_rate=arm.learning_rate)
 
-    def objective(self, arm: ArmConfig, reference_softcap: float | None = None) -> ObjectiveConfig:
-        """Args: reference_softcap: `final_softcap` of kl_reference."""
-        return ObjectiveConfig(arm.kl_support, arm.kl_direction, self.head_chunk, reference_softcap)
+    def objective(
+        self, arm: ArmConfig, reference_softcap: float | None = None, with_none: bool = True
+    ) -> ObjectiveConfig:
+        """Args: reference_softcap: kl_reference's `final_softcap`. with_none: whether decisions can be it."""
+        return ObjectiveConfig(
+            arm.kl_support, arm.kl_direction, self.head_chunk, reference_softcap, with_none
+        )
 
 
 @dataclasses.dataclass(frozen=True)
