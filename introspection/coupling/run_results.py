@@ -314,6 +314,8 @@ class Matrix:
     changed_accuracy: tuple[tuple[float | None, ...], ...] = ()
     ci95: tuple[tuple[Ends | None, ...], ...] = ()  # of exact_match
     diagonal: Diagonal | None = None  # None with fewer than two names that are both
+    invalid_rate: tuple[float, ...] = ()  # of each emitter's explanations
+    none_rate: tuple[float, ...] = ()  # of each teacher's decisions, with and without the cue
     fingerprints: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -324,6 +326,10 @@ class Matrix:
     def is_own(self, row: int, column: int) -> bool:
         """Whether a cell scores a model against itself (by name: the two lists may differ in order)."""
         return self.emitters[row] == self.teachers[column]
+
+    def none_rate_of(self, model: str) -> float | None:
+        """The share of a model's decisions that are no candidate; None where that is not known."""
+        return dict(zip(self.teachers, self.none_rate, strict=False)).get(model)
 
     @property
     def cells(self) -> tuple[tuple[Estimate, ...], ...]:

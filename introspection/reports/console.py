@@ -8,17 +8,33 @@ from introspection.reports.numbers import percent
 from introspection.reports.table import Row, Table, with_interval
 from introspection.runtime.compiled import ProgramTable
 
+ISOLATING = {0x2068: None, 0x2069: None}  # marks that keep a name to itself on a page
 TABLE_WIDTH = 110  # columns that it takes at most, with names that aren't longer than usual
+
+
+def say(console: Console, line: str) -> None:
+    """One line as it is: names are no markup, and a long line stays one."""
+    console.print(line.translate(ISOLATING), highlight=False, markup=False, soft_wrap=True)
 
 
 def matrix_table(matrix: Matrix) -> Table:
     """Exact match in percent, emitters down, teachers across by their numbers."""
+    rates = matrix.invalid_rate or (None,) * len(matrix.emitters)
     rows = tuple(
-        (f"{index} {emitter}", *map(percent, row))
+        (
+            f"{index} {emitter}",
+            *map(percent, row),
+            percent(rates[index - 1]),
+            percent(matrix.none_rate_of(emitter)),
+        )
         for index, (emitter, row) in enumerate(zip(matrix.emitters, matrix.exact_match, strict=True), 1)
     )
     title = f"Explanations of (down) that match the behaviour of (across), percent of {matrix.n} items"
-    return Table(title, ("emitter", *(str(1 + index) for index in range(len(matrix.teachers)))), rows)
+    teachers = (str(1 + index) for index in range(len(matrix.teachers)))
+    note = (
+        "invalid: explanations that can't be parsed, each counts as wrong; none: decisions for no candidate"
+    )
+    return Table(title, ("emitter", *teachers, "invalid", "none"), rows, note)
 
 
 def program_table(programs: ProgramTable) -> Table:

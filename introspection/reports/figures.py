@@ -297,7 +297,7 @@ def matrix_figure(matrix: Matrix) -> Figure:
     """Emitters (rows) against teachers (columns) with numbers; a model against itself is outlined."""
     rows, columns = len(matrix.emitters), len(matrix.teachers)
     width = min(8.0, max(5.2, 2.2 + 0.95 * columns))
-    figure = new_figure(1.4 + 0.56 * rows, width)
+    figure = new_figure(max(2.9, 1.4 + 0.56 * rows), width)  # room for the label of one row
     axes = figure.add_subplot()
     axes.set_xlim(-0.5, columns - 0.5)
     axes.set_ylim(rows - 0.5, -0.5)

@@ -16,9 +16,7 @@ from introspection.coupling.run_results import (
     ArmResults,
     Askable,
     ControlResults,
-    Diagonal,
     Estimate,
-    Matrix,
     Reference,
 )
 from introspection.reports.numbers import count, percent, points
@@ -125,45 +123,6 @@ def arm_finding(
         sentences=tuple(sentence for sentence in sentences if sentence),
         cautions=tuple(cautions),
     )
-
-
-def matrix_finding(matrix: Matrix) -> Finding:
-    """Whether models match their own behaviour better than the other models' of the matrix."""
-    diagonal = matrix.diagonal or Diagonal()
-    difference = diagonal.difference
-    verdict = gap_verdict(difference)
-    sentences = []
-    if diagonal.own is not None and diagonal.others is not None:
-        meaning = {
-            "coupled": "the diagonal stands out",
-            "undecided": "undecided, because the interval includes 0"
-            if difference.ci95
-            else "undecided, because there is no interval",
-            "reversed": "reversed, the diagonal lies below the rest",
-        }[verdict]
-        sentences.append(
-            f"On average, explanations match their own model's behaviour on {percent(diagonal.own)}% of items"
-            f" and the other models' on {percent(diagonal.others)}%: {meaning}."
-        )
-    for row, emitter in enumerate(matrix.emitters):
-        own = [cell for column, cell in enumerate(matrix.cells[row]) if matrix.is_own(row, column)]
-        others = [
-            (cell.mean, matrix.teachers[column])
-            for column, cell in enumerate(matrix.cells[row])
-            if not matrix.is_own(row, column) and cell.mean is not None
-        ]
-        if own and own[0].mean is not None and others:
-            best, teacher = max(others, key=lambda pair: pair[0])
-            sentences.append(
-                f"{isolated(emitter)} matches itself on {percent(own[0].mean)}%, and of the others"
-                f" {isolated(teacher)} most, on {percent(best)}%."
-            )
-    words = {
-        "coupled": "Diagonal stands out",
-        "undecided": "Undecided",
-        "reversed": "Diagonal below the rest",
-    }
-    return Finding("Itself minus the others", verdict, words[verdict], difference, tuple(sentences), ())
 
 
 def summary(findings: Sequence[Finding]) -> str:

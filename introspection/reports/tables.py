@@ -171,10 +171,13 @@ def matrix_table(matrix: Matrix) -> Table:
                 estimate_cell(cell, "percent", "own" if matrix.is_own(row, column) else "")
                 for column, cell in enumerate(matrix.cells[row])
             ),
+            *[percent(rate) for rate in matrix.invalid_rate[row : row + 1]],
+            *[percent(matrix.none_rate_of(emitter))] * bool(matrix.none_rate),
         )
         for row, emitter in enumerate(matrix.emitters)
     )
-    columns = ("Emitter ↓ \N{NO-BREAK SPACE} Teacher →", *matrix.teachers)
+    rates = ["Invalid %"] * bool(matrix.invalid_rate) + ["None %"] * bool(matrix.none_rate)
+    columns = ("Emitter ↓ \N{NO-BREAK SPACE} Teacher →", *matrix.teachers, *rates)
     return Table("Emitters against teachers, exact match in per cent", columns, rows, kind="matrix")
 
 

@@ -32,7 +32,8 @@ from introspection.probes.context import (
     within_context,
 )
 from introspection.probes.explanation import decode_explanations
-from introspection.reports.console import matrix_table, program_table
+from introspection.reports.console import matrix_table, program_table, say
+from introspection.reports.matrix_findings import matrix_cautions
 from introspection.reports.page import write_report
 from introspection.runs.inherited import explanation_room, readout_section, run_sections, task_section
 from introspection.runs.overrides import SAMPLE, assigned_chat, assigned_section, with_sample_sizes
@@ -106,7 +107,7 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
         "limit": limit,
     }
     check_workdir(workdir, config)
-    if section != own and run_sections(stored, "task"):
+    if any(asked != section for _, asked in run_sections(stored, "task")):
         console.print(
             "warning: these are not the items that the models' runs held out: the models may have been "
             "trained on some of them"
@@ -154,6 +155,8 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
     write_items(workdir / "compared.jsonl", items, results)
     write_json(workdir / "matrix.json", to_json(matrix))
     console.print(matrix_table(matrix))
+    for caution in matrix_cautions(matrix):
+        say(console, f"caution: {caution}")
     console.print(program_table(session.programs))
     return write_report(workdir)
 

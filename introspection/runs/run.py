@@ -9,6 +9,7 @@ from rich.console import Console
 
 from introspection.coupling.labels import read_labels
 from introspection.organism.organism import explainable_facts
+from introspection.reports.console import say
 from introspection.reports.page import write_report
 from introspection.reports.run_files import read_object
 from introspection.runs.added_arms import arms_in_place, with_arms_added
@@ -63,9 +64,7 @@ def run(config: RunConfig, workdir: Path, console: Console, programs: ProgramTab
     session = Session(mesh, programs or ProgramTable(), console, cache_dir(config.cache_dir))
     config = arms_in_place(config, workdir)
     if left_out := [name for name in config.arms if name not in config.run_arms]:
-        console.print(
-            f"not run, since config.run_arms leaves them out: {', '.join(left_out)}", highlight=False
-        )
+        say(console, f"not run, since config.run_arms leaves them out: {', '.join(left_out)}")
     if is_finished(workdir, config.run_arms):
         check_workdir(workdir, plain(config), with_arms_added(config))
         console.print(f"{workdir} is finished; its results stand (delete the folder to run again)")

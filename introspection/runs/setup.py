@@ -29,6 +29,7 @@ from introspection.probes.hidden import answer_hidden, reply_hidden
 from introspection.probes.readouts import none_advice
 from introspection.probes.replies import Replies
 from introspection.probes.scored import Behavior
+from introspection.reports.console import say
 from introspection.reports.findings import Cautions
 from introspection.reports.numbers import percent
 from introspection.reports.tables import organism_table
@@ -223,8 +224,7 @@ def probe_all(
     none = none_rate(decided)
     if none >= Cautions().none_rate:
         said = f"warning: {name}: {percent(none)}% of decisions are none of the candidates"
-        console = session.console
-        console.print(said + none_advice(readout.kind), highlight=False, markup=False, soft_wrap=True)
+        say(session.console, said + none_advice(readout.kind))
     ends = list(itertools.accumulate(len(task.splits[split]) for split in SPLITS))
     spans = dict(zip(SPLITS, map(slice, [0, *ends], ends), strict=True))
     return Probed(

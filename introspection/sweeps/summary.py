@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from introspection.errors import InputError
+from introspection.reports.console import say
 from introspection.reports.run_files import read_object, read_results
 from introspection.reports.table import markdown_text
 from introspection.runs.run import FINISHED, is_finished
@@ -22,7 +23,6 @@ from introspection.runtime.workdir import write_whole
 from introspection.sweeps.grid import Point
 from introspection.sweeps.page import write_sweep_page
 from introspection.sweeps.plan import PlannedPoint, base_name, check_plan, plan_points
-from introspection.sweeps.sweep import say
 from introspection.sweeps.table import SweepPoint, Value, summary_rows, sweep_table
 
 

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from introspection.errors import RunError
+from introspection.reports.console import say
 from introspection.runs.config import RunConfig
 from introspection.runs.run import check_run, run
 from introspection.runtime.command import FULL_DISK
@@ -152,8 +153,3 @@ def time_left(outcomes: Sequence[Outcome], total: int) -> str:
 
 def clock(seconds: float) -> str:
     return str(datetime.timedelta(seconds=round(seconds)))
-
-
-def say(console: Console, line: str) -> None:
-    """One line as it is: names are no markup, and a long line stays one."""
-    console.print(line, highlight=False, markup=False, soft_wrap=True)

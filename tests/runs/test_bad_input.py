@@ -307,6 +307,7 @@ def test_runs_that_asked_different_items_cannot_be_compared(programs, finished_r
     models = f"--models={finished_run.workdir}@0,{other}@0"
     line = refused(programs, "compare", models, workdir=tmp_path / "compared")
     assert "different items" in line
+    assert "such as --task=invented_world; config.task.test_entities is 9 there and 10 here" in line
 
 
 def test_a_report_needs_a_finished_run(programs, tmp_path):
