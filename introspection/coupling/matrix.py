@@ -74,6 +74,7 @@ def coupling_matrix(
         if on.any() and off.any()
         else None,
         "invalid_rate": [invalid_rate(explanations[name]) for name in emitters],
+        "groups": len(np.unique(groups)),
         "none_rate": [none_rate(decisions[name]) for name in teachers],
     }
     return from_json(Matrix, found)

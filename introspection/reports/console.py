@@ -4,6 +4,8 @@ from rich.console import Console
 from rich.segment import Segments
 
 from introspection.coupling.run_results import ControlResults, Estimate, Matrix, Part, Rates, RunResults
+from introspection.reports.few_groups import control_with_few, few_note, with_few_groups
+from introspection.reports.findings import arm_finding
 from introspection.reports.numbers import percent
 from introspection.reports.table import Row, Table, with_interval
 from introspection.runtime.compiled import ProgramTable
@@ -47,8 +49,15 @@ def program_table(programs: ProgramTable) -> Table:
 
 
 def print_results_table(results: RunResults, console: Console) -> None:
-    """Prints whether labels teach, and below it the table, whole: a file counts as 80 columns wide."""
+    """Prints whether labels teach, the verdicts, and below them the table, whole: a file counts as 80 columns
+    wide."""
     console.print(results.askable.words, highlight=False, markup=False, soft_wrap=True)
+    if results.tiny:
+        say(console, "tiny: these numbers are no evidence for or against anything")
+    for name, arm in results.arms.items():
+        finding = arm_finding(with_few_groups(arm), [*results.arms.values()], askable=results.askable)
+        cautions = f" Cautions on the page: {len(finding.cautions)}." if finding.cautions else ""
+        say(console, f"{name}: {finding.sentences[0]}{cautions}")
     wide = console.options.update(width=max(console.width, TABLE_WIDTH))
     shown = results_table(results).terminal(compact=True)
     console.print(Segments(console.render(shown, wide)), crop=False)
@@ -57,7 +66,8 @@ def print_results_table(results: RunResults, console: Console) -> None:
 def results_table(results: RunResults) -> Table:
     """Every arm and, indented below it, the controls scored on it; in percent (differences in points)."""
     rows: list[Row] = []
-    for name, arm in results.arms.items():
+    arms = {name: with_few_groups(arm) for name, arm in results.arms.items()}
+    for name, arm in arms.items():
         best = arm.references.get(arm.best_static or "")
         difference = Estimate() if best is None else best.gap_difference
         rows.append(Row(_cells(f"{name}\n {arm.n} items", arm, difference, arm.agreement.mean), starts=True))
@@ -70,19 +80,21 @@ def results_table(results: RunResults) -> Table:
                 mark = "*" if control == arm.best_static else ""
                 found = arm.references.get(control)
                 difference = Estimate() if found is None else found.gap_difference
-                rows.append(Row(_cells(f" {control}{mark}", by_arm[name], difference)))
+                shown = control_with_few(by_arm[name], arm.disagreement.few)
+                rows.append(Row(_cells(f" {control}{mark}", shown, difference)))
     return Table(
         "Do explanations follow the current model (Self) or the labels (Orig)?",
         (
             "", "Self", "Orig", "gap", "gap minus\nbest static's", "drift", "current\nshare", "agree",
-            "not\nvalid", "right",
+            "invalid", "right",
         ),
         tuple(rows),
         "In percent. [95% interval]; → from the label teacher to current\n"
         "best static (*): the emitter with the highest Orig of those that no training moves\n"
         "in a control's row: the arm's gap minus the control's; no gap is read against 0\n"
         "current share: of the matches where the two disagree\n"
-        "agree: trained labels that hold, mean over training; right: decisions without the cue",
+        "agree: trained labels that hold, mean over training; right: decisions without the cue"
+        + "".join(f"\n{note}" for note in [few_note(arms.values())] if note),
     )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from introspection.reports.figure_style import (
     styled,
     wrapped,
 )
+from introspection.reports.findings import interval
 from introspection.reports.numbers import percent, points
 
 LABEL_WIDTH = 22  # characters of a row's label in one line
@@ -186,7 +187,7 @@ def _draw_gap(axes: Axes, row: Row, value: Estimate, color: str, ends: list[floa
             markerfacecolor="white" if row.is_control else color,
         )  # fmt: skip
         ends += [100 * end for end in (value.mean, value.low, value.high) if end is not None]
-        text += f"  [{points(value.low)}, {points(value.high)}]" if value.ci95 else ""
+        text = f"{text}  {interval(value, 'points')}".rstrip()
     axes.text(
         1.015, row.y, text, transform=axes.get_yaxis_transform(), va="center",
         fontsize=7.5 if row.is_control else 8.5, color=MUTED if row.is_control else INK,

@@ -68,6 +68,9 @@ def arm_verdict(arm: ArmResults) -> tuple[ReferenceVerdict, str]:
     orig, gap = arm.orig.exact_match.mean, arm.gap.exact_match
     if gap.mean is None or orig is None:
         return "undecided", "no gap was measured"
+    if gap.few is not None:
+        groups = "1 group" if gap.few == 1 else f"{gap.few} groups"
+        return "undecided", f"the two behaviours differ on {groups}, too few to tell"
     return reference_verdict(
         orig,
         {
@@ -85,7 +88,9 @@ def isolated(name: str) -> str:
 
 
 def interval(value: Estimate, form: str = "percent") -> str:
-    """`[8.2, 14.0]`, or nothing where the interval is missing."""
+    """`[8.2, 14.0]`, `too few (4)`, or nothing where the interval is missing."""
+    if value.few is not None:
+        return f"too few ({value.few})"
     write = points if form == "points" else percent
     return f"[{write(value.low)}, {write(value.high)}]" if value.ci95 else ""
 

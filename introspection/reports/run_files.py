@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from introspection.coupling.records import PredictionRecord
 from introspection.coupling.run_results import ArmResults, Matrix, RunResults
 from introspection.errors import InputError
+from introspection.reports.few_groups import with_few_groups
 from introspection.runtime.json_values import from_json
 from introspection.tasks.subsets import kept_places
 
@@ -64,7 +65,7 @@ class RunFiles:
 
     @property
     def arms(self) -> tuple[ArmResults, ...]:
-        return tuple(self.results.arms.values())
+        return tuple(map(with_few_groups, self.results.arms.values()))
 
 
 def read_results(path: Path) -> RunResults:

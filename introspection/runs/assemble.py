@@ -19,6 +19,7 @@ from introspection.coupling.run_results import ArmResults, ControlResults, Refer
 from introspection.coupling.training_log import read_series
 from introspection.reports.console import print_results_table, program_table
 from introspection.reports.page import write_report
+from introspection.reports.run_files import read_results
 from introspection.runs.config import ArmConfig
 from introspection.runs.setup import Setup
 from introspection.runtime.json_values import to_json
@@ -118,9 +119,9 @@ def assemble(
         runtime_s=runtime_s,
     )
     write_records(workdir / "predictions.jsonl", [record for own in records.values() for record in own])
-    print_results_table(results, console)
-    console.print(program_table(setup.session.programs))
     write_json(workdir / "results.json", to_json(results))
+    print_results_table(read_results(workdir / "results.json"), console)
+    console.print(program_table(setup.session.programs))
     return write_report(workdir)
 
 

@@ -15,12 +15,13 @@ from rich.console import Console
 
 from introspection.errors import InputError
 from introspection.reports.console import say
+from introspection.reports.few_groups import with_few_groups
 from introspection.reports.run_files import read_object, read_results
 from introspection.reports.table import markdown_text
 from introspection.runs.run import FINISHED, is_finished
 from introspection.runtime.config import plain
 from introspection.runtime.workdir import write_whole
-from introspection.sweeps.grid import Point
+from introspection.sweeps.grid import Point, labels, varying_fields
 from introspection.sweeps.page import write_sweep_page
 from introspection.sweeps.plan import PlannedPoint, base_name, check_plan, plan_points
 from introspection.sweeps.table import SweepPoint, Value, summary_rows, sweep_table
@@ -41,8 +42,10 @@ def summarize(config: ConfigDict, points: Sequence[Point], workdir: Path, consol
     if unfinished:
         say(console, f"not finished, so not in the summary: {', '.join(unfinished)}")
     fields = list(dict.fromkeys(field for point in planned for field in point.overrides))
-    read = [read_point(point, fields, workdir) for point in finished]
-    page = write_sweep_page(workdir, f"{config.name}: sweep", read, unfinished)
+    shown = labels(points)
+    read = [read_point(point, fields, workdir, shown[point.name]) for point in finished]
+    varies = varying_fields([point.overrides for point in points])
+    page = write_sweep_page(workdir, f"{config.name}: sweep", read, unfinished, varies)
     write_whole(workdir / "summary.csv", csv_text(summary_rows(read)))
     write_whole(workdir / "summary.md", markdown_page(f"{config.name}: sweep", read, unfinished))
     say(console, f"summary: {page} (and summary.csv, summary.md)")
@@ -52,7 +55,7 @@ def summarize(config: ConfigDict, points: Sequence[Point], workdir: Path, consol
         write_study(workdir, [(point.name, point.folder) for point in planned], console)
 
 
-def read_point(point: PlannedPoint, fields: Sequence[str], workdir: Path) -> SweepPoint:
+def read_point(point: PlannedPoint, fields: Sequence[str], workdir: Path, label: str) -> SweepPoint:
     """A finished point's results, with the config that it ran with. Raises InputError if they are damaged."""
     config_path, report = point.folder / "config.json", point.folder / "report.html"
     config = read_object(config_path) or plain(point.config)
@@ -62,9 +65,10 @@ def read_point(point: PlannedPoint, fields: Sequence[str], workdir: Path) -> Swe
         base=base_name(config),
         fields={field: _field(config, field) for field in fields},
         tiny=results.tiny,
-        arms=tuple(results.arms.values()),
+        arms=tuple(map(with_few_groups, results.arms.values())),
         askable=results.askable,
         report=quote(report.relative_to(workdir).as_posix()) if report.exists() else "",
+        label=label,
     )
 
 

@@ -19,7 +19,7 @@ from introspection.runtime.command import FULL_DISK
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.config import plain
 from introspection.runtime.mesh import make_mesh
-from introspection.sweeps.grid import Point
+from introspection.sweeps.grid import Point, labels
 from introspection.sweeps.plan import PlannedPoint, base_name, checked_plan, write_plan
 
 
@@ -76,9 +76,9 @@ def run_sweep(
     write_plan(workdir, points)
     chosen = planned if index is None else planned[index : index + 1]
     waiting = [point for point in chosen if point.state != "finished"]
-    programs, outcomes = ProgramTable(), []
+    programs, outcomes, shown = ProgramTable(), [], labels(points)
     for point in chosen:
-        title = f"point {point.index + 1} of {len(planned)}: {point.name}"
+        title = f"point {point.index + 1} of {len(planned)}: {shown[point.name]}"
         if point not in waiting:
             say(console, f"{title}: finished before, skipped")
             continue

@@ -34,6 +34,7 @@ def test_eight_records_worked_by_hand():
     assert results["orig"]["has_changed_f1"]["mean"] == pytest.approx((4 / 6 + 6 / 9) / 2)
     disagreement = results["disagreement"]
     assert disagreement["n"] == 4  # 1, 3, 1', 2'
+    assert disagreement["groups"] == 3  # those of 1, 2 and 3
     assert disagreement["self"] == 3 / 4
     assert disagreement["orig"] == 1 / 4
     assert disagreement["current_share"] == 3 / 4
@@ -181,6 +182,7 @@ def test_undefined_values_are_null_in_strict_json():
         "current_share_ci95": None,
         "sign_flip_p": None,
         "sign_flip_note": "the behaviours differ on no item",
+        "groups": 0,
     }
     assert results["gap"]["exact_match"] == {"mean": 0.0, "ci95": [0.0, 0.0]}
     assert results["agreement"] == {"start": None, "end": None, "min": None, "mean": None}
