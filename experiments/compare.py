@@ -20,9 +20,12 @@ from introspection.errors import InputError
 from introspection.probes.readouts import READOUT_WORDS
 from introspection.runs.compare import CompareRequest, compare
 from introspection.runs.inherited import DEFAULT_TASK
+from introspection.runs.model_list import listed_models
 from introspection.runtime.command import run_program
 
-flags.DEFINE_list("models", [], "WORKDIR[:ARM[:SEED]][@STEP], or paths of models, separated by commas")
+flags.DEFINE_list(
+    "models", [], "WORKDIR[:ARM[:SEED]][@STEP], paths, or @FILE with one model a line; separated by commas"
+)
 flags.DEFINE_string(
     "task", "", f"whose test items are asked; as the models' runs if not given, else {DEFAULT_TASK}"
 )
@@ -32,6 +35,7 @@ flags.DEFINE_integer("limit", 0, "ask at most so many items, evenly spaced; 0: a
 flags.DEFINE_string(
     "readout", "", f"how behaviour is read; as the models' runs if not given. {READOUT_WORDS}"
 )
+flags.DEFINE_integer("devices", 1, "over how many devices batches are split; -1: all")
 flags.DEFINE_multi_string("set", [], "FIELD=VALUE of the task's config; may be repeated")
 flags.DEFINE_multi_string("chat", [], "FIELD=VALUE of config.chat, for external models; may be repeated")
 
@@ -40,13 +44,14 @@ def main(values, console) -> None:
     if not values.models or not values.workdir:
         raise InputError("give --models=A,B,... and --workdir=W")
     request = CompareRequest(
-        tuple(values.models),
+        listed_models(values.models, "--models"),
         values.task,
         values.data,
         tuple(values["set"].value),
         tuple(values.chat),
         values.limit,
         values.readout,
+        values.devices,
     )
     report = compare(request, Path(values.workdir), console)
     console.print(f"report: {report}", highlight=False, soft_wrap=True)

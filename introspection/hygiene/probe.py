@@ -33,11 +33,12 @@ from introspection.probes.decoding import end_tokens
 from introspection.probes.judges import PhraseJudge
 from introspection.probes.replies import prompts_of
 from introspection.probes.scored import Behavior
-from introspection.reports.console import program_table
+from introspection.reports.console import program_table, say
 from introspection.runs.assemble import VERSIONED
 from introspection.runs.inherited import readout_section
 from introspection.runs.overrides import assigned_chat
 from introspection.runtime.config import cache_dir, settings
+from introspection.runtime.mesh import data_mesh, idle_devices
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import check_workdir, claim_workdir, write_json
@@ -74,7 +75,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
         return write_hygiene_page(workdir)
     chosen = evenly_by_question(task.splits[SPLIT], request.limit)
     items, too_long = readable(chosen, found, task, reading, console)
-    session = Session(console=console)
+    session = asking_session(request, console)
     rng, judges = np.random.default_rng(0), None
     with jax.set_mesh(session.mesh):
         model = load_model(found, session.mesh)
@@ -117,6 +118,14 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
         console.print(f"caution: {caution}", highlight=False, markup=False)
     console.print(program_table(session.programs))
     return write_hygiene_page(workdir)
+
+
+def asking_session(request: ProbeRequest, console: Console) -> Session:
+    """A session on the requested devices; says if others are idle. Raises InputError if there are too few."""
+    session = Session(data_mesh(request.devices), console=console)
+    if idle := idle_devices(session.mesh, "--devices"):
+        say(console, idle)
+    return session
 
 
 def probed_readout(

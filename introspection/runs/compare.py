@@ -39,6 +39,7 @@ from introspection.runs.inherited import explanation_room, readout_section, run_
 from introspection.runs.overrides import SAMPLE, assigned_chat, assigned_section, with_sample_sizes
 from introspection.runtime.config import cache_dir, settings
 from introspection.runtime.json_values import to_json
+from introspection.runtime.mesh import data_mesh, idle_devices
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import check_workdir, claim_workdir, write_json
@@ -63,6 +64,7 @@ class CompareRequest:
     chat: tuple[str, ...] = ()  # chat template options of external models, each FIELD=VALUE
     limit: int = 0  # number of items, evenly spaced; 0 is all
     readout: str = ""  # one of `READOUTS`; "" is that of the models' runs, or generate
+    devices: int = 1  # over which batches are split; -1 is all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +119,9 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
         console.print(f"{workdir} is finished; delete the folder to run again")
         report = workdir / "report.html"
         return report if report.exists() else write_report(workdir)  # if interrupted between the two
-    session, shown = Session(console=console), shown_names(stored)
+    session, shown = Session(data_mesh(request.devices), console=console), shown_names(stored)
+    if idle := idle_devices(session.mesh, "--devices"):
+        say(console, idle)
     results: dict[str, Compared] = {}
     with jax.set_mesh(session.mesh):
         for one, name in zip(stored, shown, strict=True):

@@ -21,6 +21,7 @@ from introspection.probes.behavior import BehaviorConfig
 from introspection.reports.run_files import ReportSettings
 from introspection.runtime.config import check_choice, config_dict, plain, settings
 from introspection.runtime.mesh import MeshConfig
+from introspection.runtime.trackers import LogConfig
 from introspection.runtime.workdir import differing_fields
 from introspection.tasks.facts.invented_world import INVENTED_WORLD
 from introspection.tasks.registry import default_section, section_settings, task_language
@@ -222,6 +223,7 @@ class RunConfig:
     evaluation: EvaluationConfig = EvaluationConfig()
     mesh: MeshConfig = MeshConfig()
     report: ReportSettings = ReportSettings()
+    log: LogConfig = LogConfig()
 
     arms: Mapping[str, ArmConfig] = dataclasses.field(default_factory=lambda: {"kl": ArmConfig()})
     run_arms: tuple[str, ...] = ()  # the arms to run, in order; () is all of them

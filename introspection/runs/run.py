@@ -20,11 +20,13 @@ from introspection.runs.assemble import arm_folder, assemble
 from introspection.runs.config import RunConfig
 from introspection.runs.measure import control_explanations
 from introspection.runs.models import check_same_models
+from introspection.runs.overrides import SAMPLE
 from introspection.runs.setup import leave_shared, prepare
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.config import cache_dir, plain
-from introspection.runtime.mesh import make_mesh
+from introspection.runtime.mesh import idle_devices, make_mesh
 from introspection.runtime.session import Session
+from introspection.runtime.trackers import check_trackers
 from introspection.runtime.workdir import check_workdir, claim_workdir
 from introspection.tasks.facts.questions import Question
 from introspection.tasks.registry import load_task
@@ -39,9 +41,10 @@ def check_run(config: RunConfig, workdir: Path) -> tuple[Task, list[Question]]:
     trained or read; writes to the data cache alone.
 
     Raises:
-      InputError: the data can't be used, or `workdir` belongs to another config.
+      InputError: the data can't be used, a tracker is missing, or `workdir` belongs to another config.
     """
     check_workdir(workdir, plain(config), with_arms_added(config))
+    check_trackers(config.log)
     task, questions = load_task(config.task, cache_dir(config.cache_dir))
     if questions and config.pretrain.mixture.explained:
         explainable_facts(config.task, questions)
@@ -70,7 +73,11 @@ def run(config: RunConfig, workdir: Path, console: Console, programs: ProgramTab
         console.print(f"{workdir} is finished; its results stand (delete the folder to run again)")
         report = workdir / "report.html"
         return report if report.exists() else write_report(workdir)  # killed just before
+    if idle := idle_devices(mesh, "--config.mesh.data"):
+        say(console, idle)
     arms, (task, questions) = config.chosen_arms, check_run(config, workdir)
+    if capped := capped_sizes(config, task):
+        say(console, capped)
     with jax.set_mesh(mesh):
         hold_others = any(arm.kl_groups != "explained" for arm in arms.values())
         setup = prepare(config, workdir, task, questions, session, hold_others)
@@ -89,6 +96,15 @@ def run(config: RunConfig, workdir: Path, console: Console, programs: ProgramTab
                 run_arm(name, arms[name], setup, measured)
         controls = control_explanations(setup)
     return assemble(setup, arms, controls, time.perf_counter() - started)
+
+
+def capped_sizes(config: RunConfig, task: Task) -> str:
+    """How little of a user's own file a tiny run takes; "" where it is no tiny run, or not a user's file."""
+    data = str(config.task.get("data") or "")
+    if not config.tiny or data in ("", SAMPLE):
+        return ""
+    sizes = ", ".join(f"{len(items)} {split}" for split, items in task.splits.items())
+    return f"tiny: takes {sizes} items of {data}, however many there are; the full config takes more"
 
 
 def is_finished(workdir: Path, arms: Collection[str] = ()) -> bool:
