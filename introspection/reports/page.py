@@ -38,7 +38,10 @@ def write_report(workdir: Path) -> Path:
         InputError: the workdir holds no results, or a file in it can't be read.
     """
     run = read_run(workdir)
-    drawn = {figure.file_name: (figure, render_figure(figure.draw())) for figure in page_figures(run)}
+    drawn = {
+        figure.file_name: (figure, render_figure(figure.draw(), figure.numbers))
+        for figure in page_figures(run)
+    }
     page = build_page(run, drawn)
     for file_name, (_, files) in drawn.items():
         save_figure(files, workdir / "figures", file_name)

@@ -23,6 +23,7 @@ from introspection.reports.run_files import read_results
 from introspection.runs.config import ArmConfig
 from introspection.runs.setup import Setup
 from introspection.runtime.json_values import to_json
+from introspection.runtime.progress import progress_bar
 from introspection.runtime.workdir import write_json
 
 VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
@@ -65,7 +66,10 @@ def assemble(
     fingerprints: dict[str, Any] = dict(setup.models.fingerprints)
     records = {arm: read_records(arm_folder(workdir, arm) / "records.jsonl") for arm in arms}
     logged = read_series(workdir / "metrics.jsonl", arms, ("agreement", "kept_behavior"))
-    with (workdir / "controls.jsonl").open("w", encoding="utf-8") as control_lines:
+    with (
+        (workdir / "controls.jsonl").open("w", encoding="utf-8") as control_lines,
+        progress_bar(console, "intervals", len(arms)) as advance,
+    ):
         for index, (name, arm) in enumerate(arms.items()):
             own = records[name]
             stored = json.loads((arm_folder(workdir, name) / "arm.json").read_text(encoding="utf-8"))
@@ -109,6 +113,7 @@ def assemble(
                     else NO_SHUFFLED_ARM,
                 ),
             )
+            advance(1)
     results = RunResults(
         arms=found,
         controls=scored,

@@ -241,6 +241,7 @@ def held_hidden(
     readout: Readout,
     session: Session,
 ) -> np.ndarray:
-    if readout.scored:
-        return answer_hidden(model, items, session)
-    return reply_hidden(model, items, behaviors, session)
+    with progress_bar(session.console, "reading the KL term's reference", 2 * len(items)) as advance:
+        if readout.scored:
+            return answer_hidden(model, items, session, advance)
+        return reply_hidden(model, items, behaviors, session, advance)

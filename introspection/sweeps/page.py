@@ -8,6 +8,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from introspection.coupling.run_results import Estimate
+from introspection.reports.figure_numbers import estimate_columns
 from introspection.reports.figure_style import (
     INK,
     MUTED,
@@ -45,7 +46,12 @@ def write_sweep_page(
     `varies` are the fields in which points differ.
     """
     gaps = [(p.label, arm.name, arm.gap.exact_match) for p in sweep_points for arm in p.arms]
-    figure = render_figure(forest_figure(gaps, varies))
+    numbers = [
+        {"point": p.name, "arm": arm.name, **estimate_columns("gap", arm.gap.exact_match)}
+        for p in sweep_points
+        for arm in p.arms
+    ]
+    figure = render_figure(forest_figure(gaps, varies), numbers)
     page = build_sweep_page(title, sweep_points, unfinished, figure)
     save_figure(figure, workdir / "figures", FIGURE)
     return write_whole(workdir / "summary.html", page)

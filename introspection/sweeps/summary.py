@@ -3,8 +3,6 @@
 Every number is one of a point's results.json; none is computed again.
 """
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from rich.console import Console
 from introspection.errors import InputError
 from introspection.reports.console import say
 from introspection.reports.few_groups import with_few_groups
+from introspection.reports.figure_numbers import csv_text
 from introspection.reports.run_files import read_object, read_results
 from introspection.reports.table import markdown_text
 from introspection.runs.run import FINISHED, is_finished
@@ -24,7 +23,7 @@ from introspection.runtime.workdir import write_whole
 from introspection.sweeps.grid import Point, labels, varying_fields
 from introspection.sweeps.page import write_sweep_page
 from introspection.sweeps.plan import PlannedPoint, base_name, check_plan, plan_points
-from introspection.sweeps.table import SweepPoint, Value, summary_rows, sweep_table
+from introspection.sweeps.table import SweepPoint, summary_rows, sweep_table
 
 
 def summarize(config: ConfigDict, points: Sequence[Point], workdir: Path, console: Console) -> None:
@@ -76,15 +75,6 @@ def _field(config: Any, field: str) -> Any:
     for name in field.split("."):
         config = config.get(name) if isinstance(config, Mapping) else None
     return config
-
-
-def csv_text(rows: Sequence[Mapping[str, Value]]) -> str:
-    """Numbers with all their digits; an empty cell is a null."""
-    written = io.StringIO()
-    writer = csv.DictWriter(written, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return written.getvalue()
 
 
 def markdown_page(title: str, sweep_points: Sequence[SweepPoint], unfinished: Sequence[str]) -> str:

@@ -1,7 +1,6 @@
 """Running a sweep: a dry run, and point after point in one process."""
 
 import dataclasses
-import datetime
 import statistics
 import time
 import traceback
@@ -19,6 +18,7 @@ from introspection.runtime.command import FULL_DISK
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.config import plain
 from introspection.runtime.mesh import make_mesh
+from introspection.runtime.progress import clock
 from introspection.sweeps.grid import Point, labels
 from introspection.sweeps.plan import PlannedPoint, base_name, checked_plan, write_plan
 
@@ -149,7 +149,3 @@ def time_left(outcomes: Sequence[Outcome], total: int) -> str:
     if not finished:
         return ""
     return f" (about {clock(statistics.mean(finished) * (total - len(outcomes)))} left)"
-
-
-def clock(seconds: float) -> str:
-    return str(datetime.timedelta(seconds=round(seconds)))
