@@ -63,8 +63,8 @@ def _value(kind: Any, value: Any, path: str) -> Any:
     """A config's value as the type of its field."""
     if isinstance(value, list):
         return tuple(value)
-    if isinstance(value, str) and typing.get_origin(kind) is tuple:
-        return comma_values(value)
+    if typing.get_origin(kind) is tuple:
+        return comma_values(value) if isinstance(value, str) else value
     if isinstance(value, Mapping) and dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return settings(kind, value, path)
     entry = typing.get_args(kind)[-1] if typing.get_origin(kind) is Mapping else None

@@ -37,7 +37,7 @@ FIELDS = {
     "no seeds": (["--config.seeds=()"], ["config.seeds"]),
     "a seed twice": (["--config.seeds=(0,0)"], ["config.seeds", "different"]),
     "negative seed": (["--config.seeds=(-1,)"], ["config.seeds"]),
-    "unknown arm": (["--config.run_arms=('kk',)"], ["'kk'", "kl, kl_shift, no_kl, shuffled"]),
+    "unknown arm": (["--config.run_arms=('kk',)"], ["'kk'", "kl, no_kl, kl_shift, shuffled"]),
     "direction": (["--config.arms.kl.kl_direction=foo"], ["kl_direction", "'foo'", "current_to_reference"]),
     "support": (["--config.arms.kl.kl_support=foo"], ["kl_support", "'foo'", "candidates"]),
     "prompts": (["--config.arms.kl.kl_prompts=foo"], ["kl_prompts", "'foo'", "without_cue"]),
@@ -271,7 +271,7 @@ def test_prompts_that_are_too_long_are_counted_up_to_the_share_and_refused_beyon
 
 COMPARED = {
     "no workdir": ("/nonexistent", ["/nonexistent", "neither a workdir with checkpoints"]),
-    "no arm": ("{run}:kk", ["no arm 'kk'", "kl, kl_shift, no_kl, shuffled"]),
+    "no arm": ("{run}:kk", ["no arm 'kk'", "kl, no_kl, kl_shift, shuffled"]),
     "no seed": ("{run}:kl:7", ["no seed 7", "(0, 1)"]),
     "no step": ("{run}:kl:0@7", ["the steps are: 0, 20, 40"]),
     "nothing": ("", ["--models"]),
@@ -307,7 +307,7 @@ def test_runs_that_asked_different_items_cannot_be_compared(programs, finished_r
     models = f"--models={finished_run.workdir}@0,{other}@0"
     line = refused(programs, "compare", models, workdir=tmp_path / "compared")
     assert "different items" in line
-    assert "such as --task=invented_world; config.task.test_entities is 9 there and 10 here" in line
+    assert "such as --task=invented_world; config.task.test_entities is 10 there and 9 here" in line
 
 
 def test_a_report_needs_a_finished_run(programs, tmp_path):
