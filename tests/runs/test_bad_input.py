@@ -271,7 +271,7 @@ def test_prompts_that_are_too_long_are_counted_up_to_the_share_and_refused_beyon
 
 COMPARED = {
     "no workdir": ("/nonexistent", ["/nonexistent", "neither a workdir with checkpoints"]),
-    "no arm": ("{run}:kk", ["no arm 'kk'", "kl, no_kl, kl_shift, shuffled"]),
+    "no arm": ("{run}:kk", ["no arm 'kk'", "kl, kl_shift, no_kl, shuffled"]),
     "no seed": ("{run}:kl:7", ["no seed 7", "(0, 1)"]),
     "no step": ("{run}:kl:0@7", ["the steps are: 0, 20, 40"]),
     "nothing": ("", ["--models"]),
