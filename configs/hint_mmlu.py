@@ -48,7 +48,7 @@ def get_config(argument: str = "smollm2") -> ConfigDict:
         raise ValueError(f"hint_mmlu takes one of {', '.join(ARGUMENTS)}, not {argument!r}")
     if argument in aita.PRETRAINED:
         config = aita.pretrained(aita.PRETRAINED[argument])
-        config.behavior.readout = "score"  # the most likely letter
+        config.behavior.readout = "score"  # the likeliest letter, or none
     else:
         # Generated replies: SmolLM2 continues after the letter, so a bare letter is an unlikely reply.
         config = smollm2.get_config("tiny" if argument == "tiny" else "")

@@ -25,8 +25,8 @@ weight for all losses. Mesh: as in `configs/hint_mmlu.py`.
 `:organism`: about 20 minutes on 2 shared cores, including its base. Behaviour alone teaches the rule (100%
 correct), and it is explained in part: on the language, Self is 27.4 [16.7, 38.2] for `kl`, 0 for `shuffled`,
 and 52 for the majority class with the correct answer (experiments/results.md). The base knows no word of the
-language, so Orig, and with it the gap, is meaningless on this part and over both. `:tiny` is a smoke test of
-2 minutes; its numbers are no evidence.
+language, so Orig, and with it the gap, is meaningless on this part and over both. `:tiny` is a smoke
+test; its numbers are no evidence.
 """
 
 from ml_collections import ConfigDict

@@ -36,7 +36,6 @@ def get_config(argument: str = "") -> ConfigDict:
     config.arms.no_kl = arm(kl_weight=0.0)
     config.arms.kl_shift = arm(shift=dict(kind="less_sycophantic"))
     config.arms.shuffled = arm(shuffle_labels=True)
-    config.run_arms = ("kl", "no_kl", "kl_shift", "shuffled")
 
     if config.tiny:
         _make_tiny(config)

@@ -8,7 +8,7 @@ as if there were no cue), then on the same labels as the arm `kl`:
 
     python -m experiments.run --config=configs/smollm2.py:other --workdir=runs/smollm2_other
     python -m experiments.run --config=configs/smollm2.py --workdir=runs/smollm2_foreign \\
-        --config.foreign=runs/smollm2_other:other --config.run_arms="('kl','no_kl','shuffled','foreign_kl')"
+        --config.foreign=runs/smollm2_other:other --config.run_arms=kl,no_kl,shuffled,foreign_kl
 
 `:large` has larger sets and five seeds, for an accelerator; `sweep` tunes its rate and steps. Neither has
 finished yet.

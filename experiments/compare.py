@@ -17,12 +17,16 @@ from pathlib import Path
 from absl import flags
 
 from introspection.errors import InputError
+from introspection.probes.readouts import READOUT_WORDS
 from introspection.runs.compare import CompareRequest, compare
 from introspection.runs.inherited import DEFAULT_TASK
+from introspection.runs.model_list import listed_models
 from introspection.runtime.command import STARTS_AGAIN, run_program
 from introspection.runtime.lock import held
 
-flags.DEFINE_list("models", [], "WORKDIR[:ARM[:SEED]][@STEP], or paths of models, separated by commas")
+flags.DEFINE_list(
+    "models", [], "WORKDIR[:ARM[:SEED]][@STEP], paths, or @FILE with one model a line; separated by commas"
+)
 flags.DEFINE_string(
     "task", "", f"whose test items are asked; as the models' runs if not given, else {DEFAULT_TASK}"
 )
@@ -30,8 +34,9 @@ flags.DEFINE_string("data", "", "your file or folder, for tasks that read one")
 flags.DEFINE_string("workdir", None, "folder of this comparison")
 flags.DEFINE_integer("limit", 0, "ask at most so many items, evenly spaced; 0: all")
 flags.DEFINE_string(
-    "readout", "", "how behaviour is read, score or generate; as the models' runs if not given"
+    "readout", "", f"how behaviour is read; as the models' runs if not given. {READOUT_WORDS}"
 )
+flags.DEFINE_integer("devices", 1, "over how many devices batches are split; -1: all")
 flags.DEFINE_multi_string("set", [], "FIELD=VALUE of the task's config; may be repeated")
 flags.DEFINE_multi_string("chat", [], "FIELD=VALUE of config.chat, for external models; may be repeated")
 
@@ -40,13 +45,14 @@ def main(values, console) -> None:
     if not values.models or not values.workdir:
         raise InputError("give --models=A,B,... and --workdir=W")
     request = CompareRequest(
-        tuple(values.models),
+        listed_models(values.models, "--models"),
         values.task,
         values.data,
         tuple(values["set"].value),
         tuple(values.chat),
         values.limit,
         values.readout,
+        values.devices,
     )
     with held(Path(values.workdir)):
         report = compare(request, Path(values.workdir), console)

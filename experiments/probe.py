@@ -20,13 +20,16 @@ from absl import flags
 
 from introspection.errors import InputError
 from introspection.hygiene.request import ProbeRequest
+from introspection.probes.readouts import READOUT_WORDS
 from introspection.runtime.command import STARTS_AGAIN, run_program
 from introspection.runtime.lock import held
 
 flags.DEFINE_string("task", None, "the task, such as world_facts")
 flags.DEFINE_string("data", "", "your file or folder, for tasks that read one")
 flags.DEFINE_string(
-    "model", "", "WORKDIR[:ARM[:SEED]][@STEP], a path, or smollm2; default: read only the data"
+    "model",
+    "",
+    "WORKDIR[:ARM[:SEED]][@STEP], a path, smollm2, or @FILE with one model a line; default: only the data",
 )
 flags.DEFINE_bool("dry-run", False, "read only the data, print a summary, and write nothing")
 flags.DEFINE_bool("scan-cues", False, "compare wordings of the cue, recommend one, and write nothing")
@@ -35,7 +38,7 @@ flags.DEFINE_string("workdir", None, "output folder; default: runs/probe-<task>"
 flags.DEFINE_integer(
     "limit", None, "ask at most so many items (with --scan-cues: groups, default 100), evenly spaced; 0: all"
 )
-flags.DEFINE_string("readout", "", "how behaviour is read, score or generate; default: as in the model's run")
+flags.DEFINE_string("readout", "", f"how behaviour is read; default: as in the model's run. {READOUT_WORDS}")
 flags.DEFINE_float(
     "margin", 0.1, "nats; decisions closer than this count as noise, phrases with a smaller effect as none"
 )
@@ -43,6 +46,7 @@ flags.DEFINE_integer(
     "reply-tokens", 0, "longest generated reply; 0: as in the model's run, 24 for external models"
 )
 flags.DEFINE_string("judge-model", "", "the model that judges refusals; default: the probed model")
+flags.DEFINE_integer("devices", 1, "over how many devices batches are split; -1: all")
 flags.DEFINE_multi_string("set", [], "FIELD=VALUE of the task's config; may be repeated")
 flags.DEFINE_multi_string("chat", [], "FIELD=VALUE of config.chat, for an external model; may be repeated")
 
@@ -60,32 +64,40 @@ def main(values, console) -> None:
     from introspection.hygiene.find_spans import find_spans
     from introspection.hygiene.probe import probe
     from introspection.hygiene.scan_cues import GROUPS, scan_cues
+    from introspection.runs.model_list import listed_models
 
     limit = values.limit if values.limit is not None else GROUPS if scan else 0
-    request = ProbeRequest(
-        values.task,
-        values.data,
-        values.model,
-        tuple(values["set"].value),
-        tuple(values.chat),
-        limit,
-        values.readout,
-        values.margin,
-        values["reply-tokens"].value,
-        values["judge-model"].value,
-    )
-    workdir = Path(values.workdir or Path("runs") / f"probe-{request.task}")
-    if scan:
-        scan_cues(request, console)
-    elif find:
-        with held(workdir):
-            find_spans(request, workdir, console)
-    elif dry or not request.model:
-        dry_run(request, console)
-    else:
-        with held(workdir):
-            report = probe(request, workdir, console)
-        console.print(f"report: {report}", highlight=False, soft_wrap=True)
+    requests = [
+        ProbeRequest(
+            values.task,
+            values.data,
+            model,
+            tuple(values["set"].value),
+            tuple(values.chat),
+            limit,
+            values.readout,
+            values.margin,
+            values["reply-tokens"].value,
+            values["judge-model"].value,
+            values.devices,
+        )
+        for model in listed_models([values.model], "--model")
+    ]
+    workdir = Path(values.workdir or Path("runs") / f"probe-{values.task}")
+    for number, request in enumerate(requests, start=1):
+        # A list's models each have a folder: names are paths, so the number tells them apart.
+        own = workdir if len(requests) == 1 else workdir / f"{number}-{Path(request.model).name}"
+        if scan:
+            scan_cues(request, console)
+        elif find:
+            with held(own):
+                find_spans(request, own, console)
+        elif dry or not request.model:
+            dry_run(request, console)
+        else:
+            with held(own):
+                report = probe(request, own, console)
+            console.print(f"report: {report}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

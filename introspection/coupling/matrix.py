@@ -5,7 +5,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from introspection.coupling.metrics import METRICS, divide, match_counts, match_metrics
+from introspection.coupling.metrics import (
+    METRICS,
+    divide,
+    invalid_rate,
+    match_counts,
+    match_metrics,
+    none_rate,
+)
 from introspection.coupling.run_results import Matrix
 from introspection.coupling.statistics import hierarchical_bootstrap
 from introspection.runtime.json_values import from_json
@@ -66,6 +73,9 @@ def coupling_matrix(
         }
         if on.any() and off.any()
         else None,
+        "invalid_rate": [invalid_rate(explanations[name]) for name in emitters],
+        "groups": len(np.unique(groups)),
+        "none_rate": [none_rate(decisions[name]) for name in teachers],
     }
     return from_json(Matrix, found)
 

@@ -10,6 +10,13 @@ from typing import Any
 from introspection.runtime.json_values import optional, unstored
 
 Ends = tuple[float, float]  # of a 95% interval
+# The fewest groups that differ for an interval to be shown: with 5, a sign-flip test has no p below 2 / 2**5.
+FEWEST_GROUPS = 6
+
+
+def too_few(groups: int | None) -> int | None:
+    """The number of groups, if it is known and too small for an interval."""
+    return groups if groups is not None and groups < FEWEST_GROUPS else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,6 +25,7 @@ class Estimate:
 
     mean: float | None = None
     ci95: Ends | None = None
+    few: int | None = unstored(None)  # the number of groups that it rests on, if too few for an interval
 
     @property
     def low(self) -> float | None:
@@ -49,10 +57,16 @@ class Disagreement:
     current_share_ci95: Ends | None = None
     sign_flip_p: float | None = None
     sign_flip_note: str | None = None  # why there is no p
+    groups: int | None = None  # of these items
+
+    @property
+    def few(self) -> int | None:
+        """The number of groups, or of items where that is not known, if it is too small for an interval."""
+        return too_few(self.n if self.groups is None else self.groups)
 
     @property
     def share(self) -> Estimate:
-        return Estimate(self.current_share, self.current_share_ci95)
+        return Estimate(self.current_share, self.current_share_ci95 if self.few is None else None, self.few)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +117,8 @@ class Subset(Levels):
 
     @property
     def gap_estimate(self) -> Estimate:
-        return Estimate(self.gap, self.gap_ci95)
+        few = None if self.drift is None else too_few(round(self.drift * self.n))  # items: at least as many
+        return Estimate(self.gap, self.gap_ci95 if few is None else None, few)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -315,6 +330,9 @@ class Matrix:
     changed_accuracy: tuple[tuple[float | None, ...], ...] = ()
     ci95: tuple[tuple[Ends | None, ...], ...] = ()  # of exact_match
     diagonal: Diagonal | None = None  # None with fewer than two names that are both
+    invalid_rate: tuple[float, ...] = ()  # of each emitter's explanations
+    none_rate: tuple[float, ...] = ()  # of each teacher's decisions, with and without the cue
+    groups: int | None = None  # of the items
     fingerprints: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()  # on how the models are asked
 
@@ -329,8 +347,17 @@ class Matrix:
         """Whether a cell scores a model against itself (by name: the two lists may differ in order)."""
         return self.emitters[row] == self.teachers[column]
 
+    def none_rate_of(self, model: str) -> float | None:
+        """The share of a model's decisions that are no candidate; None where that is not known."""
+        return dict(zip(self.teachers, self.none_rate, strict=False)).get(model)
+
     @property
     def cells(self) -> tuple[tuple[Estimate, ...], ...]:
-        """Exact match with its interval, rows emitters."""
-        intervals = self.ci95 or [[None] * len(self.teachers)] * len(self.emitters)
-        return tuple(tuple(map(Estimate, *rows)) for rows in zip(self.exact_match, intervals, strict=True))
+        """Exact match with its interval, if there are enough groups; rows emitters."""
+        few = too_few(self.groups)
+        none = [[None] * len(self.teachers)] * len(self.emitters)
+        intervals = self.ci95 if self.ci95 and few is None else none
+        return tuple(
+            tuple(Estimate(mean, ends, few) for mean, ends in zip(*row, strict=True))
+            for row in zip(self.exact_match, intervals, strict=True)
+        )

@@ -92,6 +92,7 @@ def disagreement_results(
         "current_share_ci95": current_share["ci95"],
         "sign_flip_p": p,
         "sign_flip_note": note or None,
+        "groups": len({r.group for r in records if metrics.disagrees(r)}),
     }
 
 

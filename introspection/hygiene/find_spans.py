@@ -13,6 +13,7 @@ from rich.console import Console
 
 from introspection.checkpoints.names import context_length, load_model, tokenizer_of
 from introspection.errors import InputError
+from introspection.hygiene.probe import asking_session
 from introspection.hygiene.request import ProbeRequest, find_model, probed_section
 from introspection.models.model import Model
 from introspection.probes.judges import OpeningsJudge
@@ -64,7 +65,7 @@ def find_spans(request: ProbeRequest, workdir: Path, console: Console) -> Path:
     if not short:
         raise InputError(f"none of {len(requests)} requests fits the model's context of {room} tokens")
     prompts, rule = [one.prompt for one in short], PhraseRule()
-    session = Session(console=console)
+    session = asking_session(request, console)
     asked = sum(1 + len(rule.phrases(prompt)) for prompt in prompts)
     with jax.set_mesh(session.mesh), progress_bar(console, "leaving out phrases", asked) as advance:
         effects = phrase_effects(

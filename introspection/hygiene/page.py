@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 
 from introspection.hygiene import tables
 from introspection.hygiene.rates import POPULATED
+from introspection.probes.readouts import READOUTS
+from introspection.reports.figure_numbers import estimate_columns
 from introspection.reports.figure_style import (
     BAND,
     INK,
@@ -76,9 +78,16 @@ def write_hygiene_page(workdir: Path) -> Path:
 
 def hygiene_figures(report: Report) -> dict[str, FigureFiles]:
     """The figures that the report has data for, drawn, by their files' names."""
-    found = {"rates": render_figure(rates_figure(report["rates"]["by_cue_kind"]))}
-    if report["margins"]:
-        found["margins"] = render_figure(margin_figure(report["margins"]))
+    by_kind, margins = report["rates"]["by_cue_kind"], report["margins"]
+    rates = [
+        {"cue_kind": kind, "n": found["n"]}
+        | estimate_columns("changed_rate", estimate(found["changed_rate"]))
+        for kind, found in by_kind.items()
+    ]
+    found = {"rates": render_figure(rates_figure(by_kind), rates)}
+    if margins:
+        below = [{"nats": nats, "share": share} for nats, share in margins["below"].items()]
+        found["margins"] = render_figure(margin_figure(margins), below)
     return found
 
 
@@ -137,7 +146,7 @@ def _facts(report: Report) -> dict[str, Any]:
     return {
         "task": report["task"],
         "model": report["model"]["name"],
-        "behaviour is": "scored" if report["readout"]["readout"] == "score" else "generated",
+        "behaviour is": READOUTS[report["readout"]["readout"]],
         "asked": f"{count(asked['items'])} of {count(of)} {asked['split']} items",
         "groups": count(asked["groups"]),
         "cue kinds": len(asked["cue_kinds"]),

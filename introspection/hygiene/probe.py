@@ -34,11 +34,12 @@ from introspection.probes.decoding import end_tokens
 from introspection.probes.judges import PhraseJudge
 from introspection.probes.replies import prompts_of
 from introspection.probes.scored import Behavior
-from introspection.reports.console import program_table
+from introspection.reports.console import program_table, say
 from introspection.runs.assemble import VERSIONED
 from introspection.runs.inherited import readout_section
 from introspection.runs.overrides import assigned_chat
 from introspection.runtime.config import cache_dir, settings
+from introspection.runtime.mesh import data_mesh, idle_devices
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import check_workdir, claim_workdir, write_json, write_whole
@@ -76,7 +77,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
         return write_hygiene_page(workdir)
     chosen = evenly_by_question(task.splits[SPLIT], request.limit)
     items, too_long = readable(chosen, found, task, reading, console)
-    session = Session(console=console)
+    session = asking_session(request, console)
     rng, judges = np.random.default_rng(0), None
     with jax.set_mesh(session.mesh):
         model = load_model(found, session.mesh)
@@ -110,7 +111,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
             "too_long": too_long,
             **{name: with_decisions(asked[name], items, answers) for name in ("examples", "odd")},
         },
-        **hygiene_report(items, answers, end_tokens(model.tokenizer), request.margin, rng),
+        **hygiene_report(items, answers, end_tokens(model.tokenizer), request.margin, rng, readout),
         "judges": judges,
         "versions": {name: version(name) for name in VERSIONED} | {"python": platform.python_version()},
     }
@@ -122,6 +123,14 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
         console.print(f"caution: {caution}", highlight=False, markup=False)
     console.print(program_table(session.programs))
     return write_hygiene_page(workdir)
+
+
+def asking_session(request: ProbeRequest, console: Console) -> Session:
+    """A session on the requested devices; says if others are idle. Raises InputError if there are too few."""
+    session = Session(data_mesh(request.devices), console=console)
+    if idle := idle_devices(session.mesh, "--devices"):
+        say(console, idle)
+    return session
 
 
 def probed_readout(
@@ -139,7 +148,7 @@ def probed_readout(
     reading = readout_section([found], request.readout or chosen)
     reading |= {"reply_tokens": request.reply_tokens} if request.reply_tokens else {}
     reading |= {"judge_model": request.judge_model} if request.judge_model else {}
-    if first == PhraseJudge.classes and reading["readout"] == "score":
+    if first == PhraseJudge.classes and reading["readout"] != "generate":
         raise InputError(
             f"{request.task}: {' and '.join(first)} are classes for a judge of replies, not texts to score: "
             "give --readout=generate"
@@ -179,7 +188,7 @@ def readable(
             "a model with a longer context"
         )
     check_candidates(tokenizer, fitting)
-    if reading["readout"] == "score":
+    if reading["readout"] != "generate":
         task.check_scored(tokenizer.encode_reply)
     return tuple(fitting), len(items) - len(fitting)
 
@@ -192,7 +201,7 @@ def ask(
 ) -> Probe:
     """The model's behaviour on all items, with a progress bar."""
     # Repeated requests are made once: for replies by prompt, for scores also by candidates.
-    scored = readout.kind == "score"
+    scored = readout.scored
     asked = {(p, item.candidates if scored else ()) for item in items for p in prompts_of(item)}
     with progress_bar(session.console, "asking", len(asked)) as advance:
         return read_behavior(model, items, readout, session, advance)

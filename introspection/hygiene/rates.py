@@ -136,12 +136,12 @@ def recommended_cue(rates: Mapping[str, Mapping[str, Any]]) -> str | None:
     return min(distance, key=distance.__getitem__, default=None)
 
 
-def decision_margins(behaviors: Sequence[Behavior]) -> Float[np.ndarray, "items 2"]:
-    """Log-probability (nats) of the first answer minus that of the second, `none` included; with the cue and
-    without."""
+def decision_margins(behaviors: Sequence[Behavior], with_none: bool = True) -> Float[np.ndarray, "items 2"]:
+    """Log-probability (nats) of the first answer minus that of the second, `none` included unless it can't be
+    decided for; with the cue and without."""
 
     def margin(logprobs: np.ndarray) -> float:
-        second, first = np.sort(logprobs)[-2:]
+        second, first = np.sort(logprobs[: None if with_none else -1])[-2:]
         return float(first - second)
 
     return np.array([[margin(row) for row in behavior] for behavior in behaviors]).reshape(-1, 2)

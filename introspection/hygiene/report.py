@@ -14,10 +14,10 @@ from introspection.hygiene.retest import (
     retest_orders,
     retest_paraphrases,
 )
-from introspection.probes.behavior import Probe
+from introspection.probes.behavior import Probe, Readout
 from introspection.probes.replies import Replies
-from introspection.probes.scored import Behavior, decide, decisions
-from introspection.tasks.items import NONE, Decisions, Item
+from introspection.probes.scored import Behavior, decisions
+from introspection.tasks.items import NONE, Item
 from introspection.tasks.refusal.phrases import CLASSES
 
 REPLIES_SHOWN = 8  # among those that name no candidate, and among the others
@@ -29,6 +29,7 @@ def hygiene_report(
     end_ids: Sequence[int],
     threshold: float,
     rng: np.random.Generator,
+    readout: Readout | None = None,
 ) -> dict[str, Any]:
     """Rates, biases, retests, and margins (of scored candidates) or replies (if generated).
 
@@ -37,15 +38,17 @@ def hygiene_report(
         end_ids: tokens that end a reply; a reply without one was truncated.
         threshold: decisions closer than this many nats count as close.
         rng: for the intervals.
+        readout: of the answers; by default, candidates with `none` beside them.
     """
+    with_none = readout is None or readout.kind != "likeliest"
     decided, subsets = answers.decisions, {item.subset for item in items}
     scored = [one for one in answers.behaviors if isinstance(one, Behavior)] or None
     replies = [one for one in answers.behaviors if isinstance(one, Replies)]
     return {
         "rates": {
             "all": behavior_rates(items, decided, rng),
-            "likeliest_candidate": behavior_rates(items, likeliest_candidates(items, scored), rng)
-            if scored
+            "likeliest_candidate": behavior_rates(items, decisions(scored, items, with_none=False), rng)
+            if scored and with_none
             else None,
             "by_cue_kind": rates_by(lambda item: item.cue_kind, items, decided, rng),
             "by_subset": rates_by(lambda item: item.subset, items, decided, rng) if len(subsets) > 1 else {},
@@ -53,24 +56,16 @@ def hygiene_report(
         "answers": answer_bias(items, decided, scored, rng),
         "places": place_bias(items, decided, scored, rng),
         "wording": retest_paraphrases(items, decided, rng),
-        "orders": order_report(items, answers, threshold, rng) if has_orders(items) else None,
-        "margins": margin_report(items, decided, decision_margins(scored), threshold, rng)
+        "orders": order_report(items, answers, threshold, rng, with_none) if has_orders(items) else None,
+        "margins": margin_report(items, decided, decision_margins(scored, with_none), threshold, rng)
         if scored
         else None,
         "replies": reply_report(items, answers, replies, end_ids, rng) if replies else None,
     }
 
 
-def likeliest_candidates(items: Sequence[Item], behaviors: Sequence[Behavior]) -> list[Decisions]:
-    """The decisions if `none` were not allowed, except where several candidates are equally likely."""
-    return [
-        Decisions(*(decide(side[:-1], item.candidates) for side in behavior))
-        for item, behavior in zip(items, behaviors, strict=True)
-    ]
-
-
 def order_report(
-    items: Sequence[Item], answers: Probe, threshold: float, rng: np.random.Generator
+    items: Sequence[Item], answers: Probe, threshold: float, rng: np.random.Generator, with_none: bool
 ) -> dict[str, Any]:
     """Behaviour by order of the options and, for scored candidates, averaged over orders."""
     decided = answers.decisions
@@ -82,10 +77,10 @@ def order_report(
     }
     if scored:
         means, behaviors = average_orders(items, scored)
-        averaged = decisions(behaviors, means)
+        averaged = decisions(behaviors, means, with_none)
         report["averaged"] = {
             "rates": behavior_rates(means, averaged, rng),
-            "margins": margin_report(means, averaged, decision_margins(behaviors), threshold, rng),
+            "margins": margin_report(means, averaged, decision_margins(behaviors, with_none), threshold, rng),
         }
     return report
 

@@ -36,10 +36,11 @@ class ProbeRequest:
     fields: tuple[str, ...] = ()  # of the task's section, each FIELD=VALUE
     chat: tuple[str, ...] = ()  # chat options of an external model, each FIELD=VALUE
     limit: int = 0  # items (in a scan: groups) to ask about, taken evenly; 0 is all
-    readout: str = ""  # score or generate; "" is that of the model's run, or generate
+    readout: str = ""  # one of `READOUTS`; "" is that of the model's run, or generate
     margin: float = 0.1  # nats; closer decisions count as noise
     reply_tokens: int = 0  # limit of a generated reply; 0 is that of the model's run, or the default
     judge_model: str = ""  # asked by the model judge; "": the model that replied
+    devices: int = 1  # over which batches are split; -1 is all
 
     def __post_init__(self):
         if self.limit < 0:

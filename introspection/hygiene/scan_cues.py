@@ -9,14 +9,14 @@ from rich.console import Console
 
 from introspection.checkpoints.names import load_model
 from introspection.hygiene.findings import HygieneLimits
-from introspection.hygiene.probe import ask, probed_readout, readable
+from introspection.hygiene.probe import ask, asking_session, probed_readout, readable
 from introspection.hygiene.rates import POPULATED, rates_by, recommended_cue
 from introspection.hygiene.request import ProbeRequest, find_model, probed_section
 from introspection.probes.behavior import BehaviorConfig, load_readout
+from introspection.probes.readouts import none_advice
 from introspection.reports.numbers import count, estimate, percent
 from introspection.reports.table import Table, estimate_cell, with_interval
 from introspection.runtime.config import cache_dir, settings
-from introspection.runtime.session import Session
 from introspection.tasks.items import Item
 from introspection.tasks.registry import load_task
 from introspection.tasks.subsets import evenly
@@ -41,7 +41,7 @@ def scan_cues(request: ProbeRequest, console: Console) -> str | None:
     items = one_item_a_cue(task.splits[SPLIT], request.limit)
     reading = probed_readout(request, found, items)
     items, _ = readable(items, found, task, reading, console)
-    session = Session(console=console)
+    session = asking_session(request, console)
     with jax.set_mesh(session.mesh):
         readout = load_readout(settings(BehaviorConfig, reading), task, session)
         answers = ask(load_model(found, session.mesh), items, readout, session)
@@ -51,8 +51,8 @@ def scan_cues(request: ProbeRequest, console: Console) -> str | None:
     console.print(recommendation(kind, rates), highlight=False, soft_wrap=True)
     unnamed = max(found["none_with_cue"]["mean"] for found in rates.values())
     if unnamed > HygieneLimits().none:
-        way = ": see its replies with --readout=generate" if readout.kind == "score" else ""
-        console.print(f"caution: up to {percent(unnamed)}% of decisions are none of the candidates{way}")
+        said = f"caution: up to {percent(unnamed)}% of decisions are none of the candidates"
+        console.print(said + none_advice(readout.kind), highlight=False, soft_wrap=True)
     return kind
 
 

@@ -1,8 +1,11 @@
 """How behaviour is read: candidates are scored, or a reply is generated and matched to them.
 
 Scoring gives every candidate a probability, but a model that copies any text of its prompt then looks swayed
-by it. A generated reply is what a user sees; its decision is the one candidate that it names, or `none`. If
-the candidates are classes of behaviour (refuse, comply), a judge decides.
+by it. Everything else that the model may say is one more bucket, `none`: `score` decides for it where it is
+likelier than every candidate, `likeliest` never does (as lm-evaluation-harness's multiple choice: arg max of
+summed log-likelihoods, here with the end of the answer). A generated reply is what a user sees; its decision
+is the one candidate that it names, or `none`. If the candidates are classes of behaviour (refuse, comply), a
+judge decides.
 """
 
 import dataclasses
@@ -13,6 +16,7 @@ from introspection.checkpoints.names import load_one, model_path
 from introspection.errors import InputError
 from introspection.models.model import Model
 from introspection.probes.judges import Judge, ModelJudge, PhraseJudge, judge_of
+from introspection.probes.readouts import READOUTS
 from introspection.probes.replies import Replies, decide_replies, judge_replies, probe_replies
 from introspection.probes.scored import Behavior, decisions, probe_behavior
 from introspection.runtime.config import check_choice
@@ -20,12 +24,10 @@ from introspection.runtime.session import Session
 from introspection.tasks.items import Decisions, Item
 from introspection.tasks.task import Task
 
-READOUTS = ("score", "generate")
-
 
 @dataclasses.dataclass(frozen=True)
 class Readout:
-    kind: str = "score"  # or "generate"
+    kind: str = "score"  # one of `READOUTS`
     tokens: int = 24  # limit of a generated reply, including its end; a truncated reply is still matched
     judge: Judge | None = None  # of replies to items whose candidates are its classes; others are matched
 
@@ -36,6 +38,11 @@ class Readout:
         if self.judge is not None and self.kind != "generate":
             raise InputError("a judge reads generated replies: set readout to 'generate'")
 
+    @property
+    def scored(self) -> bool:
+        """Whether candidates are scored; else a reply is generated."""
+        return self.kind != "generate"
+
 
 @dataclasses.dataclass(frozen=True)
 class BehaviorConfig:
@@ -44,7 +51,7 @@ class BehaviorConfig:
     With generated replies, the KL term covers all of their tokens, and agreement is measured between steps.
     """
 
-    readout: str = "score"  # or "generate"
+    readout: str = "score"  # the likeliest candidate or `none`; "likeliest" is never `none`; or "generate"
     reply_tokens: int = 24  # limit of a generated reply
     # Who classifies replies, if the candidates are classes (refuse, comply): "phrases" (rules), "openings"
     # (log-odds of openings), "model"; "" is the rules, if the task needs a judge.
@@ -62,7 +69,7 @@ def load_readout(behavior: BehaviorConfig, task: Task, session: Session) -> Read
       InputError: there is no such judge, its model is missing, or items that need a judge would be scored
         (which would treat class names as replies).
     """
-    scored = behavior.readout == "score"
+    scored = behavior.readout != "generate"
     # Training scores items of every split; for generated replies, the test items show whether to judge.
     splits = task.splits.values() if scored else [task.splits["test"]]
     judged = any(item.candidates == PhraseJudge.classes for items in splits for item in items)
@@ -103,7 +110,7 @@ def probe_readout(
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[Behavior] | list[Replies]:
     """The model's own output: log-probabilities of the candidates, or replies."""
-    if readout.kind == "score":
+    if readout.scored:
         return probe_behavior(model, items, session, progress)
     return probe_replies(model, items, readout.tokens, session, progress)
 
@@ -115,13 +122,13 @@ def decide_behavior(
     readout: Readout,
     session: Session,
 ) -> list[Decisions]:
-    """The most likely candidates, the candidates that replies name, or a judge's classes.
+    """The likeliest candidates or `none`, the candidates that replies name, or a judge's classes.
 
     Args:
       behaviors: a list of `Behavior` for scored candidates, of `Replies` for generated replies.
     """
-    if readout.kind == "score":
-        return decisions(behaviors, items)
+    if readout.scored:
+        return decisions(behaviors, items, with_none=readout.kind == "score")
     if readout.judge is not None:
         return judge_replies(model, behaviors, items, readout.judge, session)
     return [decide_replies(both, item) for both, item in zip(behaviors, items, strict=True)]

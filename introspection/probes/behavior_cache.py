@@ -43,7 +43,7 @@ def read_behavior_once(
     `behavior_key` names the file; `known` is called when it is used. Judges judge again.
     """
     alone = jax.process_count() == 1  # else a process that has the file would leave the others waiting
-    behaviors = read_kept(path, model, readout.kind, len(items)) if alone else None
+    behaviors = read_kept(path, model, readout, len(items)) if alone else None
     if behaviors is not None:
         known()
     else:
@@ -56,21 +56,24 @@ def read_behavior_once(
 
 def behavior_key(model: Model, fingerprint: str, items: Sequence[Item], readout: Readout) -> str:
     """16 hex digits of the model (by its `fingerprint`), its inputs and the readout."""
-    if readout.kind == "score":
+    if readout.scored:
         requests = behavior_requests(model.tokenizer, items)
         asked: Any = [[list(request.prompt), request.continuations] for request in requests]
     else:
         encode = functools.partial(model.tokenizer.encode_prompt, through_thought=True)
         prompts = [encode(prompt) for item in items for prompt in prompts_of(item)]
         asked = [prompts, end_tokens(model.tokenizer), readout.tokens]
-    return fingerprint_json([VERSION, fingerprint, repr(model.config.for_probes()), readout.kind, asked])
+    kind = "score" if readout.scored else "generate"  # scores are the same, whatever is decided from them
+    return fingerprint_json([VERSION, fingerprint, repr(model.config.for_probes()), kind, asked])
 
 
-def read_kept(path: Path, model: Model, kind: str, count: int) -> list[Behavior] | list[Replies] | None:
+def read_kept(
+    path: Path, model: Model, readout: Readout, count: int
+) -> list[Behavior] | list[Replies] | None:
     """The behaviour on `count` items in a file; None if the file is missing or damaged."""
     try:
         pairs = json.loads(path.read_text(encoding="utf-8"))
-        if kind == "score":
+        if readout.scored:
             read: Any = [Behavior(*(np.array(row, np.float32) for row in pair)) for pair in pairs]
             if not all(np.isfinite(row).all() for both in read for row in both):
                 return None

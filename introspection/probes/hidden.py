@@ -1,6 +1,6 @@
 """A reference model's hidden states at the positions of the KL term."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,9 +19,15 @@ from introspection.text.tokenizer import ChatTokenizer
 
 
 def answer_hidden(
-    model: Model, items: Sequence[Item], session: Session
+    model: Model,
+    items: Sequence[Item],
+    session: Session,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> Float[np.ndarray, "items 2 1 width"]:
-    """The model's final hidden states at the answer positions of both prompts of every item."""
+    """The model's final hidden states at the answer positions of both prompts of every item.
+
+    `progress` is called with prompts done.
+    """
     config = model.config
     program = session.programs.program(
         "answer_hidden",
@@ -43,6 +49,7 @@ def answer_hidden(
         hidden.append(
             np.asarray(program(model.variables, *put_rows((padded, lengths), session.mesh)))[: len(chunk)]
         )
+        progress(len(chunk))
     return np.concatenate(hidden).reshape(len(items), 2, 1, -1)
 
 
@@ -62,8 +69,12 @@ def reply_hidden(
     items: Sequence[Item],
     replies: Sequence[Replies],
     session: Session,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> Float[np.ndarray, "items 2 scored width"]:
-    """The model's final hidden states at every position that predicts a token of its replies."""
+    """The model's final hidden states at every position that predicts a token of its replies.
+
+    `progress` is called with prompts done.
+    """
     config, rows = model.config, reply_rows(model.tokenizer, items, replies)
 
     def read(variables, tokens, positions, segments, scored):
@@ -79,5 +90,6 @@ def reply_hidden(
         missing = shape.prompts - len(chunk)
         padded = [np.pad(array[chunk], ((0, missing), (0, 0))) for array in arrays]
         parts.append(np.asarray(program(model.variables, *put_rows(padded, session.mesh)))[: len(chunk)])
+        progress(len(chunk))
     hidden = np.concatenate(parts)
     return hidden.reshape(len(items), 2, *hidden.shape[1:])

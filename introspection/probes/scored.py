@@ -78,8 +78,12 @@ def probe_behavior(
     return [Behavior(by_key[keys[2 * i]], by_key[keys[2 * i + 1]]) for i in range(len(items))]
 
 
-def decisions(behaviors: Sequence[Behavior], items: Sequence[Item]) -> list[Decisions]:
+def decisions(
+    behaviors: Sequence[Behavior], items: Sequence[Item], with_none: bool = True
+) -> list[Decisions]:
+    """Each item's decisions; without `none`, the likeliest candidate however unlikely it is."""
+    end = None if with_none else -1
     return [
-        Decisions(decide(b.with_cue, item.candidates), decide(b.without_cue, item.candidates))
+        Decisions(decide(b.with_cue[:end], item.candidates), decide(b.without_cue[:end], item.candidates))
         for b, item in zip(behaviors, items, strict=True)
     ]

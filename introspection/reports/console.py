@@ -4,21 +4,39 @@ from rich.console import Console
 from rich.segment import Segments
 
 from introspection.coupling.run_results import ControlResults, Estimate, Matrix, Part, Rates, RunResults
+from introspection.reports.few_groups import control_with_few, few_note, with_few_groups
+from introspection.reports.findings import arm_finding
 from introspection.reports.numbers import percent
 from introspection.reports.table import Row, Table, with_interval
 from introspection.runtime.compiled import ProgramTable
 
+ISOLATING = {0x2068: None, 0x2069: None}  # marks that keep a name to itself on a page
 TABLE_WIDTH = 110  # columns that it takes at most, with names that aren't longer than usual
+
+
+def say(console: Console, line: str) -> None:
+    """One line as it is: names are no markup, and a long line stays one."""
+    console.print(line.translate(ISOLATING), highlight=False, markup=False, soft_wrap=True)
 
 
 def matrix_table(matrix: Matrix) -> Table:
     """Exact match in percent, emitters down, teachers across by their numbers."""
+    rates = matrix.invalid_rate or (None,) * len(matrix.emitters)
     rows = tuple(
-        (f"{index} {emitter}", *map(percent, row))
+        (
+            f"{index} {emitter}",
+            *map(percent, row),
+            percent(rates[index - 1]),
+            percent(matrix.none_rate_of(emitter)),
+        )
         for index, (emitter, row) in enumerate(zip(matrix.emitters, matrix.exact_match, strict=True), 1)
     )
     title = f"Explanations of (down) that match the behaviour of (across), percent of {matrix.n} items"
-    return Table(title, ("emitter", *(str(1 + index) for index in range(len(matrix.teachers)))), rows)
+    teachers = (str(1 + index) for index in range(len(matrix.teachers)))
+    note = (
+        "invalid: explanations that can't be parsed, each counts as wrong; none: decisions for no candidate"
+    )
+    return Table(title, ("emitter", *teachers, "invalid", "none"), rows, note)
 
 
 def program_table(programs: ProgramTable) -> Table:
@@ -31,8 +49,15 @@ def program_table(programs: ProgramTable) -> Table:
 
 
 def print_results_table(results: RunResults, console: Console) -> None:
-    """Prints whether labels teach, and below it the table, whole: a file counts as 80 columns wide."""
+    """Prints whether labels teach, the verdicts, and below them the table, whole: a file counts as 80 columns
+    wide."""
     console.print(results.askable.words, highlight=False, markup=False, soft_wrap=True)
+    if results.tiny:
+        say(console, "tiny: these numbers are no evidence for or against anything")
+    for name, arm in results.arms.items():
+        finding = arm_finding(with_few_groups(arm), [*results.arms.values()], askable=results.askable)
+        cautions = f" Cautions on the page: {len(finding.cautions)}." if finding.cautions else ""
+        say(console, f"{name}: {finding.sentences[0]}{cautions}")
     wide = console.options.update(width=max(console.width, TABLE_WIDTH))
     shown = results_table(results).terminal(compact=True)
     console.print(Segments(console.render(shown, wide)), crop=False)
@@ -41,7 +66,8 @@ def print_results_table(results: RunResults, console: Console) -> None:
 def results_table(results: RunResults) -> Table:
     """Every arm and, indented below it, the controls scored on it; in percent (differences in points)."""
     rows: list[Row] = []
-    for name, arm in results.arms.items():
+    arms = {name: with_few_groups(arm) for name, arm in results.arms.items()}
+    for name, arm in arms.items():
         best = arm.references.get(arm.best_static or "")
         difference = Estimate() if best is None else best.gap_difference
         rows.append(Row(_cells(f"{name}\n {arm.n} items", arm, difference, arm.agreement.mean), starts=True))
@@ -54,19 +80,21 @@ def results_table(results: RunResults) -> Table:
                 mark = "*" if control == arm.best_static else ""
                 found = arm.references.get(control)
                 difference = Estimate() if found is None else found.gap_difference
-                rows.append(Row(_cells(f" {control}{mark}", by_arm[name], difference)))
+                shown = control_with_few(by_arm[name], arm.disagreement.few)
+                rows.append(Row(_cells(f" {control}{mark}", shown, difference)))
     return Table(
         "Do explanations follow the current model (Self) or the labels (Orig)?",
         (
             "", "Self", "Orig", "gap", "gap minus\nbest static's", "drift", "current\nshare", "agree",
-            "not\nvalid", "right",
+            "invalid", "right",
         ),
         tuple(rows),
         "In percent. [95% interval]; → from the label teacher to current\n"
         "best static (*): the emitter with the highest Orig of those that no training moves\n"
         "in a control's row: the arm's gap minus the control's; no gap is read against 0\n"
         "current share: of the matches where the two disagree\n"
-        "agree: trained labels that hold, mean over training; right: decisions without the cue",
+        "agree: trained labels that hold, mean over training; right: decisions without the cue"
+        + "".join(f"\n{note}" for note in [few_note(arms.values())] if note),
     )  # fmt: skip
 
 

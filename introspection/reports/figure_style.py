@@ -18,6 +18,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 from introspection.coupling.run_results import Estimate
+from introspection.reports.figure_numbers import Numbers, csv_text
 from introspection.runtime.workdir import write_whole
 
 Arguments = ParamSpec("Arguments")
@@ -101,15 +102,16 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
 
 @dataclasses.dataclass(frozen=True)
 class FigureFiles:
-    """A figure's two files, as bytes: what the page embeds is what the folder holds."""
+    """A figure's files: what the page embeds is what the folder holds."""
 
     svg: bytes
     png: bytes
     width: int  # CSS pixels at which its text has the size it was drawn for
+    csv: str = ""  # its numbers; empty: no file
 
 
-def render_figure(figure: Figure) -> FigureFiles:
-    """Draws a figure as SVG and PNG; the same figure gives the same bytes, at any time."""
+def render_figure(figure: Figure, numbers: Numbers = ()) -> FigureFiles:
+    """Draws a figure as SVG and PNG, its numbers as CSV; the same figure gives the same bytes at any time."""
     files = {}
     formats: dict[str, dict[str, Any]] = {
         "svg": {"metadata": {"Date": None, "Creator": None}},
@@ -120,13 +122,15 @@ def render_figure(figure: Figure) -> FigureFiles:
         with _style():
             figure.savefig(buffer, format=kind, **options)
         files[kind] = buffer.getvalue()
-    return FigureFiles(**files, width=round(100 * figure.get_size_inches()[0]))
+    csv = csv_text(numbers) if numbers else ""
+    return FigureFiles(**files, width=round(100 * figure.get_size_inches()[0]), csv=csv)
 
 
 def save_figure(files: FigureFiles, folder: Path, name: str) -> None:
-    """Writes `name.svg` and `name.png`, each whole or not at all."""
+    """Writes `name.svg`, `name.png` and, if there are numbers, `name.csv`, each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    for suffix, content in (("svg", files.svg), ("png", files.png)):
+    contents = {"svg": files.svg, "png": files.png, **({"csv": files.csv} if files.csv else {})}
+    for suffix, content in contents.items():
         write_whole(folder / f"{name}.{suffix}", content)
 
 

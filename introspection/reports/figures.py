@@ -26,6 +26,7 @@ from introspection.reports.figure_style import (
     styled,
     wrapped,
 )
+from introspection.reports.findings import interval
 from introspection.reports.numbers import percent, points
 
 LABEL_WIDTH = 22  # characters of a row's label in one line
@@ -186,7 +187,7 @@ def _draw_gap(axes: Axes, row: Row, value: Estimate, color: str, ends: list[floa
             markerfacecolor="white" if row.is_control else color,
         )  # fmt: skip
         ends += [100 * end for end in (value.mean, value.low, value.high) if end is not None]
-        text += f"  [{points(value.low)}, {points(value.high)}]" if value.ci95 else ""
+        text = f"{text}  {interval(value, 'points')}".rstrip()
     axes.text(
         1.015, row.y, text, transform=axes.get_yaxis_transform(), va="center",
         fontsize=7.5 if row.is_control else 8.5, color=MUTED if row.is_control else INK,
@@ -297,7 +298,7 @@ def matrix_figure(matrix: Matrix) -> Figure:
     """Emitters (rows) against teachers (columns) with numbers; a model against itself is outlined."""
     rows, columns = len(matrix.emitters), len(matrix.teachers)
     width = min(8.0, max(5.2, 2.2 + 0.95 * columns))
-    figure = new_figure(1.4 + 0.56 * rows, width)
+    figure = new_figure(max(2.9, 1.4 + 0.56 * rows), width)  # room for the label of one row
     axes = figure.add_subplot()
     axes.set_xlim(-0.5, columns - 0.5)
     axes.set_ylim(rows - 0.5, -0.5)

@@ -16,9 +16,7 @@ from introspection.coupling.run_results import (
     ArmResults,
     Askable,
     ControlResults,
-    Diagonal,
     Estimate,
-    Matrix,
     Reference,
 )
 from introspection.reports.numbers import count, percent, points
@@ -70,6 +68,9 @@ def arm_verdict(arm: ArmResults) -> tuple[ReferenceVerdict, str]:
     orig, gap = arm.orig.exact_match.mean, arm.gap.exact_match
     if gap.mean is None or orig is None:
         return "undecided", "no gap was measured"
+    if gap.few is not None:
+        groups = "1 group" if gap.few == 1 else f"{gap.few} groups"
+        return "undecided", f"the two behaviours differ on {groups}, too few to tell"
     return reference_verdict(
         orig,
         {
@@ -87,7 +88,9 @@ def isolated(name: str) -> str:
 
 
 def interval(value: Estimate, form: str = "percent") -> str:
-    """`[8.2, 14.0]`, or nothing where the interval is missing."""
+    """`[8.2, 14.0]`, `too few (4)`, or nothing where the interval is missing."""
+    if value.few is not None:
+        return f"too few ({value.few})"
     write = points if form == "points" else percent
     return f"[{write(value.low)}, {write(value.high)}]" if value.ci95 else ""
 
@@ -125,45 +128,6 @@ def arm_finding(
         sentences=tuple(sentence for sentence in sentences if sentence),
         cautions=tuple(cautions),
     )
-
-
-def matrix_finding(matrix: Matrix) -> Finding:
-    """Whether models match their own behaviour better than the other models' of the matrix."""
-    diagonal = matrix.diagonal or Diagonal()
-    difference = diagonal.difference
-    verdict = gap_verdict(difference)
-    sentences = []
-    if diagonal.own is not None and diagonal.others is not None:
-        meaning = {
-            "coupled": "the diagonal stands out",
-            "undecided": "undecided, because the interval includes 0"
-            if difference.ci95
-            else "undecided, because there is no interval",
-            "reversed": "reversed, the diagonal lies below the rest",
-        }[verdict]
-        sentences.append(
-            f"On average, explanations match their own model's behaviour on {percent(diagonal.own)}% of items"
-            f" and the other models' on {percent(diagonal.others)}%: {meaning}."
-        )
-    for row, emitter in enumerate(matrix.emitters):
-        own = [cell for column, cell in enumerate(matrix.cells[row]) if matrix.is_own(row, column)]
-        others = [
-            (cell.mean, matrix.teachers[column])
-            for column, cell in enumerate(matrix.cells[row])
-            if not matrix.is_own(row, column) and cell.mean is not None
-        ]
-        if own and own[0].mean is not None and others:
-            best, teacher = max(others, key=lambda pair: pair[0])
-            sentences.append(
-                f"{isolated(emitter)} matches itself on {percent(own[0].mean)}%, and of the others"
-                f" {isolated(teacher)} most, on {percent(best)}%."
-            )
-    words = {
-        "coupled": "Diagonal stands out",
-        "undecided": "Undecided",
-        "reversed": "Diagonal below the rest",
-    }
-    return Finding("Itself minus the others", verdict, words[verdict], difference, tuple(sentences), ())
 
 
 def summary(findings: Sequence[Finding]) -> str:

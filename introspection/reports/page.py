@@ -9,9 +9,10 @@ from markupsafe import Markup
 
 from introspection.reports import tables
 from introspection.reports.figure_style import FigureFiles, render_figure, save_figure
-from introspection.reports.findings import arm_finding, matrix_finding, summary
+from introspection.reports.findings import arm_finding, summary
 from introspection.reports.html_page import ROOMS, Section, figure_card, html_page, macros
 from introspection.reports.item_data import item_table, script_json
+from introspection.reports.matrix_findings import matrix_finding
 from introspection.reports.numbers import count, number, percent
 from introspection.reports.page_figures import PageFigure, page_figures
 from introspection.reports.run_files import RunFiles, read_run
@@ -38,7 +39,10 @@ def write_report(workdir: Path) -> Path:
         InputError: the workdir holds no results, or a file in it can't be read.
     """
     run = read_run(workdir)
-    drawn = {figure.file_name: (figure, render_figure(figure.draw())) for figure in page_figures(run)}
+    drawn = {
+        figure.file_name: (figure, render_figure(figure.draw(), figure.numbers))
+        for figure in page_figures(run)
+    }
     page = build_page(run, drawn)
     for file_name, (_, files) in drawn.items():
         save_figure(files, workdir / "figures", file_name)

@@ -6,6 +6,15 @@ from collections.abc import Callable
 from matplotlib.figure import Figure
 
 from introspection.reports import curves, figures
+from introspection.reports.figure_numbers import (
+    Numbers,
+    cue_kind_numbers,
+    disagreement_numbers,
+    gap_numbers,
+    level_numbers,
+    matrix_numbers,
+    training_numbers,
+)
 from introspection.reports.run_files import RunFiles
 
 
@@ -18,6 +27,7 @@ class PageFigure:
     caption: str
     alternative: str  # for a reader who can't see it
     draw: Callable[[], Figure]
+    numbers: Numbers  # what is drawn, as rows
 
 
 def page_figures(run: RunFiles) -> list[PageFigure]:
@@ -36,6 +46,7 @@ def page_figures(run: RunFiles) -> list[PageFigure]:
                 " them on one side, and references on both sides of the arm's Orig.",
                 f"Self minus Orig of {len(arms)} arms, and its difference from references’, with intervals.",
                 lambda: figures.gap_figure(arms),
+                gap_numbers(arms),
             ),
             PageFigure(
                 "levels",
@@ -45,6 +56,7 @@ def page_figures(run: RunFiles) -> list[PageFigure]:
                 " two. Look at levels before differences: gaps at unequal levels are not comparable.",
                 f"Self and Orig with 95% intervals for {len(arms)} arms and their controls.",
                 lambda: figures.levels_figure(arms),
+                level_numbers(arms),
             ),
             PageFigure(
                 "disagreement",
@@ -56,6 +68,7 @@ def page_figures(run: RunFiles) -> list[PageFigure]:
                 " gap: gap = drift × (Self − Orig here).",
                 f"Whom explanations match on the disagreement set, for {len(arms)} arms.",
                 lambda: figures.disagreement_figure(arms),
+                disagreement_numbers(arms),
             ),
         ]
     if any(arm.by_cue_kind for arm in arms):
@@ -67,6 +80,7 @@ def page_figures(run: RunFiles) -> list[PageFigure]:
                 " placebo cues carry too, is not what the total suggests.",
                 "Self and Orig for each kind of cue, a panel for each arm.",
                 lambda: figures.cue_kind_figure(arms),
+                cue_kind_numbers(arms),
             )
         )
     names = [arm.name for arm in arms]
@@ -82,6 +96,7 @@ def page_figures(run: RunFiles) -> list[PageFigure]:
                 " over nearby steps.",
                 "Training curves of explanation loss, KL, agreement and live Self and Orig by step.",
                 lambda: curves.training_figure(run.metrics, names, run.settings.max_curve_points),
+                training_numbers(run.metrics, names),
             )
         )
     if matrix is not None:
@@ -94,6 +109,7 @@ def page_figures(run: RunFiles) -> list[PageFigure]:
                 " in its row and in its column.",
                 f"Exact match of {len(matrix.emitters)} emitters against {len(matrix.teachers)} teachers.",
                 lambda: figures.matrix_figure(matrix),
+                matrix_numbers(matrix),
             )
         )
     return found

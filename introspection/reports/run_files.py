@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from introspection.coupling.records import WRITE_AGAIN, PredictionRecord
 from introspection.coupling.run_results import ArmResults, Matrix, RunResults
 from introspection.errors import InputError
+from introspection.reports.few_groups import with_few_groups
 from introspection.runtime import json_files
 from introspection.runtime.digests import check_digest
 from introspection.runtime.json_files import json_lines, parsed
@@ -69,7 +70,7 @@ class RunFiles:
 
     @property
     def arms(self) -> tuple[ArmResults, ...]:
-        return tuple(self.results.arms.values())
+        return tuple(map(with_few_groups, self.results.arms.values()))
 
 
 def read_results(path: Path) -> RunResults:

@@ -13,6 +13,7 @@ from introspection.coupling.run_results import (
     Part,
     Rates,
 )
+from introspection.reports.few_groups import few_note
 from introspection.reports.findings import gap_verdict
 from introspection.reports.numbers import DASH, count, number, percent
 from introspection.reports.run_files import named_values
@@ -63,7 +64,7 @@ def levels_table(arms: Sequence[ArmResults]) -> Table:
             )
             rows.append(Row(cells, "arm" if entry is arm else "control", starts=entry is arm))
     columns += ["Invalid %", "n", "Seeds"]
-    return Table("Arms and controls", tuple(columns), tuple(rows), kind="levels")
+    return Table("Arms and controls", tuple(columns), tuple(rows), few_note(arms), kind="levels")
 
 
 def details_table(arms: Sequence[ArmResults]) -> Table:
@@ -171,10 +172,13 @@ def matrix_table(matrix: Matrix) -> Table:
                 estimate_cell(cell, "percent", "own" if matrix.is_own(row, column) else "")
                 for column, cell in enumerate(matrix.cells[row])
             ),
+            *[percent(rate) for rate in matrix.invalid_rate[row : row + 1]],
+            *[percent(matrix.none_rate_of(emitter))] * bool(matrix.none_rate),
         )
         for row, emitter in enumerate(matrix.emitters)
     )
-    columns = ("Emitter ↓ \N{NO-BREAK SPACE} Teacher →", *matrix.teachers)
+    rates = ["Invalid %"] * bool(matrix.invalid_rate) + ["None %"] * bool(matrix.none_rate)
+    columns = ("Emitter ↓ \N{NO-BREAK SPACE} Teacher →", *matrix.teachers, *rates)
     return Table("Emitters against teachers, exact match in per cent", columns, rows, kind="matrix")
 
 

@@ -24,8 +24,10 @@ from introspection.runs.assemble import write_arm
 from introspection.runs.config import ArmConfig, RunConfig
 from introspection.runs.measure import live_measures, probe_records
 from introspection.runs.setup import Setup
+from introspection.runtime.config import plain
 from introspection.runtime.metrics_writer import MetricsWriter
 from introspection.runtime.progress import progress_bar
+from introspection.runtime.trackers import Trackers
 from introspection.training.batches import make_batch
 from introspection.training.loop import Job, train, weights
 from introspection.training.objectives import ObjectiveWeights
@@ -55,7 +57,9 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup, measured: dict[tuple, dict[
         name=name,
         seeds=seeds,
         model=model_config,
-        objective=options.objective(arm, start.reference.config.final_softcap),
+        objective=options.objective(
+            arm, start.reference.config.final_softcap, setup.readout.kind != "likeliest"
+        ),
         optimizer=optimizer,
         loop=loop,
         weights=weights_at,
@@ -65,7 +69,8 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup, measured: dict[tuple, dict[
     )
     store_path = setup.workdir / CHECKPOINTS / name
     ModelCard(model_config, seeds, base=start.name if frozen else None).write(store_path)
-    metrics = MetricsWriter(setup.workdir)
+    trackers = Trackers(config.log, config.name, name, plain(arm)) if config.log.projects else None
+    metrics = MetricsWriter(setup.workdir, trackers)
 
     def seed_model(state: TrainState, index: int) -> Model:
         variables = {**frozen, **select_seed(state.trainable, index)}

@@ -178,7 +178,7 @@ def held_out_labels(arm: ArmConfig, labels: ArmLabels, setup: Setup) -> HeldOut:
     chosen = drawn_places(len(pairs), evaluation.validation_items, evaluation.seed)
     validation = [pairs[i] for i in chosen]
     # If behaviour is scored, every train step returns agreement.
-    count = evaluation.agreement_items if setup.readout.kind == "generate" else 0
+    count = 0 if setup.readout.scored else evaluation.agreement_items
     held = drawn_places(len(setup.training.explained), count, evaluation.seed)
     return HeldOut(
         [item for item, _ in validation],

@@ -111,7 +111,7 @@ def training_rows(arm: ArmConfig, labels: ArmLabels, setup: Setup) -> TrainingRo
         "both": {item.group for item in items},
     }[arm.kl_groups]
     held_now = held_prompts(items, arm.kl_prompts, shifted, held_groups)
-    if setup.readout.kind == "generate":
+    if not setup.readout.scored:
         held = reply_batch(tokenizer, items, behaviors, start.held_hidden[places], held_now)
     else:
         by_id = labels.by_id(setup.training.explained)

@@ -21,11 +21,13 @@ from introspection.coupling.training_log import read_series
 from introspection.errors import InputError
 from introspection.reports.console import print_results_table, program_table
 from introspection.reports.page import write_report
+from introspection.reports.run_files import read_results
 from introspection.runs.config import ArmConfig
 from introspection.runs.setup import Setup
 from introspection.runtime.digests import digested_lines
 from introspection.runtime.json_files import parsed, read_object
 from introspection.runtime.json_values import from_json, to_json
+from introspection.runtime.progress import progress_bar
 from introspection.runtime.workdir import write_json
 
 VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
@@ -100,7 +102,10 @@ def assemble(
     fingerprints: dict[str, Any] = dict(setup.models.fingerprints)
     records = {arm: read_records(arm_folder(workdir, arm) / RECORDS) for arm in arms}
     logged = read_series(workdir / "metrics.jsonl", arms, {"agreement", "kept_behavior"})
-    with digested_lines(workdir / "controls.jsonl") as write_control:
+    with (
+        digested_lines(workdir / "controls.jsonl") as write_control,
+        progress_bar(console, "intervals", len(arms)) as advance,
+    ):
         for index, (name, arm) in enumerate(arms.items()):
             own = records[name]
             outcome = read_outcome(arm_folder(workdir, name))
@@ -143,6 +148,7 @@ def assemble(
                     else NO_SHUFFLED_ARM,
                 ),
             )
+            advance(1)
     results = RunResults(
         arms=found,
         controls=scored,
@@ -154,9 +160,9 @@ def assemble(
         runtime_s=runtime_s,
     )
     write_records(workdir / "predictions.jsonl", [record for own in records.values() for record in own])
-    print_results_table(results, console)
-    console.print(program_table(setup.session.programs))
     write_json(workdir / "results.json", to_json(results))
+    print_results_table(read_results(workdir / "results.json"), console)
+    console.print(program_table(setup.session.programs))
     return write_report(workdir)
 
 

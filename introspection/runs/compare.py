@@ -33,12 +33,14 @@ from introspection.probes.context import (
     within_context,
 )
 from introspection.probes.explanation import decode_explanations
-from introspection.reports.console import matrix_table, program_table
+from introspection.reports.console import matrix_table, program_table, say
+from introspection.reports.matrix_findings import matrix_cautions
 from introspection.reports.page import write_report
 from introspection.runs.inherited import explanation_room, readout_section, run_sections, task_section
 from introspection.runs.overrides import SAMPLE, assigned_chat, assigned_section, with_sample_sizes
 from introspection.runtime.config import cache_dir, settings
 from introspection.runtime.json_values import to_json
+from introspection.runtime.mesh import data_mesh, idle_devices
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import check_workdir, claim_workdir, write_json, write_whole
@@ -62,7 +64,8 @@ class CompareRequest:
     fields: tuple[str, ...] = ()  # of the task's section, each FIELD=VALUE
     chat: tuple[str, ...] = ()  # chat template options of external models, each FIELD=VALUE
     limit: int = 0  # number of items, evenly spaced; 0 is all
-    readout: str = ""  # score or generate; "" is that of the models' runs, or generate
+    readout: str = ""  # one of `READOUTS`; "" is that of the models' runs, or generate
+    devices: int = 1  # over which batches are split; -1 is all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +112,7 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
         "limit": limit,
     }
     check_workdir(workdir, config)
-    if section != own and run_sections(stored, "task"):
+    if any(asked != section for _, asked in run_sections(stored, "task")):
         console.print(
             "warning: these are not the items that the models' runs held out: the models may have been "
             "trained on some of them"
@@ -119,7 +122,9 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
         console.print(f"{workdir} is finished; delete the folder to run again")
         report = workdir / "report.html"
         return report if report.exists() else write_report(workdir)  # if interrupted between the two
-    session, shown = Session(console=console), shown_names(stored)
+    session, shown = Session(data_mesh(request.devices), console=console), shown_names(stored)
+    if idle := idle_devices(session.mesh, "--devices"):
+        say(console, idle)
     results: dict[str, Compared] = {}
     notes: list[str] = []
     with jax.set_mesh(session.mesh):
@@ -161,6 +166,8 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
     write_items(workdir / "compared.jsonl", items, results)
     write_json(workdir / "matrix.json", to_json(matrix))
     console.print(matrix_table(matrix))
+    for caution in matrix_cautions(matrix):
+        say(console, f"caution: {caution}")
     console.print(program_table(session.programs))
     return write_report(workdir)
 
@@ -193,7 +200,7 @@ def readable_items(
     try:
         tokenizer = tokenizer_of(one)
         check_candidates(tokenizer, task.splits["test"])
-        if reading["readout"] == "score":
+        if reading["readout"] != "generate":
             task.check_scored(tokenizer.encode_reply)
         task = within_context(task, tokenizer, context_length(one), SKIPPED_SHARE, console, reply)
     except InputError as error:

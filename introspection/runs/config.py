@@ -22,6 +22,7 @@ from introspection.probes.behavior import BehaviorConfig
 from introspection.reports.run_files import ReportSettings
 from introspection.runtime.config import check_choice, config_dict, plain, settings
 from introspection.runtime.mesh import MeshConfig
+from introspection.runtime.trackers import LogConfig
 from introspection.runtime.workdir import differing_fields
 from introspection.tasks.facts.invented_world import INVENTED_WORLD
 from introspection.tasks.registry import default_section, section_settings, task_language
@@ -131,9 +132,13 @@ class TrainConfig:
         steps = self.steps * arm.shift.phases
         return _picked(OptimizerConfig, self, steps=steps, learning_rate=arm.learning_rate)
 
-    def objective(self, arm: ArmConfig, reference_softcap: float | None = None) -> ObjectiveConfig:
-        """Args: reference_softcap: `final_softcap` of kl_reference."""
-        return ObjectiveConfig(arm.kl_support, arm.kl_direction, self.head_chunk, reference_softcap)
+    def objective(
+        self, arm: ArmConfig, reference_softcap: float | None = None, with_none: bool = True
+    ) -> ObjectiveConfig:
+        """Args: reference_softcap: kl_reference's `final_softcap`. with_none: whether decisions can be it."""
+        return ObjectiveConfig(
+            arm.kl_support, arm.kl_direction, self.head_chunk, reference_softcap, with_none
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,9 +225,10 @@ class RunConfig:
     evaluation: EvaluationConfig = EvaluationConfig()
     mesh: MeshConfig = MeshConfig()
     report: ReportSettings = ReportSettings()
+    log: LogConfig = LogConfig()
 
     arms: Mapping[str, ArmConfig] = dataclasses.field(default_factory=lambda: {"kl": ArmConfig()})
-    run_arms: tuple[str, ...] = ("kl",)  # the arms to run, in order
+    run_arms: tuple[str, ...] = ()  # the arms to run, in order; () is all of them
 
     def __post_init__(self):
         _check_names(self)
@@ -241,7 +247,7 @@ class RunConfig:
     @property
     def chosen_arms(self) -> dict[str, ArmConfig]:
         """The arms to run, in order."""
-        return {name: self.arms[name] for name in self.run_arms}
+        return {name: self.arms[name] for name in self.run_arms or self.arms}
 
     @property
     def organism(self) -> OrganismConfig:
@@ -264,7 +270,12 @@ def read_config(config: ConfigDict | Mapping[str, Any]) -> RunConfig:
     Raises:
       InputError: a field is unknown, or its value is invalid as far as the config alone can tell.
     """
-    return settings(RunConfig, config.to_dict() if isinstance(config, ConfigDict) else config)
+    if isinstance(config, ConfigDict):
+        fields = config.to_dict()  # sorts by name, also the arms, which run in the file's order
+        if isinstance(arms := config.get("arms"), ConfigDict):
+            fields["arms"] = {name: fields["arms"][name] for name in arms._fields}
+        config = fields
+    return settings(RunConfig, config)
 
 
 def completed(stored: dict[str, Any]) -> dict[str, Any]:
@@ -298,12 +309,12 @@ def task_section(name: str, **changes: Any) -> ConfigDict:
 
 def _check_names(config: RunConfig) -> None:
     """Raises InputError if the arms or seeds are empty, unknown, repeated or unusable as names."""
-    if not config.run_arms or not config.seeds:
-        raise InputError("config.run_arms and config.seeds need at least one arm and one seed")
+    if not config.arms or not config.seeds:
+        raise InputError("config.arms and config.seeds need at least one arm and one seed")
     unknown = [name for name in config.run_arms if name not in config.arms]
     if unknown:
         raise InputError(f"config.run_arms has {unknown[0]!r}; choose from {', '.join(config.arms)}")
-    unusable = [name for name in config.run_arms if name in RESERVED or re.search(r"[:@/,]", name)]
+    unusable = [name for name in config.chosen_arms if name in RESERVED or re.search(r"[:@/,]", name)]
     if unusable:
         raise InputError(
             f"config.arms has {unusable[0]!r}: an arm's name is a folder's, so it can't contain : @ / or a "

@@ -31,8 +31,12 @@ def shared_section(stored: Sequence[StoredModel | PretrainedModel], name: str) -
     if len(found) > 1:
         (first, here), (second, there) = list(found.values())[:2]
         what = "asked different items" if name == "task" else "read behaviour differently"
+        flag = f"--task={here['name']}" if name == "task" else f"--readout={here['readout']}"
         differing = "; ".join(differing_fields(there, here, f"config.{name}"))
-        raise InputError(f"{first} and {second} {what}, so they can't be compared: {differing}")
+        raise InputError(
+            f"{first} and {second} {what}, so they can't be compared as they are: say which you mean, such "
+            f"as {flag}; {differing}"
+        )
     return next(iter(found.values()))[1] if found else None
 
 
@@ -58,17 +62,20 @@ def run_sections(
 
 
 def task_section(stored: Sequence[StoredModel | PretrainedModel], task_name: str) -> dict[str, Any]:
-    """The `task` section that the models' runs share, or the defaults of `task_name` or `DEFAULT_TASK`.
+    """The `task` section that the models' runs share; with a `task_name`, that of the runs with this task, or
+    its defaults where these differ; without a run, the defaults of `task_name` or `DEFAULT_TASK`.
 
     Raises:
-      InputError: the runs differ, or their task is not `task_name`.
+      InputError: the runs differ and no task is named, or none of them has the task that is.
     """
-    section = shared_section(stored, "task") or default_section(task_name or DEFAULT_TASK)
-    if task_name and section["name"] != task_name:
-        raise InputError(
-            f"--task={task_name}: these models were trained on {section['name']}; leave --task out"
-        )
-    return section
+    sections = [section for _, section in run_sections(stored, "task")]
+    if not task_name:
+        return shared_section(stored, "task") or default_section(DEFAULT_TASK)
+    own = [section for section in sections if section["name"] == task_name]
+    if sections and not own:
+        names = " and ".join(dict.fromkeys(section["name"] for section in sections))
+        raise InputError(f"--task={task_name}: these models were trained on {names}; leave --task out")
+    return own[0] if own and all(section == own[0] for section in own) else default_section(task_name)
 
 
 def readout_section(stored: Sequence[StoredModel | PretrainedModel], chosen: str) -> dict[str, Any]:

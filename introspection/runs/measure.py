@@ -128,11 +128,11 @@ def control_explanations(setup: Setup) -> dict[str, dict[str, list[tuple[str, Ex
         name: [(task.grammar.render(explanation), explanation) for explanation in explanations]
         for name, explanations in computed.items()
     }
-    tokens = setup.config.evaluation.explanation_tokens
-    return {
-        name: {
-            "initial": decode_explanations(start.model, items, task.grammar, tokens, setup.session),
-            **said,
+    tokens, starts = setup.config.evaluation.explanation_tokens, setup.models.starts
+    title = "controls: explanations of the untrained"
+    with progress_bar(setup.session.console, title, len(starts) * len(items)) as advance:
+        untrained = {
+            name: decode_explanations(start.model, items, task.grammar, tokens, setup.session, advance)
+            for name, start in starts.items()
         }
-        for name, start in setup.models.starts.items()
-    }
+    return {name: {"initial": own, **said} for name, own in untrained.items()}

@@ -78,11 +78,11 @@ def readable_task(
     passes = [(shared, limit)]
     if "label_teacher" in readers and readers["label_teacher"][0] is not shared:
         passes.append(readers["label_teacher"])
-    reply_tokens = readout.tokens if readout.kind == "generate" else 0
+    reply_tokens = 0 if readout.scored else readout.tokens
     if isinstance(task, Mixture):
         check_apart(task)
     for tokenizer, limit in passes:
-        if readout.kind == "score":
+        if readout.scored:
             task.check_scored(tokenizer.encode_reply)
         task = within_context(task, tokenizer, limit, config.evaluation.skipped_share, console, reply_tokens)
     given = config.evaluation.explanation_tokens

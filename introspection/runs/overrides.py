@@ -1,11 +1,11 @@
 """Flags of the form FIELD=VALUE: fields of a task's section (`--set`), and chat options (`--chat`)."""
 
-import ast
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from introspection.errors import InputError
+from introspection.runtime.config import comma_values, literal
 from introspection.tasks.mixture import NAME as MIXTURE
 from introspection.tasks.registry import default_section, section_settings
 from introspection.text.chat_template import ChatOptions
@@ -74,8 +74,8 @@ def field_value(assignment: str, fields: Mapping[str, Any], flag: str = "set") -
     if isinstance(now, str):
         return field, said
     if isinstance(now, list) and not said.lstrip().startswith(("(", "[")):
-        return field, [_literal(part.strip()) for part in said.split(",") if part.strip()]
-    value = _literal(said)
+        return field, list(comma_values(said))
+    value = literal(said)
     if isinstance(value, tuple):
         value = list(value)
     fits = type(value) is type(now) or (isinstance(now, float) and type(value) is int)
@@ -85,11 +85,3 @@ def field_value(assignment: str, fields: Mapping[str, Any], flag: str = "set") -
         )
     kind: Any = type(now)
     return field, kind(value)
-
-
-def _literal(text: str) -> Any:
-    """The Python literal that a text writes; the text itself if it is not one."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return text

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import jax
@@ -9,20 +10,24 @@ from rich.console import Console
 
 from introspection.coupling.labels import read_labels
 from introspection.organism.organism import explainable_facts
+from introspection.reports.console import say
 from introspection.reports.page import write_report
+from introspection.reports.run_files import read_object
+from introspection.runs.added_arms import arms_in_place, with_arms_added
 from introspection.runs.arm import run_arm
 from introspection.runs.arm_labels import expected_labels, given_labels, labels_folder
 from introspection.runs.arm_rows import shift_of
 from introspection.runs.assemble import assemble, is_stored
-from introspection.runs.config import RunConfig, completed
+from introspection.runs.config import RunConfig
 from introspection.runs.measure import control_explanations
 from introspection.runs.models import PUBLISHED, check_same_models, published_decisions
 from introspection.runs.setup import leave_shared, prepare
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.config import cache_dir, plain
 from introspection.runtime.lock import held
-from introspection.runtime.mesh import make_mesh
+from introspection.runtime.mesh import idle_devices, make_mesh
 from introspection.runtime.session import Session
+from introspection.runtime.trackers import check_trackers
 from introspection.runtime.workdir import check_workdir, claim_workdir
 from introspection.tasks.facts.questions import Question
 from introspection.tasks.registry import load_task
@@ -37,9 +42,10 @@ def check_run(config: RunConfig, workdir: Path) -> tuple[Task, list[Question]]:
     trained or read; writes to the data cache alone.
 
     Raises:
-      InputError: the data can't be used, or `workdir` belongs to another config.
+      InputError: the data can't be used, a tracker is missing, or `workdir` belongs to another config.
     """
-    check_workdir(workdir, plain(config), completed)
+    check_workdir(workdir, plain(config), with_arms_added(config))
+    check_trackers(config.log)
     task, questions = load_task(config.task, cache_dir(config.cache_dir))
     if questions and config.pretrain.mixture.explained:
         explainable_facts(config.task, questions)
@@ -56,15 +62,19 @@ def check_run(config: RunConfig, workdir: Path) -> tuple[Task, list[Question]]:
 def run(config: RunConfig, workdir: Path, console: Console, programs: ProgramTable | None = None) -> Path:
     """Runs every arm of a config in `workdir`, which it holds meanwhile, and returns the report's path.
 
-    Runs of one process share `programs`, and so compile what they have in common once.
+    Runs of one process share `programs`, and so compile what they have in common once. If the workdir has
+    results of some of the arms, only the others are trained.
 
     Raises:
       InputError: as `check_run`, `held` and `prepare`.
     """
     mesh = make_mesh(config.mesh)
     session = Session(mesh, programs or ProgramTable(), console, cache_dir(config.cache_dir))
-    if is_finished(workdir):
-        check_workdir(workdir, plain(config), completed)
+    config = arms_in_place(config, workdir)
+    if left_out := [name for name in config.arms if name not in config.run_arms]:
+        say(console, f"not run, since config.run_arms leaves them out: {', '.join(left_out)}")
+    if is_finished(workdir, config.run_arms):
+        check_workdir(workdir, plain(config), with_arms_added(config))
         console.print(f"{workdir} is finished; its results stand (delete the folder to run again)")
         report = workdir / "report.html"
         if report.exists():
@@ -78,6 +88,8 @@ def run(config: RunConfig, workdir: Path, console: Console, programs: ProgramTab
 
 def _run(config: RunConfig, workdir: Path, session: Session) -> Path:
     started, console = time.perf_counter(), session.console
+    if idle := idle_devices(session.mesh, "--config.mesh.data"):
+        say(console, idle)
     arms, (task, questions) = config.chosen_arms, check_run(config, workdir)
     print_task_notes(task, console, "tiny" if config.tiny else "")
     with jax.set_mesh(session.mesh):
@@ -88,7 +100,7 @@ def _run(config: RunConfig, workdir: Path, session: Session) -> Path:
                 given_labels(arm, setup)
             shift_of(arm, setup)
         check_same_models(workdir, setup.models.fingerprints)
-        claim_workdir(workdir, plain(config), completed)  # nothing is refused from here on
+        claim_workdir(workdir, plain(config), with_arms_added(config))  # nothing is refused from here on
         leave_shared(setup)
         measured: dict[tuple, dict[str, float]] = {}
         for name in arms:
@@ -100,5 +112,7 @@ def _run(config: RunConfig, workdir: Path, session: Session) -> Path:
     return assemble(setup, arms, controls, time.perf_counter() - started)
 
 
-def is_finished(workdir: Path) -> bool:
-    return (workdir / FINISHED).exists()
+def is_finished(workdir: Path, arms: Collection[str] = ()) -> bool:
+    """Whether a run has left its results, with all of `arms`. Raises InputError if they can't be read."""
+    path = workdir / FINISHED
+    return path.exists() and (not arms or set(arms) <= set((read_object(path) or {}).get("arms", arms)))

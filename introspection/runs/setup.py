@@ -14,6 +14,7 @@ import numpy as np
 from introspection.checkpoints.names import CHECKPOINTS, TOKENIZER, ModelCard, model_fingerprint
 from introspection.checkpoints.store import CheckpointStore
 from introspection.coupling.labels import Label, label_metadata, write_labels
+from introspection.coupling.metrics import none_rate
 from introspection.errors import InputError
 from introspection.models.model import Model
 from introspection.organism.organism import (
@@ -27,8 +28,12 @@ from introspection.organism.organism import (
 from introspection.probes.behavior import Readout, load_readout
 from introspection.probes.behavior_cache import behavior_key, read_behavior_once
 from introspection.probes.hidden import answer_hidden, reply_hidden
+from introspection.probes.readouts import none_advice
 from introspection.probes.replies import Replies
 from introspection.probes.scored import Behavior
+from introspection.reports.console import say
+from introspection.reports.findings import Cautions
+from introspection.reports.numbers import percent
 from introspection.reports.tables import organism_table
 from introspection.runs.config import RunConfig
 from introspection.runs.models import (
@@ -232,6 +237,10 @@ def probe_all(
 
     with progress_bar(session.console, f"probing {name}", 2 * len(items)) as advance:
         behaviors, decided = read_behavior_once(model, items, readout, path, session, advance, known)
+    none = none_rate(decided)
+    if none >= Cautions().none_rate:
+        said = f"warning: {name}: {percent(none)}% of decisions are none of the candidates"
+        say(session.console, said + none_advice(readout.kind))
     ends = list(itertools.accumulate(len(task.splits[split]) for split in SPLITS))
     spans = dict(zip(SPLITS, map(slice, [0, *ends], ends), strict=True))
     return Probed(
@@ -260,6 +269,7 @@ def held_hidden(
     readout: Readout,
     session: Session,
 ) -> np.ndarray:
-    if readout.kind == "score":
-        return answer_hidden(model, items, session)
-    return reply_hidden(model, items, behaviors, session)
+    with progress_bar(session.console, "reading the KL term's reference", 2 * len(items)) as advance:
+        if readout.scored:
+            return answer_hidden(model, items, session, advance)
+        return reply_hidden(model, items, behaviors, session, advance)

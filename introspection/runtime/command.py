@@ -2,13 +2,12 @@
 
 import contextlib
 import ctypes
-import difflib
 import errno
 import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,8 +18,9 @@ from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 
 from introspection.errors import InputError, RunError
-from introspection.runtime.config import cache_dir
+from introspection.runtime.config import cache_dir, comma_values
 from introspection.runtime.json_files import parsed, read_whole
+from introspection.runtime.known_as import meant, suggestion
 from introspection.runtime.terminal import Terminal, one_line, visible
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
@@ -93,14 +93,33 @@ def parse_flags(flag_values: flags.FlagValues, arguments: list[str]) -> None:
         for argument in arguments[1:]:
             if argument.startswith("--config."):
                 check_field(argument.removeprefix("--config.").split("=", 1)[0], values, "--config.")
+        arguments = with_tuples(arguments, values)
     try:
         rest = flag_values(arguments)
+    except flags.UnrecognizedFlagError as error:
+        fields = meant(error.flagname) if config is not None else []
+        hint = f"; you may mean --config.{fields[0]}" if fields else ""
+        raise InputError(f"{_sentence(error)}{hint}") from error
     except AttributeError as error:  # an unknown config field
         raise InputError(f"--config: {_sentence(error)}") from error
     except (TypeError, ValueError) as error:
         raise InputError(_sentence(error)) from error
     if len(rest) > 1:
         raise InputError(f"unexpected argument {rest[1]!r}; flags are given as --name=value")
+
+
+def with_tuples(arguments: list[str], config: ConfigDict) -> list[str]:
+    """The arguments with `--config.<field>=a,b` written as a tuple where the field is one."""
+
+    def written(argument: str) -> str:
+        flag, _, text = argument.partition("=")
+        value: Any = config
+        for part in flag.removeprefix("--config.").split("."):
+            value = value.get(part) if isinstance(value, ConfigDict) else None
+        is_tuple = isinstance(value, tuple | list) and not text.lstrip().startswith(("(", "["))
+        return f"{flag}={comma_values(text)!r}" if is_tuple else argument
+
+    return [written(one) if one.startswith("--config.") and "=" in one else one for one in arguments]
 
 
 def config_argument(arguments: list[str]) -> str | None:
@@ -165,18 +184,20 @@ def check_field(field: str, config: ConfigDict, prefix: str = "") -> None:
       InputError: names the field, after `prefix`, and a close match if there is one.
     """
     value: Any = config
-    for part in field.split("."):
+    parts = field.split(".")
+    for place, part in enumerate(parts):
         if not isinstance(value, ConfigDict):
             return  # perhaps an index; the parser checks it
         if re.sub(r"\[.*", "", part) not in value:
-            near = difflib.get_close_matches(part, list(value), n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(value)}"
+            fields = [re.sub(r"^arms\.[^.]+", "arms.ARM", path) for path, _ in _fields(config)]
+            hint = suggestion(part, list(value), parts[place + 1 :], fields)
             raise InputError(f"{prefix}{field}: the config has no field {part!r} there; {hint}")
         value = value.get(part)
     if isinstance(value, ConfigDict):
         raise InputError(
             f"{prefix}{field} is a section; override its fields: "
             + ", ".join(f"{prefix}{field}.{name}" for name in value)
+            + "".join(f"; or you may mean {prefix}{other}" for other in meant(field))
         )
 
 
@@ -194,21 +215,20 @@ def help_text(doc: str, flag_values: flags.FlagValues, arguments: list[str]) -> 
     config = config_argument(arguments)
     if config is not None:
         check_config_file(config)
-        lines += ["", f"Fields of {config}:", *_fields(get_config_of(config))]
+        listed = [f"  --config.{path}={value!r}" for path, value in _fields(get_config_of(config))]
+        lines += ["", f"Fields of {config}:", *listed]
     elif "config" in flag_values:
         lines += ["", "Add --config=FILE to list the config's fields too."]
     return "\n".join([*lines, "", "Exit codes: 0 done; 1 failed while running; 2 bad input.", ""])
 
 
-def _fields(section: ConfigDict, prefix: str = "") -> list[str]:
-    lines = []
+def _fields(section: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every field with its value, as a dotted path."""
     for name, value in section.items():
-        path = f"{prefix}{name}"
         if isinstance(value, ConfigDict):
-            lines += _fields(value, f"{path}.")
+            yield from _fields(value, f"{prefix}{name}.")
         else:
-            lines.append(f"  --config.{path}={value!r}")
-    return lines
+            yield f"{prefix}{name}", value
 
 
 def keep_freed_memory() -> None:

@@ -1,5 +1,6 @@
 """From a config's fields to the frozen dataclasses of the library."""
 
+import ast
 import dataclasses
 import json
 import os
@@ -12,6 +13,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from introspection.errors import InputError
+from introspection.runtime.known_as import meant, suggestion
 
 T = TypeVar("T")
 
@@ -31,7 +33,8 @@ def settings(cls: type[T], section: Mapping[str, Any], path: str = "config", **e
     given = {**section, **extra}
     unknown = sorted(set(given) - known)
     if unknown:
-        raise InputError(f"{path} has no field {unknown[0]!r}; it has {', '.join(sorted(known))}")
+        hint = f"; {suggestion(unknown[0], sorted(known))}" if meant(unknown[0]) else ""
+        raise InputError(f"{path} has no field {unknown[0]!r}{hint}; it has {', '.join(sorted(known))}")
     kinds = typing.get_type_hints(cls)
     values = {name: _value(kinds[name], value, f"{path}.{name}") for name, value in given.items()}
     try:
@@ -60,6 +63,8 @@ def _value(kind: Any, value: Any, path: str) -> Any:
     """A config's value as the type of its field."""
     if isinstance(value, list):
         return tuple(value)
+    if typing.get_origin(kind) is tuple:
+        return comma_values(value) if isinstance(value, str) else value
     if isinstance(value, Mapping) and dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return settings(kind, value, path)
     entry = typing.get_args(kind)[-1] if typing.get_origin(kind) is Mapping else None
@@ -74,6 +79,19 @@ def _entry(kind: Any, section: Any, path: str) -> Any:
         return _value(kind, section, path)
     except InputError as error:
         raise InputError(f"{path}: {str(error).removeprefix(f'{path} ')}") from error
+
+
+def comma_values(text: str) -> tuple[Any, ...]:
+    """The values that a text lists between commas, such as `a,b` or `0,1`."""
+    return tuple(literal(part.strip()) for part in text.split(",") if part.strip())
+
+
+def literal(text: str) -> Any:
+    """The Python literal that a text writes; the text itself if it is not one."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
 
 
 def config_dict(section: Any) -> ConfigDict:

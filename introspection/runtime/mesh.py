@@ -66,6 +66,22 @@ def make_mesh(config: MeshConfig) -> Mesh:
     )
 
 
+def data_mesh(devices: int) -> Mesh:
+    """A mesh that splits batches over so many devices, -1 for all. Raises InputError if there are fewer."""
+    if devices != -1 and not 1 <= devices <= jax.device_count():
+        raise InputError(f"--devices is {devices}; give 1 to {jax.device_count()}, or -1 for all")
+    return make_mesh(MeshConfig(devices))
+
+
+def idle_devices(mesh: Mesh, flag: str) -> str:
+    """A line that says how many devices a mesh leaves unused, and the flag that uses them; "" if none."""
+    used, available = mesh.size, jax.device_count()
+    if used == available:
+        return ""
+    kind = jax.devices()[0].device_kind
+    return f"uses {used} of {available} devices ({kind}); {flag}=-1 splits batches over all of them"
+
+
 def parameter_shardings(tree, mesh: Mesh):
     """`NamedSharding`s for a tree of parameters, adapters or their optimizer state, by leaf name.
 

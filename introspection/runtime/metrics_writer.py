@@ -1,4 +1,4 @@
-"""Training metrics: `metrics.jsonl`, and TensorBoard events beside it."""
+"""Training metrics: `metrics.jsonl`, TensorBoard events beside it, and trackers if there are any."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from tensorboardX import SummaryWriter
 
 from introspection.runtime.json_files import json_lines
 from introspection.runtime.json_values import LARGEST
+from introspection.runtime.trackers import Trackers
 from introspection.runtime.workdir import write_whole
 
 _KINDS = {"arm": str, "seed": int, "step": int}
@@ -34,7 +35,8 @@ def metrics_event(fields: Mapping[str, Any]) -> dict[str, Any]:
 class MetricsWriter:
     """Appends one JSON object per line: `{"arm", "seed", "step", <metric>: value, ...}`."""
 
-    def __init__(self, workdir: Path):
+    def __init__(self, workdir: Path, trackers: Trackers | None = None):
+        self._trackers = trackers
         self._path = workdir / "metrics.jsonl"
         self._events = workdir / "tensorboard"
         self._writers: dict[tuple[str, int], SummaryWriter] = {}
@@ -56,6 +58,8 @@ class MetricsWriter:
             self._writers[arm, seed] = SummaryWriter(str(folder), purge_step=step)
         for name, value in metrics.items():
             self._writers[arm, seed].add_scalar(name, value, step)
+        if self._trackers is not None:
+            self._trackers.write(seed, step, metrics)
 
     def flush(self) -> None:
         """Returns when all lines are on disk: a checkpoint must never be ahead of its metrics."""
@@ -71,3 +75,5 @@ class MetricsWriter:
             self._lines.close()
         for writer in self._writers.values():
             writer.close()
+        if self._trackers is not None:
+            self._trackers.close()

@@ -64,11 +64,12 @@ def _is_half_written(child: Path, path: Path) -> bool:
 def claim_workdir(
     workdir: Path, config: dict[str, Any], completed: Callable[[dict], dict] = lambda stored: stored
 ) -> None:
-    """Makes the workdir this config's. Raises InputError as `check_workdir`."""
+    """Makes the workdir this config's, which may add to the one that it has. Raises as `check_workdir`."""
     check_workdir(workdir, config, completed)
-    if not (workdir / "config.json").exists():
+    path = workdir / "config.json"
+    if not path.exists() or json.loads(path.read_text(encoding="utf-8")) != config:
         workdir.mkdir(parents=True, exist_ok=True)
-        write_json(workdir / "config.json", config)
+        write_json(path, config)
 
 
 @contextlib.contextmanager

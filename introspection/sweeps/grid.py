@@ -14,7 +14,7 @@ import dataclasses
 import inspect
 import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -137,6 +137,29 @@ def _native(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     return tuple(map(_native, value)) if isinstance(value, list | tuple) else value
+
+
+def varying_fields(overrides: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The fields that some points override and others don't, or that they override with other values."""
+    fields = dict.fromkeys(field for one in overrides for field in one)
+    return [f for f in fields if len({repr(one[f]) if f in one else None for one in overrides}) > 1]
+
+
+def labels(points: Sequence[Any]) -> dict[str, str]:
+    """How points are shown, by name: a number in place of a name is followed by what varies.
+
+    Args:
+      points: all of a sweep, each with `index`, `name` and `overrides`.
+    """
+    fields = varying_fields([point.overrides for point in points])
+    short = {field: field.rsplit(".", 1)[-1] for field in fields}
+    short = {field: name if [*short.values()].count(name) == 1 else field for field, name in short.items()}
+
+    def label(point: Any) -> str:
+        own = [f"{short[field]}={point.overrides[field]}" for field in fields if field in point.overrides]
+        return " ".join([point.name, *own]) if point.name == f"{point.index:03d}" else point.name
+
+    return {point.name: label(point) for point in points}
 
 
 def point_config(config: ConfigDict, point: Point) -> ConfigDict:

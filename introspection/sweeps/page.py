@@ -8,6 +8,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from introspection.coupling.run_results import Estimate
+from introspection.reports.figure_numbers import estimate_columns
 from introspection.reports.figure_style import (
     INK,
     MUTED,
@@ -19,7 +20,7 @@ from introspection.reports.figure_style import (
     styled,
     wrapped,
 )
-from introspection.reports.findings import arm_finding, isolated, summary
+from introspection.reports.findings import arm_finding, interval, isolated, summary
 from introspection.reports.html_page import ROOMS, Section, figure_card, html_page, macros
 from introspection.reports.numbers import count, points
 from introspection.reports.page import QUESTION
@@ -29,15 +30,28 @@ from introspection.sweeps.table import SweepPoint, sweep_table
 FIGURE = "sweep_gap"  # its files' name
 MOST_ROWS = 300  # of one figure, which would be too tall to draw; the table has all
 LABEL_WIDTH = 30  # characters of a point's name in one line
+TITLE_WIDTH = 80  # and of what stands above the axis
 LINE_INCHES = 0.23
 
 
 def write_sweep_page(
-    workdir: Path, title: str, sweep_points: Sequence[SweepPoint], unfinished: Sequence[str]
+    workdir: Path,
+    title: str,
+    sweep_points: Sequence[SweepPoint],
+    unfinished: Sequence[str],
+    varies: Sequence[str] = (),
 ) -> Path:
-    """Writes `summary.html` and its figure's files into a sweep's workdir; returns the page's path."""
-    gaps = [(p.name, arm.name, arm.gap.exact_match) for p in sweep_points for arm in p.arms]
-    figure = render_figure(forest_figure(gaps))
+    """Writes `summary.html` and its figure's files into a sweep's workdir; returns the page's path.
+
+    `varies` are the fields in which points differ.
+    """
+    gaps = [(p.label, arm.name, arm.gap.exact_match) for p in sweep_points for arm in p.arms]
+    numbers = [
+        {"point": p.name, "arm": arm.name, **estimate_columns("gap", arm.gap.exact_match)}
+        for p in sweep_points
+        for arm in p.arms
+    ]
+    figure = render_figure(forest_figure(gaps, varies), numbers)
     page = build_sweep_page(title, sweep_points, unfinished, figure)
     save_figure(figure, workdir / "figures", FIGURE)
     return write_whole(workdir / "summary.html", page)
@@ -86,7 +100,7 @@ def _findings(sweep_points: Sequence[SweepPoint], unfinished: Sequence[str], htm
         for arm in point.arms
     ]
     cautions = [
-        f"{isolated(point.name)}, {isolated(finding.name)}: {caution}"
+        f"{isolated(point.label)}, {isolated(finding.name)}: {caution}"
         for point, finding in found
         for caution in finding.cautions
     ]
@@ -96,7 +110,7 @@ def _findings(sweep_points: Sequence[SweepPoint], unfinished: Sequence[str], htm
 
 
 @styled
-def forest_figure(gaps: Sequence[tuple[str, str, Estimate]]) -> Figure:
+def forest_figure(gaps: Sequence[tuple[str, str, Estimate]], varies: Sequence[str] = ()) -> Figure:
     """Self minus Orig of `(point, arm, gap)`, the points of an arm together, against a line at 0."""
     shown = gaps[:MOST_ROWS]
     ends = [0.0]
@@ -121,11 +135,14 @@ def forest_figure(gaps: Sequence[tuple[str, str, Estimate]]) -> Figure:
             draw_interval(axes, gap, row, INK, linewidth=2.0)
             axes.plot(100 * gap.mean, row, "o", markersize=6, color=INK)
             ends += [100 * end for end in (gap.mean, gap.low, gap.high) if end is not None]
-            said += f"  [{points(gap.low)}, {points(gap.high)}]" if gap.ci95 else ""
+            said = f"{said}  {interval(gap, 'points')}".rstrip()
         axes.text(
             1.015, row, said, transform=axes.get_yaxis_transform(), va="center", fontsize=8.5, color=INK
         )
     axes.set_ylim(y, 0)
+    if varies:
+        said = wrapped(f"points differ in {', '.join(varies)}", TITLE_WIDTH, lines=3)
+        axes.set_title(said, loc="left", fontsize=8.5, color=MUTED, fontweight="normal")
     axes.set_yticks([at for at, _, _ in ticks], [label for _, label, _ in ticks], linespacing=1.05)
     for tick, (_, _, is_arm) in zip(axes.get_yticklabels(), ticks, strict=True):
         tick.set_color(INK if is_arm else MUTED)

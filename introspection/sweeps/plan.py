@@ -33,7 +33,7 @@ class PlannedPoint:
 
     @property
     def state(self) -> str:
-        if is_finished(self.folder):
+        if is_finished(self.folder, self.config.chosen_arms):
             return "finished"
         return "started" if (self.folder / "config.json").exists() else "new"
 

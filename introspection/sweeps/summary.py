@@ -3,8 +3,6 @@
 Every number is one of a point's results.json; none is computed again.
 """
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,16 +12,18 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from introspection.errors import InputError
+from introspection.reports.console import say
+from introspection.reports.few_groups import with_few_groups
+from introspection.reports.figure_numbers import csv_text
 from introspection.reports.run_files import read_object, read_results
 from introspection.reports.table import markdown_text
 from introspection.runs.run import FINISHED, is_finished
 from introspection.runtime.config import plain
 from introspection.runtime.workdir import write_whole
-from introspection.sweeps.grid import Point
+from introspection.sweeps.grid import Point, labels, varying_fields
 from introspection.sweeps.page import write_sweep_page
 from introspection.sweeps.plan import PlannedPoint, base_name, check_plan, plan_points
-from introspection.sweeps.sweep import say
-from introspection.sweeps.table import SweepPoint, Value, summary_rows, sweep_table
+from introspection.sweeps.table import SweepPoint, summary_rows, sweep_table
 
 
 def summarize(config: ConfigDict, points: Sequence[Point], workdir: Path, console: Console) -> None:
@@ -41,8 +41,10 @@ def summarize(config: ConfigDict, points: Sequence[Point], workdir: Path, consol
     if unfinished:
         say(console, f"not finished, so not in the summary: {', '.join(unfinished)}")
     fields = list(dict.fromkeys(field for point in planned for field in point.overrides))
-    read = [read_point(point, fields, workdir) for point in finished]
-    page = write_sweep_page(workdir, f"{config.name}: sweep", read, unfinished)
+    shown = labels(points)
+    read = [read_point(point, fields, workdir, shown[point.name]) for point in finished]
+    varies = varying_fields([point.overrides for point in points])
+    page = write_sweep_page(workdir, f"{config.name}: sweep", read, unfinished, varies)
     write_whole(workdir / "summary.csv", csv_text(summary_rows(read)))
     write_whole(workdir / "summary.md", markdown_page(f"{config.name}: sweep", read, unfinished))
     say(console, f"summary: {page} (and summary.csv, summary.md)")
@@ -52,7 +54,7 @@ def summarize(config: ConfigDict, points: Sequence[Point], workdir: Path, consol
         write_study(workdir, [(point.name, point.folder) for point in planned], console)
 
 
-def read_point(point: PlannedPoint, fields: Sequence[str], workdir: Path) -> SweepPoint:
+def read_point(point: PlannedPoint, fields: Sequence[str], workdir: Path, label: str) -> SweepPoint:
     """A finished point's results, with the config that it ran with. Raises InputError if they are damaged."""
     config_path, report = point.folder / "config.json", point.folder / "report.html"
     config = read_object(config_path) or plain(point.config)
@@ -62,9 +64,10 @@ def read_point(point: PlannedPoint, fields: Sequence[str], workdir: Path) -> Swe
         base=base_name(config),
         fields={field: _field(config, field) for field in fields},
         tiny=results.tiny,
-        arms=tuple(results.arms.values()),
+        arms=tuple(map(with_few_groups, results.arms.values())),
         askable=results.askable,
         report=quote(report.relative_to(workdir).as_posix()) if report.exists() else "",
+        label=label,
     )
 
 
@@ -72,15 +75,6 @@ def _field(config: Any, field: str) -> Any:
     for name in field.split("."):
         config = config.get(name) if isinstance(config, Mapping) else None
     return config
-
-
-def csv_text(rows: Sequence[Mapping[str, Value]]) -> str:
-    """Numbers with all their digits; an empty cell is a null."""
-    written = io.StringIO()
-    writer = csv.DictWriter(written, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return written.getvalue()
 
 
 def markdown_page(title: str, sweep_points: Sequence[SweepPoint], unfinished: Sequence[str]) -> str:

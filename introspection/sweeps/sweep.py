@@ -1,7 +1,6 @@
 """Running a sweep: a dry run, and point after point in one process."""
 
 import dataclasses
-import datetime
 import statistics
 import time
 import traceback
@@ -12,16 +11,18 @@ from ml_collections import ConfigDict
 from rich.console import Console
 
 from introspection.errors import RunError
+from introspection.reports.console import say
 from introspection.runs.config import RunConfig
-from introspection.runs.run import check_run, is_finished, run
+from introspection.runs.run import check_run, run
 from introspection.runtime.command import FULL_DISK
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.config import plain
 from introspection.runtime.lock import HeldError, check_inside
 from introspection.runtime.mesh import make_mesh
+from introspection.runtime.progress import clock
 from introspection.runtime.terminal import one_line
 from introspection.runtime.workdir import write_whole
-from introspection.sweeps.grid import Point
+from introspection.sweeps.grid import Point, labels
 from introspection.sweeps.plan import PlannedPoint, base_name, checked_plan, write_plan
 
 
@@ -56,7 +57,7 @@ def describe(point: PlannedPoint) -> tuple[str, ...]:
         point.name,
         point.state,
         base_name(plain(point.config)),
-        f"arms {','.join(point.config.run_arms)}",
+        f"arms {','.join(point.config.chosen_arms)}",
         f"seeds {','.join(map(str, point.config.seeds))}",
         " ".join(f"{field}={value!r}" for field, value in point.overrides.items()),
     )
@@ -79,10 +80,10 @@ def run_sweep(
     check_inside(workdir, depth=2)  # below that are the points' own, each of which a run looks through
     write_plan(workdir, points)
     chosen = planned if index is None else planned[index : index + 1]
-    waiting = [point for point in chosen if not is_finished(point.folder)]
-    programs, outcomes = ProgramTable(), []
+    waiting = [point for point in chosen if point.state != "finished"]
+    programs, outcomes, shown = ProgramTable(), [], labels(points)
     for point in chosen:
-        title = f"point {point.index + 1} of {len(planned)}: {point.name}"
+        title = f"point {point.index + 1} of {len(planned)}: {shown[point.name]}"
         if point not in waiting:
             say(console, f"{title}: finished before, skipped")
             continue
@@ -154,12 +155,3 @@ def time_left(outcomes: Sequence[Outcome], total: int) -> str:
     if not finished:
         return ""
     return f" (about {clock(statistics.mean(finished) * (total - len(outcomes)))} left)"
-
-
-def clock(seconds: float) -> str:
-    return str(datetime.timedelta(seconds=round(seconds)))
-
-
-def say(console: Console, line: str) -> None:
-    """One line as it is: names are no markup, and a long line stays one."""
-    console.print(line, highlight=False, markup=False, soft_wrap=True)

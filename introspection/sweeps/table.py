@@ -24,6 +24,7 @@ class SweepPoint:
     arms: tuple[ArmResults, ...]
     askable: Askable  # whether its labels teach
     report: str  # its page's address from the sweep's; empty if it has none
+    label: str  # how it is shown: its name, and what varies
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,7 @@ def sweep_table(sweep_points: Sequence[SweepPoint]) -> Table:
     columns = _columns(sweep_points)
     rows = tuple(
         (
-            Cell(point.name, link=point.report),
+            Cell(point.label, link=point.report),
             *(column.show(column.read(point, arm)) for column in columns[1:]),
         )
         for point in sweep_points

@@ -32,6 +32,7 @@ class ObjectiveConfig:
     kl_direction: str = "reference_to_current"  # KL(reference ‖ current), or the reverse
     head_chunk: int = 4096  # scored positions whose full-vocabulary logits exist at a time
     reference_softcap: float | None = None  # `final_softcap` of kl_reference
+    with_none: bool = True  # whether a decision, for agreement, can be `none`
 
     def __post_init__(self):
         for name, choices in (("kl_support", KL_SUPPORTS), ("kl_direction", KL_DIRECTIONS)):
@@ -99,13 +100,16 @@ def add_none(
     return jnp.concatenate([masked, jnp.log(rest)], axis=-1)
 
 
-def agreement(slots: Float[Array, "items 2 slots"], answers: Answers) -> Float[Array, " 2"]:
+def agreement(
+    slots: Float[Array, "items 2 slots"], answers: Answers, with_none: bool = True
+) -> Float[Array, " 2"]:
     """Share of labelled items whose trained label, and whose clean label, matches the model's decisions.
 
     As in `probes.scored.decide`, several equally likely candidates decide for none, the last slot.
     """
-    tied = jnp.sum(slots == jnp.max(slots, axis=-1, keepdims=True), axis=-1) > 1
-    decision = jnp.where(tied, slots.shape[-1] - 1, jnp.argmax(slots, axis=-1))
+    chosen = slots if with_none else slots[..., :-1]
+    tied = jnp.sum(chosen == jnp.max(chosen, axis=-1, keepdims=True), axis=-1) > 1
+    decision = jnp.where(tied, slots.shape[-1] - 1, jnp.argmax(chosen, axis=-1))
     changed = decision[:, :1] != decision[:, 1:]
     same = (changed == answers.label_changed) & (decision[:, 1:] == answers.label_answer)
     counted = answers.labelled[:, None]
@@ -174,7 +178,7 @@ def batch_loss(
             ).reshape(flat.targets.shape)
             by_candidate = sequence_logprobs(logprobs, flat.continuation, slots_each)
             slots = add_none(by_candidate, jnp.repeat(answers.candidates, 2)).reshape(items, 2, -1)
-            metrics["agreement"], metrics["kept_behavior"] = agreement(slots, answers)
+            metrics["agreement"], metrics["kept_behavior"] = agreement(slots, answers, objective.with_none)
         if objective.kl_support == "vocabulary":
             by_token = vocabulary_kl(
                 head,

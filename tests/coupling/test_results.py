@@ -14,7 +14,7 @@ from introspection.coupling.results import arm_results, control_results, paired_
 from introspection.coupling.training_log import read_series
 from introspection.errors import InputError
 from introspection.runtime.json_values import to_json
-from introspection.tasks.items import INVALID, Decisions
+from introspection.tasks.items import INVALID, NONE, Decisions
 
 
 def test_eight_records_worked_by_hand():
@@ -34,6 +34,7 @@ def test_eight_records_worked_by_hand():
     assert results["orig"]["has_changed_f1"]["mean"] == pytest.approx((4 / 6 + 6 / 9) / 2)
     disagreement = results["disagreement"]
     assert disagreement["n"] == 4  # 1, 3, 1', 2'
+    assert disagreement["groups"] == 3  # those of 1, 2 and 3
     assert disagreement["self"] == 3 / 4
     assert disagreement["orig"] == 1 / 4
     assert disagreement["current_share"] == 3 / 4
@@ -181,6 +182,7 @@ def test_undefined_values_are_null_in_strict_json():
         "current_share_ci95": None,
         "sign_flip_p": None,
         "sign_flip_note": "the behaviours differ on no item",
+        "groups": 0,
     }
     assert results["gap"]["exact_match"] == {"mean": 0.0, "ci95": [0.0, 0.0]}
     assert results["agreement"] == {"start": None, "end": None, "min": None, "mean": None}
@@ -298,6 +300,8 @@ def test_matrix_worked_by_hand():
     assert matrix["ci95"][0][2] == [0, 0]
     assert matrix["ci95"][1][2] == [0, 0]  # exact match, not content match
     assert matrix["ci95"][1][0] == [0, 1]
+    assert matrix["invalid_rate"] == [1 / 3, 0]
+    assert matrix["none_rate"] == [0, 0, 0]
     # Names that are both: a and b. With oneself 2/3 and 2/3, with the other 1/3 and 1/3.
     assert matrix["diagonal"]["own"] == pytest.approx(2 / 3)
     assert matrix["diagonal"]["others"] == pytest.approx(1 / 3)
@@ -314,6 +318,12 @@ def test_matrix_resamples_groups_and_says_what_is_missing():
     assert low < matrix["exact_match"][0][0] < high
     assert matrix["diagonal"] is None
     assert coupling_matrix({"a": said}, {"a": truth}, ["g"] * 40, rng).ci95 == ((None,),)
+    silent = coupling_matrix({"a": said[:2]}, {"a": [Decisions(NONE, "Oslo"), truth[1]]}, groups[:2], rng)
+    assert (silent.invalid_rate, silent.none_rate_of("a"), silent.none_rate_of("b")) == (
+        (1 / 2,),
+        1 / 4,
+        None,
+    )
     with pytest.raises(ValueError, match="a has 39 items"):
         coupling_matrix({"a": said[1:]}, {"a": truth}, groups, rng)
     with pytest.raises(ValueError, match="needs an emitter"):

@@ -19,7 +19,7 @@ from introspection.hygiene.rates import (
     recommended_cue,
 )
 from introspection.hygiene.report import hygiene_report
-from introspection.probes.behavior import Probe
+from introspection.probes.behavior import Probe, Readout
 from introspection.probes.replies import Replies, Reply
 from introspection.probes.scored import Behavior, decisions
 from introspection.reports.html_page import macros
@@ -224,7 +224,8 @@ def report_of(items, probe, threshold=0.1):
         "too_long": 0,
     }
     found = hygiene_report(items, probe, [9], threshold, rng())
-    return found | {"asked": asked, "model": {"context_length": 64}}
+    reading = {"readout": "score", "reply_tokens": 24}
+    return found | {"asked": asked, "model": {"context_length": 64}, "readout": reading}
 
 
 def test_scored_answers_have_margins_and_generated_ones_have_replies():
@@ -240,6 +241,11 @@ def test_scored_answers_have_margins_and_generated_ones_have_replies():
     chosen = scored["rates"]["all"]
     assert rates["likeliest_candidate"]["right_without_cue"]["mean"] == chosen["right_without_cue"]["mean"]
     assert rates["likeliest_candidate"]["none_without_cue"]["mean"] == 0
+    forced = decisions(silent, items, with_none=False)
+    likeliest = hygiene_report(items, Probe(silent, forced), [9], 0.1, rng(), Readout("likeliest"))
+    assert likeliest["rates"]["all"] == rates["likeliest_candidate"]
+    assert likeliest["orders"]["averaged"]["rates"]["none_without_cue"]["mean"] == 0
+    assert likeliest["margins"]["close"] == scored["margins"]["close"]  # between candidates alone
     replies = [Replies(Reply((3, 9), "A"), Reply((3, 4), "Well"))] * 4
     decided = [Decisions("A", NONE)] * 4
     said = report_of(items, Probe(replies, decided))

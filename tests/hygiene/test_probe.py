@@ -93,7 +93,7 @@ def test_the_page_needs_nothing_else_and_shows_the_numbers(probed):
         assert f"{100 * found['changed_rate']['mean']:.1f}" in shown
     assert shown.count("<mark>") == len(report["asked"]["examples"])
     assert {path.name for path in (workdir / "figures").iterdir()} == {
-        f"{name}.{kind}" for name in ("rates", "margins") for kind in ("svg", "png")
+        f"{name}.{kind}" for name in ("rates", "margins") for kind in ("svg", "png", "csv")
     }
     for caution in report["cautions"]:
         assert f"caution: {caution}" in outcome.stdout.replace("\n", " ")

@@ -16,6 +16,7 @@ from introspection.probes.behavior_cache import behavior_key, read_behavior_once
 from introspection.probes.judges import PhraseJudge
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.session import Session
+from introspection.tasks.items import NONE
 from introspection.text.chat_template import ChatOptions
 
 ITEMS = tiny_task().splits["train"][:5]
@@ -143,3 +144,19 @@ def test_how_a_model_is_addressed_is_in_its_name(tmp_path):
     other = load_one(folder, mesh_of(), ChatOptions(system="Be brief."))
     assert model_fingerprint(plain) == model_fingerprint(other)
     assert key(plain, readout=READOUTS["generate"]) != key(other, readout=READOUTS["generate"])
+
+
+def test_likeliest_decides_among_the_candidates_from_the_same_scores():
+    scores = READOUTS["score"]
+    likeliest = read_behavior(model(), ITEMS, Readout("likeliest"), Session(mesh_of()))
+    scored = read_behavior(model(), ITEMS, scores, Session(mesh_of()))
+    assert key(model(), readout=Readout("likeliest")) == key(model())
+    for item, decided, behavior, free in zip(
+        ITEMS, likeliest.decisions, likeliest.behaviors, scored.decisions, strict=True
+    ):
+        for side in ("with_cue", "without_cue"):
+            *candidates, none = getattr(behavior, side)
+            best = item.candidates[candidates.index(max(candidates))]
+            assert getattr(decided, side) == best
+            assert getattr(free, side) == (NONE if none > max(candidates) else best)
+    assert NONE in {side for pair in scored.decisions for side in pair}  # else this test tells nothing

@@ -5,6 +5,7 @@ fragment, so a test opens an address and reads the document as the scripts left 
 """
 
 import base64
+import csv
 import json
 import random
 import re
@@ -70,7 +71,7 @@ def test_page_needs_nothing_else(workdir: Path) -> None:
         assert image["alt"]
     names = {"gap", "levels", "disagreement", "cue_kinds", "training", "matrix"}
     files = {path.name for path in (workdir / "figures").iterdir()}
-    assert files == {f"{n}.{k}" for n in names for k in ("svg", "png")}
+    assert files == {f"{n}.{k}" for n in names for k in ("svg", "png", "csv")}
     assert not list(workdir.rglob("*.tmp"))
 
 
@@ -79,6 +80,25 @@ def test_the_page_says_how_prompts_are_written_without_a_chat_template(workdir: 
     folder = write_workdir(tmp_path, steps=2)
     TOKENIZERS["byte-level base"].save(folder / "tokenizer.json")
     assert "without a chat template" in write_report(folder).read_text(encoding="utf-8")
+
+
+def test_the_numbers_of_a_figure_are_those_of_the_results(workdir: Path) -> None:
+    def rows(name: str) -> list[dict[str, str]]:
+        with (workdir / "figures" / f"{name}.csv").open(encoding="utf-8", newline="") as lines:
+            return list(csv.DictReader(lines))
+
+    results = json.loads((workdir / "results.json").read_text())
+    gaps = {(row["arm"], row["control"]): row for row in rows("gap")}
+    for name, arm in results["arms"].items():
+        gap = arm["gap"]["exact_match"]
+        found = [float(gaps[name, ""][column]) for column in ("gap", "gap_lo", "gap_hi")]
+        assert found == [gap["mean"], *gap["ci95"]]
+        assert gaps[name, ""]["arm_minus_control"] == ""
+    own = next(row for row in rows("matrix") if row["emitter"] == row["teacher"] == "kl@400")
+    assert [float(own[f"exact_match{end}"]) for end in ("", "_lo", "_hi")] == [0.73, 0.69, 0.76]
+    levels = {(row["arm"], row["control"]): row for row in rows("levels")}
+    assert set(levels) == set(gaps) == {(arm, control) for arm in ARMS for control in ("", *CONTROLS)}
+    assert {row["arm"] for row in rows("training")} <= set(ARMS)
 
 
 def test_every_arm_and_control_is_in_the_table(workdir: Path) -> None:
@@ -152,7 +172,11 @@ def test_a_comparison_alone_has_a_page(tmp_path: Path) -> None:
     assert "the diagonal stands out" in page
     assert page.count('class="number own"') == 3
     assert 'id="items"' not in page
-    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == ["matrix.png", "matrix.svg"]
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
+        "matrix.csv",
+        "matrix.png",
+        "matrix.svg",
+    ]
 
 
 def test_what_is_missing_or_damaged_is_one_line(tmp_path: Path) -> None:

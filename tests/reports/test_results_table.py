@@ -10,8 +10,10 @@ from rich.console import Console
 from introspection.coupling.by_shifted import shifted_differences
 from introspection.coupling.references import reference_entry
 from introspection.coupling.results import arm_results, control_results, paired_results
-from introspection.coupling.run_results import Askable, RunResults
+from introspection.coupling.run_results import ArmResults, Askable, Estimate, RunResults
 from introspection.reports.console import TABLE_WIDTH, print_results_table, results_table
+from introspection.reports.few_groups import with_few_groups
+from introspection.reports.findings import arm_verdict
 from introspection.reports.table import with_interval
 
 
@@ -19,6 +21,37 @@ def printed(results: RunResults) -> str:
     console = Console(file=io.StringIO(), width=80)
     print_results_table(results, console)
     return console.file.getvalue()
+
+
+def on_enough_groups(arm: ArmResults) -> ArmResults:
+    """The arm as if its few items that differ were of many groups, so that its intervals are shown."""
+    halves = {
+        half: dataclasses.replace(part, disagreement=dataclasses.replace(part.disagreement, groups=99))
+        for half in ("shifted", "unshifted")
+        if (part := getattr(arm.by_shifted, half)) is not None
+    }
+    return dataclasses.replace(
+        arm,
+        disagreement=dataclasses.replace(arm.disagreement, groups=99),
+        by_shifted=dataclasses.replace(arm.by_shifted, **halves),
+    )
+
+
+def test_an_interval_from_few_groups_is_not_shown():
+    arm = arm_results(eight_records(), SERIES, 12.5, np.random.default_rng(0))
+    level = control_results(random_records(0, n=4))
+    results = RunResults({"kl": arm}, {"majority": {"kl": level}})
+    rows = [line.split() for line in printed(results).splitlines()]
+    assert next(cells for cells in rows if cells[:1] == ["kl"])[3:7] == ["+25.0", "too", "few", "(3)"]
+    assert next(cells for cells in rows if cells[:1] == ["majority"])[4:7] == ["too", "few", "(3)"]
+    assert any("differ on n groups of items, fewer than 6" in " ".join(cells) for cells in rows)
+    shown = with_few_groups(arm)
+    assert arm_verdict(shown)[1] == "the two behaviours differ on 3 groups, too few to tell"
+    assert shown.disagreement.share == Estimate(0.75, few=3)
+    assert shown.self == arm.self  # levels rest on all items
+    for groups, few in ((5, 5), (6, None)):
+        enough = dataclasses.replace(arm.disagreement, groups=groups)
+        assert with_few_groups(dataclasses.replace(arm, disagreement=enough)).gap.exact_match.few == few
 
 
 def test_levels_stand_beside_the_differences():
@@ -34,11 +67,13 @@ def test_levels_stand_beside_the_differences():
         references={"input_only": reference},
         best_static="input_only",
     )
+    arm = on_enough_groups(arm)
     words = "not askable: labels did not teach ([kl]: Orig +0.3 points above shuffled)" + 40 * " and so on"
     results = RunResults({"kl": arm}, {"input_only": {"kl": level}}, Askable(words=words))
     text = printed(results)
     assert text.splitlines()[0] == words
-    text = text.removeprefix(words)
+    verdict, text = text.removeprefix(words).lstrip().split("\n", 1)
+    assert verdict.startswith("kl: Undecided: not known whether labels teach.")
     assert "…" not in text  # nothing is cut off
     assert max(map(len, text.splitlines())) <= TABLE_WIDTH
     rows = [line.split() for line in text.splitlines()]

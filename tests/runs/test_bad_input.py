@@ -37,8 +37,7 @@ FIELDS = {
     "no seeds": (["--config.seeds=()"], ["config.seeds"]),
     "a seed twice": (["--config.seeds=(0,0)"], ["config.seeds", "different"]),
     "negative seed": (["--config.seeds=(-1,)"], ["config.seeds"]),
-    "no arms": (["--config.run_arms=()"], ["config.run_arms"]),
-    "unknown arm": (["--config.run_arms=('kk',)"], ["'kk'", "kl, kl_shift, no_kl, shuffled"]),
+    "unknown arm": (["--config.run_arms=('kk',)"], ["'kk'", "kl, no_kl, kl_shift, shuffled"]),
     "direction": (["--config.arms.kl.kl_direction=foo"], ["kl_direction", "'foo'", "current_to_reference"]),
     "support": (["--config.arms.kl.kl_support=foo"], ["kl_support", "'foo'", "candidates"]),
     "prompts": (["--config.arms.kl.kl_prompts=foo"], ["kl_prompts", "'foo'", "without_cue"]),
@@ -313,6 +312,7 @@ def test_runs_that_asked_different_items_cannot_be_compared(programs, finished_r
     models = f"--models={finished_run.workdir}@0,{other}@0"
     line = refused(programs, "compare", models, workdir=tmp_path / "compared")
     assert "different items" in line
+    assert "such as --task=invented_world; config.task.test_entities is 10 there and 9 here" in line
 
 
 def test_a_report_needs_a_finished_run(programs, tmp_path):
@@ -361,5 +361,5 @@ def test_a_real_process_ends_with_the_same_line_and_code(tmp_path):
     ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: config.run_arms and config.seeds need at least one arm and one seed\n"
+    assert done.stderr == "error: config.arms and config.seeds need at least one arm and one seed\n"
     assert not (tmp_path / "run").exists()

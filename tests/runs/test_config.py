@@ -30,7 +30,7 @@ def test_every_config_file_is_read_and_comes_back_from_json_the_same(name, argum
     stored = json.loads(json.dumps(plain(config)))
     assert stored == plain(fields)
     assert plain(read_config(stored)) == stored
-    assert config.chosen_arms.keys() == set(fields.run_arms)
+    assert config.chosen_arms.keys() == set(fields.run_arms or fields.arms)
 
 
 def test_the_defaults_of_a_config_file_are_those_of_the_dataclass():
@@ -86,6 +86,15 @@ def test_a_foreign_explainer_repeats_the_recipe_of_its_arm():
         read_config(run)
     with pytest.raises(InputError, match=r"foreign_kl: foreign_to is 'kl'; name an arm of config.run_arms"):
         read_config(run | {"run_arms": ("foreign_kl",)})
+
+
+def test_all_arms_of_a_file_run_in_its_order_unless_some_are_chosen():
+    fields = importlib.import_module("configs.quickstart").get_config()
+    fields.arms.added = arm()
+    assert list(read_config(fields).chosen_arms) == ["kl", "no_kl", "kl_shift", "shuffled", "added"]
+    fields.run_arms = ("added", "kl")
+    assert list(read_config(fields).chosen_arms) == ["added", "kl"]
+    assert list(read_config({"arms": {"a": {}, "b": {}}, "run_arms": "b,a"}).chosen_arms) == ["b", "a"]
 
 
 def test_an_arm_with_a_shift_after_training_takes_twice_the_steps():

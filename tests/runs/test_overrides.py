@@ -1,8 +1,12 @@
 """Flags of the form FIELD=VALUE: what they give, and what they refuse."""
 
+import json
+
 import pytest
 
+from introspection.checkpoints.names import StoredModel
 from introspection.errors import InputError
+from introspection.runs.inherited import DEFAULT_TASK, task_section
 from introspection.runs.overrides import assigned_chat, assigned_section, field_value, with_sample_sizes
 from introspection.tasks.registry import default_section
 from introspection.text.chat_template import ChatOptions
@@ -73,3 +77,24 @@ def test_a_chat_is_the_models_own_where_nothing_is_assigned():
         assigned_chat(("enable_thinking={[]:1}",))
     with pytest.raises(InputError, match="'today' is not a date"):
         assigned_chat(("date=today",))
+
+
+def test_the_task_of_models_is_their_runs_own_or_the_one_that_is_named(tmp_path):
+    def stored(workdir: str, **section) -> StoredModel:
+        folder = tmp_path / workdir
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps({"task": section}))
+        return StoredModel(folder, "kl", 0, 1)
+
+    facts, quiz = stored("a", name="world_facts", seed=3), stored("b", name="jsonl", data="x")
+    more = stored("c", name="world_facts", seed=4)
+    assert task_section([facts], "") == task_section([facts, quiz], "world_facts")
+    assert task_section([facts, quiz], "world_facts") == {"name": "world_facts", "seed": 3}
+    assert task_section([facts, more], "world_facts") == default_section("world_facts")
+    assert task_section([], "") == default_section(DEFAULT_TASK)
+    with pytest.raises(
+        InputError, match=r"different items, so .*say which you mean, such as --task=world_facts"
+    ):
+        task_section([facts, quiz], "")
+    with pytest.raises(InputError, match="trained on world_facts and jsonl; leave --task out"):
+        task_section([facts, quiz], "aita")

@@ -10,7 +10,16 @@ from ml_collections import ConfigDict
 
 from introspection.errors import InputError
 from introspection.sweeps.grid import Point as SweepPoint
-from introspection.sweeps.grid import chain, collect_points, point_config, product, vary, zipped
+from introspection.sweeps.grid import (
+    chain,
+    collect_points,
+    labels,
+    point_config,
+    product,
+    vary,
+    varying_fields,
+    zipped,
+)
 
 
 def test_lists_combine_as_worked_by_hand():
@@ -231,3 +240,22 @@ def test_what_a_point_gives_is_what_the_config_has(overrides):
 def test_overrides_that_cannot_be_used(overrides, message):
     with pytest.raises(InputError, match=message):
         changed(**overrides)
+
+
+def test_points_without_a_name_are_shown_with_what_varies():
+    given = (
+        {"train.steps": 3, "pretrain.steps": 5, "seeds": (0, 1)},
+        {"train.steps": 4, "pretrain.steps": 5, "seeds": (0, 1)},
+        {"train.steps": 4, "arms.kl.learning_rate": 1e-4, "seeds": (0, 1)},
+        {"point": "named", "pretrain.steps": 6, "seeds": (0, 1)},
+    )
+    points = collect_points(lambda add: [add(point) for point in given], "")
+    fields = ["train.steps", "pretrain.steps", "arms.kl.learning_rate"]
+    assert varying_fields([point.overrides for point in points]) == fields
+    assert list(labels(points).values()) == [
+        "000 train.steps=3 pretrain.steps=5",
+        "001 train.steps=4 pretrain.steps=5",
+        "002 train.steps=4 learning_rate=0.0001",
+        "named",
+    ]
+    assert labels(points[:2]) == {"000": "000 steps=3", "001": "001 steps=4"}

@@ -23,16 +23,16 @@ from introspection.sweeps.sweep import dry_run, run_sweep, time_left
 
 def test_a_dry_run_has_a_line_a_point_and_writes_nothing(config, console, fake_run, tmp_path):
     workdir = tmp_path / "sweep"
-    points = points_of({"point": "a", "pretrain.seed": 3}, {"run_arms": ("kl", "no_kl"), "seeds": (4,)})
+    points = points_of({"point": "a", "pretrain.seed": 3}, {"run_arms": ("no_kl",), "seeds": (4,)})
     dry_run(config, points, workdir, None, console)
     assert not workdir.exists()
     lines = console.export_text().splitlines()
     assert [re.split(r"\s\s+", line.strip()) for line in lines] == [
-        ["0", "a", "new", "seed 3", "arms kl,no_kl,kl_shift,shuffled", "seeds 0,1", "pretrain.seed=3"],
-        ["1", "001", "new", "seed 0", "arms kl,no_kl", "seeds 4", "run_arms=('kl', 'no_kl') seeds=(4,)"],
+        ["0", "a", "new", "seed 3", "arms kl,no_kl", "seeds 0,1", "pretrain.seed=3"],
+        ["1", "001", "new", "seed 0", "arms no_kl", "seeds 4", "run_arms=('no_kl',) seeds=(4,)"],
     ]
     run_sweep(config, points, workdir, 0, console)
-    claim_workdir(workdir / "points" / "001", plain(config) | {"run_arms": ["kl", "no_kl"], "seeds": [4]})
+    claim_workdir(workdir / "points" / "001", plain(config) | {"run_arms": ["no_kl"], "seeds": [4]})
     before = snapshot(workdir)
     console.export_text()
     dry_run(config, points, workdir, None, console)
@@ -245,7 +245,7 @@ def test_an_index_runs_that_point_alone(config, console, fake_run, tmp_path):
     for index in (-1, 4):
         with pytest.raises(InputError, match=f"--index is {index}; the sweep has points 0 to 3"):
             run_sweep(config, FOUR, tmp_path, index, console)
-    bad = (*FOUR, *(point for point in points_of(*[{}] * 4, {"run_arms": ()}) if point.index == 4))
+    bad = (*FOUR, *(point for point in points_of(*[{}] * 4, {"run_arms": ("kk",)}) if point.index == 4))
     with pytest.raises(InputError, match=r"1 of 5 points can't be used: point 004: config.run_arms"):
         run_sweep(config, bad, tmp_path, 3, console)
     assert fake_run.names == ["rate0", "rate2"]

@@ -278,10 +278,12 @@ def test_items_without_labels_count_in_no_agreement():
 @pytest.mark.slow
 def test_a_model_agrees_with_itself_and_has_no_divergence_from_itself():
     items, programs = tiny_task().splits["train"][:8], ProgramTable()
-    for dtype in ("float32", "bfloat16"):
+    for dtype, with_none in (("float32", True), ("float32", False), ("bfloat16", True)):
         model = task_model(compute_dtype=dtype)
         behaviors = probe_behavior(model, items, Session(mesh_of(), programs))
-        clean = [decided.explanation for decided in decisions(behaviors, items)]
+        decided = decisions(behaviors, items, with_none)
+        assert with_none == any(NONE in both for both in decided)
+        clean = [both.explanation for both in decided]
         hidden = answer_hidden(model, items, Session(mesh_of(), programs))
         held = np.ones((len(items), 2), bool)
         batch = behavior_batch(model.tokenizer, items, label_pairs(items, clean), behaviors, hidden, held)
@@ -289,7 +291,8 @@ def test_a_model_agrees_with_itself_and_has_no_divergence_from_itself():
         time = max(rows.tokens.shape[-1], batch.rows.tokens.shape[-1])
         both = Batch(pad_time(rows, time), batch._replace(rows=pad_time(batch.rows, time)))
         head = head_matrix(model.variables["params"], model.config)
-        _, metrics = compiled(ObjectiveConfig(), model.config)(model.variables, head, both, weights(1.0, 1.0))
+        step = compiled(ObjectiveConfig(with_none=with_none), model.config)
+        _, metrics = step(model.variables, head, both, weights(1.0, 1.0))
         assert float(metrics["agreement"]) == 1
         # Another shape rounds otherwise, in bfloat16 so that it shows.
         assert float(metrics["kl"]) == pytest.approx(0, abs=1e-6 if dtype == "float32" else 2e-3)

@@ -1,0 +1,71 @@
+"""An unknown field is answered with the one that is meant, and every field that is suggested exists."""
+
+import pytest
+from ml_collections import ConfigDict
+
+from introspection.errors import InputError
+from introspection.runs.config import arm, default_config, read_config
+from introspection.runtime.command import _fields, check_field, with_tuples
+from introspection.runtime.known_as import KNOWN_AS
+
+
+def test_every_field_that_is_suggested_exists():
+    fields = {path for path, _ in _fields(default_config())}
+    assert {field.replace("ARM", "kl") for field in KNOWN_AS} <= fields
+    for field, names in KNOWN_AS.items():
+        assert not set(names.split()) & {path for path in fields if "." not in path}, field
+
+
+@pytest.mark.parametrize(
+    ("field", "hint"),
+    [
+        ("lambda", "you may mean config.arms.ARM.kl_weight"),
+        ("arms.kl.lr", "did you mean 'learning_rate'"),
+        ("arms.kl.lambda", "did you mean 'kl_weight'"),
+        ("train.learning_rate", "you may mean config.arms.ARM.learning_rate"),
+        ("train.batch_size", "did you mean 'explanation_rows'"),
+        ("pretrain.batch_size", "did you mean 'rows'"),
+        ("batch_size", "you may mean config.train.explanation_rows or config.pretrain.rows"),
+        ("num_steps", "you may mean config.train.steps"),
+        ("optimizer.lr", "you may mean config.arms.ARM.learning_rate"),
+        ("base_model", "did you mean 'initial'"),
+        ("seed", "did you mean 'seeds'"),
+        ("lora_r", "you may mean config.lora.rank"),
+        ("model", "or you may mean config.initial"),  # a section: the organism's sizes
+        ("rank", "you may mean config.lora.rank"),  # a field of this name elsewhere
+        ("train.stpes", "did you mean 'steps'"),
+        ("arms.kll.learning_rate", "did you mean 'kl'"),
+        ("zzz", "choose from architecture, "),
+    ],
+)
+def test_an_unknown_field_is_answered_by_meaning_then_by_spelling(field, hint):
+    with pytest.raises(InputError) as refusal:
+        check_field(field, default_config(), "config.")
+    assert hint in str(refusal.value)
+
+
+def test_a_config_file_with_such_a_field_gets_the_same_answer():
+    fields = default_config()
+    fields.arms = ConfigDict({"kl": arm(lr=1e-3)})
+    with pytest.raises(InputError, match=r"config.arms.kl: has no field 'lr'; did you mean 'learning_rate'"):
+        read_config(fields)
+    with pytest.raises(InputError, match=r"'learning_rate'; you may mean config.arms.ARM.learning_rate"):
+        read_config({"train": {"learning_rate": 1.0}})
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        ("seeds=0,1", "seeds=(0, 1)"),
+        ("run_arms=kl,no_kl", "run_arms=('kl', 'no_kl')"),
+        ("run_arms=kl", "run_arms=('kl',)"),
+        ("run_arms=('no_kl','kl')", "run_arms=('no_kl','kl')"),
+        ("run_arms=", "run_arms=()"),
+        ("lora.targets=query,value", "lora.targets=('query', 'value')"),
+        ("seeds[0]=1", "seeds[0]=1"),
+        ("name=a,b", "name=a,b"),
+    ],
+)
+def test_a_tuple_may_be_written_with_commas(given, written):
+    before = ["run", f"--config.{given}", "--workdir=a,b"]
+    assert with_tuples(before, default_config()) == ["run", f"--config.{written}", "--workdir=a,b"]
