@@ -170,7 +170,10 @@ def check_loadable(found: StoredModel | PretrainedModel) -> None:
 
 def notes_of(found: StoredModel | PretrainedModel) -> list[str]:
     """What a user should know of how a model's files and texts are read."""
-    return found.notes if isinstance(found, PretrainedModel) else [*reading_notes(tokenizer_of(found))]
+    read = reading_notes(tokenizer_of(found))
+    if not isinstance(found, PretrainedModel):
+        return list(read)
+    return [*found.notes, *(f"{found.name}: {note}" for note in read)]
 
 
 def print_notes(found: Sequence[StoredModel | PretrainedModel], console: Console) -> None:

@@ -24,7 +24,7 @@ from introspection.text.hf_tokenizer import (
     read_adapters_tokenizer,
     read_hf_tokenizer,
 )
-from introspection.text.tokenizer import ChatTokenizer, check_embedding, reading_notes
+from introspection.text.tokenizer import ChatTokenizer, check_embedding
 from introspection.weights.adapters import open_adapters, with_adapters
 from introspection.weights.folder import (
     ADAPTER_CONFIG,
@@ -129,7 +129,7 @@ class PretrainedModel:
                     f"{self.adapters} has no tensors for {len(absent)} of the modules that its config adapts "
                     f"({absent[0]} first); these stay the base's"
                 )
-        return [*notes, *(f"{self.name}: {note}" for note in reading_notes(self.tokenizer))]
+        return notes
 
 
 def base_and_adapters(name: str) -> tuple[str, str]:

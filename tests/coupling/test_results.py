@@ -215,7 +215,7 @@ def test_agreement_uses_the_steps_that_every_seed_logged():
 
 def agreement_series(path, arm, key="agreement"):
     """An arm's logged values as (step, value), ascending, by seed."""
-    series = read_series(path, [arm], [key]).get((arm, key), {})
+    series = read_series(path, [arm], {key}).get((arm, key), {})
     return {seed: sorted(values.items()) for seed, values in sorted(series.items())}
 
 

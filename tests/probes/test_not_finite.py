@@ -137,4 +137,4 @@ def test_equally_probable_explanations_are_no_explanation(monkeypatch):
 def test_kept_scores_that_are_not_finite_are_asked_again(tmp_path):
     kept = tmp_path / "kept.json"
     kept.write_text(json.dumps([[[-1.0, -2.0], [-1.0, float("nan")]]]))
-    assert read_kept(kept, task_model(), "score", 1) is None
+    assert read_kept(kept, task_model(), Readout(), 1) is None

@@ -103,7 +103,7 @@ def test_the_readout_decides_which_behaviour_is_read(reference):
     assert generated.decisions == [
         decide_replies(both, item) for both, item in zip(generated.behaviors, ITEMS, strict=True)
     ]
-    with pytest.raises(InputError, match="score, generate"):
+    with pytest.raises(InputError, match="score, likeliest, generate"):
         Readout("sample")
     with pytest.raises(InputError, match="at least 1"):
         Readout("generate", 0)
