@@ -255,7 +255,7 @@ def test_agreement_series_of_a_resumed_run(tmp_path):
     path.write_text(text + '{"arm": "kl", "se')  # being written
     assert agreement_series(path, "kl")[1] == [(0, 0.9)]
     path.write_text(text + '{"arm": "kl", "se\n')
-    with pytest.raises(InputError, match=r"metrics.jsonl, line 10"):
+    with pytest.raises(InputError, match=r"metrics.jsonl:10"):
         agreement_series(path, "kl")
     path.write_text('{"arm": "kl", "agreement": 0.5}\n')
     with pytest.raises(InputError, match="seed"):
