@@ -182,8 +182,8 @@ def load_tree(
     }
     if spoiled:
         raise InputError(
-            f"{where} has numbers that are not finite (NaN or infinite) in {len(spoiled)} tensors: "
-            f"{listed(spoiled)}; the file is damaged or its training diverged: give another checkpoint"
+            f"{where} has numbers that are not finite (NaN or infinite) in {listed(spoiled)}; "
+            "the file is damaged or its training diverged: give another checkpoint"
         )
     return tree_of(read)
 

@@ -85,7 +85,7 @@ FOLDERS = {
         lambda folder: change_tensors(
             folder / "model.safetensors", **{TENSOR: np.full((24, 16), np.nan, np.float32)}
         ),
-        ["numbers that are not finite (NaN or infinite) in 1 tensors", TENSOR],
+        [f"numbers that are not finite (NaN or infinite) in {TENSOR}"],
     ),
     "a vocabulary beyond counting": (
         lambda folder: change_json(folder / "config.json", vocab_size=2**62),
