@@ -171,7 +171,7 @@ def test_a_stored_model_that_cannot_be_probed_is_refused(finished_run, programs,
     model = f"{finished_run.workdir}:kl:0@40"
     task, named, workdir = "--task=world_facts", f"--model={model}", tmp_path / "none"
     for arguments, phrase in (
-        ([task, named, "--readout=sample"], "score, generate"),
+        ([task, named, "--readout=sample"], "score, likeliest, generate"),
         (["--task=jabberwocky", named], "not in the model's vocabulary"),
         ([task, f"--model={finished_run.workdir}:kl:0@7"], "no checkpoint at that step"),
         ([task, f"--model={finished_run.workdir}:kl"], "means 2 models; name one of"),
