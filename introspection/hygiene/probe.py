@@ -83,7 +83,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
         model = load_model(found, session.mesh)
         readout = load_readout(settings(BehaviorConfig, reading), task, session)
         if note := model.tokenizer.thought_note(readout.kind == "generate"):
-            console.print(note, highlight=False, markup=False, soft_wrap=True)
+            say(console, note)
         answers = ask(model, items, readout, session)
         if readout.judge is not None:
             console.print("asking all judges about the same replies", highlight=False)

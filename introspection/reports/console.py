@@ -51,7 +51,7 @@ def program_table(programs: ProgramTable) -> Table:
 def print_results_table(results: RunResults, console: Console) -> None:
     """Prints whether labels teach, the verdicts, and below them the table, whole: a file counts as 80 columns
     wide."""
-    console.print(results.askable.words, highlight=False, markup=False, soft_wrap=True)
+    say(console, results.askable.words)
     if results.tiny:
         say(console, "tiny: these numbers are no evidence for or against anything")
     for name, arm in results.arms.items():

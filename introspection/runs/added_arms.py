@@ -1,20 +1,21 @@
 """Adding arms to a workdir: those that ran there stay as they are, and keep their places."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from introspection.errors import InputError
 from introspection.runs.config import RunConfig, completed
 from introspection.runtime.config import plain
+from introspection.runtime.json_files import read_object
 
 
 def arms_in_place(config: RunConfig, workdir: Path) -> RunConfig:
     """The config with all arms to run named, the workdir's own first: an arm's place seeds its intervals."""
     try:
-        earlier = _run_arms(json.loads((workdir / "config.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, AttributeError):  # `check_workdir` says what is wrong with it
+        earlier = _run_arms(read_object(workdir / "config.json"))
+    except (InputError, TypeError):  # `check_workdir` says what is wrong with it
         earlier = []
     chosen = config.chosen_arms
     placed = dict.fromkeys([*(name for name in earlier if name in chosen), *chosen])

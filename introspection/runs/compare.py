@@ -152,7 +152,7 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
             tokenizers[name] = model.tokenizer
             if note := model.tokenizer.thought_note(way.kind == "generate"):
                 notes.append(f"{name}: {note}")
-                console.print(notes[-1], highlight=False, markup=False, soft_wrap=True)
+                say(console, notes[-1])
             results[name] = probe_model(name, model, fingerprint, items, task, way, tokens, session)
     matrix = coupling_matrix(
         {name: [explanation for _, explanation in result.said] for name, result in results.items()},

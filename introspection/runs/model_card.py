@@ -6,12 +6,12 @@ from pathlib import Path
 
 from introspection.checkpoints.names import StoredModel, stored_steps
 from introspection.coupling.run_results import ArmResults, RunResults
-from introspection.errors import InputError
 from introspection.models.config import LoraConfig
 from introspection.reports.numbers import DASH
 from introspection.reports.run_files import read_results
 from introspection.reports.table import Table, with_interval
 from introspection.runs.config import ArmConfig, RunConfig, read_config
+from introspection.runtime.json_files import read_object
 from introspection.weights.pretrained import PretrainedModel
 from introspection.weights.tensor_names import projection_module
 
@@ -142,8 +142,8 @@ def results_table(results: RunResults, arm: ArmResults) -> Table:
 def _config(path: Path) -> RunConfig | None:
     """A workdir's config; None if it is missing or of another version."""
     try:
-        return read_config(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, InputError):
+        return read_config(read_object(path))
+    except ValueError:  # an InputError too
         return None
 
 

@@ -140,7 +140,7 @@ def prepare(
     said = (model.tokenizer.thought_note(readout.kind == "generate") for model in models.values())
     notes = tuple(dict.fromkeys(filter(None, said)))
     for note in notes:
-        session.console.print(note, highlight=False, markup=False, soft_wrap=True)
+        say(session.console, note)
 
     probed: dict[str, Probed] = {}
     for name, model in models.items():

@@ -80,7 +80,7 @@ def _read(kind: Any, value: Any, path: str) -> Any:
         return {key: _named(_read(parts[1], inner, f"{path}.{key}"), key) for key, inner in value.items()}
     if kind in (int, float) and type(value) in (int, kind):
         if -LARGEST <= value <= LARGEST:  # NaN is not
-            return kind(value)  # others may write 1 for 1.0
+            return kind(typing.cast(Any, value))  # others may write 1 for 1.0
         raise ValueError(f"{path} is {value!r:.60}; it must be a number within ±2^53")
     if kind in (str, bool) and type(value) is kind:
         return value

@@ -20,6 +20,7 @@ import tokenizers
 from tokenizers import AddedToken
 
 from introspection.errors import InputError
+from introspection.runtime.json_files import read_whole
 from introspection.text.literal_text import is_marker
 
 TOKENIZER, CONFIG, MODEL_CONFIG = "tokenizer.json", "tokenizer_config.json", "config.json"
@@ -140,7 +141,7 @@ def read_fields(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = json.loads(read_whole(path).decode())
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(fields, dict):

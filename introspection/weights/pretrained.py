@@ -25,7 +25,7 @@ from introspection.text.hf_tokenizer import (
     read_hf_tokenizer,
 )
 from introspection.text.tokenizer import ChatTokenizer, check_embedding
-from introspection.weights.adapters import open_adapters, with_adapters
+from introspection.weights.adapters import AdapterFolder, open_adapters, with_adapters
 from introspection.weights.folder import (
     ADAPTER_CONFIG,
     ADAPTER_FOLDER,
@@ -106,10 +106,15 @@ class PretrainedModel:
             raise InputError(f"{self.adapters}, which has a chat template of its own: {error}") from error
         return tokenizer
 
+    @functools.cached_property
+    def opened_adapters(self) -> AdapterFolder | None:
+        """The adapters' open files, if there are adapters. Raises InputError as `open_adapters`."""
+        return None if self.adapters is None else open_adapters(self.adapters, self.config)
+
     @property
     def replaced(self) -> tuple[str, ...]:
         """Leaves of the base's parameters that the adapters replace. Raises InputError as `open_adapters`."""
-        return () if self.adapters is None else open_adapters(self.adapters, self.config).saved
+        return () if self.opened_adapters is None else self.opened_adapters.saved
 
     @property
     def notes(self) -> list[str]:
@@ -122,8 +127,8 @@ class PretrainedModel:
         for file in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
             if (self.path / file).is_file():
                 notes.append(f"{self.path} is read as the whole model that it holds; {file} is ignored")
-        if self.adapters is not None:
-            absent = open_adapters(self.adapters, self.config).without_tensors
+        if self.opened_adapters is not None:
+            absent = self.opened_adapters.without_tensors
             if absent:
                 notes.append(
                     f"{self.adapters} has no tensors for {len(absent)} of the modules that its config adapts "
@@ -215,8 +220,7 @@ def check_pretrained(source: PretrainedModel) -> None:
         check_gguf_tensors(source.gguf)
     else:
         check_folder(source.path, source.config)
-    if source.adapters is not None:
-        open_adapters(source.adapters, source.config)
+    _ = source.opened_adapters  # checked as it is opened
 
 
 def load_pretrained_model(source: PretrainedModel, mesh: jax.sharding.Mesh, dtype: str = "float32") -> Model:
