@@ -67,7 +67,7 @@ def compare(size: Size, steps: int) -> list[Measure]:
 
     def repeated(program: Callable, case: Case, own: Batch) -> Callable:
         first = jax.device_put(jax.tree.map(lambda x: x[:steps], own))
-        return carried(program, case.state, case.frozen, first, case.weights)
+        return carried(program, case.state, case.frozen, first, case.values)
 
     singles = [repeated(one_seed, single, own) for own in by_seed]
     ways = {"one_after_another": lambda: [call() for call in singles]}
@@ -82,7 +82,7 @@ def compare(size: Size, steps: int) -> list[Measure]:
     megabytes = {
         f"{name}_temporary_mb": round(
             temporary_bytes(
-                program, case.state, case.frozen, jax.tree.map(lambda x: x[:steps], own), case.weights
+                program, case.state, case.frozen, jax.tree.map(lambda x: x[:steps], own), case.values
             )
             / 1e6,
             1,
@@ -127,7 +127,7 @@ def losses(program: Callable, case: Case, batches: Batch, steps: int) -> Float[n
     total = batches.explanation.tokens.shape[0]
     for start in range(0, total - steps + 1, steps):
         some = jax.tree.map(lambda x, start=start: x[start : start + steps], batches)
-        state, metrics = program(state, case.frozen, some, case.weights)
+        state, metrics = program(state, case.frozen, some, case.values)
         found.append(np.asarray(metrics["loss"]))
     return np.concatenate(found)
 
