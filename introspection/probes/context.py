@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 
 from introspection.errors import InputError
-from introspection.probes.explanation import explanation_prompt
+from introspection.probes.explanation import asked_prompt
 from introspection.tasks.items import NONE, Explanation, Item
 from introspection.tasks.task import Task
 from introspection.text.tokenizer import ChatTokenizer
@@ -26,15 +26,15 @@ def token_counter(task: Task, tokenizer: ChatTokenizer, reply_tokens: int = 0) -
     An explanation counts as the longest that can be correct, behaviour as the longest candidate or, if it is
     generated, as `reply_tokens`. A text that recurs in several items is encoded once.
     """
-    read = functools.cache(lambda prompt: len(tokenizer.encode_prompt(prompt)))
     said = functools.cache(lambda text: len(tokenizer.encode_reply(text)))
     explained = functools.cache(lambda explanation: said(task.grammar.render(explanation)))
 
     def needed(item: Item) -> int:
         explanations = task.grammar.all_explanations(item.candidates)
-        asked = len(explanation_prompt(tokenizer, item, task.grammar)) + max(map(explained, explanations))
-        prompt = max(map(read, (item.prompt_with_cue, item.prompt_without_cue)))
-        return max(asked, prompt + (reply_tokens or max(map(said, item.candidates))))
+        prompts = (item.prompt_with_cue, item.prompt_without_cue, asked_prompt(item, task.grammar))
+        *read, asked = map(len, tokenizer.encode_prompts(prompts))
+        asked += max(map(explained, explanations))
+        return max(asked, max(read) + (reply_tokens or max(map(said, item.candidates))))
 
     return needed
 

@@ -19,7 +19,8 @@ from rich.console import Console
 
 from introspection.errors import InputError, RunError
 from introspection.runtime.config import cache_dir, comma_values
-from introspection.runtime.json_files import parsed, read_whole
+from introspection.runtime.files import read_whole
+from introspection.runtime.json_files import parsed
 from introspection.runtime.known_as import meant, suggestion
 from introspection.runtime.terminal import Terminal, one_line, visible
 

@@ -9,7 +9,6 @@ import tokenizers
 
 from introspection.errors import InputError
 from introspection.text.chat_template import MOST_CHARACTERS, ChatOptions
-from introspection.text.child import check_tokenizer_file
 from introspection.text.pretrained_tokenizer import PretrainedTokenizer, pretrained_tokenizer, read_tokenizer
 from introspection.text.special_tokens import (
     CONFIG,
@@ -50,7 +49,6 @@ def read_hf_tokenizer(
     path = folder / TOKENIZER
     if not path.is_file():
         raise InputError(f"{folder}: {TOKENIZER} is missing; save the model's fast tokenizer there")
-    check_tokenizer_file(path)
     tokenizer = read_tokenizer(path)
     framing = [tokenizer.token_to_id(token) for token in (PADDING, END, REPLY)]
     if isinstance(tokenizer.model, tokenizers.models.WordLevel) and None not in framing:

@@ -20,7 +20,7 @@ import tokenizers
 from tokenizers import AddedToken
 
 from introspection.errors import InputError
-from introspection.runtime.json_files import read_whole
+from introspection.runtime.files import read_whole
 from introspection.text.literal_text import is_marker
 
 TOKENIZER, CONFIG, MODEL_CONFIG = "tokenizer.json", "tokenizer_config.json", "config.json"

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from row_files import refusal
 
-from introspection.tasks import file_bytes, parquet
+from introspection.tasks import file_bytes, parquet_batches
 from introspection.tasks.aita.files import read_posts
 from introspection.tasks.parquet import parquet_columns, parquet_rows
 from introspection.tasks.refusal.files import read_requests
@@ -100,5 +100,5 @@ def test_no_rows_no_columns_and_no_parquet(tmp_path):
 def test_the_bound_on_rows_leaves_room_for_real_files(tmp_path):
     """Of the smallest rows: one short id each."""
     path = written(tmp_path, a=np.random.default_rng(0).permutation(120_000).astype(str).tolist())
-    assert parquet.LEAST_ROWS < 120_000
+    assert parquet_batches.LEAST_ROWS < 120_000
     assert next(parquet_rows(path, ("a",))).number == 1

@@ -14,8 +14,9 @@ from row_files import refusal
 from small_tokenizers import byte_level, model_folder
 
 from introspection.errors import InputError
-from introspection.text import child
-from introspection.text.chat_template import ChatOptions, ChatTemplate, chat_frame
+from introspection.runtime import child
+from introspection.text import template_sandbox
+from introspection.text.chat_template import LIMITS, ChatOptions, ChatTemplate, chat_frame
 from introspection.text.hf_tokenizer import read_hf_tokenizer
 from introspection.text.literal_text import literal_tokenizer
 
@@ -62,10 +63,9 @@ def test_a_template_without_bounds_ends_in_one_line_and_the_next_one_works(start
 
 def test_a_template_that_is_slow_each_time_ends_after_a_few():
     slow = "{% for a in range(4000) %}{% for b in range(1000) %}{% endfor %}{% endfor %}"
-    renderer = child.Child(child.TEMPLATE)
-    request = {"template": slow, "date": "2024-07-26", "messages": [], "variables": {}}
+    renderer = child.Child(template_sandbox.__name__, LIMITS)
     with pytest.raises(child.ChildError, match=TIME):
-        [renderer.ask({"render": request}) for _ in range(60)]
+        list(renderer.ask(template=slow, date="2024-07-26", conversations=[[]] * 60))
 
 
 def test_a_long_template_is_refused():
@@ -79,7 +79,7 @@ def test_a_message_of_the_template_is_cut():
 
 def test_a_prompt_is_rendered_once(monkeypatch):
     asked, ask = [], child.Child.ask
-    monkeypatch.setattr(child.Child, "ask", lambda self, request: asked.append(request) or ask(self, request))
+    monkeypatch.setattr(child.Child, "ask", lambda self, **more: asked.append(more) or ask(self, **more))
     known = frame(chat_templates.QWEN25)
     count = len(asked)
     assert known.prompt_parts("Rendered once?") == known.prompt_parts("Rendered once?")
@@ -139,8 +139,9 @@ def is_running(pid):
 
 def test_the_child_ends_with_its_parent():
     program = (
-        "import time; from introspection.text.child import Child, TEMPLATE; child = Child(TEMPLATE);"
-        "child.ask({'render': dict(template='', date='2024-07-26', messages=[], variables={})});"
+        "import time; from introspection.runtime.child import Child, Limits;"
+        "child = Child('introspection.text.template_sandbox', Limits(1.0, 256 << 20));"
+        "list(child.ask(template='', date='2024-07-26'));"
         "print(child.process.pid, flush=True); time.sleep(600)"
     )
     root = Path(child.__file__).parents[2]
@@ -158,6 +159,14 @@ def test_the_child_ends_with_its_parent():
 
 
 def test_the_child_imports_nothing_slow():
-    program = "import sys, introspection.text.child_program; print(*{'jax', 'numpy'} & set(sys.modules))"
+    modules = (
+        "runtime.child_program",
+        "text.template_sandbox",
+        "text.tokenizer_trial",
+        "tasks.parquet_batches",
+    )
+    program = (
+        f"import sys, {', '.join(f'introspection.{name}' for name in modules)}; print('jax' in sys.modules)"
+    )
     command, root = [sys.executable, "-c", program], Path(child.__file__).parents[2]
-    assert subprocess.run(command, capture_output=True, check=True, cwd=root).stdout.split() == []
+    assert subprocess.run(command, capture_output=True, check=True, cwd=root).stdout.split() == [b"False"]
