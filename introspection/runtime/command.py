@@ -5,6 +5,7 @@ import ctypes
 import errno
 import importlib.util
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -45,6 +46,8 @@ def run_program(
     arguments = sys.argv
     module = sys.modules["__main__"]
     try:
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in the background of a shell
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         if {"--help", "-h", "--helpfull"} & set(arguments[1:]):
             sys.stdout.write(visible(help_text(module.__doc__ or "", flag_values, arguments)))
             sys.exit(DONE)

@@ -141,4 +141,4 @@ def _unreadable(file: Path, error: Exception, tensor: str | None = None) -> Inpu
     reason = " ".join(str(error).split())
     if "not fully covered" in reason or "header too small" in reason or "invalid header length" in reason:
         reason = f"the file is truncated or not a safetensors file ({reason})"
-    return InputError(f"{where} can't be read: {reason}")
+    return InputError(f"{where} can't be read: {reason}; copy or download it again")
