@@ -69,7 +69,12 @@ def _check_declared(metadata: Any, size: int, most: int) -> None:
     rows = metadata.num_rows
     if rows > max(LEAST_ROWS, size):
         raise _RefusedError(f"declares {rows:,} rows in {size:,} bytes; is it damaged?")
-    for group in range(metadata.num_row_groups):
-        declared = metadata.row_group(group).total_byte_size
-        if declared > most:
-            raise _RefusedError(f"declares {declared:,} bytes of rows in {size:,}; is it damaged?")
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        if group.total_byte_size > most:
+            raise _RefusedError(
+                f"declares {group.total_byte_size:,} bytes of rows in {size:,}; is it damaged?"
+            )
+        # A list's nulls have no bytes.
+        values = max((group.column(column).num_values for column in range(group.num_columns)), default=0)
+        if values > most:
+            raise _RefusedError(f"declares {values:,} values of a column in {size:,} bytes; is it damaged?")

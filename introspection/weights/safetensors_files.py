@@ -1,7 +1,10 @@
 """The tensors of a safetensors file, or of the shards in an index, read by slice."""
 
+import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes  # noqa: F401  gives numpy bfloat16, the dtype of BF16 tensors
 import numpy as np
@@ -43,6 +46,7 @@ class SafetensorsFiles:
         for file in files:
             try:
                 with safe_open(file, framework="numpy") as opened:
+                    _refuse_twice(file)
                     headers = [(name, opened.get_slice(name)) for name in opened.keys()]  # noqa: SIM118
                     for name, header in headers:
                         if name in self.file_of:
@@ -132,6 +136,19 @@ def _open_shards(index: Path) -> SafetensorsFiles:
     if problems:
         raise InputError(f"{index} is wrong ({len(problems)} tensors): {listed(problems, '; ')}")
     return files
+
+
+def _refuse_twice(file: Path) -> None:
+    """Raises InputError if a header that the library has read names a tensor twice: it takes the last."""
+    names: list[str] = []
+
+    def keep_names(pairs: list[tuple[str, Any]]) -> None:
+        names[:] = [name for name, _ in pairs]  # the outermost object comes last
+
+    with file.open("rb") as opened:
+        json.loads(opened.read(int.from_bytes(opened.read(8), "little")), object_pairs_hook=keep_names)
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise InputError(f"{file} has tensors twice: {listed(twice)}; save the model again")
 
 
 def _unreadable(file: Path, error: Exception, tensor: str | None = None) -> InputError:

@@ -15,10 +15,13 @@ from small_tokenizers import byte_level, model_folder
 
 from introspection.errors import InputError
 from introspection.runtime import child
-from introspection.text import template_sandbox
+from introspection.runtime.child import Limits
+from introspection.text import template_sandbox, tokenizer_trial
 from introspection.text.chat_template import LIMITS, ChatOptions, ChatTemplate, chat_frame
+from introspection.text.gguf_tokenizer import read_gguf_tokenizer
 from introspection.text.hf_tokenizer import read_hf_tokenizer
 from introspection.text.literal_text import literal_tokenizer
+from introspection.text.tokenizer import load_tokenizer
 
 MEMORY, TIME = "needs more", "takes more than"
 
@@ -109,17 +112,40 @@ HOSTILE = {
         normalizer={"type": "Sequence", "normalizers": [replaced(".", "aa") for _ in range(40)]}
     ),
     "grows": lambda: definition(normalizer=replaced("q", "a" * 20_000)),
+    # No sample text has these letters.
+    "grows later": lambda: definition(
+        normalizer={"type": "Sequence", "normalizers": [replaced("Ѫ", "Ѧ" * 99), replaced("Ѧ", "a" * 99)]}
+    ),
     "backtracks": lambda: definition(pre_tokenizer=split("((a|[a-z ])+)+Z|.")),
     "one id": same_ids,
 }
 
 
+def folder_of_a_model(folder):
+    return read_hf_tokenizer(folder)
+
+
+def workdir_of_a_run(folder):
+    return load_tokenizer(folder / "tokenizer.json")
+
+
+@pytest.mark.parametrize("read", [folder_of_a_model, workdir_of_a_run])
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_a_tokenizer_file_that_breaks_the_library_is_one_line(kind, tmp_path, capfd):
+def test_a_tokenizer_file_that_breaks_the_library_is_one_line(kind, read, tmp_path, capfd):
     folder = model_folder(tmp_path, byte_level(), chat_templates.QWEN25, eos_token="<|im_end|>")
+    read_hf_tokenizer(folder).save(folder / "tokenizer.json")
     (folder / "tokenizer.json").write_text(json.dumps(HOSTILE[kind]()))
-    refusal(read_hf_tokenizer, folder, says=[f"{folder / 'tokenizer.json'}: not a readable tokenizer ("])
+    refusal(read, folder, says=[f"{folder / 'tokenizer.json'}: not a readable tokenizer ("])
     assert capfd.readouterr().err == ""  # where the library writes its panics
+
+
+def test_a_gguf_vocabulary_that_takes_too_long_is_one_line(monkeypatch):
+    """Every cut of every token is looked for among the tokens: 2,000 of 1,000 characters take a second."""
+    monkeypatch.setattr(tokenizer_trial, "LIMITS", Limits(0.2, 1 << 30))
+    tokens = ["<unk>", *(f"{i:04}" * 250 for i in range(2_000))]
+    fields = {"model": "llama", "tokens": tokens, "scores": [0.0] * len(tokens), "eos_token_id": 1}
+    fields = {f"tokenizer.ggml.{name}": value for name, value in fields.items()}
+    refusal(read_gguf_tokenizer, fields, says=["not a readable tokenizer (it takes more than 0.2 s)"])
 
 
 def test_a_text_that_the_library_fails_on_later_is_one_line():
