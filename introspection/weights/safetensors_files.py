@@ -120,7 +120,7 @@ def _open_shards(index: Path) -> SafetensorsFiles:
         if not exists(folder / name) or not (folder / name).is_file():
             tensors = [tensor for tensor, file in said.items() if file == name]
             raise InputError(
-                f"{index} names {listed([name])}, which is missing; it should contain {len(tensors)} "
+                f"{index} names {brief(name)}, which is missing; it should contain {len(tensors)} "
                 f"tensors, {listed(tensors[:1])} first"
             )
     files = SafetensorsFiles(folder / name for name in names)
