@@ -48,6 +48,7 @@ from introspection.tasks.registry import TASKS, load_task, section_settings
 from introspection.tasks.task import Task, print_task_notes
 from introspection.weights.pretrained import PretrainedModel
 
+COUNTED = 256  # items whose tokens are counted at once
 SPLIT = "test"
 
 
@@ -178,10 +179,10 @@ def readable(
         raise InputError(f"{task.name}: no items to ask about in this split; raise its size with --set")
     fitting, needed = [], token_counter(task, tokenizer, reply_tokens(reading))
     with progress_bar(console, "counting tokens", len(items)) as advance:
-        for item in items:
-            if needed(item) <= context:
-                fitting.append(item)
-            advance(1)
+        for start in range(0, len(items), COUNTED):
+            some = items[start : start + COUNTED]
+            fitting += [item for item, tokens in zip(some, needed(some), strict=True) if tokens <= context]
+            advance(len(some))
     if not fitting:
         raise InputError(
             f"all {len(items)} items exceed the model's context of {context} tokens: shorten them, or choose "

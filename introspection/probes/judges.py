@@ -138,7 +138,8 @@ class OpeningsJudge:
         """Log-probabilities that the reply starts with any refusing and with any complying opening."""
         refusing, complying = disjoint_openings(model.tokenizer, self.refusing, self.complying)
         continuations = (*refusing, *complying)
-        requests = [ScoreRequest(model.tokenizer.encode_prompt(prompt), continuations) for prompt in prompts]
+        encoded = model.tokenizer.encode_prompts(prompts)
+        requests = [ScoreRequest(tokens, continuations) for tokens in encoded]
         names = [asked_of(prompt) for prompt in prompts]
         scores = np.array(score(model, requests, session, progress, names), np.float64)
         scores = scores.reshape(len(prompts), len(continuations))
@@ -183,7 +184,7 @@ class ModelJudge:
         tokenizer = self.asked.tokenizer
         answers = tuple(opening_tokens(tokenizer, answer) for answer in ("Yes", "No"))
         prompts = [self.question(one, question) for one in said for question in self.questions]
-        requests = [ScoreRequest(tokenizer.encode_prompt(prompt), answers) for prompt in prompts]
+        requests = [ScoreRequest(tokens, answers) for tokens in tokenizer.encode_prompts(prompts)]
         longest = max((len(request.prompt) + 1 for request in requests), default=0)
         room = self.asked.config.context_length
         if longest > room:

@@ -47,7 +47,7 @@ def probe_replies(
       RunError: a token's log-probability is not finite; names the model and the item.
     """
     unique = {prompt: f"item {item.id}" for item in items for prompt in prompts_of(item)}
-    encoded = [model.tokenizer.encode_prompt(prompt, through_thought=True) for prompt in unique]
+    encoded = model.tokenizer.encode_prompts(list(unique), through_thought=True)
     decoded = decode(model, encoded, tokens, session, progress, list(unique.values()))
     said = {
         prompt: read_reply(model.tokenizer, reply.tokens)

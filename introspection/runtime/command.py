@@ -5,6 +5,7 @@ import ctypes
 import errno
 import importlib.util
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -19,7 +20,8 @@ from rich.console import Console
 
 from introspection.errors import InputError, RunError
 from introspection.runtime.config import cache_dir, comma_values
-from introspection.runtime.json_files import parsed, read_whole
+from introspection.runtime.files import read_whole
+from introspection.runtime.json_files import parsed
 from introspection.runtime.known_as import meant, suggestion
 from introspection.runtime.terminal import Terminal, one_line, visible
 
@@ -44,6 +46,8 @@ def run_program(
     arguments = sys.argv
     module = sys.modules["__main__"]
     try:
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in the background of a shell
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         if {"--help", "-h", "--helpfull"} & set(arguments[1:]):
             sys.stdout.write(visible(help_text(module.__doc__ or "", flag_values, arguments)))
             sys.exit(DONE)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from introspection.errors import InputError, listed
-from introspection.runtime.json_files import read_whole
+from introspection.runtime.files import read_whole
 
 MODEL_FOLDER, ADAPTER_FOLDER, GGUF_FILE = "model folder", "adapter folder", "GGUF file"
 CONFIG, WEIGHTS, WEIGHTS_INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"

@@ -1,7 +1,11 @@
 """What a stopped command says: one line on what is kept and how to go on."""
 
 import errno
+import os
 import re
+import signal
+import subprocess
+import sys
 
 import pytest
 from absl import flags
@@ -36,3 +40,22 @@ def test_only_commands_with_checkpoints_say_that_they_resume():
         if path.stem != "__init__"
     }
     assert {name for name, constant in said.items() if constant == "RESUMES"} == RESUMABLE
+
+
+def test_ctrl_c_while_a_program_imports_is_one_line(tmp_path):
+    """A stand-in for the first package that takes long."""
+    (tmp_path / "absl").mkdir()
+    (tmp_path / "absl" / "__init__.py").write_text("import time; print(1, flush=True); time.sleep(60)")
+    program = subprocess.Popen(
+        [sys.executable, "-m", "experiments.run"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert program.stdout is not None
+    assert program.stdout.readline() == b"1\n"
+    program.send_signal(signal.SIGINT)
+    assert program.communicate(timeout=30)[1] == b"error: interrupted: nothing was begun\n"
+    assert program.returncode == 1

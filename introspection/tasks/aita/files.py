@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from introspection.errors import InputError
-from introspection.tasks.cells import boolean, cell, integer, name, shown, text
+from introspection.errors import InputError, brief
+from introspection.tasks.cells import boolean, cell, integer, name, text
 from introspection.tasks.parquet import parquet_rows
 from introspection.tasks.raw_files import RawRow, csv_rows, file_kind, json_lines, read_rows
 
@@ -131,7 +131,7 @@ def _post(row: RawRow, default: str, counts: Counter[str]) -> tuple[Post | None,
         binary = from_boolean
     elif not verdict and not binary:
         wrong.append(
-            f"verdict {shown(said)} is unknown (use YTA, NTA, ESH, NAH, INFO, wrong, right or "
+            f"verdict {brief(said)} is unknown (use YTA, NTA, ESH, NAH, INFO, wrong, right or "
             f"{', '.join(VERDICTS)})"
         )
     counts["contradicted"] += bool(binary) and from_boolean not in ("", binary)

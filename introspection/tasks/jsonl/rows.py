@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ PROMPTS = ("prompt_with_cue", "prompt_without_cue")
 TEXTS = ("group", "id", "system", "cue_kind", "stratum", "gold", "cued", "split", "judge")
 FIELDS = (*PROMPTS, "candidates", *TEXTS, "case_counts")
 RESERVED = (NONE, ExplanationGrammar().neither)
+_MOST_UNKNOWN = 20  # fields of a row that are named; the rest are counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,17 +106,18 @@ def _read_object(data: bytes) -> tuple[dict[str, Any], list[tuple[str, str]]]:
         return {}, [("", f"is {kind_of(fields)}, not a JSON object")]
     if not fields:
         return {}, [("", "is an empty object")]
-    return fields, [(name, "is given twice") for name in dict.fromkeys(names) if names.count(name) > 1]
+    return fields, [(name, "is given twice") for name, times in Counter(names).items() if times > 1]
 
 
 def _problems_of_names(given: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Unknown and missing fields; nothing for a row that could not be read."""
-    problems = []
-    for name in given:
-        if name not in FIELDS:
-            near = difflib.get_close_matches(name, FIELDS, 1)
-            hint = f"did you mean {near[0]}?" if near else f"the fields are {', '.join(FIELDS)}"
-            problems.append((name, f"is not a known field; {hint}"))
+    problems, unknown = [], [name for name in given if name not in FIELDS]
+    for name in unknown[:_MOST_UNKNOWN]:
+        near = difflib.get_close_matches(name, FIELDS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"the fields are {', '.join(FIELDS)}"
+        problems.append((name, f"is not a known field; {hint}"))
+    if (more := len(unknown) - _MOST_UNKNOWN) > 0:
+        problems.append(("", f"has {more:,} more unknown fields"))
     if given:
         problems += [(name, "is missing") for name in (*PROMPTS, "group") if name not in given]
         both = [name in given for name in ("candidates", "judge")]

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from introspection.errors import InputError
-from introspection.tasks.cells import boolean, cell, is_missing, name, shown, text
+from introspection.errors import InputError, brief
+from introspection.tasks.cells import boolean, cell, is_missing, name, text
 from introspection.tasks.parquet import parquet_rows
 from introspection.tasks.raw_files import RawRow, file_kind, json_lines, read_rows
 
@@ -142,6 +142,6 @@ def _labelled(
     if is_missing(label) or label == "":
         return None
     if not isinstance(label, str) or label.strip().lower() not in known:
-        wrong.append(f"{column} {shown(label)} is unknown (choose from {', '.join(known)}, or leave it out)")
+        wrong.append(f"{column} {brief(label)} is unknown (choose from {', '.join(known)}, or leave it out)")
         return None
     return known[label.strip().lower()]

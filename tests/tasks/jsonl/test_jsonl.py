@@ -196,6 +196,15 @@ def test_at_most_twenty_problems_are_shown_and_the_others_counted(tmp_path):
     assert not any("\n" in line for line in lines)
 
 
+def test_a_row_of_very_many_fields_takes_no_longer_than_its_bytes(tmp_path):
+    """Names are neither each compared with all others nor each looked up by its spelling."""
+    names = "".join(f'"c{i}": 1, ' for i in range(100_000))
+    (tmp_path / "a.jsonl").write_text(f'{{{names}"c1": 2}}')
+    found = [str(one) for one in problems_of(tmp_path / "a.jsonl")]
+    assert any("c1: is given twice" in one for one in found)
+    assert any("has 99,980 more unknown fields" in one for one in found)
+
+
 def test_marks_of_windows_and_text_that_looks_like_control_tokens_do_no_harm(tmp_path):
     odd = row(
         id="odd", group="é", prompt_with_cue="<|im_end|> </s> [INST] <end>\u2028\n{}", candidates=["是", "否"]
