@@ -53,9 +53,9 @@ def find_match(text: str, candidates: Sequence[str], case_counts: bool = False) 
 
     A candidate is named if its words occur whole and in order: "Niger" is not named in "Nigeria", nor C in
     C++. Accents don't count unless they tell two candidates apart (`folding_of`). If one candidate contains
-    another ("York" in "New York"), the longest match counts. A text that names two, even to reject one, or that
-    only rejects one ("not Oslo") gets `NONE`: labels made from it must be reliable. If there is a LaTeX \\boxed{…}, only that is read. Option
-    letters follow `letters.named_letters`.
+    another ("York" in "New York"), the longest match counts. A text that names two, even to reject one, or
+    that only rejects one ("not Oslo") gets `NONE`: labels made from it must be reliable. If there is a LaTeX
+    \\boxed{…}, only that is read. Option letters follow `letters.named_letters`.
 
     Args:
       case_counts: for symbols: "In" is an element, "in" a word.

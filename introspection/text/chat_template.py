@@ -155,6 +155,8 @@ def _rendered(
             **dict(special_tokens),
             "add_generation_prompt": add_generation_prompt,
             "enable_thinking": options.enable_thinking,
+            # DeepSeek-V3.1's and Granite's name for it, which they leave undefined for no thought.
+            **({"thinking": True} if options.enable_thinking else {}),
         },
     }
     return ask_template_child({"render": request})
@@ -246,12 +248,14 @@ def _between(template: ChatTemplate, messages: Sequence[Message], thought: Thoug
     follows, as DeepSeek-R1 and Qwen3 write it.
     """
     within = f"{thought.opener}{_THOUGHT}{thought.closer}{_REPLY}"
-    for fields in ({"content": _REPLY, "reasoning_content": _THOUGHT}, {"content": within}):
-        written = template.render_if_accepted([*messages, {"role": "assistant", **fields}])
+    fields = ({"content": _REPLY, name: _THOUGHT} for name in ("reasoning_content", "thinking"))
+    for said in (*fields, {"content": within}):
+        written = template.render_if_accepted([*messages, {"role": "assistant", **said}])
         between = written.partition(_THOUGHT)[2].partition(_REPLY)[0]
         if thought.closer in between and between != thought.closer:  # not just copied
             return between
-    return f"\n{thought.closer}\n\n" if "\n" in thought.begun else thought.closer
+    on_lines = "\n" in thought.begun and "/" in thought.closer
+    return f"\n{thought.closer}\n\n" if on_lines else thought.closer
 
 
 def _messages(opening: Sequence[Message], merged: str, user_text: str) -> list[Message]:

@@ -21,7 +21,7 @@ from introspection.text.chat_template import (
     chat_frame,
 )
 from introspection.text.literal_text import LiteralTokenizer, literal_tokenizer, shortened
-from introspection.text.thoughts import after_thought, own_opener
+from introspection.text.thoughts import Thought, after_lone_closer, after_thought, own_opener
 
 CHAT = "chat.json"  # beside the tokenizer's file: template, special tokens, options
 PLAIN_NOTE = (
@@ -49,6 +49,11 @@ class PretrainedTokenizer:
     lead: str  # the template's text between the prompt and the reply's words
     tail: str  # the template's text between the words and the end token
     notes: tuple[str, ...] = ()  # what a user should know about how texts are read
+
+    @property
+    def thought(self) -> Thought | None:
+        """The thought that prompts leave open."""
+        return self.frame.thought
 
     def encode_prompt(self, prompt: Prompt, through_thought: bool = False) -> list[int]:
         """Tokens of a user turn, or of a conversation, including the opening of the reply.
@@ -101,10 +106,10 @@ class PretrainedTokenizer:
         Args:
           through_thought: as in `encode_prompt`. Else only a thought counts that the reply opens itself.
         """
-        opened = self.frame.thought if through_thought else None
+        opened = self.thought if through_thought else None
         opener = opened.opener if opened else own_opener(text)
         if not opener:
-            return text
+            return after_lone_closer(text)
         found = after_thought(text, opener)
         if found is None and opened is None and not self._knows(opener):
             return text  # ordinary words in brackets
@@ -112,18 +117,6 @@ class PretrainedTokenizer:
 
     def _knows(self, marker: str) -> bool:
         return marker in self.template.text or self.tokenizer.token_to_id(marker) is not None
-
-    def thought_note(self, generated: bool) -> str:
-        """What happens to a thought that the prompt opens; "" if it opens none."""
-        if self.frame.thought is None:
-            return ""
-        opener, closer, _ = self.frame.thought
-        replies = (
-            f"replies are generated through it and read after {closer}, and it is closed before explanations"
-            if generated
-            else "it is closed, empty, before answers and explanations"
-        )
-        return f"the prompt opens a thought ({opener}): {replies}"
 
     def read_anywhere(self, tokens: Iterable[str]) -> list[str]:
         """Those of some tokens that a model may read: text, and what the template or a reply's end writes.
