@@ -1,0 +1,84 @@
+"""A multiple-choice task of lm-evaluation-harness on a tiny random model: likelihoods, choices and `acc`.
+
+Runs in the peers' environment: `python multiple_choice.py FOLDER`. Writes there the model to `model`,
+`rows.jsonl` (the questions, for the task jsonl) and `samples.json`: for every question with and without its
+cue the log-likelihoods of the choices (nats) and whether the likeliest one is called right, and `acc`.
+"""
+
+import json
+import random
+import sys
+from pathlib import Path
+
+import torch
+from families import families, randomize
+from harness import END, WORDS, train_tokenizer
+from lm_eval import simple_evaluate
+from lm_eval.models.huggingface import HFLM
+from transformers import AutoModelForCausalLM
+
+QUESTIONS = 40
+
+
+def rows() -> list[dict]:
+    rng = random.Random(0)
+    made = []
+    for number in range(QUESTIONS):
+        words = rng.sample(sorted({*WORDS}), 8)
+        # Choices of several lengths; one begins another.
+        choices = [words[0], f"{words[0]} {words[1]}", words[2], "Oslo 東京"][: 2 + number % 3]
+        rng.shuffle(choices)
+        question = f"{' '.join(words[3:])}?"
+        made.append(
+            {
+                "group": str(number),
+                "prompt_without_cue": question,
+                "prompt_with_cue": f"{question} I think it is {choices[0]}.",
+                "candidates": choices,
+                "gold": rng.choice(choices),
+            }
+        )
+    return made
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    tokenizer, config = train_tokenizer(), families()["llama32"]
+    config.vocab_size, config.eos_token_id = len(tokenizer), tokenizer.eos_token_id
+    config.max_position_embeddings = 1024
+    made = AutoModelForCausalLM.from_config(config).float().eval()
+    randomize(made, torch.Generator().manual_seed(0))
+    made.save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    lines = rows()
+    (folder / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    model = HFLM(pretrained=str(folder / "model"), device="cpu", dtype="float32", batch_size=3)
+    found = {}
+    for side in ("with_cue", "without_cue"):
+        task = {
+            "task": side,
+            "dataset_path": "json",
+            "dataset_kwargs": {
+                "data_files": {"test": str(folder / "rows.jsonl")},
+                "cache_dir": str(folder / "cache"),
+            },
+            "test_split": "test",
+            "output_type": "multiple_choice",
+            # As our plain format: the reply follows with a space, and its end is scored.
+            "doc_to_text": f"Question: {{{{prompt_{side}}}}}\nAnswer:",
+            "doc_to_choice": lambda doc: [choice + END for choice in doc["candidates"]],
+            "doc_to_target": "{{candidates.index(gold)}}",
+            "metric_list": [{"metric": "acc"}],
+        }
+        result = simple_evaluate(model, tasks=[task], log_samples=True, bootstrap_iters=0)
+        samples = sorted(result["samples"][side], key=lambda sample: sample["doc_id"])
+        found[side] = {
+            "logprobs": [[one[0] for one in sample["filtered_resps"]] for sample in samples],
+            "right": [sample["acc"] for sample in samples],
+            "acc": result["results"][side]["acc,none"],
+        }
+    (folder / "samples.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
