@@ -112,6 +112,7 @@ class ChatTemplate:
             raise self._error(answer["fault"])
         return answer
 
+    @functools.cached_property
     def written(self) -> str:
         """All text that the template may write: its literals, and what it joins for messages of any role.
 

@@ -123,7 +123,7 @@ class PretrainedTokenizer:
 
         Other control tokens it never reads: neither those in a user's text nor padding.
         """
-        written = self.template.written() + self.frame.closing
+        written = self.template.written + self.frame.closing
         unknown = getattr(self.tokenizer.model, "unk_token", None)
         ends = (unknown, self.tokenizer.id_to_token(self.end_id))
         control = self.literal.control.fullmatch
@@ -185,7 +185,7 @@ def pretrained_tokenizer(
     text = chat.template or template or _begin(tokenizer) + PLAIN_TEMPLATE
     written = ChatTemplate(text, dict(special_tokens), chat, source)
     frame = chat_frame(written)
-    literal = literal_tokenizer(tokenizer, written.written(), frame.after, source)
+    literal = literal_tokenizer(tokenizer, written.written, frame.after, source)
     if chat.system and (found := literal.control.search(chat.system)):
         raise InputError(f"chat.system: the text has the control token {found[0]}; leave it to the template")
     end = literal.control.search(frame.tail)

@@ -73,7 +73,10 @@ def main(folder: Path) -> None:
         result = simple_evaluate(model, tasks=[task], log_samples=True, bootstrap_iters=0)
         samples = sorted(result["samples"][side], key=lambda sample: sample["doc_id"])
         found[side] = {
-            "logprobs": [[one[0] for one in sample["filtered_resps"]] for sample in samples],
+            "logprobs": [
+                dict(zip(line["candidates"], (said[0] for said in sample["filtered_resps"]), strict=True))
+                for line, sample in zip(lines, samples, strict=True)
+            ],
             "right": [sample["acc"] for sample in samples],
             "acc": result["results"][side]["acc,none"],
         }

@@ -29,7 +29,8 @@ def test_decisions_and_accuracy_are_the_harness_own(tmp_path):
     right = {"with_cue": [], "without_cue": []}
     for item, behavior, decided in zip(items, behaviors, decisions, strict=True):
         for side, ours in right.items():
-            logprobs = expected[side]["logprobs"][int(item.group)]
+            of_candidate = expected[side]["logprobs"][int(item.group)]  # a task draws their order
+            logprobs = [of_candidate[candidate] for candidate in item.candidates]
             np.testing.assert_allclose(getattr(behavior, side)[:-1], logprobs, atol=TOLERANCE, rtol=0)
             assert getattr(decided, side) == item.candidates[np.argmax(logprobs)]
             ours.append(getattr(decided, side) == item.gold)
