@@ -58,8 +58,8 @@ def probe_replies(
 
 def cut_share(replies: Sequence[Replies], end_ids: Sequence[int]) -> float:
     """The share of replies without an end; 0 of none."""
-    cut = [one.tokens[-1:] and one.tokens[-1] not in end_ids for both in replies for one in both]
-    return sum(map(bool, cut)) / max(len(cut), 1)
+    lasts = [one.tokens[-1:] for both in replies for one in both]
+    return sum(bool(last) and last[0] not in end_ids for last in lasts) / max(len(lasts), 1)
 
 
 def prompts_of(item: Item) -> tuple[Prompt, Prompt]:
