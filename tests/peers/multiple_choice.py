@@ -11,11 +11,10 @@ import sys
 from pathlib import Path
 
 import torch
-from families import families, randomize
-from harness import END, WORDS, train_tokenizer
+from families import families
+from harness import END, WORDS, train_tokenizer, write_model
 from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
-from transformers import AutoModelForCausalLM
 
 QUESTIONS = 40
 
@@ -43,16 +42,10 @@ def rows() -> list[dict]:
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    tokenizer, config = train_tokenizer(), families()["llama32"]
-    config.vocab_size, config.eos_token_id = len(tokenizer), tokenizer.eos_token_id
-    config.max_position_embeddings = 1024
-    made = AutoModelForCausalLM.from_config(config).float().eval()
-    randomize(made, torch.Generator().manual_seed(0))
-    made.save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
+    path = write_model(folder / "model", families()["llama32"], train_tokenizer())
     lines = rows()
     (folder / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
-    model = HFLM(pretrained=str(folder / "model"), device="cpu", dtype="float32", batch_size=3)
+    model = HFLM(pretrained=path, device="cpu", dtype="float32", batch_size=3)
     found = {}
     for side in ("with_cue", "without_cue"):
         task = {
