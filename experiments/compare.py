@@ -36,6 +36,9 @@ flags.DEFINE_integer("limit", 0, "ask at most so many items, evenly spaced; 0: a
 flags.DEFINE_string(
     "readout", "", f"how behaviour is read; as the models' runs if not given. {READOUT_WORDS}"
 )
+flags.DEFINE_integer(
+    "reply-tokens", 0, "longest generated reply; 0: as in the models' runs, 24 for external models"
+)
 flags.DEFINE_integer("devices", 1, "over how many devices batches are split; -1: all")
 flags.DEFINE_multi_string("set", [], "FIELD=VALUE of the task's config; may be repeated")
 flags.DEFINE_multi_string("chat", [], "FIELD=VALUE of config.chat, for external models; may be repeated")
@@ -52,6 +55,7 @@ def main(values, console) -> None:
         tuple(values.chat),
         values.limit,
         values.readout,
+        values["reply-tokens"].value,
         values.devices,
     )
     with held(Path(values.workdir)):

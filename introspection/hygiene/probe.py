@@ -34,7 +34,7 @@ from introspection.probes.decoding import end_tokens
 from introspection.probes.judges import PhraseJudge
 from introspection.probes.replies import prompts_of
 from introspection.probes.scored import Behavior
-from introspection.reports.console import program_table, say
+from introspection.reports.console import program_table, say, say_thoughts
 from introspection.runs.assemble import VERSIONED
 from introspection.runs.inherited import readout_section
 from introspection.runs.overrides import assigned_chat
@@ -83,8 +83,8 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
     with jax.set_mesh(session.mesh):
         model = load_model(found, session.mesh)
         readout = load_readout(settings(BehaviorConfig, reading), task, session)
-        if note := model.tokenizer.thought_note(readout.kind == "generate"):
-            say(console, note)
+        thoughts = {request.model: model.tokenizer.thought}
+        notes = say_thoughts(console, thoughts, readout.kind, readout.tokens)
         answers = ask(model, items, readout, session)
         if readout.judge is not None:
             console.print("asking all judges about the same replies", highlight=False)
@@ -102,7 +102,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
             "name": request.model,
             "fingerprint": model_fingerprint(model),
             "context_length": context_length(found),
-            "note": note,
+            "note": "; ".join(notes),
         },
         "readout": reading,
         "splits": {split: len(of) for split, of in task.splits.items()},
@@ -146,8 +146,7 @@ def probed_readout(
     first = items[0].candidates if items else ()
     letters = bool(first) and all(len(candidate) == 1 for candidate in first)
     chosen = "score" if letters and isinstance(found, PretrainedModel) else ""
-    reading = readout_section([found], request.readout or chosen)
-    reading |= {"reply_tokens": request.reply_tokens} if request.reply_tokens else {}
+    reading = readout_section([found], request.readout or chosen, request.reply_tokens)
     reading |= {"judge_model": request.judge_model} if request.judge_model else {}
     if first == PhraseJudge.classes and reading["readout"] != "generate":
         raise InputError(

@@ -56,6 +56,12 @@ def probe_replies(
     return [Replies(said[item.prompt_with_cue], said[item.prompt_without_cue]) for item in items]
 
 
+def cut_share(replies: Sequence[Replies], end_ids: Sequence[int]) -> float:
+    """The share of replies without an end; 0 of none."""
+    lasts = [one.tokens[-1:] for both in replies for one in both]
+    return sum(bool(last) and last[0] not in end_ids for last in lasts) / max(len(lasts), 1)
+
+
 def prompts_of(item: Item) -> tuple[Prompt, Prompt]:
     return item.prompt_with_cue, item.prompt_without_cue
 

@@ -34,6 +34,7 @@ class Cautions:
     one_class: float = 0.05  # a changed-rate within this of 0 or 1
     accuracy_loss: float = 0.1
     none_rate: float = 0.1
+    cut_rate: float = 0.05
     one_explanation: float = 0.5
     disagreement_items: int = 30
 

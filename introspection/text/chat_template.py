@@ -132,6 +132,7 @@ class ChatTemplate:
             raise self._error(f"rejects the conversation: {answer['refused']}")
         return answer["text"]
 
+    @functools.cached_property
     def written(self) -> str:
         """All text that the template may write: its literals, and what it joins for messages of any role.
 
@@ -177,6 +178,8 @@ def _request(
         **special_tokens,
         "add_generation_prompt": add_generation_prompt,
         "enable_thinking": options.enable_thinking,
+        # DeepSeek-V3.1's and Granite's name for it, which they leave undefined for no thought.
+        **({"thinking": True} if options.enable_thinking else {}),
     }
     return {"template": text, "date": options.date, "variables": variables}
 
@@ -283,12 +286,14 @@ def _between(template: ChatTemplate, messages: Sequence[Message], thought: Thoug
     follows, as DeepSeek-R1 and Qwen3 write it.
     """
     within = f"{thought.opener}{_THOUGHT}{thought.closer}{_REPLY}"
-    for fields in ({"content": _REPLY, "reasoning_content": _THOUGHT}, {"content": within}):
-        written = template.render_if_accepted([*messages, {"role": "assistant", **fields}])
+    fields = ({"content": _REPLY, name: _THOUGHT} for name in ("reasoning_content", "thinking"))
+    for said in (*fields, {"content": within}):
+        written = template.render_if_accepted([*messages, {"role": "assistant", **said}])
         between = written.partition(_THOUGHT)[2].partition(_REPLY)[0]
         if thought.closer in between and between != thought.closer:  # not just copied
             return between
-    return f"\n{thought.closer}\n\n" if "\n" in thought.begun else thought.closer
+    on_lines = "\n" in thought.begun and "/" in thought.closer
+    return f"\n{thought.closer}\n\n" if on_lines else thought.closer
 
 
 def _messages(opening: Sequence[Message], merged: str, user_text: str) -> list[Message]:

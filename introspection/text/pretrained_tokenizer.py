@@ -21,7 +21,7 @@ from introspection.text.chat_template import (
     chat_frame,
 )
 from introspection.text.literal_text import LiteralTokenizer, literal_tokenizer
-from introspection.text.thoughts import after_thought, own_opener
+from introspection.text.thoughts import Thought, after_lone_closer, after_thought, own_opener
 from introspection.text.tokenizer_trial import check_tokenizer_file
 
 CHAT = "chat.json"  # beside the tokenizer's file: template, special tokens, options
@@ -50,6 +50,11 @@ class PretrainedTokenizer:
     lead: str  # the template's text between the prompt and the reply's words
     tail: str  # the template's text between the words and the end token
     notes: tuple[str, ...] = ()  # what a user should know about how texts are read
+
+    @property
+    def thought(self) -> Thought | None:
+        """The thought that prompts leave open."""
+        return self.frame.thought
 
     def encode_prompt(self, prompt: Prompt, through_thought: bool = False) -> list[int]:
         """Tokens of a user turn, or of a conversation, including the opening of the reply.
@@ -114,10 +119,10 @@ class PretrainedTokenizer:
         Args:
           through_thought: as in `encode_prompt`. Else only a thought counts that the reply opens itself.
         """
-        opened = self.frame.thought if through_thought else None
+        opened = self.thought if through_thought else None
         opener = opened.opener if opened else own_opener(text)
         if not opener:
-            return text
+            return after_lone_closer(text)
         found = after_thought(text, opener)
         if found is None and opened is None and not self._knows(opener):
             return text  # ordinary words in brackets
@@ -126,24 +131,12 @@ class PretrainedTokenizer:
     def _knows(self, marker: str) -> bool:
         return marker in self.template.text or self.tokenizer.token_to_id(marker) is not None
 
-    def thought_note(self, generated: bool) -> str:
-        """What happens to a thought that the prompt opens; "" if it opens none."""
-        if self.frame.thought is None:
-            return ""
-        opener, closer, _ = self.frame.thought
-        replies = (
-            f"replies are generated through it and read after {closer}, and it is closed before explanations"
-            if generated
-            else "it is closed, empty, before answers and explanations"
-        )
-        return f"the prompt opens a thought ({opener}): {replies}"
-
     def read_anywhere(self, tokens: Iterable[str]) -> list[str]:
         """Those of some tokens that a model may read: text, and what the template or a reply's end writes.
 
         Other control tokens it never reads: neither those in a user's text nor padding.
         """
-        written = self.template.written() + self.frame.closing
+        written = self.template.written + self.frame.closing
         unknown = getattr(self.tokenizer.model, "unk_token", None)
         ends = (unknown, self.tokenizer.id_to_token(self.end_id))
         control = self.literal.control.fullmatch
@@ -205,7 +198,7 @@ def pretrained_tokenizer(
     text = chat.template or template or _begin(tokenizer) + PLAIN_TEMPLATE
     written = ChatTemplate(text, dict(special_tokens), chat, source)
     frame = chat_frame(written)
-    literal = literal_tokenizer(tokenizer, written.written(), frame.after, source)
+    literal = literal_tokenizer(tokenizer, written.written, frame.after, source)
     if chat.system and (found := literal.control.search(chat.system)):
         raise InputError(f"chat.system: the text has the control token {found[0]}; leave it to the template")
     end = literal.control.search(frame.tail)

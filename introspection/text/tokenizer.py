@@ -12,6 +12,7 @@ from introspection.errors import InputError
 from introspection.tasks.items import Prompt
 from introspection.text.literal_text import library_faults
 from introspection.text.pretrained_tokenizer import CHAT, PretrainedTokenizer, load_pretrained, read_tokenizer
+from introspection.text.thoughts import Thought
 
 PADDING, UNKNOWN, END, REPLY = "<pad>", "<unk>", "<end>", "<reply>"
 
@@ -35,12 +36,13 @@ class ChatTokenizer(Protocol):
     def stop_ids(self) -> tuple[int, ...]: ...
     @property
     def padding_id(self) -> int: ...
+    @property
+    def thought(self) -> Thought | None: ...
     def encode_prompt(self, prompt: Prompt, through_thought: bool = False) -> list[int]: ...
     def encode_prompts(self, prompts: Sequence[Prompt], through_thought: bool = False) -> list[list[int]]: ...
     def encode_reply(self, text: str) -> list[int]: ...
     def decode(self, tokens: Sequence[int]) -> str: ...
     def answer(self, text: str, through_thought: bool = False) -> str: ...
-    def thought_note(self, generated: bool) -> str: ...
     def save(self, path: Path) -> None: ...
 
 
@@ -56,6 +58,10 @@ class WordTokenizer:
     @property
     def stop_ids(self) -> tuple[int, ...]:
         return ()
+
+    @property
+    def thought(self) -> None:
+        return None
 
     @property
     def vocab_size(self) -> int:
@@ -90,10 +96,6 @@ class WordTokenizer:
     def answer(self, text: str, through_thought: bool = False) -> str:
         del through_thought
         return text
-
-    def thought_note(self, generated: bool) -> str:
-        del generated
-        return ""
 
     def _encode(self, text: str) -> list[int]:
         with library_faults("tokenizer.json", f"the text {text!r}"):

@@ -11,7 +11,7 @@ MODEL_FOLDER, ADAPTER_FOLDER, GGUF_FILE = "model folder", "adapter folder", "GGU
 CONFIG, WEIGHTS, WEIGHTS_INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _GGUF_MAGIC = b"GGUF"
-SNAPSHOTS, _MAIN = "snapshots", "refs/main"
+_CACHED, SNAPSHOTS, _MAIN = "models--", "snapshots", "refs/main"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -38,6 +38,8 @@ def kind_of(path: Path) -> str:
         if not has_whole_model(path):
             raise _without_weights(path, ADAPTER_WEIGHTS)
     if not (path / CONFIG).is_file():
+        if files := sorted(file.name for file in path.glob("[!.]*.gguf")):
+            raise InputError(f"{path} is a folder of GGUF files; name the file: {path}/ and {listed(files)}")
         raise InputError(
             f"{path} is not a model: it has neither {CONFIG} (a Hugging Face model) nor {ADAPTER_CONFIG} "
             "(a PEFT adapter)"
@@ -54,15 +56,23 @@ def has_whole_model(folder: Path) -> bool:
 
 
 def snapshot_of(path: Path) -> Path:
-    """The model that a folder of the Hugging Face cache (`models--ORG--NAME`) has; any other path as it is.
+    """The model that a folder of the Hugging Face cache has, `models--ORG--NAME` or the cache around a single
+    one; any other path as it is.
 
     It is the snapshot that `refs/main` names, or the only one.
 
     Raises:
-      InputError: there are several snapshots and none of them is main's; there is none, or its links are
-        lost.
+      InputError: there are several models, or several snapshots and none of them is main's; there is none, or
+        its links are lost.
     """
     root = path.parent if path.name == SNAPSHOTS else path
+    cached = sorted(path.glob(f"{_CACHED}*")) if path.is_dir() and not (path / CONFIG).is_file() else []
+    if len(cached) > 1:
+        raise InputError(
+            f"{path} is a cache of {len(cached)} models; give the path of one: {path}/ and "
+            f"{listed(one.name for one in cached)}"
+        )
+    root = cached[0] if cached else root
     if not (root / SNAPSHOTS).is_dir() or (root / CONFIG).is_file():
         return path
     found = sorted(child.name for child in (root / SNAPSHOTS).iterdir() if child.is_dir())
@@ -75,6 +85,11 @@ def snapshot_of(path: Path) -> Path:
             raise InputError(
                 f"{snapshot / CONFIG} contains a file's path instead of a link to it: the cache was copied "
                 "without its links; copy it with them (cp -a), or download the model again"
+            )
+        lost = sorted(file.name for file in snapshot.iterdir() if file.is_symlink() and not file.exists())
+        if lost:
+            raise InputError(
+                f"{snapshot}: the cache lacks what {listed(lost)} link to: download the model again"
             )
         return snapshot
     if not found:
@@ -112,4 +127,6 @@ def _without_weights(folder: Path, wanted: str) -> InputError:
             "read; if you trust them, convert them with transformers or peft: "
             "from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"
         )
-    return InputError(f"{folder} has no weights: {wanted} is missing")
+    others = sorted(path.name for path in folder.glob("[!.]*.safetensors*") if path.name != ADAPTER_WEIGHTS)
+    there = f"; {listed(others)} is not read: unpack or rename it, or save the model again" if others else ""
+    return InputError(f"{folder} has no weights: {wanted} is missing{there}")

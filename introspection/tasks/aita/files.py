@@ -121,6 +121,7 @@ def _post(row: RawRow, default: str, counts: Counter[str]) -> tuple[Post | None,
         return cell(fields, column[meaning], kind, wrong) or "" if column[meaning] else ""
 
     post_text, said = _plain(read("text", text)), read("verdict", text).strip()
+    said = "" if _GONE.fullmatch(said) else said
     asshole = cell(fields, BINARY_COLUMN, boolean, wrong)
     if not wrong and (_GONE.fullmatch(post_text) or (not said and asshole is None)):
         counts["removed" if _GONE.fullmatch(post_text) else "unjudged"] += 1

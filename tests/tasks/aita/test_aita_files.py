@@ -219,7 +219,7 @@ def test_the_index_that_pandas_writes_is_no_title(tmp_path):
 @pytest.mark.parametrize("gone", ["[removed]", "[deleted]", "[ Removed by Reddit ]", " ", "nan", "None"])
 def test_removed_posts_are_skipped_counted_and_said(tmp_path, gone):
     rows = [(f"I sang song {i}.", "YTA", "1") for i in range(6)]
-    rows[1], rows[2], rows[4] = (gone, "NTA", "0"), ("I slept.", "", ""), ("I ate.", "NTA", "yes")
+    rows[1], rows[2], rows[4] = (gone, "NTA", "0"), ("I slept.", gone, ""), ("I ate.", "NTA", "yes")
     read = read_all([table(tmp_path / "a.csv", *rows, header=("post", "verdict", "is_asshole"))])
     assert (len(read.posts), read.removed, read.unjudged, read.contradicted) == (4, 1, 1, 1)
     assert [one.id for one in read.posts] == ["a/1", "a/4", "a/5", "a/6"]

@@ -65,9 +65,10 @@ BAD = {
     "misspelt": (row(grup="a"), "grup", "is not a known field; did you mean group?"),
     "unknown": (row(zebra="a"), "zebra", "is not a known field; the fields are prompt_with_cue, "),
     "twice": (b'{"id": "a", "id": "b", ' + json.dumps(ROW)[1:].encode(), "id", "is given twice"),
-    "number": (row(group=7), "group", 'is a number, not text; write it as text: "7"'),
-    "object": (row(id={}), "id", "is an object, not text"),
-    "empty text": (row(stratum=" "), "stratum", "is empty"),
+    "fraction": (row(group=7.5), "group", "is a number, neither text nor a whole number"),
+    "number": (row(gold=7), "gold", 'is a number, not text; write it as text: "7"'),
+    "object": (row(id={}), "id", "is an object, neither text nor a whole number"),
+    "empty text": (row(group=" "), "group", "is missing"),
     "surrogate": (
         b'{"cue_kind": "\\ud800", ' + json.dumps(ROW)[1:].encode(),
         "cue_kind",
@@ -177,12 +178,12 @@ def test_rows_that_do_not_go_together_are_named(tmp_path, second, field, why):
 def test_the_build_names_the_first_problem_in_one_line_and_counts_the_others(tmp_path):
     path = write(tmp_path, row(), row(group=""), row(group="b", candidates=["A"]), b"{", b"{")
     assert refusal(build_jsonl, JsonlConfig(data=str(path)), tmp_path) == (
-        f"{path}: line 2: group: is empty (and 3 more: experiments.probe --task=jsonl --data={path} "
+        f"{path}: line 2: group: is missing (and 3 more: experiments.probe --task=jsonl --data={path} "
         "--dry-run lists them)"
     )
     lines = format_problems(problems_of(path))
     assert lines[:2] == [
-        f"{path}: line 2: group: is empty",
+        f"{path}: line 2: group: is missing",
         f"{path}: line 3: candidates: has 1; give two or more",
     ]
     assert lines[-1] == "4 problems in 4 rows"
@@ -414,11 +415,18 @@ def test_a_list_and_a_compressed_file_are_read_and_a_bad_row_is_named_by_its_num
     (tmp_path / "folder" / "._a.jsonl").write_bytes(b"\x00\x05\x16\x07")
     for path in (tmp_path / "list.json", tmp_path / "folder"):
         assert [r.prompt_with_cue for r in read_jsonl(path)] == [r.prompt_with_cue for r in read_jsonl(plain)]
-    (tmp_path / "list.json").write_text(json.dumps([row(id="a"), row(id="a"), row(group=1)]))
+    (tmp_path / "list.json").write_text(json.dumps([row(id="a"), row(id="a"), row(gold=1)]))
     assert [str(problem).removeprefix(f"{tmp_path}/") for problem in problems_of(tmp_path / "list.json")] == [
         "list.json: row 2: id: 'a' is already used in row 1",
-        'list.json: row 3: group: is a number, not text; write it as text: "1"',
+        'list.json: row 3: gold: is a number, not text; write it as text: "1"',
     ]
+
+
+def test_whole_numbers_are_names_and_empty_texts_are_not_given(tmp_path):
+    numbered = write(tmp_path, row(group=1, id=2, cue_kind=3.0, gold="", cued=None, stratum=" ", system=""))
+    [found] = read_jsonl(numbered)
+    assert (found.group, found.id, found.cue_kind, found.gold, found.stratum) == ("1", "2", "3", "", "")
+    assert found.prompt_with_cue == ROW["prompt_with_cue"]
 
 
 def test_half_surrogates_in_names_are_named_in_a_line_that_any_terminal_takes(tmp_path):
