@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.segment import Segments
 
 from introspection.coupling.run_results import ControlResults, Estimate, Matrix, Part, Rates, RunResults
-from introspection.reports.few_groups import control_with_few, few_note, with_few_groups
+from introspection.reports.few_groups import control_with_few, gap_notes, with_few_groups
 from introspection.reports.findings import arm_finding
 from introspection.reports.numbers import percent
 from introspection.reports.table import Row, Table, with_interval
@@ -94,7 +94,7 @@ def results_table(results: RunResults) -> Table:
         "in a control's row: the arm's gap minus the control's; no gap is read against 0\n"
         "current share: of the matches where the two disagree\n"
         "agree: trained labels that hold, mean over training; right: decisions without the cue"
-        + "".join(f"\n{note}" for note in [few_note(arms.values())] if note),
+        + "".join(f"\n{note}" for note in [gap_notes(arms.values())] if note),
     )  # fmt: skip
 
 

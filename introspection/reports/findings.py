@@ -66,6 +66,8 @@ def gap_verdict(difference: Estimate) -> ReferenceVerdict:
 def arm_verdict(arm: ArmResults) -> tuple[ReferenceVerdict, str]:
     """An arm's verdict and its reason, from the references that can be used."""
     orig, gap = arm.orig.exact_match.mean, arm.gap.exact_match
+    if arm.invalid_rate == 1:
+        return "undecided", "none of its explanations is valid"
     if gap.mean is None or orig is None:
         return "undecided", "no gap was measured"
     if gap.few is not None:

@@ -37,7 +37,7 @@ from introspection.reports.console import matrix_table, program_table, say
 from introspection.reports.matrix_findings import matrix_cautions
 from introspection.reports.page import write_report
 from introspection.runs.inherited import explanation_room, readout_section, run_sections, task_section
-from introspection.runs.overrides import SAMPLE, assigned_chat, assigned_section, with_sample_sizes
+from introspection.runs.overrides import assigned_chat, assigned_section, load_fitting
 from introspection.runtime.config import cache_dir, settings
 from introspection.runtime.json_values import to_json
 from introspection.runtime.mesh import data_mesh, idle_devices
@@ -45,7 +45,6 @@ from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import check_workdir, claim_workdir, write_json, write_whole
 from introspection.tasks.items import Decisions, Explanation, Item
-from introspection.tasks.registry import load_task
 from introspection.tasks.subsets import evenly
 from introspection.tasks.task import Task, print_task_notes
 from introspection.text.tokenizer import ChatTokenizer, same_reading
@@ -98,10 +97,8 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
         check_loadable(one)  # all of them before the first is probed
     print_notes(stored, console)
     own, reading = task_section(stored, request.task), readout_section(stored, request.readout)
-    section = assigned_section(own, request.data, request.fields)
-    if request.data == SAMPLE:
-        section = with_sample_sizes(section, request.fields)
-    task, _ = load_task(section, cache)
+    asked, theirs = assigned_section(own, request.data, request.fields), run_sections(stored, "task")
+    section, task = load_fitting(asked, request.fields, cache, [one for _, one in theirs])
     print_task_notes(task, console)
     config = {
         "compare": list(request.models),
@@ -112,7 +109,7 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
         "limit": limit,
     }
     check_workdir(workdir, config)
-    if any(asked != section for _, asked in run_sections(stored, "task")):
+    if any(one != section for _, one in theirs):
         console.print(
             "warning: these are not the items that the models' runs held out: the models may have been "
             "trained on some of them"
