@@ -5,18 +5,17 @@ from rich.segment import Segments
 
 from introspection.coupling.run_results import ControlResults, Estimate, Matrix, Part, Rates, RunResults
 from introspection.reports.few_groups import control_with_few, gap_notes, with_few_groups
-from introspection.reports.findings import arm_finding
+from introspection.reports.findings import arm_finding, unmarked
 from introspection.reports.numbers import percent
 from introspection.reports.table import Row, Table, with_interval
 from introspection.runtime.compiled import ProgramTable
 
-ISOLATING = {0x2068: None, 0x2069: None}  # marks that keep a name to itself on a page
 TABLE_WIDTH = 110  # columns that it takes at most, with names that aren't longer than usual
 
 
 def say(console: Console, line: str) -> None:
     """One line as it is: names are no markup, and a long line stays one."""
-    console.print(line.translate(ISOLATING), highlight=False, markup=False, soft_wrap=True)
+    console.print(unmarked(line), highlight=False, markup=False, soft_wrap=True)
 
 
 def matrix_table(matrix: Matrix) -> Table:

@@ -89,6 +89,11 @@ def isolated(name: str) -> str:
     return "\u2068" + re.sub("[\u202a-\u202e\u2066-\u2069]", "", name) + "\u2069"
 
 
+def unmarked(text: str) -> str:
+    """A text without `isolated`'s marks, for a terminal and for Markdown, where they would be pasted."""
+    return text.replace("\u2068", "").replace("\u2069", "")
+
+
 def interval(value: Estimate, form: str = "percent") -> str:
     """`[8.2, 14.0]`, `too few (4)`, or nothing where the interval is missing."""
     if value.few is not None:

@@ -25,6 +25,7 @@ from introspection.study.counts import (
     emitter_counts,
     explanations_of,
 )
+from introspection.study.figure_numbers import claim_numbers
 from introspection.study.figures import claim_figure
 from introspection.study.page import study_markdown, study_page
 from introspection.study.parts import FOREIGN, SHUFFLED, StudyPart, is_static, part_results
@@ -85,7 +86,7 @@ def write_study(
         "predictors": {name: base_predictors(part) for name, part in shown.items()},
     }
     drawn = [
-        (_figure_name(claim), claim, render_figure(claim_figure(claim)))
+        (_figure_name(claim), claim, render_figure(claim_figure(claim), claim_numbers(claim)))
         for claim in study["claims"]
         if claim["mean"] is not None or claim["points"]
     ]
