@@ -29,7 +29,7 @@ def forest_numbers(claim: Entry) -> Numbers:
 
 
 def knee_numbers(claim: Entry) -> Numbers:
-    """An arm in one base each, then the corners of both fitted curves, and the ends of the knee's interval."""
+    """An arm in one base each, then the corners of both fitted curves, and the knee's interval."""
     fit, points = KneeFit(**claim["fit"]), claim["points"]
     rows = [
         {"kind": "point", **{name: point[name] for name in ("arm", "base", "agreement", "gap")}}
