@@ -79,7 +79,8 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
     session = asking_session(request, console)
     rng, judges = np.random.default_rng(0), None
     with jax.set_mesh(session.mesh):
-        model = load_model(found, session.mesh)
+        with progress_bar(console, f"loading {request.model}", 1):
+            model = load_model(found, session.mesh)
         readout = load_readout(settings(BehaviorConfig, reading), task, session)
         if note := model.tokenizer.thought_note(readout.kind == "generate"):
             say(console, note)

@@ -80,11 +80,17 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup, measured: dict[tuple, dict[
 
     def evaluate(step: int, state: TrainState) -> list[dict[str, float]]:
         if step:
-            return [live_measures(seed_model(state, i), setup, held_out) for i in range(len(seeds))]
+            return [
+                live_measures(
+                    f"{name}: evaluating seed {seed}, step {step}", seed_model(state, i), setup, held_out
+                )
+                for i, seed in enumerate(seeds)
+            ]
         # Before the first step all seeds of arms with the same labels are the model that they start from.
         kind = (start.name, *map(tuple, (held_out.labels, held_out.trained, held_out.clean)))
         if kind not in measured:
-            measured[kind] = live_measures(seed_model(state, 0), setup, held_out)
+            title = f"{name}: evaluating, step 0"
+            measured[kind] = live_measures(title, seed_model(state, 0), setup, held_out)
         return [measured[kind]] * len(seeds)
 
     def refresh(step: int, state: TrainState) -> None:

@@ -134,7 +134,8 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
         for one, name in zip(stored, shown, strict=True):  # one model in memory at a time
             if name in results:
                 continue  # named twice
-            model = load_model(one, session.mesh)
+            with progress_bar(console, f"loading {name}", 1):
+                model = load_model(one, session.mesh)
             fingerprint = model_fingerprint(model)
             same = [
                 other

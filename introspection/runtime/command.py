@@ -1,11 +1,13 @@
 """How a command starts and ends: flags, one-line errors, exit codes 0, 1 and 2."""
 
+import _thread
 import contextlib
 import ctypes
 import errno
 import importlib.util
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,6 +52,7 @@ def run_program(
         parse_flags(flag_values, arguments)
         keep_compiled_programs()
         keep_freed_memory()
+        keep_interrupts()
         main(flag_values, console)
     except (InputError, flags.Error) as error:
         _one_line(error)
@@ -250,6 +253,22 @@ def keep_freed_memory() -> None:
         mallopt(trim_threshold, -1)  # never
         mallopt(mmap_max, 0)
         mallopt(arena_max, 1)
+
+
+def keep_interrupts() -> None:
+    """Interrupts once more where Python drops a Ctrl-C: one that arrives in a destructor or in a callback of
+    the garbage collector, of which JAX has one, is ignored."""
+    usual = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            again = threading.Timer(0.1, _thread.interrupt_main)  # once the callback is over
+            again.daemon = True
+            again.start()
+        else:
+            usual(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def keep_compiled_programs() -> None:

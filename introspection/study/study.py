@@ -30,6 +30,7 @@ from introspection.study.figures import claim_figure
 from introspection.study.page import study_markdown, study_page
 from introspection.study.parts import FOREIGN, SHUFFLED, StudyPart, is_static, part_results
 from introspection.study.predictors import base_predictors
+from introspection.study.verdicts import CLAIMS
 from introspection.tasks.items import Explanation
 
 
@@ -70,7 +71,8 @@ def write_study(
         console.print(
             f"study: part {part_name}: {shown[part_name]['askable']['words']}", highlight=False, markup=False
         )
-    claims = evaluate_claims(parts, seed)
+    with progress_bar(console, "study: claims", len(CLAIMS)) as advance:
+        claims = evaluate_claims(parts, seed, advance=advance)
     for part_name, circuits in study_circuits(finished, configs, console).items():
         shown[part_name]["circuits"] = circuits
     study = {

@@ -2,6 +2,8 @@
 
 import errno
 import re
+import sys
+import time
 
 import pytest
 from absl import flags
@@ -27,6 +29,26 @@ def test_a_stopped_command_says_what_is_kept_in_one_line(error, stopped, capsys,
     said = capsys.readouterr().err
     assert (ended.value.code, said.count("\n")) == (FAILED, 1)
     assert said.endswith(f": {stopped}\n")
+
+
+def test_an_interrupt_that_python_drops_comes_again(capsys, monkeypatch):
+    class Dropped:
+        def __del__(self):
+            raise KeyboardInterrupt  # as in a callback of the garbage collector
+
+    def main(values, console):
+        del values
+        Dropped()
+        for _ in range(100):
+            time.sleep(0.1)
+
+    monkeypatch.setattr("sys.argv", ["program"])
+    monkeypatch.setattr("sys.unraisablehook", sys.unraisablehook)  # put back afterwards
+    monkeypatch.setattr("introspection.runtime.command.keep_compiled_programs", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        run_program(main, flags.FlagValues(), STARTS_AGAIN)
+    assert ended.value.code == FAILED
+    assert capsys.readouterr().err == f"error: interrupted: {STARTS_AGAIN}\n"
 
 
 def test_only_commands_with_checkpoints_say_that_they_resume():
