@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import errno
 import importlib.util
+import os
 import re
 import sys
 import threading
@@ -12,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 from absl import flags
@@ -62,7 +63,7 @@ def run_program(
         sys.exit(FAILED)
     except KeyboardInterrupt:
         _one_line(f"interrupted: {stopped}")
-        sys.exit(FAILED)
+        leave(FAILED)
     except OSError as error:
         if error.errno not in _EXPLAINED:
             sys.stderr.write(visible(traceback.format_exc()))
@@ -253,6 +254,14 @@ def keep_freed_memory() -> None:
         mallopt(trim_threshold, -1)  # never
         mallopt(mmap_max, 0)
         mallopt(arena_max, 1)
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process without Python's own end, which waits for programs that still run on a device, and
+    may crash with them."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def keep_interrupts() -> None:

@@ -24,6 +24,7 @@ def test_a_stopped_command_says_what_is_kept_in_one_line(error, stopped, capsys,
 
     monkeypatch.setattr("sys.argv", ["program"])
     monkeypatch.setattr("introspection.runtime.command.keep_compiled_programs", lambda: None)
+    monkeypatch.setattr("introspection.runtime.command.leave", sys.exit)
     with pytest.raises(SystemExit) as ended:
         run_program(main, flags.FlagValues(), stopped)
     said = capsys.readouterr().err
@@ -45,6 +46,7 @@ def test_an_interrupt_that_python_drops_comes_again(capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["program"])
     monkeypatch.setattr("sys.unraisablehook", sys.unraisablehook)  # put back afterwards
     monkeypatch.setattr("introspection.runtime.command.keep_compiled_programs", lambda: None)
+    monkeypatch.setattr("introspection.runtime.command.leave", sys.exit)
     with pytest.raises(SystemExit) as ended:
         run_program(main, flags.FlagValues(), STARTS_AGAIN)
     assert ended.value.code == FAILED
