@@ -189,8 +189,8 @@ def organism_table(organism: Mapping[str, Any]) -> Table:
         (label, field, write)
         for label, field, write in (
             ("n", "n", count),
-            ("Accuracy %", "accuracy", percent),
-            ("with the cue %", "accuracy_with_cue", percent),
+            ("Right %", "accuracy", percent),
+            ("With cue %", "accuracy_with_cue", percent),
             ("Cue changes %", "changed_rate", percent),
             ("None %", "none_rate", percent),
         )
