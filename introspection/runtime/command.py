@@ -1,19 +1,16 @@
 """How a command starts and ends: flags, one-line errors, exit codes 0, 1 and 2."""
 
-import _thread
 import contextlib
 import ctypes
 import errno
 import importlib.util
-import os
 import re
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 from absl import flags
@@ -22,6 +19,7 @@ from rich.console import Console
 
 from introspection.errors import InputError, RunError
 from introspection.runtime.config import cache_dir, comma_values
+from introspection.runtime.interrupts import leave
 from introspection.runtime.json_files import parsed, read_whole
 from introspection.runtime.known_as import by_meaning, meant, suggestion, with_arm
 from introspection.runtime.terminal import Terminal, one_line, visible
@@ -53,7 +51,6 @@ def run_program(
         parse_flags(flag_values, arguments)
         keep_compiled_programs()
         keep_freed_memory()
-        keep_interrupts()
         main(flag_values, console)
     except (InputError, flags.Error) as error:
         _one_line(error)
@@ -254,30 +251,6 @@ def keep_freed_memory() -> None:
         mallopt(trim_threshold, -1)  # never
         mallopt(mmap_max, 0)
         mallopt(arena_max, 1)
-
-
-def leave(code: int) -> NoReturn:
-    """Ends the process without Python's own end, which waits for programs that still run on a device, and
-    may crash with them."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-def keep_interrupts() -> None:
-    """Interrupts once more where Python drops a Ctrl-C: one that arrives in a destructor or in a callback of
-    the garbage collector, of which JAX has one, is ignored."""
-    usual = sys.unraisablehook
-
-    def hook(unraisable: Any) -> None:
-        if isinstance(unraisable.exc_value, KeyboardInterrupt):
-            again = threading.Timer(0.1, _thread.interrupt_main)  # once the callback is over
-            again.daemon = True
-            again.start()
-        else:
-            usual(unraisable)
-
-    sys.unraisablehook = hook
 
 
 def keep_compiled_programs() -> None:

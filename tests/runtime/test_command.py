@@ -2,6 +2,7 @@
 
 import errno
 import re
+import subprocess
 import sys
 import time
 
@@ -10,6 +11,7 @@ from absl import flags
 from programs import ROOT
 
 from introspection.runtime.command import FAILED, RESUMES, STARTS_AGAIN, run_program
+from introspection.runtime.interrupts import STARTING, keep_interrupts
 
 RESUMABLE = {"pretrain", "run", "sweep"}  # they leave checkpoints
 
@@ -38,19 +40,28 @@ def test_an_interrupt_that_python_drops_comes_again(capsys, monkeypatch):
             raise KeyboardInterrupt  # as in a callback of the garbage collector
 
     def main(values, console):
-        del values
+        keep_interrupts()  # as the package of the commands does
         Dropped()
         for _ in range(100):
             time.sleep(0.1)
 
     monkeypatch.setattr("sys.argv", ["program"])
-    monkeypatch.setattr("sys.unraisablehook", sys.unraisablehook)  # put back afterwards
+    for hook in ("unraisablehook", "excepthook"):
+        monkeypatch.setattr(sys, hook, getattr(sys, hook))  # put back afterwards
     monkeypatch.setattr("introspection.runtime.command.keep_compiled_programs", lambda: None)
     monkeypatch.setattr("introspection.runtime.command.leave", sys.exit)
     with pytest.raises(SystemExit) as ended:
         run_program(main, flags.FlagValues(), STARTS_AGAIN)
     assert ended.value.code == FAILED
     assert capsys.readouterr().err == f"error: interrupted: {STARTS_AGAIN}\n"
+
+
+def test_an_interrupt_while_a_program_loads_is_one_line():
+    loading = "import experiments\nraise KeyboardInterrupt"
+    ended = subprocess.run(
+        [sys.executable, "-c", loading], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stderr) == (FAILED, f"{STARTING}\n")
 
 
 def test_only_commands_with_checkpoints_say_that_they_resume():
