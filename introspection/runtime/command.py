@@ -217,7 +217,8 @@ def help_text(doc: str, flag_values: flags.FlagValues, arguments: list[str]) -> 
         )
     for flag in own:
         default = f" (default: {flag.default!r})" if flag.default else ""
-        lines.append(f"  --{flag.name}  {flag.help}{default}")
+        said = str(flag.help).partition("\n")[0].removesuffix(";")  # absl adds how lists are given
+        lines.append(f"  --{flag.name}  {said}{default}")
     config = config_argument(arguments)
     if config is not None:
         check_config_file(config)
