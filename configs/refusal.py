@@ -5,8 +5,8 @@
 
 The data are a folder with FalseReject, WildGuardMix or both, as published or as CSV. Models: `:qwen3_8b`,
 `:llama31_8b` (folders as published), `:smollm2` (first run `python -m experiments.fetch --model=smollm2`; it
-rarely refuses), and `:tiny`, SmolLM2 on the sample of 38 hand-written requests, a smoke test whose numbers are no
-evidence. To find a cue that sways a model often, but not always, run
+rarely refuses), and `:tiny`, SmolLM2 on the sample of 38 hand-written requests, a smoke test whose numbers
+are no evidence. To find a cue that sways a model often, but not always, run
 `python -m experiments.probe --task=refusal --data=PATH --model=M --scan-cues`; without `--scan-cues` it
 reports how far the judges agree.
 

@@ -10,8 +10,8 @@ hygiene.json and behaviors.jsonl. The second asks the same training questions wi
 prints how often each changes the decision, and recommends one that leaves both classes of labels. The third,
 which is the default without --model, reads only the data: it lists the bad rows of your file and exits with
 code 2, or prints splits, cue kinds, how x and x\\C differ, and lengths in words (with --model, in tokens).
-The second and third write nothing. The last leaves out one phrase of each request at a time, finds the one that
-the refusal depends on, and writes spans.jsonl for the cue kind "span" (--config.task.spans).
+The second and third write nothing. The last leaves out one phrase of each request at a time, finds the one
+that the refusal depends on, and writes spans.jsonl for the cue kind "span" (--config.task.spans).
 
 Where a file has fewer questions than a task's usual sizes ask for, all of them are split (test 30%,
 validation 10%), and the terminal says so.
@@ -34,8 +34,8 @@ flags.DEFINE_string("data", "", "your file or folder, for tasks that read one")
 flags.DEFINE_string(
     "model",
     "",
-    "WORKDIR[:ARM[:SEED]][@STEP], a path, smollm2, or @FILE (or FILE.txt) with one model a line; default: only "
-    "the data",
+    "WORKDIR[:ARM[:SEED]][@STEP], a path, smollm2, or @FILE (or FILE.txt) with one model a line; default: "
+    "only the data",
 )
 flags.DEFINE_bool("dry-run", False, "read only the data, print a summary, and write nothing")
 flags.DEFINE_bool("scan-cues", False, "compare wordings of the cue, recommend one, and write nothing")
