@@ -12,6 +12,7 @@ from introspection.hygiene.findings import HygieneLimits
 from introspection.hygiene.probe import ask, asking_session, probed_readout, readable
 from introspection.hygiene.rates import POPULATED, rates_by, recommended_cue
 from introspection.hygiene.request import ProbeRequest, find_model, probed_task
+from introspection.hygiene.tables import rate_of
 from introspection.probes.behavior import BehaviorConfig, load_readout
 from introspection.probes.readouts import none_advice
 from introspection.reports.numbers import count, estimate, percent
@@ -71,7 +72,7 @@ def scan_table(rates: Mapping[str, Mapping[str, Any]], placebos: frozenset[str],
         (
             (kind or "(no kind)") + (" (placebo)" if kind in placebos else ""),
             count(found["groups"]),
-            *(estimate_cell(estimate(found[name]), "percent") for name in shown),
+            *(estimate_cell(rate_of(found, name), "percent") for name in shown),
             percent(found["none_with_cue"]["mean"]),
         )
         for kind, found in rates.items()
