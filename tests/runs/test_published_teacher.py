@@ -19,7 +19,8 @@ from introspection.tasks.task import SPLITS
 def row(number: int) -> dict:
     """The hint changes the answer of every second question, and of one the model says no letter."""
     without = "The" if number == 4 else "A" if number % 2 else "C"
-    return hinted(number, "A", random_hint_prediction="A", zeroshot_prediction=without)
+    said = {"random_hint_prediction": "A", "zeroshot_prediction": without, "changed_pred_bc_hint": "left out"}
+    return hinted(number, "A", **said)
 
 
 @pytest.fixture
