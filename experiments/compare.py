@@ -25,7 +25,9 @@ from introspection.runtime.command import STARTS_AGAIN, run_program
 from introspection.runtime.lock import held
 
 flags.DEFINE_list(
-    "models", [], "WORKDIR[:ARM[:SEED]][@STEP], paths, or @FILE with one model a line; separated by commas"
+    "models",
+    [],
+    "WORKDIR[:ARM[:SEED]][@STEP], paths, or @FILE (or FILE.txt) with one model a line; separated by commas",
 )
 flags.DEFINE_string(
     "task", "", f"whose test items are asked; as the models' runs if not given, else {DEFAULT_TASK}"

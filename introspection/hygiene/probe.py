@@ -25,7 +25,7 @@ from introspection.hygiene.findings import hygiene_cautions
 from introspection.hygiene.judge_agreement import judge_report
 from introspection.hygiene.page import HYGIENE, write_hygiene_page
 from introspection.hygiene.report import hygiene_report
-from introspection.hygiene.request import ProbeRequest, find_model, probed_section
+from introspection.hygiene.request import ProbeRequest, find_model, probed_task
 from introspection.hygiene.survey import evenly_by_question, survey, token_lengths
 from introspection.models.model import Model
 from introspection.probes.behavior import BehaviorConfig, Probe, Readout, load_readout, read_behavior
@@ -38,13 +38,13 @@ from introspection.reports.console import program_table, say, say_thoughts
 from introspection.runs.assemble import VERSIONED
 from introspection.runs.inherited import readout_section
 from introspection.runs.overrides import assigned_chat
-from introspection.runtime.config import cache_dir, settings
+from introspection.runtime.config import settings
 from introspection.runtime.mesh import data_mesh, idle_devices
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import check_workdir, claim_workdir, write_json, write_whole
 from introspection.tasks.items import Item
-from introspection.tasks.registry import TASKS, load_task, section_settings
+from introspection.tasks.registry import TASKS, section_settings
 from introspection.tasks.task import Task, print_task_notes
 from introspection.weights.pretrained import PretrainedModel
 
@@ -59,8 +59,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
       InputError: the task, the model or the workdir is unusable; then nothing is written.
     """
     found = find_model(request)
-    section = probed_section(request, found)
-    task, _ = load_task(section, cache_dir())
+    section, task = probed_task(request, found)
     print_task_notes(task, console)
     reading = probed_readout(request, found, task.splits[SPLIT])
     config = {
@@ -81,7 +80,8 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
     session = asking_session(request, console)
     rng, judges = np.random.default_rng(0), None
     with jax.set_mesh(session.mesh):
-        model = load_model(found, session.mesh)
+        with progress_bar(console, f"loading {request.model}", 1):
+            model = load_model(found, session.mesh)
         readout = load_readout(settings(BehaviorConfig, reading), task, session)
         thoughts = {request.model: model.tokenizer.thought}
         notes = say_thoughts(console, thoughts, readout.kind, readout.tokens)

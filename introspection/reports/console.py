@@ -7,20 +7,19 @@ from rich.segment import Segments
 
 from introspection.coupling.run_results import ControlResults, Estimate, Matrix, Part, Rates, RunResults
 from introspection.probes.readouts import thought_note
-from introspection.reports.few_groups import control_with_few, few_note, with_few_groups
-from introspection.reports.findings import arm_finding
+from introspection.reports.few_groups import control_with_few, gap_notes, with_few_groups
+from introspection.reports.findings import arm_finding, unmarked
 from introspection.reports.numbers import percent
 from introspection.reports.table import Row, Table, with_interval
 from introspection.runtime.compiled import ProgramTable
 from introspection.text.thoughts import Thought
 
-ISOLATING = {0x2068: None, 0x2069: None}  # marks that keep a name to itself on a page
 TABLE_WIDTH = 110  # columns that it takes at most, with names that aren't longer than usual
 
 
 def say(console: Console, line: str) -> None:
     """One line as it is: names are no markup, and a long line stays one."""
-    console.print(line.translate(ISOLATING), highlight=False, markup=False, soft_wrap=True)
+    console.print(unmarked(line), highlight=False, markup=False, soft_wrap=True)
 
 
 def say_thoughts(
@@ -112,7 +111,7 @@ def results_table(results: RunResults) -> Table:
         "in a control's row: the arm's gap minus the control's; no gap is read against 0\n"
         "current share: of the matches where the two disagree\n"
         "agree: trained labels that hold, mean over training; right: decisions without the cue"
-        + "".join(f"\n{note}" for note in [few_note(arms.values())] if note),
+        + "".join(f"\n{note}" for note in [gap_notes(arms.values())] if note),
     )  # fmt: skip
 
 

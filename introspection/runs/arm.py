@@ -86,11 +86,17 @@ def arm_job(
 
     def evaluate(step: int, state: TrainState) -> list[dict[str, float]]:
         if step:
-            return [live_measures(model_of(state, i), setup, held_out) for i in range(len(seeds))]
+            return [
+                live_measures(
+                    f"{name}: evaluating seed {seed}, step {step}", model_of(state, i), setup, held_out
+                )
+                for i, seed in enumerate(seeds)
+            ]
         # Before the first step all seeds of arms with the same labels are the model that they start from.
         kind = (start.name, *map(tuple, (held_out.labels, held_out.trained, held_out.clean)))
         if kind not in measured:
-            measured[kind] = live_measures(model_of(state, 0), setup, held_out)
+            title = f"{name}: evaluating, step 0"
+            measured[kind] = live_measures(title, model_of(state, 0), setup, held_out)
         return [measured[kind]] * len(seeds)
 
     def refresh(step: int, state: TrainState) -> None:

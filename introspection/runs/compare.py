@@ -38,7 +38,7 @@ from introspection.reports.matrix_findings import matrix_cautions
 from introspection.reports.page import write_report
 from introspection.runs.inherited import explanation_room, readout_section, run_sections, task_section
 from introspection.runs.models import say_cut
-from introspection.runs.overrides import SAMPLE, assigned_chat, assigned_section, with_sample_sizes
+from introspection.runs.overrides import assigned_chat, assigned_section, load_fitting
 from introspection.runtime.config import cache_dir, settings
 from introspection.runtime.json_values import to_json
 from introspection.runtime.mesh import data_mesh, idle_devices
@@ -46,7 +46,6 @@ from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import check_workdir, claim_workdir, write_json, write_whole
 from introspection.tasks.items import Decisions, Explanation, Item
-from introspection.tasks.registry import load_task
 from introspection.tasks.subsets import evenly
 from introspection.tasks.task import Task, print_task_notes
 from introspection.text.tokenizer import ChatTokenizer, same_reading
@@ -102,10 +101,8 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
     print_notes(stored, console)
     own = task_section(stored, request.task)
     reading = readout_section(stored, request.readout, request.reply_tokens)
-    section = assigned_section(own, request.data, request.fields)
-    if request.data == SAMPLE:
-        section = with_sample_sizes(section, request.fields)
-    task, _ = load_task(section, cache)
+    asked, theirs = assigned_section(own, request.data, request.fields), run_sections(stored, "task")
+    section, task = load_fitting(asked, request.fields, cache, [one for _, one in theirs])
     print_task_notes(task, console)
     config = {
         "compare": list(request.models),
@@ -116,7 +113,7 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
         "limit": limit,
     }
     check_workdir(workdir, config)
-    if any(asked != section for _, asked in run_sections(stored, "task")):
+    if any(one != section for _, one in theirs):
         console.print(
             "warning: these are not the items that the models' runs held out: the models may have been "
             "trained on some of them"
@@ -142,7 +139,8 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
         for one, name in zip(stored, shown, strict=True):  # one model in memory at a time
             if name in results:
                 continue  # named twice
-            model = load_model(one, session.mesh)
+            with progress_bar(console, f"loading {name}", 1):
+                model = load_model(one, session.mesh)
             fingerprint = model_fingerprint(model)
             same = [
                 other

@@ -21,6 +21,7 @@ from introspection.reports.findings import Cautions
 from introspection.reports.numbers import percent
 from introspection.runs.config import RunConfig
 from introspection.runtime.json_files import read_object
+from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.tasks.items import Decisions
 from introspection.tasks.mixture import Mixture, check_apart
@@ -60,7 +61,8 @@ def stored_models(config: RunConfig, session: Session) -> dict[str, Model]:
             try:
                 path = model_path(name, session.cache)
                 found += find_models(path, chat)
-                model = load_one(path, session.mesh, chat)
+                with progress_bar(session.console, f"loading {name}", 1):
+                    model = load_one(path, session.mesh, chat)
             except InputError as error:
                 raise InputError(f"config.{field}: {error}") from error
             stored[field] = merge_adapters(model) if field in STARTED_FROM else model

@@ -11,7 +11,8 @@ MODEL_FOLDER, ADAPTER_FOLDER, GGUF_FILE = "model folder", "adapter folder", "GGU
 CONFIG, WEIGHTS, WEIGHTS_INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _GGUF_MAGIC = b"GGUF"
-_CACHED, SNAPSHOTS, _MAIN = "models--", "snapshots", "refs/main"
+_CACHED, SNAPSHOTS, BLOBS, _MAIN = "models--", "snapshots", "blobs", "refs/main"
+_TO_BLOBS, _LINKED = b"../../blobs/", (".json", ".safetensors", ".jinja", ".model", ".txt")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -62,10 +63,12 @@ def snapshot_of(path: Path) -> Path:
     It is the snapshot that `refs/main` names, or the only one.
 
     Raises:
-      InputError: there are several models, or several snapshots and none of them is main's; there is none, or
-        its links are lost.
+      InputError: there are several models; there are several snapshots and none of them is main's; there is
+        none; or, of any snapshot, links are lost, or the files that they lead to are.
     """
     root = path.parent if path.name == SNAPSHOTS else path
+    if path.parent.name == SNAPSHOTS and path.is_dir():
+        _check_snapshot(path)
     cached = sorted(path.glob(f"{_CACHED}*")) if path.is_dir() and not (path / CONFIG).is_file() else []
     if len(cached) > 1:
         raise InputError(
@@ -81,22 +84,45 @@ def snapshot_of(path: Path) -> Path:
         main = (root / _MAIN).read_text(encoding="utf-8", errors="replace").strip()
     if main in found or len(found) == 1:
         snapshot = root / SNAPSHOTS / (main if main in found else found[0])
-        if (snapshot / CONFIG).is_file() and (snapshot / CONFIG).read_bytes()[:12] == b"../../blobs/":
-            raise InputError(
-                f"{snapshot / CONFIG} contains a file's path instead of a link to it: the cache was copied "
-                "without its links; copy it with them (cp -a), or download the model again"
-            )
-        lost = sorted(file.name for file in snapshot.iterdir() if file.is_symlink() and not file.exists())
-        if lost:
-            raise InputError(
-                f"{snapshot}: the cache lacks what {listed(lost)} link to: download the model again"
-            )
+        _check_snapshot(snapshot)
         return snapshot
     if not found:
-        raise InputError(f"{root / SNAPSHOTS} is empty: download the model again")
+        raise InputError(f"{root / SNAPSHOTS} is empty: {_whole_again(root)}")
     raise InputError(
         f"{root} has {len(found)} snapshots, and {_MAIN} names none of them; give the path of one: "
         f"{root / SNAPSHOTS}/ and {listed(found)}"
+    )
+
+
+def _check_snapshot(snapshot: Path) -> None:
+    """Raises InputError unless a snapshot has files, and its links are links to files that are there."""
+    files, cache = sorted(snapshot.iterdir()), snapshot.parent.parent
+    if not files:
+        raise InputError(f"{snapshot} is empty: {_whole_again(cache)}")
+    for file in files:
+        if file.is_symlink() and not file.exists():
+            raise InputError(
+                f"{file} is a link to {file.readlink()}, which is missing: the Hugging Face cache was copied "
+                f"without {BLOBS}/, or in part; {_whole_again(cache)}"
+            )
+        if file.is_file() and file.suffix in _LINKED and _starts_with_path(file):
+            raise InputError(
+                f"{file} contains the path of a file in {BLOBS}/ instead of being a link to it: the Hugging "
+                f"Face cache was copied without its links; {_whole_again(cache)}"
+            )
+
+
+def _starts_with_path(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(len(_TO_BLOBS)) == _TO_BLOBS
+
+
+def _whole_again(cache: Path) -> str:
+    """How to get a cached model as a folder of files."""
+    model = cache.name.removeprefix("models--").replace("--", "/")
+    return (
+        f"where the cache is whole, copy {SNAPSHOTS}/REVISION as files (cp -rL), or run huggingface-cli "
+        f"download {model} --local-dir FOLDER, and name that folder"
     )
 
 

@@ -101,7 +101,32 @@ def test_a_cache_copied_without_its_links_is_refused(tmp_path):
     target = config.readlink()
     config.unlink()
     config.write_text(str(target))
-    refusal(find_models, str(root), says=[f"{config} contains a file's path", "copy it with them (cp -a)"])
+    for name in (root, config.parent):
+        refusal(
+            find_models,
+            str(name),
+            says=[
+                f"{config} contains the path",
+                "copied without its links",
+                "cp -rL",
+                "acme/tiny --local-dir",
+            ],
+        )
+
+
+def test_a_cache_copied_without_its_files_is_refused(tmp_path):
+    root = cached(tmp_path, "abc123")
+    weights = root / "snapshots" / "abc123" / "model.safetensors"
+    weights.resolve().unlink()
+    for name in (root, weights.parent):
+        refusal(
+            find_models,
+            str(name),
+            says=[f"{weights} is a link to ../../blobs/", "which is missing", "acme/tiny --local-dir"],
+        )
+    for file in weights.parent.iterdir():
+        file.unlink()
+    refusal(find_models, str(root), says=[f"{weights.parent} is empty"])
 
 
 def with_vision(folder, prefix="language_model.model."):

@@ -8,11 +8,12 @@ from aita_cases import scruples
 from row_files import refusal, write_csv, write_lines
 
 from introspection.errors import InputError
-from introspection.tasks.aita.files import DOWNLOAD, SUFFIXES, Post
+from introspection.tasks.aita.files import DOWNLOAD, Post
 from introspection.tasks.aita.files import read_posts as read_all
 from introspection.tasks.aita.items import AitaConfig
 from introspection.tasks.aita.task import build_aita
 from introspection.tasks.raw_files import data_files, raw_source, shared_folder
+from introspection.tasks.table_files import SUFFIXES
 
 SAMPLE = raw_source("sample", Path(), "aita")
 
