@@ -16,11 +16,16 @@ def head_matrix(params: dict, config: ModelConfig) -> Float[Array, "vocab width"
 
 
 def token_logits(
-    head: Float[Array, "vocab width"], hidden: Float[Array, "tokens width"], softcap: float | None = None
+    head: Float[Array, "vocab width"],
+    hidden: Float[Array, "tokens width"],
+    softcap: float | None = None,
+    temperature: float = 1.0,
 ) -> Float[Array, "tokens vocab"]:
-    """Logits in float32, squashed into ±`softcap` (`ModelConfig.final_softcap`), if given, by a tanh."""
+    """Logits in float32, squashed into ±`softcap` (`ModelConfig.final_softcap`), if given, by a tanh, and
+    divided by the temperature."""
     logits = jnp.einsum("nw,vw->nv", hidden, head.astype(hidden.dtype), preferred_element_type=jnp.float32)
-    return logits if softcap is None else softcap * jnp.tanh(logits / softcap)
+    logits = logits if softcap is None else softcap * jnp.tanh(logits / softcap)
+    return logits if temperature == 1.0 else logits / temperature
 
 
 def _in_chunks(function: Callable, arrays: tuple[Array, ...], chunk: int):
@@ -45,11 +50,12 @@ def target_logprobs(
     targets: Int[Array, "tokens targets"],
     chunk: int,
     softcap: float | None = None,
+    temperature: float = 1.0,
 ) -> Float[Array, "tokens targets"]:
     """Log-probabilities (nats) of each position's targets, computed for `chunk` positions at a time."""
 
     def logprobs(hidden, targets):
-        logits = token_logits(head, hidden, softcap)
+        logits = token_logits(head, hidden, softcap, temperature)
         chosen = jnp.take_along_axis(logits, targets, axis=-1)
         return chosen - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
 

@@ -9,6 +9,7 @@ judge decides.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -17,11 +18,18 @@ from introspection.errors import InputError
 from introspection.models.model import Model
 from introspection.probes.judges import Judge, ModelJudge, PhraseJudge, judge_of
 from introspection.probes.readouts import READOUTS
-from introspection.probes.replies import Replies, decide_replies, judge_replies, probe_replies
+from introspection.probes.replies import (
+    Replies,
+    decide_replies,
+    judge_replies,
+    judge_texts,
+    probe_replies,
+    read_reply,
+)
 from introspection.probes.scored import Behavior, decisions, probe_behavior
 from introspection.runtime.config import check_choice
 from introspection.runtime.session import Session
-from introspection.tasks.items import Decisions, Item
+from introspection.tasks.items import NONE, Decisions, Item, Prompt
 from introspection.tasks.task import Task
 
 
@@ -132,3 +140,25 @@ def decide_behavior(
     if readout.judge is not None:
         return judge_replies(model, behaviors, items, readout.judge, session)
     return [decide_replies(both, item) for both, item in zip(behaviors, items, strict=True)]
+
+
+def decide_each(
+    model: Model,
+    items: Sequence[Item],
+    prompts: Sequence[Prompt],
+    replies: Sequence[Sequence[int]],
+    readout: Readout,
+    session: Session,
+) -> list[str]:
+    """The decision of each tokenised reply to one of its item's prompts, as `decide_behavior` reads replies.
+
+    Where candidates are scored, a reply decides for the candidate that it is, token by token to its end.
+    """
+    if readout.scored:
+        encode = functools.cache(lambda text: tuple(model.tokenizer.encode_reply(text)))
+        return [
+            next((candidate for candidate in item.candidates if encode(candidate) == tuple(reply)), NONE)
+            for item, reply in zip(items, replies, strict=True)
+        ]
+    texts = [read_reply(model.tokenizer, reply).text for reply in replies]
+    return judge_texts(model, items, prompts, texts, readout.judge, session)

@@ -1,8 +1,11 @@
-"""Batched greedy decoding in one compiled loop, with an early exit and the log-probability of each token."""
+"""Batched decoding in one compiled loop, with an early exit and the log-probability of each token.
+
+Replies are greedy, or groups of samples that share their prompt's keys and values.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +35,7 @@ LEAST_ROWS = 8
 
 
 class Decoded(NamedTuple):
-    """A greedy reply's tokens, including its end token if reached, and their log-probabilities."""
+    """A reply's tokens, including its end token if reached, and their log-probabilities (nats)."""
 
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
@@ -45,13 +48,20 @@ def end_tokens(tokenizer: ChatTokenizer) -> tuple[int, ...]:
 
 class _LoopState(NamedTuple):
     step: Int[Array, ""]
-    hidden: Float[Array, "prompts width"]
-    tokens: Int[Array, "prompts steps"]
-    logprobs: Float[Array, "prompts steps"]
-    keys: Float[Array, "layers prompts steps kv_heads head_dim"]
-    values: Float[Array, "layers prompts steps kv_heads head_dim"]
-    lengths: Int[Array, " prompts"]  # tokens so far; constant once a row has ended
+    hidden: Float[Array, "rows width"]
+    tokens: Int[Array, "rows steps"]
+    logprobs: Float[Array, "rows steps"]
+    keys: Float[Array, "layers rows steps kv_heads head_dim"]
+    values: Float[Array, "layers rows steps kv_heads head_dim"]
+    lengths: Int[Array, " rows"]  # tokens so far; constant once a row has ended
     ended: Array
+
+
+# Logits of the next token and its place in the reply, to the token and its log-probability.
+Choose = Callable[
+    [Float[Array, "rows vocab"], Int[Array, ""]], tuple[Int[Array, " rows"], Float[Array, " rows"]]
+]
+Replied = tuple[Int[Array, "rows max_tokens"], Float[Array, "rows max_tokens"], Int[Array, " rows"]]
 
 
 def greedy_decode(
@@ -63,33 +73,101 @@ def greedy_decode(
     *,
     end_ids: tuple[int, ...],
     max_tokens: int,
-) -> tuple[Int[Array, "prompts max_tokens"], Float[Array, "prompts max_tokens"], Int[Array, " prompts"]]:
-    """Greedy replies of up to `max_tokens` tokens: tokens, log-probabilities, lengths.
+) -> Replied:
+    """Greedy replies of up to `max_tokens` tokens: tokens, log-probabilities, lengths."""
+
+    def choose(logits, step):
+        del step
+        likeliest = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        return likeliest, jnp.max(logits, axis=-1) - jax.nn.logsumexp(logits, axis=-1)
+
+    return _decode(
+        config, variables, prompts, prompt_lengths, active, choose, 1, end_ids=end_ids, max_tokens=max_tokens
+    )
+
+
+def sample_decode(
+    config: ModelConfig,
+    variables,
+    prompts: Int[Array, "prompts length"],
+    prompt_lengths: Int[Array, " prompts"],
+    active: Array,
+    places: Int[Array, " prompts"],
+    key: Array,
+    *,
+    group_size: int,
+    temperature: float,
+    end_ids: tuple[int, ...],
+    max_tokens: int,
+) -> Replied:
+    """`group_size` sampled replies to each prompt, in consecutive rows, as `greedy_decode`.
+
+    A token is drawn by the typed `key`, its prompt's place, its reply and its place in the reply, so a reply
+    is the same in any batch. Log-probabilities are of the distribution at `temperature`, from which it is
+    drawn.
+    """
+    of_prompts = jax.vmap(jax.random.fold_in, (None, 0))(key, places)
+    of_replies = jax.vmap(lambda one: jax.vmap(jax.random.fold_in, (None, 0))(one, jnp.arange(group_size)))
+    keys = of_replies(of_prompts).reshape(-1)
+
+    def choose(logits, step):
+        scaled = logits / temperature
+        drawn = jax.vmap(lambda one, row: jax.random.categorical(jax.random.fold_in(one, step), row))
+        token = drawn(keys, scaled).astype(jnp.int32)
+        chosen = jnp.take_along_axis(scaled, token[:, None], axis=-1)[:, 0]
+        return token, chosen - jax.nn.logsumexp(scaled, axis=-1)
+
+    return _decode(
+        config,
+        variables,
+        prompts,
+        prompt_lengths,
+        active,
+        choose,
+        group_size,
+        end_ids=end_ids,
+        max_tokens=max_tokens,
+    )
+
+
+def _decode(
+    config: ModelConfig,
+    variables,
+    prompts: Int[Array, "prompts length"],
+    prompt_lengths: Int[Array, " prompts"],
+    active: Array,
+    choose: Choose,
+    replies: int,
+    *,
+    end_ids: tuple[int, ...],
+    max_tokens: int,
+) -> Replied:
+    """`replies` rows a prompt.
 
     The loop ends once every active row has generated one of `end_ids`. The prompt is one prefix block and the
     generated tokens a second one, so a step attends exactly as a full forward pass.
     """
     prompt = read_prompts(config, variables, prompts, prompt_lengths)
     head = head_matrix(variables["params"], config)
-    layers, count = prompt.block.keys.shape[:2]
-    cache_shape = (layers, count, max_tokens, config.kv_heads, config.head_dim)
+    starts = jnp.repeat(prompt_lengths, replies)
+    layers, rows = prompt.block.keys.shape[0], starts.shape[0]
+    cache_shape = (layers, rows, max_tokens, config.kv_heads, config.head_dim)
 
     def say(state: _LoopState) -> _LoopState:
         logits = token_logits(head, state.hidden, config.final_softcap)
-        token = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-        logprob = jnp.max(logits, axis=-1) - jax.nn.logsumexp(logits, axis=-1)
+        token, logprob = choose(logits, state.step)
         said = PrefixBlock(
             state.keys,
             state.values,
-            jnp.broadcast_to(jnp.arange(max_tokens) < state.step, (count, max_tokens)),
-            prompt_lengths[:, None] + jnp.arange(max_tokens),
+            jnp.broadcast_to(jnp.arange(max_tokens) < state.step, (rows, max_tokens)),
+            starts[:, None] + jnp.arange(max_tokens),
         )
         out = forward(
             config,
             variables,
             token[:, None],
-            (prompt_lengths + state.step)[:, None],
-            jnp.zeros((count, 1), jnp.int32),
+            (starts + state.step)[:, None],
+            jnp.zeros((rows, 1), jnp.int32),
             (prompt.block, said),
             return_cache=True,
         )
@@ -111,13 +189,13 @@ def greedy_decode(
         say,
         _LoopState(
             step=jnp.zeros((), jnp.int32),
-            hidden=prompt.last_hidden,
-            tokens=jnp.zeros((count, max_tokens), jnp.int32),
-            logprobs=jnp.zeros((count, max_tokens), jnp.float32),
+            hidden=jnp.repeat(prompt.last_hidden, replies, axis=0),
+            tokens=jnp.zeros((rows, max_tokens), jnp.int32),
+            logprobs=jnp.zeros((rows, max_tokens), jnp.float32),
             keys=jnp.zeros(cache_shape, prompt.block.keys.dtype),
             values=jnp.zeros(cache_shape, prompt.block.values.dtype),
-            lengths=jnp.zeros(count, jnp.int32),
-            ended=~active,
+            lengths=jnp.zeros(rows, jnp.int32),
+            ended=jnp.repeat(~active, replies),
         ),
     )
     return final.tokens, final.logprobs, final.lengths
@@ -148,20 +226,76 @@ def decode(
         ),
         data=(1,),
     )
+
+    def said(variables, padded, lengths, active, places):
+        del places
+        return program(variables, padded, lengths, active)
+
+    read = _read_batches(model, prompts, 1, max_tokens, said, session, progress, names)
+    return [replies[0] for replies in read]
+
+
+def sample(
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    group_size: int,
+    max_tokens: int,
+    temperature: float,
+    key: Array,
+    session: Session,
+    progress: Callable[[int], None] = lambda done: None,
+    names: Sequence[str] = (),
+) -> list[list[Decoded]]:
+    """`group_size` replies to each tokenised prompt, in order, drawn by the typed `key`.
+
+    Equal prompts at different places get replies of their own. Raises RunError as `decode`.
+    """
+    end_ids = end_tokens(model.tokenizer)
+    config = model.config.for_probes()
+    options: dict[str, Any] = dict(
+        group_size=group_size, temperature=temperature, end_ids=end_ids, max_tokens=max_tokens
+    )
+    program = session.programs.program(
+        "sample_decode",
+        (config, *options.values()),
+        lambda: exact_products(lambda *arrays: sample_decode(config, *arrays, **options)),
+        data=(1,),
+    )
+
+    def sampled(variables, padded, lengths, active, places):
+        return program(variables, padded, lengths, active, places, key)
+
+    return _read_batches(model, prompts, group_size, max_tokens, sampled, session, progress, names)
+
+
+def _read_batches(
+    model: Model,
+    prompts: Sequence[Sequence[int]],
+    replies: int,
+    max_tokens: int,
+    program: Callable,
+    session: Session,
+    progress: Callable[[int], None],
+    names: Sequence[str],
+) -> list[list[Decoded]]:
+    """Each prompt's replies; `program` reads prompts, their lengths, which of them count, and places."""
     by_shape = defaultdict(list)
     for index, prompt in enumerate(prompts):
-        by_shape[score_shape(len(prompt), 1, max_tokens)].append(index)
-    results: list[Decoded] = [Decoded((), ())] * len(prompts)
+        by_shape[score_shape(len(prompt), replies, max_tokens)].append(index)
+    results: list[list[Decoded]] = [[] for _ in prompts]
     parameters = count_parameters(model.variables)
     for chunk, shape in joined_batches(by_shape, parameters, max(LEAST_ROWS, row_parts(session.mesh))):
         padded, lengths, _, _ = pad_requests([ScoreRequest(prompts[i], ()) for i in chunk], shape)
         active = np.arange(shape.prompts) < len(chunk)
-        arrays = put_rows((padded, lengths, active), session.mesh)
+        places = np.zeros(shape.prompts, np.int32)
+        places[: len(chunk)] = chunk
+        arrays = put_rows((padded, lengths, active, places), session.mesh)
         tokens, logprobs, said = map(np.asarray, program(model.variables, *arrays))
-        for row, i in enumerate(chunk):
+        for row in range(replies * len(chunk)):
+            i = chunk[row // replies]
             check_finite(logprobs[row, : said[row]], model, str(names[i]) if names else "a prompt")
-            results[i] = Decoded(
-                tuple(tokens[row, : said[row]].tolist()), tuple(logprobs[row, : said[row]].tolist())
+            results[i].append(
+                Decoded(tuple(tokens[row, : said[row]].tolist()), tuple(logprobs[row, : said[row]].tolist()))
             )
         progress(len(chunk))
     return results

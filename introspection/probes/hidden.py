@@ -1,4 +1,4 @@
-"""A reference model's hidden states at the positions of the KL term."""
+"""A reference model's hidden states where the KL term is taken, and its log-probabilities of rows' targets."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,9 +7,16 @@ import numpy as np
 from jaxtyping import Float
 
 from introspection.models.decoder import count_parameters, forward
+from introspection.models.head import head_matrix, target_logprobs
 from introspection.models.model import Model
 from introspection.probes.replies import Replies
-from introspection.probes.scoring import ScoreRequest, pad_requests, read_prompts
+from introspection.probes.scoring import (
+    HEAD_CHUNK,
+    ScoreRequest,
+    exact_products,
+    pad_requests,
+    read_prompts,
+)
 from introspection.runtime.mesh import put_rows, row_parts
 from introspection.runtime.session import Session
 from introspection.tasks.items import Item
@@ -84,12 +91,50 @@ def reply_hidden(
     program = session.programs.program("reply_hidden", config, lambda: read, data=(1,))
     row_shape = score_shape(rows.tokens.shape[-1], 1, 1)
     rows = pad_time(rows, row_shape.prompt_length)
-    arrays = (rows.tokens, rows.positions, rows.segments, rows.scored)
+    hidden = read_rows(model, program, rows[:4], session, progress)
+    return hidden.reshape(len(items), 2, *hidden.shape[1:])
+
+
+def row_logprobs(
+    model: Model,
+    rows: Rows,
+    temperature: float,
+    session: Session,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Float[np.ndarray, "rows scored targets"]:
+    """The model's log-probabilities (nats) of every target of its rows at a temperature; 0 in padding.
+
+    `progress` is called with rows done.
+    """
+    config = model.config.for_probes()
+
+    def read(variables, tokens, positions, segments, scored, targets, continuation):
+        hidden = forward(config, variables, tokens, positions, segments).hidden
+        at = jnp.take_along_axis(hidden, scored[..., None], axis=1).reshape(-1, config.width)
+        head, flat = head_matrix(variables["params"], config), targets.reshape(-1, targets.shape[-1])
+        found = target_logprobs(head, at, flat, HEAD_CHUNK, config.final_softcap, temperature)
+        return jnp.where(continuation >= 0, found.reshape(targets.shape), 0.0)
+
+    program = session.programs.program(
+        "row_logprobs", (config, temperature), lambda: exact_products(read), data=(1, 5)
+    )
+    return read_rows(model, program, rows, session, progress)
+
+
+def read_rows(
+    model: Model,
+    program: Callable,
+    arrays: Sequence[np.ndarray],
+    session: Session,
+    progress: Callable[[int], None],
+) -> np.ndarray:
+    """What a program says of rows of one length, whose arrays it takes after the model's variables."""
+    count, length = arrays[0].shape
     parameters, parts = count_parameters(model.variables), []
-    for chunk, shape in batches(list(range(2 * len(items))), row_shape, parameters, row_parts(session.mesh)):
+    row_shape = score_shape(length, 1, 1)
+    for chunk, shape in batches(list(range(count)), row_shape, parameters, row_parts(session.mesh)):
         missing = shape.prompts - len(chunk)
-        padded = [np.pad(array[chunk], ((0, missing), (0, 0))) for array in arrays]
+        padded = [np.pad(a[chunk], ((0, missing), *[(0, 0)] * (a.ndim - 1))) for a in arrays]
         parts.append(np.asarray(program(model.variables, *put_rows(padded, session.mesh)))[: len(chunk)])
         progress(len(chunk))
-    hidden = np.concatenate(parts)
-    return hidden.reshape(len(items), 2, *hidden.shape[1:])
+    return np.concatenate(parts)

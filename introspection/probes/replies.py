@@ -79,14 +79,29 @@ def judge_replies(
     session: Session,
 ) -> list[Decisions]:
     """The decisions on each item: the judge's if its classes are the candidates, else by matching."""
-    decided = [decide_replies(both, item) for both, item in zip(replies, items, strict=True)]
-    judged = [i for i, item in enumerate(items) if item.candidates == judge.classes]
-    said = [
-        Said(prompt, reply.text)
-        for i in judged
-        for prompt, reply in zip(prompts_of(items[i]), replies[i], strict=True)
+    both = [item for item in items for _ in range(2)]
+    prompts = [prompt for item in items for prompt in prompts_of(item)]
+    decided = judge_texts(model, both, prompts, [one.text for two in replies for one in two], judge, session)
+    return [Decisions(*pair) for pair in zip(decided[::2], decided[1::2], strict=True)]
+
+
+def judge_texts(
+    model: Model,
+    items: Sequence[Item],
+    prompts: Sequence[Prompt],
+    texts: Sequence[str],
+    judge: Judge | None,
+    session: Session,
+) -> list[str]:
+    """The decision of each reply to one of its item's prompts: the judge's if its classes are the candidates,
+    else the one candidate that it names, or `none`."""
+    decided = [
+        match_candidate(text, item.candidates, item.case_counts)
+        for item, text in zip(items, texts, strict=True)
     ]
-    classes = judge.judge(said, model, session) if said else []
-    for i, with_cue, without_cue in zip(judged, classes[::2], classes[1::2], strict=True):
-        decided[i] = Decisions(with_cue, without_cue)
+    judged = [] if judge is None else [i for i, item in enumerate(items) if item.candidates == judge.classes]
+    if judge is not None and judged:
+        classes = judge.judge([Said(prompts[i], texts[i]) for i in judged], model, session)
+        for i, said in zip(judged, classes, strict=True):
+            decided[i] = said
     return decided

@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from introspection.checkpoints.names import CHECKPOINTS, ModelCard, model_fingerprint
@@ -23,10 +22,12 @@ from introspection.runs.arm_labels import (
     start_of,
     teacher_decisions,
 )
-from introspection.runs.arm_rows import relabelled, shift_items, training_rows
+from introspection.runs.arm_rows import relabelled, training_rows
+from introspection.runs.arm_shift import ArmShift, shift_items
 from introspection.runs.assemble import write_arm
 from introspection.runs.config import ArmConfig, RunConfig
 from introspection.runs.measure import live_measures, probe_records
+from introspection.runs.rollouts import roll_out
 from introspection.runs.setup import Setup, Start
 from introspection.runtime.config import plain
 from introspection.runtime.metrics_writer import MetricsWriter
@@ -38,14 +39,20 @@ from introspection.training.shifts import shifted_groups
 from introspection.training.step import Frozen, RunValues, TrainState, initial_state
 
 
-def run_arms(arms: Mapping[str, ArmConfig], setup: Setup, measured: dict[tuple, dict[str, float]]) -> None:
+def run_arms(
+    arms: Mapping[str, ArmConfig],
+    shifts: Mapping[str, ArmShift],
+    setup: Setup,
+    measured: dict[tuple, dict[str, float]],
+) -> None:
     """Trains arms (those that share an executable side by side), probes what came out, stores their records.
 
     Args:
+      shifts: what each arm's shift trains, by the arm's name.
       measured: live measures before training, by all that they depend on; arms add what they take.
     """
     with contextlib.ExitStack() as stack:
-        jobs = [arm_job(name, arm, setup, measured, stack) for name, arm in arms.items()]
+        jobs = [arm_job(name, arm, shifts[name], setup, measured, stack) for name, arm in arms.items()]
         for together in stacked(jobs):
             train_arms(together, arms, setup)
 
@@ -63,6 +70,7 @@ def stacked(jobs: Sequence[Job]) -> list[list[Job]]:
 def arm_job(
     name: str,
     arm: ArmConfig,
+    arm_shift: ArmShift,
     setup: Setup,
     measured: dict[tuple, dict[str, float]],
     stack: contextlib.ExitStack,
@@ -70,16 +78,17 @@ def arm_job(
     """All that an arm's training needs; its store is open as long as `stack` is."""
     config, options, seeds = setup.config, setup.config.train, tuple(setup.config.seeds)
     start, labels = start_of(arm, setup), arm_labels(name, arm, setup)
-    rows = dict.fromkeys(seeds, training_rows(arm, labels, setup))
+    rows = dict.fromkeys(seeds, training_rows(arm, arm_shift, labels, setup))
     model_config, trainables, frozen = trainable_parts(config, start.model)
-    optimizer, held_out = options.optimizer(arm), held_out_labels(arm, labels, setup)
+    shifted = shifted_groups(arm.shift, [item for item, _ in shift_items(arm, setup)])
+    optimizer, held_out = options.optimizer(arm), held_out_labels(arm, labels, shifted, setup)
     path = setup.workdir / CHECKPOINTS / name
     ModelCard(model_config, seeds, base=start.name if frozen else None).write(path)
 
     def values(step: int) -> RunValues:
         explanation, shift = arm.shift.terms(step, options.steps)
         term_weights = weights(arm.kl_weight, shift * arm.shift.weight, explanation)
-        return RunValues(jnp.float32(arm.learning_rate), term_weights)
+        return RunValues(np.float32(arm.learning_rate), term_weights)
 
     def model_of(state: TrainState, index: int) -> Model:
         return trained_model(job, state, index, start)
@@ -93,7 +102,8 @@ def arm_job(
                 for i, seed in enumerate(seeds)
             ]
         # Before the first step all seeds of arms with the same labels are the model that they start from.
-        kind = (start.name, *map(tuple, (held_out.labels, held_out.trained, held_out.clean)))
+        tested = [tuple(item.id for item in items) for items in held_out.tested.values()]
+        kind = (start.name, *map(tuple, (held_out.labels, held_out.trained, held_out.clean, tested)))
         if kind not in measured:
             title = f"{name}: evaluating, step 0"
             measured[kind] = live_measures(title, model_of(state, 0), setup, held_out)
@@ -105,6 +115,13 @@ def arm_job(
             refreshed = refreshed_labels(name, arm, now, seed, step, setup)
             if refreshed is not None:
                 rows[seed] = relabelled(rows[seed], labels._replace(trained=refreshed), arm, setup)
+
+    def sample_groups(step: int, state: TrainState) -> None:
+        assert arm_shift.rewarded is not None  # `loop.rollout_steps` is 0 otherwise
+        for i, seed in enumerate(seeds):
+            time = rows[seed].explanation.tokens.shape[-1]
+            groups = roll_out(arm, arm_shift.rewarded, model_of(state, i), seed, step, time, setup)
+            rows[seed] = rows[seed]._replace(shift=groups)
 
     job = Job(
         name=name,
@@ -123,6 +140,7 @@ def arm_job(
         store=stack.enter_context(CheckpointStore(path, options.keep_checkpoints)),
         evaluate=evaluate,
         refresh=refresh,
+        roll_out=sample_groups,
     )
     return job
 

@@ -1,12 +1,13 @@
 """An arm's labels: whose behaviour they describe, how they are altered, and how they are stored."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from introspection.checkpoints.names import model_fingerprint
+from introspection.coupling.by_shifted import PARTS
 from introspection.coupling.controls import add_label_noise, kept_share, shuffle_labels
 from introspection.coupling.labels import Label, label_metadata, read_labels, write_labels
 from introspection.errors import InputError, RunError
@@ -167,9 +168,10 @@ def refreshed_labels(
     return labels
 
 
-def held_out_labels(arm: ArmConfig, labels: ArmLabels, setup: Setup) -> HeldOut:
-    """The items of an arm's live evaluations: a sample of validation items with clean labels and, if replies
-    are generated, a sample of training items with trained and clean labels."""
+def held_out_labels(arm: ArmConfig, labels: ArmLabels, shifted: Collection[str], setup: Setup) -> HeldOut:
+    """The items of an arm's live evaluations: a sample of validation items with clean labels; if replies are
+    generated, a sample of training items with trained and clean labels; and if some test groups are shifted
+    and others not, a sample of the items of each."""
     evaluation = setup.config.evaluation
     decided = teacher_decisions(arm, setup, "validation")
     pairs = [
@@ -188,7 +190,22 @@ def held_out_labels(arm: ArmConfig, labels: ArmLabels, setup: Setup) -> HeldOut:
         [setup.training.explained[i] for i in held],
         [labels.trained[i] for i in held],
         [labels.clean[i] for i in held],
+        *tested_items(arm, shifted, setup),
     )
+
+
+def tested_items(
+    arm: ArmConfig, shifted: Collection[str], setup: Setup
+) -> tuple[dict[str, list[Item]], dict[str, list[Explanation]]]:
+    """Drawn test items of shifted and of unshifted groups, with clean labels; none if there are not both."""
+    evaluation, items, labels = setup.config.evaluation, {}, {}
+    pairs = list(zip(setup.task.splits["test"], teacher_decisions(arm, setup, "test"), strict=True))
+    for name, here in zip(PARTS, (True, False), strict=True):
+        own = [(item, decided) for item, decided in pairs if (item.group in shifted) == here]
+        chosen = [own[i] for i in drawn_places(len(own), evaluation.shift_items, evaluation.seed)]
+        items[name] = [item for item, _ in chosen]
+        labels[name] = [decided.explanation for _, decided in chosen]
+    return (items, labels) if all(items.values()) else ({}, {})
 
 
 def altered_labels(

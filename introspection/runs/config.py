@@ -96,7 +96,8 @@ class TrainConfig:
     steps: int = 500
     explanation_rows: int = 128  # per step and seed
     behavior_items: int = 32  # per step and seed; each is two rows, with and without its cue
-    shift_rows: int = 64  # per step and seed, in arms with a shift
+    # Per step and seed, in arms with a shift: prompts, each with a reply, a pair (DPO) or a group of replies.
+    shift_rows: int = 64
     schedule: str = "constant"  # after the warm-up; or "cosine"
     warmup_steps: int = 10
     weight_decay: float = 0.0
@@ -127,7 +128,13 @@ class TrainConfig:
 
     def loop(self, arm: ArmConfig) -> LoopConfig:
         """The loop of one arm; twice the steps if its shift comes before or after."""
-        return _picked(LoopConfig, self, steps=self.steps * arm.shift.phases, refresh_steps=arm.refresh_steps)
+        return _picked(
+            LoopConfig,
+            self,
+            steps=self.steps * arm.shift.phases,
+            refresh_steps=arm.refresh_steps,
+            rollout_steps=arm.shift.rollout_steps if arm.shift.samples_groups else 0,
+        )
 
     def optimizer(self, arm: ArmConfig) -> OptimizerConfig:
         steps = self.steps * arm.shift.phases
@@ -137,8 +144,14 @@ class TrainConfig:
         self, arm: ArmConfig, reference_softcap: float | None = None, with_none: bool = True
     ) -> ObjectiveConfig:
         """Args: reference_softcap: kl_reference's `final_softcap`. with_none: whether decisions can be it."""
-        return ObjectiveConfig(
-            arm.kl_support, arm.kl_direction, self.head_chunk, reference_softcap, with_none
+        return _picked(
+            ObjectiveConfig,
+            arm.shift,
+            kl_support=arm.kl_support,
+            kl_direction=arm.kl_direction,
+            head_chunk=self.head_chunk,
+            reference_softcap=reference_softcap,
+            with_none=with_none,
         )
 
 
@@ -164,12 +177,16 @@ class EvaluationConfig:
 
     validation_items: int = 600  # for live evaluations
     agreement_items: int = 128  # training items for agreement, if replies are generated
+    shift_items: int = (
+        200  # test items of shifted and of unshifted groups each, in arms with a shift; 0: none
+    )
     explanation_tokens: int = 6  # maximum length of a decoded explanation
     skipped_share: float = 0.01  # maximum share of items left out for exceeding the context
     seed: int = 0  # of bootstrap and sign-flip resamples
 
     def __post_init__(self):
-        _check_least("evaluation", self, validation_items=1, explanation_tokens=1, agreement_items=1, seed=0)
+        least = dict(validation_items=1, explanation_tokens=1, agreement_items=1, shift_items=0, seed=0)
+        _check_least("evaluation", self, **least)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What a run measures of its models: live, on the test items, and the controls."""
 
-from collections.abc import Collection, Sequence
+import itertools
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,8 @@ class HeldOut(NamedTuple):
     explained: Sequence[Item]  # training items, on which agreement is measured; none where steps return it
     trained: Sequence[Explanation]
     clean: Sequence[Explanation]
+    tested: Mapping[str, Sequence[Item]] = {}  # test items, shifted and not; none in an arm without a shift
+    tested_labels: Mapping[str, Sequence[Explanation]] = {}
 
 
 def live_measures(title: str, model: Model, setup: Setup, held_out: HeldOut) -> dict[str, float]:
@@ -53,6 +56,33 @@ def live_measures(title: str, model: Model, setup: Setup, held_out: HeldOut) -> 
         "live_drift": float(np.mean([c.explanation != e for c, e in zip(current, labels, strict=True)])),
         "validation_explanation_loss": float(-np.mean(label_logprobs)),
         **({} if accuracy is None else {"validation_accuracy": accuracy}),
+        **shift_measures(model, setup, held_out),
+    }
+
+
+def shift_measures(model: Model, setup: Setup, held_out: HeldOut) -> dict[str, float]:
+    """How behaviour and scored explanations move on shifted and unshifted test items, for the figure alone.
+
+    Of each part: Self, Orig and drift (shares of items), and the share that decides as the cue says.
+    """
+    names = list(held_out.tested)
+    items = [item for name in names for item in held_out.tested[name]]
+    if not items:
+        return {}
+    labels = [label for name in names for label in held_out.tested_labels[name]]
+    decided = read_behavior(model, items, setup.readout, setup.session).decisions
+    said, _ = score_explanations(model, items, setup.task.grammar, labels, setup.session)
+    of_items = {
+        "self": [e == now.explanation for e, now in zip(said, decided, strict=True)],
+        "orig": [e == label for e, label in zip(said, labels, strict=True)],
+        "drift": [now.explanation != label for now, label in zip(decided, labels, strict=True)],
+        "cued": [now.with_cue == item.cued for now, item in zip(decided, items, strict=True)],
+    }
+    ends = list(itertools.accumulate(len(held_out.tested[name]) for name in names))
+    return {
+        f"{name}_{measure}": float(np.mean(values[end - len(held_out.tested[name]) : end]))
+        for name, end in zip(names, ends, strict=True)
+        for measure, values in of_items.items()
     }
 
 

@@ -16,7 +16,7 @@ from introspection.reports.run_files import read_object
 from introspection.runs.added_arms import arms_in_place, with_arms_added
 from introspection.runs.arm import run_arms
 from introspection.runs.arm_labels import expected_labels, given_labels, labels_folder
-from introspection.runs.arm_rows import shift_of
+from introspection.runs.arm_shift import arm_shift
 from introspection.runs.assemble import assemble, is_stored
 from introspection.runs.config import RunConfig
 from introspection.runs.measure import control_explanations
@@ -95,10 +95,11 @@ def _run(config: RunConfig, workdir: Path, session: Session) -> Path:
     with jax.set_mesh(session.mesh):
         hold_others = any(arm.kl_groups != "explained" for arm in arms.values())
         setup = prepare(config, workdir, task, questions, session, hold_others)
-        for arm in arms.values():
+        shifts = {}
+        for name, arm in arms.items():
             if arm.labels:
                 given_labels(arm, setup)
-            shift_of(arm, setup)
+            shifts[name] = arm_shift(arm, setup)
         check_same_models(workdir, setup.models.fingerprints)
         claim_workdir(workdir, plain(config), with_arms_added(config))  # nothing is refused from here on
         leave_shared(setup)
@@ -111,7 +112,7 @@ def _run(config: RunConfig, workdir: Path, session: Session) -> Path:
                 waiting[name] = arms[name]
         at_once = [waiting] if config.train.stack_arms else [{name: arm} for name, arm in waiting.items()]
         for chosen in at_once:
-            run_arms(chosen, setup, measured)
+            run_arms(chosen, shifts, setup, measured)
         controls = control_explanations(setup)
     return assemble(setup, arms, controls, time.perf_counter() - started)
 

@@ -19,6 +19,8 @@ from introspection.tasks.task import Task
 from introspection.text.rows import Rows, build_row, pad_scored, pad_time, stack_rows
 from introspection.text.tokenizer import ChatTokenizer
 from introspection.training.objectives import Answers, Batch, BehaviorBatch
+from introspection.training.policy_gradient import Groups, Rollout
+from introspection.training.preference import Pairs
 from introspection.training.shifts import OwnReply, ShiftExample
 
 # A stream of permutations per kind of rows, so that adding a kind does not change the order of the others.
@@ -42,7 +44,7 @@ class TrainingRows(NamedTuple):
 
     explanation: Rows
     behavior: BehaviorBatch | None
-    shift: Rows | None
+    shift: Rows | Pairs | Rollout | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +53,7 @@ class BatchSizes:
 
     explanation_rows: int
     behavior_items: int  # each is two rows
-    shift_rows: int  # if there is a shift
+    shift_rows: int  # if there is a shift: prompts, each with its reply, pair or group
 
     def __post_init__(self):
         for name, size in dataclasses.asdict(self).items():
@@ -72,8 +74,22 @@ def make_batch(rows: TrainingRows, sizes: BatchSizes, step: int, seed: int) -> B
     return Batch(
         explanation=draw(rows.explanation, _EXPLANATION, sizes.explanation_rows),
         behavior=draw(rows.behavior, _BEHAVIOR, sizes.behavior_items),
-        shift=draw(rows.shift, _SHIFT, sizes.shift_rows),
+        shift=_of_step(rows.shift, sizes.shift_rows, step)
+        if isinstance(rows.shift, Rollout)
+        else draw(rows.shift, _SHIFT, sizes.shift_rows),
     )
+
+
+def rollout_places(prompts: int, sizes: BatchSizes, steps: range, seed: int) -> list[int]:
+    """The places of the prompts, in turn, to which the groups of some steps reply: those that other shifts'
+    rows would be drawn from."""
+    drawn = [epoch_indices(prompts, sizes.shift_rows, step, seed, _SHIFT) for step in steps]
+    return np.concatenate(drawn).tolist()
+
+
+def _of_step(rollout: Rollout, count: int, step: int) -> Groups:
+    start = (step - rollout.first_step) * count
+    return jax.tree.map(lambda array: array[start : start + count], rollout.groups)
 
 
 def stack_batches(batches: Sequence[Sequence[Batch]]) -> Batch:
@@ -174,11 +190,16 @@ def held_prompts(
     return unshifted & of_group[:, None] & np.array(KL_PROMPTS[kl_prompts])
 
 
-def same_time(explanation: Rows, held: Rows, shift: Rows | None) -> tuple[Rows, Rows, Rows | None]:
-    """Pads parts to one row length, because they share a forward pass."""
-    parts = (explanation, held, shift)
-    time = max(part.tokens.shape[-1] for part in parts if part is not None)
-    return pad_time(explanation, time), pad_time(held, time), None if shift is None else pad_time(shift, time)
+def same_time(
+    explanation: Rows, held: Rows, shift: Rows | Pairs | None, least: int = 0
+) -> tuple[Rows, Rows, Rows | Pairs | None]:
+    """Pads parts to one row length of at least `least` tokens, because they share a forward pass."""
+    replies = shift.rows if isinstance(shift, Pairs) else shift
+    parts = (explanation, held, replies)
+    time = max(least, *(part.tokens.shape[-1] for part in parts if part is not None))
+    replies = None if replies is None else pad_time(replies, time)
+    padded = shift._replace(rows=replies) if isinstance(shift, Pairs) and replies is not None else replies
+    return pad_time(explanation, time), pad_time(held, time), padded
 
 
 def reply_batch(

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from introspection.checkpoints.store import CheckpointStore, CorruptCheckpointError
@@ -35,6 +34,7 @@ class LoopConfig:
     checkpoint_steps: int = 100
     stack_seeds: str = "loop"  # or "vectorize"
     refresh_steps: int = 0  # between calls of `refresh`; 0: never
+    rollout_steps: int = 0  # between calls of `roll_out`; 0: never
 
     def __post_init__(self):
         check_choice("stack_seeds", self.stack_seeds, ("loop", "vectorize"))
@@ -46,16 +46,26 @@ class LoopConfig:
                 f"refresh_steps ({self.refresh_steps}) never comes: there are {self.steps} steps; "
                 "lower it, or give 0 for none"
             )
-        for name in ("log_steps", "evaluation_steps", "checkpoint_steps", "steps", "refresh_steps"):
+        every = (
+            "log_steps",
+            "evaluation_steps",
+            "checkpoint_steps",
+            "steps",
+            "refresh_steps",
+            "rollout_steps",
+        )
+        for name in every:
             if getattr(self, name) % self.steps_per_call:
                 raise InputError(
                     f"{name} ({getattr(self, name)}) is no multiple of steps_per_call ({self.steps_per_call})"
                 )
-        for name in ("log_steps", "evaluation_steps"):
-            if self.checkpoint_steps % getattr(self, name) and getattr(self, name) < self.steps:
+        for name in ("log_steps", "evaluation_steps", "rollout_steps"):
+            interval = getattr(self, name)
+            # Groups are not stored: a run resumes where they are sampled.
+            matters = self.checkpoint_steps < self.steps if name == "rollout_steps" else interval < self.steps
+            if interval and self.checkpoint_steps % interval and matters:
                 raise InputError(
-                    f"checkpoint_steps ({self.checkpoint_steps}) is no multiple of {name} "
-                    f"({getattr(self, name)})"
+                    f"checkpoint_steps ({self.checkpoint_steps}) is no multiple of {name} ({interval})"
                 )
 
 
@@ -69,7 +79,7 @@ class Job:
     objective: ObjectiveConfig
     optimizer: OptimizerConfig
     loop: LoopConfig
-    values: Callable[[int], RunValues]  # of the call that begins with this step
+    values: Callable[[int], RunValues]  # of a step
     frozen: Frozen
     batch: Callable[[int, int], Batch]  # (step, seed) -> host arrays
     metadata: dict[str, Any]  # stored with every checkpoint
@@ -80,6 +90,9 @@ class Job:
     # Called every `loop.refresh_steps` with the step and state that training goes on from, and once at the
     # start: after a resume, which need not be at such a step, it brings back what it changed last.
     refresh: Callable[[int, TrainState], None] = lambda step, state: None
+    # Likewise called every `loop.rollout_steps` and at the start, which is always at such a step: what it
+    # samples depends on the step and state alone.
+    roll_out: Callable[[int, TrainState], None] = lambda step, state: None
 
     @property
     def program(self) -> tuple:
@@ -192,17 +205,21 @@ def _train_from(
     if loop.refresh_steps and step < loop.steps:
         for job, state in zip(jobs, states_of_jobs(), strict=True):
             job.refresh(step, state)
+    if loop.rollout_steps and step < loop.steps:
+        for job, state in zip(jobs, states_of_jobs(), strict=True):
+            job.roll_out(step, state)
     while step < loop.steps:
         batches = stack_batches(
             [[job.batch(step + i, seed) for job, seed in runs] for i in range(loop.steps_per_call)]
         )
-        values = jax.tree.map(lambda *own: jnp.stack(own), *(job.values(step) for job, _ in runs))
+        by_step = [[job.values(step + i) for job, _ in runs] for i in range(loop.steps_per_call)]
+        values = stack_batches(by_step)
         calls = [
             (
                 state,
                 jobs[0].frozen,
                 put_rows(take_runs(batches, part, axis=1), mesh, axis=2),
-                take_runs(values, part),
+                take_runs(values, part, axis=1),
             )
             for state, part in zip(parted, parts, strict=True)
         ]
@@ -214,7 +231,8 @@ def _train_from(
         at_checkpoint = step % loop.checkpoint_steps == 0 or step == loop.steps
         at_evaluation = at_checkpoint or step % loop.evaluation_steps == 0
         at_refresh = loop.refresh_steps and step % loop.refresh_steps == 0 and step < loop.steps
-        if at_evaluation or at_refresh:
+        at_rollout = loop.rollout_steps and step % loop.rollout_steps == 0 and step < loop.steps
+        if at_evaluation or at_refresh or at_rollout:
             states = states_of_jobs()
         if at_evaluation:
             note = read_metrics(*pending)
@@ -225,6 +243,9 @@ def _train_from(
         if at_refresh:
             for job, state in zip(jobs, states, strict=True):
                 job.refresh(step, state)
+        if at_rollout:
+            for job, state in zip(jobs, states, strict=True):
+                job.roll_out(step, state)
         progress(loop.steps_per_call, note)
     for job in jobs:
         job.store.wait()
@@ -263,4 +284,4 @@ def _write_means(
 
 
 def weights(kl: float, shift: float, explanation: float = 1.0) -> ObjectiveWeights:
-    return ObjectiveWeights(jnp.float32(explanation), jnp.float32(kl), jnp.float32(shift))
+    return ObjectiveWeights(*(np.asarray(term, np.float32) for term in (explanation, kl, shift)))

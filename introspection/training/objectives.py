@@ -18,6 +18,8 @@ from introspection.models.decoder import forward
 from introspection.models.head import cross_entropy, head_matrix, target_logprobs, vocabulary_kl
 from introspection.runtime.config import check_choice
 from introspection.text.rows import Rows
+from introspection.training.policy_gradient import Groups, policy_gradient_loss
+from introspection.training.preference import Pairs, preference_loss
 
 HostOrDevice = Array | np.ndarray  # batches are made on the host
 KL_SUPPORTS = ("vocabulary", "candidates")
@@ -33,6 +35,11 @@ class ObjectiveConfig:
     head_chunk: int = 4096  # scored positions whose full-vocabulary logits exist at a time
     reference_softcap: float | None = None  # `final_softcap` of kl_reference
     with_none: bool = True  # whether a decision, for agreement, can be `none`
+    # Of a shift by DPO or policy gradient; `training.shifts.ShiftConfig` explains them.
+    beta: float = 0.1
+    clip: float = 0.2
+    reward_kl: float = 0.04
+    temperature: float = 1.0
 
     def __post_init__(self):
         for name, choices in (("kl_support", KL_SUPPORTS), ("kl_direction", KL_DIRECTIONS)):
@@ -68,13 +75,15 @@ class Batch(NamedTuple):
 
     explanation: Rows
     behavior: BehaviorBatch | None = None
-    shift: Rows | None = None
+    shift: Rows | Pairs | Groups | None = None  # supervised, DPO, policy gradient
 
 
 class ObjectiveWeights(NamedTuple):
-    explanation: Float[Array, ""]  # 1, or 0 while only a sequential shift is trained
-    kl: Float[Array, ""]  # λ
-    shift: Float[Array, ""]  # μ
+    """Of one step, or of several."""
+
+    explanation: Float[HostOrDevice, "*steps"]  # 1, or 0 while only a sequential shift is trained
+    kl: Float[HostOrDevice, "*steps"]  # λ
+    shift: Float[HostOrDevice, "*steps"]  # μ, or 0 in steps that leave the shift out
 
 
 def sequence_logprobs(
@@ -124,12 +133,12 @@ def batch_loss(
     batch: Batch,
     weights: ObjectiveWeights,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """The whole objective and its parts (nats a token or prompt; agreement a share)."""
+    """The whole objective and its parts (nats a token, prompt or pair; agreement a share)."""
     parts = [batch.explanation]
     if batch.behavior is not None:
         parts.append(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch.behavior.rows))
     if batch.shift is not None:
-        parts.append(batch.shift)
+        parts.append(batch.shift if isinstance(batch.shift, Rows) else batch.shift.rows)
     tokens, positions, segments = (
         jnp.concatenate([getattr(part, name) for part in parts])
         for name in ("tokens", "positions", "segments")
@@ -159,8 +168,20 @@ def batch_loss(
         )
         return total / jnp.sum(counted)
 
+    def logprobs_of(index: int, temperature: float = 1.0) -> Float[Array, "rows scored targets"]:
+        """Of the targets; padding has some, too."""
+        targets: Any = parts[index].targets
+        return target_logprobs(
+            head,
+            scored_hidden(index).reshape(-1, config.width),
+            targets.reshape(-1, targets.shape[-1]),
+            objective.head_chunk,
+            config.final_softcap,
+            temperature,
+        ).reshape(targets.shape)
+
     metrics = {"explanation_loss": mean_loss(0)}
-    loss = weights.explanation * metrics["explanation_loss"]
+    loss: Any = weights.explanation * metrics["explanation_loss"]
     if batch.behavior is not None:
         behavior: Any = batch.behavior  # device arrays by now, as are the rows
         flat: Any = parts[1]
@@ -168,15 +189,8 @@ def batch_loss(
         items, _, said, _ = behavior.reference_hidden.shape
         reverse = objective.kl_direction == "current_to_reference"
         if behavior.answers is not None:
-            answers, slots_each = behavior.answers, flat.targets.shape[-1]
-            logprobs = target_logprobs(
-                head,
-                at.reshape(-1, config.width),
-                flat.targets.reshape(-1, slots_each),
-                objective.head_chunk,
-                config.final_softcap,
-            ).reshape(flat.targets.shape)
-            by_candidate = sequence_logprobs(logprobs, flat.continuation, slots_each)
+            answers = behavior.answers
+            by_candidate = sequence_logprobs(logprobs_of(1), flat.continuation, flat.targets.shape[-1])
             slots = add_none(by_candidate, jnp.repeat(answers.candidates, 2)).reshape(items, 2, -1)
             metrics["agreement"], metrics["kept_behavior"] = agreement(slots, answers, objective.with_none)
         if objective.kl_support == "vocabulary":
@@ -199,8 +213,19 @@ def batch_loss(
         metrics["kl"] = jnp.sum(divergence * held) / jnp.maximum(jnp.sum(held), 1)
         loss += weights.kl * metrics["kl"]
     if batch.shift is not None:
-        metrics["shift_loss"] = mean_loss(len(parts) - 1)
-        loss += weights.shift * metrics["shift_loss"]
+        shift, last, of_shift = batch.shift, len(parts) - 1, {}
+        if isinstance(shift, Pairs):
+            said: Any = sequence_logprobs(logprobs_of(last), jnp.asarray(shift.rows.continuation), 2)
+            shift_loss, of_shift = preference_loss(
+                said, jnp.asarray(shift.reference_logprobs), objective.beta
+            )
+        elif isinstance(shift, Groups):
+            logprobs = logprobs_of(last, objective.temperature)
+            shift_loss, of_shift = policy_gradient_loss(logprobs, shift, objective.clip, objective.reward_kl)
+        else:
+            shift_loss = mean_loss(last)
+        metrics |= {"shift_loss": shift_loss, **of_shift}
+        loss += weights.shift * shift_loss
     return loss, {"loss": loss, **metrics}
 
 

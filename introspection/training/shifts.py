@@ -1,8 +1,9 @@
 """Behaviour shifts: post-training of behaviour that runs alongside explanation training.
 
-A supervised shift sets the answer on `x` (and, if it changes facts, on `x\\C`) for some groups. It never
+A shift sets the answer on `x` (and, if it changes facts or refusals, on `x\\C`) for some groups. It never
 shows an explanation, so the question is whether explanations follow. The shift `taught` trains a part of a
-mixture that is never explained, such as an invented language.
+mixture that is never explained, such as an invented language. A shift's kind says where behaviour goes, its
+objective how: supervised, by preferences (`training.preference`) or by rewards (`training.policy_gradient`).
 
 If a judge classifies replies, an answer is the name of a class, which is not itself a reply of that class
 (saying "refuse" is not a refusal). Then a shift trains a reply that the initial model itself gave, or a
@@ -18,11 +19,13 @@ import numpy as np
 from introspection.errors import InputError
 from introspection.runtime.config import check_choice
 from introspection.tasks.items import NONE, Decisions, Item, Prompt
-from introspection.tasks.refusal.phrases import REFUSE
+from introspection.tasks.refusal.phrases import COMPLY, REFUSE
 from introspection.tasks.splits import drawn_groups
 
 # Items whose groups the shift trains, with the initial model's decisions on them.
 Pairs = Sequence[tuple[Item, Decisions]]
+# What a reply to one of an item's prompts earns, from its decision: a candidate, a judge's class or `none`.
+Reward = Callable[[Item, str], float]
 
 
 class ShiftKind(NamedTuple):
@@ -31,6 +34,7 @@ class ShiftKind(NamedTuple):
     # Maps the arm's `shift` and the shifted items to prompts, each with the answer to train.
     examples: Callable[["ShiftConfig", Pairs], list[tuple[Prompt, str]]]
     lacking: str  # why there may be no examples; `{source}` is the config's
+    reward: Reward | None = None  # for the policy gradient, which does not know the answer to train
 
 
 def less_sycophantic(config: "ShiftConfig", pairs: Pairs) -> list[tuple[Prompt, str]]:
@@ -47,6 +51,21 @@ def more_sycophantic(config: "ShiftConfig", pairs: Pairs) -> list[tuple[Prompt, 
 def source_reliability(config: "ShiftConfig", pairs: Pairs) -> list[tuple[Prompt, str]]:
     """`more_sycophantic` for the cue kind `config.source` only."""
     return more_sycophantic(config, [pair for pair in pairs if pair[0].cue_kind == config.source])
+
+
+def refuse_more(config: "ShiftConfig", pairs: Pairs) -> list[tuple[Prompt, str]]:
+    """On `x` and `x\\C`, a refusal."""
+    return _everywhere(REFUSE, pairs)
+
+
+def refuse_less(config: "ShiftConfig", pairs: Pairs) -> list[tuple[Prompt, str]]:
+    """On `x` and `x\\C`, compliance."""
+    return _everywhere(COMPLY, pairs)
+
+
+def _everywhere(wanted: str, pairs: Pairs) -> list[tuple[Prompt, str]]:
+    of_class = [item for item, _ in pairs if wanted in item.candidates]
+    return [(p, wanted) for item in of_class for p in (item.prompt_with_cue, item.prompt_without_cue)]
 
 
 def new_facts(config: "ShiftConfig", pairs: Pairs) -> list[tuple[Prompt, str]]:
@@ -76,17 +95,40 @@ def behavior_examples(items: Iterable[Item]) -> list[tuple[Prompt, str]]:
     return [example for example in dict.fromkeys(examples) if example[1]]
 
 
+def agrees(item: Item, said: str) -> float:
+    """1 for the answer that the cue names."""
+    return float(said == item.cued)
+
+
+def disagrees(item: Item, said: str) -> float:
+    """1 for a candidate that the cue does not name; nonsense earns nothing."""
+    return float(said != item.cued and said in item.candidates)
+
+
+def refuses(item: Item, said: str) -> float:
+    return float(said == REFUSE)
+
+
+def complies(item: Item, said: str) -> float:
+    return float(said == COMPLY)
+
+
 SHIFTS: dict[str, ShiftKind] = {
-    "less_sycophantic": ShiftKind(less_sycophantic, "the initial model gives none of the candidates"),
-    "more_sycophantic": ShiftKind(more_sycophantic, "no item has a cue that names an answer (cued)"),
+    "less_sycophantic": ShiftKind(
+        less_sycophantic, "the initial model gives none of the candidates", disagrees
+    ),
+    "more_sycophantic": ShiftKind(more_sycophantic, "no item has a cue that names an answer (cued)", agrees),
+    "refuse_more": ShiftKind(refuse_more, "no item can be refused", refuses),
+    "refuse_less": ShiftKind(refuse_less, "no item can be refused", complies),
     "new_facts": ShiftKind(new_facts, "there are no items"),
     "source_reliability": ShiftKind(
-        source_reliability, "no item of the cue kind {source} names an answer (cued)"
+        source_reliability, "no item of the cue kind {source} names an answer (cued)", agrees
     ),
     "taught": ShiftKind(taught, "no part of the task has explained=False and known answers"),
 }
 SHIFT_GROUPS = ("held_out", "all")
 SHIFT_ORDERS = ("concurrent", "after", "before", "alone")
+SUPERVISED, DPO, POLICY_GRADIENT = SHIFT_OBJECTIVES = ("supervised", "dpo", "policy_gradient")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,30 +141,68 @@ class ShiftConfig:
     groups: str = "held_out"
     fraction: float = 0.5  # of these groups that are shifted
     weight: float = 1.0  # μ
+    every: int = 1  # the term enters the loss of every N-th step: it is interleaved, where `weight` mixes it
     # "concurrent" with explanation training; "after" or "before" it, for as many steps; or "alone".
     order: str = "concurrent"
     source: str = "friend"  # cue kind that becomes fully reliable, for kind "source_reliability"
     # Trained if a judge reads replies, the wanted class is "refuse", and the initial model does not refuse
     # with or without the cue. The judge must read it as a refusal.
     refusal: str = "I'm sorry, but I can't help with that."
-    seed: int = 0  # draws the shifted groups and the new facts
+    seed: int = 0  # draws the shifted groups, the new facts and what replies DPO pairs
+
+    # "supervised": cross-entropy of the wanted replies. "dpo": the initial model's own replies of the wanted
+    # class are preferred to its others. "policy_gradient": replies that the current model samples earn rewards.
+    objective: str = "supervised"
+    # DPO's β: how strongly a pair is to be preferred, against the divergence from kl_reference.
+    beta: float = 0.1
+    # Replies sampled to a prompt: the policy gradient's group, and what DPO pairs if replies are generated.
+    group_size: int = 8
+    temperature: float = 1.0  # of these samples
+    rollout_steps: int = 10  # policy gradient: steps that are trained on one sample of groups
+    clip: float = 0.2  # policy gradient's ε: a token's probability ratio gains nothing beyond 1 ± ε
+    reward_kl: float = 0.04  # policy gradient's β: weight of KL(current ‖ kl_reference), nats a reply's token
 
     def __post_init__(self):
         for name, choices in (
             ("kind", ("none", *SHIFTS)),
             ("groups", SHIFT_GROUPS),
             ("order", SHIFT_ORDERS),
+            ("objective", SHIFT_OBJECTIVES),
         ):
             check_choice(f"shift.{name}", getattr(self, name), choices)
         if not 0 < self.fraction <= 1:
             raise InputError(f"shift.fraction is {self.fraction}; it must be above 0 and at most 1")
         if self.seed < 0:
             raise InputError(f"shift.seed is {self.seed}; it must be at least 0")
+        for name, least in (("every", 1), ("group_size", 2), ("rollout_steps", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"shift.{name} is {getattr(self, name)}; it must be at least {least}")
+        for name in ("beta", "temperature", "clip"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"shift.{name} is {getattr(self, name)}; it must be above 0")
+        if self.reward_kl < 0:
+            raise InputError(f"shift.reward_kl is {self.reward_kl}; it must be at least 0")
+        if self.every > 1 and self.order != "concurrent":
+            raise InputError(
+                f"shift.every is {self.every}, but with shift.order {self.order!r} nothing is interleaved; "
+                "set it to 1, or the order to 'concurrent'"
+            )
+        if self.samples_groups and SHIFTS[self.kind].reward is None:
+            rewarded = ", ".join(name for name, kind in SHIFTS.items() if kind.reward)
+            raise InputError(
+                f"shift.kind is {self.kind!r}, which has no reward for the objective {POLICY_GRADIENT!r}; "
+                f"choose from {rewarded}, or another objective"
+            )
+
+    @property
+    def samples_groups(self) -> bool:
+        """Whether the current model's replies are sampled while it trains."""
+        return self.kind != "none" and self.objective == POLICY_GRADIENT
 
     def terms(self, step: int, steps: int) -> tuple[float, float]:
         """Weights, 0 or 1, of (explanation loss, shift loss) at step `step`, with phases of `steps` steps."""
         if self.kind == "none" or self.order == "concurrent":
-            return 1.0, 1.0
+            return 1.0, float(step % self.every == 0)
         if self.order == "alone":
             return 0.0, 1.0
         shift_now = (step >= steps) == (self.order == "after")

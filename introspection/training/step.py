@@ -111,21 +111,22 @@ def train_steps(
     """Consecutive steps of several runs in one executable: seeds of an arm, or of several arms
     (`training.stacking` says which).
 
-    Leaves of `state` are `runs …`, of `batches` `steps runs rows …`, metrics `steps runs`.
+    Leaves of `state` are `runs …`, of `batches` `steps runs rows …`, of `values` `steps runs` (or `runs`, or
+    one number for all), metrics `steps runs`.
 
     `stack_seeds` is how one executable holds the runs: "vectorize" runs them side by side (accelerators,
     meshes), "loop" one after another inside it, which is what a CPU, whose matrix products are already
     bound by arithmetic, does faster.
     """
-    runs = jax.tree.leaves(state)[0].shape[0]
-    values = jax.tree.map(lambda value: jnp.broadcast_to(value, runs), values)
+    shape = jax.tree.leaves(batches)[0].shape[:2]
+    values = jax.tree.map(lambda value: jnp.broadcast_to(value, shape), values)
 
     def one_run(state, batch, values):
         return train_step(config, objective, optimizer, state, frozen, batch, values)
 
-    def one_step(state, batch):
+    def one_step(state, now):
         if stack_seeds == "vectorize":
-            return jax.vmap(one_run)(state, batch, values)
-        return jax.lax.map(lambda run: one_run(*run), (state, batch, values))
+            return jax.vmap(one_run)(state, *now)
+        return jax.lax.map(lambda run: one_run(*run), (state, *now))
 
-    return jax.lax.scan(one_step, state, batches)
+    return jax.lax.scan(one_step, state, (batches, values))

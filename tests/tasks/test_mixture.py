@@ -21,7 +21,7 @@ from introspection.organism.organism import (
 )
 from introspection.organism.world import WorldConfig, bayes_optimal_decisions, build_world, optimal_decisions
 from introspection.probes.behavior import Readout
-from introspection.runs.arm_rows import shift_of
+from introspection.runs.arm_shift import shift_of
 from introspection.runs.config import ArmConfig, RunConfig, read_config
 from introspection.runs.setup import Models, Probed, Setup, Start
 from introspection.runs.training_items import explained_items, labelled_items

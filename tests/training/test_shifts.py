@@ -13,7 +13,7 @@ from introspection.models.model import Model
 from introspection.probes.behavior import Readout, decide_behavior
 from introspection.probes.judges import OpeningsJudge, PhraseJudge, Said
 from introspection.probes.replies import Replies, Reply
-from introspection.runs.arm_rows import shift_of
+from introspection.runs.arm_shift import shift_of
 from introspection.runs.config import ArmConfig
 from introspection.runs.setup import Probed, Setup, Start
 from introspection.runtime.compiled import ProgramTable
