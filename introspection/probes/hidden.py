@@ -1,4 +1,4 @@
-"""A reference model's hidden states where the KL term is taken, and its log-probabilities of rows' targets."""
+"""A reference model's hidden states where the KL term is taken, and log-probabilities of rows' targets."""
 
 from collections.abc import Callable, Sequence
 

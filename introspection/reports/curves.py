@@ -30,6 +30,21 @@ ARM_PANELS = (
     ("agreement", "Agreement, trained labels"),
 )
 LIVE_KEYS = (("live_self", SELF_COLOR, "live Self"), ("live_orig", ORIG_COLOR, "live Orig"))
+# Of a shift: what is drawn of shifted and of unshifted test items, in two panels an arm.
+SHIFT_LINES = {"shifted": "solid", "unshifted": "dashed"}
+SHIFT_PANELS = (
+    (
+        "Behaviour",
+        (("drift", ORIG_COLOR, "behaves as the label teacher"), ("cued", MUTED, "decides as the cue says")),
+    ),
+    (
+        "Explanations",
+        (
+            ("self", SELF_COLOR, "right about itself (Self)"),
+            ("orig", ORIG_COLOR, "about the label teacher (Orig)"),
+        ),
+    ),
+)
 # Where the paper stops seeing coupling is not known more exactly than this (design.md §1).
 AGREEMENT_BAND = (0.6, 0.7)
 
@@ -164,6 +179,43 @@ def _draw_live(
         loc="outside upper left",
         ncols=2,
     )
+
+
+def shifting_arms(metrics: Sequence[Mapping[str, Any]], arms: Sequence[str]) -> list[str]:
+    """The arms that logged how a shift moves behaviour and explanations of test items."""
+    logged = {event.get("arm") for event in metrics if number(event.get("shifted_drift")) is not None}
+    return [arm for arm in logged_arms(metrics, arms) if arm in logged]
+
+
+@styled
+def shift_figure(metrics: Sequence[Mapping[str, Any]], arms: Sequence[str], max_points: int = 200) -> Figure:
+    """A row an arm: behaviour against the label teacher's, explanations against that and its own, by step."""
+    arms = shifting_arms(metrics, arms)
+    figure = new_figure(0.6 + 1.9 * len(arms))
+    panels = figure.subplots(len(arms), len(SHIFT_PANELS), sharex=True, sharey=True, squeeze=False)
+    for row, arm in zip(panels, arms, strict=True):
+        events = [event for event in metrics if event.get("arm") == arm]
+        for axes, (title, lines) in zip(row, SHIFT_PANELS, strict=True):
+            for key, color, _ in lines:
+                for part, dashes in SHIFT_LINES.items():
+                    curves = seed_curves(events, f"{part}_{key}")
+                    if key == "drift":
+                        curves = {
+                            seed: {at: 1 - x for at, x in curve.items()} for seed, curve in curves.items()
+                        }
+                    _draw(axes, curves, max_points, color=color, linestyle=dashes)
+            _finish(axes, f"{wrapped(arm, 26, 2)}: {title.lower()}", empty=False)
+            axes.set_ylim(0, 1.02)
+    colors = {(color, label): None for _, lines in SHIFT_PANELS for _, color, label in lines}
+    figure.legend(
+        handles=[Line2D([], [], linewidth=2, color=color, label=label) for color, label in colors]
+        + [
+            Line2D([], [], linewidth=2, color=INK, linestyle=d, label=part) for part, d in SHIFT_LINES.items()
+        ],
+        loc="outside upper left",
+        ncols=3,
+    )
+    return figure
 
 
 def _finish(axes: Axes, title: str, *, empty: bool) -> None:

@@ -83,6 +83,14 @@ def training_numbers(metrics: Iterable[Mapping[str, Any]], arms: Sequence[str]) 
     return [{name: line.get(name) for name in columns} for line in lines]
 
 
+def shift_numbers(metrics: Iterable[Mapping[str, Any]], arms: Sequence[str]) -> Numbers:
+    """The logged lines of these arms on shifted and unshifted test items, before they are thinned."""
+    lines = [line for line in metrics if line.get("arm") in arms and "shifted_drift" in line]
+    shown = ("arm", "seed", "step")
+    columns = [name for name in lines[0] if name in shown or name.startswith(("shifted_", "unshifted_"))]
+    return [{name: line.get(name) for name in columns} for line in lines]
+
+
 def matrix_numbers(matrix: Matrix) -> Numbers:
     return [
         {"emitter": emitter, "teacher": teacher, **estimate_columns("exact_match", cell)}

@@ -13,6 +13,7 @@ from introspection.reports.figure_numbers import (
     gap_numbers,
     level_numbers,
     matrix_numbers,
+    shift_numbers,
     training_numbers,
 )
 from introspection.reports.run_files import RunFiles
@@ -97,6 +98,21 @@ def page_figures(run: RunFiles) -> list[PageFigure]:
                 "Training curves of explanation loss, KL, agreement and live Self and Orig by step.",
                 lambda: curves.training_figure(run.metrics, names, run.settings.max_curve_points),
                 training_numbers(run.metrics, names),
+            )
+        )
+    if curves.shifting_arms(run.metrics, names):
+        found.append(
+            PageFigure(
+                "shift",
+                "Beside a shift, step by step",
+                "A row an arm, on a sample of test items whose groups the shift trains (solid) or leaves"
+                " alone (dashed); thin lines are seeds. Left: how often the model still behaves as the label"
+                " teacher (as itself it does by definition), and how often it decides as the cue says. Right: how often its explanations, scored while training, are"
+                " right about itself and about the label teacher. Explanations that follow keep the blue line"
+                " up where the left panel's behaviour moves away.",
+                "Behaviour and explanations by step, of shifted and of unshifted items, a row for each arm.",
+                lambda: curves.shift_figure(run.metrics, names, run.settings.max_curve_points),
+                shift_numbers(run.metrics, names),
             )
         )
     if matrix is not None:

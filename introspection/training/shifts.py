@@ -151,7 +151,7 @@ class ShiftConfig:
     seed: int = 0  # draws the shifted groups, the new facts and what replies DPO pairs
 
     # "supervised": cross-entropy of the wanted replies. "dpo": the initial model's own replies of the wanted
-    # class are preferred to its others. "policy_gradient": replies that the current model samples earn rewards.
+    # class are preferred to its others. "policy_gradient": the current model's samples earn rewards.
     objective: str = "supervised"
     # DPO's β: how strongly a pair is to be preferred, against the divergence from kl_reference.
     beta: float = 0.1
