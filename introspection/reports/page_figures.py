@@ -107,7 +107,8 @@ def page_figures(run: RunFiles) -> list[PageFigure]:
                 "Beside a shift, step by step",
                 "A row an arm, on a sample of test items whose groups the shift trains (solid) or leaves"
                 " alone (dashed); thin lines are seeds. Left: how often the model still behaves as the label"
-                " teacher (as itself it does by definition), and how often it decides as the cue says. Right: how often its explanations, scored while training, are"
+                " teacher (as itself it does by definition), and how often it decides as the cue says."
+                " Right: how often its explanations, scored while training, are"
                 " right about itself and about the label teacher. Explanations that follow keep the blue line"
                 " up where the left panel's behaviour moves away.",
                 "Behaviour and explanations by step, of shifted and of unshifted items, a row for each arm.",

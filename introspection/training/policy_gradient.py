@@ -122,6 +122,6 @@ def policy_gradient_loss(
         "policy_loss": policy_loss,
         "reward_kl": kl,
         "reward": jnp.mean(groups.rewards),
-        "clipped": mean(stopped),
+        "clipped": mean(stopped.astype(jnp.float32)),
         "constant_groups": jnp.mean(jnp.ptp(groups.rewards, axis=-1) == 0),
     }
