@@ -53,7 +53,7 @@ def group_rows(
 
 
 def by_target(
-    rows: Rows, logprobs: Sequence[Sequence[Sequence[float]]]
+    rows: Rows, logprobs: Sequence[Sequence[Sequence[float] | np.ndarray]]
 ) -> Float[np.ndarray, "rows scored group"]:
     """The log-probabilities of each row's replies, token by token, in the places of `rows.targets`."""
     placed = np.zeros(rows.targets.shape, np.float32)
