@@ -18,8 +18,9 @@ sees no gap (experiments/notebook.md). `:refusal` is SmolLM2, first taught to re
     python -m experiments.run --config=configs/concurrent.py:refusal --workdir=runs/concurrent_refusal \\
         --config.task.data=PATH/TO/DATA --config.initial=runs/taught:taught
 
-`:qwen3_8b` is the refusal form for a pod, as configs/refusal.py; Qwen3-8B refuses without being taught. It
-has not been run, nor has `:refusal` on published data. The organism's sweep has not been run either.
+`:tiny_taught` and `:tiny_refusal` are these on the sample of 38 requests, smoke tests. `:qwen3_8b` is the
+refusal form for a pod, as configs/refusal.py; Qwen3-8B refuses without being taught. It has not been run, nor
+has `:refusal` on published data. The organism's sweep has not been run either.
 """
 
 from ml_collections import ConfigDict
@@ -31,13 +32,20 @@ OBJECTIVES = {"supervised": "supervised", "dpo": "dpo", "reward": "policy_gradie
 SYCOPHANCY = {"less": "less_sycophantic", "more": "more_sycophantic"}
 REFUSAL = {"less": "refuse_less", "more": "refuse_more"}
 WEIGHTS = {"light": 0.25, "heavy": 4.0}
-ARGUMENTS = ("", "organism", "tiny", "taught", "refusal", "tiny_refusal", "qwen3_8b")
+REFUSING = {
+    "taught": "smollm2",
+    "refusal": "smollm2",
+    "tiny_taught": "tiny",
+    "tiny_refusal": "tiny",
+    "qwen3_8b": "qwen3_8b",
+}  # each with its argument of configs/refusal.py
+ARGUMENTS = ("", "organism", "tiny", *REFUSING)
 
 
 def get_config(argument: str = "") -> ConfigDict:
     if argument not in ARGUMENTS:
         raise ValueError(f"concurrent takes one of {', '.join(ARGUMENTS[1:])}, not {argument!r}")
-    if argument in ("taught", "refusal", "tiny_refusal", "qwen3_8b"):
+    if argument in REFUSING:
         return refusing(argument)
     config = quickstart.get_config("tiny" if argument == "tiny" else "")
     config.name = f"concurrent-{argument or 'organism'}"
@@ -78,19 +86,19 @@ def arms(recipes: dict[str, dict], learning_rate: float) -> ConfigDict:
 
 def refusing(argument: str) -> ConfigDict:
     """Refusals of a pretrained model: refuse more and less."""
-    base = {"taught": "smollm2", "refusal": "smollm2", "tiny_refusal": "tiny"}.get(argument, argument)
-    config = refusal.get_config(base)
+    config = refusal.get_config(REFUSING[argument])
     config.name = f"concurrent-{argument}"
     learning_rate = config.arms.kl.learning_rate
     recipes: dict[str, dict] = {"kl": {}, "shuffled": dict(shuffle_labels=True)}
-    recipes |= {name: dict(shift=shift) for name, shift in shifts_of(REFUSAL).items()}
+    sampled = dict(rollout_steps=config.train.steps_per_call)
+    recipes |= {name: dict(shift=shift | sampled) for name, shift in shifts_of(REFUSAL).items()}
     config.run_arms = tuple(recipes)
     # Where a cue makes a request look harmful, SmolLM2 learns to refuse; half of all requests, so that
     # whether it refuses others is not certain.
     recipes["taught"] = dict(
         shift=dict(kind="more_sycophantic", groups="all", fraction=0.5, order="alone"), learning_rate=1e-3
     )
-    if argument == "taught":
+    if argument.endswith("taught"):
         config.run_arms, config.seeds = ("taught",), (0,)
         config.train.explanation_rows, config.train.shift_rows = 1, 16
         config.train.balanced = False  # it refuses nothing yet, so no label is changed
@@ -100,7 +108,7 @@ def refusing(argument: str) -> ConfigDict:
 
 def sweep(add, argument: str = "") -> None:
     """One factor at a time, over three bases."""
-    if argument in ("tiny", "taught", "refusal", "tiny_refusal", "qwen3_8b"):
+    if argument not in ("", "organism"):
         add({})
         return
     names = list(get_config().arms)

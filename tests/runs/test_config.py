@@ -17,6 +17,7 @@ ARGUMENTS = [
     ("organism", ""),
     ("organism", "tiny"),
     *(("smollm2", argument) for argument in ("", "other", "large", "large_other", "tiny")),
+    *(("concurrent", argument) for argument in ("", "tiny", "taught", "refusal", "tiny_refusal", "qwen3_8b")),
     *((name, argument) for name in ("hint_mmlu", "aita", "refusal") for argument in ("qwen3_8b", "tiny")),
     *(("jsonl", argument) for argument in ("smollm2", "tiny")),
     *(("jabberwocky", argument) for argument in ("qwen3_8b", "organism", "tiny")),
