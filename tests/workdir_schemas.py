@@ -43,7 +43,10 @@ OTHERS = """\
 
 - `metrics.jsonl`: `arm`, `seed`, `step` and any of `loss`, `explanation_loss`, `kl`, `shift_loss`,
   `agreement`, `kept_behavior` (means over steps), `live_self`, `live_orig`, `live_drift`,
-  `validation_explanation_loss`, `validation_accuracy` (at an evaluation). `tensorboard/` has the same.
+  `validation_explanation_loss`, `validation_accuracy` (at an evaluation). A shift by DPO adds
+  `preference_margin`, `preference_accuracy`; by policy gradient `policy_loss`, `reward_kl`, `reward`,
+  `clipped`, `constant_groups` (means over steps). Beside a shift, `shifted_` and `unshifted_` with each of
+  `self`, `orig`, `drift`, `cued`, of test items (at an evaluation). `tensorboard/` has the same.
 - `labels/*/metadata.json`: LABELS; `labels.array_record` holds `id`, `group`, `teacher`, `changed`, `answer`.
 - `compared.jsonl` (of `compare`): `model`, `id`, `group`, `cue_kind`, `decisions`, `explanation`.
 - `behaviors.jsonl` (of `probe`): `id`, `group`, `cue_kind`, `subset`, the prompts, `candidates`, `gold`,

@@ -177,9 +177,7 @@ class EvaluationConfig:
 
     validation_items: int = 600  # for live evaluations
     agreement_items: int = 128  # training items for agreement, if replies are generated
-    shift_items: int = (
-        200  # test items of shifted and of unshifted groups each, in arms with a shift; 0: none
-    )
+    shift_items: int = 200  # test items of shifted groups, and of others, for live measures; 0: none
     explanation_tokens: int = 6  # maximum length of a decoded explanation
     skipped_share: float = 0.01  # maximum share of items left out for exceeding the context
     seed: int = 0  # of bootstrap and sign-flip resamples

@@ -11,6 +11,8 @@ KNOWN_AS = {
     "arms.ARM.label_noise": "noise noise_rate label_noise",
     "arms.ARM.shuffle_labels": "shuffle shuffled random_labels",
     "arms.ARM.shift.weight": "mu shift_weight",
+    "arms.ARM.shift.group_size": "num_generations group n_samples",
+    "arms.ARM.shift.clip": "epsilon cliprange clip_range",
     "arms.ARM.foreign_labels": "mixing_share alpha",
     "train.explanation_rows": "batch batch_size bs per_device_train_batch_size train_batch_size",
     "train.behavior_items": "kl_batch_size behavior_rows behaviour_rows",

@@ -31,6 +31,7 @@ from report_workdir import (
 from introspection.coupling.records import PredictionRecord
 from introspection.coupling.run_results import ArmResults
 from introspection.errors import InputError
+from introspection.reports.curves import shift_figure
 from introspection.reports.findings import arm_finding
 from introspection.reports.item_data import script_json, verdict
 from introspection.reports.numbers import points
@@ -316,3 +317,28 @@ def test_browser_finds_hostile_text_inert(tmp_path: Path) -> None:
 def test_browser_opens_a_comparison(tmp_path: Path) -> None:
     (tmp_path / "matrix.json").write_text(json.dumps(MATRIX))
     assert "Who explains whom" in open_page(write_report(tmp_path))
+
+
+def test_a_shifts_figure_draws_kept_behavior_of_both_parts_and_has_their_numbers(tmp_path: Path) -> None:
+    folder = write_workdir(tmp_path / "run", steps=2)
+    arm, curves_of = next(iter(ARMS)), ((0, 0.0), (20, 0.25))
+    lines = [
+        {"arm": arm, "seed": 0, "step": step, **{f"{part}_{key}": value for part in ("shifted", "unshifted")
+         for key, value in (("drift", drift), ("cued", 0.4), ("self", 0.8), ("orig", 0.8 - drift))}}
+        for step, drift in curves_of
+    ]  # fmt: skip
+    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
+        metrics.writelines(json.dumps(line) + "\n" for line in lines)
+    write_report(folder)
+    with (folder / "figures" / "shift.csv").open(encoding="utf-8", newline="") as rows:
+        found = list(csv.DictReader(rows))
+    assert [(row["arm"], row["step"], row["shifted_drift"], row["unshifted_self"]) for row in found] == [
+        (arm, "0", "0.0", "0.8"),
+        (arm, "20", "0.25", "0.8"),
+    ]
+    assert "Beside a shift, step by step" in (folder / "report.html").read_text(encoding="utf-8")
+    figure = shift_figure(lines, list(ARMS))
+    behavior, explanations = figure.axes  # one arm logged it
+    drawn = [list(line.get_ydata()) for line in behavior.lines if list(line.get_xdata()) == [0, 20]]
+    assert drawn == [[1.0, 0.75], [1.0, 0.75], [0.4, 0.4], [0.4, 0.4]]
+    assert [list(line.get_ydata()) for line in explanations.lines] == [[0.8, 0.8]] * 2 + [[0.8, 0.55]] * 2

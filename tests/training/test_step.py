@@ -1,6 +1,7 @@
 """The train step gives the same run on any mesh, for any stacking of seeds and any number of steps a call."""
 
 import contextlib
+import dataclasses
 import functools
 import json
 import math
@@ -22,11 +23,19 @@ from introspection.runtime.mesh import put_parameters, put_rows
 from introspection.runtime.metrics_writer import MetricsWriter
 from introspection.runtime.session import Session
 from introspection.training import stacking
-from introspection.training.batches import BatchSizes, epoch_indices, make_batch, stack_batches
+from introspection.training.batches import (
+    BatchSizes,
+    epoch_indices,
+    make_batch,
+    rollout_places,
+    stack_batches,
+)
 from introspection.training.loop import Job, LoopConfig, train, weights
-from introspection.training.objectives import ObjectiveConfig
+from introspection.training.objectives import ObjectiveConfig, ObjectiveWeights
+from introspection.training.policy_gradient import Groups, Rollout
 from introspection.training.step import Frozen, OptimizerConfig, RunValues, initial_state, train_steps
 
+PROGRAMS = ProgramTable()
 STEPS = 20
 SIZES = BatchSizes(explanation_rows=8, behavior_items=4, shift_rows=4)
 OPTIMIZER = OptimizerConfig(steps=STEPS, schedule="cosine", warmup_steps=3)
@@ -288,3 +297,60 @@ def test_epochs_seeds_and_streams_have_their_own_order():
         for stream in range(3)
     ]
     assert len(set(orders)) == 27
+
+
+def test_groups_are_sampled_at_their_steps_from_the_same_state_after_a_resume(tmp_path):
+    model = task_model()
+
+    def trained(folder, steps):
+        seen = {}
+
+        def roll_out(step, state):
+            seen[step] = jax.tree.map(np.array, state.trainable)
+
+        state, frozen = start(model, seeds=2)
+        job = job_of(model, frozen, steps=steps)
+        job = dataclasses.replace(job, loop=dataclasses.replace(job.loop, rollout_steps=5))
+        metrics = MetricsWriter(tmp_path / folder)
+        with CheckpointStore(tmp_path / folder / "store") as store:
+            train(job, state, store, metrics, Session(programs=PROGRAMS), roll_out=roll_out)
+        metrics.close()
+        return seen
+
+    whole = trained("whole", STEPS)
+    assert list(whole) == [0, 5, 10, 15]
+    assert list(trained("stopped", 10)) == [0, 5]
+    resumed = trained("stopped", STEPS)
+    assert list(resumed) == [10, 15]
+    for step, parameters in resumed.items():
+        jax.tree.map(np.testing.assert_array_equal, parameters, whole[step])
+
+
+def test_a_steps_groups_are_those_sampled_for_it():
+    rows, count, first = tiny_training_rows(), SIZES.shift_rows, 6
+    places = rollout_places(rows.shift.tokens.shape[0], SIZES, range(first, first + 3), seed=1)
+    sampled = jax.tree.map(lambda leaf: leaf[places], rows.shift)
+    numbers = np.arange(3 * count, dtype=np.float32)
+    groups = Groups(sampled, numbers[:, None], numbers[:, None, None], numbers[:, None, None])
+    for step in range(first, first + 3):
+        own = make_batch(rows._replace(shift=Rollout(first, groups)), SIZES, step, 1)
+        drawn = make_batch(rows, SIZES, step, 1)  # supervised rows of the same prompts, in the same order
+        np.testing.assert_array_equal(own.shift.rows.tokens, drawn.shift.tokens)
+        assert own.shift.rewards[:, 0].tolist() == numbers[(step - first) * count :][:count].tolist()
+        jax.tree.map(np.testing.assert_array_equal, own.explanation, drawn.explanation)
+
+
+def test_each_step_of_a_call_has_its_own_weights():
+    model = task_model()
+    state, frozen = start(model, 1)
+    batches = stack_batches([[batch(step, 0)] for step in range(3)])
+
+    def losses(shift):
+        step = jax.jit(functools.partial(train_steps, model.config, ObjectiveConfig(), OPTIMIZER, "loop"))
+        of_steps = ObjectiveWeights(*(np.array(term, np.float32) for term in ([1, 1, 1], [1, 1, 1], shift)))
+        metrics = jax.tree.map(np.asarray, step(state, frozen, batches, of_steps)[1])
+        return metrics["loss"][:, 0], metrics["explanation_loss"] + metrics["kl"], metrics["shift_loss"][:, 0]
+
+    loss, rest, of_shift = losses([1, 0, 0.5])
+    np.testing.assert_allclose(loss, rest[:, 0] + np.array([1, 0, 0.5]) * of_shift, rtol=1e-5)
+    np.testing.assert_allclose(loss[:1], losses([1, 1, 1])[0][:1], rtol=1e-5)
