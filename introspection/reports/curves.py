@@ -31,7 +31,7 @@ ARM_PANELS = (
 )
 LIVE_KEYS = (("live_self", SELF_COLOR, "live Self"), ("live_orig", ORIG_COLOR, "live Orig"))
 # Of a shift: what is drawn of shifted and of unshifted test items, in two panels an arm.
-SHIFT_LINES = {"shifted": "solid", "unshifted": "dashed"}
+SHIFT_LINES: dict[str, Any] = {"shifted": "solid", "unshifted": "dashed"}
 SHIFT_PANELS = (
     (
         "Behaviour",
