@@ -22,7 +22,7 @@ from introspection.training.batches import (
 
 
 def training_rows(arm: ArmConfig, shift: ArmShift, labels: ArmLabels, setup: Setup) -> TrainingRows:
-    """All rows that the arm's steps draw from; groups of replies are added when they are sampled."""
+    """All rows that the arm's steps draw from; of a policy gradient, the groups of its first steps."""
     start, task = start_of(arm, setup), setup.task
     tokenizer = start.model.tokenizer
     explanation = explanation_rows(tokenizer, setup.training.explained, labels.trained, task)
@@ -43,8 +43,7 @@ def training_rows(arm: ArmConfig, shift: ArmShift, labels: ArmLabels, setup: Set
     else:
         by_id = labels.by_id(setup.training.explained)
         held = behavior_batch(tokenizer, items, by_id, behaviors, start.held_hidden[places], held_now)
-    least = shift.rewarded.time if shift.rewarded else 0
-    explanation, held_rows, replies = same_time(explanation, held.rows, shift.rows, least)
+    explanation, held_rows, replies = same_time(explanation, held.rows, shift.rows)
     return TrainingRows(explanation, held._replace(rows=held_rows), replies)
 
 

@@ -13,7 +13,7 @@ from introspection.probes.judges import Judge, Said
 from introspection.probes.replies import read_reply
 from introspection.runs.arm_labels import start_of
 from introspection.runs.config import ArmConfig
-from introspection.runs.rollouts import RewardedPrompts, rewarded_prompts
+from introspection.runs.rollouts import RewardedPrompts, first_groups, rewarded_prompts
 from introspection.runs.setup import Setup
 from introspection.runtime.progress import progress_bar
 from introspection.tasks.items import Decisions, Item, Prompt
@@ -21,6 +21,7 @@ from introspection.tasks.mixture import is_explained
 from introspection.tasks.task import SPLITS
 from introspection.text.rows import Rows, build_row, stack_rows
 from introspection.training.batches import shift_rows
+from introspection.training.policy_gradient import Rollout
 from introspection.training.preference import Pairs, Preference, preferences
 from introspection.training.shifts import (
     DPO,
@@ -38,7 +39,9 @@ class ArmShift(NamedTuple):
     """The shift of an arm; there is nothing in it if the arm has none."""
 
     prompts: frozenset[Prompt] = frozenset()  # which it trains, so the KL term leaves them out
-    rows: Rows | Pairs | None = None  # supervised replies or preference pairs, from which steps draw
+    # Supervised replies or preference pairs, from which steps draw, or the policy gradient's first groups,
+    # sampled from its start.
+    rows: Rows | Pairs | Rollout | None = None
     rewarded: RewardedPrompts | None = None  # for which the policy gradient samples replies
 
 
@@ -46,16 +49,15 @@ def arm_shift(arm: ArmConfig, setup: Setup) -> ArmShift:
     """What an arm's steps train of its shift, made from what its start says.
 
     Raises:
-      InputError: as `wanted_answers`, `shift_of`, `preferences` and `rewarded_prompts`.
+      InputError: as `wanted_answers`, `shift_of`, `preferences` and `first_groups`.
     """
     tokenizer = start_of(arm, setup).model.tokenizer
     if arm.shift.kind == "none":
         return ArmShift()
     if arm.shift.samples_groups:
         prompts = tuple(dict.fromkeys(prompt for prompt, _ in wanted_answers(arm, setup)))
-        return ArmShift(
-            frozenset(prompts), rewarded=rewarded_prompts(arm, prompts, items_of(arm, setup), setup)
-        )
+        rewarded = rewarded_prompts(arm, prompts, items_of(arm, setup), setup)
+        return ArmShift(frozenset(prompts), first_groups(arm, rewarded, setup), rewarded)
     if arm.shift.objective == DPO:
         pairs = preferences(arm.shift, wanted_answers(arm, setup), ranked_replies(arm, setup))
         return ArmShift(frozenset(pair.prompt for pair in pairs), preference_pairs(arm, pairs, setup))

@@ -44,22 +44,27 @@ class RewardedPrompts(NamedTuple):
 def rewarded_prompts(
     arm: ArmConfig, prompts: Sequence[Prompt], items: Mapping[Prompt, Item], setup: Setup
 ) -> RewardedPrompts:
-    """The prompts of an arm's policy gradient, after a trial: the groups of its first steps are sampled.
-
-    Raises:
-      InputError: their rewards never vary within a group.
-    """
-    start, of_prompts = start_of(arm, setup), tuple(items[prompt] for prompt in prompts)
-    tokenizer, scored = start.model.tokenizer, setup.readout.scored
+    """The prompts of an arm's policy gradient, as the start reads them."""
+    of_prompts = tuple(items[prompt] for prompt in prompts)
+    tokenizer, scored = start_of(arm, setup).model.tokenizer, setup.readout.scored
     candidates = {candidate for item in of_prompts for candidate in item.candidates}
     longest = (
         max(len(tokenizer.encode_reply(text)) for text in candidates) if scored else setup.readout.tokens
     )
     tokens = tuple(tokenizer.encode_prompt(prompt, through_thought=not scored) for prompt in prompts)
-    found = RewardedPrompts(tuple(prompts), of_prompts, tokens, longest, arm.shift.group_size)
-    first = roll_out(arm, found, start.model, setup.config.seeds[0], 0, found.time, setup)
+    return RewardedPrompts(tuple(prompts), of_prompts, tokens, longest, arm.shift.group_size)
+
+
+def first_groups(arm: ArmConfig, rewarded: RewardedPrompts, setup: Setup) -> Rollout:
+    """The groups of the first seed's first steps, sampled from the start.
+
+    Raises:
+      InputError: their rewards never vary within a group.
+    """
+    model, seed = start_of(arm, setup).model, setup.config.seeds[0]
+    first = roll_out(arm, rewarded, model, seed, 0, rewarded.time, setup)
     check_rewards(np.asarray(first.groups.rewards), arm.shift.kind)
-    return found
+    return first
 
 
 def roll_out(

@@ -92,7 +92,7 @@ def _of_step(rollout: Rollout, count: int, step: int) -> Groups:
     return jax.tree.map(lambda array: array[start : start + count], rollout.groups)
 
 
-def stack_batches(batches: Sequence[Sequence[Batch]]) -> Batch:
+def stack_batches(batches: Sequence[Sequence[Any]]) -> Any:
     """Stacks `[step][seed]` batches into one whose leaves have shape `steps seeds rows …`."""
     by_step = [jax.tree.map(lambda *leaves: np.stack(leaves), *seeds) for seeds in batches]
     return jax.tree.map(lambda *leaves: np.stack(leaves), *by_step)
@@ -190,16 +190,24 @@ def held_prompts(
     return unshifted & of_group[:, None] & np.array(KL_PROMPTS[kl_prompts])
 
 
-def same_time(
-    explanation: Rows, held: Rows, shift: Rows | Pairs | None, least: int = 0
-) -> tuple[Rows, Rows, Rows | Pairs | None]:
-    """Pads parts to one row length of at least `least` tokens, because they share a forward pass."""
-    replies = shift.rows if isinstance(shift, Pairs) else shift
-    parts = (explanation, held, replies)
-    time = max(least, *(part.tokens.shape[-1] for part in parts if part is not None))
-    replies = None if replies is None else pad_time(replies, time)
-    padded = shift._replace(rows=replies) if isinstance(shift, Pairs) and replies is not None else replies
-    return pad_time(explanation, time), pad_time(held, time), padded
+def same_time(explanation: Rows, held: Rows, shift: Rows | Pairs | Rollout | None) -> tuple[Rows, Rows, Any]:
+    """Pads parts to one row length, because they share a forward pass."""
+    time = max(part.tokens.shape[-1] for part in (explanation, held, _replies(shift)) if part is not None)
+    return pad_time(explanation, time), pad_time(held, time), _padded(shift, time)
+
+
+def _replies(shift: Any) -> Rows | None:
+    if isinstance(shift, Rollout):
+        return shift.groups.rows
+    return shift.rows if isinstance(shift, Pairs) else shift
+
+
+def _padded(shift: Any, time: int) -> Any:
+    if isinstance(shift, Rollout):
+        return shift._replace(groups=_padded(shift.groups, time))
+    if isinstance(shift, Pairs | Groups):
+        return shift._replace(rows=pad_time(shift.rows, time))
+    return None if shift is None else pad_time(shift, time)
 
 
 def reply_batch(

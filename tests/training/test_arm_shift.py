@@ -107,7 +107,8 @@ def test_groups_are_sampled_from_the_current_model_and_rewarded_by_what_they_say
     start = setup.models.starts["initial"]
     shift = arm_shift(one, setup)
     asked = shift.rewarded
-    assert shift.rows is None
+    assert shift.rows.first_step == 0
+    assert shift.rows.groups.rows.tokens.shape[-1] == asked.time
     assert set(asked.prompts) == shift.prompts
     time = asked.time + 3
 

@@ -309,11 +309,11 @@ def test_groups_are_sampled_at_their_steps_from_the_same_state_after_a_resume(tm
             seen[step] = jax.tree.map(np.array, state.trainable)
 
         state, frozen = start(model, seeds=2)
-        job = job_of(model, frozen, steps=steps)
-        job = dataclasses.replace(job, loop=dataclasses.replace(job.loop, rollout_steps=5))
         metrics = MetricsWriter(tmp_path / folder)
         with CheckpointStore(tmp_path / folder / "store") as store:
-            train(job, state, store, metrics, Session(programs=PROGRAMS), roll_out=roll_out)
+            job = job_of(model, state, frozen, store, steps=steps, roll_out=roll_out)
+            job = dataclasses.replace(job, loop=dataclasses.replace(job.loop, rollout_steps=5))
+            train([job], metrics, Session(programs=PROGRAMS))
         metrics.close()
         return seen
 
@@ -348,7 +348,8 @@ def test_each_step_of_a_call_has_its_own_weights():
     def losses(shift):
         step = jax.jit(functools.partial(train_steps, model.config, ObjectiveConfig(), OPTIMIZER, "loop"))
         of_steps = ObjectiveWeights(*(np.array(term, np.float32) for term in ([1, 1, 1], [1, 1, 1], shift)))
-        metrics = jax.tree.map(np.asarray, step(state, frozen, batches, of_steps)[1])
+        values = RunValues(np.float32(3e-3), jax.tree.map(lambda term: term[:, None], of_steps))
+        metrics = jax.tree.map(np.asarray, step(state, frozen, batches, values)[1])
         return metrics["loss"][:, 0], metrics["explanation_loss"] + metrics["kl"], metrics["shift_loss"][:, 0]
 
     loss, rest, of_shift = losses([1, 0, 0.5])
