@@ -169,7 +169,7 @@ def assemble(
 def reference_arms(name: str, arms: Mapping[str, ArmConfig]) -> dict[str, str]:
     """The other arms of a run that an arm is held against: `shuffled` and `foreign`, where there are."""
     found = {}
-    shuffled = shuffled_arm(arms)
+    shuffled = shuffled_arm(arms, name)
     if shuffled and not arms[name].shuffle_labels and not arms[name].foreign_to:
         found["shuffled"] = shuffled
     foreign = [other for other, arm in arms.items() if arm.foreign_to == name]
