@@ -17,7 +17,15 @@ BELIEF_BLIND = ("majority", "input_only")  # emitters that don't look at what th
 NOT_ASKABLE = "not askable: labels did not teach"
 NO_SHUFFLED_ARM = "no arm with shuffled labels ran"
 # Fields of an arm that say what its labels are.
-LABEL_FIELDS = ("shuffle_labels", "label_noise", "labels", "foreign_labels", "refresh_steps")
+LABEL_FIELDS = (
+    "shuffle_labels",
+    "label_noise",
+    "noise_part",
+    "noise_towards",
+    "labels",
+    "foreign_labels",
+    "refresh_steps",
+)
 ROUNDING = 1e-9  # a difference of shares that is the threshold but for rounding reaches it
 
 

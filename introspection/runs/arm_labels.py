@@ -202,5 +202,6 @@ def altered_labels(
     if arm.shuffle_labels:
         labels = shuffle_labels(items, labels, np.random.default_rng([seed, 6]))
     if arm.label_noise:
-        labels, _ = add_label_noise(items, labels, arm.label_noise, np.random.default_rng([seed, 7]))
+        rng = np.random.default_rng([seed, 7])
+        labels, _ = add_label_noise(items, labels, arm.label_noise, rng, arm.noise_part, arm.noise_towards)
     return labels

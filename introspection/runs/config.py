@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from introspection.checkpoints.names import STARTS
 from introspection.checkpoints.store import is_step
+from introspection.coupling.controls import NOISE_PARTS, NOISE_TOWARDS
 from introspection.errors import InputError
 from introspection.models.config import PROJECTIONS, REMAT_POLICIES, LoraConfig
 from introspection.organism.config import OrganismConfig, OrganismSizes, PretrainConfig
@@ -56,11 +57,15 @@ class ArmConfig:
 
     kl_weight: float = 1.0  # λ
     kl_support: str = "vocabulary"  # at the answer position; or "candidates": these and `none`
-    kl_direction: str = "reference_to_current"  # KL(reference ‖ current), or "current_to_reference"
+    kl_direction: str = (
+        "reference_to_current"  # KL(reference ‖ current); "current_to_reference"; "symmetric", their mean
+    )
     kl_prompts: str = "both"  # "both", "with_cue" or "without_cue"
     kl_groups: str = "explained"  # prompts of the explained groups, of "other" training groups, or of "both"
     learning_rate: float = 1e-3  # peak
     label_noise: float = 0.0  # share of training labels replaced by a wrong one
+    noise_part: str = "both"  # what noise can make wrong: "both", "changed" or "answer"
+    noise_towards: str = "uniform"  # the wrong answer is any other, or "cued": the cue's, where that is wrong
     shuffle_labels: bool = False  # no item keeps its label, and answers are at chance
     labels: str = ""  # an existing labels folder; "" makes labels from label_teacher
     foreign_labels: float = 0.0  # α: share of groups whose labels come from config.foreign instead
@@ -71,6 +76,13 @@ class ArmConfig:
     def __post_init__(self):
         check_choice("kl_prompts", self.kl_prompts, KL_PROMPTS)
         check_choice("kl_groups", self.kl_groups, KL_GROUPS)
+        check_choice("noise_part", self.noise_part, NOISE_PARTS)
+        check_choice("noise_towards", self.noise_towards, NOISE_TOWARDS)
+        if self.noise_part == "changed" and self.noise_towards != "uniform":
+            raise InputError(
+                f"noise_towards is {self.noise_towards!r}, which chooses a wrong answer, but noise_part is "
+                "'changed': set it to 'answer' or 'both'"
+            )
         if not 0 <= self.label_noise < 1:
             raise InputError(f"label_noise is {self.label_noise}; it is a share, at least 0 and below 1")
         if not 0 <= self.foreign_labels <= 1:
@@ -149,13 +161,14 @@ class AdaptersConfig:
     rank: int = 0  # 0 trains all parameters
     alpha: float = 16.0  # updates are scaled by alpha / rank
     targets: tuple[str, ...] = PROJECTIONS
+    layers: str = "all"  # the "lower" or "upper" half of the layers, or numbers from 0, such as "0,2"
 
     def __post_init__(self):
         _ = self.lora  # checks the fields
 
     @property
     def lora(self) -> LoraConfig | None:
-        return LoraConfig(self.rank, self.alpha, tuple(self.targets)) if self.rank else None
+        return LoraConfig(self.rank, self.alpha, tuple(self.targets), self.layers) if self.rank else None
 
 
 @dataclasses.dataclass(frozen=True)

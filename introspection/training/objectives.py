@@ -15,13 +15,19 @@ from jaxtyping import Array, Bool, Float, Int
 from introspection.errors import InputError
 from introspection.models.config import ModelConfig
 from introspection.models.decoder import forward
-from introspection.models.head import cross_entropy, head_matrix, target_logprobs, vocabulary_kl
+from introspection.models.head import (
+    KL_DIRECTIONS,
+    cross_entropy,
+    divergence,
+    head_matrix,
+    target_logprobs,
+    vocabulary_kl,
+)
 from introspection.runtime.config import check_choice
 from introspection.text.rows import Rows
 
 HostOrDevice = Array | np.ndarray  # batches are made on the host
 KL_SUPPORTS = ("vocabulary", "candidates")
-KL_DIRECTIONS = ("reference_to_current", "current_to_reference")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +35,7 @@ class ObjectiveConfig:
     """Compile-time settings of the step; the weights of its terms are arguments."""
 
     kl_support: str = "vocabulary"  # at the answer position; or "candidates": these and `none`
-    kl_direction: str = "reference_to_current"  # KL(reference ‖ current), or the reverse
+    kl_direction: str = "reference_to_current"  # of `head.KL_DIRECTIONS`
     head_chunk: int = 4096  # scored positions whose full-vocabulary logits exist at a time
     reference_softcap: float | None = None  # `final_softcap` of kl_reference
     with_none: bool = True  # whether a decision, for agreement, can be `none`
@@ -166,7 +172,6 @@ def batch_loss(
         flat: Any = parts[1]
         at = scored_hidden(1)
         items, _, said, _ = behavior.reference_hidden.shape
-        reverse = objective.kl_direction == "current_to_reference"
         if behavior.answers is not None:
             answers, slots_each = behavior.answers, flat.targets.shape[-1]
             logprobs = target_logprobs(
@@ -186,28 +191,19 @@ def batch_loss(
                 reference_head,
                 behavior.reference_hidden.reshape(2 * items * said, -1),
                 objective.head_chunk,
-                reverse,
+                objective.kl_direction,
                 config.final_softcap,
                 objective.reference_softcap,
             ).reshape(2 * items, said)
             is_said = flat.continuation[:, :said, 0] >= 0
-            divergence = jnp.sum(by_token * is_said, axis=-1) / jnp.sum(is_said, axis=-1)
-            divergence = divergence.reshape(items, 2)
+            by_prompt = jnp.sum(by_token * is_said, axis=-1) / jnp.sum(is_said, axis=-1)
+            by_prompt = by_prompt.reshape(items, 2)
         else:
-            divergence = slot_kl(slots, answers.reference_logprobs, reverse)
+            by_prompt = divergence(slots, answers.reference_logprobs, objective.kl_direction)
         held = behavior.kl_mask
-        metrics["kl"] = jnp.sum(divergence * held) / jnp.maximum(jnp.sum(held), 1)
+        metrics["kl"] = jnp.sum(by_prompt * held) / jnp.maximum(jnp.sum(held), 1)
         loss += weights.kl * metrics["kl"]
     if batch.shift is not None:
         metrics["shift_loss"] = mean_loss(len(parts) - 1)
         loss += weights.shift * metrics["shift_loss"]
     return loss, {"loss": loss, **metrics}
-
-
-def slot_kl(
-    current: Float[Array, "items 2 slots"], reference: Float[Array, "items 2 slots"], reverse: bool
-) -> Float[Array, "items 2"]:
-    """KL in nats over candidates and `none`."""
-    if reverse:
-        current, reference = reference, current
-    return jnp.sum(jnp.exp(reference) * (reference - current), axis=-1)

@@ -28,7 +28,7 @@ from tiny import (
     tiny_training_rows,
 )
 
-from introspection.models.head import head_matrix
+from introspection.models.head import KL_DIRECTIONS, divergence, head_matrix
 from introspection.probes.hidden import answer_hidden
 from introspection.probes.scored import decisions, probe_behavior
 from introspection.runtime.compiled import ProgramTable
@@ -40,7 +40,6 @@ from introspection.training.loop import weights
 from introspection.training.objectives import (
     Batch,
     ObjectiveConfig,
-    slot_kl,
 )
 
 
@@ -136,12 +135,10 @@ def test_divergence_over_slots_is_scipys():
 
     rng = np.random.default_rng(0)
     current, reference = np.log(rng.dirichlet(np.ones(4), (2, 3, 2))).astype(np.float32)
-    for reverse in (False, True):
-        p, q = (current, reference) if reverse else (reference, current)
-        expected = rel_entr(np.exp(p), np.exp(q)).sum(-1)
-        np.testing.assert_allclose(
-            slot_kl(jnp.asarray(current), jnp.asarray(reference), reverse), expected, atol=1e-5
-        )
+    both = [rel_entr(np.exp(p), np.exp(q)).sum(-1) for p, q in ((reference, current), (current, reference))]
+    for direction, expected in zip(KL_DIRECTIONS, (*both, np.mean(both, axis=0)), strict=True):
+        found = divergence(jnp.asarray(current), jnp.asarray(reference), direction)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_without_weight_the_kl_is_measured_and_not_trained():
