@@ -24,14 +24,16 @@ FACTORS = {
     "kl200": dict(kl_weight=2.0),
     "kl400": dict(kl_weight=4.0),
     "kl_reverse": dict(kl_direction="current_to_reference"),
+    "kl_symmetric": dict(kl_direction="symmetric"),
     "kl_candidates": dict(kl_support="candidates"),
     "kl_with_cue": dict(kl_prompts="with_cue"),
     "kl_without_cue": dict(kl_prompts="without_cue"),
+    "kl_text": dict(kl_prompts="other_text"),
     "kl_other": dict(kl_groups="other"),
     "kl_both": dict(kl_groups="both"),
 }
 # Reference emitters of the same recipe, where the recipe moves behaviour more than `kl` does.
-SHUFFLED = ("no_kl", "kl10", "kl30", "kl_other")
+SHUFFLED = ("no_kl", "kl10", "kl30", "kl_other", "kl_text")
 FOREIGN = ("kl", "no_kl", "kl10")
 RECIPES = {
     **FACTORS,

@@ -60,8 +60,8 @@ class LoraConfig:
         numbers = [int(part) for part in chosen if str(part).isdecimal() and int(part) < layers]
         if len(set(numbers)) < len(list(chosen)):
             raise InputError(
-                f"lora.layers is {self.layers!r}; give 'all', 'lower', 'upper', or different layers from 0 to "
-                f"{layers - 1} between commas"
+                f"lora.layers is {self.layers!r}; give 'all', 'lower', 'upper', or different layers from 0 "
+                f"to {layers - 1} between commas"
             )
         return tuple(layer in numbers for layer in range(layers))
 

@@ -75,7 +75,18 @@ def reply_hidden(
 
     `progress` is called with prompts done.
     """
-    config, rows = model.config, reply_rows(model.tokenizer, items, replies)
+    hidden = scored_hidden(model, reply_rows(model.tokenizer, items, replies), session, progress)
+    return hidden.reshape(len(items), 2, *hidden.shape[1:])
+
+
+def scored_hidden(
+    model: Model, rows: Rows, session: Session, progress: Callable[[int], None] = lambda done: None
+) -> Float[np.ndarray, "rows scored width"]:
+    """The model's final hidden states at the scored positions of rows with one continuation each.
+
+    `progress` is called with rows done.
+    """
+    config = model.config
 
     def read(variables, tokens, positions, segments, scored):
         hidden = forward(config, variables, tokens, positions, segments).hidden
@@ -86,10 +97,11 @@ def reply_hidden(
     rows = pad_time(rows, row_shape.prompt_length)
     arrays = (rows.tokens, rows.positions, rows.segments, rows.scored)
     parameters, parts = count_parameters(model.variables), []
-    for chunk, shape in batches(list(range(2 * len(items))), row_shape, parameters, row_parts(session.mesh)):
+    for chunk, shape in batches(
+        list(range(len(rows.tokens))), row_shape, parameters, row_parts(session.mesh)
+    ):
         missing = shape.prompts - len(chunk)
         padded = [np.pad(array[chunk], ((0, missing), (0, 0))) for array in arrays]
         parts.append(np.asarray(program(model.variables, *put_rows(padded, session.mesh)))[: len(chunk)])
         progress(len(chunk))
-    hidden = np.concatenate(parts)
-    return hidden.reshape(len(items), 2, *hidden.shape[1:])
+    return np.concatenate(parts)

@@ -6,6 +6,7 @@ from introspection.probes.context import longest_explanation
 from introspection.probes.judges import Judge, Said
 from introspection.runs.arm_labels import ArmLabels, start_of
 from introspection.runs.config import ArmConfig
+from introspection.runs.other_text import text_batch
 from introspection.runs.setup import Setup
 from introspection.tasks.items import Decisions, Item, Prompt
 from introspection.tasks.mixture import is_explained
@@ -13,6 +14,7 @@ from introspection.tasks.subsets import drawn_places
 from introspection.tasks.task import SPLITS
 from introspection.text.rows import pad_scored, pad_time
 from introspection.training.batches import (
+    OTHER_TEXT,
     TrainingRows,
     behavior_batch,
     explanation_rows,
@@ -116,8 +118,10 @@ def training_rows(arm: ArmConfig, labels: ArmLabels, setup: Setup) -> TrainingRo
     else:
         by_id = labels.by_id(setup.training.explained)
         held = behavior_batch(tokenizer, items, by_id, behaviors, start.held_hidden[places], held_now)
-    explanation, held_rows, shift = same_time(explanation, held.rows, shift)
-    return TrainingRows(explanation, held._replace(rows=held_rows), shift)
+    text = text_batch(start, setup) if arm.kl_prompts == OTHER_TEXT else None
+    explanation, held_rows, shift, passages = same_time(explanation, held.rows, shift, text and text.rows)
+    text = text and text._replace(rows=passages)
+    return TrainingRows(explanation, held._replace(rows=held_rows), shift, text)
 
 
 def behavior_places(arm: ArmConfig, setup: Setup) -> list[int]:

@@ -25,10 +25,11 @@ from introspection.runtime.config import check_choice, config_dict, plain, setti
 from introspection.runtime.mesh import MeshConfig
 from introspection.runtime.trackers import LogConfig
 from introspection.runtime.workdir import differing_fields
+from introspection.tasks.conditions import Condition, read_conditions
 from introspection.tasks.facts.invented_world import INVENTED_WORLD
 from introspection.tasks.registry import default_section, section_settings, task_language
 from introspection.text.chat_template import ChatOptions
-from introspection.training.batches import KL_PROMPTS, BatchSizes
+from introspection.training.batches import KL_PROMPTS, OTHER_TEXT, BatchSizes
 from introspection.training.loop import LoopConfig
 from introspection.training.objectives import ObjectiveConfig
 from introspection.training.shifts import ShiftConfig
@@ -60,7 +61,8 @@ class ArmConfig:
     kl_direction: str = (
         "reference_to_current"  # KL(reference ‖ current); "current_to_reference"; "symmetric", their mean
     )
-    kl_prompts: str = "both"  # "both", "with_cue" or "without_cue"
+    # "both", "with_cue" or "without_cue"; or "other_text": every next token of passages (config.train.text)
+    kl_prompts: str = "both"
     kl_groups: str = "explained"  # prompts of the explained groups, of "other" training groups, or of "both"
     learning_rate: float = 1e-3  # peak
     label_noise: float = 0.0  # share of training labels replaced by a wrong one
@@ -76,6 +78,10 @@ class ArmConfig:
     def __post_init__(self):
         check_choice("kl_prompts", self.kl_prompts, KL_PROMPTS)
         check_choice("kl_groups", self.kl_groups, KL_GROUPS)
+        if self.kl_prompts == OTHER_TEXT and self.kl_support != "vocabulary":
+            raise InputError(
+                "kl_support is 'candidates', but other text (kl_prompts) has none: use 'vocabulary'"
+            )
         check_choice("noise_part", self.noise_part, NOISE_PARTS)
         check_choice("noise_towards", self.noise_towards, NOISE_TOWARDS)
         if self.noise_part == "changed" and self.noise_towards != "uniform":
@@ -104,11 +110,19 @@ class TrainConfig:
 
     explained_groups: int = 0  # number of training groups drawn for explanation; 0 is all
     explained_items: int = 0  # number of their items; 0 is all, or as many as can be balanced
+    # Which items may be explained, such as ("cue_kind!=friend",): conditions FIELD=VALUE or FIELD!=VALUE on
+    # cue_kind, stratum (the relation or subject) or phrasing. () is all. Every item is tested.
+    explained_where: tuple[str, ...] = ()
     balanced: bool = True  # half of the items changed; False keeps their natural rate
     steps: int = 500
     explanation_rows: int = 128  # per step and seed
     behavior_items: int = 32  # per step and seed; each is two rows, with and without its cue
     shift_rows: int = 64  # per step and seed, in arms with a shift
+    # For arms whose kl_prompts is "other_text": a UTF-8 file, a passage a line; "" is an organism's
+    # pretraining text about training facts.
+    text: str = ""
+    text_rows: int = 2048  # passages that steps draw from; as many a step as behaviour rows
+    text_tokens: int = 64  # first tokens of a file's passage
     schedule: str = "constant"  # after the warm-up; or "cosine"
     warmup_steps: int = 10
     weight_decay: float = 0.0
@@ -130,8 +144,12 @@ class TrainConfig:
                 f"config.train.explained_items is {self.explained_items}; give an even number, or 0 for all"
             )
         check_choice("config.train.remat", self.remat, REMAT_POLICIES)
-        _check_least("train", self, keep_checkpoints=0, explained_groups=0)
-        _ = self.rows  # checks the sizes
+        _check_least("train", self, keep_checkpoints=0, explained_groups=0, text_rows=1, text_tokens=2)
+        _ = self.rows, self.conditions  # checks them
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        return read_conditions(self.explained_where, "config.train.explained_where")
 
     @property
     def rows(self) -> BatchSizes:
@@ -191,6 +209,7 @@ class NeighborConfig:
 
     seed: int = 1  # of its pretraining
     architecture: str = "llama"  # or "gemma"
+    width: int = 0  # of its residual stream, to which its heads and MLP are scaled; 0 is the run's own
 
 
 def _invented_world() -> dict[str, Any]:
@@ -274,8 +293,13 @@ class RunConfig:
 
     @property
     def neighbor_organism(self) -> OrganismConfig:
-        pretrain = dataclasses.replace(self.pretrain, seed=self.neighbor.seed)
-        return dataclasses.replace(self.organism, architecture=self.neighbor.architecture, pretrain=pretrain)
+        neighbor = self.neighbor
+        return dataclasses.replace(
+            self.organism,
+            architecture=neighbor.architecture,
+            model=self.model.scaled(neighbor.width or self.model.width),
+            pretrain=dataclasses.replace(self.pretrain, seed=neighbor.seed),
+        )
 
     @property
     def task_seed(self) -> int:

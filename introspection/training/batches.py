@@ -18,12 +18,18 @@ from introspection.tasks.items import INVALID, NONE, Explanation, Item, Prompt
 from introspection.tasks.task import Task
 from introspection.text.rows import Rows, build_row, pad_scored, pad_time, stack_rows
 from introspection.text.tokenizer import ChatTokenizer
-from introspection.training.objectives import Answers, Batch, BehaviorBatch
+from introspection.training.objectives import Answers, Batch, BehaviorBatch, TextBatch
 from introspection.training.shifts import OwnReply, ShiftExample
 
 # A stream of permutations per kind of rows, so that adding a kind does not change the order of the others.
-_EXPLANATION, _BEHAVIOR, _SHIFT = 1, 2, 3
-KL_PROMPTS = {"both": (True, True), "with_cue": (True, False), "without_cue": (False, True)}
+_EXPLANATION, _BEHAVIOR, _SHIFT, _TEXT = 1, 2, 3, 4
+OTHER_TEXT = "other_text"  # no prompts: the KL term applies to passages (`text_rows`)
+KL_PROMPTS = {
+    "both": (True, True),
+    "with_cue": (True, False),
+    "without_cue": (False, True),
+    OTHER_TEXT: (False, False),
+}
 
 
 @functools.lru_cache(maxsize=64)
@@ -43,6 +49,7 @@ class TrainingRows(NamedTuple):
     explanation: Rows
     behavior: BehaviorBatch | None
     shift: Rows | None
+    text: TextBatch | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +80,7 @@ def make_batch(rows: TrainingRows, sizes: BatchSizes, step: int, seed: int) -> B
         explanation=draw(rows.explanation, _EXPLANATION, sizes.explanation_rows),
         behavior=draw(rows.behavior, _BEHAVIOR, sizes.behavior_items),
         shift=draw(rows.shift, _SHIFT, sizes.shift_rows),
+        text=draw(rows.text, _TEXT, 2 * sizes.behavior_items),
     )
 
 
@@ -174,11 +182,15 @@ def held_prompts(
     return unshifted & of_group[:, None] & np.array(KL_PROMPTS[kl_prompts])
 
 
-def same_time(explanation: Rows, held: Rows, shift: Rows | None) -> tuple[Rows, Rows, Rows | None]:
-    """Pads parts to one row length, because they share a forward pass."""
-    parts = (explanation, held, shift)
+def text_rows(passages: Sequence[Sequence[int]]) -> Rows:
+    """One row per passage of at least two tokens; each token but the first is predicted."""
+    return stack_rows([build_row(passage[:1], [passage[1:]]) for passage in passages])
+
+
+def same_time(*parts: Rows | None) -> list[Any]:
+    """Pads parts, some of which may be None, to one row length, because they share a forward pass."""
     time = max(part.tokens.shape[-1] for part in parts if part is not None)
-    return pad_time(explanation, time), pad_time(held, time), None if shift is None else pad_time(shift, time)
+    return [None if part is None else pad_time(part, time) for part in parts]
 
 
 def reply_batch(
