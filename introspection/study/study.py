@@ -185,10 +185,10 @@ def _shuffled_arms(
     for arm in arms:
         try:
             recipes[arm] = read_config(configs[folder_of[base, arm][0]]).arms[arm]
-        except (InputError, KeyError):  # of a run before some field; known by its name
+        except (InputError, KeyError):  # of a run before some field: its arm is known by its name
             recipes = {}
             break
-    found = {arm: shuffled_arm(recipes, arm) if recipes else SHUFFLED for arm in arms}
+    found = {arm: (shuffled_arm(recipes, arm) if recipes else None) or SHUFFLED for arm in arms}
     return {
         arm: shuffled
         for arm, shuffled in found.items()
