@@ -5,8 +5,9 @@
 
 Asked: how drift, Self and Orig change with the KL term's weight λ, direction, support, prompts and groups.
 The paper's readers report that coupling vanishes or reverses at λ = 0 [S]. Three bases, two seeds; `:tiny`
-is a smoke test. Time: see experiments/notebook.md. `:qwen3_8b` and `:llama31_8b` run one model on Hint-MMLU
-(`--config.initial`, `--config.task.data` as in configs/hint_mmlu.py); they have not been run.
+is a smoke test. About 45 minutes on 2 idle cores, an estimate from one arm (65 s of a core) and not a
+measurement. `:qwen3_8b` and `:llama31_8b` run one model on Hint-MMLU (`--config.initial`,
+`--config.task.data` as in configs/hint_mmlu.py); they have not been run.
 """
 
 from ml_collections import ConfigDict

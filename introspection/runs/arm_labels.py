@@ -130,6 +130,8 @@ def keep_labels(
         arm.shuffle_labels,
         arm.foreign_labels,
         kept,
+        arm.noise_part,
+        arm.noise_towards,
     )
     found = zip(setup.training.explained, decided, labels, strict=True)
     write_labels(folder, [Label(i.id, i.group, d, label) for i, d, label in found], metadata)

@@ -58,9 +58,8 @@ class ArmConfig:
 
     kl_weight: float = 1.0  # λ
     kl_support: str = "vocabulary"  # at the answer position; or "candidates": these and `none`
-    kl_direction: str = (
-        "reference_to_current"  # KL(reference ‖ current); "current_to_reference"; "symmetric", their mean
-    )
+    # KL(reference ‖ current); or "current_to_reference", or "symmetric", the mean of both
+    kl_direction: str = "reference_to_current"
     # "both", "with_cue" or "without_cue"; or "other_text": every next token of passages (config.train.text)
     kl_prompts: str = "both"
     kl_groups: str = "explained"  # prompts of the explained groups, of "other" training groups, or of "both"

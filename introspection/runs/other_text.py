@@ -35,9 +35,8 @@ def other_passages(setup: Setup) -> list[list[int]]:
         )
     task, world = setup.config.task, organism.world
     among = np.zeros(len(world.facts), bool)
-    among[[world.index[item.group] for item in setup.task.splits["train"] if item.group in world.index]] = (
-        True
-    )
+    trained = {item.group for item in setup.task.splits["train"]}
+    among[[place for fact, place in world.index.items() if fact in trained]] = True
     table = token_table(world, tokenizer, task_settings(task).phrasings)
     mixture = setup.config.pretrain.mixture
     return pretraining_text(world, table, mixture, train.text_rows, setup.config.task_seed, among)
@@ -50,8 +49,8 @@ def file_passages(path: Path, tokenizer: ChatTokenizer, count: int, longest: int
     """
     try:
         lines = read_whole(path).decode("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"config.train.text: {path} can't be read ({error}); give a UTF-8 file") from error
+    except (InputError, UnicodeDecodeError) as error:
+        raise InputError(f"config.train.text: {path}: {error}; give a UTF-8 file") from error
     found: list[list[int]] = []
     for line in filter(str.strip, lines):
         tokens = tokenizer.encode_reply(line)[:longest]

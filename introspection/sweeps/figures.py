@@ -57,15 +57,16 @@ def factor_levels(sweep_points: Sequence[SweepPoint]) -> dict[str, list[FactorLe
 
 
 def _levels(point: SweepPoint, factor: str) -> list[FactorLevel]:
-    """Of one point; its first arm is the main one."""
+    """Of one point, whose first arm is the main one; none where the point has a single value."""
     main = point.arm_fields.get(point.arms[0].name, {}) if point.arms else {}
-    return [
+    found = [
         FactorLevel(point.part, factor, float(fields[factor]), point.base, arm)
         for arm in point.arms
         if (fields := point.arm_fields.get(arm.name, {})).keys() == main.keys()
         and factor in fields
         and all(value == main[name] for name, value in fields.items() if name != factor)
     ]
+    return found if len({level.value for level in found}) > 1 else []
 
 
 @styled
@@ -98,7 +99,7 @@ def factor_figure(factor: str, levels: Sequence[FactorLevel]) -> Figure:
         axes.set_xticks(range(len(values)), [f"{value:g}" for value in values])
         axes.set_xlabel(FACTORS[factor])
         axes.set_title(title)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.06 * axes.get_ylim()[1])
         axes.grid(axis="y")
     handles = [
         Line2D([], [], color=SELF_COLOR, label="Self"),

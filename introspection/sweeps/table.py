@@ -83,8 +83,7 @@ def held_out_table(sweep_points: Sequence[SweepPoint]) -> Table | None:
         "Held out by trained",
         ("Trained", "Arm", *kinds),
         tuple((*names, *(_held_out(own.get(kind, ())) for kind in kinds)) for names, own in cells.items()),
-        "Orig in percent / gap in points, means over bases, with the least and greatest gap of a base. Every "
-        "kind is asked about entities that no training names.",
+        "Orig in percent / gap in points, means over bases, with the least and greatest gap of a base.",
         text_columns=2,
     )
 

@@ -93,7 +93,7 @@ def test_a_config_of_before_a_field_existed_is_completed():
             {"train": {"explained_where": ["kind=friend"]}},
             "explained_where has 'kind=friend'; give FIELD=VALUE",
         ),
-        ({"neighbor": {"width": 10}}, "head_dim is 2|must be"),
+        ({"neighbor": {"width": 4}}, "model.head_dim is 1; rotary"),
         ({"architecture": "mamba"}, "the architecture is 'mamba'"),
         ({"initial": "pretrain@250"}, "config.initial: the organism has no step '250'"),
         ({"train": {"explanation_rows": 0}}, "every kind; explanation_rows is 0"),
