@@ -14,11 +14,14 @@ from introspection.reports.figure_style import (
     BAND,
     INK,
     ORIG_COLOR,
+    RULE,
     SELF_COLOR,
+    arm_styles,
     new_figure,
     printable,
     styled,
 )
+from introspection.study.figures import MARKERS
 from introspection.study.knee import fit_knee
 from introspection.sweeps.table import SweepPoint
 
@@ -148,13 +151,36 @@ def knee_points(sweep_points: Sequence[SweepPoint], reference: str) -> list[dict
                     {
                         "arm": f"{point.part}: {arm.name}",
                         "shown": point.sweep,
+                        "part": point.part,
                         "base": point.base,
                         "agreement": arm.agreement.mean,
+                        "moved": arm.update_norm,
                         "gap": held.gap_difference.mean,
                         "reference": name,
                     }
                 )
     return found
+
+
+@styled
+def distance_figure(points: Sequence[Mapping[str, Any]]) -> Figure:
+    """Gap minus best static's on how far the parameters moved: one colour per part, one point per arm and
+    base."""
+    figure = new_figure(4.2)
+    axes = figure.add_subplot()
+    axes.axhline(0, color=RULE, linewidth=1.0, zorder=1)
+    parts = list(dict.fromkeys(point["part"] for point in points))
+    styles, handles = arm_styles(parts), []
+    for index, part in enumerate(parts):
+        own = [(point["moved"], 100 * point["gap"]) for point in points if point["part"] == part]
+        look = {"color": styles[part]["color"], "marker": MARKERS[index % len(MARKERS)], "linestyle": ""}
+        axes.plot(*zip(*own, strict=True), markersize=5, **look)
+        handles.append(Line2D([], [], label=printable(part), **look))
+    axes.set_xscale("log")
+    axes.set_xlabel("distance moved: Euclidean norm of the change of all parameters (log scale)")
+    axes.set_ylabel("gap minus best static's (points)")
+    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    return figure
 
 
 def knee_of(points: Sequence[Mapping[str, Any]], seed: int = 0) -> dict[str, Any]:

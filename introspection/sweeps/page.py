@@ -27,6 +27,7 @@ from introspection.reports.page import QUESTION
 from introspection.runtime.workdir import write_whole
 from introspection.study.figures import knee_figure
 from introspection.sweeps.figures import (
+    distance_figure,
     factor_figure,
     factor_levels,
     factor_numbers,
@@ -86,6 +87,12 @@ def more_figures(sweep_points: Sequence[SweepPoint], beside: Sequence[SweepPoint
         caption = (
             f"Part {levels[0].part}: arms that differ from {sweep_points[0].arms[0].name} in this alone."
         )
+        found[name] = Drawn(files, figure_card(files, name, title, caption, title))
+    moved = [point for point in knee_points(sweep_points, "") if point["moved"]]
+    if len({point["part"] for point in moved}) > 1:
+        name, title = "gap_on_distance", "Gap minus best static's against the distance moved"
+        files = render_figure(distance_figure(moved), moved)
+        caption = "One point per arm and base, by part of the sweep: what moves a model, or only how far?"
         found[name] = Drawn(files, figure_card(files, name, title, caption, title))
     for reference in ("", "shuffled", "foreign"):
         found_points = knee_points([*sweep_points, *beside], reference)

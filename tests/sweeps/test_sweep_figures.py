@@ -32,6 +32,7 @@ def point(base, arms=ARMS, part="regularization", **fields):
     for place, name in enumerate(arms):
         results = synthetic_arm(0.01 * place, 0.03)
         results["drift"] = 0.1 * place + 0.01 * base
+        results["update_norm"] = 1.0 + place
         results["agreement"]["mean"] = 0.9 - 0.05 * place - 0.001 * base
         found.append(dataclasses.replace(from_json(ArmResults, results), name=name))
     return SweepPoint(
@@ -83,6 +84,7 @@ def test_a_page_has_a_figure_a_factor_and_a_reference_with_enough_arms():
     assert set(more_figures([point(0), point(1)], [])) == {"factor_kl_weight", "gap_on_agreement_static"}
     few = {name: ARMS[name] for name in ("kl", "no_kl", "kl_other")}
     assert more_figures([point(0, few)], []) == {}
+    assert list(more_figures([point(0, few), point(0, few, part="b")], []))[0] == "gap_on_distance"
     assert set(more_figures([point(0, few)], [point(0, few, part="beside")])) == {"gap_on_agreement_static"}
 
 
@@ -99,5 +101,5 @@ def test_held_out_by_trained_is_the_mean_over_bases():
 
 
 def test_a_folder_beside_must_be_a_sweeps(tmp_path):
-    with pytest.raises(InputError, match="--beside: .* has no finished point of a sweep"):
+    with pytest.raises(InputError, match=r"--beside: .* has no finished point of a sweep"):
         read_beside(tmp_path)
