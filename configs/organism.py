@@ -118,8 +118,9 @@ def fork(name: str, argument: str, recipes: dict[str, dict]) -> ConfigDict:
 
 
 def ran(argument: str, arms) -> tuple[str, ...]:
-    """The arms that run by default: an 8 B model has no foreign explainer until config.foreign names one."""
-    return tuple(arm for arm in arms if argument not in aita.PRETRAINED or not arm.startswith("foreign_"))
+    """The arms that run by default: beside an 8 B model there is no other until config.foreign names one."""
+    others = ("foreign_", "labels_") if argument in aita.PRETRAINED else ()
+    return tuple(arm for arm in arms if not arm.startswith(others))
 
 
 def forked(points: str, argument: str, arms, part: str = "", chosen=BASES[:3], **fields) -> list[dict]:

@@ -20,8 +20,8 @@ def simulated(seed):
 
 
 def test_the_knot_and_the_slopes_are_the_packages(tmp_path):
-    points = [simulated(seed) for seed in range(5)]
-    (tmp_path / "points.json").write_text(json.dumps([[x.tolist(), y.tolist()] for x, y in points]))
+    points = [[values.tolist() for values in simulated(seed)] for seed in range(5)]
+    (tmp_path / "points.json").write_text(json.dumps(points))
     fits = json.loads((run_peer("knee.py", tmp_path) / "fits.json").read_text(encoding="utf-8"))
     bases, arms = [f"b{i // 9}" for i in range(72)], [f"a{i % 9}" for i in range(72)]
     settings = KneeSettings(grid=2001, resamples=10, flips=16)  # as fine as the package's continuous knot

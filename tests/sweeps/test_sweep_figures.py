@@ -84,7 +84,7 @@ def test_a_page_has_a_figure_a_factor_and_a_reference_with_enough_arms():
     assert set(more_figures([point(0), point(1)], [])) == {"factor_kl_weight", "gap_on_agreement_static"}
     few = {name: ARMS[name] for name in ("kl", "no_kl", "kl_other")}
     assert more_figures([point(0, few)], []) == {}
-    assert list(more_figures([point(0, few), point(0, few, part="b")], []))[0] == "gap_on_distance"
+    assert "gap_on_distance" in more_figures([point(0, few), point(0, few, part="b")], [])
     assert set(more_figures([point(0, few)], [point(0, few, part="beside")])) == {"gap_on_agreement_static"}
 
 
