@@ -1,10 +1,12 @@
 """Other text for the KL term: passages of a file, or an organism's pretraining text."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from introspection.errors import InputError
+from introspection.organism.organism import is_organism
 from introspection.organism.pretraining import pretraining_text, token_table
 from introspection.probes.hidden import scored_hidden
 from introspection.runs.setup import Setup, Start
@@ -26,10 +28,10 @@ def other_passages(setup: Setup) -> list[list[int]]:
       InputError: there is neither a file nor an organism, or the file can't be read or has no passage.
     """
     train, organism = setup.config.train, setup.models.organism
-    tokenizer = setup.models.starts["initial"].model.tokenizer
+    tokenizer: Any = setup.models.starts["initial"].model.tokenizer  # an organism's is of words
     if train.text:
         return file_passages(Path(train.text).expanduser(), tokenizer, train.text_rows, train.text_tokens)
-    if organism is None:
+    if organism is None or not is_organism(setup.config.initial):
         raise InputError(
             "kl_prompts is 'other_text', but config.train.text names no file: give one, a passage a line"
         )

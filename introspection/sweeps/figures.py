@@ -186,8 +186,8 @@ def distance_figure(points: Sequence[Mapping[str, Any]]) -> Figure:
 def knee_of(points: Sequence[Mapping[str, Any]], seed: int = 0) -> dict[str, Any]:
     """The points with the knee fitted to them, as `study.figures.knee_figure` draws them: no claim, as
     arms and sweeps were not chosen before."""
-    columns = ([point[name] for point in points] for name in ("agreement", "gap", "base", "arm"))
-    fit = fit_knee(*columns, np.random.default_rng(seed))
+    agreement, gap, base, arm = ([p[name] for p in points] for name in ("agreement", "gap", "base", "arm"))
+    fit = fit_knee(agreement, gap, base, arm, np.random.default_rng(seed))
     verdict = "identified" if fit.identified else f"not identified ({fit.reason})"
     arms = len({point["arm"] for point in points})
     return {

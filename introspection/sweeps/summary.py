@@ -103,7 +103,7 @@ def read_beside(workdir: Path) -> list[SweepPoint]:
         raise InputError(f"--beside: {workdir} has no finished point of a sweep; name a sweep's workdir")
     found = []
     for folder in folders:
-        config, results = read_object(folder / "config.json"), read_results(folder / FINISHED)
+        config, results = read_object(folder / "config.json") or {}, read_results(folder / FINISHED)
         found.append(
             SweepPoint(
                 name=folder.name,

@@ -196,7 +196,8 @@ def batch_loss(
     metrics = {"explanation_loss": mean_loss("explanation")}
     loss = weights.explanation * metrics["explanation_loss"]
     if behavior is not None:
-        items, slots = behavior.kl_mask.shape[0], None
+        items = behavior.kl_mask.shape[0]
+        slots: Any = None  # there are some where there are answers
         if behavior.answers is not None:
             answers, slots_each = behavior.answers, flat.targets.shape[-1]
             logprobs = target_logprobs(
