@@ -49,7 +49,9 @@ def sweep(add, argument: str = "organism") -> None:
     points = organism.forked(NAME, argument, RECIPES, chosen=PAIRED, ring=PAIRED)
     config = get_config(argument or "organism")
     steps = config.pretrain.steps
-    for arm, percent in EARLIER.items():
+    # The smoke test's base has learned nothing before, so that no cue changes an answer.
+    earlier = {arm: n for arm, n in EARLIER.items() if argument != "tiny" or n == max(EARLIER.values())}
+    for arm, percent in earlier.items():
         teacher = {"label_teacher": f"pretrain@{steps * percent // 100}", "foreign": "none"}
         points += organism.forked(arm.replace("_", "-"), argument, (arm,), NAME, **teacher)
     for arm, times in SIZES.items():

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from introspection.errors import InputError
+from introspection.runtime.config import check_choice
 from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.items import NONE, Explanation, Item
 
@@ -194,6 +195,17 @@ def add_label_noise(
         others = wrong_labels(items[index], labels[index], part, towards)
         noisy[index], is_noisy[index] = others[rng.integers(len(others))], True
     return noisy, is_noisy
+
+
+def check_noise(part: str, towards: str) -> None:
+    """Raises InputError if `add_label_noise` knows no such kind of noise."""
+    check_choice("noise_part", part, NOISE_PARTS)
+    check_choice("noise_towards", towards, NOISE_TOWARDS)
+    if part == "changed" and towards != "uniform":
+        raise InputError(
+            f"noise_towards is {towards!r}, which chooses a wrong answer, but noise_part is 'changed': set it to "
+            "'answer' or 'both'"
+        )
 
 
 def wrong_labels(item: Item, label: Explanation, part: str, towards: str) -> list[Explanation]:

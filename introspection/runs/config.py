@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from introspection.checkpoints.names import STARTS
 from introspection.checkpoints.store import is_step
-from introspection.coupling.controls import NOISE_PARTS, NOISE_TOWARDS
+from introspection.coupling.controls import check_noise
 from introspection.errors import InputError
 from introspection.models.config import PROJECTIONS, REMAT_POLICIES, LoraConfig
 from introspection.organism.config import OrganismConfig, OrganismSizes, PretrainConfig
@@ -81,13 +81,7 @@ class ArmConfig:
             raise InputError(
                 "kl_support is 'candidates', but other text (kl_prompts) has none: use 'vocabulary'"
             )
-        check_choice("noise_part", self.noise_part, NOISE_PARTS)
-        check_choice("noise_towards", self.noise_towards, NOISE_TOWARDS)
-        if self.noise_part == "changed" and self.noise_towards != "uniform":
-            raise InputError(
-                f"noise_towards is {self.noise_towards!r}, which chooses a wrong answer, but noise_part is "
-                "'changed': set it to 'answer' or 'both'"
-            )
+        check_noise(self.noise_part, self.noise_towards)
         if not 0 <= self.label_noise < 1:
             raise InputError(f"label_noise is {self.label_noise}; it is a share, at least 0 and below 1")
         if not 0 <= self.foreign_labels <= 1:

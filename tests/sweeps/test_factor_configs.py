@@ -125,7 +125,7 @@ def test_every_tiny_sweep_runs_and_its_factor_changes_loss_labels_or_schedule(ti
         assert 0 <= results["similarity"]["foreign"]["explanations"] < 1
     if name == "generalization":
         (folder,) = points.values()
-        assert {label["id"].split("/")[1] for label in stored_labels(folder, "kl")} == {
+        assert {label["id"].split("/")[-2] for label in stored_labels(folder, "kl")} == {
             "friend",
             "guide",
             "chronicle",

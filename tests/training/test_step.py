@@ -253,7 +253,7 @@ def test_adapters_of_layers_left_out_stay_as_they_were():
     step = jax.jit(functools.partial(train_steps, model.config, ObjectiveConfig(), OPTIMIZER, "loop"))
     before = jax.tree.map(np.asarray, state.trainable)
     batches = stack_batches([[batch(i, 0)] for i in range(5)])
-    state, _ = step(state, frozen, batches, WEIGHTS)
+    state, _ = step(state, frozen, batches, VALUES)
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(state.trainable), strict=True):
         np.testing.assert_array_equal(old[:, 0], np.asarray(new)[:, 0])
         assert not np.array_equal(old[:, 1], np.asarray(new)[:, 1])
