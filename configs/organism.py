@@ -11,13 +11,14 @@ experiments/results.md.
 
 from ml_collections import ConfigDict
 
-from configs import quickstart
+from configs import aita, hint_mmlu, quickstart
 from introspection.runs.config import arm as default_arm
 
 # Each base is explained by the next one; the last by the first.
 BASES = (*(("llama", seed) for seed in range(6)), ("gemma", 6), ("gemma", 7))
 MAIN = ("kl", "shuffled", "foreign_kl", "no_kl", "shift_less")
 HALF_PRETRAINED = 2000  # steps of the checkpoint that labels `labels_earlier`
+FORKS = ("organism", "tiny", *aita.PRETRAINED)  # arguments of the configs that vary one factor
 
 
 def get_config(argument: str = "") -> ConfigDict:
@@ -70,11 +71,14 @@ def arms(learning_rate: float, refresh_steps: int) -> ConfigDict:
     return ConfigDict({name: arm(**changes) for name, changes in recipes.items()})
 
 
-def bases(points: str, arms: tuple[str, ...], part: str = "", chosen=BASES, **fields) -> list[dict]:
-    """One point per base, with its neighbour in the ring of all bases; arms of one part are compared."""
+def bases(
+    points: str, arms: tuple[str, ...], part: str = "", chosen=BASES, ring=BASES, step=1, **fields
+) -> list[dict]:
+    """One point per base, with the base `step` places on in `ring` as its neighbour; arms of one part are
+    compared."""
     found = []
     for architecture, seed in chosen:
-        other, other_seed = BASES[(BASES.index((architecture, seed)) + 1) % len(BASES)]
+        other, other_seed = ring[(ring.index((architecture, seed)) + step) % len(ring)]
         found.append(
             {
                 "point": f"{points}-{architecture}-{seed}",
@@ -89,6 +93,41 @@ def bases(points: str, arms: tuple[str, ...], part: str = "", chosen=BASES, **fi
             }
         )
     return found
+
+
+def fork(name: str, argument: str, recipes: dict[str, dict]) -> ConfigDict:
+    """The config of an experiment that varies one factor, with the arms `recipes`: changes of the arm `kl`.
+
+    `argument` is one of `FORKS`: two seeds of the organism, a smoke test, or an 8 B model on `hint_mmlu`.
+    """
+    if argument not in FORKS:
+        raise ValueError(f"{name} takes one of {', '.join(FORKS)}, not {argument!r}")
+    if argument in aita.PRETRAINED:
+        config = hint_mmlu.get_config(argument)
+        config.base = argument
+    else:
+        config = get_config("tiny" if argument == "tiny" else "")
+        config.seeds = (10, 11)
+    config.name, config.part = f"{name}-{argument}", name
+    rate = config.arms.kl.learning_rate
+    config.arms = ConfigDict(
+        {arm: default_arm(**{"learning_rate": rate, **changes}) for arm, changes in recipes.items()}
+    )
+    config.run_arms = ran(argument, config.arms)
+    return config
+
+
+def ran(argument: str, arms) -> tuple[str, ...]:
+    """The arms that run by default: beside an 8 B model there is no other until config.foreign names one."""
+    others = ("foreign_", "labels_") if argument in aita.PRETRAINED else ()
+    return tuple(arm for arm in arms if not arm.startswith(others))
+
+
+def forked(points: str, argument: str, arms, part: str = "", chosen=BASES[:3], **fields) -> list[dict]:
+    """One setting of `fork`: a point per base (one base in `:tiny`), or one point of an 8 B model."""
+    if argument in aita.PRETRAINED:
+        return [{"point": points, "part": part or points, "run_arms": ran(argument, arms), **fields}]
+    return bases(points, tuple(arms), part, chosen[:1] if argument == "tiny" else chosen, **fields)
 
 
 def explored(points: str, **fields) -> list[dict]:

@@ -7,7 +7,8 @@
 The first checks every point and prints the plan, one line a point: index, name, state (new, started or
 finished), base, arms, seeds, overridden fields. The second runs the points in order, each in
 WORKDIR/points/NAME; a failed point does not stop the others. Rerun it to resume and to retry failed points.
-The third collects the results of finished points in summary.html, .csv and .md.
+The third collects the results of finished points in summary.html, .csv and .md; with --beside=W2,W3 the
+arms of other sweeps stand in its figures of gaps against agreement.
 
 One point a job, in a job array (the jobs share WORKDIR and may run at the same time):
 
@@ -39,6 +40,7 @@ flags.DEFINE_string("workdir", None, "folder of this sweep; default: runs/<confi
 flags.DEFINE_bool("dry-run", False, "print the plan (with --index, only that point) and write nothing")
 flags.DEFINE_integer("index", None, "run only this point, counted from 0")
 flags.DEFINE_bool("summarize", False, "collect the results of finished points and run nothing")
+flags.DEFINE_list("beside", [], "workdirs of other sweeps, for --summarize")
 
 
 def main(values, console) -> None:
@@ -48,12 +50,14 @@ def main(values, console) -> None:
     if values.summarize and (dry or values.index is not None):
         other = "--dry-run" if dry else "--index"
         raise InputError(f"--summarize and {other} contradict each other: give one of them")
+    if values.beside and not values.summarize:
+        raise InputError("--beside adds other sweeps to a summary: give --summarize, too")
     workdir = Path(values.workdir or Path("runs") / f"{values.config.name}-sweep")
     file = config_argument(sys.argv) or ""  # there is one, or absl had no config
     points = collect_points(getattr(load_config_file(file), "sweep", None), file.partition(":")[2])
     if values.summarize:
         with held(workdir):
-            summarize(values.config, points, workdir, console)
+            summarize(values.config, points, workdir, console, [Path(other) for other in values.beside])
     elif dry:
         dry_run(values.config, points, workdir, values.index, console)
     else:

@@ -16,6 +16,16 @@ from introspection.runtime.json_values import from_json
 BELIEF_BLIND = ("majority", "input_only")  # emitters that don't look at what the model believes of the fact
 NOT_ASKABLE = "not askable: labels did not teach"
 NO_SHUFFLED_ARM = "no arm with shuffled labels ran"
+# Fields of an arm that say what its labels are.
+LABEL_FIELDS = (
+    "shuffle_labels",
+    "label_noise",
+    "noise_part",
+    "noise_towards",
+    "labels",
+    "foreign_labels",
+    "refresh_steps",
+)
 ROUNDING = 1e-9  # a difference of shares that is the threshold but for rounding reaches it
 
 
@@ -35,17 +45,26 @@ def main_arm(arms: Mapping[str, Any]) -> str | None:
     return next((name for name, arm in arms.items() if _is_plain(arm) and _field(arm, "kl_weight") > 0), None)
 
 
-def shuffled_arm(arms: Mapping[str, Any]) -> str | None:
-    """The first arm with shuffled labels that is otherwise plain; None if there is none."""
-    return next(
-        (
-            name
-            for name, arm in arms.items()
-            if _field(arm, "shuffle_labels")
-            and not (_is_shifted(arm) or _field(arm, "label_noise") or _field(arm, "foreign_to"))
-        ),
-        None,
+def shuffled_arm(arms: Mapping[str, Any], name: str = "") -> str | None:
+    """The arm with shuffled labels that otherwise repeats the recipe of the arm `name`.
+
+    If there is none, or no name is given, the first with shuffled labels that is otherwise plain; None if
+    there is none either.
+    """
+    shuffled = [other for other, arm in arms.items() if _is_only_shuffled(arm)]
+    same = [other for other in shuffled if name and _recipe(arms[other]) == _recipe(arms[name])]
+    return next(iter([*same, *(other for other in shuffled if not _is_shifted(arms[other]))]), None)
+
+
+def _is_only_shuffled(arm: Any) -> bool:
+    return bool(_field(arm, "shuffle_labels")) and not (
+        _field(arm, "label_noise") or _field(arm, "foreign_to")
     )
+
+
+def _recipe(arm: Any) -> dict[str, Any]:
+    """An arm's fields but for those that say what its labels are."""
+    return {name: value for name, value in vars(arm).items() if name not in LABEL_FIELDS}
 
 
 def _is_plain(arm: Any) -> bool:

@@ -12,10 +12,13 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from introspection.errors import InputError
+from introspection.runtime.config import check_choice
 from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.items import NONE, Explanation, Item
 
 NONE_RANK = -1
+NOISE_PARTS = ("both", "changed", "answer")  # of a label that noise can replace
+NOISE_TOWARDS = ("uniform", "cued")  # which wrong answer it names
 
 
 def by_role(item: Item) -> tuple[str, ...]:
@@ -161,7 +164,12 @@ def kept_share(clean: Sequence[Explanation], trained: Sequence[Explanation]) -> 
 
 
 def add_label_noise(
-    items: Sequence[Item], labels: Sequence[Explanation], rate: float, rng: np.random.Generator
+    items: Sequence[Item],
+    labels: Sequence[Explanation],
+    rate: float,
+    rng: np.random.Generator,
+    part: str = "both",
+    towards: str = "uniform",
 ) -> tuple[list[Explanation], Bool[np.ndarray, " items"]]:
     """Replaces a share of the labels by wrong ones; also returns which.
 
@@ -169,19 +177,48 @@ def add_label_noise(
     explanation drawn uniformly from the item's finite set (every candidate, changed and unchanged). So at
     rate 1 no label is right, unlike noise that redraws labels.
 
+    Args:
+        part: of `NOISE_PARTS`, what can be wrong: "changed" is flipped and the answer kept, of "answer" the
+            reverse, and with "both" either part or both are wrong.
+        towards: of `NOISE_TOWARDS`; "cued" draws only labels that name the answer of the cue, where a wrong
+            label can.
+
     Raises:
-        InputError: the rate is not in [0, 1].
+        InputError: the rate is not in [0, 1], or an item has no wrong label of this kind (one candidate).
     """
     if not 0 <= rate <= 1:
         raise InputError(f"label noise rate is {rate}; give a share from 0 to 1")
     if len(items) != len(labels):
         raise ValueError(f"{len(items)} items but {len(labels)} labels")
     noisy, is_noisy = list(labels), np.zeros(len(labels), dtype=bool)
-    grammar = ExplanationGrammar()
     for index in rng.choice(len(labels), size=math.floor(rate * len(labels) + 0.5), replace=False):
-        others = [e for e in grammar.all_explanations(items[index].candidates) if e != labels[index]]
+        others = wrong_labels(items[index], labels[index], part, towards)
         noisy[index], is_noisy[index] = others[rng.integers(len(others))], True
     return noisy, is_noisy
+
+
+def check_noise(part: str, towards: str) -> None:
+    """Raises InputError if `add_label_noise` knows no such kind of noise."""
+    check_choice("noise_part", part, NOISE_PARTS)
+    check_choice("noise_towards", towards, NOISE_TOWARDS)
+    if part == "changed" and towards != "uniform":
+        raise InputError(
+            f"noise_towards is {towards!r}, which chooses a wrong answer, but noise_part is 'changed': set "
+            "noise_part to 'answer' or 'both'"
+        )
+
+
+def wrong_labels(item: Item, label: Explanation, part: str, towards: str) -> list[Explanation]:
+    """What `add_label_noise` draws from. Raises InputError if there is nothing."""
+    if part == "changed":
+        return [Explanation(not label.changed, label.answer)]
+    others = [e for e in ExplanationGrammar().all_explanations(item.candidates) if e != label]
+    if part == "answer":
+        others = [e for e in others if e.changed == label.changed]
+    if not others:
+        raise InputError(f"item {item.id} has no other candidate, so no label can be wrong in its answer")
+    cued = [e for e in others if e.answer == item.cued]
+    return cued if towards == "cued" and cued else others
 
 
 def balance_by_changed(

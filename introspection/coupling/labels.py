@@ -105,6 +105,8 @@ def label_metadata(
     shuffled: bool = False,
     foreign: float = 0.0,
     kept: float = 1.0,
+    noise_part: str = "both",
+    noise_towards: str = "uniform",
 ) -> dict[str, Any]:
     """Contents of a labels folder's metadata; `kept` is the share of labels that equal the clean ones."""
     return {
@@ -112,6 +114,8 @@ def label_metadata(
         "task": task.name,
         "template_version": task.template_version,
         "noise": noise,
+        "noise_part": noise_part,
+        "noise_towards": noise_towards,
         "shuffled": shuffled,
         "foreign_share": foreign,
         "clean_share": kept,

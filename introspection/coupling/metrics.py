@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 
 from introspection.coupling.records import PredictionRecord
+from introspection.coupling.run_results import Similarity
 from introspection.tasks.items import INVALID, NONE, Decisions, Explanation
 
 Target = Literal["current", "teacher", "initial"]  # whose behaviour explanations are scored against
@@ -197,6 +198,14 @@ def split_records(
     for record in records:
         parts.setdefault(key(record), []).append(record)
     return parts
+
+
+def similarity(first: Sequence[Decisions], second: Sequence[Decisions]) -> Similarity:
+    """How alike two models' decisions on the same items are."""
+    pairs = list(zip(first, second, strict=True))
+    alike = [[a.with_cue == b.with_cue, a.without_cue == b.without_cue] for a, b in pairs]
+    same = [a.explanation == b.explanation for a, b in pairs]
+    return Similarity(float(np.mean(alike)), float(np.mean(same)), len(pairs))
 
 
 def levels_by_cue_kind(records: Sequence[PredictionRecord]) -> dict[str, dict[str, float | int]]:

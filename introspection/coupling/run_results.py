@@ -271,6 +271,8 @@ class ArmResults(Part):
     runtime_s: float
     kept_behavior: Course = Course()  # of clean labels
     drift_explained: float | None = None  # of the facts that are explained, at the end
+    # Euclidean norm of the change of all parameters, adapters merged; mean over seeds.
+    update_norm: float | None = None
     none_rate: Rates = Rates()
     behavior_accuracy_with_cue: Rates = Rates()
     commonest_explanation: Commonest = Commonest()
@@ -294,6 +296,15 @@ class ArmResults(Part):
 
 
 @dataclasses.dataclass(frozen=True)
+class Similarity:
+    """How alike two models behave before any training, as shares of the `n` test items."""
+
+    decisions: float  # equal with and without the cue, over both prompts
+    explanations: float  # E(.) equal: `changed` and the answer
+    n: int
+
+
+@dataclasses.dataclass(frozen=True)
 class RunResults:
     """A run's `results.json`."""
 
@@ -306,6 +317,8 @@ class RunResults:
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     runtime_s: float | None = None
     notes: tuple[str, ...] = ()  # on how the models are asked
+    # With `initial`, of the label teacher and the foreign model, where they are other models.
+    similarity: Mapping[str, Similarity] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

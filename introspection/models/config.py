@@ -32,11 +32,15 @@ PROJECTIONS = ("query", "key", "value", "output", "gate", "up", "down")
 
 @dataclasses.dataclass(frozen=True)
 class LoraConfig:
-    """Low-rank adapters (Hu et al. 2021): `W + alpha / rank * A B` on the named projections."""
+    """Low-rank adapters (Hu et al. 2021): `W + alpha / rank * A B` on the named projections.
+
+    Every layer has the two matrices; those that `layers` leaves out are not trained, so their `B` stays zero.
+    """
 
     rank: int
     alpha: float
     targets: tuple[str, ...] = PROJECTIONS
+    layers: str = "all"  # the "lower" or "upper" half, or numbers from 0 between commas, such as "0,2"
 
     def __post_init__(self):
         if self.rank < 1:
@@ -44,6 +48,22 @@ class LoraConfig:
                 f"lora.rank is {self.rank}; it must be at least 1 (0 in a config turns LoRA off)"
             )
         check_choices("lora.targets", self.targets, PROJECTIONS)
+
+    def trained(self, layers: int) -> tuple[bool, ...]:
+        """Whether each of a model's layers is trained; of an odd number, the middle one is in the lower half.
+
+        Raises InputError if a number is none of a layer, or is given twice.
+        """
+        half = (layers + 1) // 2
+        known = {"all": range(layers), "lower": range(half), "upper": range(half, layers)}
+        chosen = known.get(self.layers) or [part.strip() for part in self.layers.split(",")]
+        numbers = [int(part) for part in chosen if str(part).isdecimal() and int(part) < layers]
+        if len(set(numbers)) < len(list(chosen)):
+            raise InputError(
+                f"lora.layers is {self.layers!r}; give 'all', 'lower', 'upper', or different layers from 0 "
+                f"to {layers - 1} between commas"
+            )
+        return tuple(layer in numbers for layer in range(layers))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +135,8 @@ class ModelConfig:
         for name in SIZES:
             if getattr(self, name) < 1:
                 raise InputError(f"model.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.lora is not None:
+            self.lora.trained(self.layers)  # checks them
         if self.query_heads % self.kv_heads:
             raise InputError(
                 f"model.query_heads ({self.query_heads}) must be a multiple of model.kv_heads "

@@ -9,6 +9,8 @@ from jaxtyping import Array, Float, Int
 
 from introspection.models.config import ModelConfig
 
+KL_DIRECTIONS = ("reference_to_current", "current_to_reference", "symmetric")
+
 
 def head_matrix(params: dict, config: ModelConfig) -> Float[Array, "vocab width"]:
     """The matrix that turns a final hidden state into logits."""
@@ -123,26 +125,39 @@ def vocabulary_kl(
     reference_head: Float[Array, "vocab reference_width"],
     reference_hidden: Float[Array, "tokens reference_width"],
     chunk: int,
-    reverse: bool = False,
+    direction: str = "reference_to_current",
     softcap: float | None = None,
     reference_softcap: float | None = None,
 ) -> Float[Array, " tokens"]:
-    """KL(reference ‖ current) in nats over the whole vocabulary, or KL(current ‖ reference) if `reverse`.
+    """`divergence` over the whole vocabulary.
 
     The reference is stored as final hidden states (width numbers per position), not as log-probabilities
     (vocabulary numbers per position). Its logits have the current model's precision, so that a model does not
     differ from itself.
     """
 
-    def divergence(hidden, reference_hidden):
+    def at_tokens(hidden, reference_hidden):
         current = jax.nn.log_softmax(token_logits(head, hidden, softcap))
         reference_logits = token_logits(
             reference_head, reference_hidden.astype(hidden.dtype), reference_softcap
         )
         reference = jax.lax.stop_gradient(jax.nn.log_softmax(reference_logits))
-        if reverse:
-            current, reference = reference, current
-        return jnp.sum(jnp.exp(reference) * (reference - current), axis=-1)
+        return divergence(current, reference, direction)
 
     with jax.named_scope("vocabulary_kl"):
-        return _in_chunks(divergence, (hidden, reference_hidden), chunk)
+        return _in_chunks(at_tokens, (hidden, reference_hidden), chunk)
+
+
+def divergence(
+    current: Float[Array, "*batch outcomes"], reference: Float[Array, "*batch outcomes"], direction: str
+) -> Float[Array, "*batch"]:
+    """KL in nats of two distributions, given as log-probabilities.
+
+    `direction` is one of `KL_DIRECTIONS`: KL(reference ‖ current), KL(current ‖ reference), or the mean of
+    both (half of Jeffreys's divergence, 1946).
+    """
+    if direction == "symmetric":  # (p - q)(log p - log q) sums both directions
+        return jnp.sum((jnp.exp(reference) - jnp.exp(current)) * (reference - current), axis=-1) / 2
+    if direction == "current_to_reference":
+        current, reference = reference, current
+    return jnp.sum(jnp.exp(reference) * (reference - current), axis=-1)

@@ -40,6 +40,15 @@ def merged_parameters(params: dict, adapters: dict, lora: LoraConfig) -> dict:
     return {**params, "layers": layers}
 
 
+def parameter_distance(one: Model, other: Model) -> float:
+    """The Euclidean norm of the difference of all parameters, adapters merged, in float32."""
+    merged = (merge_adapters(model).variables["params"] for model in (one, other))
+    squared = jax.tree.map(
+        lambda a, b: jnp.sum(jnp.square(a.astype(jnp.float32) - b.astype(jnp.float32))), *merged
+    )
+    return float(jnp.sqrt(sum(jax.tree.leaves(squared))))
+
+
 def merge_adapters(model: Model) -> Model:
     """The model with its adapters, if any, merged into its parameters."""
     lora = model.config.lora

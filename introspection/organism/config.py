@@ -27,6 +27,15 @@ class OrganismSizes:
     tied_head: bool = False
     scan_unroll: int = 4  # layers per scan iteration: all, which is faster on a CPU
 
+    def scaled(self, width: int) -> "OrganismSizes":
+        """The same shape at another width of the residual stream, in whole numbers (rounded down)."""
+        return dataclasses.replace(
+            self,
+            width=width,
+            head_dim=self.head_dim * width // self.width,
+            mlp_width=self.mlp_width * width // self.width,
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class PretrainConfig:

@@ -117,6 +117,23 @@ def speaker_rows(speakers: SpeakerRows, kinds: Int[np.ndarray, " rows"], table: 
     )
 
 
+def pretraining_text(
+    world: World,
+    table: TokenTable,
+    mixture: RowShares,
+    count: int,
+    seed: int,
+    among: Bool[np.ndarray, " facts"],
+) -> list[list[int]]:
+    """Tokens of `count` newly sampled speakers' plain and hinted rows about the facts `among`."""
+    rng = np.random.default_rng([seed, 5])
+    shares = np.array([mixture.plain, mixture.hinted])
+    kinds = rng.choice(2, count, p=shares / shares.sum())
+    rows = speaker_rows(sample_speakers(world, count, table.phrasings.shape[1], rng, among), kinds, table)
+    lengths = (rows.segments == 0).sum(axis=1)
+    return [[*own[:length].tolist(), table.end] for own, length in zip(rows.tokens, lengths, strict=True)]
+
+
 def without_room_to_explain(rows: Rows) -> Rows:
     """Rows without explanations, cut to the shorter length that they need."""
     by_token = {

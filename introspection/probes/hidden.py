@@ -82,7 +82,18 @@ def reply_hidden(
 
     `progress` is called with prompts done.
     """
-    config, rows = model.config, reply_rows(model.tokenizer, items, replies)
+    hidden = scored_hidden(model, reply_rows(model.tokenizer, items, replies), session, progress)
+    return hidden.reshape(len(items), 2, *hidden.shape[1:])
+
+
+def scored_hidden(
+    model: Model, rows: Rows, session: Session, progress: Callable[[int], None] = lambda done: None
+) -> Float[np.ndarray, "rows scored width"]:
+    """The model's final hidden states at the scored positions of rows with one continuation each.
+
+    `progress` is called with rows done.
+    """
+    config = model.config
 
     def read(variables, tokens, positions, segments, scored):
         hidden = forward(config, variables, tokens, positions, segments).hidden
@@ -91,8 +102,7 @@ def reply_hidden(
     program = session.programs.program("reply_hidden", config, lambda: read, data=(1,))
     row_shape = score_shape(rows.tokens.shape[-1], 1, 1)
     rows = pad_time(rows, row_shape.prompt_length)
-    hidden = read_rows(model, program, rows[:4], session, progress)
-    return hidden.reshape(len(items), 2, *hidden.shape[1:])
+    return read_rows(model, program, rows[:4], session, progress)
 
 
 def row_logprobs(

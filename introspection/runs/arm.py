@@ -14,7 +14,7 @@ from introspection.checkpoints.store import CheckpointStore
 from introspection.models.config import ModelConfig
 from introspection.models.decoder import initialize
 from introspection.models.head import head_matrix
-from introspection.models.model import Model, select_seed
+from introspection.models.model import Model, parameter_distance, select_seed
 from introspection.runs.arm_labels import (
     arm_labels,
     held_out_labels,
@@ -24,7 +24,7 @@ from introspection.runs.arm_labels import (
 )
 from introspection.runs.arm_rows import relabelled, training_rows
 from introspection.runs.arm_shift import ArmShift, shift_items
-from introspection.runs.assemble import write_arm
+from introspection.runs.assemble import ArmOutcome, write_arm
 from introspection.runs.config import ArmConfig, RunConfig
 from introspection.runs.measure import live_measures, probe_records
 from introspection.runs.rollouts import roll_out
@@ -173,13 +173,15 @@ def train_arms(jobs: Sequence[Job], arms: Mapping[str, ArmConfig], setup: Setup)
         start = start_of(arm, setup)
         shifted = shifted_groups(arm.shift, [item for item, _ in shift_items(arm, setup)])
         taught = teacher_decisions(arm, setup, "test")
-        records, fingerprints = [], {}
+        records, fingerprints, moved = [], {}, []
         for i, seed in enumerate(job.seeds):
             model = trained_model(job, state, i, start)
             records += probe_records(job.name, seed, model, start, taught, shifted, setup)
             fingerprints[str(seed)] = model_fingerprint(model)
+            moved.append(parameter_distance(model, start.model))
         seconds = shared + time.perf_counter() - started
-        write_arm(setup.workdir, job.name, records, fingerprints, seconds)
+        outcome = ArmOutcome(fingerprints, seconds, sum(moved) / len(moved))
+        write_arm(setup.workdir, job.name, records, outcome)
 
 
 def trainable_parts(config: RunConfig, initial: Model) -> tuple[ModelConfig, list[dict], dict]:

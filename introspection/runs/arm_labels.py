@@ -131,6 +131,8 @@ def keep_labels(
         arm.shuffle_labels,
         arm.foreign_labels,
         kept,
+        arm.noise_part,
+        arm.noise_towards,
     )
     found = zip(setup.training.explained, decided, labels, strict=True)
     write_labels(folder, [Label(i.id, i.group, d, label) for i, d, label in found], metadata)
@@ -219,5 +221,6 @@ def altered_labels(
     if arm.shuffle_labels:
         labels = shuffle_labels(items, labels, np.random.default_rng([seed, 6]))
     if arm.label_noise:
-        labels, _ = add_label_noise(items, labels, arm.label_noise, np.random.default_rng([seed, 7]))
+        rng = np.random.default_rng([seed, 7])
+        labels, _ = add_label_noise(items, labels, arm.label_noise, rng, arm.noise_part, arm.noise_towards)
     return labels

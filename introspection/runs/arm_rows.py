@@ -6,10 +6,12 @@ from introspection.probes.context import longest_explanation
 from introspection.runs.arm_labels import ArmLabels, start_of
 from introspection.runs.arm_shift import ArmShift
 from introspection.runs.config import ArmConfig
+from introspection.runs.other_text import text_batch
 from introspection.runs.setup import Setup
 from introspection.tasks.subsets import drawn_places
 from introspection.text.rows import pad_scored, pad_time
 from introspection.training.batches import (
+    OTHER_TEXT,
     TrainingRows,
     behavior_batch,
     explanation_rows,
@@ -43,8 +45,12 @@ def training_rows(arm: ArmConfig, shift: ArmShift, labels: ArmLabels, setup: Set
     else:
         by_id = labels.by_id(setup.training.explained)
         held = behavior_batch(tokenizer, items, by_id, behaviors, start.held_hidden[places], held_now)
-    explanation, held_rows, replies = same_time(explanation, held.rows, shift.rows)
-    return TrainingRows(explanation, held._replace(rows=held_rows), replies)
+    text = text_batch(start, setup) if arm.kl_prompts == OTHER_TEXT else None
+    explanation, held_rows, passages, replies = same_time(
+        explanation, held.rows, text and text.rows, shift.rows
+    )
+    text = text and text._replace(rows=passages)
+    return TrainingRows(explanation, held._replace(rows=held_rows), replies, text)
 
 
 def behavior_places(arm: ArmConfig, setup: Setup) -> list[int]:

@@ -42,23 +42,18 @@ class ArmOutcome:
 
     fingerprints: Mapping[str, str]  # of its models, by seed
     runtime_s: float
+    update_norm: float | None = None  # how far training moved the parameters, mean over seeds
 
 
 def arm_folder(workdir: Path, arm: str) -> Path:
     return workdir / "arms" / arm
 
 
-def write_arm(
-    workdir: Path,
-    arm: str,
-    records: Sequence[PredictionRecord],
-    fingerprints: dict[str, str],
-    runtime_s: float,
-) -> None:
+def write_arm(workdir: Path, arm: str, records: Sequence[PredictionRecord], outcome: ArmOutcome) -> None:
     """Stores a finished arm; the records come last, and say that it is complete."""
     folder = arm_folder(workdir, arm)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "arm.json", to_json(ArmOutcome(fingerprints, runtime_s)))
+    write_json(folder / "arm.json", to_json(outcome))
     write_records(folder / RECORDS, records)
 
 
@@ -137,6 +132,7 @@ def assemble(
                     write_control(json.dumps({"control": control, **record.to_json()}, ensure_ascii=False))
             found[name] = dataclasses.replace(
                 results,
+                update_norm=outcome.update_norm,
                 references=references,
                 best_static=best_static(references),
                 askable=arm_criteria(
@@ -156,6 +152,7 @@ def assemble(
         tiny=bool(setup.config.tiny),
         fingerprints=fingerprints,
         notes=setup.models.notes,
+        similarity=setup.models.similarity(),
         versions={name: version(name) for name in VERSIONED} | {"python": platform.python_version()},
         runtime_s=runtime_s,
     )
@@ -169,7 +166,7 @@ def assemble(
 def reference_arms(name: str, arms: Mapping[str, ArmConfig]) -> dict[str, str]:
     """The other arms of a run that an arm is held against: `shuffled` and `foreign`, where there are."""
     found = {}
-    shuffled = shuffled_arm(arms)
+    shuffled = shuffled_arm(arms, name)
     if shuffled and not arms[name].shuffle_labels and not arms[name].foreign_to:
         found["shuffled"] = shuffled
     foreign = [other for other, arm in arms.items() if arm.foreign_to == name]

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from introspection.checkpoints.names import STARTS
 from introspection.checkpoints.store import is_step
+from introspection.coupling.controls import check_noise
 from introspection.errors import InputError
 from introspection.models.config import PROJECTIONS, REMAT_POLICIES, LoraConfig
 from introspection.organism.config import OrganismConfig, OrganismSizes, PretrainConfig
@@ -24,10 +25,11 @@ from introspection.runtime.config import check_choice, config_dict, plain, setti
 from introspection.runtime.mesh import MeshConfig
 from introspection.runtime.trackers import LogConfig
 from introspection.runtime.workdir import differing_fields
+from introspection.tasks.conditions import Condition, read_conditions
 from introspection.tasks.facts.invented_world import INVENTED_WORLD
 from introspection.tasks.registry import default_section, section_settings, task_language
 from introspection.text.chat_template import ChatOptions
-from introspection.training.batches import KL_PROMPTS, BatchSizes
+from introspection.training.batches import KL_PROMPTS, OTHER_TEXT, BatchSizes
 from introspection.training.loop import LoopConfig
 from introspection.training.objectives import ObjectiveConfig
 from introspection.training.shifts import ShiftConfig
@@ -56,11 +58,15 @@ class ArmConfig:
 
     kl_weight: float = 1.0  # λ
     kl_support: str = "vocabulary"  # at the answer position; or "candidates": these and `none`
-    kl_direction: str = "reference_to_current"  # KL(reference ‖ current), or "current_to_reference"
-    kl_prompts: str = "both"  # "both", "with_cue" or "without_cue"
+    # KL(reference ‖ current); or "current_to_reference", or "symmetric", the mean of both
+    kl_direction: str = "reference_to_current"
+    # "both", "with_cue" or "without_cue"; or "other_text": every next token of passages (config.train.text)
+    kl_prompts: str = "both"
     kl_groups: str = "explained"  # prompts of the explained groups, of "other" training groups, or of "both"
     learning_rate: float = 1e-3  # peak
     label_noise: float = 0.0  # share of training labels replaced by a wrong one
+    noise_part: str = "both"  # what noise can make wrong: "both", "changed" or "answer"
+    noise_towards: str = "uniform"  # the wrong answer is any other, or "cued": the cue's, where that is wrong
     shuffle_labels: bool = False  # no item keeps its label, and answers are at chance
     labels: str = ""  # an existing labels folder; "" makes labels from label_teacher
     foreign_labels: float = 0.0  # α: share of groups whose labels come from config.foreign instead
@@ -71,6 +77,11 @@ class ArmConfig:
     def __post_init__(self):
         check_choice("kl_prompts", self.kl_prompts, KL_PROMPTS)
         check_choice("kl_groups", self.kl_groups, KL_GROUPS)
+        if self.kl_prompts == OTHER_TEXT and self.kl_support != "vocabulary":
+            raise InputError(
+                "kl_support is 'candidates', but other text (kl_prompts) has none: use 'vocabulary'"
+            )
+        check_noise(self.noise_part, self.noise_towards)
         if not 0 <= self.label_noise < 1:
             raise InputError(f"label_noise is {self.label_noise}; it is a share, at least 0 and below 1")
         if not 0 <= self.foreign_labels <= 1:
@@ -92,12 +103,20 @@ class TrainConfig:
 
     explained_groups: int = 0  # number of training groups drawn for explanation; 0 is all
     explained_items: int = 0  # number of their items; 0 is all, or as many as can be balanced
+    # Which items may be explained, such as ("cue_kind!=friend",): conditions FIELD=VALUE or FIELD!=VALUE on
+    # cue_kind, stratum (the relation or subject) or phrasing. () is all. Every item is tested.
+    explained_where: tuple[str, ...] = ()
     balanced: bool = True  # half of the items changed; False keeps their natural rate
     steps: int = 500
     explanation_rows: int = 128  # per step and seed
     behavior_items: int = 32  # per step and seed; each is two rows, with and without its cue
     # Per step and seed, in arms with a shift: prompts, each with a reply, a pair (DPO) or a group of replies.
     shift_rows: int = 64
+    # For arms whose kl_prompts is "other_text": a UTF-8 file, a passage a line; "" is an organism's
+    # pretraining text about training facts.
+    text: str = ""
+    text_rows: int = 2048  # passages that steps draw from; as many a step as behaviour rows
+    text_tokens: int = 64  # first tokens of a file's passage
     schedule: str = "constant"  # after the warm-up; or "cosine"
     warmup_steps: int = 10
     weight_decay: float = 0.0
@@ -119,8 +138,12 @@ class TrainConfig:
                 f"config.train.explained_items is {self.explained_items}; give an even number, or 0 for all"
             )
         check_choice("config.train.remat", self.remat, REMAT_POLICIES)
-        _check_least("train", self, keep_checkpoints=0, explained_groups=0)
-        _ = self.rows  # checks the sizes
+        _check_least("train", self, keep_checkpoints=0, explained_groups=0, text_rows=1, text_tokens=2)
+        _ = self.rows, self.conditions  # checks them
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        return read_conditions(self.explained_where, "config.train.explained_where")
 
     @property
     def rows(self) -> BatchSizes:
@@ -162,13 +185,14 @@ class AdaptersConfig:
     rank: int = 0  # 0 trains all parameters
     alpha: float = 16.0  # updates are scaled by alpha / rank
     targets: tuple[str, ...] = PROJECTIONS
+    layers: str = "all"  # the "lower" or "upper" half of the layers, or numbers from 0, such as "0,2"
 
     def __post_init__(self):
         _ = self.lora  # checks the fields
 
     @property
     def lora(self) -> LoraConfig | None:
-        return LoraConfig(self.rank, self.alpha, tuple(self.targets)) if self.rank else None
+        return LoraConfig(self.rank, self.alpha, tuple(self.targets), self.layers) if self.rank else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,6 +217,7 @@ class NeighborConfig:
 
     seed: int = 1  # of its pretraining
     architecture: str = "llama"  # or "gemma"
+    width: int = 0  # of its residual stream, to which its heads and MLP are scaled; 0 is the run's own
 
 
 def _invented_world() -> dict[str, Any]:
@@ -276,8 +301,13 @@ class RunConfig:
 
     @property
     def neighbor_organism(self) -> OrganismConfig:
-        pretrain = dataclasses.replace(self.pretrain, seed=self.neighbor.seed)
-        return dataclasses.replace(self.organism, architecture=self.neighbor.architecture, pretrain=pretrain)
+        neighbor = self.neighbor
+        return dataclasses.replace(
+            self.organism,
+            architecture=neighbor.architecture,
+            model=self.model.scaled(neighbor.width or self.model.width),
+            pretrain=dataclasses.replace(self.pretrain, seed=neighbor.seed),
+        )
 
     @property
     def task_seed(self) -> int:

@@ -15,7 +15,11 @@ from introspection.probes.behavior import read_behavior
 from introspection.probes.explanation import decode_explanations, score_explanations
 from introspection.runs.setup import Setup, Start
 from introspection.runtime.progress import progress_bar
+from introspection.tasks.conditions import Condition, meets
 from introspection.tasks.items import Decisions, Explanation, Item
+
+# Subsets of the test items where only some kinds of items are explained in training.
+EXPLAINED, UNEXPLAINED = "kinds explained", "kinds not explained"
 
 
 class HeldOut(NamedTuple):
@@ -130,7 +134,7 @@ def probe_records(
             current=now,
             explanation_text=text,
             explanation=explanation,
-            subset=item.subset,
+            subset=item.subset or _explained_kind(item, setup.config.train.conditions),
             shifted=item.group in shifted,
         )
         for item, taught, initial, now, (text, explanation) in zip(
@@ -142,6 +146,11 @@ def probe_records(
             strict=True,
         )
     ]
+
+
+def _explained_kind(item: Item, conditions: Sequence[Condition]) -> str:
+    """Whether an item is of a kind that explanation training saw; "" where it saw all kinds."""
+    return "" if not conditions else EXPLAINED if meets(item, conditions) else UNEXPLAINED
 
 
 def control_explanations(setup: Setup) -> dict[str, dict[str, list[tuple[str, Explanation]]]]:

@@ -21,6 +21,7 @@ from introspection.runs.assemble import assemble, is_stored
 from introspection.runs.config import RunConfig
 from introspection.runs.measure import control_explanations
 from introspection.runs.models import PUBLISHED, check_same_models, published_decisions
+from introspection.runs.other_text import other_passages
 from introspection.runs.setup import leave_shared, prepare
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.config import cache_dir, plain
@@ -32,6 +33,7 @@ from introspection.runtime.workdir import check_workdir, claim_workdir
 from introspection.tasks.facts.questions import Question
 from introspection.tasks.registry import load_task
 from introspection.tasks.task import Task, print_task_notes
+from introspection.training.batches import OTHER_TEXT
 from introspection.training.shifts import shifted_groups
 
 FINISHED = "results.json"
@@ -100,9 +102,17 @@ def _run(config: RunConfig, workdir: Path, session: Session) -> Path:
             if arm.labels:
                 given_labels(arm, setup)
             shifts[name] = arm_shift(arm, setup)
+            if arm.kl_prompts == OTHER_TEXT:
+                other_passages(setup)
         check_same_models(workdir, setup.models.fingerprints)
         claim_workdir(workdir, plain(config), with_arms_added(config))  # nothing is refused from here on
         leave_shared(setup)
+        for other, alike in setup.models.similarity().items():
+            console.print(
+                f"initial and {other}: {alike.decisions:.1%} of decisions and {alike.explanations:.1%} of "
+                f"explanations agree, over {alike.n} test items",
+                highlight=False,
+            )
         measured: dict[tuple, dict[str, float]] = {}
         waiting = {}
         for name in arms:

@@ -14,7 +14,8 @@ import numpy as np
 from introspection.checkpoints.names import CHECKPOINTS, TOKENIZER, ModelCard, model_fingerprint
 from introspection.checkpoints.store import CheckpointStore
 from introspection.coupling.labels import Label, label_metadata, write_labels
-from introspection.coupling.metrics import none_rate
+from introspection.coupling.metrics import none_rate, similarity
+from introspection.coupling.run_results import Similarity
 from introspection.errors import InputError
 from introspection.models.model import Model
 from introspection.organism.organism import (
@@ -89,6 +90,17 @@ class Models:
     fingerprints: dict[str, str]  # of all models that the config names
     notes: tuple[str, ...]  # on how they are asked
 
+    def similarity(self) -> dict[str, Similarity]:
+        """How alike `initial` and the run's other models behave on the test items, before any training."""
+        initial = self.starts["initial"].probed
+        others = {"label_teacher": self.teacher}
+        others |= {"foreign": self.starts["foreign"].probed} if "foreign" in self.starts else {}
+        return {
+            name: similarity(initial.decisions["test"], other.decisions["test"])
+            for name, other in others.items()
+            if other.fingerprint != initial.fingerprint
+        }
+
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
@@ -138,6 +150,7 @@ def prepare(
             models[field] = models["initial"]
     check_vocabularies({name: model.tokenizer for name, model in models.items()})
     check_reference(config, models["initial"], models["kl_reference"])
+    dataclasses.replace(models["initial"].config, lora=config.lora.lora)  # raises if they don't fit
     thoughts = {name: model.tokenizer.thought for name, model in models.items()}
     notes = say_thoughts(session.console, thoughts, readout.kind, readout.tokens)
 

@@ -8,6 +8,7 @@ import numpy as np
 from introspection.coupling.controls import balance_by_changed, balanced_subset
 from introspection.errors import InputError
 from introspection.runs.config import RunConfig
+from introspection.tasks.conditions import check_conditions, meets
 from introspection.tasks.items import Decisions, Explanation, Item
 from introspection.tasks.mixture import is_explained
 from introspection.tasks.splits import drawn_groups
@@ -50,12 +51,15 @@ def labelled_items(
     Raises:
       InputError: there are too few groups or items, or they can't be balanced.
     """
-    pairs = explained_items(task, decisions)
+    conditions = config.train.conditions
+    check_conditions(task.splits["train"], conditions, "config.train.explained_where")
+    pairs = [pair for pair in explained_items(task, decisions) if meets(pair[0], conditions)]
     groups = {item.group for item, _ in pairs}
     count = config.train.explained_groups
     if count > len(groups):
         raise InputError(
-            f"config.train.explained_groups is {count}, but there are {len(groups)} training groups: lower it"
+            f"config.train.explained_groups is {count}, but there are {len(groups)} training groups to "
+            "explain: lower it"
         )
     if count:
         explained = drawn_groups(groups, count, [config.task_seed, 12])

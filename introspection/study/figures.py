@@ -119,12 +119,14 @@ def forest_figure(claim: Entry) -> Figure:
 
 
 @styled
-def knee_figure(claim: Entry) -> Figure:
-    """Gap minus reference's on mean agreement: one colour per arm, one point per base, hinge and line."""
+def knee_figure(claim: Entry, reference: str = "best static") -> Figure:
+    """Gap minus reference's on mean agreement: one colour per arm (or what a point is `shown` as), one point
+    per base, hinge and line."""
     points, fit = claim["points"], KneeFit(**claim["fit"])
     figure = new_figure(4.6)
     axes = figure.add_subplot()
     axes.axhline(0, color=RULE, linewidth=1.0, zorder=1)
+    points = [{**point, "arm": point.get("shown", point["arm"])} for point in points]
     arms = list(dict.fromkeys(point["arm"] for point in points))
     styles, handles = arm_styles(arms), []
     for index, arm in enumerate(arms):
@@ -148,7 +150,7 @@ def knee_figure(claim: Entry) -> Figure:
         axes.axvspan(*(100 * end for end in fit.knot_ci95), color=BAND, zorder=0)
         axes.axvline(100 * fit.knot, color=ORIG_COLOR, linewidth=1, linestyle=(0, (2, 2)))
     axes.set_xlabel("mean agreement of trained labels over training (%); grey: 95% interval of the knee")
-    axes.set_ylabel("gap minus best static's (points)")
+    axes.set_ylabel(f"gap minus {reference}'s (points)")
     axes.set_title(wrapped(f"{claim['name']}: {claim['verdict']}", 70))
     figure.legend(handles=handles, loc="outside lower center", ncols=4)
     return figure

@@ -7,11 +7,13 @@ from typing import Any
 
 from rich.console import Console
 
+from introspection.coupling.askable import shuffled_arm
 from introspection.coupling.records import PredictionRecord, read_records
 from introspection.coupling.training_log import TrainingLog, read_training_logs
 from introspection.errors import InputError
 from introspection.reports.figure_style import render_figure, save_figure
 from introspection.runs.assemble import arm_folder
+from introspection.runs.config import read_config
 from introspection.runs.run import FINISHED, is_finished
 from introspection.runtime.json_files import parsed, read_object
 from introspection.runtime.progress import progress_bar
@@ -109,8 +111,9 @@ def read_part(
 ) -> StudyPart:
     """Reads the points of one part; only counts stay in memory.
 
-    A base's records are read one arm at a time; explanations of its arm `shuffled` and of its foreign
-    explainers are kept until all its arms are read. These arms replace controls of the same names in
+    A base's records are read one arm at a time; explanations of its arms with shuffled labels and of its
+    foreign explainers are kept until all its arms are read. An arm is held against shuffled labels of its own
+    recipe where these ran. These arms replace controls of the same names in
     `controls.jsonl`. `advance(1)` is called after a point's training logs and after its controls.
 
     Raises:
@@ -126,14 +129,16 @@ def read_part(
     for base, own in bases.items():
         original_of = _foreign_explainers(name, base, own, folder_of, configs)
         explainer_of = {original: arm for arm, original in original_of.items()}
-        emitters = [arm for arm in own if arm in original_of or arm == SHUFFLED]
+        shuffled_of = _shuffled_arms(base, own, folder_of, configs)
+        shuffled = set(shuffled_of.values())
+        emitters = {*original_of, *shuffled}
         said: dict[str, dict[tuple[int, str], Explanation]] = {}
-        # Emitters come before the arms that they are references for; `shuffled` comes first.
-        for arm in sorted(own, key=lambda arm: (arm != SHUFFLED, arm not in emitters)):
+        # Emitters come before the arms that they are references for; those with shuffled labels come first.
+        for arm in sorted(own, key=lambda arm: (arm not in shuffled, arm not in emitters)):
             records = _read_arm(folder_of[base, arm][1], arm)
             arms[arm][base] = count_records(records)
-            if SHUFFLED in said:
-                counts = emitter_counts(records, said[SHUFFLED], SHUFFLED)
+            if arm in shuffled_of:
+                counts = emitter_counts(records, said[shuffled_of[arm]], shuffled_of[arm])
                 references[arm].setdefault(SHUFFLED, {})[base] = counts
             if arm in explainer_of:
                 counts = emitter_counts(records, said[explainer_of[arm]], explainer_of[arm])
@@ -167,6 +172,28 @@ def _places(
                 )
             found[place] = (point, folder)
     return found
+
+
+def _shuffled_arms(
+    base: str,
+    arms: Sequence[str],
+    folder_of: Mapping[tuple[str, str], tuple[str, Path]],
+    configs: Mapping[str, Mapping[str, Any]],
+) -> dict[str, str]:
+    """The arm with shuffled labels that each other arm of a base is held against, where there is one."""
+    recipes: dict[str, Any] = {}
+    for arm in arms:
+        try:
+            recipes[arm] = read_config(configs[folder_of[base, arm][0]]).arms[arm]
+        except (InputError, KeyError):  # of a run before some field: its arm is known by its name
+            recipes = {}
+            break
+    found = {arm: (shuffled_arm(recipes, arm) if recipes else None) or SHUFFLED for arm in arms}
+    return {
+        arm: shuffled
+        for arm, shuffled in found.items()
+        if shuffled in arms and arm != shuffled and not (recipes and recipes[arm].shuffle_labels)
+    }
 
 
 def _foreign_explainers(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
@@ -25,9 +25,19 @@ from introspection.reports.html_page import ROOMS, Section, figure_card, html_pa
 from introspection.reports.numbers import count, points
 from introspection.reports.page import QUESTION
 from introspection.runtime.workdir import write_whole
-from introspection.sweeps.table import SweepPoint, sweep_table
+from introspection.study.figures import knee_figure
+from introspection.sweeps.figures import (
+    distance_figure,
+    factor_figure,
+    factor_levels,
+    factor_numbers,
+    knee_of,
+    knee_points,
+)
+from introspection.sweeps.table import SweepPoint, held_out_table, sweep_table
 
 FIGURE = "sweep_gap"  # its files' name
+FEWEST_ARMS = 4  # of a figure of gaps against agreement
 MOST_ROWS = 300  # of one figure, which would be too tall to draw; the table has all
 LABEL_WIDTH = 30  # characters of a point's name in one line
 TITLE_WIDTH = 80  # and of what stands above the axis
@@ -40,10 +50,12 @@ def write_sweep_page(
     sweep_points: Sequence[SweepPoint],
     unfinished: Sequence[str],
     varies: Sequence[str] = (),
+    beside: Sequence[SweepPoint] = (),
 ) -> Path:
-    """Writes `summary.html` and its figure's files into a sweep's workdir; returns the page's path.
+    """Writes `summary.html` and its figures' files into a sweep's workdir; returns the page's path.
 
-    `varies` are the fields in which points differ.
+    `varies` are the fields in which points differ; `beside` are points of other sweeps, for the gaps against
+    agreement.
     """
     gaps = [(p.label, arm.name, arm.gap.exact_match) for p in sweep_points for arm in p.arms]
     numbers = [
@@ -52,15 +64,60 @@ def write_sweep_page(
         for arm in p.arms
     ]
     figure = render_figure(forest_figure(gaps, varies), numbers)
-    page = build_sweep_page(title, sweep_points, unfinished, figure)
+    more = more_figures(sweep_points, beside)
+    page = build_sweep_page(title, sweep_points, unfinished, figure, [drawn.card for drawn in more.values()])
     save_figure(figure, workdir / "figures", FIGURE)
+    for name, drawn in more.items():
+        save_figure(drawn.files, workdir / "figures", name)
     return write_whole(workdir / "summary.html", page)
 
 
+class Drawn(NamedTuple):
+    files: FigureFiles
+    card: Markup
+
+
+def more_figures(sweep_points: Sequence[SweepPoint], beside: Sequence[SweepPoint]) -> dict[str, Drawn]:
+    """What each factor does and, against each kind of reference, gaps on agreement; by the files' name."""
+    found = {}
+    for factor, levels in factor_levels(sweep_points).items():
+        name = f"factor_{factor}"
+        files = render_figure(factor_figure(factor, levels), factor_numbers(levels))
+        title = f"Self, Orig and drift by {factor}"
+        caption = (
+            f"Part {levels[0].part}: arms that differ from {sweep_points[0].arms[0].name} in this alone."
+        )
+        found[name] = Drawn(files, figure_card(files, name, title, caption, title))
+    moved = [point for point in knee_points(sweep_points, "") if point["moved"]]
+    if len({point["part"] for point in moved}) > 1:
+        name, title = "gap_on_distance", "Gap minus best static's against the distance moved"
+        files = render_figure(distance_figure(moved), moved)
+        caption = "One point per arm and base, by part of the sweep: what moves a model, or only how far?"
+        found[name] = Drawn(files, figure_card(files, name, title, caption, title))
+    for reference in ("", "shuffled", "foreign"):
+        found_points = knee_points([*sweep_points, *beside], reference)
+        if len({point["arm"] for point in found_points}) < FEWEST_ARMS:
+            continue
+        shown, name = reference or "best static", f"gap_on_agreement_{reference or 'static'}"
+        files = render_figure(knee_figure(knee_of(found_points), shown), found_points)
+        title = f"Gap minus {shown}'s against agreement, all arms"
+        caption = (
+            "One point per arm and base. The knee is fitted and tested as in a study (broken stick against a"
+            " line, over bases and arms); arms were not chosen for it before, so this is exploratory."
+        )
+        found[name] = Drawn(files, figure_card(files, name, title, caption, title))
+    return found
+
+
 def build_sweep_page(
-    title: str, sweep_points: Sequence[SweepPoint], unfinished: Sequence[str], figure: FigureFiles
+    title: str,
+    sweep_points: Sequence[SweepPoint],
+    unfinished: Sequence[str],
+    figure: FigureFiles,
+    more: Sequence[Markup] = (),
 ) -> str:
     """The whole page as text."""
+    held_out = held_out_table(sweep_points)
     own, html = ROOMS / "sweeps", macros("sweeps/sections.html")
     card = figure_card(
         figure,
@@ -85,6 +142,8 @@ def build_sweep_page(
         sections=[
             Section("findings", "What this sweep shows", [_findings(sweep_points, unfinished, html)]),
             Section("figure", "Gaps", [card]),
+            *([Section("more", "Factors and agreement", list(more))] if more else []),
+            *([Section("held_out", held_out.title, [held_out.html(titled=False)])] if held_out else []),
             Section("table", "Numbers", [html.numbers(sweep_table(sweep_points))]),
         ],
         made_from="sweep",

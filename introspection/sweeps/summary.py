@@ -23,11 +23,20 @@ from introspection.runtime.workdir import write_whole
 from introspection.sweeps.grid import Point, labels, varying_fields
 from introspection.sweeps.page import write_sweep_page
 from introspection.sweeps.plan import PlannedPoint, base_name, check_plan, plan_points
-from introspection.sweeps.table import SweepPoint, summary_rows, sweep_table
+from introspection.sweeps.table import SweepPoint, held_out_table, summary_rows, sweep_table
 
 
-def summarize(config: ConfigDict, points: Sequence[Point], workdir: Path, console: Console) -> None:
+def summarize(
+    config: ConfigDict,
+    points: Sequence[Point],
+    workdir: Path,
+    console: Console,
+    beside: Sequence[Path] = (),
+) -> None:
     """Writes the summary of the points that are finished and names those that are not.
+
+    Args:
+      beside: workdirs of other sweeps, whose arms stand in the figures of gaps against agreement too.
 
     Raises:
       InputError: the workdir is another sweep's, no point is finished, or a point's results are damaged.
@@ -44,7 +53,8 @@ def summarize(config: ConfigDict, points: Sequence[Point], workdir: Path, consol
     shown = labels(points)
     read = [read_point(point, fields, workdir, shown[point.name]) for point in finished]
     varies = varying_fields([point.overrides for point in points])
-    page = write_sweep_page(workdir, f"{config.name}: sweep", read, unfinished, varies)
+    others = [point for other in beside for point in read_beside(other)]
+    page = write_sweep_page(workdir, f"{config.name}: sweep", read, unfinished, varies, others)
     write_whole(workdir / "summary.csv", csv_text(summary_rows(read)))
     write_whole(workdir / "summary.md", markdown_page(f"{config.name}: sweep", read, unfinished))
     say(console, f"summary: {page} (and summary.csv, summary.md)")
@@ -68,7 +78,46 @@ def read_point(point: PlannedPoint, fields: Sequence[str], workdir: Path, label:
         askable=results.askable,
         report=quote(report.relative_to(workdir).as_posix()) if report.exists() else "",
         label=label,
+        **_of_config(config),
     )
+
+
+def _of_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a `SweepPoint` that are a config's."""
+    train = config.get("train")
+    return {
+        "sweep": str(config.get("name", "")),
+        "part": str(config.get("part") or config.get("name", "")),
+        "arm_fields": config.get("arms") or {},
+        "explained_where": tuple(train.get("explained_where", ())) if isinstance(train, Mapping) else (),
+    }
+
+
+def read_beside(workdir: Path) -> list[SweepPoint]:
+    """The finished points of another sweep's workdir.
+
+    Raises InputError if it has none, or if they are damaged.
+    """
+    folders = sorted(path.parent for path in (workdir / "points").glob(f"*/{FINISHED}"))
+    if not folders:
+        raise InputError(f"--beside: {workdir} has no finished point of a sweep; name a sweep's workdir")
+    found = []
+    for folder in folders:
+        config, results = read_object(folder / "config.json") or {}, read_results(folder / FINISHED)
+        found.append(
+            SweepPoint(
+                name=folder.name,
+                base=base_name(config),
+                fields={},
+                tiny=results.tiny,
+                arms=tuple(map(with_few_groups, results.arms.values())),
+                askable=results.askable,
+                report="",
+                label=folder.name,
+                **_of_config(config),
+            )
+        )
+    return found
 
 
 def _field(config: Any, field: str) -> Any:
@@ -80,4 +129,5 @@ def _field(config: Any, field: str) -> Any:
 def markdown_page(title: str, sweep_points: Sequence[SweepPoint], unfinished: Sequence[str]) -> str:
     """The same rows for people."""
     missing = [f"Not finished: {markdown_text(', '.join(unfinished))}.", ""] if unfinished else []
-    return "\n".join([f"# {markdown_text(title)}", "", *missing, sweep_table(sweep_points).markdown()])
+    tables = [table for table in (held_out_table(sweep_points), sweep_table(sweep_points)) if table]
+    return "\n".join([f"# {markdown_text(title)}", "", *missing, *(table.markdown() for table in tables)])

@@ -5,9 +5,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from introspection.coupling.run_results import ArmResults, Askable, ControlResults, Estimate
+from introspection.coupling.run_results import ArmResults, Askable, ControlResults, Estimate, Levels
 from introspection.reports.findings import gap_verdict, isolated
-from introspection.reports.numbers import count, number, percent
+from introspection.reports.numbers import DASH, count, number, percent, points
 from introspection.reports.table import Cell, Table, estimate_cell
 
 Value = str | int | float | None
@@ -25,6 +25,10 @@ class SweepPoint:
     askable: Askable  # whether its labels teach
     report: str  # its page's address from the sweep's; empty if it has none
     label: str  # how it is shown: its name, and what varies
+    sweep: str = ""  # the config's name
+    part: str = ""  # arms of one part are compared
+    arm_fields: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)  # by arm
+    explained_where: tuple[str, ...] = ()  # conditions on the items that are explained; () is all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +63,38 @@ def sweep_table(sweep_points: Sequence[SweepPoint]) -> Table:
         kind="sortable",
         keys=tuple(column.key for column in columns),
     )
+
+
+def held_out_table(sweep_points: Sequence[SweepPoint]) -> Table | None:
+    """Held out by trained: Orig and gap on every kind of test items, by what explanation training saw.
+
+    Means over bases, with the least and greatest gap. None where training saw all kinds at all points.
+    """
+    if not any(point.explained_where for point in sweep_points):
+        return None
+    cells: dict[tuple[str, str], dict[str, list[Levels]]] = {}
+    for point in sweep_points:
+        for arm in point.arms:
+            own = cells.setdefault((point.part, arm.name), {})
+            for kind, levels in {**(arm.by_subset or {}), **arm.by_cue_kind}.items():
+                own.setdefault(kind, []).append(levels)
+    kinds = list(dict.fromkeys(kind for own in cells.values() for kind in own))
+    return Table(
+        "Held out by trained",
+        ("Trained", "Arm", *kinds),
+        tuple((*names, *(_held_out(own.get(kind, ())) for kind in kinds)) for names, own in cells.items()),
+        "Orig in percent / gap in points, means over bases, with the least and greatest gap of a base.",
+        text_columns=2,
+    )
+
+
+def _held_out(levels: Sequence[Levels]) -> Cell:
+    orig = [one.orig for one in levels if one.orig is not None]
+    gaps = [gap for one in levels if (gap := one.gap_estimate.mean) is not None]
+    if not orig or not gaps:
+        return Cell(DASH)
+    spread = f"[{points(min(gaps))}, {points(max(gaps))}]" if len(gaps) > 1 else ""
+    return Cell(f"{percent(sum(orig) / len(orig))} / {points(sum(gaps) / len(gaps))}", spread)
 
 
 def summary_rows(sweep_points: Sequence[SweepPoint]) -> list[dict[str, Value]]:
@@ -97,6 +133,13 @@ def _columns(sweep_points: Sequence[SweepPoint]) -> list[Column]:
         _share("drift", "Drift %", lambda arm: arm.drift),
         _share("current_share", "Current share %", lambda arm: arm.disagreement.current_share),
         _share("agreement_end", "Agreement at the end %", lambda arm: arm.agreement.end),
+        Column(
+            "update_norm",
+            "Distance moved",
+            lambda point, arm: arm.update_norm,
+            lambda norm: Cell(DASH if norm is None else f"{norm:.2f}", order=norm),
+        ),
+        _share("agreement_mean", "Agreement, mean %", lambda arm: arm.agreement.mean),
         _share("invalid_rate", "Invalid %", lambda arm: arm.invalid_rate),
         _share("accuracy_teacher", "Right, teacher %", lambda arm: arm.behavior_accuracy.teacher),
         _share("accuracy_current", "Right, current %", lambda arm: arm.behavior_accuracy.current),

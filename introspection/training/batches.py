@@ -18,14 +18,20 @@ from introspection.tasks.items import INVALID, NONE, Explanation, Item, Prompt
 from introspection.tasks.task import Task
 from introspection.text.rows import Rows, build_row, pad_scored, pad_time, stack_rows
 from introspection.text.tokenizer import ChatTokenizer
-from introspection.training.objectives import Answers, Batch, BehaviorBatch
+from introspection.training.objectives import Answers, Batch, BehaviorBatch, TextBatch
 from introspection.training.policy_gradient import Groups, Rollout
 from introspection.training.preference import Pairs
 from introspection.training.shifts import OwnReply, ShiftExample
 
 # A stream of permutations per kind of rows, so that adding a kind does not change the order of the others.
-_EXPLANATION, _BEHAVIOR, _SHIFT = 1, 2, 3
-KL_PROMPTS = {"both": (True, True), "with_cue": (True, False), "without_cue": (False, True)}
+_EXPLANATION, _BEHAVIOR, _SHIFT, _TEXT = 1, 2, 3, 4
+OTHER_TEXT = "other_text"  # no prompts: the KL term applies to passages (`text_rows`)
+KL_PROMPTS = {
+    "both": (True, True),
+    "with_cue": (True, False),
+    "without_cue": (False, True),
+    OTHER_TEXT: (False, False),
+}
 
 
 @functools.lru_cache(maxsize=64)
@@ -45,6 +51,7 @@ class TrainingRows(NamedTuple):
     explanation: Rows
     behavior: BehaviorBatch | None
     shift: Rows | Pairs | Rollout | None
+    text: TextBatch | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +84,7 @@ def make_batch(rows: TrainingRows, sizes: BatchSizes, step: int, seed: int) -> B
         shift=_of_step(rows.shift, sizes.shift_rows, step)
         if isinstance(rows.shift, Rollout)
         else draw(rows.shift, _SHIFT, sizes.shift_rows),
+        text=draw(rows.text, _TEXT, 2 * sizes.behavior_items),
     )
 
 
@@ -190,24 +198,29 @@ def held_prompts(
     return unshifted & of_group[:, None] & np.array(KL_PROMPTS[kl_prompts])
 
 
-def same_time(explanation: Rows, held: Rows, shift: Rows | Pairs | Rollout | None) -> tuple[Rows, Rows, Any]:
-    """Pads parts to one row length, because they share a forward pass."""
-    time = max(part.tokens.shape[-1] for part in (explanation, held, _replies(shift)) if part is not None)
-    return pad_time(explanation, time), pad_time(held, time), _padded(shift, time)
+def text_rows(passages: Sequence[Sequence[int]]) -> Rows:
+    """One row per passage of at least two tokens; each token but the first is predicted."""
+    return stack_rows([build_row(passage[:1], [passage[1:]]) for passage in passages])
 
 
-def _replies(shift: Any) -> Rows | None:
-    if isinstance(shift, Rollout):
-        return shift.groups.rows
-    return shift.rows if isinstance(shift, Pairs) else shift
+def same_time(*parts: Rows | Pairs | Rollout | None) -> list[Any]:
+    """Pads parts, some of which may be None, to one row length, because they share a forward pass."""
+    time = max(_rows(part).tokens.shape[-1] for part in parts if part is not None)
+    return [None if part is None else _padded(part, time) for part in parts]
 
 
-def _padded(shift: Any, time: int) -> Any:
-    if isinstance(shift, Rollout):
-        return shift._replace(groups=_padded(shift.groups, time))
-    if isinstance(shift, Pairs | Groups):
-        return shift._replace(rows=pad_time(shift.rows, time))
-    return None if shift is None else pad_time(shift, time)
+def _rows(part: Any) -> Rows:
+    if isinstance(part, Rollout):
+        return part.groups.rows
+    return part.rows if isinstance(part, Pairs) else part
+
+
+def _padded(part: Any, time: int) -> Any:
+    if isinstance(part, Rollout):
+        return part._replace(groups=_padded(part.groups, time))
+    if isinstance(part, Pairs | Groups):
+        return part._replace(rows=pad_time(part.rows, time))
+    return pad_time(part, time)
 
 
 def reply_batch(

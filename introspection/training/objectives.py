@@ -5,6 +5,7 @@ or prompts, divided once by its count in the whole batch, so gradients are exact
 """
 
 import dataclasses
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,14 @@ from jaxtyping import Array, Bool, Float, Int
 from introspection.errors import InputError
 from introspection.models.config import ModelConfig
 from introspection.models.decoder import forward
-from introspection.models.head import cross_entropy, head_matrix, target_logprobs, vocabulary_kl
+from introspection.models.head import (
+    KL_DIRECTIONS,
+    cross_entropy,
+    divergence,
+    head_matrix,
+    target_logprobs,
+    vocabulary_kl,
+)
 from introspection.runtime.config import check_choice
 from introspection.text.rows import Rows
 from introspection.training.policy_gradient import Groups, policy_gradient_loss
@@ -23,7 +31,6 @@ from introspection.training.preference import Pairs, preference_loss
 
 HostOrDevice = Array | np.ndarray  # batches are made on the host
 KL_SUPPORTS = ("vocabulary", "candidates")
-KL_DIRECTIONS = ("reference_to_current", "current_to_reference")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +38,7 @@ class ObjectiveConfig:
     """Compile-time settings of the step; the weights of its terms are arguments."""
 
     kl_support: str = "vocabulary"  # at the answer position; or "candidates": these and `none`
-    kl_direction: str = "reference_to_current"  # KL(reference ‖ current), or the reverse
+    kl_direction: str = "reference_to_current"  # of `head.KL_DIRECTIONS`
     head_chunk: int = 4096  # scored positions whose full-vocabulary logits exist at a time
     reference_softcap: float | None = None  # `final_softcap` of kl_reference
     with_none: bool = True  # whether a decision, for agreement, can be `none`
@@ -70,12 +77,20 @@ class BehaviorBatch(NamedTuple):
     answers: Answers | None = None  # None if behaviour is generated
 
 
+class TextBatch(NamedTuple):
+    """Passages of other text, on whose every next token the KL term applies in place of prompts."""
+
+    rows: Rows
+    reference_hidden: Float[HostOrDevice, "rows said reference_width"]  # kl_reference's, at these tokens
+
+
 class Batch(NamedTuple):
     """One step's rows for one seed; parts that are None are not compiled."""
 
     explanation: Rows
     behavior: BehaviorBatch | None = None
     shift: Rows | Pairs | Groups | None = None  # supervised, DPO, policy gradient
+    text: TextBatch | None = None
 
 
 class ObjectiveWeights(NamedTuple):
@@ -134,33 +149,36 @@ def batch_loss(
     weights: ObjectiveWeights,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The whole objective and its parts (nats a token, prompt or pair; agreement a share)."""
-    parts = [batch.explanation]
-    if batch.behavior is not None:
-        parts.append(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch.behavior.rows))
-    if batch.shift is not None:
-        parts.append(batch.shift if isinstance(batch.shift, Rows) else batch.shift.rows)
+    behavior: Any = batch.behavior  # device arrays by now, as are the rows
+    text: Any = batch.text
+    flat: Any = behavior and jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), behavior.rows)
+    given: dict[str, Any] = {
+        "explanation": batch.explanation,
+        "behavior": flat,
+        "text": text and text.rows,
+        "shift": batch.shift if isinstance(batch.shift, Rows | None) else batch.shift.rows,
+    }
+    parts = {name: rows for name, rows in given.items() if rows is not None}
     tokens, positions, segments = (
-        jnp.concatenate([getattr(part, name) for part in parts])
+        jnp.concatenate([getattr(part, name) for part in parts.values()])
         for name in ("tokens", "positions", "segments")
     )
     with jax.named_scope("one_forward"):
         hidden = forward(config, variables, tokens, positions, segments).hidden
     head = head_matrix(variables["params"], config)
 
-    starts = [0]
-    for part in parts:
-        starts.append(starts[-1] + part.tokens.shape[0])
+    ends = list(itertools.accumulate(part.tokens.shape[0] for part in parts.values()))
+    spans = dict(zip(parts, map(slice, [0, *ends], ends), strict=False))
 
-    def scored_hidden(index: int) -> Float[Array, "rows scored width"]:
-        own = hidden[starts[index] : starts[index + 1]]
-        return jnp.take_along_axis(own, parts[index].scored[:, :, None], axis=1)
+    def scored_hidden(name: str) -> Float[Array, "rows scored width"]:
+        return jnp.take_along_axis(hidden[spans[name]], parts[name].scored[:, :, None], axis=1)
 
-    def mean_loss(index: int) -> Float[Array, ""]:
+    def mean_loss(name: str) -> Float[Array, ""]:
         """Nats a counted token of rows with one continuation each."""
-        targets, counted = parts[index].targets[..., 0], parts[index].continuation[..., 0] >= 0
+        targets, counted = parts[name].targets[..., 0], parts[name].continuation[..., 0] >= 0
         total: Array = cross_entropy(
             head,
-            scored_hidden(index).reshape(-1, config.width),
+            scored_hidden(name).reshape(-1, config.width),
             targets.reshape(-1),
             counted.reshape(-1).astype(jnp.float32),
             objective.head_chunk,
@@ -168,71 +186,70 @@ def batch_loss(
         )
         return total / jnp.sum(counted)
 
-    def logprobs_of(index: int, temperature: float = 1.0) -> Float[Array, "rows scored targets"]:
+    def logprobs_of(name: str, temperature: float = 1.0) -> Float[Array, "rows scored targets"]:
         """Of the targets; padding has some, too."""
-        targets: Any = parts[index].targets
+        targets: Any = parts[name].targets
         return target_logprobs(
             head,
-            scored_hidden(index).reshape(-1, config.width),
+            scored_hidden(name).reshape(-1, config.width),
             targets.reshape(-1, targets.shape[-1]),
             objective.head_chunk,
             config.final_softcap,
             temperature,
         ).reshape(targets.shape)
 
-    metrics = {"explanation_loss": mean_loss(0)}
+    def mean_kl(name: str, reference: Float[Array, "rows said reference_width"]) -> Float[Array, " rows"]:
+        """Nats a position that predicts one of the row's first `said` tokens, over the vocabulary."""
+        count, said, width = reference.shape
+        by_token = vocabulary_kl(
+            head,
+            scored_hidden(name)[:, :said].reshape(-1, config.width),
+            reference_head,
+            reference.reshape(-1, width),
+            objective.head_chunk,
+            objective.kl_direction,
+            config.final_softcap,
+            objective.reference_softcap,
+        ).reshape(count, said)
+        is_said = parts[name].continuation[:, :said, 0] >= 0
+        return jnp.sum(by_token * is_said, axis=-1) / jnp.sum(is_said, axis=-1)
+
+    metrics = {"explanation_loss": mean_loss("explanation")}
     loss: Any = weights.explanation * metrics["explanation_loss"]
-    if batch.behavior is not None:
-        behavior: Any = batch.behavior  # device arrays by now, as are the rows
-        flat: Any = parts[1]
-        at = scored_hidden(1)
-        items, _, said, _ = behavior.reference_hidden.shape
-        reverse = objective.kl_direction == "current_to_reference"
+    if behavior is not None:
+        items = behavior.kl_mask.shape[0]
+        slots: Any = None  # there are some where there are answers
         if behavior.answers is not None:
             answers = behavior.answers
-            by_candidate = sequence_logprobs(logprobs_of(1), flat.continuation, flat.targets.shape[-1])
+            by_candidate = sequence_logprobs(
+                logprobs_of("behavior"), flat.continuation, flat.targets.shape[-1]
+            )
             slots = add_none(by_candidate, jnp.repeat(answers.candidates, 2)).reshape(items, 2, -1)
             metrics["agreement"], metrics["kept_behavior"] = agreement(slots, answers, objective.with_none)
-        if objective.kl_support == "vocabulary":
-            by_token = vocabulary_kl(
-                head,
-                at[:, :said].reshape(-1, config.width),
-                reference_head,
-                behavior.reference_hidden.reshape(2 * items * said, -1),
-                objective.head_chunk,
-                reverse,
-                config.final_softcap,
-                objective.reference_softcap,
-            ).reshape(2 * items, said)
-            is_said = flat.continuation[:, :said, 0] >= 0
-            divergence = jnp.sum(by_token * is_said, axis=-1) / jnp.sum(is_said, axis=-1)
-            divergence = divergence.reshape(items, 2)
+        if text is not None:
+            metrics["kl"] = jnp.mean(mean_kl("text", text.reference_hidden))
         else:
-            divergence = slot_kl(slots, answers.reference_logprobs, reverse)
-        held = behavior.kl_mask
-        metrics["kl"] = jnp.sum(divergence * held) / jnp.maximum(jnp.sum(held), 1)
+            if objective.kl_support == "vocabulary":
+                reference = behavior.reference_hidden
+                by_prompt = mean_kl("behavior", reference.reshape(2 * items, *reference.shape[2:]))
+                by_prompt = by_prompt.reshape(items, 2)
+            else:
+                by_prompt = divergence(slots, answers.reference_logprobs, objective.kl_direction)
+            held = behavior.kl_mask
+            metrics["kl"] = jnp.sum(by_prompt * held) / jnp.maximum(jnp.sum(held), 1)
         loss += weights.kl * metrics["kl"]
     if batch.shift is not None:
-        shift, last, of_shift = batch.shift, len(parts) - 1, {}
+        shift, of_shift = batch.shift, {}
         if isinstance(shift, Pairs):
-            said: Any = sequence_logprobs(logprobs_of(last), jnp.asarray(shift.rows.continuation), 2)
+            said: Any = sequence_logprobs(logprobs_of("shift"), jnp.asarray(shift.rows.continuation), 2)
             shift_loss, of_shift = preference_loss(
                 said, jnp.asarray(shift.reference_logprobs), objective.beta
             )
         elif isinstance(shift, Groups):
-            logprobs = logprobs_of(last, objective.temperature)
+            logprobs = logprobs_of("shift", objective.temperature)
             shift_loss, of_shift = policy_gradient_loss(logprobs, shift, objective.clip, objective.reward_kl)
         else:
-            shift_loss = mean_loss(last)
+            shift_loss = mean_loss("shift")
         metrics |= {"shift_loss": shift_loss, **of_shift}
         loss += weights.shift * shift_loss
     return loss, {"loss": loss, **metrics}
-
-
-def slot_kl(
-    current: Float[Array, "items 2 slots"], reference: Float[Array, "items 2 slots"], reverse: bool
-) -> Float[Array, "items 2"]:
-    """KL in nats over candidates and `none`."""
-    if reverse:
-        current, reference = reference, current
-    return jnp.sum(jnp.exp(reference) * (reference - current), axis=-1)

@@ -91,6 +91,10 @@ def train_step(
         return batch_loss(config, objective, variables, frozen.reference_head, batch, values.weights)
 
     gradients, metrics = jax.grad(loss, has_aux=True)(state.trainable)
+    if config.lora is not None and not all(trained := config.lora.trained(config.layers)):
+        # Leaves of `layers/…` have a leading layer axis. A zero `B` without a gradient keeps `A` as it is.
+        kept = jnp.array(trained, jnp.float32)[:, None, None]
+        gradients = jax.tree.map(lambda leaf: leaf * kept.astype(leaf.dtype), gradients)
     with jax.named_scope("optimizer"):
         updates, optimizer_state = update(gradients, state.optimizer, state.trainable)
         trainable: Any = optax.apply_updates(state.trainable, updates)

@@ -72,6 +72,14 @@ def test_an_emitter_without_an_orig_counts_as_not_scored():
     assert found["orig_above_blind"].against == "input_only"
 
 
+def test_an_arm_is_held_against_shuffled_labels_of_its_own_recipe_where_they_ran():
+    arms = {"kl": arm(), "noisy": arm(label_noise=0.3), "no_kl": arm(kl_weight=0.0), "fast": arm(rate=2.0)}
+    arms |= {"shuffled": arm(shuffle_labels=True), "moved": arm("new_facts")}
+    arms |= {"shuffled_no_kl": arm(kl_weight=0.0, shuffle_labels=True)}
+    found = {name: shuffled_arm(arms, name) for name in ("kl", "noisy", "no_kl", "fast", "moved")}
+    assert found == dict.fromkeys(found, "shuffled") | {"no_kl": "shuffled_no_kl"}
+
+
 STAYS = ("Oslo", "Oslo")
 RIGHT, WRONG = E(False, "Oslo"), E(True, "Bern")
 

@@ -277,6 +277,33 @@ def test_label_noise_is_uniform_over_the_other_explanations():
     assert max(seen.values()) < 1_100
 
 
+@pytest.mark.parametrize(
+    ("part", "towards", "expected"),
+    [
+        ("changed", "uniform", {E(False, "gold0")}),
+        ("answer", "uniform", {E(True, "cued0"), E(True, "other0")}),
+        ("answer", "cued", {E(True, "cued0")}),
+        ("both", "cued", {E(True, "cued0"), E(False, "cued0")}),
+    ],
+)
+def test_noise_makes_the_asked_part_wrong_and_names_the_cue_where_it_should(part, towards, expected):
+    items, labels = [item(0)] * 100, [E(True, "gold0")] * 100
+    noisy, is_noisy = controls.add_label_noise(items, labels, 0.75, np.random.default_rng(1), part, towards)
+    assert is_noisy.sum() == 75
+    assert {label for label, wrong in zip(noisy, is_noisy, strict=True) if wrong} == expected
+
+
+def test_noise_towards_the_cue_is_wrong_where_the_label_already_names_it():
+    labels = [E(True, "cued0"), E(True, NONE)]
+    wrong = [controls.wrong_labels(item(0), label, "answer", "cued") for label in labels]
+    assert wrong == [[E(True, "gold0"), E(True, "other0")], [E(True, "cued0")]]
+    assert controls.wrong_labels(item(0), E(True, NONE), "changed", "uniform") == [E(False, NONE)]
+    with pytest.raises(InputError, match="has no other candidate"):
+        controls.wrong_labels(
+            dataclasses.replace(item(0), candidates=("gold0",)), E(True, "gold0"), "answer", "uniform"
+        )
+
+
 @pytest.mark.parametrize("rate", [-0.1, 1.5, float("nan")])
 def test_label_noise_outside_0_to_1_is_refused(rate):
     with pytest.raises(InputError, match="label noise rate"):

@@ -26,7 +26,13 @@ from introspection.errors import InputError
 from introspection.models import decoder
 from introspection.models.config import LoraConfig, ModelConfig, RopeScaling
 from introspection.models.decoder import Decoder
-from introspection.models.head import cross_entropy, head_matrix, target_logprobs, vocabulary_kl
+from introspection.models.head import (
+    KL_DIRECTIONS,
+    cross_entropy,
+    head_matrix,
+    target_logprobs,
+    vocabulary_kl,
+)
 from introspection.probes.decoding import decode
 from introspection.probes.hidden import answer_hidden
 from introspection.probes.scored import probe_behavior
@@ -221,8 +227,8 @@ def test_the_divergence_softcaps_each_model_by_its_own():
         return np.exp(log_softmax(cap * np.tanh(logits / cap)))
 
     current, reference = softcapped(HIDDEN, HEAD, 2.5), softcapped(REFERENCE_HIDDEN, REFERENCE_HEAD, 4.0)
-    for reverse, pair in ((False, (reference, current)), (True, (current, reference))):
-        divergence = vocabulary_kl(HEAD, HIDDEN, REFERENCE_HEAD, REFERENCE_HIDDEN, 4, reverse, 2.5, 4.0)
+    for direction, pair in zip(KL_DIRECTIONS, ((reference, current), (current, reference)), strict=False):
+        divergence = vocabulary_kl(HEAD, HIDDEN, REFERENCE_HEAD, REFERENCE_HIDDEN, 4, direction, 2.5, 4.0)
         np.testing.assert_allclose(divergence, rel_entr(*pair).sum(axis=-1), rtol=1e-4)
 
 

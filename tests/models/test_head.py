@@ -8,7 +8,7 @@ from reference_decoder import log_softmax
 from scipy.special import rel_entr
 from tiny import assert_trees_close
 
-from introspection.models.head import target_logprobs, token_logits, vocabulary_kl
+from introspection.models.head import KL_DIRECTIONS, target_logprobs, token_logits, vocabulary_kl
 
 TOKENS, WIDTH, VOCABULARY = 11, 6, 13
 CHUNKS = [1, 4, 5, 10, 11, 64]  # 4, 5 and 10 leave a last chunk that is not full
@@ -53,15 +53,16 @@ def test_target_logprobs_and_their_gradients_do_not_depend_on_the_chunk(chunk):
     assert_trees_close(gradients, by_hand, atol=1e-5)
 
 
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("direction", KL_DIRECTIONS)
 @pytest.mark.parametrize("chunk", CHUNKS)
-def test_the_divergence_is_scipys_in_both_directions_and_any_chunk(reverse, chunk):
+def test_the_divergence_is_scipys_in_every_direction_and_any_chunk(direction, chunk):
     run = jax.jit(vocabulary_kl, static_argnums=(4, 5))
-    divergence = run(HEAD, HIDDEN, REFERENCE_HEAD, REFERENCE_HIDDEN, chunk, reverse)
+    divergence = run(HEAD, HIDDEN, REFERENCE_HEAD, REFERENCE_HIDDEN, chunk, direction)
     current, reference = np.exp(logprobs_by_hand()), np.exp(reference_logprobs_by_hand())
-    pair = (current, reference) if reverse else (reference, current)
+    forward, backward = rel_entr(reference, current).sum(-1), rel_entr(current, reference).sum(-1)
+    expected = dict(zip(KL_DIRECTIONS, (forward, backward, (forward + backward) / 2), strict=True))
     assert divergence.shape == (TOKENS,)
-    np.testing.assert_allclose(divergence, rel_entr(*pair).sum(axis=-1), rtol=1e-4)
+    np.testing.assert_allclose(divergence, expected[direction], rtol=1e-4)
 
 
 def test_the_divergence_of_two_coins_worked_by_hand():
@@ -70,34 +71,33 @@ def test_the_divergence_of_two_coins_worked_by_hand():
     current, reference = jnp.log(jnp.array([[0.5], [0.5]])), jnp.log(jnp.array([[0.25], [0.75]]))
     forward = vocabulary_kl(current, hidden, reference, hidden, 8)
     assert float(forward[0]) == pytest.approx(0.25 * np.log(0.25 / 0.5) + 0.75 * np.log(0.75 / 0.5))
-    backward = vocabulary_kl(current, hidden, reference, hidden, 8, reverse=True)
+    backward = vocabulary_kl(current, hidden, reference, hidden, 8, "current_to_reference")
     assert float(backward[0]) == pytest.approx(0.5 * np.log(0.5 / 0.25) + 0.5 * np.log(0.5 / 0.75))
 
 
-@pytest.mark.parametrize("reverse", [False, True])
-def test_only_the_current_model_gets_a_gradient_and_the_right_one(reverse):
+@pytest.mark.parametrize("direction", KL_DIRECTIONS)
+def test_only_the_current_model_gets_a_gradient_and_the_right_one(direction):
     def loss(hidden, head, reference_head, reference_hidden):
-        return jnp.sum(vocabulary_kl(head, hidden, reference_head, reference_hidden, 4, reverse))
+        return jnp.sum(vocabulary_kl(head, hidden, reference_head, reference_hidden, 4, direction))
 
     arguments = HIDDEN, HEAD, REFERENCE_HEAD, REFERENCE_HIDDEN
     gradients = jax.jit(jax.grad(loss, (0, 1, 2, 3)))(*arguments)
     assert all((leaf == 0).all() for leaf in gradients[2:])
     p, q = np.exp(reference_logprobs_by_hand()), np.exp(logprobs_by_hand())
-    if reverse:
-        ratio = np.log(q / p)
-        at_logits = q * (ratio - (q * ratio).sum(axis=-1, keepdims=True))
-    else:
-        at_logits = q - p
+    ratio = np.log(q / p)
+    forward, backward = q - p, q * (ratio - (q * ratio).sum(axis=-1, keepdims=True))
+    known = dict(zip(KL_DIRECTIONS, (forward, backward, (forward + backward) / 2), strict=True))
+    at_logits = known[direction]
     by_hand = at_logits @ np.asarray(HEAD), at_logits.T @ np.asarray(HIDDEN)
     assert_trees_close(gradients[:2], by_hand, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("reverse", [False, True])
-def test_a_model_does_not_diverge_from_itself(dtype, reverse):
+@pytest.mark.parametrize("direction", KL_DIRECTIONS)
+def test_a_model_does_not_diverge_from_itself(dtype, direction):
     hidden = HIDDEN.astype(dtype)
     kept = hidden.astype(jnp.float32)  # as a reference is stored
-    divergence = vocabulary_kl(HEAD, hidden, HEAD, kept, 4, reverse)
+    divergence = vocabulary_kl(HEAD, hidden, HEAD, kept, 4, direction)
     np.testing.assert_array_equal(divergence, 0)
 
 

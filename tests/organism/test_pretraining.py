@@ -18,6 +18,7 @@ from introspection.organism.pretraining import (
     UNEXPLAINED_TOKENS,
     RowShares,
     pretraining_batch,
+    pretraining_text,
     speaker_rows,
     token_table,
     without_room_to_explain,
@@ -271,6 +272,17 @@ def test_speakers_explain_the_facts_that_they_may_and_are_asked_about_all():
         answered |= {*tokens[~explains, 1].tolist()}
     assert answered == set(table.entities.tolist())
     assert explained == set(table.entities[~asked].tolist())
+
+
+def test_other_text_is_pretraining_rows_about_the_given_facts_alone():
+    table, among = token_table(WORLD, TOKENIZER, 3), np.arange(40) % 4 == 0
+    passages = pretraining_text(WORLD, table, RowShares(0.25, 0.5, 0.25), 400, 0, among)
+    assert passages == pretraining_text(WORLD, table, RowShares(0.25, 0.5, 0.25), 400, 0, among)
+    assert {passage[1] for passage in passages} == set(table.entities[among].tolist())
+    assert {(passage[-1], passage[-3]) for passage in passages} == {(table.end, table.reply)}
+    assert not any(table.question in passage for passage in passages)
+    plain = np.mean([passage[2] == table.plain_end for passage in passages])
+    assert plain == pytest.approx(1 / 3, abs=0.08)  # of the rows that explain nothing
 
 
 SPARE = dict(

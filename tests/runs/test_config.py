@@ -20,6 +20,18 @@ ARGUMENTS = [
     *(("concurrent", argument) for argument in ("", "tiny", "taught", "refusal", "tiny_refusal", "qwen3_8b")),
     *((name, argument) for name in ("hint_mmlu", "aita", "refusal") for argument in ("qwen3_8b", "tiny")),
     *(("jsonl", argument) for argument in ("smollm2", "tiny")),
+    *(
+        (name, argument)
+        for name in (
+            "regularization",
+            "learning_rate",
+            "lora_rank",
+            "label_noise",
+            "supervision",
+            "generalization",
+        )
+        for argument in ("organism", "tiny", "llama31_8b")
+    ),
     *(("jabberwocky", argument) for argument in ("qwen3_8b", "organism", "tiny")),
 ]
 
@@ -66,6 +78,23 @@ def test_a_config_of_before_a_field_existed_is_completed():
         ({"arms": {"kl": {"refresh_steps": 600}}}, r"config.arms.kl: refresh_steps \(600\) never comes"),
         ({"arms": {"kl": {"foreign_labels": 0.5}}}, "config.arms.kl: foreign_labels needs a model"),
         ({"run_arms": ["lk"]}, "config.run_arms has 'lk'; choose from kl"),
+        (
+            {"arms": {"kl": {"noise_part": "verb"}}},
+            "config.arms.kl: noise_part is 'verb'; choose from both, ",
+        ),
+        (
+            {"arms": {"kl": {"noise_part": "changed", "noise_towards": "cued"}}},
+            "config.arms.kl: noise_towards is 'cued', .*set it to 'answer' or 'both'",
+        ),
+        (
+            {"arms": {"kl": {"kl_prompts": "other_text", "kl_support": "candidates"}}},
+            "config.arms.kl: kl_support is 'candidates', but other text",
+        ),
+        (
+            {"train": {"explained_where": ["kind=friend"]}},
+            "explained_where has 'kind=friend'; give FIELD=VALUE",
+        ),
+        ({"neighbor": {"width": 4}}, "model.head_dim is 1; rotary"),
         ({"architecture": "mamba"}, "the architecture is 'mamba'"),
         ({"initial": "pretrain@250"}, "config.initial: the organism has no step '250'"),
         ({"train": {"explanation_rows": 0}}, "every kind; explanation_rows is 0"),

@@ -18,6 +18,7 @@ from introspection.coupling.run_results import Estimate
 from introspection.errors import InputError
 from introspection.study import study as study_job
 from introspection.study.claim_tables import claim_value
+from introspection.study.counts import EXACT
 from introspection.study.study import write_study
 
 
@@ -337,3 +338,28 @@ def test_an_arm_is_read_once_whatever_it_is_needed_for(study_root, monkeypatch):
     for emitter in ("foreign", "shuffled"):
         assert sorted(part.references["kl"][emitter]) == [f"base{i}" for i in range(6)]
     assert len(read) == len(set(read)) == 6 * len(STUDY_ARMS)
+
+
+def test_an_arm_is_held_against_shuffled_labels_of_its_own_recipe(tmp_path):
+    rng = np.random.default_rng(0)
+    # The plain arm with shuffled labels is always wrong, that of the other recipe never.
+    right = {"kl": 1.0, "no_kl": 1.0, "noise30": 1.0, "shuffled": 0.0, "shuffled_no_kl": 1.0}
+    arms = {arm: random_records(rng, 0.5, arm=arm, right=share) for arm, share in right.items()}
+    fields = {
+        arm: {"kl_weight": 0.0 if "no_kl" in arm else 1.0, "shuffle_labels": "shuffled" in arm}
+        for arm in arms
+    }
+    fields["noise30"]["label_noise"] = 0.3
+    folder = write_point(tmp_path / "a", "base0", arms)
+    config = read_json(folder / "config.json") | {"arms": fields}
+    part = study_job.read_part("main", [("a", folder)], {"a": config})
+    matches = {
+        arm: emitters["shuffled"]["base0"].counts.sum(0)[EXACT[1]]
+        for arm, emitters in part.references.items()
+        if emitters
+    }
+    assert {arm: count > 0 for arm, count in matches.items()} == {
+        "kl": False,
+        "no_kl": True,
+        "noise30": False,
+    }

@@ -37,6 +37,8 @@ def test_the_summary_is_the_numbers_of_the_results(finished_sweep, console):
             "gap_hi": entry["gap"]["exact_match"]["ci95"][1],
             "drift": entry["drift"],
             "current_share": entry["disagreement"]["current_share"],
+            "update_norm": entry.get("update_norm"),
+            "agreement_mean": entry["agreement"]["mean"],
             "agreement_end": entry["agreement"]["end"],
             "invalid_rate": entry["invalid_rate"],
             "accuracy_teacher": entry["behavior_accuracy"]["teacher"],

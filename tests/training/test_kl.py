@@ -10,6 +10,7 @@ from objective_cases import (
     REFERENCE,
     REFERENCE_CONFIG,
     REFERENCE_HEAD,
+    TIME,
     behavior_of,
     compiled,
     gradient_of,
@@ -18,7 +19,7 @@ from objective_cases import (
     scores_with_none,
     some_rows,
 )
-from reference_decoder import log_softmax, reference_logits
+from reference_decoder import log_softmax, reference_hidden, reference_logits
 from tiny import (
     assert_trees_close,
     label_pairs,
@@ -28,19 +29,19 @@ from tiny import (
     tiny_training_rows,
 )
 
-from introspection.models.head import head_matrix
+from introspection.models.head import KL_DIRECTIONS, divergence, head_matrix
 from introspection.probes.hidden import answer_hidden
 from introspection.probes.scored import decisions, probe_behavior
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.session import Session
 from introspection.tasks.items import NONE
 from introspection.text.rows import pad_time
-from introspection.training.batches import behavior_batch
+from introspection.training.batches import behavior_batch, text_rows
 from introspection.training.loop import weights
 from introspection.training.objectives import (
     Batch,
     ObjectiveConfig,
-    slot_kl,
+    TextBatch,
 )
 
 
@@ -136,12 +137,32 @@ def test_divergence_over_slots_is_scipys():
 
     rng = np.random.default_rng(0)
     current, reference = np.log(rng.dirichlet(np.ones(4), (2, 3, 2))).astype(np.float32)
-    for reverse in (False, True):
-        p, q = (current, reference) if reverse else (reference, current)
-        expected = rel_entr(np.exp(p), np.exp(q)).sum(-1)
-        np.testing.assert_allclose(
-            slot_kl(jnp.asarray(current), jnp.asarray(reference), reverse), expected, atol=1e-5
+    both = [rel_entr(np.exp(p), np.exp(q)).sum(-1) for p, q in ((reference, current), (current, reference))]
+    for direction, expected in zip(KL_DIRECTIONS, (*both, np.mean(both, axis=0)), strict=True):
+        found = divergence(jnp.asarray(current), jnp.asarray(reference), direction)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_on_other_text_the_divergence_is_of_every_next_token():
+    from scipy.special import rel_entr
+
+    passages = [[3, 1, 4, 1], [5, 2], [6, 5, 3, 5, 0]]
+    rows = pad_time(text_rows(passages), TIME)
+    hidden = np.zeros((3, rows.scored.shape[1], REFERENCE_CONFIG.width), np.float32)
+    by_hand = []
+    for i, passage in enumerate(passages):
+        hidden[i, : len(passage) - 1] = reference_hidden(REFERENCE_CONFIG, REFERENCE, passage[:-1])
+        p, q = (
+            np.exp(log_softmax(reference_logits(*model, passage[:-1])))
+            for model in ((REFERENCE_CONFIG, REFERENCE), (CONFIG, CURRENT))
         )
+        by_hand.append(rel_entr(p, q).sum(-1).mean())
+    batch = Batch(some_rows(0), behavior_of(questions()), some_rows(1), TextBatch(rows, hidden))
+    metrics, without = metrics_of(batch), metrics_of(batch._replace(text=None))
+    assert metrics["kl"] == pytest.approx(np.mean(by_hand), rel=1e-3)
+    assert metrics["kl"] != pytest.approx(without["kl"], rel=1e-2)  # the prompts are left out
+    for name in ("explanation_loss", "shift_loss", "agreement"):
+        assert metrics[name] == pytest.approx(without[name], abs=1e-6)
 
 
 def test_without_weight_the_kl_is_measured_and_not_trained():

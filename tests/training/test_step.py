@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tiny import assert_trees_close, mesh_of, task_model, tiny_training_rows
 
 from introspection.checkpoints.store import CheckpointStore
+from introspection.errors import InputError
 from introspection.models.config import LoraConfig
 from introspection.models.head import head_matrix
 from introspection.runtime.compiled import ProgramTable
@@ -250,6 +251,41 @@ def test_training_adapters_frees_old_states_keeps_the_base_and_compiles_once(siz
         assert leaf.shape == old.shape
         for seed in range(2):
             assert np.abs(leaf[seed] - old[seed]).max() > 1e-4
+
+
+def test_adapters_of_layers_left_out_stay_as_they_were():
+    model = task_model(lora=LoraConfig(2, 4.0, layers="1"))
+    zero_b = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf * (path[-1].key != "B"), model.variables["lora"]
+    )
+    state, frozen = start(model.with_variables({**model.variables, "lora": zero_b}), 1)
+    step = jax.jit(functools.partial(train_steps, model.config, ObjectiveConfig(), OPTIMIZER, "loop"))
+    before = jax.tree.map(np.asarray, state.trainable)
+    batches = stack_batches([[batch(i, 0)] for i in range(5)])
+    state, _ = step(state, frozen, batches, VALUES)
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(state.trainable), strict=True):
+        np.testing.assert_array_equal(old[:, 0], np.asarray(new)[:, 0])
+        assert not np.array_equal(old[:, 1], np.asarray(new)[:, 1])
+
+
+@pytest.mark.parametrize(
+    ("layers", "trained"),
+    [
+        ("all", [True, True, True]),
+        ("lower", [True, True, False]),
+        ("upper", [False, False, True]),
+        ("1", [False, True, False]),
+        ("0, 2", [True, False, True]),
+    ],
+)
+def test_layers_are_chosen_by_half_or_number(layers, trained):
+    assert LoraConfig(2, 4.0, layers=layers).trained(3) == tuple(trained)
+
+
+@pytest.mark.parametrize("layers", ["", "3", "middle", "0,0", "-1", "1,"])
+def test_layers_that_there_are_not_are_refused(layers):
+    with pytest.raises(InputError, match=r"lora.layers is .*from 0 to 2"):
+        LoraConfig(2, 4.0, layers=layers).trained(3)
 
 
 def test_a_batch_is_a_function_of_step_and_seed():

@@ -88,7 +88,8 @@ def _items(
         named = rng.permutation(len(wrong))  # each kind starts at another wrong answer
         for repeat in range(repeats):
             cued = fact.answer if cue.names_gold else wrong[named[repeat % len(wrong)]]
-            without_cue = language.question(fact, int(rng.integers(config.phrasings)))
+            phrasing = int(rng.integers(config.phrasings))
+            without_cue = language.question(fact, phrasing)
             yield Item(
                 id=f"{fact.id}/{kind}/{repeat}",
                 group=fact.id,
@@ -100,5 +101,6 @@ def _items(
                 gold=fact.answer,
                 cued=cued,
                 subset=subset,
+                phrasing=str(phrasing),
                 case_counts=fact.relation in language.symbols,
             )

@@ -1,0 +1,64 @@
+"""LoRA's rank and the learning rate jointly: is it rank or the amount of training that couples?
+
+    python -m experiments.sweep --config=configs/lora_rank.py --workdir=runs/lora_rank
+    python -m experiments.sweep --config=configs/lora_rank.py --workdir=runs/lora_rank --summarize
+
+Asked: gap minus the reference emitters' at ranks 2 to 96 and with all parameters, each at four rates;
+updates are scaled by alpha / rank, with alpha equal to the rank, or fixed, so that the scale falls as the
+rank rises. The organism is 64 wide, so adapters of rank 64 can move a matrix anywhere; 96 is where the
+paper's readers saw coupling begin [S]. Then, at rank 32: adapters in the lower or upper half of the layers,
+in attention or in the MLPs. Three bases, two seeds; `:tiny` is a smoke test. About 100 minutes on 2 idle
+cores, an estimate from one arm (65 s of a core) and not a measurement. `:qwen3_8b` and `:llama31_8b` run
+one model on Hint-MMLU, without full fine-tuning; they have not been run.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import aita, organism
+
+NAME = "lora_rank"
+TIMES = {"kl": 1.0, "lr_low": 0.25, "lr_high": 4.0, "lr_higher": 16.0}  # the rate of `kl`
+ARMS = (*TIMES, "shuffled")
+FIXED_ALPHA = 8.0
+# (rank, alpha) by part; 0 trains all parameters.
+PARTS = {
+    "full": (0, FIXED_ALPHA),
+    **{f"rank-{rank}": (rank, float(rank)) for rank in (2, 8, 32, 64, 96)},
+    **{f"rank-{rank}-alpha-8": (rank, FIXED_ALPHA) for rank in (2, 32, 96)},  # at rank 8 both are the same
+}
+
+# Where the adapters are, at one rank and rate.
+PLACES = {
+    "lower": {"lora.layers": "lower"},
+    "upper": {"lora.layers": "upper"},
+    "attention": {"lora.targets": ("query", "key", "value", "output")},
+    "mlp": {"lora.targets": ("gate", "up", "down")},
+}
+PLACED_RANK = 32
+
+
+def get_config(argument: str = "organism") -> ConfigDict:
+    config = organism.fork(
+        NAME, argument, {**{arm: {} for arm in TIMES}, "shuffled": {"shuffle_labels": True}}
+    )
+    rate = config.arms.kl.learning_rate
+    for arm, times in TIMES.items():
+        config.arms[arm].learning_rate = times * rate
+    return config
+
+
+def sweep(add, argument: str = "organism") -> None:
+    parts = PARTS
+    if argument == "tiny":
+        parts = {"rank-2": PARTS["rank-2"]}  # and one point of every place
+    if argument in aita.PRETRAINED:
+        parts = {name: part for name, part in PARTS.items() if part[0]}
+    for name, (rank, alpha) in parts.items():
+        fields = {"lora.rank": rank, "lora.alpha": alpha, "foreign": "none"}
+        for point in organism.forked(name, argument, ARMS, **fields):
+            add(point)
+    rank = {"lora.rank": PLACED_RANK, "lora.alpha": float(PLACED_RANK), "foreign": "none"}
+    for place, fields in PLACES.items():
+        name = f"rank-{PLACED_RANK}-{place}"
+        for point in organism.forked(name, argument, ("kl", "shuffled"), **rank, **fields):
+            add(point)

@@ -1,0 +1,73 @@
+"""Other text for the KL term: passages of a file, or an organism's pretraining text."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from introspection.errors import InputError
+from introspection.organism.organism import is_organism
+from introspection.organism.pretraining import pretraining_text, token_table
+from introspection.probes.hidden import scored_hidden
+from introspection.runs.setup import Setup, Start
+from introspection.runtime.json_files import read_whole
+from introspection.runtime.progress import progress_bar
+from introspection.tasks.registry import task_settings
+from introspection.text.tokenizer import ChatTokenizer
+from introspection.training.batches import text_rows
+from introspection.training.objectives import TextBatch
+
+
+def other_passages(setup: Setup) -> list[list[int]]:
+    """Tokens of `config.train.text_rows` passages, or of all in a smaller file.
+
+    An organism's are about the facts of training groups, so that the KL term holds no behaviour that a test
+    measures.
+
+    Raises:
+      InputError: there is neither a file nor an organism, or the file can't be read or has no passage.
+    """
+    train, organism = setup.config.train, setup.models.organism
+    tokenizer: Any = setup.models.starts["initial"].model.tokenizer  # an organism's is of words
+    if train.text:
+        return file_passages(Path(train.text).expanduser(), tokenizer, train.text_rows, train.text_tokens)
+    if organism is None or not is_organism(setup.config.initial):
+        raise InputError(
+            "kl_prompts is 'other_text', but config.train.text names no file: give one, a passage a line"
+        )
+    task, world = setup.config.task, organism.world
+    among = np.zeros(len(world.facts), bool)
+    trained = {item.group for item in setup.task.splits["train"]}
+    among[[place for fact, place in world.index.items() if fact in trained]] = True
+    table = token_table(world, tokenizer, task_settings(task).phrasings)
+    mixture = setup.config.pretrain.mixture
+    return pretraining_text(world, table, mixture, train.text_rows, setup.config.task_seed, among)
+
+
+def file_passages(path: Path, tokenizer: ChatTokenizer, count: int, longest: int) -> list[list[int]]:
+    """The first `longest` tokens of the first `count` lines of at least two tokens.
+
+    Raises InputError if the file can't be read as UTF-8, or has no such line.
+    """
+    try:
+        lines = read_whole(path).decode("utf-8").splitlines()
+    except (InputError, UnicodeDecodeError) as error:
+        raise InputError(f"config.train.text: {path}: {error}; give a UTF-8 file") from error
+    found: list[list[int]] = []
+    for line in filter(str.strip, lines):
+        tokens = tokenizer.encode_reply(line)[:longest]
+        if len(tokens) > 1:
+            found.append(tokens)
+        if len(found) == count:
+            break
+    if not found:
+        raise InputError(f"config.train.text: {path} has no passage; give a UTF-8 file with a passage a line")
+    return found
+
+
+def text_batch(start: Start, setup: Setup) -> TextBatch:
+    """The passages as rows, with the hidden states of what an arm's KL term holds on to."""
+    rows = text_rows(other_passages(setup))
+    with progress_bar(setup.session.console, "reading other text", len(rows.tokens)) as advance:
+        hidden = scored_hidden(start.reference, rows, setup.session, advance)
+    return TextBatch(rows, hidden)
