@@ -84,7 +84,7 @@ def test_a_config_of_before_a_field_existed_is_completed():
         ),
         (
             {"arms": {"kl": {"noise_part": "changed", "noise_towards": "cued"}}},
-            "config.arms.kl: noise_towards is 'cued', .*set it to 'answer' or 'both'",
+            "config.arms.kl: noise_towards is 'cued', .*set noise_part to 'answer' or 'both'",
         ),
         (
             {"arms": {"kl": {"kl_prompts": "other_text", "kl_support": "candidates"}}},

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hygiene_items import item
+from objective_cases import CONFIG, CURRENT, REFERENCE, REFERENCE_CONFIG, compiled, some_rows
 from reference_decoder import reference_token_logprobs
 from row_files import refusal
-from test_objectives import CONFIG, CURRENT, REFERENCE, REFERENCE_CONFIG, compiled, some_rows
 from tiny import assert_trees_close
 
 from introspection.runs.config import ArmConfig, TrainConfig
