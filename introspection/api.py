@@ -10,8 +10,9 @@ import numpy as np
 
 from introspection.checkpoints.names import load_one, model_path
 from introspection.coupling.matrix import coupling_matrix
+from introspection.coupling.matrix_results import Matrix
 from introspection.coupling.records import PredictionRecord, read_records
-from introspection.coupling.run_results import ArmResults, Matrix, RunResults
+from introspection.coupling.run_results import ArmResults, RunResults
 from introspection.errors import InputError
 from introspection.models.model import Model
 from introspection.probes.behavior import Readout, read_behavior

@@ -15,8 +15,9 @@ from tiny import tiny_task
 
 from introspection.checkpoints.names import ModelCard
 from introspection.coupling.labels import label_metadata
+from introspection.coupling.matrix_results import Matrix
 from introspection.coupling.records import PredictionRecord
-from introspection.coupling.run_results import Matrix, RunResults
+from introspection.coupling.run_results import RunResults
 from introspection.runs.config import RunConfig
 from introspection.sweeps.grid import Point
 

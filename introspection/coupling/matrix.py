@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from introspection.coupling.matrix_results import Matrix
 from introspection.coupling.metrics import (
     METRICS,
     divide,
@@ -13,7 +14,6 @@ from introspection.coupling.metrics import (
     match_metrics,
     none_rate,
 )
-from introspection.coupling.run_results import Matrix
 from introspection.coupling.statistics import hierarchical_bootstrap
 from introspection.runtime.json_values import from_json
 from introspection.tasks.items import Decisions, Explanation

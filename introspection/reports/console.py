@@ -3,7 +3,8 @@
 from rich.console import Console
 from rich.segment import Segments
 
-from introspection.coupling.run_results import ControlResults, Estimate, Matrix, Part, Rates, RunResults
+from introspection.coupling.matrix_results import Matrix
+from introspection.coupling.run_results import ControlResults, Estimate, Part, Rates, RunResults
 from introspection.reports.few_groups import control_with_few, few_note, with_few_groups
 from introspection.reports.findings import arm_finding
 from introspection.reports.numbers import percent

@@ -4,12 +4,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from introspection.coupling.matrix_results import Matrix
 from introspection.coupling.run_results import (
     ArmResults,
     Course,
     Estimate,
     Levels,
-    Matrix,
     Part,
     Rates,
 )

@@ -18,6 +18,7 @@ from introspection.runs.arm_labels import (
     refreshed_labels,
     start_of,
     teacher_decisions,
+    teacher_effects,
 )
 from introspection.runs.arm_rows import relabelled, shift_items, training_rows
 from introspection.runs.assemble import write_arm
@@ -111,12 +112,11 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup, measured: dict[tuple, dict[
         )
     metrics.close()
     shifted = shifted_groups(arm.shift, [item for item, _ in shift_items(arm, setup)])
-    records, fingerprints = [], {}
+    decided, effects = teacher_decisions(arm, setup, "test"), teacher_effects(arm, setup, "test")
+    teacher, records, fingerprints = [*zip(decided, effects, strict=True)], [], {}
     for i, seed in enumerate(seeds):
         model = seed_model(state, i)
-        records += probe_records(
-            name, seed, model, start, teacher_decisions(arm, setup, "test"), shifted, setup
-        )
+        records += probe_records(name, seed, model, start, teacher, shifted, setup)
         fingerprints[str(seed)] = model_fingerprint(model)
     write_arm(setup.workdir, name, records, fingerprints, time.perf_counter() - started)
 
