@@ -37,5 +37,10 @@ def points(value: float | None) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", MINUS)
 
 
+def decimal(value: float | None, sign: str = "") -> str:
+    """Nats or a correlation: `0.1234` is `0.123`, with a `sign` of `+` always signed."""
+    return DASH if value is None else f"{value:{sign}.3f}".replace("-", MINUS)
+
+
 def count(value: float | int | None) -> str:
     return DASH if value is None else f"{value:,.0f}"
