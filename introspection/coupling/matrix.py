@@ -107,11 +107,12 @@ def coupling_matrix(
     _, group = np.unique(groups, return_inverse=True)
     by_group = np.zeros((int(group.max()) + 1, len(models), len(models)))
     np.add.at(by_group, group, np.moveaxis(matches[np.ix_(*places)], 2, 0))
+    by_metric: Any = {metric: tuple(map(tuple, measures[metric].tolist())) for metric in METRICS}
     return Matrix(
         tuple(emitters),
         tuple(teachers),
         len(groups),
-        **{metric: tuple(map(tuple, measures[metric].tolist())) for metric in METRICS},
+        **by_metric,
         ci95=tuple(cells),
         diagonal=_diagonal(estimate),
         invalid_rate=tuple(

@@ -44,13 +44,13 @@ def pair_disagreements(
         """The share of seeds that match one of the two, where they differ."""
         found = [
             differs(pair) & (said[one] == does[pair[side]])
-            for pair in itertools.product(*(members[name] for name in names))
+            for pair in itertools.product(members[names[0]], members[names[1]])
             for one in ([pair[side]] if emitter == names[side] else members[emitter])
         ]
         return np.mean(found, axis=0)
 
     for names in itertools.combinations(teachers, 2):
-        share = np.mean([*map(differs, itertools.product(*(members[name] for name in names)))], axis=0)
+        share = np.mean([*map(differs, itertools.product(members[names[0]], members[names[1]]))], axis=0)
         in_set = len(np.unique(groups[share > 0]))
         if not in_set:
             yield PairDisagreement(*names, 0.0, 0)

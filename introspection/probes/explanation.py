@@ -1,5 +1,6 @@
 """e_M: a model's explanation of how its answer would change, decoded or scored."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 
@@ -11,7 +12,17 @@ from introspection.probes.decoding import decode, end_tokens
 from introspection.probes.scoring import ScoreRequest, score, single_best
 from introspection.runtime.session import Session
 from introspection.tasks.explanations import ExplanationGrammar
-from introspection.tasks.items import INVALID, NONE, Explanation, Item, add_to_prompt
+from introspection.tasks.items import (
+    INVALID,
+    NONE,
+    Conversation,
+    Explanation,
+    Item,
+    Prompt,
+    Turn,
+    add_to_prompt,
+    turns,
+)
 from introspection.text.tokenizer import ChatTokenizer
 
 
@@ -19,6 +30,23 @@ def explanation_prompt(tokenizer: ChatTokenizer, item: Item, grammar: Explanatio
     """One user turn: the prompt with its cue, and the question; it shows no model's answer."""
     question = item.explanation_question or grammar.question
     return tokenizer.encode_prompt(add_to_prompt(item.prompt_with_cue, question))
+
+
+def with_examples(
+    item: Item, examples: Sequence[tuple[Item, Explanation]], grammar: ExplanationGrammar
+) -> Item:
+    """The item, asked after worked examples: each a user's turn as `explanation_prompt` has it, and the
+    explanation as the reply. Only its explanation is to be asked for."""
+
+    def question(of: Item) -> Prompt:
+        return add_to_prompt(of.prompt_with_cue, of.explanation_question or grammar.question)
+
+    asked, worked = turns(item.prompt_with_cue), []
+    for example, explanation in examples:
+        worked += [turn for turn in turns(question(example)) if turn.role != "system"]
+        worked.append(Turn("assistant", grammar.render(explanation)))
+    system = [turn for turn in asked[:1] if turn.role == "system"]
+    return dataclasses.replace(item, prompt_with_cue=Conversation((*system, *worked, *asked[len(system) :])))
 
 
 def explained(items: Sequence[Item]) -> list[str]:

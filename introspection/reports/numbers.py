@@ -44,3 +44,7 @@ def decimal(value: float | None, sign: str = "") -> str:
 
 def count(value: float | int | None) -> str:
     return DASH if value is None else f"{value:,.0f}"
+
+
+def probability(value: float | None) -> str:
+    return DASH if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -112,7 +112,10 @@ def _sections(run: RunFiles, cards: dict[str, Markup]) -> Iterator[Section]:
     if run.matrix is not None and of_matrix is not None:
         sentences = of_matrix.sentences if run.arms else ()
         table = tables.matrix_table(run.matrix)
-        body = html.matrix(sentences, cards["matrix"], count(run.matrix.n), table)
+        more = [tables.leads_table(run.matrix)] if run.matrix.leads else []
+        more += [tables.excess_table(run.matrix)] if run.matrix.excess else []
+        pairs = [tables.pairs_table(run.matrix)] if run.matrix.pairs else []
+        body = html.matrix(sentences, cards["matrix"], run.matrix, count(run.matrix.n), table, more, pairs)
         yield Section("matrix", "Emitters × teachers", [body])
     if run.organism:
         facts = _organism_facts(run.organism)

@@ -12,7 +12,6 @@ from rich.text import Text
 from introspection.coupling.run_results import Estimate
 from introspection.reports.findings import FORMS, interval
 from introspection.reports.html_page import render
-from introspection.reports.numbers import DASH
 from introspection.runtime.terminal import visible
 
 Entry = Mapping[str, Any]
@@ -151,7 +150,3 @@ def estimate_cell(value: Estimate, form: str = "points", kind: str = "") -> Cell
 def with_interval(value: Estimate, form: str = "points") -> str:
     """`+2.1 [−0.3, +4.4]`."""
     return str(estimate_cell(value, form))
-
-
-def probability(value: float | None) -> str:
-    return DASH if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
