@@ -18,7 +18,7 @@ from introspection.tasks.items import Explanation, Item
 from introspection.tasks.task import Task
 
 SHOTS = 8  # worked examples, half of them changed
-Labelled = tuple[list[Item], list[Explanation]]
+Labelled = tuple[Sequence[Item], Sequence[Explanation]]
 
 
 def labelled_training_items(workdir: Path, task: Task) -> Labelled:

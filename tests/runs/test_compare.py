@@ -1,5 +1,6 @@
 """Any stored checkpoints against each other, and checkpoints as the models that a run names."""
 
+import html
 import itertools
 import json
 import re
@@ -136,26 +137,8 @@ def test_controls_are_rows_and_the_conclusion_is_one_sentence(programs, finished
     assert set(excess) == {"initial", "majority", "input_only", "shuffled"}
     sentence = matrix["conclusion"]["sentence"]
     assert sentence in " ".join(outcome.stdout.split())
-    assert sentence in " ".join((workdir / "report.html").read_text(encoding="utf-8").split())
+    assert sentence in html.unescape((workdir / "report.html").read_text(encoding="utf-8"))
     assert "few_shot" in matrix["conclusion"]["not_asked"]
-
-
-@pytest.mark.parametrize(
-    ("controls", "message"),
-    [
-        ("nothing", "no control 'nothing'; choose from initial, few_shot"),
-        ("aligned_foreign", "give --controls=aligned_foreign=MODEL"),
-        ("majority=x", "give majority without ="),
-        ("shuffled,shuffled", "shuffled is given twice"),
-        ("foreign", "the models' runs have no such arm; give foreign=MODEL"),
-    ],
-)
-def test_controls_that_can_not_be_are_refused(programs, finished_run, tmp_path, controls, message):
-    flags = (f"--models={finished_run.workdir}:kl", f"--controls={controls}", f"--workdir={tmp_path / 'w'}")
-    outcome = programs.run("compare", *flags)
-    assert outcome.returncode == 2
-    assert message in outcome.stderr
-    assert not (tmp_path / "w").exists()
 
 
 def labels_of(folder: Path) -> dict[str, tuple[bool, str]]:
