@@ -148,8 +148,10 @@ def _arm_row(name: str, arm: ArmResults) -> dict[str, Any]:
 def _record_row(record: PredictionRecord) -> dict[str, Any]:
     row = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
     changed, answer = row.pop("explanation")
+    effects = row.pop("cue_effects")
     for model in ("teacher", "initial", "current"):
         with_cue, without_cue = row.pop(model)
+        row[f"{model}_cue_effect"] = effects and getattr(effects, model)
         row |= {f"{model}_with_cue": with_cue, f"{model}_without_cue": without_cue}
     return row | {
         "candidates": list(record.candidates),
