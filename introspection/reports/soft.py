@@ -10,6 +10,7 @@ from introspection.coupling.run_results import ArmResults, ControlResults, Estim
 from introspection.coupling.soft import BINS, MEASURES
 from introspection.reports.figure_numbers import Numbers
 from introspection.reports.figure_style import (
+    MUTED,
     NEUTRAL,
     ORIG_COLOR,
     SELF_COLOR,
@@ -106,8 +107,8 @@ def reliability_figure(arms: Sequence[ArmResults]) -> Figure:
         axes.set_title(wrapped(arm.name, 24, lines=2))
     for axes in panels[len(arms) :]:
         axes.set_visible(False)
-    figure.supxlabel("probability of the likeliest explanation (%)", fontsize=9.5)
-    figure.supylabel("share that is right (%)", fontsize=9.5)
+    figure.supxlabel("probability of the likeliest explanation (%)", fontsize=9.5, color=MUTED)
+    figure.supylabel("share that is right (%)", fontsize=9.5, color=MUTED)
     handles = [
         Line2D([], [], marker="o", color=color, label=label)
         for color, label in ((SELF_COLOR, "Self: the current model"), (ORIG_COLOR, "Orig: the labels"))
