@@ -46,8 +46,8 @@ OTHERS = """\
   `agreement`, `kept_behavior` (means over steps), `live_self`, `live_orig`, `live_drift`,
   `validation_explanation_loss`, `validation_accuracy` (at an evaluation). `tensorboard/` has the same.
 - `labels/*/metadata.json`: LABELS; `labels.array_record` holds `id`, `group`, `teacher`, `changed`, `answer`.
-- `compared.jsonl` (of `compare`): `model`, `id`, `group`, `cue_kind`, `decisions` (null of a control that only
-  explains), `explanation`.
+- `compared.jsonl` (of `compare`): `model`, `id`, `group`, `cue_kind`, `decisions` (null of a control that
+  only explains), `explanation`.
 - `behaviors.jsonl` (of `probe`): `id`, `group`, `cue_kind`, `subset`, the prompts, `candidates`, `gold`,
   `cued`, `decisions`, and `logprobs` or `replies`; `hygiene.json` holds what its page shows.
 - `organism.json`: `rows` (`name`, `kind`, `n`, `accuracy`, `changed_rate`, …), `accuracy`, `parameters`.

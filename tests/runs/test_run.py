@@ -71,6 +71,7 @@ def test_predictions_have_the_keys_of_the_contract(finished_run):
         assert set(explanation) == {"text", "changed", "answer", "logprobs"}
         assert len(explanation["logprobs"]) == 2 * (len(line["candidates"]) + 1)
         assert set(line["cue_effects"]) == {"teacher", "initial", "current"}
+        assert line["cue_effects"]["teacher"] == line["cue_effects"]["initial"]
         assert (explanation["changed"] is None) == (explanation["answer"] is None)
         assert line["teacher"] == line["initial"]  # of this config, one model
 
