@@ -14,10 +14,11 @@ from introspection.coupling import metrics, statistics
 from introspection.coupling.metrics import MATCH_COUNTS, METRICS, divide, match_metrics
 from introspection.coupling.records import PredictionRecord
 from introspection.coupling.seed_intervals import Statistic
-from introspection.coupling.statistics import CHUNK_SIZE, as_estimates, hierarchical_bootstrap, null
+from introspection.coupling.statistics import as_estimates, hierarchical_bootstrap, null
 
 TARGETS: dict[str, metrics.Target] = {"self": "current", "orig": "teacher", "initial": "initial"}
 SCORES = (*TARGETS, "gap")
+WEIGHTS = 400_000  # numbers in one array of weights; with five times as many it takes twice as long
 # What `score_outputs` returns, in its order.
 OUTPUTS = (*((score, metric) for score in SCORES for metric in METRICS), ("disagreement", "current_share"))
 
@@ -75,7 +76,7 @@ def weighted_estimates(
     )
 
     def statistic(sums: Float[np.ndarray, "resamples statistics"]) -> Float[np.ndarray, "resamples outputs"]:
-        chunk = max(1, CHUNK_SIZE // len(records))
+        chunk = max(1, WEIGHTS // len(records))
         return np.concatenate([outputs(weights(sums[i : i + chunk])) for i in range(0, len(sums), chunk)])
 
     def weights(sums: Float[np.ndarray, "resamples statistics"]) -> Float[np.ndarray, "resamples items"]:

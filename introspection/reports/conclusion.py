@@ -6,7 +6,7 @@ from introspection.coupling.matrix_results import RECIPES, Conclusion, Diagonal,
 from introspection.coupling.references import MOST_INVALID
 from introspection.coupling.run_results import too_few
 from introspection.reports.findings import gap_verdict, interval
-from introspection.reports.numbers import points, probability
+from introspection.reports.numbers import p_value, points
 
 LEVEL = 0.05  # of a permutation test
 CHANCE = "chance"
@@ -31,7 +31,7 @@ def conclusion(matrix: Matrix) -> Conclusion:
         words = [[RECIPES[name] for name in names] for names in (above, others)]
         clauses.append(f"as what makes the gap to the model before training, they {_exclude(*words)}")
     if missing:
-        clauses.append(f"not asked, or hardly a valid word: {', '.join(missing)}")
+        clauses.append(f"not asked, or mostly invalid: {', '.join(missing)}")
     return Conclusion("; ".join(clauses) + ".", (*excluded, *above), (*remaining, *others), tuple(missing))
 
 
@@ -51,8 +51,7 @@ def _of_lead(matrix: Matrix) -> tuple[str, list[str], list[str]]:
         return "With one model there is no lead, so the data exclude nothing about it", [], all_of_them
     if few is not None:
         return f"Items of {few} groups are too few to tell, so the data exclude nothing", [], all_of_them
-    p = f"p = {probability(test.groups_p)}".replace("= <", "<")
-    size = f"{points(difference.mean)} points {interval(difference, 'points')}, {p}"
+    size = f"{points(difference.mean)} points {interval(difference, 'points')}, {p_value(test.groups_p)}"
     verdict = gap_verdict(difference)
     if verdict == "reversed":
         return f"The diagonal lies below the rest ({size}), so there is no lead to explain", [], all_of_them
@@ -64,7 +63,7 @@ def _of_lead(matrix: Matrix) -> tuple[str, list[str], list[str]]:
         )
     lucky = test.models_p > LEVEL
     excluded, remaining = (all_of_them[:2], [MODELS]) if lucky else (all_of_them, [])
-    words = [f"{MODELS} (of {count}: p = {probability(test.models_p)})"] * lucky
+    words = [f"{MODELS} (of {count}: {p_value(test.models_p)})"] * lucky
     return f"The diagonal leads ({size}), so the data {_exclude(excluded, words)}", excluded, remaining
 
 

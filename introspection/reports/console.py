@@ -33,7 +33,8 @@ def matrix_table(matrix: Matrix) -> Table:
         for index, (emitter, row) in enumerate(zip(matrix.emitters, matrix.exact_match, strict=True), 1)
     )
     title = f"Explanations of (down) that match the behaviour of (across), percent of {matrix.n} items"
-    teachers = (str(1 + index) for index in range(len(matrix.teachers)))
+    numbers = {emitter: str(index) for index, emitter in enumerate(matrix.emitters, 1)}
+    teachers = (numbers.get(teacher, teacher) for teacher in matrix.teachers)
     note = (
         "invalid: explanations that can't be parsed, each counts as wrong; none: decisions for no candidate"
     )

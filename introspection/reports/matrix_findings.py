@@ -35,6 +35,8 @@ def matrix_finding(matrix: Matrix, limits: Cautions | None = None) -> Finding:
             " others do takes another model beside it."
         )
     for row, emitter in enumerate(matrix.emitters):
+        if emitter in matrix.controls:
+            continue
         own = [cell for column, cell in enumerate(matrix.cells[row]) if matrix.is_own(row, column)]
         others = [
             (cell.mean, matrix.teachers[column])

@@ -48,3 +48,8 @@ def count(value: float | int | None) -> str:
 
 def probability(value: float | None) -> str:
     return DASH if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def p_value(value: float | None) -> str:
+    """`p = 0.012`, or `p < 0.001`."""
+    return f"p = {probability(value)}".replace("= <", "<")

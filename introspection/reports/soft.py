@@ -65,10 +65,16 @@ def soft_measure_tables(arms: Sequence[ArmResults]) -> list[Table]:
 
 
 def _cells(entry: ArmResults | ControlResults, measure: str, arm: ArmResults) -> Iterator[str | Cell]:
-    """Self, Orig and their difference, or why there is none."""
+    """Self, Orig and their difference, or why there is none; a reason for all three is given once."""
     assert entry.soft is not None
-    for score in ("self", "orig", "gap"):
-        value: SoftEstimate = getattr(getattr(entry.soft, score), measure)
+    values: dict[str, SoftEstimate] = {
+        score: getattr(getattr(entry.soft, score), measure) for score in ("self", "orig", "gap")
+    }
+    notes = [value.note for value in values.values()]
+    if notes[0] and len(set(notes)) == 1:
+        yield from (Cell(notes[0], kind="note"), "", "")
+        return
+    for score, value in values.items():
         few = arm.disagreement.few if score == "gap" else None
         shown = Estimate(value.mean, value.ci95 if few is None else None, few)
         form = "signed" if score == "gap" else "decimal"

@@ -197,7 +197,11 @@ def leads_table(matrix: Matrix) -> Table:
         for lead in matrix.leads
     )
     columns = ("Model", "Lead over its row, points", "p", "Lead over its column, points", "p")
-    return Table("Leads of the diagonal", columns, rows)
+    note = (
+        "A model’s lead over its row is also high if its behaviour is easy to explain, over its column if"
+        " it explains all models well; the mean over the models is free of both."
+    )
+    return Table("Leads of the diagonal", columns, rows, note)
 
 
 def excess_table(matrix: Matrix) -> Table:
@@ -216,13 +220,18 @@ def pairs_table(matrix: Matrix) -> Table:
     """Whom each emitter matches where two teachers differ."""
     rows: list[Row] = []
     for pair in matrix.pairs:
-        items = f"{count(pair.n)} items of {count(pair.groups)} groups"
+        items = f"{count(pair.n)} items in {count(pair.groups)} groups"
         rows.append(Row((f"{pair.first} against {pair.second}: {items}",), "heading", starts=True))
         for one in pair.matches:
             difference = estimate_cell(_without_interval(one.difference, pair.few))
             rows.append(Row((one.emitter, percent(one.first), percent(one.second), difference)))
     columns = ("Emitter", "Matches the first %", "the second %", "First minus second, points")
-    return Table("Where two models differ", columns, tuple(rows))
+    note = (
+        "The number of items is the mean over seeds; the groups are those of any seed."
+        if matrix.seeds
+        else ""
+    )
+    return Table("Where two models differ", columns, tuple(rows), note)
 
 
 def _without_interval(value: Estimate, few: int | None) -> Estimate:

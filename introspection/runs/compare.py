@@ -161,7 +161,9 @@ def compared_matrix(compared: Mapping[str, Compared], rows: Sequence[Row], items
     held: dict[Path | None, tuple[str, ...]] = {
         one: tuple(row.name for row in models if row.workdir == one) for one in workdirs_of(models)
     }
-    starts = {row.workdir: row.name for row in rows if row.recipe == "initial" and row.workdir is not None}
+    starts = {
+        run: row.name for row in rows if row.recipe == "initial" for run in (row.workdir, *row.same_in) if run
+    }
     teachers = {one for row in rows if row.recipe in ("", "initial") for one in row.members}
     matrix = coupling_matrix(
         {name: [explanation for _, explanation in result.said] for name, result in compared.items()},
@@ -174,7 +176,7 @@ def compared_matrix(compared: Mapping[str, Compared], rows: Sequence[Row], items
         np.random.default_rng(0),
         members={row.name: row.members for row in rows},
         controls={
-            row.name: Control(row.recipe, held.get(row.workdir) or tuple(row.name for row in models))
+            row.name: Control(row.recipe, held.get(row.workdir) or tuple(one.name for one in models))
             for row in rows
             if row.recipe
         },

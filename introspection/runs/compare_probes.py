@@ -49,6 +49,7 @@ def probe_rows(
     compared: dict[str, Compared] = {}
     tokenizers: dict[str, ChatTokenizer] = {}
     shown: list[Row] = []
+    more: list[tuple[Row, Compared]] = []
     names = shown_names([one for row in rows for one in row.models])
     for row in rows:
         members = []
@@ -64,18 +65,21 @@ def probe_rows(
                 compared[name], tokenizers[name] = probe(name, model, fingerprint), model.tokenizer
             members += same[:1] or [name]
             if again := ask_again(row, model):
-                shown.append(again[0])
-                compared[again[0].name] = again[1]
+                more.append(again)
         row = dataclasses.replace(row, members=tuple(dict.fromkeys(members)))
         same = [place for place, other in enumerate(shown) if other.members == row.members]
         if same:
             (place,) = same
             say(session.console, f"{row.name} is the same model as {shown[place].name}: shown once")
-            # A model that is named and a control is the control.
-            shown[place] = dataclasses.replace(shown[place], recipe=shown[place].recipe or row.recipe)
+            # A model that is named and a control is the control, also that of another run.
+            shown[place] = dataclasses.replace(
+                shown[place],
+                recipe=shown[place].recipe or row.recipe,
+                same_in=(*shown[place].same_in, *([row.workdir] if row.workdir else [])),
+            )
         else:
             shown.append(row)
-    return compared, shown
+    return compared | {row.name: result for row, result in more}, [*shown, *(row for row, _ in more)]
 
 
 def shown_names(stored: Sequence[StoredModel | PretrainedModel]) -> dict[str, str]:

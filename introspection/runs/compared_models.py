@@ -27,6 +27,7 @@ class Row:
     recipe: str = ""  # of a control
     members: tuple[str, ...] = ()  # the names of its models, each once; known when they are loaded
     run: Path | None = None  # of a control without a model
+    same_in: tuple[Path, ...] = ()  # other runs whose model this is, too
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -103,7 +104,7 @@ def compared_rows(
                 )
             controls += [row for workdir, arm in arms for row in rows(f"{workdir}:{arm}", recipe)]
     if asked:
-        controls += [row for workdir in workdirs for row in rows(f"{workdir}:initial", "initial")]
+        controls[:0] = [row for workdir in workdirs for row in rows(f"{workdir}:initial", "initial")]
     taken = {row.addresses for row in controls}
     return _apart([*(row for row in named if row.addresses not in taken), *controls])
 

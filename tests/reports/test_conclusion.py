@@ -8,7 +8,7 @@ from introspection.coupling.matrix_results import Diagonal, Excess, Matrix, Perm
 from introspection.coupling.run_results import Estimate
 from introspection.reports.conclusion import conclusion
 
-NO_CONTROLS = "not asked, or hardly a valid word: initial, few_shot, majority, input_only, shuffled, foreign"
+NO_CONTROLS = "not asked, or mostly invalid: initial, few_shot, majority, input_only, shuffled, foreign"
 
 
 def matrix(mean=0.08, ci95=(0.05, 0.11), groups_p=0.002, models_p=0.04, **fields) -> Matrix:
@@ -81,7 +81,7 @@ def test_the_gap_is_held_against_each_control():
     found = conclusion(matrix(excess=tuple(excess), invalid_rate=(0.9, 0.0, 0.0, 0.0)))
     assert (
         "as what makes the gap to the model before training, they exclude the majority of the labels, but not"
-        " another base, trained on the same labels; not asked, or hardly a valid word: initial, few_shot,"
+        " another base, trained on the same labels; not asked, or mostly invalid: initial, few_shot,"
         " input_only, shuffled, aligned_foreign." in found.sentence
     )  # the untrained model says too little that is valid
     assert "majority" in found.excluded

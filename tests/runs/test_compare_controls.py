@@ -57,8 +57,8 @@ def test_controls_are_found_in_the_runs_or_given(tmp_path):
     run, folder = shuffled_run(tmp_path / "run"), chat_folder(tmp_path / "other")
     found = rows([run], tmp_path, {"shuffled": "", "aligned_foreign": str(folder), "majority": ""})
     assert [(row.name, row.recipe) for row in found] == [
-        ("run:full@4", ""), (str(folder), "aligned_foreign"), ("run:lora@4", "shuffled"),
-        ("run:initial:0@0", "initial"),
+        ("run:full@4", ""), ("run:initial:0@0", "initial"), (str(folder), "aligned_foreign"),
+        ("run:lora@4", "shuffled"),
     ]  # fmt: skip
     # Without controls the arm is a model as any other, and nothing is held against the start.
     assert [(row.name, row.recipe) for row in rows([run], tmp_path)] == [
