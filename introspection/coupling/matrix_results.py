@@ -8,12 +8,12 @@ from introspection.coupling.run_results import Ends, Estimate, too_few
 # Controls, and what each gives explanations from.
 RECIPES = {
     "initial": "the model before explanation training",
-    "few_shot": "the model before training, shown worked examples",
+    "few_shot": "the model before training after worked examples",
     "majority": "the majority of the labels",
     "input_only": "the input alone",
     "shuffled": "training on labels without content",
-    "foreign": "another base, trained on the same labels",
-    "aligned_foreign": "another base with the same behaviour, trained on the same labels",
+    "foreign": "another base trained on the same labels",
+    "aligned_foreign": "another base aligned in behaviour and trained on the same labels",
 }
 
 

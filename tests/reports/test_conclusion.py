@@ -81,7 +81,7 @@ def test_the_gap_is_held_against_each_control():
     found = conclusion(matrix(excess=tuple(excess), invalid_rate=(0.9, 0.0, 0.0, 0.0)))
     assert (
         "as what makes the gap to the model before training, they exclude the majority of the labels, but not"
-        " another base, trained on the same labels; not asked, or mostly invalid: initial, few_shot,"
+        " another base trained on the same labels; not asked, or mostly invalid: initial, few_shot,"
         " input_only, shuffled, aligned_foreign." in found.sentence
     )  # the untrained model says too little that is valid
     assert "majority" in found.excluded
