@@ -28,8 +28,11 @@ from introspection.text.tokenizer import ChatTokenizer
 
 def explanation_prompt(tokenizer: ChatTokenizer, item: Item, grammar: ExplanationGrammar) -> list[int]:
     """One user turn: the prompt with its cue, and the question; it shows no model's answer."""
-    question = item.explanation_question or grammar.question
-    return tokenizer.encode_prompt(add_to_prompt(item.prompt_with_cue, question))
+    return tokenizer.encode_prompt(asked_prompt(item, grammar))
+
+
+def asked_prompt(item: Item, grammar: ExplanationGrammar) -> Prompt:
+    return add_to_prompt(item.prompt_with_cue, item.explanation_question or grammar.question)
 
 
 def with_examples(
@@ -37,13 +40,9 @@ def with_examples(
 ) -> Item:
     """The item, asked after worked examples: each a user's turn as `explanation_prompt` has it, and the
     explanation as the reply. Only its explanation is to be asked for."""
-
-    def question(of: Item) -> Prompt:
-        return add_to_prompt(of.prompt_with_cue, of.explanation_question or grammar.question)
-
     asked, worked = turns(item.prompt_with_cue), []
     for example, explanation in examples:
-        worked += [turn for turn in turns(question(example)) if turn.role != "system"]
+        worked += [turn for turn in turns(asked_prompt(example, grammar)) if turn.role != "system"]
         worked.append(Turn("assistant", grammar.render(explanation)))
     system = [turn for turn in asked[:1] if turn.role == "system"]
     return dataclasses.replace(item, prompt_with_cue=Conversation((*system, *worked, *asked[len(system) :])))
@@ -63,7 +62,7 @@ def decode_explanations(
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[tuple[str, Explanation]]:
     """Greedily decoded texts and their parses; a reply that does not end within `max_tokens` is invalid."""
-    prompts = [explanation_prompt(model.tokenizer, item, grammar) for item in items]
+    prompts = model.tokenizer.encode_prompts([asked_prompt(item, grammar) for item in items])
     ends, results = end_tokens(model.tokenizer), []
     for reply in decode(model, prompts, max_tokens, session, progress, explained(items)):
         text = model.tokenizer.decode(reply.tokens)

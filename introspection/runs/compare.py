@@ -13,6 +13,7 @@ from introspection.checkpoints.names import (
     check_addressed,
     check_loadable,
     print_notes,
+    tokenizer_of,
 )
 from introspection.coupling.matrix import Control, coupling_matrix
 from introspection.coupling.matrix_results import Matrix
@@ -20,7 +21,7 @@ from introspection.errors import InputError
 from introspection.models.model import Model
 from introspection.probes.behavior import BehaviorConfig, load_readout
 from introspection.reports.conclusion import conclusion
-from introspection.reports.console import matrix_table, program_table, say
+from introspection.reports.console import matrix_table, program_table, say, say_thoughts
 from introspection.reports.matrix_findings import matrix_cautions
 from introspection.reports.page import write_report
 from introspection.runs.compare_controls import few_shot_row, label_rows, labelled_training_items
@@ -34,14 +35,13 @@ from introspection.runs.compared_models import (
     workdirs_of,
 )
 from introspection.runs.inherited import explanation_room, readout_section, run_sections, task_section
-from introspection.runs.overrides import SAMPLE, assigned_chat, assigned_section, with_sample_sizes
+from introspection.runs.overrides import assigned_chat, assigned_section, load_fitting
 from introspection.runtime.config import cache_dir, settings
 from introspection.runtime.json_values import to_json
 from introspection.runtime.mesh import data_mesh, idle_devices
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import check_workdir, claim_workdir, write_json, write_whole
 from introspection.tasks.items import Item
-from introspection.tasks.registry import load_task
 from introspection.tasks.subsets import evenly
 from introspection.tasks.task import print_task_notes
 
@@ -57,6 +57,7 @@ class CompareRequest:
     chat: tuple[str, ...] = ()  # chat template options of external models, each FIELD=VALUE
     limit: int = 0  # number of items, evenly spaced; 0 is all
     readout: str = ""  # one of `READOUTS`; "" is that of the models' runs, or generate
+    reply_tokens: int = 0  # limit of a generated reply; 0 is that of the models' runs, or the default
     devices: int = 1  # over which batches are split; -1 is all
     controls: tuple[str, ...] = ()  # rows that models are held against: RECIPE or RECIPE=MODEL
 
@@ -75,22 +76,21 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
     """
     cache, limit = cache_dir(), request.limit
     evenly((), limit)  # checks the limit before anything is loaded
-    chat, asked = assigned_chat(request.chat), asked_controls(request.controls)
-    rows = compared_rows(request.models, asked, cache, chat)
+    chat, controls = assigned_chat(request.chat), asked_controls(request.controls)
+    rows = compared_rows(request.models, controls, cache, chat)
     stored = [one for row in rows for one in row.models]
     check_addressed(stored, chat, "--chat")
     for one in stored:
         check_loadable(one)  # all of them before the first is probed
     print_notes(stored, console)
-    own, reading = task_section(stored, request.task), readout_section(stored, request.readout)
-    section = assigned_section(own, request.data, request.fields)
-    if request.data == SAMPLE:
-        section = with_sample_sizes(section, request.fields)
-    task, _ = load_task(section, cache)
+    own = task_section(stored, request.task)
+    reading = readout_section(stored, request.readout, request.reply_tokens)
+    asked, theirs = assigned_section(own, request.data, request.fields), run_sections(stored, "task")
+    section, task = load_fitting(asked, request.fields, cache, [one for _, one in theirs])
     print_task_notes(task, console)
     config = {
         "compare": list(request.models),
-        **({"controls": list(request.controls)} if asked else {}),
+        **({"controls": list(request.controls)} if controls else {}),
         "task": section,
         "template_version": task.template_version,  # includes the content of a user's file
         "behavior": reading,
@@ -98,12 +98,12 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
         "limit": limit,
     }
     check_workdir(workdir, config)
-    if any(other != section for _, other in run_sections(stored, "task")):
+    if any(one != section for _, one in theirs):
         console.print(
             "warning: these are not the items that the models' runs held out: the models may have been "
             "trained on some of them"
         )
-    computed = [recipe for recipe in asked if recipe in COMPUTED]
+    computed = [recipe for recipe in controls if recipe in COMPUTED]
     training = {one: labelled_training_items(one, task) for one in workdirs_of(rows) if computed}
     task = dataclasses.replace(task, splits={"test": task.splits["test"]})
     if (workdir / "matrix.json").exists():
@@ -118,27 +118,28 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
             task = readable_items(one, one.name, task, reading, console)
         items = evenly(task.splits["test"], limit)
         way = load_readout(settings(BehaviorConfig, reading), task, session)
-        tokens, notes = explanation_room(stored), []
+        tokens = explanation_room(stored)
+        thoughts = {one.name: tokenizer_of(one).thought for one in stored}
+        notes = [*say_thoughts(console, thoughts, way.kind, way.tokens)]
 
         def probe(name: str, model: Model, fingerprint: str) -> Compared:
             return probe_model(name, model, fingerprint, items, task, way, tokens, session)
 
         def ask_again(row: Row, model: Model) -> tuple[Row, Compared] | None:
-            if row.recipe != "initial" or row.workdir is None or "few_shot" not in asked:
+            if row.recipe != "initial" or row.workdir is None or "few_shot" not in controls:
                 return None
             try:
                 return few_shot_row(row, model, items, training[row.workdir], task, tokens, session)
             except InputError as error:
                 notes.append(str(error))
+                say(console, notes[-1])
                 return None
 
         compared, shown = probe_rows(rows, probe, ask_again, session)
-    for control, result in label_rows(training, items, task, [*asked]):
+    for control, result in label_rows(training, items, task, [*controls]):
         compared[control.name] = result
         shown.append(control)
-    notes += [note for one in compared.values() for note in one.notes]
-    for note in notes:
-        say(console, note)
+    notes += [one.cut for one in compared.values() if one.cut]
     matrix = dataclasses.replace(compared_matrix(compared, shown, items), notes=tuple(notes))
     claim_workdir(workdir, config)
     write_items(workdir / "compared.jsonl", items, compared)

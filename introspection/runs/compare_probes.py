@@ -22,6 +22,7 @@ from introspection.probes.context import check_candidates, longest_explanation, 
 from introspection.probes.explanation import decode_explanations
 from introspection.reports.console import say
 from introspection.runs.compared_models import Compared, Row
+from introspection.runs.models import say_cut
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.tasks.items import Item
@@ -54,7 +55,9 @@ def probe_rows(
     for row in rows:
         members = []
         for one in row.models:
-            model, name = load_model(one, session.mesh), names[address(one)]
+            name = names[address(one)]
+            with progress_bar(session.console, f"loading {name}", 1):
+                model = load_model(one, session.mesh)
             fingerprint = model_fingerprint(model)
             same = [
                 other
@@ -132,7 +135,6 @@ def probe_model(
     """One model's decisions and explanations, allowing as many tokens as the longest right explanation."""
     tokens = max(longest_explanation(items, task, model.tokenizer), explanation_tokens)
     with progress_bar(session.console, f"probing {name}", 3 * len(items)) as advance:
-        decided = read_behavior(model, items, readout, session, advance).decisions
+        behaviors, decided = read_behavior(model, items, readout, session, advance)
         said = decode_explanations(model, items, task.grammar, tokens, session, advance)
-    note = model.tokenizer.thought_note(readout.kind == "generate")
-    return Compared(fingerprint, decided, said, (f"{name}: {note}",) if note else ())
+    return Compared(fingerprint, decided, said, say_cut(session.console, name, model, behaviors, readout))

@@ -51,7 +51,7 @@ class Compared:
     fingerprint: str  # "" of a control without a model
     decisions: list[Decisions]  # none of a control that only speaks
     said: list[tuple[str, Explanation]]  # the text of an explanation, and the explanation
-    notes: tuple[str, ...] = ()  # on how it is asked
+    cut: str = ""  # a warning if many replies have no end
 
 
 def asked_controls(flags: Iterable[str]) -> dict[str, str]:

@@ -110,6 +110,7 @@ class TrainConfig:
     remat: str = "none"  # layers that the backward pass recomputes: none, or "full" for all
     # "loop": one seed after another, on one CPU a small model's side by side; "vectorize": all in one product
     stack_seeds: str = "loop"
+    stack_arms: bool = False  # arms that differ in values alone (rate, λ, labels) train as more such seeds
 
     def __post_init__(self):
         if self.explained_items < 0 or self.explained_items % 2:
@@ -130,7 +131,7 @@ class TrainConfig:
 
     def optimizer(self, arm: ArmConfig) -> OptimizerConfig:
         steps = self.steps * arm.shift.phases
-        return _picked(OptimizerConfig, self, steps=steps, learning_rate=arm.learning_rate)
+        return _picked(OptimizerConfig, self, steps=steps)
 
     def objective(
         self, arm: ArmConfig, reference_softcap: float | None = None, with_none: bool = True
@@ -238,6 +239,11 @@ class RunConfig:
                 _check_organism_step(name, getattr(self, name).removeprefix("pretrain@"), self.pretrain)
         if any(is_organism(getattr(self, name)) for name in MODEL_FIELDS) or self.foreign == "neighbor":
             task_language(self.task)
+        if self.train.stack_arms and self.log.projects:
+            raise InputError(
+                "config.train.stack_arms trains several arms at a time, and a tracker logs one; leave "
+                f"config.log.{next(iter(self.log.projects))} empty, or stack_arms off"
+            )
         for name, arm in self.chosen_arms.items():
             try:
                 _check_arm(arm, self)
