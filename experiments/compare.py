@@ -10,12 +10,19 @@ task's default items, or your own:
 
     python -m experiments.compare --models=PATH/TO/MODEL,OTHER.gguf --task=jsonl --data=questions.jsonl \\
         --workdir=runs/compared_on_mine
+
+WORKDIR:ARM without a seed is one row, the mean over its seeds. --controls adds rows that are no models of the
+diagonal, against which the models' gap to the model before training is held:
+
+    python -m experiments.compare --models=runs/quickstart --workdir=runs/held \\
+        --controls=initial,few_shot,majority,input_only,shuffled
 """
 
 from pathlib import Path
 
 from absl import flags
 
+from introspection.coupling.matrix_results import RECIPES
 from introspection.errors import InputError
 from introspection.probes.readouts import READOUT_WORDS
 from introspection.runs.compare import CompareRequest, compare
@@ -43,6 +50,12 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer("devices", 1, "over how many devices batches are split; -1: all")
 flags.DEFINE_multi_string("set", [], "FIELD=VALUE of the task's config; may be repeated")
+flags.DEFINE_list(
+    "controls",
+    [],
+    f"rows that the models are held against: {', '.join(RECIPES)}; RECIPE=MODEL gives one, which "
+    "aligned_foreign needs; separated by commas",
+)
 flags.DEFINE_multi_string("chat", [], "FIELD=VALUE of config.chat, for external models; may be repeated")
 
 
@@ -59,6 +72,7 @@ def main(values, console) -> None:
         values.readout,
         values["reply-tokens"].value,
         values.devices,
+        tuple(values.controls),
     )
     with held(Path(values.workdir)):
         report = compare(request, Path(values.workdir), console)

@@ -10,8 +10,9 @@ import numpy as np
 
 from introspection.checkpoints.names import load_one, model_path
 from introspection.coupling.matrix import coupling_matrix
+from introspection.coupling.matrix_results import Matrix
 from introspection.coupling.records import PredictionRecord, read_records
-from introspection.coupling.run_results import ArmResults, Matrix, RunResults
+from introspection.coupling.run_results import ArmResults, RunResults
 from introspection.errors import InputError
 from introspection.models.model import Model
 from introspection.probes.behavior import Readout, read_behavior
@@ -147,8 +148,10 @@ def _arm_row(name: str, arm: ArmResults) -> dict[str, Any]:
 def _record_row(record: PredictionRecord) -> dict[str, Any]:
     row = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
     changed, answer = row.pop("explanation")
+    effects = row.pop("cue_effects")
     for model in ("teacher", "initial", "current"):
         with_cue, without_cue = row.pop(model)
+        row[f"{model}_cue_effect"] = effects and getattr(effects, model)
         row |= {f"{model}_with_cue": with_cue, f"{model}_without_cue": without_cue}
     return row | {
         "candidates": list(record.candidates),

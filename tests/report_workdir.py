@@ -89,6 +89,25 @@ def synthetic_part(gap: float) -> dict[str, Any]:
     }
 
 
+def synthetic_soft(gap: float, scored: bool = True) -> dict[str, Any]:
+    """Without log-probabilities, all that takes them says why it is missing."""
+    means = {"logprob": -1.2, "calibration_error": 0.08, "changed_auroc": 0.8, "effect_correlation": 0.4}
+    means |= {"phi_cct": 0.5, "simulatability_gain": 0.25}
+    shifts = {"self": gap, "orig": 0.0, "gap": None}
+
+    def value(name: str, shift: float | None) -> dict[str, Any]:
+        if not scored and name not in ("phi_cct", "simulatability_gain"):
+            return {"mean": None, "ci95": None, "note": "its explanations have no log-probabilities"}
+        return estimate(gap if shift is None else means[name] + shift)
+
+    found = {score: {name: value(name, shift) for name in means} for score, shift in shifts.items()}
+    bins = [
+        {"low": low, "high": low + 0.1, "n": 200, "confidence": low + 0.06, "self": low + gap, "orig": low}
+        for low in (0.4, 0.6, 0.8)
+    ]
+    return {**found, "reliability": bins if scored else []}
+
+
 ASKABLE = {
     "arm": "kl",
     "askable": True,
@@ -123,6 +142,7 @@ def synthetic_arm(gap: float, half: float) -> dict[str, Any]:
             "none": {"n": 0, "self": None, "orig": None},
         },
         **{"n": 1200, "seeds": list(SEEDS), "runtime_s": 754.2},
+        "soft": synthetic_soft(gap),
     }
 
 
@@ -135,7 +155,8 @@ def synthetic_results() -> dict[str, Any]:
             for score, mean in differences.items()
         }
         levels |= {"gap": scores(-0.02 - 0.01 * place), "paired": paired}
-        return {**levels, "invalid_rate": 0.0, "n": 1200, "seeds": list(SEEDS)}
+        soft = synthetic_soft(gap, scored=place == 0)
+        return {**levels, "invalid_rate": 0.0, "n": 1200, "seeds": list(SEEDS), "soft": soft}
 
     arms = {name: synthetic_arm(*gap) for name, gap in ARMS.items()}
     arms["no_kl"]["by_shifted"] = {

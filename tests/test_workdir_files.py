@@ -1,11 +1,14 @@
 """The document of a workdir's files is what the dataclasses say, and has the keys that are written."""
 
+import dataclasses
 import json
 from pathlib import Path
 
 from report_workdir import synthetic_results
 from results_records import eight_records
 from workdir_schemas import document
+
+from introspection.coupling.records import CueEffects
 
 DOCUMENT = Path(__file__).parents[1] / "introspection" / "workdir_files.md"
 
@@ -21,7 +24,15 @@ def test_the_document_is_up_to_date():
 
 
 def test_it_has_the_keys_that_are_written():
-    written = json.loads(json.dumps(eight_records()[0].to_json()))
+    record = dataclasses.replace(
+        eight_records()[0], explanation_logprobs=(-1.0,) * 8, cue_effects=CueEffects(0.5, None, 0.1)
+    )
+    written = json.loads(json.dumps(record.to_json()))
+    said = {f"explanation.{name}" for name in written["explanation"]} - {
+        "explanation.changed",
+        "explanation.answer",
+    }
+    assert said == {key for key in keys_of("`predictions.jsonl`") if "." in key}
     assert set(written) == {key for key in keys_of("`predictions.jsonl`") if "." not in key}
     results = synthetic_results()
     assert set(results) <= keys_of("`results.json`")

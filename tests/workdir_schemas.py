@@ -15,8 +15,9 @@ from tiny import tiny_task
 
 from introspection.checkpoints.names import ModelCard
 from introspection.coupling.labels import label_metadata
+from introspection.coupling.matrix_results import Matrix
 from introspection.coupling.records import PredictionRecord
-from introspection.coupling.run_results import Matrix, RunResults
+from introspection.coupling.run_results import RunResults
 from introspection.runs.config import RunConfig
 from introspection.sweeps.grid import Point
 
@@ -48,7 +49,8 @@ OTHERS = """\
   `clipped`, `constant_groups` (means over steps). Beside a shift, `shifted_` and `unshifted_` with each of
   `self`, `orig`, `drift`, `cued`, of test items (at an evaluation). `tensorboard/` has the same.
 - `labels/*/metadata.json`: LABELS; `labels.array_record` holds `id`, `group`, `teacher`, `changed`, `answer`.
-- `compared.jsonl` (of `compare`): `model`, `id`, `group`, `cue_kind`, `decisions`, `explanation`.
+- `compared.jsonl` (of `compare`): `model`, `id`, `group`, `cue_kind`, `decisions` (null of a control that
+  only explains), `explanation`.
 - `behaviors.jsonl` (of `probe`): `id`, `group`, `cue_kind`, `subset`, the prompts, `candidates`, `gold`,
   `cued`, `decisions`, and `logprobs` or `replies`; `hygiene.json` holds what its page shows.
 - `organism.json`: `rows` (`name`, `kind`, `n`, `accuracy`, `changed_rate`, …), `accuracy`, `parameters`.
@@ -79,7 +81,7 @@ def stored_fields(kind: type) -> dict[str, Any]:
 
 def table(kind: type) -> str:
     words = comments(kind)
-    keys = {name: name.replace("explanation_text", "explanation.text") for name in words}
+    keys = {f"explanation_{part}": f"explanation.{part}" for part in ("text", "logprobs")}
     rows = [
         f"| `{keys.get(name, name)}` | {named(hint)} | {words.get(name, '')} |"
         for name, hint in stored_fields(kind).items()

@@ -55,8 +55,23 @@ def read_labels(folder: Path, expected: dict[str, Any], items: Sequence[Item]) -
     """The labels of `items`, in their order.
 
     Raises:
-      InputError: the folder is missing or unreadable, its metadata differ from `expected` (another model,
-        task or template), or it lacks some items.
+      InputError: as `labels_by_id`, or the folder lacks some items.
+    """
+    by_id = labels_by_id(folder, expected)
+    missing = [item.id for item in items if item.id not in by_id]
+    if missing:
+        raise InputError(
+            f"{folder}: {len(missing)} of {len(items)} training items have no label, such as {missing[0]}"
+        )
+    return [by_id[item.id] for item in items]
+
+
+def labels_by_id(folder: Path, expected: dict[str, Any]) -> dict[str, Label]:
+    """All labels of a folder, by item.
+
+    Raises:
+      InputError: the folder is missing or unreadable, or its metadata differ from `expected` (another model,
+        task or template).
     """
     try:
         metadata = read_object(folder / METADATA)
@@ -80,12 +95,7 @@ def read_labels(folder: Path, expected: dict[str, Any], items: Sequence[Item]) -
             f"{folder}: these labels are from another model or task: {'; '.join(differing)}; "
             "set config.label_teacher to the model that gave them, or let the run make its own labels"
         )
-    missing = [item.id for item in items if item.id not in by_id]
-    if missing:
-        raise InputError(
-            f"{folder}: {len(missing)} of {len(items)} training items have no label, such as {missing[0]}"
-        )
-    return [by_id[item.id] for item in items]
+    return by_id
 
 
 def _read_label(line: bytes) -> Label:

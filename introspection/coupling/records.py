@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from introspection.errors import InputError
 from introspection.runtime.digests import check_digest, digested_lines
@@ -14,6 +14,22 @@ from introspection.tasks.items import Decisions, Explanation
 
 # A run writes its predictions and controls from its arms' records, and those from its checkpoints.
 WRITE_AGAIN = "delete the run's results.json and give its command again, which writes it anew"
+
+
+class CueEffects(NamedTuple):
+    """`probes.scored.cue_effect` of three models, in nats; null where behaviour has no log-probabilities."""
+
+    teacher: float | None
+    initial: float | None
+    current: float | None
+
+
+class Said(NamedTuple):
+    """What an emitter says of an item."""
+
+    text: str
+    explanation: Explanation
+    logprobs: tuple[float, ...] | None = None  # None: an emitter without probabilities, or not scored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +53,24 @@ class PredictionRecord:
     explanation: Explanation
     subset: str = ""  # the item's; missing in older files
     shifted: bool = False  # whether the arm's shift trains this item's group
+    # Log-probabilities (nats) of all explanations, ends included: changed with each candidate and with
+    # `none`, then unchanged; no key in older files and where an emitter has none.
+    explanation_logprobs: tuple[float, ...] | None = None
+    # How far the cue lowers the log-odds (nats) of the decision without it; no key in older files.
+    cue_effects: CueEffects | None = None
+
+    def saying(self, said: Said) -> "PredictionRecord":
+        """The record with what another emitter says."""
+        return dataclasses.replace(
+            self,
+            explanation_text=said.text,
+            explanation=said.explanation,
+            explanation_logprobs=said.logprobs,
+        )
+
+    @property
+    def said(self) -> Said:
+        return Said(self.explanation_text, self.explanation, self.explanation_logprobs)
 
     def to_json(self) -> dict[str, Any]:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -44,7 +78,10 @@ class PredictionRecord:
         for name in ("teacher", "initial", "current"):
             fields[name] = fields[name]._asdict()
         fields["explanation"] = {"text": fields.pop("explanation_text"), **self.explanation._asdict()}
-        return fields
+        logprobs, effects = fields.pop("explanation_logprobs"), fields.pop("cue_effects")
+        if logprobs is not None:
+            fields["explanation"]["logprobs"] = list(logprobs)
+        return fields if effects is None else {**fields, "cue_effects": effects._asdict()}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "PredictionRecord":
@@ -59,10 +96,13 @@ class PredictionRecord:
         _check_types(fields, explanation)
         for name in _DECISIONS:
             fields[name] = Decisions(**fields[name])
+        effects, logprobs = fields.get("cue_effects"), explanation.get("logprobs")
+        fields["cue_effects"] = None if effects is None else CueEffects(**effects)
         return cls(
             **{**fields, "candidates": tuple(fields["candidates"])},
             explanation_text=explanation["text"],
             explanation=Explanation(explanation["changed"], explanation["answer"]),
+            explanation_logprobs=None if logprobs is None else tuple(logprobs),
         )
 
 
@@ -80,6 +120,9 @@ def _check_types(fields: dict[str, Any], explanation: dict[str, Any]) -> None:
     wrong += ["explanation.text"] * (type(explanation["text"]) is not str)
     wrong += ["explanation.changed"] * (type(explanation["changed"]) not in (bool, type(None)))
     wrong += ["explanation.answer"] * (type(explanation["answer"]) not in (str, type(None)))
+    logprobs, effects = explanation.get("logprobs"), fields.get("cue_effects")
+    wrong += ["explanation.logprobs"] * any(type(one) is not float for one in logprobs or ())
+    wrong += ["cue_effects"] * any(type(one) not in (float, type(None)) for one in (effects or {}).values())
     if wrong:
         raise ValueError(f"{wrong[0]} is of another type than records have there")
 

@@ -4,7 +4,6 @@ A reference emitter is scored on the arm's own items, whose current and teacher 
 follow how the arm's behaviour moved.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -37,11 +36,7 @@ def with_explanations_of(
             f"arm {records[0].arm} has item {missing[0].id} of seed {missing[0].seed}, which an arm that is"
             " to be scored on its items lacks"
         )
-    pairs = [(record, said[record.seed, record.id]) for record in records]
-    return [
-        dataclasses.replace(record, explanation_text=other.explanation_text, explanation=other.explanation)
-        for record, other in pairs
-    ]
+    return [record.saying(said[record.seed, record.id].said) for record in records]
 
 
 def reference_entry(

@@ -1,5 +1,6 @@
 """The arms and controls of `results.json` (design.md §7), from prediction records and logged agreement."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from introspection.coupling.scores import (
     record_scores,
     score_outputs,
 )
+from introspection.coupling.soft import soft_results
 from introspection.coupling.statistics import null
 from introspection.coupling.training_log import AgreementSeries, agreement_levels
 from introspection.errors import InputError
@@ -76,7 +78,7 @@ def arm_results(
         "seeds": sorted({r.seed for r in records}),
         "runtime_s": runtime_s,
     }
-    return from_json(ArmResults, found)
+    return dataclasses.replace(from_json(ArmResults, found), soft=soft_results(records, rng))
 
 
 def control_results(
@@ -84,14 +86,15 @@ def control_results(
 ) -> ControlResults:
     """One control on one arm's behaviours; `rng` is seeded with 0 if none is given."""
     check_one_arm(records)
-    scores = record_scores(records, rng or np.random.default_rng(0))
+    rng = rng or np.random.default_rng(0)
+    scores = record_scores(records, rng)
     found = {
         **{name: scores[name] for name in PAIRED_SCORES},
         "invalid_rate": metrics.invalid_rate([r.explanation for r in records]),
         "n": len(records),
         "seeds": sorted({r.seed for r in records}),
     }
-    return from_json(ControlResults, found)
+    return dataclasses.replace(from_json(ControlResults, found), soft=soft_results(records, rng))
 
 
 def paired_results(

@@ -1,4 +1,4 @@
-"""What `results.json` and `matrix.json` hold (design.md §7), as values: a field is a key.
+"""What `results.json` holds (design.md §7), as values: a field is a key.
 
 Shares and differences of shares lie between −1 and 1. None is an undefined value, such as a share of nothing.
 """
@@ -44,6 +44,46 @@ class Scores:
     has_changed_f1: Estimate
     content_match: Estimate
     changed_accuracy: Estimate
+
+
+@dataclasses.dataclass(frozen=True)
+class SoftEstimate(Estimate):
+    note: str | None = optional()  # why there is no mean
+
+
+@dataclasses.dataclass(frozen=True)
+class SoftScores:
+    """What the probabilities of explanations add, against one model's behaviour, and other papers' figures
+    (introspection/coupling/README.md has the definitions)."""
+
+    logprob: SoftEstimate  # nats, mean, of the faithful explanation
+    calibration_error: SoftEstimate  # expected calibration error of the likeliest explanation
+    changed_auroc: SoftEstimate  # of P(changed), within cue kinds
+    effect_correlation: SoftEstimate  # Spearman's, of the stated effect and the actual one
+    phi_cct: SoftEstimate
+    simulatability_gain: SoftEstimate  # normalised
+
+
+@dataclasses.dataclass(frozen=True)
+class ReliabilityBin:
+    """The items whose likeliest explanation has a probability from `low` to `high`."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float  # mean of that probability
+    self: float  # share that is right about the current model
+    orig: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Soft:
+    """Soft faithfulness; an estimate is in nats, a share, or a correlation."""
+
+    self: SoftScores
+    orig: SoftScores
+    gap: SoftScores
+    reliability: tuple[ReliabilityBin, ...] = ()  # without empty bins
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,6 +293,7 @@ class ControlResults:
     n: int
     seeds: tuple[int, ...]
     paired: Paired | None = optional()
+    soft: Soft | None = optional()
     name: str = unstored("")
 
     @property
@@ -285,6 +326,7 @@ class ArmResults(Part):
     references: Mapping[str, Reference] = dataclasses.field(default_factory=dict)
     best_static: str | None = None
     askable: Mapping[str, Criterion] = dataclasses.field(default_factory=dict)
+    soft: Soft | None = optional()
     name: str = unstored("")
     controls: tuple[ControlResults, ...] = unstored(())  # those of this arm
 
@@ -319,58 +361,3 @@ class RunResults:
     notes: tuple[str, ...] = ()  # on how the models are asked
     # With `initial`, of the label teacher and the foreign model, where they are other models.
     similarity: Mapping[str, Similarity] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class Diagonal:
-    """Mean exact match over the names that are emitter and teacher: with oneself, with the others."""
-
-    own: float | None = None
-    others: float | None = None
-    difference: Estimate = Estimate()
-
-
-@dataclasses.dataclass(frozen=True)
-class Matrix:
-    """A comparison's `matrix.json`: emitters (rows) against teachers (columns) on the same `n` items."""
-
-    emitters: tuple[str, ...]
-    teachers: tuple[str, ...]
-    n: int
-    exact_match: tuple[tuple[float | None, ...], ...]
-    has_changed_f1: tuple[tuple[float | None, ...], ...] = ()
-    content_match: tuple[tuple[float | None, ...], ...] = ()
-    changed_accuracy: tuple[tuple[float | None, ...], ...] = ()
-    ci95: tuple[tuple[Ends | None, ...], ...] = ()  # of exact_match
-    diagonal: Diagonal | None = None  # None with fewer than two names that are both
-    invalid_rate: tuple[float, ...] = ()  # of each emitter's explanations
-    none_rate: tuple[float, ...] = ()  # of each teacher's decisions, with and without the cue
-    groups: int | None = None  # of the items
-    fingerprints: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    notes: tuple[str, ...] = ()  # on how the models are asked
-
-    def __post_init__(self):
-        rows = {len(row) for row in self.exact_match}
-        if len(self.exact_match) != len(self.emitters) or rows - {len(self.teachers)}:
-            raise ValueError("exact_match needs a row for each emitter and a column for each teacher")
-        if self.ci95 and [len(row) for row in self.ci95] != [len(row) for row in self.exact_match]:
-            raise ValueError("ci95 needs an entry for each of exact_match")
-
-    def is_own(self, row: int, column: int) -> bool:
-        """Whether a cell scores a model against itself (by name: the two lists may differ in order)."""
-        return self.emitters[row] == self.teachers[column]
-
-    def none_rate_of(self, model: str) -> float | None:
-        """The share of a model's decisions that are no candidate; None where that is not known."""
-        return dict(zip(self.teachers, self.none_rate, strict=False)).get(model)
-
-    @property
-    def cells(self) -> tuple[tuple[Estimate, ...], ...]:
-        """Exact match with its interval, if there are enough groups; rows emitters."""
-        few = too_few(self.groups)
-        none = [[None] * len(self.teachers)] * len(self.emitters)
-        intervals = self.ci95 if self.ci95 and few is None else none
-        return tuple(
-            tuple(Estimate(mean, ends, few) for mean, ends in zip(*row, strict=True))
-            for row in zip(self.exact_match, intervals, strict=True)
-        )

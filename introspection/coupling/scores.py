@@ -4,7 +4,7 @@ An item's counts add up, so every score is a function of summed counts and a res
 that are undefined are None, as in `results.json`, once they leave this module.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from introspection.coupling.statistics import as_estimates, hierarchical_bootstr
 
 TARGETS: dict[str, metrics.Target] = {"self": "current", "orig": "teacher", "initial": "initial"}
 SCORES = (*TARGETS, "gap")
+WEIGHTS = 400_000  # numbers in one array of weights; with five times as many it takes twice as long
 # What `score_outputs` returns, in its order.
 OUTPUTS = (*((score, metric) for score in SCORES for metric in METRICS), ("disagreement", "current_share"))
 
@@ -54,6 +55,35 @@ def estimates(
     seeds resampled."""
     groups, seeds = (np.array([getattr(r, name) for r in records]) for name in ("group", "seed"))
     interval = hierarchical_bootstrap(counts, groups, statistic, rng, seeds=seeds)
+    return as_estimates(statistic(counts.sum(0, keepdims=True))[0], interval)
+
+
+def weighted_estimates(
+    records: Sequence[PredictionRecord],
+    outputs: Callable[[Float[np.ndarray, "resamples items"]], Float[np.ndarray, "resamples outputs"]],
+    rng: np.random.Generator,
+) -> list[dict[str, Any]]:
+    """Likewise of outputs of the items' weights, for what does not add up over items.
+
+    A resample of seeds and groups weighs each (seed, group) cell by the product of the two. So a cell counts
+    for its seed and for its group, and the sums of these counts give the weights back.
+    """
+    seed_names, seeds = np.unique([r.seed for r in records], return_inverse=True)
+    group_names, groups = np.unique([r.group for r in records], return_inverse=True)
+    cell_seeds, cell_groups = np.indices((len(seed_names), len(group_names))).reshape(2, -1)
+    counts = np.concatenate(
+        [np.eye(len(seed_names))[cell_seeds], np.eye(len(group_names))[cell_groups]], axis=1
+    )
+
+    def statistic(sums: Float[np.ndarray, "resamples statistics"]) -> Float[np.ndarray, "resamples outputs"]:
+        chunk = max(1, WEIGHTS // len(records))
+        return np.concatenate([outputs(weights(sums[i : i + chunk])) for i in range(0, len(sums), chunk)])
+
+    def weights(sums: Float[np.ndarray, "resamples statistics"]) -> Float[np.ndarray, "resamples items"]:
+        by_seed, by_group = sums[:, : len(seed_names)], sums[:, len(seed_names) :]
+        return by_seed[:, seeds] * by_group[:, groups] / by_seed.sum(1, keepdims=True)
+
+    interval = hierarchical_bootstrap(counts, cell_groups, statistic, rng, seeds=cell_seeds)
     return as_estimates(statistic(counts.sum(0, keepdims=True))[0], interval)
 
 

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -84,3 +84,30 @@ def decisions(
         Decisions(decide(b.with_cue[:end], item.candidates), decide(b.without_cue[:end], item.candidates))
         for b, item in zip(behaviors, items, strict=True)
     ]
+
+
+def cue_effects(
+    behaviors: Sequence[Any] | None, decided: Sequence[Decisions], items: Sequence[Item]
+) -> list[float | None]:
+    """How far each item's cue moves the model away from its decision without it, in nats: the log-odds of
+    that decision without the cue minus those with it.
+
+    Args:
+      behaviors: None, or others than `Behavior`, have no log-probabilities and so no effects.
+    """
+    if behaviors is None:
+        return [None] * len(items)
+    return [
+        _cue_effect(both, (*item.candidates, NONE).index(decision.without_cue))
+        if isinstance(both, Behavior)
+        else None
+        for both, decision, item in zip(behaviors, decided, items, strict=True)
+    ]
+
+
+def _cue_effect(behavior: Behavior, place: int) -> float:
+    with_cue, without_cue = (
+        float(logprobs[place]) - float(np.logaddexp.reduce(np.delete(logprobs, place).astype(np.float64)))
+        for logprobs in behavior
+    )
+    return without_cue - with_cue

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.segment import Segments
 
-from introspection.coupling.run_results import ControlResults, Estimate, Matrix, Part, Rates, RunResults
+from introspection.coupling.matrix_results import Matrix
+from introspection.coupling.run_results import ControlResults, Estimate, Part, Rates, RunResults
 from introspection.probes.readouts import thought_note
 from introspection.reports.few_groups import control_with_few, gap_notes, with_few_groups
 from introspection.reports.findings import arm_finding, unmarked
@@ -49,7 +50,8 @@ def matrix_table(matrix: Matrix) -> Table:
         for index, (emitter, row) in enumerate(zip(matrix.emitters, matrix.exact_match, strict=True), 1)
     )
     title = f"Explanations of (down) that match the behaviour of (across), percent of {matrix.n} items"
-    teachers = (str(1 + index) for index in range(len(matrix.teachers)))
+    numbers = {emitter: str(index) for index, emitter in enumerate(matrix.emitters, 1)}
+    teachers = (numbers.get(teacher, teacher) for teacher in matrix.teachers)
     note = (
         "invalid: explanations that can't be parsed, each counts as wrong; none: decisions for no candidate"
     )

@@ -5,7 +5,8 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from introspection.coupling.run_results import ArmResults, Estimate, Matrix
+from introspection.coupling.matrix_results import Matrix
+from introspection.coupling.run_results import ArmResults, Estimate
 
 Numbers = Sequence[Mapping[str, Any]]
 

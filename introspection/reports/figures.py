@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from introspection.coupling.run_results import ArmResults, ControlResults, Estimate, Matrix
+from introspection.coupling.matrix_results import Matrix
+from introspection.coupling.run_results import ArmResults, ControlResults, Estimate
 from introspection.reports.figure_style import (
     BAND,
     INK,

@@ -5,6 +5,7 @@ stands only where labels taught (design.md §1).
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Sequence
 from typing import Literal
@@ -19,9 +20,15 @@ from introspection.coupling.run_results import (
     Estimate,
     Reference,
 )
-from introspection.reports.numbers import count, percent, points
+from introspection.reports.numbers import count, decimal, percent, points
 
 Verdict = Literal["coupled", "undecided", "reversed", "not_askable"]
+FORMS = {  # of an estimate's numbers: shares, their differences, nats and correlations, differences of these
+    "percent": percent,
+    "points": points,
+    "decimal": decimal,
+    "signed": functools.partial(decimal, sign="+"),
+}
 NOT_ASKABLE = "Not askable: labels did not teach"
 
 
@@ -99,7 +106,7 @@ def interval(value: Estimate, form: str = "percent") -> str:
     """`[8.2, 14.0]`, `too few (4)`, or nothing where the interval is missing."""
     if value.few is not None:
         return f"too few ({value.few})"
-    write = points if form == "points" else percent
+    write = FORMS[form]
     return f"[{write(value.low)}, {write(value.high)}]" if value.ci95 else ""
 
 

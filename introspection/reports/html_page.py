@@ -16,7 +16,7 @@ import jinja2
 from markupsafe import Markup
 
 from introspection.reports.figure_style import FigureFiles
-from introspection.reports.numbers import percent, points
+from introspection.reports.numbers import p_value, percent, points, probability
 
 ROOMS = Path(__file__).parents[1]
 
@@ -118,5 +118,11 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"name": name, "percent": percent, "points": points}
+    environment.filters |= {
+        "name": name,
+        "percent": percent,
+        "points": points,
+        "probability": probability,
+        "p_value": p_value,
+    }
     return environment

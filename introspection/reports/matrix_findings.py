@@ -1,6 +1,7 @@
 """What a comparison's matrix shows, in plain words, and why its cells may be low."""
 
-from introspection.coupling.run_results import Diagonal, Estimate, Matrix, too_few
+from introspection.coupling.matrix_results import Diagonal, Matrix
+from introspection.coupling.run_results import Estimate, too_few
 from introspection.reports.findings import Cautions, Finding, gap_verdict, interval, isolated
 from introspection.reports.numbers import percent
 
@@ -34,6 +35,8 @@ def matrix_finding(matrix: Matrix, limits: Cautions | None = None) -> Finding:
             " others do takes another model beside it."
         )
     for row, emitter in enumerate(matrix.emitters):
+        if emitter in matrix.controls:
+            continue
         own = [cell for column, cell in enumerate(matrix.cells[row]) if matrix.is_own(row, column)]
         others = [
             (cell.mean, matrix.teachers[column])

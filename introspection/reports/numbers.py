@@ -37,5 +37,19 @@ def points(value: float | None) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", MINUS)
 
 
+def decimal(value: float | None, sign: str = "") -> str:
+    """Nats or a correlation: `0.1234` is `0.123`, with a `sign` of `+` always signed."""
+    return DASH if value is None else f"{value:{sign}.3f}".replace("-", MINUS)
+
+
 def count(value: float | int | None) -> str:
     return DASH if value is None else f"{value:,.0f}"
+
+
+def probability(value: float | None) -> str:
+    return DASH if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def p_value(value: float | None) -> str:
+    """`p = 0.012`, or `p < 0.001`."""
+    return f"p = {probability(value)}".replace("= <", "<")

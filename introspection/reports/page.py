@@ -16,6 +16,7 @@ from introspection.reports.matrix_findings import matrix_finding
 from introspection.reports.numbers import count, number, percent
 from introspection.reports.page_figures import PageFigure, page_figures
 from introspection.reports.run_files import RunFiles, read_run
+from introspection.reports.soft import soft_arms, soft_measure_tables, soft_table
 from introspection.runtime.workdir import write_whole
 from introspection.text.chat_template import PLAIN_FORMAT, PLAIN_TEMPLATE
 
@@ -103,12 +104,18 @@ def _sections(run: RunFiles, cards: dict[str, Markup]) -> Iterator[Section]:
             if any(getattr(arm, field) for arm in run.arms)
         ]
         yield Section("numbers", "Arms and controls", [html.numbers(levels, details, slices)])
-    if figures := [card for file_name, card in cards.items() if file_name != "matrix"]:
+    if soft := soft_arms(run.arms):
+        body = html.soft(soft_table(soft), cards.get("reliability", ""), soft_measure_tables(soft))
+        yield Section("soft", "Soft faithfulness", [body])
+    if figures := [card for name, card in cards.items() if name not in ("matrix", "reliability")]:
         yield Section("figures", "Figures", figures if "training" in cards else [*figures, html.no_curves()])
     if run.matrix is not None and of_matrix is not None:
         sentences = of_matrix.sentences if run.arms else ()
         table = tables.matrix_table(run.matrix)
-        body = html.matrix(sentences, cards["matrix"], count(run.matrix.n), table)
+        more = [tables.leads_table(run.matrix)] if run.matrix.leads else []
+        more += [tables.excess_table(run.matrix)] if run.matrix.excess else []
+        pairs = [tables.pairs_table(run.matrix)] if run.matrix.pairs else []
+        body = html.matrix(sentences, cards["matrix"], run.matrix, count(run.matrix.n), table, more, pairs)
         yield Section("matrix", "Emitters × teachers", [body])
     if run.organism:
         facts = _organism_facts(run.organism)

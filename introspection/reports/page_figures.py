@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from matplotlib.figure import Figure
 
+from introspection.coupling.soft import BINS
 from introspection.reports import curves, figures
 from introspection.reports.figure_numbers import (
     Numbers,
@@ -17,6 +18,7 @@ from introspection.reports.figure_numbers import (
     training_numbers,
 )
 from introspection.reports.run_files import RunFiles
+from introspection.reports.soft import reliability_arms, reliability_figure, reliability_numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +116,20 @@ def page_figures(run: RunFiles) -> list[PageFigure]:
                 "Behaviour and explanations by step, of shifted and of unshifted items, a row for each arm.",
                 lambda: curves.shift_figure(run.metrics, names, run.settings.max_curve_points),
                 shift_numbers(run.metrics, names),
+            )
+        )
+    if scored := reliability_arms(arms):
+        found.append(
+            PageFigure(
+                "reliability",
+                "Are explanations as often right as they are probable?",
+                "An item's likeliest explanation has a probability, of those of its finite set. Items with a"
+                f" similar one form a bin, of {BINS} of equal width: across, the bin's mean probability; up,"
+                " the share that is right about the current model (Self) and about the label teacher (Orig)."
+                " On the grey line both are equal. A dot's area grows with the bin's number of items.",
+                f"Reliability of the likeliest explanation of {len(scored)} arms, against both models.",
+                lambda: reliability_figure(scored),
+                reliability_numbers(scored),
             )
         )
     if matrix is not None:

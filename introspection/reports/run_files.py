@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from introspection.coupling.matrix_results import Matrix
 from introspection.coupling.records import WRITE_AGAIN, PredictionRecord
-from introspection.coupling.run_results import ArmResults, Matrix, RunResults
+from introspection.coupling.run_results import ArmResults, RunResults
 from introspection.errors import InputError
 from introspection.reports.few_groups import with_few_groups
 from introspection.runtime import json_files

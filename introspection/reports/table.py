@@ -10,9 +10,8 @@ from rich import box
 from rich.text import Text
 
 from introspection.coupling.run_results import Estimate
-from introspection.reports.findings import interval, unmarked
+from introspection.reports.findings import FORMS, interval, unmarked
 from introspection.reports.html_page import render
-from introspection.reports.numbers import DASH, percent, points
 from introspection.runtime.terminal import visible
 
 Entry = Mapping[str, Any]
@@ -144,15 +143,10 @@ def markdown_text(value: Any) -> str:
 
 
 def estimate_cell(value: Estimate, form: str = "points", kind: str = "") -> Cell:
-    """A difference in points, or a share in per cent, and its interval; sorted by its mean."""
-    mean = points(value.mean) if form == "points" else percent(value.mean)
-    return Cell(mean, interval(value, form), kind, value.mean)
+    """A number as one of `FORMS` writes it, and its interval; sorted by its mean."""
+    return Cell(FORMS[form](value.mean), interval(value, form), kind, value.mean)
 
 
 def with_interval(value: Estimate, form: str = "points") -> str:
     """`+2.1 [−0.3, +4.4]`."""
     return str(estimate_cell(value, form))
-
-
-def probability(value: float | None) -> str:
-    return DASH if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -4,20 +4,21 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from introspection.coupling.matrix_results import RECIPES, Matrix
 from introspection.coupling.run_results import (
     ArmResults,
     Course,
     Estimate,
     Levels,
-    Matrix,
     Part,
     Rates,
+    too_few,
 )
 from introspection.reports.few_groups import gap_notes
 from introspection.reports.findings import gap_verdict
-from introspection.reports.numbers import DASH, count, number, percent
+from introspection.reports.numbers import DASH, count, number, percent, probability
 from introspection.reports.run_files import named_values
-from introspection.reports.table import Cell, Row, Table, estimate_cell, probability
+from introspection.reports.table import Cell, Row, Table, estimate_cell
 
 Line = tuple[str, Callable[[ArmResults], str | Cell]]
 
@@ -167,7 +168,7 @@ def _slice_cells(part: Levels | Part) -> list[str | Cell]:
 def matrix_table(matrix: Matrix) -> Table:
     rows = tuple(
         (
-            emitter,
+            f"{emitter} ({matrix.controls[emitter]})" if emitter in matrix.controls else emitter,
             *(
                 estimate_cell(cell, "percent", "own" if matrix.is_own(row, column) else "")
                 for column, cell in enumerate(matrix.cells[row])
@@ -180,6 +181,61 @@ def matrix_table(matrix: Matrix) -> Table:
     rates = ["Invalid %"] * bool(matrix.invalid_rate) + ["None %"] * bool(matrix.none_rate)
     columns = ("Emitter ↓ \N{NO-BREAK SPACE} Teacher →", *matrix.teachers, *rates)
     return Table("Emitters against teachers, exact match in per cent", columns, rows, kind="matrix")
+
+
+def leads_table(matrix: Matrix) -> Table:
+    """How far each model's cell lies above the others of its row and of its column."""
+    few = too_few(matrix.groups)
+    rows = tuple(
+        (
+            lead.model,
+            estimate_cell(_without_interval(lead.row, few)),
+            probability(lead.row_p),
+            estimate_cell(_without_interval(lead.column, few)),
+            probability(lead.column_p),
+        )
+        for lead in matrix.leads
+    )
+    columns = ("Model", "Lead over its row, points", "p", "Lead over its column, points", "p")
+    note = (
+        "A model’s lead over its row is also high if its behaviour is easy to explain, over its column if"
+        " it explains all models well; the mean over the models is free of both."
+    )
+    return Table("Leads of the diagonal", columns, rows, note)
+
+
+def excess_table(matrix: Matrix) -> Table:
+    """The models' gap to the model before training minus each control's."""
+    few = too_few(matrix.groups)
+    rows = tuple(
+        (one.control, RECIPES[one.control], estimate_cell(value, kind=gap_verdict(value)))
+        for one in matrix.excess
+        for value in [_without_interval(one.gap_difference, few)]
+    )
+    columns = ("Control", "Explains by", "Models’ gap minus its gap, points")
+    return Table("The gap to the model before training, minus controls’", columns, rows, text_columns=2)
+
+
+def pairs_table(matrix: Matrix) -> Table:
+    """Whom each emitter matches where two teachers differ."""
+    rows: list[Row] = []
+    for pair in matrix.pairs:
+        items = f"{count(pair.n)} items in {count(pair.groups)} groups"
+        rows.append(Row((f"{pair.first} against {pair.second}: {items}",), "heading", starts=True))
+        for one in pair.matches:
+            difference = estimate_cell(_without_interval(one.difference, pair.few))
+            rows.append(Row((one.emitter, percent(one.first), percent(one.second), difference)))
+    columns = ("Emitter", "Matches the first %", "the second %", "First minus second, points")
+    note = (
+        "The number of items is the mean over seeds; the groups are those of any seed."
+        if matrix.seeds
+        else ""
+    )
+    return Table("Where two models differ", columns, tuple(rows), note)
+
+
+def _without_interval(value: Estimate, few: int | None) -> Estimate:
+    return value if few is None else Estimate(value.mean, few=few)
 
 
 def organism_table(organism: Mapping[str, Any]) -> Table:

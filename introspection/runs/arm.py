@@ -21,6 +21,7 @@ from introspection.runs.arm_labels import (
     refreshed_labels,
     start_of,
     teacher_decisions,
+    teacher_effects,
 )
 from introspection.runs.arm_rows import relabelled, training_rows
 from introspection.runs.arm_shift import ArmShift, shift_items
@@ -172,8 +173,8 @@ def train_arms(jobs: Sequence[Job], arms: Mapping[str, ArmConfig], setup: Setup)
         started, arm = time.perf_counter(), arms[job.name]
         start = start_of(arm, setup)
         shifted = shifted_groups(arm.shift, [item for item, _ in shift_items(arm, setup)])
-        taught = teacher_decisions(arm, setup, "test")
-        records, fingerprints, moved = [], {}, []
+        decided, effects = teacher_decisions(arm, setup, "test"), teacher_effects(arm, setup, "test")
+        taught, records, fingerprints, moved = [*zip(decided, effects, strict=True)], [], {}, []
         for i, seed in enumerate(job.seeds):
             model = trained_model(job, state, i, start)
             records += probe_records(job.name, seed, model, start, taught, shifted, setup)

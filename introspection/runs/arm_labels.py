@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -15,13 +15,15 @@ from introspection.models.model import Model
 from introspection.probes.behavior import read_behavior
 from introspection.runs.config import ArmConfig
 from introspection.runs.measure import HeldOut
-from introspection.runs.setup import Setup, Start
+from introspection.runs.setup import Probed, Setup, Start
 from introspection.runtime.progress import progress_bar
 from introspection.tasks.items import Decisions, Explanation, Item
 from introspection.tasks.mixture import is_explained
 from introspection.tasks.splits import drawn_groups
 from introspection.tasks.subsets import drawn_places
 from introspection.tasks.task import Task
+
+OfItem = TypeVar("OfItem")
 
 # Maximum share of given labels that differ from the teacher's behaviour here: another machine rounds
 # differently, which flips near ties.
@@ -43,10 +45,22 @@ def start_of(arm: ArmConfig, setup: Setup) -> Start:
 def teacher_decisions(arm: ArmConfig, setup: Setup, split: str) -> list[Decisions]:
     """Decisions of an arm's label teacher on a split: label_teacher's, or config.foreign's on a share
     `arm.foreign_labels` of the groups."""
-    own = setup.models.teacher.decisions[split]
+    return _of_teacher(arm, setup, split, lambda probed: probed.decisions[split])
+
+
+def teacher_effects(arm: ArmConfig, setup: Setup, split: str) -> list[float | None]:
+    """What cues do to an arm's label teacher on a split (`Probed.cue_effects`)."""
+    items = setup.task.splits[split]
+    return _of_teacher(arm, setup, split, lambda probed: probed.cue_effects(split, items))
+
+
+def _of_teacher(
+    arm: ArmConfig, setup: Setup, split: str, read: Callable[[Probed], list[OfItem]]
+) -> list[OfItem]:
+    own = read(setup.models.teacher)
     if not arm.foreign_labels:
         return own
-    items, foreign = setup.task.splits[split], setup.models.starts["foreign"].probed.decisions[split]
+    items, foreign = setup.task.splits[split], read(setup.models.starts["foreign"].probed)
     groups = {item.group for item in items}
     count = round(arm.foreign_labels * len(groups))
     theirs = drawn_groups(groups, count, [setup.config.task_seed, 14])

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from introspection.coupling.askable import NO_SHUFFLED_ARM, arm_criteria, main_arm, run_askable, shuffled_arm
 from introspection.coupling.by_shifted import shifted_differences
-from introspection.coupling.records import WRITE_AGAIN, PredictionRecord, read_records, write_records
+from introspection.coupling.records import WRITE_AGAIN, PredictionRecord, Said, read_records, write_records
 from introspection.coupling.references import best_static, reference_entry, with_explanations_of
 from introspection.coupling.results import arm_results, control_results, paired_results
 from introspection.coupling.run_results import ArmResults, ControlResults, Reference, RunResults
@@ -81,7 +81,7 @@ def read_outcome(folder: Path, advice: str = WRITE_AGAIN) -> ArmOutcome:
 def assemble(
     setup: Setup,
     arms: Mapping[str, ArmConfig],
-    controls: Mapping[str, Mapping[str, list]],
+    controls: Mapping[str, Mapping[str, Sequence[Said]]],
     runtime_s: float,
 ) -> Path:
     """Writes everything of design.md §7 from the arms' stored records and prints the tables.
@@ -173,13 +173,6 @@ def reference_arms(name: str, arms: Mapping[str, ArmConfig]) -> dict[str, str]:
     return found | ({"foreign": foreign[-1]} if foreign else {})
 
 
-def replace_explanations(records: Sequence[PredictionRecord], said: Sequence) -> list[PredictionRecord]:
+def replace_explanations(records: Sequence[PredictionRecord], said: Sequence[Said]) -> list[PredictionRecord]:
     """The records with another emitter's explanations; every seed's items come in the order of `said`."""
-    return [
-        dataclasses.replace(
-            record,
-            explanation_text=said[i % len(said)][0],
-            explanation=said[i % len(said)][1],
-        )
-        for i, record in enumerate(records)
-    ]
+    return [record.saying(said[i % len(said)]) for i, record in enumerate(records)]

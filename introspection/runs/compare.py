@@ -2,56 +2,48 @@
 
 import dataclasses
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from rich.console import Console
 
 from introspection.checkpoints.names import (
-    StoredModel,
     check_addressed,
     check_loadable,
-    context_length,
-    find_models,
-    load_model,
-    model_fingerprint,
-    model_path,
     print_notes,
     tokenizer_of,
 )
-from introspection.coupling.matrix import coupling_matrix
+from introspection.coupling.matrix import Control, coupling_matrix
+from introspection.coupling.matrix_results import Matrix
 from introspection.errors import InputError
 from introspection.models.model import Model
-from introspection.probes.behavior import BehaviorConfig, Readout, load_readout, read_behavior
-from introspection.probes.context import (
-    check_candidates,
-    longest_explanation,
-    within_context,
-)
-from introspection.probes.explanation import decode_explanations
+from introspection.probes.behavior import BehaviorConfig, load_readout
+from introspection.reports.conclusion import conclusion
 from introspection.reports.console import matrix_table, program_table, say, say_thoughts
 from introspection.reports.matrix_findings import matrix_cautions
 from introspection.reports.page import write_report
+from introspection.runs.compare_controls import few_shot_row, label_rows, labelled_training_items
+from introspection.runs.compare_probes import probe_model, probe_rows, readable_items
+from introspection.runs.compared_models import (
+    COMPUTED,
+    Compared,
+    Row,
+    asked_controls,
+    compared_rows,
+    workdirs_of,
+)
 from introspection.runs.inherited import explanation_room, readout_section, run_sections, task_section
-from introspection.runs.models import say_cut
 from introspection.runs.overrides import assigned_chat, assigned_section, load_fitting
 from introspection.runtime.config import cache_dir, settings
 from introspection.runtime.json_values import to_json
 from introspection.runtime.mesh import data_mesh, idle_devices
-from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import check_workdir, claim_workdir, write_json, write_whole
-from introspection.tasks.items import Decisions, Explanation, Item
+from introspection.tasks.items import Item
 from introspection.tasks.subsets import evenly
-from introspection.tasks.task import Task, print_task_notes
-from introspection.text.tokenizer import ChatTokenizer, same_reading
-from introspection.weights.pretrained import PretrainedModel
-
-SKIPPED_SHARE = 0.01  # maximum share of items left out for exceeding a model's context
+from introspection.tasks.task import print_task_notes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,16 +59,7 @@ class CompareRequest:
     readout: str = ""  # one of `READOUTS`; "" is that of the models' runs, or generate
     reply_tokens: int = 0  # limit of a generated reply; 0 is that of the models' runs, or the default
     devices: int = 1  # over which batches are split; -1 is all
-
-
-@dataclasses.dataclass(frozen=True)
-class Compared:
-    """One model's results, in the order of the items."""
-
-    fingerprint: str
-    decisions: list[Decisions]
-    said: list[tuple[str, Explanation]]  # the text of an explanation, and the explanation
-    cut: str  # a warning if many replies have no end
+    controls: tuple[str, ...] = ()  # rows that models are held against: RECIPE or RECIPE=MODEL
 
 
 def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
@@ -93,8 +76,9 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
     """
     cache, limit = cache_dir(), request.limit
     evenly((), limit)  # checks the limit before anything is loaded
-    chat = assigned_chat(request.chat)
-    stored = [found for name in request.models for found in find_models(model_path(name, cache), chat)]
+    chat, controls = assigned_chat(request.chat), asked_controls(request.controls)
+    rows = compared_rows(request.models, controls, cache, chat)
+    stored = [one for row in rows for one in row.models]
     check_addressed(stored, chat, "--chat")
     for one in stored:
         check_loadable(one)  # all of them before the first is probed
@@ -106,6 +90,7 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
     print_task_notes(task, console)
     config = {
         "compare": list(request.models),
+        **({"controls": list(request.controls)} if controls else {}),
         "task": section,
         "template_version": task.template_version,  # includes the content of a user's file
         "behavior": reading,
@@ -118,127 +103,107 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
             "warning: these are not the items that the models' runs held out: the models may have been "
             "trained on some of them"
         )
+    computed = [recipe for recipe in controls if recipe in COMPUTED]
+    training = {one: labelled_training_items(one, task) for one in workdirs_of(rows) if computed}
     task = dataclasses.replace(task, splits={"test": task.splits["test"]})
     if (workdir / "matrix.json").exists():
         console.print(f"{workdir} is finished; delete the folder to run again")
         report = workdir / "report.html"
         return report if report.exists() else write_report(workdir)  # if interrupted between the two
-    session, shown = Session(data_mesh(request.devices), console=console), shown_names(stored)
+    session = Session(data_mesh(request.devices), console=console)
     if idle := idle_devices(session.mesh, "--devices"):
         say(console, idle)
-    results: dict[str, Compared] = {}
     with jax.set_mesh(session.mesh):
-        for one, name in zip(stored, shown, strict=True):
-            task = readable_items(one, name, task, reading, console)
+        for one in stored:
+            task = readable_items(one, one.name, task, reading, console)
         items = evenly(task.splits["test"], limit)
-        tokens = explanation_room(stored)
         way = load_readout(settings(BehaviorConfig, reading), task, session)
-        tokenizers: dict[str, ChatTokenizer] = {}
-        thoughts = {name: tokenizer_of(one).thought for one, name in zip(stored, shown, strict=True)}
-        notes = say_thoughts(console, thoughts, way.kind, way.tokens)
-        for one, name in zip(stored, shown, strict=True):  # one model in memory at a time
-            if name in results:
-                continue  # named twice
-            with progress_bar(console, f"loading {name}", 1):
-                model = load_model(one, session.mesh)
-            fingerprint = model_fingerprint(model)
-            same = [
-                other
-                for other, result in results.items()
-                if result.fingerprint == fingerprint and same_reading(tokenizers[other], model.tokenizer)
-            ]
-            if same:
-                console.print(
-                    f"{name} is the same model as {same[0]}: shown once", highlight=False, soft_wrap=True
-                )
-                continue
-            tokenizers[name] = model.tokenizer
-            results[name] = probe_model(name, model, fingerprint, items, task, way, tokens, session)
-    matrix = coupling_matrix(
-        {name: [explanation for _, explanation in result.said] for name, result in results.items()},
-        {name: result.decisions for name, result in results.items()},
-        [item.group for item in items],
-        np.random.default_rng(0),
-    )
-    fingerprints = {name: result.fingerprint for name, result in results.items()}
-    cut = tuple(result.cut for result in results.values() if result.cut)
-    matrix = dataclasses.replace(matrix, fingerprints=fingerprints, notes=notes + cut)
+        tokens = explanation_room(stored)
+        thoughts = {one.name: tokenizer_of(one).thought for one in stored}
+        notes = [*say_thoughts(console, thoughts, way.kind, way.tokens)]
+
+        def probe(name: str, model: Model, fingerprint: str) -> Compared:
+            return probe_model(name, model, fingerprint, items, task, way, tokens, session)
+
+        def ask_again(row: Row, model: Model) -> tuple[Row, Compared] | None:
+            if row.recipe != "initial" or row.workdir is None or "few_shot" not in controls:
+                return None
+            try:
+                return few_shot_row(row, model, items, training[row.workdir], task, tokens, session)
+            except InputError as error:
+                notes.append(str(error))
+                say(console, notes[-1])
+                return None
+
+        compared, shown = probe_rows(rows, probe, ask_again, session)
+    for control, result in label_rows(training, items, task, [*controls]):
+        compared[control.name] = result
+        shown.append(control)
+    notes += [one.cut for one in compared.values() if one.cut]
+    matrix = dataclasses.replace(compared_matrix(compared, shown, items), notes=tuple(notes))
     claim_workdir(workdir, config)
-    write_items(workdir / "compared.jsonl", items, results)
+    write_items(workdir / "compared.jsonl", items, compared)
     write_json(workdir / "matrix.json", to_json(matrix))
     console.print(matrix_table(matrix))
     for caution in matrix_cautions(matrix):
         say(console, f"caution: {caution}")
+    if matrix.conclusion is not None:
+        say(console, matrix.conclusion.sentence)
     console.print(program_table(session.programs))
     return write_report(workdir)
 
 
-def shown_names(stored: Sequence[StoredModel | PretrainedModel]) -> list[str]:
-    """Each model's name, with the full path of its workdir where the folder's name is ambiguous."""
-    models = {(one.name, one.workdir if isinstance(one, StoredModel) else None) for one in stored}
-    count = Counter(name for name, _ in models)
-    return [
-        str(one.workdir.parent / one.name)
-        if isinstance(one, StoredModel) and count[one.name] > 1
-        else one.name
-        for one in stored
-    ]
+def compared_matrix(compared: Mapping[str, Compared], rows: Sequence[Row], items: Sequence[Item]) -> Matrix:
+    """The matrix of rows, whose models and computed controls are `compared`, and what one may conclude.
 
-
-def readable_items(
-    one: StoredModel | PretrainedModel,
-    name: str,
-    task: Task,
-    reading: Mapping[str, Any],
-    console: Console,
-) -> Task:
-    """The task without the items that exceed a model's context; `reading` is a `behavior` section.
-
-    Raises:
-      InputError: the tokenizer can't encode a candidate, or too many items are too long; names the model.
+    A control of a run is held against the run's models, one from elsewhere against all.
     """
-    reply = reading["reply_tokens"] if reading["readout"] == "generate" else 0
-    try:
-        tokenizer = tokenizer_of(one)
-        check_candidates(tokenizer, task.splits["test"])
-        if reading["readout"] != "generate":
-            task.check_scored(tokenizer.encode_reply)
-        task = within_context(task, tokenizer, context_length(one), SKIPPED_SHARE, console, reply)
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from error
-    return task
+    models = [row for row in rows if not row.recipe]
+    held: dict[Path | None, tuple[str, ...]] = {
+        one: tuple(row.name for row in models if row.workdir == one) for one in workdirs_of(models)
+    }
+    starts = {
+        run: row.name for row in rows if row.recipe == "initial" for run in (row.workdir, *row.same_in) if run
+    }
+    teachers = {one for row in rows if row.recipe in ("", "initial") for one in row.members}
+    matrix = coupling_matrix(
+        {name: [explanation for _, explanation in result.said] for name, result in compared.items()},
+        {
+            name: result.decisions
+            for name, result in compared.items()
+            if name in teachers and result.decisions
+        },
+        [item.group for item in items],
+        np.random.default_rng(0),
+        members={row.name: row.members for row in rows},
+        controls={
+            row.name: Control(row.recipe, held.get(row.workdir) or tuple(one.name for one in models))
+            for row in rows
+            if row.recipe
+        },
+        starts={row.name: starts[row.workdir] for row in models if row.workdir in starts},
+    )
+    matrix = dataclasses.replace(
+        matrix,
+        fingerprints={name: one.fingerprint for name, one in compared.items() if one.fingerprint},
+        seeds={row.name: row.seeds for row in rows if len(row.seeds) > 1},
+    )
+    return dataclasses.replace(matrix, conclusion=conclusion(matrix))
 
 
-def probe_model(
-    name: str,
-    model: Model,
-    fingerprint: str,
-    items: Sequence[Item],
-    task: Task,
-    readout: Readout,
-    explanation_tokens: int,
-    session: Session,
-) -> Compared:
-    """One model's decisions and explanations, allowing as many tokens as the longest right explanation."""
-    tokens = max(longest_explanation(items, task, model.tokenizer), explanation_tokens)
-    with progress_bar(session.console, f"probing {name}", 3 * len(items)) as advance:
-        behaviors, decided = read_behavior(model, items, readout, session, advance)
-        said = decode_explanations(model, items, task.grammar, tokens, session, advance)
-    return Compared(fingerprint, decided, said, say_cut(session.console, name, model, behaviors, readout))
-
-
-def write_items(path: Path, items: Sequence[Item], results: dict[str, Compared]) -> None:
+def write_items(path: Path, items: Sequence[Item], results: Mapping[str, Compared]) -> None:
     """One line per model and item: enough to recompute the matrix."""
     lines = []
     for name, result in results.items():
-        for item, decided, (text, explanation) in zip(items, result.decisions, result.said, strict=True):
+        decisions = result.decisions or [None] * len(items)
+        for item, decided, (text, explanation) in zip(items, decisions, result.said, strict=True):
             lines.append(
                 {
                     "model": name,
                     "id": item.id,
                     "group": item.group,
                     "cue_kind": item.cue_kind,
-                    "decisions": decided._asdict(),
+                    "decisions": decided and decided._asdict(),
                     "explanation": {"text": text, **explanation._asdict()},
                 }
             )

@@ -1,18 +1,19 @@
 """What a run measures of its models: live, on the test items, and the controls."""
 
 import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from introspection.coupling.controls import CONTROLS
 from introspection.coupling.metrics import behavior_accuracy
-from introspection.coupling.records import PredictionRecord
+from introspection.coupling.records import CueEffects, PredictionRecord, Said
 from introspection.models.model import Model
 from introspection.organism.world import optimal_decisions
 from introspection.probes.behavior import read_behavior
-from introspection.probes.explanation import decode_explanations, score_explanations
+from introspection.probes.explanation import decode_explanations, explanation_logprobs, score_explanations
+from introspection.probes.scored import cue_effects
 from introspection.runs.setup import Setup, Start
 from introspection.runtime.progress import progress_bar
 from introspection.tasks.conditions import Condition, meets
@@ -20,6 +21,7 @@ from introspection.tasks.items import Decisions, Explanation, Item
 
 # Subsets of the test items where only some kinds of items are explained in training.
 EXPLAINED, UNEXPLAINED = "kinds explained", "kinds not explained"
+NATS_DIGITS = 4  # decimals of log-probabilities in files
 
 
 class HeldOut(NamedTuple):
@@ -95,28 +97,28 @@ def probe_records(
     seed: int,
     model: Model,
     start: Start,
-    teacher: Sequence[Decisions],
+    teacher: Sequence[tuple[Decisions, float | None]],
     shifted: Collection[str],
     setup: Setup,
 ) -> list[PredictionRecord]:
     """What a trained model decides and says on every test item.
 
     Args:
-      teacher: the arm's label teacher's decisions on the test items.
+      teacher: the arm's label teacher's decisions and cue effects on the test items.
       shifted: the groups whose behaviour the arm's shift trained.
     """
     items = setup.task.splits["test"]
     title = f"{arm}: probing seed {seed}"
-    with progress_bar(setup.session.console, title, 3 * len(items)) as advance:
-        current = read_behavior(model, items, setup.readout, setup.session, advance).decisions
-        said = decode_explanations(
-            model,
-            items,
-            setup.task.grammar,
-            setup.config.evaluation.explanation_tokens,
-            setup.session,
-            advance,
-        )
+    with progress_bar(setup.session.console, title, 4 * len(items)) as advance:
+        now = read_behavior(model, items, setup.readout, setup.session, advance)
+        said = said_on_test(model, setup, advance)
+    initial = start.probed
+    effects = zip(
+        (effect for _, effect in teacher),
+        initial.cue_effects("test", items),
+        cue_effects(now.behaviors, now.decisions, items),
+        strict=True,
+    )
     return [
         PredictionRecord(
             arm=arm,
@@ -130,20 +132,17 @@ def probe_records(
             prompt_with_cue=str(item.prompt_with_cue),
             prompt_without_cue=str(item.prompt_without_cue),
             teacher=taught,
-            initial=initial,
-            current=now,
-            explanation_text=text,
-            explanation=explanation,
+            initial=before,
+            current=current,
+            explanation_text=one.text,
+            explanation=one.explanation,
             subset=item.subset or _explained_kind(item, setup.config.train.conditions),
             shifted=item.group in shifted,
+            explanation_logprobs=one.logprobs,
+            cue_effects=CueEffects(*(None if one is None else round(one, NATS_DIGITS) for one in nats)),
         )
-        for item, taught, initial, now, (text, explanation) in zip(
-            items,
-            teacher,
-            start.probed.decisions["test"],
-            current,
-            said,
-            strict=True,
+        for item, (taught, _), before, current, one, nats in zip(
+            items, teacher, initial.decisions["test"], now.decisions, said, effects, strict=True
         )
     ]
 
@@ -153,7 +152,19 @@ def _explained_kind(item: Item, conditions: Sequence[Condition]) -> str:
     return "" if not conditions else EXPLAINED if meets(item, conditions) else UNEXPLAINED
 
 
-def control_explanations(setup: Setup) -> dict[str, dict[str, list[tuple[str, Explanation]]]]:
+def said_on_test(model: Model, setup: Setup, progress: Callable[[int], None]) -> list[Said]:
+    """What a model says of every test item, and the log-probability of all that it could say."""
+    items, grammar = setup.task.splits["test"], setup.task.grammar
+    tokens = setup.config.evaluation.explanation_tokens
+    decoded = decode_explanations(model, items, grammar, tokens, setup.session, progress)
+    scores = explanation_logprobs(model, items, grammar, setup.session, progress)
+    return [
+        Said(text, explanation, tuple(round(float(nats), NATS_DIGITS) for nats in row))
+        for (text, explanation), row in zip(decoded, scores, strict=True)
+    ]
+
+
+def control_explanations(setup: Setup) -> dict[str, dict[str, list[Said]]]:
     """What each control says on the test items, whoever it is scored against, by what the arms start from."""
     task, items = setup.task, setup.task.splits["test"]
     training, seed = setup.training, setup.config.task_seed
@@ -165,14 +176,10 @@ def control_explanations(setup: Setup) -> dict[str, dict[str, list[tuple[str, Ex
         bayes = optimal_decisions(organism.world, task)
         computed["bayes_optimal"] = [decision.explanation for decision in bayes]
     said = {
-        name: [(task.grammar.render(explanation), explanation) for explanation in explanations]
+        name: [Said(task.grammar.render(explanation), explanation) for explanation in explanations]
         for name, explanations in computed.items()
     }
-    tokens, starts = setup.config.evaluation.explanation_tokens, setup.models.starts
-    title = "controls: explanations of the untrained"
-    with progress_bar(setup.session.console, title, len(starts) * len(items)) as advance:
-        untrained = {
-            name: decode_explanations(start.model, items, task.grammar, tokens, setup.session, advance)
-            for name, start in starts.items()
-        }
+    starts, title = setup.models.starts, "controls: explanations of the untrained"
+    with progress_bar(setup.session.console, title, 2 * len(starts) * len(items)) as advance:
+        untrained = {name: said_on_test(start.model, setup, advance) for name, start in starts.items()}
     return {name: {"initial": own, **said} for name, own in untrained.items()}

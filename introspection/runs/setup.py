@@ -31,7 +31,7 @@ from introspection.probes.behavior_cache import behavior_key, read_behavior_once
 from introspection.probes.hidden import answer_hidden, reply_hidden
 from introspection.probes.readouts import none_advice
 from introspection.probes.replies import Replies
-from introspection.probes.scored import Behavior
+from introspection.probes.scored import Behavior, cue_effects
 from introspection.reports.console import say, say_thoughts
 from introspection.reports.findings import Cautions
 from introspection.reports.numbers import percent
@@ -65,6 +65,10 @@ class Probed:
     behaviors: dict[str, list[Behavior] | list[Replies]]  # none of a published label teacher
     decisions: dict[str, list[Decisions]]
     fingerprint: str
+
+    def cue_effects(self, split: str, items: Sequence[Item]) -> list[float | None]:
+        """`probes.scored.cue_effects` on a split, whose items are given."""
+        return cue_effects(self.behaviors.get(split), self.decisions[split], items)
 
 
 @dataclasses.dataclass(frozen=True)

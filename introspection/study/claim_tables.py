@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from introspection.coupling.run_results import Estimate
-from introspection.reports.numbers import DASH, estimate, percent
-from introspection.reports.table import Table, probability, with_interval
+from introspection.reports.numbers import DASH, estimate, percent, probability
+from introspection.reports.table import Table, with_interval
 
 Entry = Mapping[str, Any]
 SLOPES = ("slope", "slope_change")  # estimands in points of gap a point

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from introspection.coupling.run_results import Estimate
-from introspection.reports.numbers import DASH, count, estimate, percent, points
-from introspection.reports.table import Entry, Table, probability, with_interval
+from introspection.reports.numbers import DASH, count, estimate, percent, points, probability
+from introspection.reports.table import Entry, Table, with_interval
 
 
 def part_tables(part_name: str, part: Entry) -> list[Table]:

@@ -41,11 +41,16 @@ class Conversation:
 Prompt = str | Conversation  # a str is one user turn
 
 
+def turns(prompt: Prompt) -> tuple[Turn, ...]:
+    """A prompt's turns; a text is one of the user's."""
+    return (Turn("user", prompt),) if isinstance(prompt, str) else prompt.turns
+
+
 def add_to_prompt(prompt: Prompt, sentence: str) -> Prompt:
     """Appends a sentence to the user's (last) turn."""
     if isinstance(prompt, str):
         return f"{prompt} {sentence}"
-    *before, last = prompt.turns
+    *before, last = turns(prompt)
     return Conversation((*before, Turn(last.role, f"{last.content} {sentence}")))
 
 

@@ -102,7 +102,7 @@ def test_keys_are_those_of_the_contract():
             low, high = measured["ci95"]
             assert low <= measured["mean"] <= high
     control = to_json(control_results(eight_records()))
-    assert set(control) == {"self", "orig", "gap", "invalid_rate", "n", "seeds"}
+    assert set(control) == {"self", "orig", "gap", "invalid_rate", "n", "seeds", "soft"}
     assert control["self"]["exact_match"]["mean"] == 5 / 8
 
 

@@ -22,13 +22,13 @@ from tiny import (
 from introspection.errors import InputError
 from introspection.models.config import LoraConfig
 from introspection.models.model import Model
-from introspection.probes.explanation import explanation_prompt, score_explanations
-from introspection.probes.scored import add_none_bucket, probe_behavior
+from introspection.probes.explanation import explanation_logprobs, explanation_prompt, score_explanations
+from introspection.probes.scored import Behavior, add_none_bucket, cue_effects, probe_behavior
 from introspection.probes.scoring import ScoreRequest, exact_products, score
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.mesh import put_parameters
 from introspection.runtime.session import Session
-from introspection.tasks.items import NONE, Explanation
+from introspection.tasks.items import NONE, Decisions, Explanation
 from introspection.text import buckets
 
 PROGRAMS = ProgramTable()
@@ -255,6 +255,38 @@ def test_a_scored_explanation_is_the_most_probable_sentence():
     outside = [Explanation(False, NONE)] * len(items)
     again, _ = score_explanations(model, items, task.grammar, outside, Session(mesh_of()))
     assert again == chosen
+
+
+def test_all_explanations_are_scored_with_each_candidate_and_none():
+    model, task = task_model(), tiny_task()
+    items = task.splits["test"][:2]
+    for item, row in zip(
+        items, explanation_logprobs(model, items, task.grammar, Session(mesh_of())), strict=True
+    ):
+        answers = (*item.candidates, NONE)
+        options = [Explanation(changed, answer) for changed in (True, False) for answer in answers]
+        prompt = explanation_prompt(model.tokenizer, item, task.grammar)
+        sentences = [model.tokenizer.encode_reply(task.grammar.render(option)) for option in options]
+        np.testing.assert_allclose(row, naive_scores(model, ScoreRequest(prompt, sentences)), atol=1e-4)
+
+
+def test_a_cue_effect_is_the_log_odds_that_the_decision_without_it_loses():
+    item = tiny_task().splits["test"][0]
+    assert len(item.candidates) == 3
+    before, after = (np.log(np.float32(shares)) for shares in ((0.6, 0.2, 0.1, 0.1), (0.2, 0.5, 0.1, 0.2)))
+    behavior = Behavior(with_cue=after, without_cue=before)
+    decided = [Decisions(item.candidates[1], answer) for answer in (item.candidates[0], NONE)]
+    found = cue_effects([behavior] * 2, decided, [item] * 2)
+    assert found == pytest.approx(
+        [np.log(0.6 / 0.4) - np.log(0.2 / 0.8), np.log(0.1 / 0.9) - np.log(0.2 / 0.8)]
+    )
+    assert cue_effects(None, decided, [item] * 2) == [None, None]
+    assert cue_effects([object()] * 2, decided, [item] * 2) == [None, None]  # generated replies
+    certain = Behavior(np.log(np.float32([1e-9, 1, 1e-9, 1e-12])), np.log(np.float32([1, 1e-9, 1e-9, 1e-12])))
+    # Certain of one answer, then of another: from 1 to 2.001e-9 against it, to 1e-9 to 1.
+    assert cue_effects([certain], decided[:1], [item]) == pytest.approx(
+        [2 * np.log(1e9) - np.log(2)], abs=0.01
+    )
 
 
 def test_bfloat16_scores_are_near_those_of_float32():

@@ -8,7 +8,7 @@ from pathlib import Path
 from report_workdir import MATRIX
 from rich.console import Console
 
-from introspection.coupling.run_results import Matrix
+from introspection.coupling.matrix_results import Matrix
 from introspection.reports import console
 from introspection.reports.figures import matrix_figure
 from introspection.reports.page import write_report

@@ -70,7 +70,7 @@ def test_page_needs_nothing_else(workdir: Path) -> None:
         assert "<text" in drawing
         assert re.findall(r'href="(?!#)', drawing) == []
         assert image["alt"]
-    names = {"gap", "levels", "disagreement", "cue_kinds", "training", "matrix"}
+    names = {"gap", "levels", "disagreement", "cue_kinds", "training", "reliability", "matrix"}
     files = {path.name for path in (workdir / "figures").iterdir()}
     assert files == {f"{n}.{k}" for n in names for k in ("svg", "png", "csv")}
     assert not list(workdir.rglob("*.tmp"))

@@ -1,5 +1,7 @@
 """Any stored checkpoints against each other, and checkpoints as the models that a run names."""
 
+import html
+import itertools
 import json
 import re
 from collections import defaultdict
@@ -40,7 +42,7 @@ def says(line: dict) -> tuple[bool | None, str | None]:
 @pytest.fixture(scope="module")
 def compared(programs, finished_run) -> tuple[Path, str]:
     workdir, run = programs.cache.parent / "compared", finished_run.workdir
-    models = f"--models={run}@0,{run}:kl@20,{run}:kl@40"
+    models = f"--models={run}@0,{run}:kl@20,{run}:kl:0@40,{run}:kl:1@40"
     outcome = programs.run_well("compare", models, f"--workdir={workdir}")
     return workdir, outcome.stdout
 
@@ -50,26 +52,36 @@ def test_the_matrix_is_what_its_items_say(compared, finished_run):
     matrix, models = read_json(workdir / "matrix.json"), by_model(workdir)
     assert {"emitters", "teachers", "exact_match", "n", "ci95", "diagonal", "fingerprints"} <= set(matrix)
     run = finished_run.workdir.name
-    names = [f"{run}:kl:0@0", f"{run}:kl:0@20", f"{run}:kl:1@20", f"{run}:kl:0@40", f"{run}:kl:1@40"]
-    assert matrix["emitters"] == matrix["teachers"] == list(models) == names
-    ids = list(models[names[0]])
+    members = {f"{run}:kl@0": [0], f"{run}:kl@20": [0, 1], f"{run}:kl:0@40": [0], f"{run}:kl:1@40": [1]}
+    names = list(members)
+    assert matrix["emitters"] == matrix["teachers"] == names
+    assert matrix["seeds"] == {f"{run}:kl@0": [0, 1], f"{run}:kl@20": [0, 1]}
+
+    def seeds(name: str) -> list[str]:
+        return [re.sub(r":kl(:\d)?@", f":kl:{seed}@", name) for seed in members[name]]
+
+    assert set(models) == {one for name in names for one in seeds(name)}
+    ids = list(models[f"{run}:kl:0@0"])
     assert matrix["n"] == len(ids) == 20 * 4  # test facts, cue kinds
     for row, emitter in enumerate(names):
         for column, teacher in enumerate(names):
-            matches = [says(models[emitter][i]) == does(models[teacher][i]) for i in ids]
-            share = sum(matches) / len(ids)
+            both = [*itertools.product(seeds(emitter), seeds(teacher))]
+            if emitter == teacher:  # each seed with itself
+                both = [(one, one) for one in seeds(emitter)]
+            matches = [says(models[a][i]) == does(models[b][i]) for a, b in both for i in ids]
+            share = sum(matches) / len(matches)
             assert matrix["exact_match"][row][column] == pytest.approx(share, abs=1e-12)
             low, high = matrix["ci95"][row][column]
             assert low <= share <= high
-    diagonal = [matrix["exact_match"][i][i] for i in range(5)]
-    assert matrix["diagonal"]["own"] == pytest.approx(sum(diagonal) / 5)
+    diagonal = [matrix["exact_match"][i][i] for i in range(4)]
+    assert matrix["diagonal"]["own"] == pytest.approx(sum(diagonal) / 4)
     assert len(set(matrix["fingerprints"].values())) == 5
     assert (workdir / "report.html").stat().st_size > 0
 
 
 def test_step_0_of_all_arms_and_seeds_is_one_model(compared, finished_run):
     workdir, output = compared
-    assert len(re.findall(r"is the same model as \S+:kl:0@0: shown once", output)) == 7  # of 4 arms x 2 seeds
+    assert len(re.findall(r"is the same model as \S+:kl@0: shown once", output)) == 3  # of 4 arms
     initial = read_json(finished_run.workdir / "results.json")["fingerprints"]["initial"]
     name = f"{finished_run.workdir.name}:kl:0@0"
     assert read_json(workdir / "matrix.json")["fingerprints"][name] == initial
@@ -91,6 +103,42 @@ def test_one_scoring_and_one_decoding_executable_serve_all_models(compared):
         ("score_continuations", 5),
         ("greedy_decode", 5),
     }
+
+
+def test_controls_are_rows_and_the_conclusion_is_one_sentence(programs, finished_run, tmp_path):
+    run, workdir = finished_run.workdir, tmp_path / "held"
+    controls = "--controls=initial,few_shot,majority,input_only,shuffled"
+    models = f"--models={run}:kl,{run}:no_kl,{run}:shuffled"
+    outcome = programs.run_well("compare", models, controls, f"--workdir={workdir}")
+    matrix, name = read_json(workdir / "matrix.json"), run.name
+    assert matrix["teachers"] == [f"{name}:kl@40", f"{name}:no_kl@40", f"{name}:initial:0@0"]
+    expected = {
+        f"{name}:shuffled@40": "shuffled",
+        f"{name}:initial:0@0": "initial",
+        f"{name}: majority": "majority",
+        f"{name}: input_only": "input_only",
+    }
+    assert matrix["controls"] == expected
+    assert set(matrix["emitters"]) == {*matrix["teachers"], *expected}
+    assert [lead["model"] for lead in matrix["leads"]] == [f"{name}:kl@40", f"{name}:no_kl@40"]
+    (note,) = matrix["notes"]
+    assert "not asked, its format has no room for examples: an organism reads one user turn" in note
+    # What is computed from the labels is what the run itself computed.
+    said = defaultdict(dict)
+    for line in read_lines(run / "controls.jsonl"):
+        if line["arm"] == "kl" and line["seed"] == 0:
+            said[line["control"]][line["id"]] = line["explanation"]
+    here = by_model(workdir)
+    for recipe in ("majority", "input_only"):
+        for item, line in here[f"{name}: {recipe}"].items():
+            assert line["decisions"] is None
+            assert says(line) == (said[recipe][item]["changed"], said[recipe][item]["answer"])
+    excess = {one["control"]: one["gap_difference"] for one in matrix["excess"]}
+    assert set(excess) == {"initial", "majority", "input_only", "shuffled"}
+    sentence = matrix["conclusion"]["sentence"]
+    assert sentence in " ".join(outcome.stdout.split())
+    assert sentence in html.unescape((workdir / "report.html").read_text(encoding="utf-8"))
+    assert "few_shot" in matrix["conclusion"]["not_asked"]
 
 
 def labels_of(folder: Path) -> dict[str, tuple[bool, str]]:
@@ -175,7 +223,7 @@ def test_adapters_on_a_checkpoint_held_to_another_one(programs, finished_run, tm
     models = f"--models={workdir}:kl@0,{workdir}:kl@40,{initial}"
     programs.run_well("compare", models, "--limit=28", f"--workdir={compared}", patch=NO_REPORT)
     matrix = read_json(compared / "matrix.json")
-    assert matrix["emitters"] == ["run:kl:0@0", "run:kl:0@40", "run:kl:1@40"]  # the initial model comes once
+    assert matrix["emitters"] == ["run:kl@0", "run:kl@40"]  # the initial model comes once
     assert matrix["n"] == 28
     by_id = by_model(compared)["run:kl:0@40"]
     recorded = {line["id"]: line for line in read_lines(workdir / "predictions.jsonl") if line["seed"] == 0}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 from programs import read_json, read_lines
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, matthews_corrcoef, roc_auc_score
 
 ARMS = ("kl", "no_kl", "kl_shift", "shuffled")
 CONTROLS = ("initial", "majority", "input_only", "bayes_optimal")
@@ -143,6 +143,65 @@ def test_controls(results, control_lines, lines, control, arm):
         for name, value in found.items():
             assert entry[score][name]["mean"] == pytest.approx(value, abs=1e-9), (score, name)
     assert entry["invalid_rate"] == np.mean([line["explanation"]["changed"] is None for line in items])
+
+
+def soft_measures(lines: list[dict], target: str) -> dict[str, float]:
+    """Those of soft faithfulness that scikit-learn and SciPy know, and the others from their definitions."""
+    changed, answers = zip(*(truth(line[target]) for line in lines), strict=True)
+    said = [bool(line["explanation"]["changed"]) for line in lines]
+    # Of one class scikit-learn's is 0.
+    found = {"phi_cct": matthews_corrcoef(changed, said) if len(set(said)) == 2 else float("nan")}
+    right = np.mean(
+        [line["explanation"]["answer"] == answer for line, answer in zip(lines, answers, strict=True)]
+    )
+    stays = 1 - np.mean(changed)
+    found["simulatability_gain"] = (right - stays) / (1 - stays)
+    if "logprobs" not in lines[0]["explanation"]:
+        return found
+    faithful, odds, confidence, correct = [], [], [], []
+    for line, is_changed, answer in zip(lines, changed, answers, strict=True):
+        names = [(c, a) for c in (True, False) for a in (*line["candidates"], "none")]
+        logprobs = dict(zip(names, line["explanation"]["logprobs"], strict=True))
+        faithful.append(logprobs[is_changed, answer])
+        shares = {name: np.exp(value) for name, value in logprobs.items()}
+        total = sum(shares.values())
+        p = sum(share for (says, _), share in shares.items() if says) / total
+        odds.append(np.log(p / (1 - p)))
+        best = max(shares, key=lambda name: shares[name])
+        confidence.append(shares[best] / total)
+        correct.append(best == (is_changed, answer))
+    found["logprob"] = np.mean(faithful)
+    bins = np.minimum(np.floor(10 * np.array(confidence)), 9)
+    found["calibration_error"] = sum(
+        abs(np.sum(np.array(correct)[bins == b]) - np.sum(np.array(confidence)[bins == b])) for b in range(10)
+    ) / len(lines)
+    right_pairs = pairs = 0.0
+    for kind in sorted({line["cue_kind"] for line in lines}):
+        here = np.array([line["cue_kind"] == kind for line in lines])
+        truths = np.array(changed)[here]
+        count = truths.sum() * (~truths).sum()
+        if count:
+            right_pairs += count * roc_auc_score(truths, np.array(odds)[here])
+            pairs += count
+    found["changed_auroc"] = right_pairs / pairs
+    effects = [line["cue_effects"][target] for line in lines]
+    return found | {"effect_correlation": scipy.stats.spearmanr(odds, effects).statistic}
+
+
+@pytest.mark.parametrize("emitter", ["", *CONTROLS, "shuffled"])
+@pytest.mark.parametrize("arm", ["kl", "kl_shift"])
+def test_soft_faithfulness(results, lines, control_lines, emitter, arm):
+    items = control_lines[emitter, arm] if emitter else lines[arm]
+    stored = (results["controls"][emitter][arm] if emitter else results["arms"][arm])["soft"]
+    for score, target in TARGETS.items():
+        found = soft_measures(items, target)
+        assert len(found) == (2 if emitter in CONTROLS[1:] else 6)
+        for name, entry in stored[score].items():
+            if name in found and not np.isnan(found[name]):
+                assert entry["mean"] == pytest.approx(found[name], abs=1e-9), (score, name)
+            else:
+                assert entry["mean"] is None
+                assert entry["note"]
 
 
 def test_there_are_no_other_arms_or_controls(results, lines, control_lines):

@@ -68,7 +68,10 @@ def test_predictions_have_the_keys_of_the_contract(finished_run):
             assert set(line[model]) == {"with_cue", "without_cue"}
             assert set(line[model].values()) <= {*line["candidates"], "none"}
         explanation = line["explanation"]
-        assert set(explanation) == {"text", "changed", "answer"}
+        assert set(explanation) == {"text", "changed", "answer", "logprobs"}
+        assert len(explanation["logprobs"]) == 2 * (len(line["candidates"]) + 1)
+        assert set(line["cue_effects"]) == {"teacher", "initial", "current"}
+        assert line["cue_effects"]["teacher"] == line["cue_effects"]["initial"]
         assert (explanation["changed"] is None) == (explanation["answer"] is None)
         assert line["teacher"] == line["initial"]  # of this config, one model
 
@@ -152,9 +155,9 @@ def test_few_executables_serve_all_arms(finished_run):
     for name, found in probes.items():
         shapes = [shapes for _, shapes, _ in found]
         assert len(set(shapes)) == len(shapes), name  # no shape is compiled twice, whatever the checkpoint
-    assert len(probes["score_continuations"]) == 2  # candidate answers; explanations
+    assert len(probes["score_continuations"]) == 3  # candidate answers; explanations, and with `none` too
     assert len(probes["greedy_decode"]) == 1
-    assert len(rows) == 3 + 2 + 1 + 1  # and the hidden states of kl_reference
+    assert len(rows) == 3 + 3 + 1 + 1  # and the hidden states of kl_reference
 
 
 def test_a_finished_run_is_left_as_it_is(programs, finished_run):

@@ -1,0 +1,94 @@
+"""Controls of a comparison that are computed from the models' runs: few-shot, majority, input-only."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from introspection.coupling.controls import CONTROLS
+from introspection.coupling.labels import labels_by_id
+from introspection.errors import InputError
+from introspection.models.model import Model
+from introspection.probes.context import longest_explanation
+from introspection.probes.explanation import decode_explanations, explanation_prompt, with_examples
+from introspection.runs.compared_models import Compared, Row
+from introspection.runtime.progress import progress_bar
+from introspection.runtime.session import Session
+from introspection.tasks.items import Explanation, Item
+from introspection.tasks.task import Task
+
+SHOTS = 8  # worked examples, half of them changed
+Labelled = tuple[Sequence[Item], Sequence[Explanation]]
+
+
+def labelled_training_items(workdir: Path, task: Task) -> Labelled:
+    """The training items that a run explains, with their clean labels.
+
+    They are those of an arm's labels or, if all arms were given labels, all that could be explained.
+
+    Raises:
+      InputError: the labels are missing, or of another task.
+    """
+    folders = sorted(path.parent for path in (workdir / "labels").glob("*/metadata.json"))
+    own = [folder for folder in folders if folder.name != "clean" and "-step" not in folder.name]
+    folder = own[0] if own else workdir / "labels" / "clean"
+    labels = labels_by_id(folder, {"task": task.name, "template_version": task.template_version})
+    items = [item for item in task.splits["train"] if item.id in labels]
+    if not items:
+        raise InputError(f"{folder}: no training item of this task has a label there; leave --controls out")
+    return items, [labels[item.id].clean for item in items]
+
+
+def label_rows(
+    training: Mapping[Path, Labelled], items: Sequence[Item], task: Task, recipes: Sequence[str]
+) -> Iterator[tuple[Row, Compared]]:
+    """What `majority` and `input_only` say, fitted on each run's labels."""
+    for workdir, labelled in training.items():
+        for recipe in recipes:
+            if recipe in CONTROLS:
+                said = CONTROLS[recipe](*labelled, items, 0)
+                name = f"{workdir.name if len(training) == 1 else workdir}: {recipe}"
+                row = Row(name, (), recipe, (name,), workdir)
+                yield row, Compared("", [], [(task.grammar.render(one), one) for one in said])
+
+
+def worked_examples(
+    training: Labelled, items: Sequence[Item], rng: np.random.Generator
+) -> list[tuple[Item, Explanation]]:
+    """`SHOTS` training items with their labels, half of them changed if there are as many, none of a group
+    that `items` are of."""
+    asked = {item.group for item in items}
+    free = [pair for pair in zip(*training, strict=True) if pair[0].group not in asked]
+    halves = [[pair for pair in free if bool(pair[1].changed) == changed] for changed in (True, False)]
+    drawn = [half[i] for half in halves for i in rng.permutation(len(half))[: SHOTS // 2]]
+    return [drawn[i] for i in rng.permutation(len(drawn))]
+
+
+def few_shot_row(
+    row: Row,
+    model: Model,
+    items: Sequence[Item],
+    training: Labelled,
+    task: Task,
+    explanation_tokens: int,
+    session: Session,
+) -> tuple[Row, Compared]:
+    """What a model says after worked examples.
+
+    Raises:
+      InputError: its format or its context has no room for them.
+    """
+    examples = worked_examples(training, items, np.random.default_rng(0))
+    name = f"{row.name} after {len(examples)} examples"
+    tokens = max(longest_explanation(items, task, model.tokenizer), explanation_tokens)
+    asked = [with_examples(item, examples, task.grammar) for item in items]
+    try:
+        prompts = [explanation_prompt(model.tokenizer, item, task.grammar) for item in asked]
+    except InputError as error:
+        raise InputError(f"{name}: not asked, its format has no room for examples: {error}") from error
+    longest, room = max(map(len, prompts)) + tokens, model.config.context_length
+    if longest > room:
+        raise InputError(f"{name}: not asked, it would read {longest} tokens, and its context has {room}")
+    with progress_bar(session.console, f"asking {name}", len(items)) as advance:
+        said = decode_explanations(model, asked, task.grammar, tokens, session, advance)
+    return Row(name, (), "few_shot", (name,), row.workdir), Compared("", [], said)
