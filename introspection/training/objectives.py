@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from introspection.errors import InputError
@@ -18,10 +17,9 @@ from introspection.models.decoder import forward
 from introspection.models.head import cross_entropy, head_matrix, target_logprobs, vocabulary_kl
 from introspection.runtime.config import check_choice
 from introspection.text.rows import Rows
-from introspection.training.policy_gradient import Groups, policy_gradient_loss
+from introspection.training.policy_gradient import Groups, HostOrDevice, policy_gradient_loss
 from introspection.training.preference import Pairs, preference_loss
 
-HostOrDevice = Array | np.ndarray  # batches are made on the host
 KL_SUPPORTS = ("vocabulary", "candidates")
 KL_DIRECTIONS = ("reference_to_current", "current_to_reference")
 
