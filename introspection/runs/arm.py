@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from introspection.checkpoints.names import CHECKPOINTS, ModelCard, model_fingerprint
@@ -89,7 +90,7 @@ def arm_job(
     def values(step: int) -> RunValues:
         explanation, shift = arm.shift.terms(step, options.steps)
         term_weights = weights(arm.kl_weight, shift * arm.shift.weight, explanation)
-        return RunValues(np.float32(arm.learning_rate), term_weights)
+        return RunValues(jnp.float32(arm.learning_rate), term_weights)
 
     def model_of(state: TrainState, index: int) -> Model:
         return trained_model(job, state, index, start)

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from introspection.errors import InputError
@@ -26,10 +25,9 @@ from introspection.models.head import (
 )
 from introspection.runtime.config import check_choice
 from introspection.text.rows import Rows
-from introspection.training.policy_gradient import Groups, policy_gradient_loss
+from introspection.training.policy_gradient import Groups, HostOrDevice, policy_gradient_loss
 from introspection.training.preference import Pairs, preference_loss
 
-HostOrDevice = Array | np.ndarray  # batches are made on the host
 KL_SUPPORTS = ("vocabulary", "candidates")
 
 

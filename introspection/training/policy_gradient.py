@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from introspection.errors import InputError
 from introspection.text.rows import Rows, build_row, pad_scored, pad_time, stack_rows
 
-HostOrDevice = Array | np.ndarray
+HostOrDevice = Array | np.ndarray  # batches are made on the host
 SPREAD_FLOOR = 1e-4  # added to a group's standard deviation of rewards, as TRL does
 
 

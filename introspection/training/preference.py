@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from introspection.errors import InputError
 from introspection.tasks.items import Prompt
 from introspection.text.rows import Rows
+from introspection.training.policy_gradient import HostOrDevice
 from introspection.training.shifts import OwnReply, ShiftConfig, ShiftExample
 
 
@@ -18,7 +18,7 @@ class Pairs(NamedTuple):
     """Preference pairs: continuation 0 of a row is the chosen reply to its prompt, 1 the rejected one."""
 
     rows: Rows
-    reference_logprobs: Float[Array | np.ndarray, "rows 2"]  # kl_reference's, summed over a reply's tokens
+    reference_logprobs: Float[HostOrDevice, "rows 2"]  # kl_reference's, summed over a reply's tokens
 
 
 class Preference(NamedTuple):

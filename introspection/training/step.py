@@ -13,6 +13,7 @@ from introspection.errors import InputError
 from introspection.models.config import ModelConfig
 from introspection.runtime.config import check_choice
 from introspection.training.objectives import Batch, ObjectiveConfig, ObjectiveWeights, batch_loss
+from introspection.training.policy_gradient import HostOrDevice
 
 SCHEDULES = ("constant", "cosine")
 
@@ -48,9 +49,10 @@ class Frozen(NamedTuple):
 
 
 class RunValues(NamedTuple):
-    """What runs of one executable can differ in, beside their rows: scalars, or one number a run."""
+    """What runs of one executable can differ in, beside their rows: scalars, one number a run, or one a step
+    and run."""
 
-    learning_rate: Float[Array, "*runs"]  # peak
+    learning_rate: Float[HostOrDevice, "*runs"]  # peak
     weights: ObjectiveWeights
 
 
