@@ -1,0 +1,256 @@
+"""Activation patching: what an activation of one run does in another (Vig et al. 2020; Meng et al. 2022).
+
+Exactly, by running the model once for every set of sites, all of them in one program; or to first order, by
+one forward and one backward pass for all sites (attribution patching; Nanda 2023; Syed et al. 2023).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from introspection.errors import InputError
+from introspection.models.config import ModelConfig
+from introspection.models.decoder import forward
+from introspection.models.head import head_matrix
+from introspection.models.interventions import Patch, PatchWeights
+from introspection.models.model import Model
+from introspection.probes.contrasts import GROUPS, Contrast, ContrastBatch, contrast_batch
+from introspection.probes.scoring import exact_products
+from introspection.runtime.mesh import put_rows
+from introspection.runtime.session import Session
+from introspection.text.buckets import batch_tokens, bucket
+
+KINDS = ("residual", "attention", "mlp", "head")
+ITEMS = 32  # of one call
+
+
+class Site(NamedTuple):
+    """Where an activation is replaced: after a layer, or in it, at the positions of one group."""
+
+    kind: str  # one of `KINDS`
+    layer: int
+    group: str  # one of `GROUPS`; "all": at every position
+    head: int | None = None
+
+    @property
+    def name(self) -> str:
+        part = self.kind if self.head is None else f"{self.kind} {self.head}"
+        return f"layer {self.layer} {part}" + ("" if self.group == "all" else f", {self.group}")
+
+    @property
+    def cell(self) -> str:
+        """The name shared by sites of the same layer and kind of block."""
+        return f"layer {self.layer} {self.kind}"
+
+
+class SiteWeights(NamedTuple):
+    """How far each site is patched, 0 to 1; several together are one intervention."""
+
+    residual: Float[np.ndarray, "layers groups"]
+    attention: Float[np.ndarray, "layers groups"]
+    mlp: Float[np.ndarray, "layers groups"]
+    head: Float[np.ndarray, "layers heads groups"]
+
+
+class Differences(NamedTuple):
+    """Logit differences (nats) of the unpatched runs, and of one of them with each intervention."""
+
+    base: Float[np.ndarray, " items"]
+    source: Float[np.ndarray, " items"]
+    patched: Float[np.ndarray, "items sets"]
+
+
+def all_sites(
+    config: ModelConfig, groups: Sequence[str], kinds: Sequence[str] = KINDS, layers: Sequence[int] = ()
+) -> list[Site]:
+    """Residual stream, attention and MLP of every layer (or of `layers`) by group, and single heads.
+
+    Raises:
+      InputError: the model has no such layer.
+    """
+    missing = [layer for layer in layers if not 0 <= layer < config.layers]
+    if missing:
+        raise InputError(
+            f"config.patching.layers has {missing[0]}; the model has layers 0 to {config.layers - 1}"
+        )
+    found = []
+    for layer in layers or range(config.layers):
+        for kind in kinds:
+            if kind == "head":
+                found += [Site(kind, layer, "all", head) for head in range(config.query_heads)]
+            else:
+                found += [Site(kind, layer, group) for group in groups]
+    return found
+
+
+def site_weights(config: ModelConfig, sets: Sequence[Sequence[Site]]) -> SiteWeights:
+    """Weights of 1 at the sites of each set, stacked along a leading axis.
+
+    Raises:
+      InputError: a site lies outside the model.
+    """
+    blocks = {kind: np.zeros((len(sets), config.layers, len(GROUPS)), np.float32) for kind in KINDS[:3]}
+    heads = np.zeros((len(sets), config.layers, config.query_heads, len(GROUPS)), np.float32)
+    for index, chosen in enumerate(sets):
+        for site in chosen:
+            head = 0 if site.head is None else site.head
+            if not (0 <= site.layer < config.layers and 0 <= head < config.query_heads):
+                raise InputError(
+                    f"{site.name} is outside the model, which has {config.layers} layers of "
+                    f"{config.query_heads} heads"
+                )
+            where = slice(None) if site.group == "all" else GROUPS.index(site.group)
+            if site.head is None:
+                blocks[site.kind][index, site.layer, where] = 1
+            else:
+                heads[index, site.layer, site.head, where] = 1
+    return SiteWeights(**blocks, head=heads)
+
+
+def logit_differences(
+    config: ModelConfig, variables, batch: ContrastBatch, weights: SiteWeights
+) -> Float[Array, "sets items"]:
+    """Base runs with each set of sites taken from the source runs, all sets in one program.
+
+    Sets are run side by side, as many as fit into a probing batch.
+    """
+    patch = _source_values(config, variables, batch)
+
+    def one_set(own: SiteWeights) -> Float[Array, " items"]:
+        by_item = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(batch.base), *leaf.shape)), own)
+        return _difference(config, variables, batch, patch(by_item))
+
+    side_by_side = max(batch_tokens() // batch.base.size, 1)
+    return jax.lax.map(one_set, weights, batch_size=min(side_by_side, len(weights.mlp)))
+
+
+def first_order_effects(config: ModelConfig, variables, batch: ContrastBatch) -> SiteWeights:
+    """The derivative of each item's logit difference by the weight of every site, at 0: one backward pass.
+
+    It is the gradient by the activation times the activation's change, summed over a site's positions.
+    """
+    patch = _source_values(config, variables, batch)
+    none = SiteWeights(*(leaf[0] for leaf in site_weights(config, [[]])))
+    by_item = jax.tree.map(lambda leaf: jnp.zeros((len(batch.base), *leaf.shape)), none)
+
+    def total(weights: SiteWeights) -> Float[Array, ""]:
+        return _difference(config, variables, batch, patch(weights)).sum()
+
+    return jax.grad(total)(by_item)
+
+
+def unpatched_differences(
+    config: ModelConfig, variables, batch: ContrastBatch
+) -> tuple[Float[Array, " items"], Float[Array, " items"]]:
+    """The logit differences of the base and of the source runs."""
+    base = _difference(config, variables, batch, None)
+    source = batch._replace(base=batch.source, base_length=batch.source_length)
+    return base, _difference(config, variables, source, None)
+
+
+def _source_values(config: ModelConfig, variables, batch: ContrastBatch) -> Callable[[SiteWeights], Patch]:
+    """The patch for each item's weights, with the source runs' activations at the base runs' positions."""
+    read = forward(config, variables, *_run(batch.source, batch.source_length), return_activations=True)
+    values = jax.tree.map(
+        lambda leaf: jnp.einsum("rbs,lrs...->lrb...", batch.counterpart, leaf), read.activations
+    )
+    groups = batch.groups.astype(jnp.float32)
+
+    def patch(weights: SiteWeights) -> Patch:
+        def placed(own: Float[Array, "items layers groups"]) -> Float[Array, "layers items time"]:
+            return jnp.einsum("rlg,rtg->lrt", own, groups)
+
+        heads = jnp.einsum("rlhg,rtg->lrth", weights.head, groups)
+        blocks = (placed(weights.residual), placed(weights.attention), placed(weights.mlp))
+        return Patch(values, PatchWeights(*blocks, heads))
+
+    return patch
+
+
+def _run(tokens: Array, lengths: Array) -> tuple[Array, Array, Array]:
+    """Tokens, positions and segments of right-padded runs."""
+    index = jnp.arange(tokens.shape[1])
+    return tokens, jnp.broadcast_to(index, tokens.shape), jnp.where(index < lengths[:, None], 0, -1)
+
+
+def _difference(
+    config: ModelConfig, variables, batch: ContrastBatch, patch: Patch | None
+) -> Float[Array, " items"]:
+    """The logit of `says` minus that of `denies` after each base run's last token."""
+    hidden = forward(config, variables, *_run(batch.base, batch.base_length), patch=patch).hidden
+    last = jnp.take_along_axis(hidden, (batch.base_length - 1)[:, None, None], axis=1)[:, 0]
+    rows = head_matrix(variables["params"], config)[jnp.stack([batch.says, batch.denies])]
+    logits = jnp.einsum("nw,knw->kn", last, rows.astype(last.dtype), preferred_element_type=jnp.float32)
+    if config.final_softcap is not None:
+        logits = config.final_softcap * jnp.tanh(logits / config.final_softcap)
+    return logits[0] - logits[1]
+
+
+def patch_sites(
+    model: Model,
+    contrasts: Sequence[Contrast],
+    sets: Sequence[Sequence[Site]],
+    session: Session,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Differences:
+    """Exact patching: every contrast with each set of sites replaced; `progress` is called with items done.
+
+    Raises:
+      InputError: as `site_weights`.
+    """
+    config = model.config.for_probes()
+    weights = site_weights(config, sets)
+    found = []
+    for batch, count in _batches(contrasts):
+        placed = put_rows(batch, session.mesh)
+        base, source = _program("unpatched_differences", config, unpatched_differences, session)(
+            model.variables, placed
+        )
+        patched = _program("patched_differences", config, logit_differences, session)(
+            model.variables, placed, weights
+        )
+        found.append([np.asarray(base)[:count], np.asarray(source)[:count], np.asarray(patched).T[:count]])
+        progress(count)
+    return Differences(*map(np.concatenate, zip(*found, strict=True)))
+
+
+def attribute_sites(
+    model: Model, contrasts: Sequence[Contrast], sites: Sequence[Site], session: Session
+) -> Float[np.ndarray, "items sites"]:
+    """Attribution patching: the first-order change of each contrast's logit difference by each site (nats).
+
+    Raises:
+      InputError: as `site_weights`.
+    """
+    config = model.config.for_probes()
+    where = site_weights(config, [[site] for site in sites])
+    found = []
+    for batch, count in _batches(contrasts):
+        effects = _program("first_order_effects", config, first_order_effects, session)(
+            model.variables, put_rows(batch, session.mesh)
+        )
+        parts = [
+            np.asarray(effect).reshape(ITEMS, -1) @ chosen.reshape(len(sites), -1).T
+            for chosen, effect in zip(where, effects, strict=True)
+        ]
+        found.append(np.sum(parts, axis=0)[:count])
+    return np.concatenate(found)
+
+
+def _program(name: str, config: ModelConfig, function: Callable, session: Session):
+    return session.programs.program(
+        name, config, lambda: exact_products(lambda *arrays: function(config, *arrays)), data=(1,)
+    )
+
+
+def _batches(contrasts: Sequence[Contrast]):
+    """Batches of one shape, each with the number of contrasts in it."""
+    longest = max(len(run.tokens) for one in contrasts for run in (one.with_cue, one.without_cue))
+    time = bucket(longest, smallest=8)
+    for start in range(0, len(contrasts), ITEMS):
+        chosen = contrasts[start : start + ITEMS]
+        yield contrast_batch(chosen, time, ITEMS), len(chosen)
