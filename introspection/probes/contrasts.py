@@ -213,7 +213,7 @@ class ContrastBatch(NamedTuple):
 
 
 def contrast_batch(contrasts: Sequence[Contrast], time: int = 0, items: int = 0) -> ContrastBatch:
-    """Activations of the runs without the cue go into those with it (`Contrast.swapped`: the other way round).
+    """Activations of the runs without the cue go into those with it (after `Contrast.swapped`, the reverse).
 
     Args:
       time: room for tokens; 0: the bucket of the longest run.
@@ -243,7 +243,7 @@ def contrast_batch(contrasts: Sequence[Contrast], time: int = 0, items: int = 0)
 
 
 def open_groups(contrasts: Sequence[Contrast]) -> list[str]:
-    """The groups with some position from the first difference of the runs on: by causality, the activations
+    """The groups with a position from the first difference of the runs on: by causality, the activations
     of all others are equal in both runs."""
     found = set()
     for one in contrasts:

@@ -4,7 +4,8 @@ Exactly, by running the model once for every set of sites, all of them in one pr
 one forward and one backward pass for all sites (attribution patching; Nanda 2023; Syed et al. 2023).
 """
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -16,16 +17,38 @@ from introspection.errors import InputError
 from introspection.models.config import ModelConfig
 from introspection.models.decoder import forward
 from introspection.models.head import head_matrix
-from introspection.models.interventions import Patch, PatchWeights
+from introspection.models.interventions import Activations, Patch, PatchWeights
 from introspection.models.model import Model
 from introspection.probes.contrasts import GROUPS, Contrast, ContrastBatch, contrast_batch
 from introspection.probes.scoring import exact_products
+from introspection.runtime.config import check_choices
 from introspection.runtime.mesh import put_rows
 from introspection.runtime.session import Session
 from introspection.text.buckets import batch_tokens, bucket
 
 KINDS = ("residual", "attention", "mlp", "head")
 ITEMS = 32  # of one call
+
+
+@dataclasses.dataclass(frozen=True)
+class PatchingConfig:
+    """What `experiments.patch` patches; training does not depend on it."""
+
+    items: int = 100  # test items of a model whose behaviour the cue changes, evenly spaced; 0: all
+    kinds: tuple[str, ...] = KINDS  # of sites
+    layers: tuple[int, ...] = ()  # () is all
+    heads: tuple[int, ...] = ()  # query heads of every layer; () is all
+    top: int = 6  # the behaviour's strongest sites that are patched together
+    draws: int = 20  # random sets of sites that they are held against
+    seed: int = 0  # of random sets, halves of the items and resamples
+
+    def __post_init__(self):
+        check_choices("config.patching.kinds", self.kinds, KINDS)
+        for name, least in (("items", 0), ("top", 1), ("draws", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise InputError(
+                    f"config.patching.{name} is {getattr(self, name)}; it must be at least {least}"
+                )
 
 
 class Site(NamedTuple):
@@ -64,24 +87,24 @@ class Differences(NamedTuple):
     patched: Float[np.ndarray, "items sets"]
 
 
-def all_sites(
-    config: ModelConfig, groups: Sequence[str], kinds: Sequence[str] = KINDS, layers: Sequence[int] = ()
-) -> list[Site]:
-    """Residual stream, attention and MLP of every layer (or of `layers`) by group, and single heads.
+def all_sites(config: ModelConfig, groups: Sequence[str], chosen: PatchingConfig | None = None) -> list[Site]:
+    """Residual stream, attention and MLP of every layer by group, and single heads, as far as chosen.
 
     Raises:
-      InputError: the model has no such layer.
+      InputError: the model has no such layer or head.
     """
-    missing = [layer for layer in layers if not 0 <= layer < config.layers]
-    if missing:
-        raise InputError(
-            f"config.patching.layers has {missing[0]}; the model has layers 0 to {config.layers - 1}"
-        )
+    chosen = chosen or PatchingConfig()
+    layers, heads = chosen.layers or range(config.layers), chosen.heads or range(config.query_heads)
+    for name, asked, count in (("layers", layers, config.layers), ("heads", heads, config.query_heads)):
+        if outside := [one for one in asked if not 0 <= one < count]:
+            raise InputError(
+                f"config.patching.{name} has {outside[0]}; the model has {name} 0 to {count - 1}"
+            )
     found = []
-    for layer in layers or range(config.layers):
-        for kind in kinds:
+    for layer in layers:
+        for kind in chosen.kinds:
             if kind == "head":
-                found += [Site(kind, layer, "all", head) for head in range(config.query_heads)]
+                found += [Site(kind, layer, "all", head) for head in heads]
             else:
                 found += [Site(kind, layer, group) for group in groups]
     return found
@@ -118,11 +141,11 @@ def logit_differences(
 
     Sets are run side by side, as many as fit into a probing batch.
     """
-    patch = _source_values(config, variables, batch)
+    values = source_values(config, variables, batch)
 
     def one_set(own: SiteWeights) -> Float[Array, " items"]:
         by_item = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(batch.base), *leaf.shape)), own)
-        return _difference(config, variables, batch, patch(by_item))
+        return patched_differences(config, variables, batch, values, by_item)
 
     side_by_side = max(batch_tokens() // batch.base.size, 1)
     return jax.lax.map(one_set, weights, batch_size=min(side_by_side, len(weights.mlp)))
@@ -133,12 +156,12 @@ def first_order_effects(config: ModelConfig, variables, batch: ContrastBatch) ->
 
     It is the gradient by the activation times the activation's change, summed over a site's positions.
     """
-    patch = _source_values(config, variables, batch)
+    values = source_values(config, variables, batch)
     none = SiteWeights(*(leaf[0] for leaf in site_weights(config, [[]])))
     by_item = jax.tree.map(lambda leaf: jnp.zeros((len(batch.base), *leaf.shape)), none)
 
     def total(weights: SiteWeights) -> Float[Array, ""]:
-        return _difference(config, variables, batch, patch(weights)).sum()
+        return patched_differences(config, variables, batch, values, weights).sum()
 
     return jax.grad(total)(by_item)
 
@@ -152,23 +175,26 @@ def unpatched_differences(
     return base, _difference(config, variables, source, None)
 
 
-def _source_values(config: ModelConfig, variables, batch: ContrastBatch) -> Callable[[SiteWeights], Patch]:
-    """The patch for each item's weights, with the source runs' activations at the base runs' positions."""
+def source_values(config: ModelConfig, variables, batch: ContrastBatch) -> Activations:
+    """The source runs' activations, at the positions of the base runs for which they stand."""
     read = forward(config, variables, *_run(batch.source, batch.source_length), return_activations=True)
-    values = jax.tree.map(
+    return jax.tree.map(
         lambda leaf: jnp.einsum("rbs,lrs...->lrb...", batch.counterpart, leaf), read.activations
     )
+
+
+def patched_differences(
+    config: ModelConfig, variables, batch: ContrastBatch, values: Activations, weights: SiteWeights
+) -> Float[Array, " items"]:
+    """The base runs' logit differences with `values` at each item's sites (`weights` have an item axis)."""
     groups = batch.groups.astype(jnp.float32)
 
-    def patch(weights: SiteWeights) -> Patch:
-        def placed(own: Float[Array, "items layers groups"]) -> Float[Array, "layers items time"]:
-            return jnp.einsum("rlg,rtg->lrt", own, groups)
+    def placed(own: Float[Array, "items layers groups"]) -> Float[Array, "layers items time"]:
+        return jnp.einsum("rlg,rtg->lrt", own, groups)
 
-        heads = jnp.einsum("rlhg,rtg->lrth", weights.head, groups)
-        blocks = (placed(weights.residual), placed(weights.attention), placed(weights.mlp))
-        return Patch(values, PatchWeights(*blocks, heads))
-
-    return patch
+    heads = jnp.einsum("rlhg,rtg->lrth", weights.head, groups)
+    places = PatchWeights(placed(weights.residual), placed(weights.attention), placed(weights.mlp), heads)
+    return _difference(config, variables, batch, Patch(values, places))
 
 
 def _run(tokens: Array, lengths: Array) -> tuple[Array, Array, Array]:
@@ -247,7 +273,7 @@ def _program(name: str, config: ModelConfig, function: Callable, session: Sessio
     )
 
 
-def _batches(contrasts: Sequence[Contrast]):
+def _batches(contrasts: Sequence[Contrast]) -> Iterator[tuple[ContrastBatch, int]]:
     """Batches of one shape, each with the number of contrasts in it."""
     longest = max(len(run.tokens) for one in contrasts for run in (one.with_cue, one.without_cue))
     time = bucket(longest, smallest=8)

@@ -19,6 +19,7 @@ from introspection.probes.contrasts import (
     open_groups,
 )
 from introspection.probes.patching import (
+    PatchingConfig,
     Site,
     all_sites,
     attribute_sites,
@@ -208,8 +209,10 @@ def test_attribution_is_the_derivative_of_patching():
 
 def test_sites_outside_the_model_are_refused():
     config = task_model().config
-    with pytest.raises(InputError, match=r"layers has 9; the model has layers 0 to 1"):
-        all_sites(config, ("answer",), layers=(0, 9))
+    with pytest.raises(InputError, match=r"patching.layers has 9; the model has layers 0 to 1"):
+        all_sites(config, ("answer",), PatchingConfig(layers=(0, 9)))
+    with pytest.raises(InputError, match=r"patching.heads has 4; the model has heads 0 to 3"):
+        all_sites(config, ("answer",), PatchingConfig(heads=(4,)))
     for site in (Site("mlp", 2, "cue"), Site("head", 0, "all", 4)):
         with pytest.raises(InputError, match="outside the model"):
             site_weights(config, [[site]])
