@@ -231,12 +231,12 @@ def patch_sites(
     config = model.config.for_probes()
     weights = site_weights(config, sets)
     found = []
-    for batch, count in _batches(contrasts):
+    for batch, count in contrast_batches(contrasts):
         placed = put_rows(batch, session.mesh)
-        base, source = _program("unpatched_differences", config, unpatched_differences, session)(
+        base, source = patching_program("unpatched_differences", config, unpatched_differences, session)(
             model.variables, placed
         )
-        patched = _program("patched_differences", config, logit_differences, session)(
+        patched = patching_program("patched_differences", config, logit_differences, session)(
             model.variables, placed, weights
         )
         found.append([np.asarray(base)[:count], np.asarray(source)[:count], np.asarray(patched).T[:count]])
@@ -255,8 +255,8 @@ def attribute_sites(
     config = model.config.for_probes()
     where = site_weights(config, [[site] for site in sites])
     found = []
-    for batch, count in _batches(contrasts):
-        effects = _program("first_order_effects", config, first_order_effects, session)(
+    for batch, count in contrast_batches(contrasts):
+        effects = patching_program("first_order_effects", config, first_order_effects, session)(
             model.variables, put_rows(batch, session.mesh)
         )
         parts = [
@@ -267,13 +267,13 @@ def attribute_sites(
     return np.concatenate(found)
 
 
-def _program(name: str, config: ModelConfig, function: Callable, session: Session):
+def patching_program(name: str, config: ModelConfig, function: Callable, session: Session):
     return session.programs.program(
         name, config, lambda: exact_products(lambda *arrays: function(config, *arrays)), data=(1,)
     )
 
 
-def _batches(contrasts: Sequence[Contrast]) -> Iterator[tuple[ContrastBatch, int]]:
+def contrast_batches(contrasts: Sequence[Contrast]) -> Iterator[tuple[ContrastBatch, int]]:
     """Batches of one shape, each with the number of contrasts in it."""
     longest = max(len(run.tokens) for one in contrasts for run in (one.with_cue, one.without_cue))
     time = bucket(longest, smallest=8)
