@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from introspection.coupling.metrics import divide
 from introspection.patching.maps import Maps, changes, estimates, totals
@@ -71,7 +71,7 @@ def causal_share(maps: Maps, found: Sequence[Causal], rng: np.random.Generator) 
     denies = after_explanation < 0
     restored = (after_explanation - maps.explanation.base[:, None]), totals(maps.explanation)
 
-    def pair(values: Float[np.ndarray, "items sets"]) -> list[np.ndarray]:
+    def pair(values: Shaped[np.ndarray, "items sets"]) -> list[np.ndarray]:
         """Each item's value with the chosen sites, and the mean with random ones."""
         return [values[:, 0], values[:, 1:].mean(axis=1)]
 

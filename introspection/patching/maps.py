@@ -48,17 +48,15 @@ def joined(maps: Sequence[Maps]) -> Maps:
     )
 
 
-def is_fixed(site: Site, layers: int, open_groups: Sequence[str]) -> bool:
-    """Whether a site's effect follows from the model's form alone, not from what it computes.
+def is_fixed(site: Site, layers: int) -> bool:
+    """Whether a site's effect on one of the two follows from the runs' form alone.
 
-    Groups before the first difference of the runs are equal in both. Nothing after the last layer reads
-    other positions than the answer's, whose residual stream is there all that the reply is decided by. The
-    explanation question stands in one of the two runs alone.
+    Nothing after the last layer reads other positions than the answer's, whose residual stream is there all
+    that decides the reply. The explanation question stands in one of the two runs alone. (Groups before the
+    first difference of the runs are no sites at all.)
     """
-    if site.group == "ask" or site.group not in (*open_groups, "all"):
-        return True
     last = site.layer == layers - 1
-    return last and (site.kind == "residual" or site.group not in ("answer", "all"))
+    return site.group == "ask" or (last and (site.kind == "residual" or site.group not in ("answer", "all")))
 
 
 def changes(found: Differences) -> Float[np.ndarray, "items sites"]:

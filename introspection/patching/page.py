@@ -25,9 +25,7 @@ from introspection.reports.html_page import Section, figure_card, html_page, mac
 from introspection.reports.table import Table
 from introspection.runtime.workdir import write_whole
 
-QUESTION = (
-    "Do a model's behaviour and its explanation of that behaviour depend on the same parts of the model?"
-)
+QUESTION = "Do a model's behaviour and its explanation of it depend on the same parts of the model?"
 FIGURE = "patching_maps"  # its files' name
 COLORS = "RdBu_r"  # effects lie on both sides of 0
 SHOWN = 1.0  # effects at which colours end: full restoration
@@ -42,8 +40,8 @@ def write_patching_page(workdir: Path, title: str, results: PatchingResults) -> 
         "Where behaviour and explanation are decided",
         "Each cell is a site: the run with the cue gets this activation from the run without it. Red: the"
         " logit difference moves to that of the other run (1: all of it); blue: away from it. Rows are"
-        " layers, columns kinds of block and groups of positions, then single heads. Sites whose effect is"
-        " fixed by construction are grey; no correlation uses them.",
+        " layers, columns kinds of block and groups of positions, then single heads. Groups before the cue"
+        " are equal in both runs, and left out.",
         "Two maps of effects for each model: of behaviour, and of the explanation; the CSV has the numbers.",
     )
     html = macros("patching/sections.html")
@@ -157,7 +155,7 @@ def _draw_map(axes: Axes, sites: Sequence[SiteEffects], effect: str, labelled: b
     values = np.full((len(layers), len(columns)), np.nan)
     for site in sites:
         mean = getattr(site, effect).mean
-        if mean is not None and not site.fixed:
+        if mean is not None:
             values[layers.index(site.layer), columns.index((site.kind, site.group, site.head))] = mean
     axes.set_facecolor(BAND)
     image = axes.imshow(values, cmap=COLORS, vmin=-SHOWN, vmax=SHOWN, aspect="auto", interpolation="none")

@@ -223,14 +223,13 @@ def patch_subject(
 def measure(
     contrasts: Contrasts, model: Model, settings: PatchingConfig, seed: int, session: Session, title: str
 ) -> Maps:
-    """Both maps over the sites at which the base runs have a position."""
-    base_groups = {group for one in contrasts.explanation for group in one.with_cue.groups}
-    sites = all_sites(model.config, [GROUPS[group] for group in sorted(base_groups)], settings)
-    sets, opened = [[site] for site in sites], open_groups(contrasts.behavior)
+    """Both maps over all sites where the runs can differ."""
+    sites = all_sites(model.config, open_groups(contrasts.explanation), settings)
+    sets = [[site] for site in sites]
     with progress_bar(session.console, f"patching {title}", 2 * len(contrasts.items)) as advance:
         behavior = patch_sites(model, contrasts.behavior, sets, session, advance)
         explanation = patch_sites(model, contrasts.explanation, sets, session, advance)
-    fixed = np.array([is_fixed(site, model.config.layers, opened) for site in sites])
+    fixed = np.array([is_fixed(site, model.config.layers) for site in sites])
     count = len(contrasts.items)
     return Maps(sites, fixed, behavior, explanation, [item.group for item in contrasts.items], [seed] * count)
 

@@ -93,9 +93,8 @@ class PatchedModel:
     causal: CausalShare
     sites: tuple[SiteEffects, ...]
     reverse: tuple[SiteEffects, ...]  # the cue put into the run without it
-    attribution: tuple[
-        float | None, float | None
-    ]  # its correlation with exact effects: behaviour, explanation
+    # The correlation of first-order effects with exact ones: behaviour's, the explanation's.
+    attribution: tuple[float | None, float | None]
     gradients: tuple[PartSimilarity, ...] = ()
     swaps: tuple[WeightSwap, ...] = ()
     gap_minus_reference: Estimate = Estimate()  # of results.json: against the best static emitter

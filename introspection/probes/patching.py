@@ -21,6 +21,7 @@ from introspection.models.interventions import Activations, Patch, PatchWeights
 from introspection.models.model import Model
 from introspection.probes.contrasts import GROUPS, Contrast, ContrastBatch, contrast_batch
 from introspection.probes.scoring import exact_products
+from introspection.runtime.compiled import Program
 from introspection.runtime.config import check_choices
 from introspection.runtime.mesh import put_rows
 from introspection.runtime.session import Session
@@ -28,6 +29,9 @@ from introspection.text.buckets import batch_tokens, bucket
 
 KINDS = ("residual", "attention", "mlp", "head")
 ITEMS = 32  # of one call
+# Tokens that are patched side by side: on two cores of an AMD EPYC, 64 sites of 32 items took 0.10 s of CPU
+# time with 2,048, which stay in its caches, and 0.17 s with 8,192.
+PATCHED_TOKENS = 2048
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +143,7 @@ def logit_differences(
 ) -> Float[Array, "sets items"]:
     """Base runs with each set of sites taken from the source runs, all sets in one program.
 
-    Sets are run side by side, as many as fit into a probing batch.
+    Sets are run side by side, as many as fit into a batch.
     """
     values = source_values(config, variables, batch)
 
@@ -147,7 +151,8 @@ def logit_differences(
         by_item = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(batch.base), *leaf.shape)), own)
         return patched_differences(config, variables, batch, values, by_item)
 
-    side_by_side = max(batch_tokens() // batch.base.size, 1)
+    tokens = PATCHED_TOKENS if jax.default_backend() == "cpu" else batch_tokens()
+    side_by_side = max(tokens // batch.base.size, 1)
     return jax.lax.map(one_set, weights, batch_size=min(side_by_side, len(weights.mlp)))
 
 
@@ -230,16 +235,14 @@ def patch_sites(
     """
     config = model.config.for_probes()
     weights = site_weights(config, sets)
+    unpatched = patching_program("unpatched_differences", config, unpatched_differences, session)
+    patched = patching_program("patched_differences", config, logit_differences, session, data=(1, 2))
     found = []
     for batch, count in contrast_batches(contrasts):
         placed = put_rows(batch, session.mesh)
-        base, source = patching_program("unpatched_differences", config, unpatched_differences, session)(
-            model.variables, placed
-        )
-        patched = patching_program("patched_differences", config, logit_differences, session)(
-            model.variables, placed, weights
-        )
-        found.append([np.asarray(base)[:count], np.asarray(source)[:count], np.asarray(patched).T[:count]])
+        base, source = unpatched(model.variables, placed)
+        sides = (base, source, patched(model.variables, placed, weights).T)
+        found.append([np.asarray(side)[:count] for side in sides])
         progress(count)
     return Differences(*map(np.concatenate, zip(*found, strict=True)))
 
@@ -267,9 +270,12 @@ def attribute_sites(
     return np.concatenate(found)
 
 
-def patching_program(name: str, config: ModelConfig, function: Callable, session: Session):
+def patching_program(
+    name: str, config: ModelConfig, function: Callable, session: Session, data: tuple[int, ...] = (1,)
+) -> Program:
+    """The program of a function of the config, the variables, a batch and more."""
     return session.programs.program(
-        name, config, lambda: exact_products(lambda *arrays: function(config, *arrays)), data=(1,)
+        name, config, lambda: exact_products(lambda *arrays: function(config, *arrays)), data=data
     )
 
 
