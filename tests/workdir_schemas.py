@@ -17,6 +17,7 @@ from introspection.checkpoints.names import ModelCard
 from introspection.coupling.labels import label_metadata
 from introspection.coupling.records import PredictionRecord
 from introspection.coupling.run_results import Matrix, RunResults
+from introspection.patching.results import PatchingResults
 from introspection.runs.config import RunConfig
 from introspection.sweeps.grid import Point
 
@@ -35,6 +36,7 @@ FILES = {
         PredictionRecord
     ),
     "`matrix.json`: a comparison": Matrix,
+    "`patching.json`: what patching found": PatchingResults,
     "`checkpoints/*/model.json`: what a store holds": ModelCard,
     "`sweep.json`: a list of a sweep's points": Point,
 }

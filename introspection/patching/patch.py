@@ -35,7 +35,7 @@ from introspection.reports.run_files import read_results
 from introspection.runs.config import RunConfig, completed, read_config
 from introspection.runs.run import FINISHED, is_finished, run
 from introspection.runtime.compiled import ProgramTable
-from introspection.runtime.config import cache_dir, plain
+from introspection.runtime.config import cache_dir
 from introspection.runtime.json_files import read_object
 from introspection.runtime.json_values import to_json
 from introspection.runtime.lock import held
@@ -141,7 +141,7 @@ def patch_models(config: RunConfig, workdir: Path, session: Session) -> Patching
         )
     if not models:
         raise InputError(f"no model can be patched: {next(iter(skipped.values()))}")
-    return PatchingResults(models, skipped, plain(config.patching), config.tiny, fingerprints)
+    return PatchingResults(models, skipped, config.patching, config.tiny, fingerprints)
 
 
 def find_subjects(config: RunConfig, workdir: Path) -> dict[str, list[Subject]]:

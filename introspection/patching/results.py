@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from introspection.coupling.run_results import Estimate
+from introspection.probes.patching import PatchingConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,7 @@ class CausalShare:
     """The behaviour's strongest sites patched together, chosen on other facts than they are patched on."""
 
     sites: tuple[str, ...] = ()  # as chosen by any seed and half, the most frequent first
-    behavior_flips: Estimate = Estimate()  # share of items whose behaviour becomes that on x\\C
+    behavior_flips: Estimate = Estimate()  # share of items whose behaviour becomes that on x\C
     explanation_flips: Estimate = Estimate()  # of those that say "changed", share that then deny it
     follow: Estimate = Estimate()  # of those whose behaviour flips, share whose explanation flips, too
     random_follow: Estimate = Estimate()  # the same with random sites of the same layers and kinds
@@ -86,7 +87,7 @@ class PatchedModel:
 
     n: int  # items, over seeds
     seeds: tuple[int, ...]
-    # Logit differences in nats, means on x and on x\\C.
+    # Logit differences in nats, means on x and on x\C.
     behavior_difference: tuple[float, float]
     explanation_difference: tuple[float, float]
     similarity: MapSimilarity
@@ -107,6 +108,6 @@ class PatchingResults:
 
     models: Mapping[str, PatchedModel]  # arms by name, and the models before training: initial, foreign
     skipped: Mapping[str, str]  # models that could not be patched, and why
-    settings: Mapping[str, object]  # config.patching
+    settings: PatchingConfig
     tiny: bool = False  # no evidence
     fingerprints: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)  # by model, seed

@@ -8,9 +8,7 @@ from introspection.patching.maps import Maps, correlation, is_fixed, joined, map
 from introspection.probes.patching import Differences, PatchingConfig, Site
 
 GROUPS = ("cue", "cued_answer", "answer")
-SITES = [
-    Site(kind, layer, group) for layer in range(4) for kind in ("attention", "mlp") for group in GROUPS
-]
+SITES = [Site(kind, layer, group) for layer in range(4) for kind in ("attention", "mlp") for group in GROUPS]
 ITEMS = 40
 
 
@@ -22,9 +20,7 @@ def differences(changes, total=-2.0):
 def maps(behavior, explanation, seed=0):
     groups = [f"fact{i // 2}" for i in range(len(behavior))]
     fixed = np.zeros(len(SITES), bool)
-    return Maps(
-        SITES, fixed, differences(behavior), differences(explanation), groups, [seed] * len(behavior)
-    )
+    return Maps(SITES, fixed, differences(behavior), differences(explanation), groups, [seed] * len(behavior))
 
 
 def draws(seed, *shape):

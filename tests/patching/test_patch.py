@@ -36,7 +36,7 @@ def test_it_writes_maps_of_every_arm_and_of_the_model_before(patched):
     assert to_json(results) == stored
     assert list(results.models) == ["initial", "kl", "no_kl"]
     assert results.tiny
-    assert results.settings["items"] == 6
+    assert results.settings.items == 6
     run = read_json(workdir / "results.json")
     for name in ("kl", "no_kl"):
         model, arm = results.models[name], run["arms"][name]

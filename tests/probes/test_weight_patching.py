@@ -51,9 +51,7 @@ def test_a_gradient_is_the_slope_along_its_part():
     here, there = by_part(model.variables["params"]), by_part(donor.variables["params"])
     part = WeightPart(1, "value")
     assert list(gradients) == weight_parts(model.variables["params"])
-    moved = {
-        sign: model.with_variables({"params": towards(model, donor, sign * step)}) for sign in (1, -1)
-    }
+    moved = {sign: model.with_variables({"params": towards(model, donor, sign * step)}) for sign in (1, -1)}
     up, down = (patch_weights(model, moved[sign], contrasts(), [[part]], session()).sum() for sign in (1, -1))
     slope = gradients[part] @ (there[part] - here[part])
     assert slope == pytest.approx((up - down) / (2 * step), rel=2e-2)

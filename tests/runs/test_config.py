@@ -20,6 +20,7 @@ ARGUMENTS = [
     *(("concurrent", argument) for argument in ("", "tiny", "taught", "refusal", "tiny_refusal", "qwen3_8b")),
     *((name, argument) for name in ("hint_mmlu", "aita", "refusal") for argument in ("qwen3_8b", "tiny")),
     *(("jsonl", argument) for argument in ("smollm2", "tiny")),
+    *(("mechanism", argument) for argument in ("organism", "smollm2", "qwen3_8b", "tiny")),
     *(("jabberwocky", argument) for argument in ("qwen3_8b", "organism", "tiny")),
 ]
 
