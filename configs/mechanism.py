@@ -49,7 +49,7 @@ def get_config(argument: str = "organism") -> ConfigDict:
         config.run_arms = ARMS
     config.name = f"mechanism-{argument}"
     if config.tiny:
-        config.patching.items, config.patching.draws = 8, 2
+        config.patching.test_items, config.patching.draws = 8, 2
     return config
 
 

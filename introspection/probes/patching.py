@@ -38,7 +38,7 @@ PATCHED_TOKENS = 2048
 class PatchingConfig:
     """What `experiments.patch` patches; training does not depend on it."""
 
-    items: int = 100  # test items of a model whose behaviour the cue changes, evenly spaced; 0: all
+    test_items: int = 100  # of a model, whose behaviour the cue changes, evenly spaced; 0: all
     kinds: tuple[str, ...] = KINDS  # of sites
     layers: tuple[int, ...] = ()  # () is all
     heads: tuple[int, ...] = ()  # query heads of every layer; () is all
@@ -48,7 +48,7 @@ class PatchingConfig:
 
     def __post_init__(self):
         check_choices("config.patching.kinds", self.kinds, KINDS)
-        for name, least in (("items", 0), ("top", 1), ("draws", 1), ("seed", 0)):
+        for name, least in (("test_items", 0), ("top", 1), ("draws", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise InputError(
                     f"config.patching.{name} is {getattr(self, name)}; it must be at least {least}"

@@ -11,7 +11,7 @@ from introspection.patching.patch import PATCHING
 from introspection.patching.results import PatchingResults
 from introspection.runtime.json_values import from_json, to_json
 
-FEW = ("--config.patching.items=6", "--config.patching.draws=2", "--config.run_arms=kl,no_kl")
+FEW = ("--config.patching.test_items=6", "--config.patching.draws=2", "--config.run_arms=kl,no_kl")
 TINY = "--config=configs/quickstart.py:tiny"
 
 
@@ -36,7 +36,7 @@ def test_it_writes_maps_of_every_arm_and_of_the_model_before(patched):
     assert to_json(results) == stored
     assert list(results.models) == ["initial", "kl", "no_kl"]
     assert results.tiny
-    assert results.settings.items == 6
+    assert results.settings.test_items == 6
     run = read_json(workdir / "results.json")
     for name in ("kl", "no_kl"):
         model, arm = results.models[name], run["arms"][name]
