@@ -98,14 +98,13 @@ def compare(size: Size, items: int) -> Measure:
 def random_batch(items: int, vocabulary: int) -> ContrastBatch:
     """Explanation prompts of the invented world's form, of random words."""
     rng = np.random.default_rng(0)
-    shared = np.float32([[1, 0, 0, 0, 0], [0, 1, 0, 0, 0], [0, 0, 1, 0, 0], *[[0, 0, 0.5, 0.5, 0]] * 2])
-    forth = np.concatenate([shared, np.float32([[0, 0, 0, 1, 0], [0, 0, 0, 0, 1]])])
-    back = np.float32(forth.T > 0.9)
+    one, middle = np.eye(5, dtype=np.float32), np.array([0, 0, 0.5, 0.5, 0], np.float32)
+    forth = np.stack([one[0], one[1], one[2], middle, middle, one[3], one[4]])
+    back = (forth.T > 0.9).astype(np.float32)
 
     def random_run(groups: tuple[str, ...], counterpart: np.ndarray) -> Run:
         tokens = rng.integers(4, vocabulary, len(groups)).tolist()
         return Run(tokens, [GROUPS.index(group) for group in groups], counterpart)
 
-    return contrast_batch(
-        [Contrast(random_run(SAID, forth), random_run(UNCUED, back), 4, 5) for _ in range(items)]
-    )
+    pairs = [(random_run(SAID, forth), random_run(UNCUED, back)) for _ in range(items)]
+    return contrast_batch([Contrast(*runs, 4, 5) for runs in pairs])

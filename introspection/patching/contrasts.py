@@ -52,7 +52,7 @@ def item_contrasts(
             f"{name}: the cue changes its decision on none of {len(decided)} test items, so there is nothing "
             "to patch; choose cues that sway it (experiments.probe --scan-cues)"
         )
-    found, reason = Contrasts([], [], []), None
+    items, behaviors, explanations, reason = [], [], [], None
     for item in evenly(changed, most):
         try:
             own = decided[item.id]
@@ -61,8 +61,9 @@ def item_contrasts(
         except InputError as error:
             reason = error
             continue
-        for them, one in zip(found, (item, behavior, explanation), strict=True):
-            them.append(one)
-    if not found.items:
+        items.append(item)
+        behaviors.append(behavior)
+        explanations.append(explanation)
+    if not items:
         raise InputError(f"{name}: no item can be patched: {reason}")
-    return found
+    return Contrasts(items, behaviors, explanations)

@@ -108,7 +108,7 @@ def estimates(counts: Float[np.ndarray, "items statistics"], statistic, maps: Ma
 
 def map_similarity(maps: Maps, rng: np.random.Generator) -> MapSimilarity:
     """How alike both maps are, beyond layer and kind of block, and beyond other items' maps."""
-    sites = np.flatnonzero(maps.open)
+    sites = np.flatnonzero(maps.open).tolist()
     behavior, explanation = changes(maps.behavior)[:, sites], changes(maps.explanation)[:, sites]
     cells = without_cell_means([maps.sites[i].cell for i in sites])
     count = len(sites)

@@ -29,7 +29,14 @@ from introspection.patching.summary import patching_table, summary
 from introspection.patching.weights import gradient_similarity, swap
 from introspection.probes.behavior import load_readout
 from introspection.probes.contrasts import GROUPS, open_groups
-from introspection.probes.patching import PatchingConfig, all_sites, attribute_sites, patch_sites
+from introspection.probes.patching import (
+    Differences,
+    PatchingConfig,
+    Site,
+    all_sites,
+    attribute_sites,
+    patch_sites,
+)
 from introspection.reports.console import program_table, say
 from introspection.reports.run_files import read_results
 from introspection.runs.config import RunConfig, completed, read_config
@@ -202,9 +209,11 @@ def patch_subject(
         behavior=[one.swapped() for one in behavior], explanation=[one.swapped() for one in explanation]
     )
 
-    def patch_sets(places, sets):
-        return tuple(
-            patch_sites(model, [them[i] for i in places], sets, session) for them in (behavior, explanation)
+    def patch_sets(places: np.ndarray, sets: Sequence[Sequence[Site]]) -> tuple[Differences, Differences]:
+        some = contrasts.of(places)
+        return (
+            patch_sites(model, some.behavior, sets, session),
+            patch_sites(model, some.explanation, sets, session),
         )
 
     return Patched(

@@ -6,7 +6,7 @@ one forward and one backward pass for all sites (attribution patching; Nanda 202
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -194,7 +194,7 @@ def patched_differences(
     """The base runs' logit differences with `values` at each item's sites (`weights` have an item axis)."""
     groups = batch.groups.astype(jnp.float32)
 
-    def placed(own: Float[Array, "items layers groups"]) -> Float[Array, "layers items time"]:
+    def placed(own: Any) -> Float[Array, "layers items time"]:
         return jnp.einsum("rlg,rtg->lrt", own, groups)
 
     heads = jnp.einsum("rlhg,rtg->lrth", weights.head, groups)
@@ -202,7 +202,7 @@ def patched_differences(
     return _difference(config, variables, batch, Patch(values, places))
 
 
-def _run(tokens: Array, lengths: Array) -> tuple[Array, Array, Array]:
+def _run(tokens: Any, lengths: Any) -> tuple[Any, Array, Array]:
     """Tokens, positions and segments of right-padded runs."""
     index = jnp.arange(tokens.shape[1])
     return tokens, jnp.broadcast_to(index, tokens.shape), jnp.where(index < lengths[:, None], 0, -1)

@@ -127,11 +127,10 @@ def part_shares(trained: dict[str, Any], sets: Sequence[Sequence[WeightPart]]) -
 
     def share(path, leaf) -> Float[np.ndarray, "sets layers_or_one"]:
         names = [key.key for key in path]
-        if names[0] != "layers":
-            return np.float32([[WeightPart(None, REST) in chosen] for chosen in sets])
-        return np.float32(
-            [[WeightPart(layer, names[1]) in chosen for layer in range(leaf.shape[0])] for chosen in sets]
-        )
+        own = [WeightPart(None, REST)]
+        if names[0] == "layers":
+            own = [WeightPart(layer, names[1]) for layer in range(leaf.shape[0])]
+        return np.array([[part in chosen for part in own] for chosen in sets], np.float32)
 
     return jax.tree_util.tree_map_with_path(share, trained)
 
