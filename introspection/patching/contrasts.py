@@ -7,6 +7,7 @@ from introspection.errors import InputError
 from introspection.models.model import Model
 from introspection.probes.context import token_counter
 from introspection.probes.contrasts import Contrast, behavior_contrast, explanation_contrast
+from introspection.probes.patching import PatchingConfig
 from introspection.tasks.facts.language import WorldLanguage
 from introspection.tasks.items import NONE, Decisions, Item
 from introspection.tasks.subsets import evenly
@@ -31,33 +32,39 @@ def item_contrasts(
     decided: Mapping[str, Decisions],
     model: Model,
     language: WorldLanguage | None,
-    most: int,
+    settings: PatchingConfig,
 ) -> Contrasts:
-    """Evenly spaced test items, at most `most` (0: all), where the cue changes a model's decision.
+    """Evenly spaced test items, at most `settings.test_items` (0: all), whose cue changes a model's decision.
 
     Raises:
       InputError: there are none, or none whose prompts can be contrasted.
     """
     limit, needed = model.config.context_length, token_counter(task, model.tokenizer)
-    changed = [
-        item
-        for item in task.splits["test"]
-        if item.id in decided
-        and NONE not in decided[item.id]
-        and decided[item.id].with_cue != decided[item.id].without_cue
-        and needed(item) <= limit
-    ]
+    known = [item for item in task.splits["test"] if NONE not in decided.get(item.id, (NONE, NONE))]
+    changed = [item for item in known if decided[item.id].explanation.changed and needed(item) <= limit]
     if not changed:
         raise InputError(
             f"{name}: the cue changes its decision on none of {len(decided)} test items, so there is nothing "
             "to patch; choose cues that sway it (experiments.probe --scan-cues)"
         )
+    weaker: dict[str, Item] = {}
+    if settings.against == "weaker_cue":
+        kept = {i.prompt_without_cue: i for i in known if not decided[i.id].explanation.changed}
+        weaker = {
+            item.id: kept[item.prompt_without_cue] for item in changed if item.prompt_without_cue in kept
+        }
+        changed = [item for item in changed if item.id in weaker]
+        if not changed:
+            raise InputError(
+                f"{name}: no question has both a cue that changes its decision and one that does not; set "
+                "config.patching.against to no_cue"
+            )
     items, behaviors, explanations, reason = [], [], [], None
-    for item in evenly(changed, most):
+    for item in evenly(changed, settings.test_items):
+        own, other = decided[item.id], weaker.get(item.id)
         try:
-            own = decided[item.id]
-            behavior = behavior_contrast(item, own, model.tokenizer, language)
-            explanation = explanation_contrast(item, own, model.tokenizer, task.grammar, language)
+            behavior = behavior_contrast(item, own, model.tokenizer, language, other)
+            explanation = explanation_contrast(item, own, model.tokenizer, task.grammar, language, other)
         except InputError as error:
             reason = error
             continue

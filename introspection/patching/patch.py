@@ -202,7 +202,7 @@ def patch_subject(
     """
     model, settings = load_model(subject.stored, session.mesh), config.patching
     language = LANGUAGES.get(config.task["name"])
-    contrasts = item_contrasts(name, task, subject.decided, model, language, settings.test_items)
+    contrasts = item_contrasts(name, task, subject.decided, model, language, settings)
     maps = measure(contrasts, model, settings, subject.stored.seed, session, name)
     behavior, explanation = contrasts.behavior, contrasts.explanation
     turned = contrasts._replace(

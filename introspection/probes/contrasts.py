@@ -8,7 +8,8 @@ Positions are matched by the characters that both prompts share. A token of the 
 stands for it is the mean of the counterparts of the nearest tokens before and after it that have one. So what
 the cue wrote is gone, and its place holds what surrounds it in a run that never had a cue. (Alternatives:
 zeros or the mean over other items, which are no state of this item; cutting the cue out of attention, which
-no replacement of activations can express; other words of the same length, which bring other cues.)
+no replacement of activations can express.) Or the other run has a weaker cue, whose tokens stand for the
+cue's one by one: then both runs are of the form that explanation training knows.
 """
 
 import dataclasses
@@ -55,11 +56,32 @@ class Contrast:
         return dataclasses.replace(self, with_cue=self.without_cue, without_cue=self.with_cue)
 
 
+class Side(NamedTuple):
+    """One of the two prompts of a contrast."""
+
+    prompt: Prompt
+    beside: Prompt  # what the cue's characters are told by: the same without the cue, or with it
+    cued: str  # the answer that its cue names; "" if none
+
+
+def sides(item: Item, weaker: Item | None = None) -> tuple[Side, Side]:
+    """An item with its cue, and without it or with the cue of another item of the same question."""
+    own = Side(item.prompt_with_cue, item.prompt_without_cue, item.cued)
+    if weaker is None:
+        return own, Side(item.prompt_without_cue, item.prompt_with_cue, "")
+    return own, Side(weaker.prompt_with_cue, weaker.prompt_without_cue, weaker.cued)
+
+
 def behavior_contrast(
-    item: Item, decided: Decisions, tokenizer: ChatTokenizer, language: WorldLanguage | None
+    item: Item,
+    decided: Decisions,
+    tokenizer: ChatTokenizer,
+    language: WorldLanguage | None,
+    weaker: Item | None = None,
 ) -> Contrast:
     """The decision on x against that on x\\C. Raises InputError as `contrast`."""
-    return contrast(item, "", (decided.with_cue, decided.without_cue), tokenizer, language)
+    replies = (decided.with_cue, decided.without_cue)
+    return contrast(item, sides(item, weaker), "", replies, tokenizer, language)
 
 
 def explanation_contrast(
@@ -68,19 +90,25 @@ def explanation_contrast(
     tokenizer: ChatTokenizer,
     grammar: ExplanationGrammar,
     language: WorldLanguage | None,
+    weaker: Item | None = None,
 ) -> Contrast:
     """The explanation of a changed answer against the one that keeps the answer on x, both asked for as in
     probes (`explanation_prompt`), also about x\\C. Raises InputError as `contrast`."""
     changed = grammar.render(Explanation(True, decided.without_cue))
     unchanged = grammar.render(Explanation(False, decided.with_cue))
     asked = item.explanation_question or grammar.question
-    return contrast(item, asked, (changed, unchanged), tokenizer, language)
+    return contrast(item, sides(item, weaker), asked, (changed, unchanged), tokenizer, language)
 
 
 def contrast(
-    item: Item, asked: str, replies: tuple[str, str], tokenizer: ChatTokenizer, language: WorldLanguage | None
+    item: Item,
+    both: tuple[Side, Side],
+    asked: str,
+    replies: tuple[str, str],
+    tokenizer: ChatTokenizer,
+    language: WorldLanguage | None,
 ) -> Contrast:
-    """Both prompts of an item, followed by the question `asked`, up to where two replies differ.
+    """Two prompts, followed by the question `asked`, up to where two replies differ.
 
     Args:
       language: of questions about facts, whose relation and entity it knows.
@@ -92,35 +120,34 @@ def contrast(
     shared = next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), None)
     if shared is None:
         raise InputError(f"item {item.id}: the replies {replies[0]!r} and {replies[1]!r} do not differ")
-    prompts = [
-        add_to_prompt(prompt, asked) if asked else prompt
-        for prompt in (item.prompt_with_cue, item.prompt_without_cue)
-    ]
+    prompts = [add_to_prompt(side.prompt, asked) if asked else side.prompt for side in both]
     texts = [_last_turn(prompt) for prompt in prompts]
     if texts[0] == texts[1]:
         raise InputError(f"item {item.id}: the cue is not in the user's last turn")
     question = _last_turn(item.prompt_without_cue)
     named = language.question_spans(question) if language is not None else {}
-    read = [
-        _read_tokens(tokenizer.prompt_spans(prompt), text, numbers, len(asked), item.cued, named, shared)
-        for prompt, text, numbers in zip(prompts, texts, _shared_places(*texts), strict=True)
-    ]
-    owned = [[own for own, _ in tokens] for tokens in read]
-    runs = [
-        Run(
-            tokenizer.encode_prompt(prompt) + first[:shared],
-            [GROUPS.index(group) for _, group in tokens],
-            _counterparts(here, there),
+    runs, owned = [], []
+    for side, prompt, text, numbers in zip(both, prompts, texts, _shared_places(*texts), strict=True):
+        in_cue = [
+            number is None for number in _shared_places(_last_turn(side.prompt), _last_turn(side.beside))[0]
+        ]
+        in_cue += [False] * (len(text) - len(in_cue))
+        read = _read_tokens(
+            tokenizer.prompt_spans(prompt), text, numbers, in_cue, len(asked), side.cued, named, shared
         )
-        for prompt, tokens, here, there in zip(prompts, read, owned, reversed(owned), strict=True)
-    ]
-    return Contrast(*runs, says=first[shared], denies=second[shared])
+        owned.append([own for own, _ in read])
+        groups = [GROUPS.index(group) for _, group in read]
+        runs.append((tokenizer.encode_prompt(prompt) + first[:shared], groups))
+    counterparts = _counterparts(*owned), _counterparts(*reversed(owned))
+    pair = [Run(*run, counterpart) for run, counterpart in zip(runs, counterparts, strict=True)]
+    return Contrast(*pair, says=first[shared], denies=second[shared])
 
 
 def _read_tokens(
     spans: Sequence[tuple[int, int]],
     text: str,
     numbers: Sequence[int | None],
+    in_cue: Sequence[bool],
     asked: int,
     cued: str,
     named: Mapping[str, Span],
@@ -131,6 +158,7 @@ def _read_tokens(
     Args:
       spans: the characters behind each token of the prompt.
       numbers: of each character of the text, from `_shared_places`.
+      in_cue: which characters are the cue's.
       asked: characters of the explanation question, at the text's end.
       said: tokens of the reply that follow.
     """
@@ -145,7 +173,7 @@ def _read_tokens(
             # A space belongs to the word after it.
             words = [c for c in range(start, stop) if not text[c].isspace()] or list(range(start, stop))
             shared = {("text", numbers[c]) for c in words if numbers[c] is not None}
-            found.append((shared, _group(text, words, numbers, len(text) - asked, cued, named)))
+            found.append((shared, _group(text, words, in_cue, len(text) - asked, cued, named)))
     return found
 
 
@@ -172,14 +200,14 @@ def _shared_places(with_cue: str, without_cue: str) -> tuple[list[int | None], l
 def _group(
     text: str,
     words: Sequence[int],
-    numbers: Sequence[int | None],
+    in_cue: Sequence[bool],
     asked_from: int,
     cued: str,
     named: Mapping[str, Span],
 ) -> str:
     """What a token with these characters belongs to; one with a character of the cue belongs to the cue."""
-    if any(numbers[c] is None for c in words):
-        at = text.find(cued, numbers.index(None)) if cued else -1
+    if any(in_cue[c] for c in words):
+        at = text.find(cued, in_cue.index(True)) if cued else -1
         return "cued_answer" if at >= 0 and all(at <= c < at + len(cued) for c in words) else "cue"
     if words[0] >= asked_from:
         return "ask"
@@ -187,14 +215,21 @@ def _group(
 
 
 def _counterparts(here: Sequence[set], there: Sequence[set]) -> Float[np.ndarray, "time other_time"]:
-    """For each token the tokens that share characters with it, in equal parts; for one without any, the mean
-    of those of the nearest tokens before and after it that have some."""
+    """For each token the tokens that share characters with it, in equal parts.
+
+    Tokens without any, between two that have some, stand for as many such tokens of the other run one by one;
+    if that has more or fewer there, each is the mean of its two neighbours' counterparts.
+    """
     overlap = np.array([[bool(one & other) for other in there] for one in here], np.float32)
-    known = np.flatnonzero(overlap.any(axis=1))
+    known = overlap.any(axis=1)
     weights = overlap / np.maximum(overlap.sum(axis=1, keepdims=True), 1)
-    for i in np.flatnonzero(~overlap.any(axis=1)):
-        near = [*known[known < i][-1:], *known[known > i][:1]]
-        weights[i] = weights[near].mean(axis=0)
+    for i in np.flatnonzero(~known):
+        before, after = np.flatnonzero(known[:i])[-1:], i + np.flatnonzero(known[i:])[:1]
+        weights[i] = weights[[*before, *after]].mean(axis=0)
+        if len(before) and len(after):
+            start, stop = np.flatnonzero(overlap[before[0]])[-1] + 1, np.flatnonzero(overlap[after[0]])[0]
+            if stop - start == after[0] - before[0] - 1:
+                weights[i] = np.arange(len(there)) == start + i - before[0] - 1
     return weights
 
 

@@ -22,11 +22,12 @@ from introspection.models.model import Model
 from introspection.probes.contrasts import GROUPS, Contrast, ContrastBatch, contrast_batch
 from introspection.probes.scoring import exact_products
 from introspection.runtime.compiled import Program
-from introspection.runtime.config import check_choices
+from introspection.runtime.config import check_choice, check_choices
 from introspection.runtime.mesh import put_rows
 from introspection.runtime.session import Session
 from introspection.text.buckets import batch_tokens, bucket
 
+AGAINST = ("no_cue", "weaker_cue")
 KINDS = ("residual", "attention", "mlp", "head")
 ITEMS = 32  # of one call
 # Tokens that are patched side by side: on two cores of an AMD EPYC, 64 sites of 32 items took 0.10 s of CPU
@@ -39,6 +40,8 @@ class PatchingConfig:
     """What `experiments.patch` patches; training does not depend on it."""
 
     test_items: int = 100  # of a model, whose behaviour the cue changes, evenly spaced; 0: all
+    # The other run: "no_cue" is x\C; "weaker_cue" is the same question with a cue that changes nothing.
+    against: str = "no_cue"
     kinds: tuple[str, ...] = KINDS  # of sites
     layers: tuple[int, ...] = ()  # () is all
     heads: tuple[int, ...] = ()  # query heads of every layer; () is all
@@ -47,6 +50,7 @@ class PatchingConfig:
     seed: int = 0  # of random sets, halves of the items and resamples
 
     def __post_init__(self):
+        check_choice("config.patching.against", self.against, AGAINST)
         check_choices("config.patching.kinds", self.kinds, KINDS)
         for name, least in (("test_items", 0), ("top", 1), ("draws", 1), ("seed", 0)):
             if getattr(self, name) < least:
