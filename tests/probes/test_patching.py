@@ -233,3 +233,19 @@ def test_tokens_of_the_cue_have_the_mean_of_their_neighbours_for_a_counterpart()
     without = dataclasses.replace(item, prompt_with_cue=item.prompt_without_cue)
     with pytest.raises(InputError, match="the cue is not in"):
         behavior_contrast(without, Decisions(*item.candidates[:2]), tokenizer, WORLD_FACTS)
+
+
+def test_tokens_of_another_cue_stand_for_the_cues_one_by_one():
+    items = [item for item in tiny_task().splits["train"] if item.cued != item.gold]
+    item, other = items[0], next(one for one in items if one.cue_kind != items[0].cue_kind)
+    weaker = dataclasses.replace(
+        other,
+        prompt_with_cue=other.prompt_with_cue.replace(other.prompt_without_cue, item.prompt_without_cue),
+        prompt_without_cue=item.prompt_without_cue,
+    )
+    decided = Decisions(item.cued, item.gold)
+    one = behavior_contrast(item, decided, task_model().tokenizer, WORLD_FACTS, weaker)
+    for run in (one.with_cue, one.without_cue):
+        assert [GROUPS[group] for group in run.groups][2:] == ["cue", "cued_answer", "cue", "answer"]
+        np.testing.assert_array_equal(run.counterpart, np.eye(6))
+    assert open_groups([one]) == ["cue", "cued_answer", "answer"]
