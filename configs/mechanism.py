@@ -19,6 +19,9 @@ Three bases with two seeds each, and one report a base:
     python -m experiments.sweep --config=configs/mechanism.py --workdir=runs/mechanism_bases
     for point in runs/mechanism_bases/points/*; do python -m experiments.patch --workdir=$point; done
 
+`--config.patching.against=weaker_cue` takes the same question with a cue that changes nothing for the other
+run, instead of none: trained explainers say nothing sensible of a prompt without a cue.
+
 `:smollm2` (first `python -m experiments.fetch --model=smollm2`) has the arms of `configs/smollm2.py` without
 a foreign model. `:qwen3_8b` and `:llama31_8b` are those of `configs/hint_mmlu.py`, for a pod: they have not
 been run. `:tiny` is a smoke test; its numbers are no evidence. Expected time and result:
