@@ -10,7 +10,7 @@ LIBRARY = Path(__file__).parents[1] / "introspection"
 ROOMS = (
     "errors", "runtime", "tasks", "text", "models", "weights", "checkpoints",
     "probes", "training", "coupling", "organism", "reports",
-    "runs", "hygiene", "study", "sweeps", "api",
+    "runs", "hygiene", "study", "sweeps", "patching", "api",
 )  # fmt: skip
 MOST_LINES = 400
 

@@ -18,6 +18,7 @@ from introspection.coupling.labels import label_metadata
 from introspection.coupling.matrix_results import Matrix
 from introspection.coupling.records import PredictionRecord
 from introspection.coupling.run_results import RunResults
+from introspection.patching.results import PatchingResults
 from introspection.runs.config import RunConfig
 from introspection.sweeps.grid import Point
 
@@ -36,6 +37,7 @@ FILES = {
         PredictionRecord
     ),
     "`matrix.json`: a comparison": Matrix,
+    "`patching.json`: what patching found": PatchingResults,
     "`checkpoints/*/model.json`: what a store holds": ModelCard,
     "`sweep.json`: a list of a sweep's points": Point,
 }

@@ -21,6 +21,7 @@ from introspection.models.attention import (
     window_mask,
 )
 from introspection.models.config import ModelConfig
+from introspection.models.interventions import Activations, Patch, replaced
 from introspection.models.products import product
 from introspection.runtime.mesh import split_rows
 
@@ -29,6 +30,7 @@ class DecoderOutput(NamedTuple):
     hidden: Float[Array, "rows time width"]  # after the final norm
     keys: Float[Array, "layers rows time kv_heads head_dim"] | None  # if asked for
     values: Float[Array, "layers rows time kv_heads head_dim"] | None
+    activations: Activations | None = None  # if asked for
 
 
 class RMSNorm(nn.Module):
@@ -82,9 +84,10 @@ class Projection(nn.Module):
 class Layer(nn.Module):
     config: ModelConfig
     return_cache: bool
+    return_activations: bool = False
 
     @nn.compact
-    def __call__(self, x, prefix_keys_values, windowed, positions, mask, prefix_places, windows):
+    def __call__(self, x, prefix_keys_values, windowed, patch, positions, mask, prefix_places, windows):
         config = self.config
         x = split_rows(x)
         rows, time, _ = x.shape
@@ -127,8 +130,12 @@ class Layer(nn.Module):
                 config.query_scale,
                 config.attention_softcap,
             )
-            update = project("output", config.width)(attended.reshape(rows, time, -1))
-            x = x + (norm("attention_post_norm", update) if config.post_norms else update)
+            heads = replaced("heads", attended, patch)
+            update = project("output", config.width)(heads.reshape(rows, time, -1))
+            attention = replaced(
+                "attention", norm("attention_post_norm", update) if config.post_norms else update, patch
+            )
+            x = x + attention
         with jax.named_scope("mlp"):
             normed = norm("mlp_norm", x)
             activate = nn.silu if config.activation == "silu" else nn.gelu
@@ -136,8 +143,10 @@ class Layer(nn.Module):
             gate = jax.checkpoint(lambda gate, up: activate(gate) * up, prevent_cse=False)
             gated = gate(project("gate", config.mlp_width)(normed), project("up", config.mlp_width)(normed))
             update = project("down", config.width)(gated)
-            x = x + (norm("mlp_post_norm", update) if config.post_norms else update)
-        return x, ((keys, values) if self.return_cache else None)
+            mlp = replaced("mlp", norm("mlp_post_norm", update) if config.post_norms else update, patch)
+            x = replaced("residual", x + mlp, patch)
+        cache = (keys, values) if self.return_cache else None
+        return x, (cache, Activations(x, attention, mlp, heads) if self.return_activations else None)
 
 
 class Decoder(nn.Module):
@@ -151,11 +160,14 @@ class Decoder(nn.Module):
         segments: Int[Array, "rows time"],
         prefixes: tuple[PrefixBlock, ...] = (),
         return_cache: bool = False,
+        patch: Patch | None = None,
+        return_activations: bool = False,
     ) -> DecoderOutput:
         """Final hidden states of every token.
 
         `positions` count from the start of the prompt, so a continuation's first token has the prompt's
         length; `segments` are those of `attention.row_mask`; rows that share a prefix are consecutive.
+        `patch` replaces activations on the way; those returned are the replaced ones.
         """
         config = self.config
         embedding = self.param(
@@ -175,10 +187,10 @@ class Decoder(nn.Module):
             layer,
             variable_axes={"params": 0, "lora": 0},
             split_rngs={"params": True},
-            in_axes=(0, 0, *[nn.broadcast] * 4),  # pyright: ignore[reportArgumentType]
+            in_axes=(0, 0, 0, *[nn.broadcast] * 4),  # pyright: ignore[reportArgumentType]
             length=config.layers,
             unroll=config.scan_unroll,
-        )(config, return_cache, name="layers")
+        )(config, return_cache, return_activations, name="layers")
         mask: Bool[Array, "rows time time"] = row_mask(segments)
         keys_values = tuple((block.keys, block.values) for block in prefixes)
         places = tuple((block.mask, block.positions) for block in prefixes)
@@ -187,9 +199,9 @@ class Decoder(nn.Module):
             windowed = jnp.array(config.windowed_layers or (True,) * config.layers)
             keys_at = (positions, *(block.positions for block in prefixes))
             windows = tuple(window_mask(positions, at, config.window) for at in keys_at)
-        x, cache = layers(x, keys_values, windowed, positions, mask, places, windows)
+        x, (cache, activations) = layers(x, keys_values, windowed, patch, positions, mask, places, windows)
         hidden = RMSNorm(config.norm_epsilon, config.zero_centered_norms, name="final_norm")(x)
-        return DecoderOutput(hidden, *(cache if return_cache and cache else (None, None)))
+        return DecoderOutput(hidden, *(cache or (None, None)), activations)
 
 
 def forward(config: ModelConfig, variables: Mapping[str, Any], *arrays: Any, **options: Any) -> DecoderOutput:

@@ -25,13 +25,14 @@ def arms_in_place(config: RunConfig, workdir: Path) -> RunConfig:
 def with_arms_added(config: RunConfig) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """What a workdir's config, completed, would be with the arms that this config adds to it.
 
-    Arms that did not run there may be changed or left out, and metrics be logged elsewhere. Without every arm
+    Arms that did not run there may be changed or left out, metrics be logged elsewhere and other sites be
+    patched. Without every arm
     that did run, no arm is added.
     """
 
     def added(stored: dict[str, Any]) -> dict[str, Any]:
         there, here = completed(stored), plain(config)
-        there = {**there, "log": here["log"]}
+        there = {**there, "log": here["log"], "patching": here["patching"]}
         ran = _run_arms(there)
         if not set(ran) <= config.chosen_arms.keys():
             return there

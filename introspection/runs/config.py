@@ -20,6 +20,7 @@ from introspection.organism.config import OrganismConfig, OrganismSizes, Pretrai
 from introspection.organism.organism import MODEL_FIELDS, is_organism
 from introspection.organism.world import WorldConfig
 from introspection.probes.behavior import BehaviorConfig
+from introspection.probes.patching import PatchingConfig
 from introspection.reports.run_files import ReportSettings
 from introspection.runtime.config import check_choice, config_dict, plain, settings
 from introspection.runtime.mesh import MeshConfig
@@ -267,6 +268,7 @@ class RunConfig:
     mesh: MeshConfig = MeshConfig()
     report: ReportSettings = ReportSettings()
     log: LogConfig = LogConfig()
+    patching: PatchingConfig = PatchingConfig()
 
     arms: Mapping[str, ArmConfig] = dataclasses.field(default_factory=lambda: {"kl": ArmConfig()})
     run_arms: tuple[str, ...] = ()  # the arms to run, in order; () is all of them

@@ -47,13 +47,26 @@ class LiteralTokenizer:
         Raises:
           InputError: the user's text has a shielded token or an unpaired surrogate, or the library fails.
         """
-        return self._encode(self.whole, before, literal, after)
+        return self._encode(self.whole, before, literal, after).ids
+
+    def spans(self, before: str, literal: str, after: str) -> list[tuple[int, int]]:
+        """Characters of the user's text, `start` and `stop`, behind each token of `encode`.
+
+        Empty for a token of the template's text. Raises InputError as `encode`.
+        """
+        first, encoding = len(self._shield(before)), self._encode(self.whole, before, literal, after)
+        inside = [
+            (max(start - first, 0), min(stop - first, len(literal))) for start, stop in encoding.offsets
+        ]
+        return [(start, stop) if start < stop else (0, 0) for start, stop in inside]
 
     def encode_continuation(self, before: str, literal: str, after: str) -> list[int]:
         """As `encode`, for a text that continues a prompt."""
-        return self._encode(self.continuing, before, literal, after)
+        return self._encode(self.continuing, before, literal, after).ids
 
-    def _encode(self, tokenizer: tokenizers.Tokenizer, before: str, literal: str, after: str) -> list[int]:
+    def _encode(
+        self, tokenizer: tokenizers.Tokenizer, before: str, literal: str, after: str
+    ) -> tokenizers.Encoding:
         self._check(literal)
         text = self._shield(before) + literal + self._shield(after)
         begins = self.prefix == "always" and text[:1] == " " and text[1:].strip() and _OPEN not in text
@@ -61,7 +74,7 @@ class LiteralTokenizer:
             # Every stretch between words gets a space, also the first.
             tokenizer, text = self.whole, text[1:]
         with library_faults(self.source, f"the text {brief(literal)}"):
-            return tokenizer.encode(text, add_special_tokens=False).ids
+            return tokenizer.encode(text, add_special_tokens=False)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of a continuation; control tokens and unknown ids stay visible."""

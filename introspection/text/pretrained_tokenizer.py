@@ -66,32 +66,46 @@ class PretrainedTokenizer:
           InputError: the template changes this text, the text has an unpaired surrogate, or an earlier turn
             has a control token.
         """
-        if isinstance(prompt, str):
-            return self._encode(self.frame, prompt, through_thought)
-        *earlier, last = prompt.turns
-        for turn in earlier:  # rendered as part of the template's text, where such a token would count
-            if held := self.literal.control.search(turn.content):
-                raise InputError(f"an earlier {turn.role} turn has the control token {held[0]}; remove it")
-        messages = [{"role": turn.role, "content": turn.content} for turn in earlier]
-        return self._encode(chat_frame(self.template, messages), last.content, through_thought)
+        return self.literal.encode(*self._parts(prompt, through_thought))
 
     def encode_prompts(self, prompts: Sequence[Prompt], through_thought: bool = False) -> list[list[int]]:
         """As `encode_prompt` for each; a template renders all user turns at once, in half the time."""
         turns = list(dict.fromkeys(prompt for prompt in prompts if isinstance(prompt, str)))
         parts = dict(zip(turns, self.frame.parts_of(turns), strict=True))
         return [
-            self._joined(self.frame, parts[prompt], through_thought)
+            self.literal.encode(*_whole(self.frame, parts[prompt], through_thought))
             if isinstance(prompt, str)
             else self.encode_prompt(prompt, through_thought)
             for prompt in prompts
         ]
 
-    def _encode(self, frame: ChatFrame, user_text: str, through_thought: bool) -> list[int]:
-        return self._joined(frame, frame.prompt_parts(user_text), through_thought)
+    def prompt_spans(self, prompt: Prompt) -> list[tuple[int, int]]:
+        """Characters of the user's (last) turn, `start` and `stop`, behind each token of `encode_prompt`.
 
-    def _joined(self, frame: ChatFrame, parts: tuple[str, str, str], through_thought: bool) -> list[int]:
-        before, written, after = parts
-        return self.literal.encode(before, written, after if through_thought else after + frame.closing)
+        Empty for a token of the template or of an earlier turn. Raises InputError as `encode_prompt`.
+        """
+        text = prompt if isinstance(prompt, str) else prompt.turns[-1].content
+        parts = self._parts(prompt, through_thought=False)
+        trimmed = text.index(parts[1])
+        return [
+            (start + trimmed, stop + trimmed) if stop else (0, 0)
+            for start, stop in self.literal.spans(*parts)
+        ]
+
+    def _parts(self, prompt: Prompt, through_thought: bool) -> tuple[str, str, str]:
+        """The template's text before the user's, the user's, and the template's after it."""
+        if isinstance(prompt, str):
+            frame, text = self.frame, prompt
+        else:
+            *earlier, last = prompt.turns
+            for turn in earlier:  # rendered as part of the template's text, where such a token would count
+                if held := self.literal.control.search(turn.content):
+                    raise InputError(
+                        f"an earlier {turn.role} turn has the control token {held[0]}; remove it"
+                    )
+            messages = [{"role": turn.role, "content": turn.content} for turn in earlier]
+            frame, text = chat_frame(self.template, messages), last.content
+        return _whole(frame, frame.prompt_parts(text), through_thought)
 
     def encode_reply(self, text: str) -> list[int]:
         """Tokens of a reply and its end; the text is kept as is, even if the template would trim it.
@@ -256,6 +270,12 @@ def read_tokenizer(path: Path) -> tokenizers.Tokenizer:
     if getattr(tokenizer.model, "dropout", None):
         tokenizer.model.dropout = None  # for training only: it makes a text's tokens random
     return tokenizer
+
+
+def _whole(frame: ChatFrame, parts: tuple[str, str, str], through_thought: bool) -> tuple[str, str, str]:
+    """A prompt's parts, with the end of a thought that the template opens unless a reply goes through it."""
+    before, written, after = parts
+    return before, written, after if through_thought else after + frame.closing
 
 
 def _begin(tokenizer: tokenizers.Tokenizer) -> str:

@@ -40,6 +40,7 @@ class ChatTokenizer(Protocol):
     def thought(self) -> Thought | None: ...
     def encode_prompt(self, prompt: Prompt, through_thought: bool = False) -> list[int]: ...
     def encode_prompts(self, prompts: Sequence[Prompt], through_thought: bool = False) -> list[list[int]]: ...
+    def prompt_spans(self, prompt: Prompt) -> list[tuple[int, int]]: ...
     def encode_reply(self, text: str) -> list[int]: ...
     def decode(self, tokens: Sequence[int]) -> str: ...
     def answer(self, text: str, through_thought: bool = False) -> str: ...
@@ -74,9 +75,14 @@ class WordTokenizer:
           InputError: a word is not in the vocabulary, or there are several turns.
         """
         del through_thought
-        if not isinstance(prompt, str):
-            raise InputError(f"an organism reads one user turn, not a conversation: {str(prompt)[:80]!r}")
-        return [*self._encode(prompt), self.reply_id]
+        return [*self._encode(_one_turn(prompt)).ids, self.reply_id]
+
+    def prompt_spans(self, prompt: Prompt) -> list[tuple[int, int]]:
+        """Characters of the prompt, `start` and `stop`, behind each token of `encode_prompt`.
+
+        Empty for the opening of the reply. Raises InputError as `encode_prompt`.
+        """
+        return [*self._encode(_one_turn(prompt)).offsets, (0, 0)]
 
     def encode_prompts(self, prompts: Sequence[Prompt], through_thought: bool = False) -> list[list[int]]:
         """As `encode_prompt` for each."""
@@ -84,7 +90,7 @@ class WordTokenizer:
 
     def encode_reply(self, text: str) -> list[int]:
         """Tokens of a reply and of its end."""
-        return [*self._encode(text), self.end_id]
+        return [*self._encode(text).ids, self.end_id]
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of a reply up to its end token; special tokens stay visible."""
@@ -97,7 +103,7 @@ class WordTokenizer:
         del through_thought
         return text
 
-    def _encode(self, text: str) -> list[int]:
+    def _encode(self, text: str) -> tokenizers.Encoding:
         with library_faults("tokenizer.json", f"the text {text!r}"):
             encoding = self.tokenizer.encode(text, add_special_tokens=False)
         unknown = self.tokenizer.token_to_id(UNKNOWN)
@@ -108,11 +114,17 @@ class WordTokenizer:
         if special:
             names = ", ".join(str(self.tokenizer.id_to_token(token)) for token in sorted(special))
             raise InputError(f"the text {text!r} contains the special token {names}; remove it")
-        return encoding.ids
+        return encoding
 
     def save(self, path: Path) -> None:
         path.with_name(CHAT).unlink(missing_ok=True)  # left by a tokenizer of the other kind
         self.tokenizer.save(str(path))
+
+
+def _one_turn(prompt: Prompt) -> str:
+    if not isinstance(prompt, str):
+        raise InputError(f"an organism reads one user turn, not a conversation: {str(prompt)[:80]!r}")
+    return prompt
 
 
 def phrase_tokenizer(names: Iterable[str], phrases: Iterable[str]) -> WordTokenizer:

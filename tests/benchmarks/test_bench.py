@@ -11,6 +11,7 @@ from experiments.benchmarks import (
     chunked_loss,
     first_step,
     interval_coverage,
+    patching,
     pod_step,
     pretrained_objective,
     pretrained_scoring,
@@ -25,6 +26,7 @@ BENCHMARKS = (
     chunked_loss,
     interval_coverage,
     shared_prefix_scoring,
+    pytest.param(patching, marks=pytest.mark.slow),
     pytest.param(stacked_seeds, marks=pytest.mark.slow),
     pytest.param(train_step_with_agreement, marks=pytest.mark.slow),
     pytest.param(sharded_loading, marks=pytest.mark.slow),  # starts three processes

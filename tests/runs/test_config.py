@@ -32,6 +32,7 @@ ARGUMENTS = [
         )
         for argument in ("organism", "tiny", "llama31_8b")
     ),
+    *(("mechanism", argument) for argument in ("organism", "smollm2", "qwen3_8b", "tiny")),
     *(("jabberwocky", argument) for argument in ("qwen3_8b", "organism", "tiny")),
 ]
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from introspection.errors import InputError
 from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.facts.table import Fact
+from introspection.tasks.spans import Span
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +91,15 @@ class WorldLanguage:
 
     def question(self, fact: Fact, phrasing: int) -> str:
         return f"{self.phrasings[fact.relation][phrasing]} {fact.entity}{self.question_end}"
+
+    def question_spans(self, question: str) -> dict[str, Span]:
+        """Where a question names its `relation` and its `entity`; {} if it is none of this language's."""
+        known = (one for phrasings in self.phrasings.values() for one in phrasings)
+        asked = max((one for one in known if question.startswith(f"{one} ")), key=len, default="")
+        if not asked or not question.endswith(self.question_end):
+            return {}
+        entity = Span(len(asked) + 1, len(question) - len(self.question_end))
+        return {"relation": Span(0, len(asked)), "entity": entity}
 
     def phrases(self) -> tuple[str, ...]:
         """All text of prompts and explanations other than entities and answers, one token each."""

@@ -1,0 +1,1 @@
+"""Patching: whether behaviour and its explanation depend on the same parts of a model."""
