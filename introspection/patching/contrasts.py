@@ -39,9 +39,10 @@ def item_contrasts(
     Raises:
       InputError: there are none, or none whose prompts can be contrasted.
     """
-    limit, needed = model.config.context_length, token_counter(task, model.tokenizer)
+    limit, count = model.config.context_length, token_counter(task, model.tokenizer)
     known = [item for item in task.splits["test"] if NONE not in decided.get(item.id, (NONE, NONE))]
-    changed = [item for item in known if decided[item.id].explanation.changed and needed(item) <= limit]
+    changed = [item for item in known if decided[item.id].explanation.changed]
+    changed = [item for item, needed in zip(changed, count(changed), strict=True) if needed <= limit]
     if not changed:
         raise InputError(
             f"{name}: the cue changes its decision on none of {len(decided)} test items, so there is nothing "

@@ -14,7 +14,7 @@ cue's one by one: then both runs are of the form that explanation training knows
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -139,7 +139,10 @@ def contrast(
         groups = [GROUPS.index(group) for _, group in read]
         runs.append((tokenizer.encode_prompt(prompt) + first[:shared], groups))
     counterparts = _counterparts(*owned), _counterparts(*reversed(owned))
-    pair = [Run(*run, counterpart) for run, counterpart in zip(runs, counterparts, strict=True)]
+    pair = [
+        Run(tokens, groups, counterpart)
+        for (tokens, groups), counterpart in zip(runs, counterparts, strict=True)
+    ]
     return Contrast(*pair, says=first[shared], denies=second[shared])
 
 
@@ -221,7 +224,7 @@ def _counterparts(here: Sequence[set], there: Sequence[set]) -> Float[np.ndarray
     if that has more or fewer there, each is the mean of its two neighbours' counterparts.
     """
     overlap = np.array([[bool(one & other) for other in there] for one in here], np.float32)
-    known = overlap.any(axis=1)
+    known: Any = overlap.any(axis=1)
     weights = overlap / np.maximum(overlap.sum(axis=1, keepdims=True), 1)
     for i in np.flatnonzero(~known):
         before, after = np.flatnonzero(known[:i])[-1:], i + np.flatnonzero(known[i:])[:1]

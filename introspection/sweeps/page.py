@@ -26,6 +26,7 @@ from introspection.reports.numbers import count, points
 from introspection.reports.page import QUESTION
 from introspection.runtime.workdir import write_whole
 from introspection.study.figures import knee_figure
+from introspection.sweeps.account import HeldOutSweep, account_table
 from introspection.sweeps.figures import (
     distance_figure,
     factor_figure,
@@ -51,11 +52,12 @@ def write_sweep_page(
     unfinished: Sequence[str],
     varies: Sequence[str] = (),
     beside: Sequence[SweepPoint] = (),
+    account: Sequence[HeldOutSweep] = (),
 ) -> Path:
     """Writes `summary.html` and its figures' files into a sweep's workdir; returns the page's path.
 
     `varies` are the fields in which points differ; `beside` are points of other sweeps, for the gaps against
-    agreement.
+    agreement; `account` is how well a simple account predicts each sweep from the others.
     """
     gaps = [(p.label, arm.name, arm.gap.exact_match) for p in sweep_points for arm in p.arms]
     numbers = [
@@ -65,7 +67,8 @@ def write_sweep_page(
     ]
     figure = render_figure(forest_figure(gaps, varies), numbers)
     more = more_figures(sweep_points, beside)
-    page = build_sweep_page(title, sweep_points, unfinished, figure, [drawn.card for drawn in more.values()])
+    cards = [drawn.card for drawn in more.values()]
+    page = build_sweep_page(title, sweep_points, unfinished, figure, cards, account)
     save_figure(figure, workdir / "figures", FIGURE)
     for name, drawn in more.items():
         save_figure(drawn.files, workdir / "figures", name)
@@ -115,6 +118,7 @@ def build_sweep_page(
     unfinished: Sequence[str],
     figure: FigureFiles,
     more: Sequence[Markup] = (),
+    account: Sequence[HeldOutSweep] = (),
 ) -> str:
     """The whole page as text."""
     held_out = held_out_table(sweep_points)
@@ -143,6 +147,7 @@ def build_sweep_page(
             Section("findings", "What this sweep shows", [_findings(sweep_points, unfinished, html)]),
             Section("figure", "Gaps", [card]),
             *([Section("more", "Factors and agreement", list(more))] if more else []),
+            *([Section("account", "A simple account", [account_table(account).html()])] if account else []),
             *([Section("held_out", held_out.title, [held_out.html(titled=False)])] if held_out else []),
             Section("table", "Numbers", [html.numbers(sweep_table(sweep_points))]),
         ],

@@ -20,6 +20,14 @@ from introspection.reports.table import markdown_text
 from introspection.runs.run import FINISHED, is_finished
 from introspection.runtime.config import plain
 from introspection.runtime.workdir import write_whole
+from introspection.sweeps.account import (
+    HeldOutSweep,
+    account_arms,
+    account_numbers,
+    account_sentence,
+    account_table,
+    held_out_sweeps,
+)
 from introspection.sweeps.grid import Point, labels, varying_fields
 from introspection.sweeps.page import write_sweep_page
 from introspection.sweeps.plan import PlannedPoint, base_name, check_plan, plan_points
@@ -36,7 +44,8 @@ def summarize(
     """Writes the summary of the points that are finished and names those that are not.
 
     Args:
-      beside: workdirs of other sweeps, whose arms stand in the figures of gaps against agreement too.
+      beside: workdirs of other sweeps, whose arms stand in the figures of gaps against agreement too, and
+        from which a simple account of the gap predicts this one.
 
     Raises:
       InputError: the workdir is another sweep's, no point is finished, or a point's results are damaged.
@@ -54,10 +63,15 @@ def summarize(
     read = [read_point(point, fields, workdir, shown[point.name]) for point in finished]
     varies = varying_fields([point.overrides for point in points])
     others = [point for other in beside for point in read_beside(other)]
-    page = write_sweep_page(workdir, f"{config.name}: sweep", read, unfinished, varies, others)
+    arms = account_arms([*read, *others])
+    account = held_out_sweeps(arms)
+    page = write_sweep_page(workdir, f"{config.name}: sweep", read, unfinished, varies, others, account)
     write_whole(workdir / "summary.csv", csv_text(summary_rows(read)))
-    write_whole(workdir / "summary.md", markdown_page(f"{config.name}: sweep", read, unfinished))
+    write_whole(workdir / "summary.md", markdown_page(f"{config.name}: sweep", read, unfinished, account))
     say(console, f"summary: {page} (and summary.csv, summary.md)")
+    if account:
+        write_whole(workdir / "account.csv", csv_text(account_numbers(arms, account)))
+        say(console, account_sentence(account))
     if config.part:
         from introspection.study.study import write_study
 
@@ -126,8 +140,18 @@ def _field(config: Any, field: str) -> Any:
     return config
 
 
-def markdown_page(title: str, sweep_points: Sequence[SweepPoint], unfinished: Sequence[str]) -> str:
+def markdown_page(
+    title: str,
+    sweep_points: Sequence[SweepPoint],
+    unfinished: Sequence[str],
+    account: Sequence[HeldOutSweep] = (),
+) -> str:
     """The same rows for people."""
     missing = [f"Not finished: {markdown_text(', '.join(unfinished))}.", ""] if unfinished else []
-    tables = [table for table in (held_out_table(sweep_points), sweep_table(sweep_points)) if table]
+    found = (
+        account_table(account) if account else None,
+        held_out_table(sweep_points),
+        sweep_table(sweep_points),
+    )
+    tables = [table for table in found if table]
     return "\n".join([f"# {markdown_text(title)}", "", *missing, *(table.markdown() for table in tables)])

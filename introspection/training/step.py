@@ -86,7 +86,7 @@ def train_step(
     values: RunValues,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One update of one run."""
-    update = make_optimizer(optimizer, values.learning_rate).update
+    update = make_optimizer(optimizer, jnp.asarray(values.learning_rate)).update
 
     def loss(trainable):
         variables = {**frozen.variables, **trainable}

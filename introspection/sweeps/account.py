@@ -1,0 +1,211 @@
+"""A two-parameter account of the gap, fitted on some sweeps and held against the others.
+
+An explanation says what its arm has learned to say on a share `a` of the items. Where behaviour has drifted
+from the label teacher's (share `d`), it reads the current behaviour with probability `s`, and says what the
+labels taught otherwise. Then Orig = a (1 - d s) and Self = a (1 - d (1 - s)), so
+
+    gap = Orig d (2 s - 1) / (1 - d s) + b u
+
+where `u` is the gap of the untrained model's explanations on the same items: what drift does to an emitter
+that stays put. The account has two parameters for all arms, `s` and `b`; drift, Orig and `u` are measured.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from introspection.reports.numbers import points as in_points
+from introspection.reports.table import Cell, Table
+from introspection.sweeps.table import SweepPoint
+
+UNTRAINED = "initial"  # the control
+FEWEST_SWEEPS, FEWEST_ARMS = 2, 4  # that an account is fitted to and held against
+_MEASURED = ("drift", "orig", "untrained", "gap")
+_SHARES = np.linspace(0.0, 1.0, 1001)  # of `s`; given `s`, the best `b` has a closed form
+
+
+@dataclasses.dataclass(frozen=True)
+class AccountArm:
+    """An arm of one base, as the account sees it."""
+
+    sweep: str
+    base: str
+    arm: str
+    drift: float
+    orig: float
+    untrained: float  # gap of the untrained model's explanations
+    gap: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Account:
+    """The two parameters; either may be held at the value at which it says nothing."""
+
+    share: float  # s
+    untrained: float  # b
+
+    def gaps(self, arms: Sequence[AccountArm]) -> Float[np.ndarray, " arms"]:
+        drift, orig, untrained = (_column(arms, name) for name in ("drift", "orig", "untrained"))
+        return _read(drift, orig, self.share) + self.untrained * untrained
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOutSweep:
+    """How an account that was fitted to all other sweeps predicts this one; misses in shares."""
+
+    sweep: str
+    arms: int
+    account: Account
+    miss: float  # root mean square
+    simpler: Mapping[str, float]  # the same of simpler accounts, by name
+    worst: str  # the arm that is missed most
+    worst_miss: float  # observed minus predicted
+
+    @property
+    def is_predicted(self) -> bool:
+        """Whether the account misses by less than every simpler one."""
+        return all(self.miss < miss for miss in self.simpler.values())
+
+
+def account_arms(sweep_points: Sequence[SweepPoint]) -> list[AccountArm]:
+    """The arms that an account speaks of: their labels describe a model, and nothing about them is undefined.
+
+    Arms with shuffled labels and foreign explainers are left out; so are those of `tiny` runs.
+    """
+    found = []
+    for point in sweep_points:
+        for arm in point.arms if not point.tiny else ():
+            fields = point.arm_fields.get(arm.name, {})
+            if fields.get("shuffle_labels") or fields.get("foreign_to"):
+                continue
+            untrained = [one.gap.exact_match.mean for one in arm.controls if one.name == UNTRAINED]
+            shares = (arm.drift, arm.orig.exact_match.mean, *untrained, arm.gap.exact_match.mean)
+            measured = [share for share in shares if share is not None]
+            if len(measured) == len(_MEASURED):
+                found.append(AccountArm(point.sweep, point.base, f"{point.part}: {arm.name}", *measured))
+    return found
+
+
+def fit_account(arms: Sequence[AccountArm]) -> Account:
+    """Least squares over arms."""
+    drift, orig, untrained, gap = (_column(arms, name) for name in _MEASURED)
+    scale = max(float(untrained @ untrained), 1e-12)
+    rest = gap - _read(drift, orig, _SHARES[:, None])
+    weights = rest @ untrained / scale
+    misses = np.sum((rest - weights[:, None] * untrained) ** 2, axis=1)
+    best = int(np.argmin(misses))
+    return Account(float(_SHARES[best]), float(weights[best]))
+
+
+def held_out_sweeps(arms: Sequence[AccountArm]) -> list[HeldOutSweep]:
+    """Every sweep with enough arms, predicted from the others; none where there are too few sweeps.
+
+    The simpler accounts are: the same gap everywhere (the mean of the other sweeps'), that of the untrained
+    model (`s` = 1/2), and reading alone (`b` = 0).
+    """
+    names = [name for name in dict.fromkeys(arm.sweep for arm in arms) if _of(arms, name)]
+    found = []
+    for name in names if len(names) >= FEWEST_SWEEPS else ():
+        here, others = _of(arms, name), [arm for arm in arms if arm.sweep != name]
+        gap, account = _column(here, "gap"), fit_account(others)
+        missed = gap - account.gaps(here)
+        worst = int(np.argmax(np.abs(missed)))
+        found.append(
+            HeldOutSweep(
+                sweep=name,
+                arms=len(here),
+                account=account,
+                miss=_size(missed),
+                simpler={
+                    "one gap": _size(gap - _column(others, "gap").mean()),
+                    "untrained": _size(gap - _only_untrained(others).gaps(here)),
+                    "reading": _size(gap - _only_reading(others).gaps(here)),
+                },
+                worst=f"{here[worst].arm} of {here[worst].base}",
+                worst_miss=float(missed[worst]),
+            )
+        )
+    return found
+
+
+def account_sentence(held_out: Sequence[HeldOutSweep]) -> str:
+    """Whether the account predicts, by the rule of `HeldOutSweep.is_predicted` in every sweep."""
+    failed = [one.sweep for one in held_out if not one.is_predicted]
+    misses = ", ".join(f"{one.sweep} by {100 * one.miss:.1f}" for one in held_out)
+    if failed:
+        return (
+            f"No simple account predicts the gap: in {' and '.join(failed)} a simpler one misses by no more "
+            f"(the account misses {misses} points)."
+        )
+    shares = ", ".join(f"{one.account.share:.2f}" for one in held_out)
+    return (
+        f"The account predicts every sweep from the others better than simpler ones do: it misses {misses} "
+        f"points; explanations read a share of {shares} of what behaviour reads."
+    )
+
+
+def account_table(held_out: Sequence[HeldOutSweep]) -> Table:
+    simpler = list(held_out[0].simpler)
+    return Table(
+        "A simple account of the gap, held against sweeps that it was not fitted to",
+        ("Sweep", "Missed most", "Arms", "s", "b", "Miss", *simpler, "Largest miss"),
+        tuple(
+            (
+                one.sweep,
+                one.worst,
+                str(one.arms),
+                f"{one.account.share:.2f}",
+                f"{one.account.untrained:+.2f}",
+                *(Cell(f"{100 * miss:.1f}", order=miss) for miss in (one.miss, *one.simpler.values())),
+                Cell(in_points(one.worst_miss), order=one.worst_miss),
+            )
+            for one in held_out
+        ),
+        "Root mean square misses in points. s: the share of the current behaviour that explanations read; b: "
+        "how much of the untrained model's gap stays. Simpler accounts: one gap for all arms, the untrained "
+        "model's gap alone, and reading alone.",
+        text_columns=2,
+    )
+
+
+def account_numbers(arms: Sequence[AccountArm], held_out: Sequence[HeldOutSweep]) -> list[dict[str, Any]]:
+    """Every arm with its gap and the gap that the other sweeps predict."""
+    found = []
+    for one in held_out:
+        here = _of(arms, one.sweep)
+        for arm, predicted in zip(here, one.account.gaps(here), strict=True):
+            found.append({**dataclasses.asdict(arm), "predicted": float(predicted)})
+    return found
+
+
+def _read(drift: Any, orig: Any, share: Any) -> Any:
+    """The gap of explanations that read a share of current behaviour; s = 1/2 says none."""
+    return orig * drift * (2 * share - 1) / np.maximum(1 - drift * share, 1e-6)
+
+
+def _only_reading(arms: Sequence[AccountArm]) -> Account:
+    drift, orig, gap = (_column(arms, name) for name in ("drift", "orig", "gap"))
+    misses = np.sum((gap - _read(drift, orig, _SHARES[:, None])) ** 2, axis=1)
+    return Account(float(_SHARES[int(np.argmin(misses))]), 0.0)
+
+
+def _only_untrained(arms: Sequence[AccountArm]) -> Account:
+    untrained, gap = _column(arms, "untrained"), _column(arms, "gap")
+    return Account(0.5, float(untrained @ gap / max(float(untrained @ untrained), 1e-12)))
+
+
+def _column(arms: Sequence[AccountArm], name: str) -> Float[np.ndarray, " arms"]:
+    return np.array([getattr(arm, name) for arm in arms], float)
+
+
+def _of(arms: Sequence[AccountArm], sweep: str) -> list[AccountArm]:
+    """A sweep's arms; none if they are too few to be predicted."""
+    own = [arm for arm in arms if arm.sweep == sweep]
+    return own if len(own) >= FEWEST_ARMS else []
+
+
+def _size(missed: Float[np.ndarray, " arms"]) -> float:
+    return float(np.sqrt(np.mean(missed**2)))

@@ -1,0 +1,100 @@
+"""The account of the gap: recovered where it holds, refuted where it does not."""
+
+import csv
+import re
+
+import numpy as np
+import pytest
+from report_workdir import ARMS
+from scipy.optimize import least_squares
+from sweep_cases import FOUR, FakeRun, check_arms_and_workdir
+
+from configs import quickstart
+from introspection.sweeps.account import (
+    Account,
+    AccountArm,
+    account_numbers,
+    account_sentence,
+    account_table,
+    fit_account,
+    held_out_sweeps,
+)
+from introspection.sweeps.summary import summarize
+from introspection.sweeps.sweep import run_sweep
+
+
+def simulated(share, untrained, sweeps=("rates", "noise", "labels"), count=12, noise=0.0, seed=0):
+    """Arms whose gaps follow an account, up to noise; by hand from Self and Orig, as the module has them."""
+    rng = np.random.default_rng(seed)
+    arms = []
+    for sweep in sweeps:
+        for i in range(count):
+            drift, level, still = rng.uniform(0.05, 0.5), rng.uniform(0.5, 1.0), rng.uniform(-0.1, 0.1)
+            own = level * (1 - drift * (1 - share))  # Self
+            orig = level * (1 - drift * share)
+            gap = own - orig + untrained * still + noise * rng.normal()
+            arms.append(AccountArm(sweep, "llama-0", f"arm{i}", drift, orig, still, gap))
+    return arms
+
+
+@pytest.mark.parametrize(("share", "untrained"), [(0.8, 0.5), (0.3, 0.0), (0.5, 1.0)])
+def test_an_account_is_recovered_from_arms_that_follow_it(share, untrained):
+    found = fit_account(simulated(share, untrained))
+    assert found.share == pytest.approx(share, abs=1e-3)
+    assert found.untrained == pytest.approx(untrained, abs=0.02)
+
+
+def test_the_fit_is_that_of_scipy():
+    arms = simulated(0.7, 0.4, noise=0.05)
+    gap = np.array([arm.gap for arm in arms])
+    theirs = least_squares(lambda x: Account(*x).gaps(arms) - gap, [0.5, 0.0])
+    ours = fit_account(arms)
+    np.testing.assert_allclose([ours.share, ours.untrained], theirs.x, atol=2e-3)
+
+
+def test_one_arm_by_hand():
+    """Orig .6, drift .25, s .8: a = .6 / (1 - .2) = .75, Self = .75 (1 - .25 · .2) = .7125."""
+    arm = AccountArm("rates", "llama-0", "kl", 0.25, 0.6, -0.04, 0.0)
+    assert Account(0.8, 0.5).gaps([arm]) == pytest.approx([0.7125 - 0.6 - 0.02])
+
+
+def test_sweeps_that_follow_one_account_are_predicted_from_each_other():
+    arms = simulated(0.8, 0.5, noise=0.005)
+    held_out = held_out_sweeps(arms)
+    assert [one.sweep for one in held_out] == ["rates", "noise", "labels"]
+    assert all(one.is_predicted and one.miss < 0.02 for one in held_out)
+    assert account_sentence(held_out).startswith("The account predicts every sweep")
+    assert len(account_table(held_out).rows) == 3
+    numbers = account_numbers(arms, held_out)
+    assert len(numbers) == len(arms)
+    assert max(abs(row["gap"] - row["predicted"]) for row in numbers) < 0.05
+
+
+def test_a_sweep_with_its_own_share_refutes_the_account():
+    arms = simulated(0.9, 0.5, ("rates", "noise")) + simulated(0.1, 0.5, ("labels",), seed=1)
+    held_out = held_out_sweeps(arms)
+    assert not next(one for one in held_out if one.sweep == "labels").is_predicted
+    assert "No simple account predicts the gap: in " in account_sentence(held_out)
+
+
+def test_a_summary_holds_the_account_against_the_sweeps_beside(tmp_path, monkeypatch, console):
+    """An arm with shuffled labels is none of those that it speaks of."""
+    monkeypatch.setattr("introspection.sweeps.account.UNTRAINED", "majority")  # synthetic runs lack `initial`
+    monkeypatch.setattr("introspection.sweeps.sweep.run", FakeRun())
+    monkeypatch.setattr("introspection.sweeps.sweep.check_run", check_arms_and_workdir)
+    for name in ("first", "second"):
+        config = quickstart.get_config("")
+        config.name, config.arms.no_kl.shuffle_labels = name, True
+        run_sweep(config, FOUR, tmp_path / name, None, console)
+    summarize(config, FOUR, tmp_path / "second", console, [tmp_path / "first"])
+    with (tmp_path / "second" / "account.csv").open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert {row["sweep"] for row in rows} == {"first", "second"}
+    assert {row["arm"].split(": ")[1] for row in rows} == set(ARMS) - {"no_kl"}
+    assert "A simple account" in (tmp_path / "second" / "summary.html").read_text(encoding="utf-8")
+    assert re.search("The account predicts|No simple account predicts", console.export_text())
+
+
+def test_one_sweep_or_few_arms_are_predicted_from_nothing():
+    assert held_out_sweeps(simulated(0.8, 0.5, ("rates",))) == []
+    assert held_out_sweeps(simulated(0.8, 0.5, count=3)) == []
