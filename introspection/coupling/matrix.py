@@ -25,6 +25,7 @@ def coupling_matrix(
     groups: Shaped[np.ndarray, " items"] | Sequence[str],
     rng: np.random.Generator,
     *,
+    seeds: Sequence[int] | None = None,
     resamples: int = 2_000,
 ) -> Matrix:
     """Scores emitters (rows) against teachers (columns) on the same items.
@@ -34,6 +35,7 @@ def coupling_matrix(
         decisions: of each teacher, one pair an item, in the same order.
         groups: of the items; intervals resample groups, the same ones for all cells.
         rng: for the intervals.
+        seeds: of the items, if several training runs answered the same ones; intervals are over these, too.
         resamples: how many.
     """
     emitters, teachers, groups = list(explanations), list(decisions), np.asarray(groups)
@@ -57,7 +59,8 @@ def coupling_matrix(
         return np.column_stack([shares, *_diagonal(shares, on, off)])
 
     sums = np.column_stack([exact_items, np.ones(len(groups))])
-    low, high = hierarchical_bootstrap(sums, groups, statistic, rng, resamples=resamples)
+    of_seeds = None if seeds is None else np.asarray(seeds)
+    low, high = hierarchical_bootstrap(sums, groups, statistic, rng, seeds=of_seeds, resamples=resamples)
     intervals = [_interval(*ends) for ends in zip(low, high, strict=True)]
     own_mean, other_mean, difference = _diagonal(measures["exact_match"].reshape(1, -1), on, off)[:, 0]
     found = {

@@ -185,6 +185,7 @@ class Reference:
     orig_difference: Estimate
     gap_difference: Estimate
     by_shifted: ShiftedDifferences | None = optional()
+    no_verdict: str | None = optional()  # why none rests on it, beside invalid explanations
     name: str = unstored("")
 
 
@@ -283,6 +284,7 @@ class ArmResults(Part):
     references: Mapping[str, Reference] = dataclasses.field(default_factory=dict)
     best_static: str | None = None
     askable: Mapping[str, Criterion] = dataclasses.field(default_factory=dict)
+    no_verdict: str | None = optional()  # why there is none, whatever the gaps are
     name: str = unstored("")
     controls: tuple[ControlResults, ...] = unstored(())  # those of this arm
 
@@ -294,18 +296,16 @@ class ArmResults(Part):
 
 
 @dataclasses.dataclass(frozen=True)
-class RunResults:
-    """A run's `results.json`."""
+class Alignment:
+    """How far config.foreign decides as config.initial once it is distilled on that one's behaviour alone."""
 
-    arms: Mapping[str, ArmResults]
-    # By control and arm.
-    controls: Mapping[str, Mapping[str, ControlResults]] = dataclasses.field(default_factory=dict)
-    askable: Askable = NOT_RECORDED
-    tiny: bool = False  # no evidence
-    fingerprints: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    runtime_s: float | None = None
-    notes: tuple[str, ...] = ()  # on how the models are asked
+    threshold: float  # what both shares of decisions, on distilled and on held-out prompts, must reach
+    before: float  # share of all decisions that were the same before
+    trained: float  # share of decisions that are the same, on prompts that it was distilled on
+    held_out: float  # likewise on the others
+    explanations: float  # share of items whose two decisions earn the same explanation
+    steps: int
+    reached: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -361,3 +361,21 @@ class Matrix:
             tuple(Estimate(mean, ends, few) for mean, ends in zip(*row, strict=True))
             for row in zip(self.exact_match, intervals, strict=True)
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResults:
+    """A run's `results.json`."""
+
+    arms: Mapping[str, ArmResults]
+    # By control and arm.
+    controls: Mapping[str, Mapping[str, ControlResults]] = dataclasses.field(default_factory=dict)
+    askable: Askable = NOT_RECORDED
+    tiny: bool = False  # no evidence
+    fingerprints: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    runtime_s: float | None = None
+    notes: tuple[str, ...] = ()  # on how the models are asked
+    alignment: Alignment | None = optional()  # of config.foreign with config.initial
+    # By arm: it and its aligned foreign explainer, each explaining itself, the other and config.initial.
+    explained_both: Mapping[str, Matrix] = dataclasses.field(default_factory=dict)

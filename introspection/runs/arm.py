@@ -1,15 +1,10 @@
 """One arm: its training, and what came out of it."""
 
-import dataclasses
 import functools
 import time
 
-import jax
-
 from introspection.checkpoints.names import CHECKPOINTS, ModelCard, model_fingerprint
 from introspection.checkpoints.store import CheckpointStore
-from introspection.models.config import ModelConfig
-from introspection.models.decoder import initialize
 from introspection.models.head import head_matrix
 from introspection.models.model import Model, select_seed
 from introspection.runs.arm_labels import (
@@ -21,9 +16,10 @@ from introspection.runs.arm_labels import (
 )
 from introspection.runs.arm_rows import relabelled, shift_items, training_rows
 from introspection.runs.assemble import write_arm
-from introspection.runs.config import ArmConfig, RunConfig
+from introspection.runs.config import ArmConfig
 from introspection.runs.measure import live_measures, probe_records
 from introspection.runs.setup import Setup
+from introspection.runs.trainable import trainable_parts
 from introspection.runtime.config import plain
 from introspection.runtime.metrics_writer import MetricsWriter
 from introspection.runtime.progress import progress_bar
@@ -46,7 +42,7 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup, measured: dict[tuple, dict[
     options, seeds, start = config.train, tuple(config.seeds), start_of(arm, setup)
     labels = arm_labels(name, arm, setup)
     rows = dict.fromkeys(seeds, training_rows(arm, labels, setup))
-    model_config, trainables, frozen = trainable_parts(config, start.model)
+    model_config, trainables, frozen = trainable_parts(config, start.model, seeds)
     optimizer, loop = options.optimizer(arm), options.loop(arm)
 
     def weights_at(step: int) -> ObjectiveWeights:
@@ -119,14 +115,3 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup, measured: dict[tuple, dict[
         )
         fingerprints[str(seed)] = model_fingerprint(model)
     write_arm(setup.workdir, name, records, fingerprints, time.perf_counter() - started)
-
-
-def trainable_parts(config: RunConfig, initial: Model) -> tuple[ModelConfig, list[dict], dict]:
-    """(model config, what is trained of each seed, what is frozen): all parameters, or, if lora.rank > 0,
-    adapters, drawn for every seed and the same in all arms."""
-    model_config = dataclasses.replace(initial.config, remat=config.train.remat, lora=config.lora.lora)
-    if model_config.lora is None:
-        return model_config, [{"params": initial.variables["params"]}] * len(config.seeds), {}
-    key, draw = jax.random.key(config.task_seed), jax.jit(lambda key: initialize(model_config, key)["lora"])
-    adapters = [{"lora": draw(jax.random.fold_in(key, seed))} for seed in config.seeds]
-    return model_config, adapters, {"params": initial.variables["params"]}

@@ -35,7 +35,7 @@ def expected_labels(task: Task) -> dict[str, str]:
 
 
 def start_of(arm: ArmConfig, setup: Setup) -> Start:
-    return setup.models.starts["foreign" if arm.foreign_to else "initial"]
+    return setup.models.starts[arm.start]
 
 
 def teacher_decisions(arm: ArmConfig, setup: Setup, split: str) -> list[Decisions]:

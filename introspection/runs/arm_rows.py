@@ -138,7 +138,7 @@ def relabelled(rows: TrainingRows, labels: ArmLabels, arm: ArmConfig, setup: Set
     """The same rows with other labels, for explanations and for agreement."""
     tokenizer = start_of(arm, setup).model.tokenizer
     fresh = explanation_rows(tokenizer, setup.training.explained, labels.trained, setup.task)
-    room = rows.explanation
+    room: Any = rows.explanation  # an arm's is never None
     rows = rows._replace(
         explanation=pad_scored(pad_time(fresh, room.tokens.shape[-1]), room.scored.shape[-1])
     )

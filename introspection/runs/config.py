@@ -28,6 +28,7 @@ from introspection.tasks.facts.invented_world import INVENTED_WORLD
 from introspection.tasks.registry import default_section, section_settings, task_language
 from introspection.text.chat_template import ChatOptions
 from introspection.training.batches import KL_PROMPTS, BatchSizes
+from introspection.training.distillation import AlignConfig
 from introspection.training.loop import LoopConfig
 from introspection.training.objectives import ObjectiveConfig
 from introspection.training.shifts import ShiftConfig
@@ -66,6 +67,9 @@ class ArmConfig:
     foreign_labels: float = 0.0  # α: share of groups whose labels come from config.foreign instead
     refresh_steps: int = 0  # relabel from the current model every N steps (a baseline); 0: never
     foreign_to: str = ""  # the arm whose recipe this one repeats from config.foreign, as foreign explainer
+    aligned: bool = (
+        False  # with foreign_to: from config.foreign once it behaves as config.initial (config.align)
+    )
     shift: ShiftConfig = ShiftConfig()
 
     def __post_init__(self):
@@ -83,6 +87,17 @@ class ArmConfig:
                 "either labels or these"
             )
         ObjectiveConfig(self.kl_support, self.kl_direction)  # checks both
+        if self.aligned and not self.foreign_to:
+            raise InputError(
+                "aligned is about a foreign explainer: name in foreign_to the arm that it repeats"
+            )
+
+    @property
+    def start(self) -> str:
+        """The model that it starts from, of `STARTS`."""
+        if self.aligned:
+            return "aligned"
+        return "foreign" if self.foreign_to else "initial"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,6 +231,8 @@ class RunConfig:
     # A fourth model, where arms with `foreign_to` start: "neighbor", a stored or external model, or "none".
     foreign: str = "none"
     neighbor: NeighborConfig = NeighborConfig()
+    # The aligned foreign explainer starts from config.foreign once it has learned initial's behaviour.
+    align: AlignConfig = AlignConfig()
     # Chat template options of external models; an organism has a single fixed format.
     chat: ChatOptions = ChatOptions()
 
@@ -238,6 +255,12 @@ class RunConfig:
                 _check_organism_step(name, getattr(self, name).removeprefix("pretrain@"), self.pretrain)
         if any(is_organism(getattr(self, name)) for name in MODEL_FIELDS) or self.foreign == "neighbor":
             task_language(self.task)
+        if self.align.steps:
+            if self.foreign == "none":
+                raise InputError(
+                    "config.align.steps is set, but config.foreign is 'none': name the model to align"
+                )
+            _ = self.align.loop(self.align.steps, self.train.steps_per_call)  # checks the intervals
         for name, arm in self.chosen_arms.items():
             try:
                 _check_arm(arm, self)
@@ -353,10 +376,12 @@ def _check_arm(arm: ArmConfig, config: RunConfig) -> None:
         return
     if config.foreign == "none":
         raise InputError("foreign_to needs a model in config.foreign")
+    if arm.aligned and not config.align.steps:
+        raise InputError("aligned needs config.align.steps above 0, such as 3000")
     other = config.chosen_arms.get(arm.foreign_to)
     if other is None or other.foreign_to:
         raise InputError(f"foreign_to is {arm.foreign_to!r}; name an arm of config.run_arms")
-    same = dataclasses.replace(arm, foreign_to="")
+    same = dataclasses.replace(arm, foreign_to="", aligned=False)
     differing = differing_fields(dataclasses.asdict(same), dataclasses.asdict(other))
     if differing:
         raise InputError(f"its recipe must equal that of {arm.foreign_to} (foreign_to), but {differing[0]}")

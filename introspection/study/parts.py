@@ -16,7 +16,7 @@ from introspection.study.panels import Panel, held_against
 from introspection.study.pooling import SHIFTED, pooled_results
 
 # Emitters whose explanations come from other arms' records; all others are static: no training moves them.
-SHUFFLED, FOREIGN = "shuffled", "foreign"
+SHUFFLED, FOREIGN, ALIGNED = "shuffled", "foreign", "aligned"
 
 PartResults = Mapping[str, Any]  # what `part_results` returns
 
@@ -102,7 +102,7 @@ def used_references(controls: Mapping[str, Mapping[str, Any]], arms: Sequence[st
 
 
 def is_static(emitter: str) -> bool:
-    return emitter not in (SHUFFLED, FOREIGN)
+    return emitter not in (SHUFFLED, FOREIGN, ALIGNED)
 
 
 def best_static(controls: Mapping[str, Mapping[str, Any]], arms: Sequence[str]) -> str | None:

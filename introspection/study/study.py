@@ -27,7 +27,7 @@ from introspection.study.counts import (
 )
 from introspection.study.figures import claim_figure
 from introspection.study.page import study_markdown, study_page
-from introspection.study.parts import FOREIGN, SHUFFLED, StudyPart, is_static, part_results
+from introspection.study.parts import ALIGNED, FOREIGN, SHUFFLED, StudyPart, is_static, part_results
 from introspection.study.predictors import base_predictors
 from introspection.tasks.items import Explanation
 
@@ -121,9 +121,8 @@ def read_part(
     references: dict[str, dict[str, dict[str, ArmCounts]]] = {arm: {} for arm in arms}
     training: dict[str, dict[str, TrainingLog]] = {arm: {} for arm in arms}
     for base, own in bases.items():
-        original_of = _foreign_explainers(name, base, own, folder_of, configs)
-        explainer_of = {original: arm for arm, original in original_of.items()}
-        emitters = [arm for arm in own if arm in original_of or arm == SHUFFLED]
+        explainers = _foreign_explainers(name, base, own, folder_of, configs)
+        emitters = [arm for arm in own if arm in explainers.values() or arm == SHUFFLED]
         said: dict[str, dict[tuple[int, str], Explanation]] = {}
         # Emitters come before the arms that they are references for; `shuffled` comes first.
         for arm in sorted(own, key=lambda arm: (arm != SHUFFLED, arm not in emitters)):
@@ -132,9 +131,9 @@ def read_part(
             if SHUFFLED in said:
                 counts = emitter_counts(records, said[SHUFFLED], SHUFFLED)
                 references[arm].setdefault(SHUFFLED, {})[base] = counts
-            if arm in explainer_of:
-                counts = emitter_counts(records, said[explainer_of[arm]], explainer_of[arm])
-                references[arm].setdefault(FOREIGN, {})[base] = counts
+            for kind in (FOREIGN, ALIGNED):
+                if other := explainers.get((arm, kind)):
+                    references[arm].setdefault(kind, {})[base] = emitter_counts(records, said[other], other)
             if arm in emitters:
                 said[arm] = explanations_of(records)
     for point, folder in members:
@@ -172,22 +171,33 @@ def _foreign_explainers(
     arms: Sequence[str],
     folder_of: Mapping[tuple[str, str], tuple[str, Path]],
     configs: Mapping[str, Mapping[str, Any]],
-) -> dict[str, str]:
-    """The arm that each foreign explainer of a base is foreign to."""
-    found: dict[str, str] = {}
+) -> dict[tuple[str, str], str]:
+    """The foreign explainers of a base, by the arm that they are foreign to and whether they are aligned.
+
+    One whose alignment fell short is left out: no verdict rests on it.
+    """
+    found: dict[tuple[str, str], str] = {}
     for arm in arms:
-        point = folder_of[base, arm][0]
-        original = (configs[point].get("arms") or {}).get(arm, {}).get("foreign_to", "")
-        if not original:
+        point, folder = folder_of[base, arm]
+        fields = (configs[point].get("arms") or {}).get(arm, {})
+        original, kind = fields.get("foreign_to", ""), ALIGNED if fields.get("aligned") else FOREIGN
+        if not original or (kind == ALIGNED and not _is_aligned(folder)):
             continue
         if original not in arms:
             raise InputError(
                 f"point {point}: {arm} is foreign to {original}, but no point has this arm of base {base}"
             )
-        if original in found.values():
+        if (original, kind) in found:
             raise InputError(f"part {name}: {original} of base {base} has two foreign explainers")
-        found[arm] = original
+        found[original, kind] = arm
     return found
+
+
+def _is_aligned(folder: Path) -> bool:
+    """Whether the alignment of a finished run reached its agreement."""
+    path = folder / FINISHED
+    fields = read_object(path)
+    return parsed(path, lambda: bool(fields["alignment"]["reached"]))
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

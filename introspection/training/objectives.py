@@ -66,7 +66,7 @@ class BehaviorBatch(NamedTuple):
 class Batch(NamedTuple):
     """One step's rows for one seed; parts that are None are not compiled."""
 
-    explanation: Rows
+    explanation: Rows | None  # None: nothing is explained, as in distillation
     behavior: BehaviorBatch | None = None
     shift: Rows | None = None
 
@@ -125,33 +125,31 @@ def batch_loss(
     weights: ObjectiveWeights,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The whole objective and its parts (nats a token or prompt; agreement a share)."""
-    parts = [batch.explanation]
-    if batch.behavior is not None:
-        parts.append(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), batch.behavior.rows))
-    if batch.shift is not None:
-        parts.append(batch.shift)
+    behavior_rows = batch.behavior and jax.tree.map(
+        lambda x: x.reshape(-1, *x.shape[2:]), batch.behavior.rows
+    )
+    found = {"explanation": batch.explanation, "behavior": behavior_rows, "shift": batch.shift}
+    rows: Any = {name: part for name, part in found.items() if part is not None}
     tokens, positions, segments = (
-        jnp.concatenate([getattr(part, name) for part in parts])
+        jnp.concatenate([getattr(part, name) for part in rows.values()])
         for name in ("tokens", "positions", "segments")
     )
     with jax.named_scope("one_forward"):
         hidden = forward(config, variables, tokens, positions, segments).hidden
     head = head_matrix(variables["params"], config)
 
-    starts = [0]
-    for part in parts:
-        starts.append(starts[-1] + part.tokens.shape[0])
+    ends = np.cumsum([part.tokens.shape[0] for part in rows.values()])
+    own_hidden = dict(zip(rows, jnp.split(hidden, ends[:-1]), strict=True))
 
-    def scored_hidden(index: int) -> Float[Array, "rows scored width"]:
-        own = hidden[starts[index] : starts[index + 1]]
-        return jnp.take_along_axis(own, parts[index].scored[:, :, None], axis=1)
+    def scored_hidden(name: str) -> Float[Array, "rows scored width"]:
+        return jnp.take_along_axis(own_hidden[name], rows[name].scored[:, :, None], axis=1)
 
-    def mean_loss(index: int) -> Float[Array, ""]:
+    def mean_loss(name: str) -> Float[Array, ""]:
         """Nats a counted token of rows with one continuation each."""
-        targets, counted = parts[index].targets[..., 0], parts[index].continuation[..., 0] >= 0
+        targets, counted = rows[name].targets[..., 0], rows[name].continuation[..., 0] >= 0
         total: Array = cross_entropy(
             head,
-            scored_hidden(index).reshape(-1, config.width),
+            scored_hidden(name).reshape(-1, config.width),
             targets.reshape(-1),
             counted.reshape(-1).astype(jnp.float32),
             objective.head_chunk,
@@ -159,12 +157,14 @@ def batch_loss(
         )
         return total / jnp.sum(counted)
 
-    metrics = {"explanation_loss": mean_loss(0)}
-    loss = weights.explanation * metrics["explanation_loss"]
+    metrics, loss = {}, jnp.float32(0)
+    if batch.explanation is not None:
+        metrics["explanation_loss"] = mean_loss("explanation")
+        loss = weights.explanation * metrics["explanation_loss"]
     if batch.behavior is not None:
         behavior: Any = batch.behavior  # device arrays by now, as are the rows
-        flat: Any = parts[1]
-        at = scored_hidden(1)
+        flat: Any = rows["behavior"]
+        at = scored_hidden("behavior")
         items, _, said, _ = behavior.reference_hidden.shape
         reverse = objective.kl_direction == "current_to_reference"
         if behavior.answers is not None:
@@ -199,7 +199,7 @@ def batch_loss(
         metrics["kl"] = jnp.sum(divergence * held) / jnp.maximum(jnp.sum(held), 1)
         loss += weights.kl * metrics["kl"]
     if batch.shift is not None:
-        metrics["shift_loss"] = mean_loss(len(parts) - 1)
+        metrics["shift_loss"] = mean_loss("shift")
         loss += weights.shift * metrics["shift_loss"]
     return loss, {"loss": loss, **metrics}
 
