@@ -188,7 +188,8 @@ def peer_arrays(batch: Batch) -> dict[str, np.ndarray]:
     """One batch in the peer's format: explanation rows, then both rows of each item."""
     arrays: dict[str, np.ndarray] = {}
     behavior, explanation = batch.behavior, batch.explanation
-    assert behavior is not None and explanation is not None
+    assert behavior is not None
+    assert explanation is not None
     flat = jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), behavior.rows)
     for kind, rows in (("explanation", explanation), ("reply", flat)):
         arrays |= {

@@ -49,7 +49,7 @@ def shuffled_arm(arms: Mapping[str, Any]) -> str | None:
 
 
 def _is_plain(arm: Any) -> bool:
-    broken = ("shuffle_labels", "label_noise", "foreign_to", "foreign_labels", "labels")
+    broken = ("shuffle_labels", "label_noise", "foreign_to", "foreign_labels", "labels", "shown")
     refreshed = ("refresh_steps", "refresh_labels")
     return not (_is_shifted(arm) or any(_field(arm, name) for name in (*broken, *refreshed)))
 

@@ -1,5 +1,6 @@
 """e_M: a model's explanation of how its answer would change, decoded or scored."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 
@@ -16,6 +17,20 @@ def explanation_prompt(tokenizer: ChatTokenizer, item: Item, grammar: Explanatio
     """One user turn: the prompt with its cue, and the question; it shows no model's answer."""
     question = item.explanation_question or grammar.question
     return tokenizer.encode_prompt(add_to_prompt(item.prompt_with_cue, question))
+
+
+def showing(items: Sequence[Item], answers: Sequence[str | None], grammar: ExplanationGrammar) -> list[Item]:
+    """The items with a model's answers without the cue shown after the explanation question.
+
+    What such an explainer needs is one black-box query an item, and no insight: an upper bound.
+    """
+    return [
+        dataclasses.replace(
+            item,
+            explanation_question=f"{item.explanation_question or grammar.question} {grammar.name(answer)}",
+        )
+        for item, answer in zip(items, answers, strict=True)
+    ]
 
 
 def explained(items: Sequence[Item]) -> list[str]:

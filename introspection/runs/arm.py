@@ -2,9 +2,11 @@
 
 import functools
 import time
+from collections.abc import Callable
 
 from introspection.checkpoints.names import CHECKPOINTS, ModelCard, model_fingerprint
 from introspection.checkpoints.store import CheckpointStore
+from introspection.coupling.records import read_records
 from introspection.models.head import head_matrix
 from introspection.models.model import Model, select_seed
 from introspection.runs.arm_labels import (
@@ -15,7 +17,7 @@ from introspection.runs.arm_labels import (
     teacher_decisions,
 )
 from introspection.runs.arm_rows import relabelled, shift_items, training_rows
-from introspection.runs.assemble import write_arm
+from introspection.runs.assemble import RECORDS, arm_folder, write_arm
 from introspection.runs.config import ArmConfig
 from introspection.runs.measure import live_measures, probe_records
 from introspection.runs.setup import Setup
@@ -24,6 +26,7 @@ from introspection.runtime.config import plain
 from introspection.runtime.metrics_writer import MetricsWriter
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.trackers import Trackers
+from introspection.tasks.items import Decisions, Item
 from introspection.training.batches import make_batch
 from introspection.training.loop import Job, train, weights
 from introspection.training.objectives import ObjectiveWeights
@@ -78,7 +81,7 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup, measured: dict[tuple, dict[
         if step:
             return [live_measures(seed_model(state, i), setup, held_out) for i in range(len(seeds))]
         # Before the first step all seeds of arms with the same labels are the model that they start from.
-        kind = (start.name, *map(tuple, (held_out.labels, held_out.trained, held_out.clean)))
+        kind = (start.name, held_out.shown, *map(tuple, (held_out.labels, held_out.trained, held_out.clean)))
         if kind not in measured:
             measured[kind] = live_measures(seed_model(state, 0), setup, held_out)
         return [measured[kind]] * len(seeds)
@@ -108,10 +111,25 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup, measured: dict[tuple, dict[
     metrics.close()
     shifted = shifted_groups(arm.shift, [item for item, _ in shift_items(arm, setup)])
     records, fingerprints = [], {}
+    taught = teacher_decisions(arm, setup, "test")
     for i, seed in enumerate(seeds):
         model = seed_model(state, i)
-        records += probe_records(
-            name, seed, model, start, teacher_decisions(arm, setup, "test"), shifted, setup
-        )
+        shown = shown_answers(arm, seed, setup)
+        records += probe_records(name, seed, model, start, taught, shifted, setup, shown)
         fingerprints[str(seed)] = model_fingerprint(model)
     write_arm(setup.workdir, name, records, fingerprints, time.perf_counter() - started)
+
+
+def shown_answers(arm: ArmConfig, seed: int, setup: Setup) -> Callable[[Item, Decisions], str] | None:
+    """What an arm's explanation prompts show of an item, given its own decisions: the answer without the cue
+    of the model that it explains; None if they show nothing.
+
+    A foreign explainer explains the arm that it repeats, whose records must be there.
+    """
+    if not arm.shown:
+        return None
+    if not arm.foreign_to:
+        return lambda item, current: current.without_cue
+    records = read_records(arm_folder(setup.workdir, arm.foreign_to) / RECORDS)
+    answers = {record.id: record.current.without_cue for record in records if record.seed == seed}
+    return lambda item, current: answers[item.id]

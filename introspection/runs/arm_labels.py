@@ -186,6 +186,7 @@ def held_out_labels(arm: ArmConfig, labels: ArmLabels, setup: Setup) -> HeldOut:
         [setup.training.explained[i] for i in held],
         [labels.trained[i] for i in held],
         [labels.clean[i] for i in held],
+        arm.shown,
     )
 
 

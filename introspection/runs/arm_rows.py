@@ -3,6 +3,7 @@
 from typing import Any
 
 from introspection.probes.context import longest_explanation
+from introspection.probes.explanation import showing
 from introspection.probes.judges import Judge, Said
 from introspection.runs.arm_labels import ArmLabels, start_of
 from introspection.runs.config import ArmConfig
@@ -82,12 +83,16 @@ def shift_splits(arm: ArmConfig) -> tuple[str, ...]:
 
 
 def shift_items(arm: ArmConfig, setup: Setup) -> list[tuple[Item, Decisions]]:
-    """The items whose groups an arm's shift may train, with its start's decisions on them."""
+    """The items whose groups an arm's shift may train, with its start's decisions on them (or, for a shift
+    towards another model, that one's)."""
     taught = arm.shift.kind == "taught"
+    probed = start_of(arm, setup).probed
+    if arm.shift.of_other:
+        probed = setup.models.starts["foreign" if arm.start == "initial" else "initial"].probed
     pairs = [
         pair
         for split in shift_splits(arm)
-        for pair in zip(setup.task.splits[split], start_of(arm, setup).probed.decisions[split], strict=True)
+        for pair in zip(setup.task.splits[split], probed.decisions[split], strict=True)
     ]
     # The shift "taught" trains only items that are never explained.
     return [pair for pair in pairs if not (taught and is_explained(setup.task, pair[0]))]
@@ -97,7 +102,10 @@ def training_rows(arm: ArmConfig, labels: ArmLabels, setup: Setup) -> TrainingRo
     """All rows that the arm's steps draw from."""
     start, task = start_of(arm, setup), setup.task
     tokenizer, examples = start.model.tokenizer, shift_of(arm, setup)
-    explanation = explanation_rows(tokenizer, setup.training.explained, labels.trained, task)
+    asked = setup.training.explained
+    if arm.shown:
+        asked = showing(asked, [label.answer for label in labels.clean], task.grammar)
+    explanation = explanation_rows(tokenizer, asked, labels.trained, task)
     if arm.refresh_steps:  # refreshed labels may be longer
         explanation = with_room(explanation, longest_explanation(setup.training.explained, task, tokenizer))
     shift, shifted = shift_rows(tokenizer, examples), {example.prompt for example in examples}

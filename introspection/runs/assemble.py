@@ -36,6 +36,7 @@ VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "sci
 
 
 RECORDS = "records.jsonl"
+SHOWN = "its prompts show the current answer without the cue, so it is an upper bound and no reference"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,13 +135,13 @@ def assemble(
                 apart = results.by_shifted and shifted_differences(
                     own, replaced, np.random.default_rng([seed, index])
                 )
-                no_verdict = short if control == "aligned" else None
+                no_verdict = {"aligned": short, "shown": SHOWN}.get(control)
                 references[control] = reference_entry(paired, replaced, apart, no_verdict)
                 for record in replaced:
                     write_control(json.dumps({"control": control, **record.to_json()}, ensure_ascii=False))
             found[name] = dataclasses.replace(
                 results,
-                no_verdict=short if arm.aligned else None,
+                no_verdict=SHOWN if arm.shown else short if arm.aligned else None,
                 references=references,
                 best_static=best_static(references),
                 askable=arm_criteria(
@@ -173,13 +174,14 @@ def assemble(
 
 
 def reference_arms(name: str, arms: Mapping[str, ArmConfig]) -> dict[str, str]:
-    """The other arms of a run that an arm is held against: `shuffled`, `foreign` and `aligned`, where there
+    """The other arms of a run that an arm is held against: `shuffled`, `foreign`, `aligned`, `shown`, where there
     are."""
     found = {}
     shuffled = shuffled_arm(arms)
     if shuffled and not arms[name].shuffle_labels and not arms[name].foreign_to:
         found["shuffled"] = shuffled
-    return found | {arm.start: other for other, arm in arms.items() if arm.foreign_to == name}
+    foreign = {other: arm for other, arm in arms.items() if arm.foreign_to == name}
+    return found | {"shown" if arm.shown else arm.start: other for other, arm in foreign.items()}
 
 
 def explained_both(

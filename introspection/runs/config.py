@@ -70,6 +70,7 @@ class ArmConfig:
     aligned: bool = (
         False  # with foreign_to: from config.foreign once it behaves as config.initial (config.align)
     )
+    shown: bool = False  # explanation prompts show the answer without the cue: an upper bound, by one query
     shift: ShiftConfig = ShiftConfig()
 
     def __post_init__(self):
@@ -87,6 +88,8 @@ class ArmConfig:
                 "either labels or these"
             )
         ObjectiveConfig(self.kl_support, self.kl_direction)  # checks both
+        if self.shown and self.refresh_steps:
+            raise InputError("shown and refresh_steps can't be combined: unset one")
         if self.aligned and not self.foreign_to:
             raise InputError(
                 "aligned is about a foreign explainer: name in foreign_to the arm that it repeats"
@@ -263,7 +266,7 @@ class RunConfig:
             _ = self.align.loop(self.align.steps, self.train.steps_per_call)  # checks the intervals
         for name, arm in self.chosen_arms.items():
             try:
-                _check_arm(arm, self)
+                _check_arm(name, arm, self)
             except InputError as error:
                 raise InputError(f"config.arms.{name}: {error}") from error
 
@@ -361,12 +364,16 @@ def _check_organism_step(name: str, step: str, pretrain: PretrainConfig) -> None
         )
 
 
-def _check_arm(arm: ArmConfig, config: RunConfig) -> None:
+def _check_arm(name: str, arm: ArmConfig, config: RunConfig) -> None:
     """Raises InputError if an arm does not fit the rest of its run."""
     train = config.train
     _ = train.loop(arm), train.optimizer(arm), train.objective(arm)  # check their fields
     if arm.foreign_labels and config.foreign == "none":
         raise InputError("foreign_labels needs a model in config.foreign")
+    if arm.shift.of_other and config.foreign == "none":
+        raise InputError(
+            f"shift {arm.shift.kind!r} needs a model in config.foreign, whose behaviour it trains"
+        )
     if config.behavior.readout == "generate" and arm.kl_support == "candidates":
         raise InputError(
             "kl_support is 'candidates', but generated replies (config.behavior.readout) have no candidate "
@@ -379,9 +386,12 @@ def _check_arm(arm: ArmConfig, config: RunConfig) -> None:
     if arm.aligned and not config.align.steps:
         raise InputError("aligned needs config.align.steps above 0, such as 3000")
     other = config.chosen_arms.get(arm.foreign_to)
-    if other is None or other.foreign_to:
+    if other is None or other.foreign_to or other.shown:
         raise InputError(f"foreign_to is {arm.foreign_to!r}; name an arm of config.run_arms")
-    same = dataclasses.replace(arm, foreign_to="", aligned=False)
+    names = list(config.chosen_arms)
+    if arm.shown and names.index(arm.foreign_to) > names.index(name):
+        raise InputError(f"it is shown the answers of {arm.foreign_to}: put that arm before it")
+    same = dataclasses.replace(arm, foreign_to="", aligned=False, shown=False)
     differing = differing_fields(dataclasses.asdict(same), dataclasses.asdict(other))
     if differing:
         raise InputError(f"its recipe must equal that of {arm.foreign_to} (foreign_to), but {differing[0]}")

@@ -1,6 +1,6 @@
 """What a run measures of its models: live, on the test items, and the controls."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from introspection.coupling.records import PredictionRecord
 from introspection.models.model import Model
 from introspection.organism.world import optimal_decisions
 from introspection.probes.behavior import read_behavior
-from introspection.probes.explanation import decode_explanations, score_explanations
+from introspection.probes.explanation import decode_explanations, score_explanations, showing
 from introspection.runs.setup import Setup, Start
 from introspection.runtime.progress import progress_bar
 from introspection.tasks.items import Decisions, Explanation, Item
@@ -25,6 +25,7 @@ class HeldOut(NamedTuple):
     explained: Sequence[Item]  # training items, on which agreement is measured; none where steps return it
     trained: Sequence[Explanation]
     clean: Sequence[Explanation]
+    shown: bool = False  # whether explanation prompts show the current answers without the cue
 
 
 def live_measures(model: Model, setup: Setup, held_out: HeldOut) -> dict[str, float]:
@@ -38,6 +39,8 @@ def live_measures(model: Model, setup: Setup, held_out: HeldOut) -> dict[str, fl
     both = [*items, *held_out.explained]
     decided = read_behavior(model, both, setup.readout, session).decisions
     current, explained_now = decided[: len(items)], decided[len(items) :]
+    if held_out.shown:
+        items = showing(items, [now.without_cue for now in current], grammar)
     said, label_logprobs = score_explanations(model, items, grammar, labels, session)
     accuracy = behavior_accuracy(current, [item.gold for item in items])
 
@@ -63,20 +66,25 @@ def probe_records(
     teacher: Sequence[Decisions],
     shifted: Collection[str],
     setup: Setup,
+    shown: Callable[[Item, Decisions], str] | None = None,
 ) -> list[PredictionRecord]:
     """What a trained model decides and says on every test item.
 
     Args:
       teacher: the arm's label teacher's decisions on the test items.
       shifted: the groups whose behaviour the arm's shift trained.
+      shown: the answer without the cue that an item's explanation prompt shows, from the current decisions.
     """
     items = setup.task.splits["test"]
     title = f"{arm}: probing seed {seed}"
     with progress_bar(setup.session.console, title, 3 * len(items)) as advance:
         current = read_behavior(model, items, setup.readout, setup.session, advance).decisions
+        asked = items
+        if shown is not None:
+            asked = showing(items, [*map(shown, items, current)], setup.task.grammar)
         said = decode_explanations(
             model,
-            items,
+            asked,
             setup.task.grammar,
             setup.config.evaluation.explanation_tokens,
             setup.session,

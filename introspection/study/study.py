@@ -27,7 +27,7 @@ from introspection.study.counts import (
 )
 from introspection.study.figures import claim_figure
 from introspection.study.page import study_markdown, study_page
-from introspection.study.parts import ALIGNED, FOREIGN, SHUFFLED, StudyPart, is_static, part_results
+from introspection.study.parts import ALIGNED, FOREIGN, SHOWN, SHUFFLED, StudyPart, is_static, part_results
 from introspection.study.predictors import base_predictors
 from introspection.tasks.items import Explanation
 
@@ -131,7 +131,7 @@ def read_part(
             if SHUFFLED in said:
                 counts = emitter_counts(records, said[SHUFFLED], SHUFFLED)
                 references[arm].setdefault(SHUFFLED, {})[base] = counts
-            for kind in (FOREIGN, ALIGNED):
+            for kind in (FOREIGN, ALIGNED, SHOWN):
                 if other := explainers.get((arm, kind)):
                     references[arm].setdefault(kind, {})[base] = emitter_counts(records, said[other], other)
             if arm in emitters:
@@ -172,7 +172,7 @@ def _foreign_explainers(
     folder_of: Mapping[tuple[str, str], tuple[str, Path]],
     configs: Mapping[str, Mapping[str, Any]],
 ) -> dict[tuple[str, str], str]:
-    """The foreign explainers of a base, by the arm that they are foreign to and whether they are aligned.
+    """The foreign explainers of a base, by the arm that they are foreign to and their kind.
 
     One whose alignment fell short is left out: no verdict rests on it.
     """
@@ -180,8 +180,9 @@ def _foreign_explainers(
     for arm in arms:
         point, folder = folder_of[base, arm]
         fields = (configs[point].get("arms") or {}).get(arm, {})
-        original, kind = fields.get("foreign_to", ""), ALIGNED if fields.get("aligned") else FOREIGN
-        if not original or (kind == ALIGNED and not _is_aligned(folder)):
+        original, is_aligned = fields.get("foreign_to", ""), bool(fields.get("aligned"))
+        kind = SHOWN if fields.get("shown") else ALIGNED if is_aligned else FOREIGN
+        if not original or (is_aligned and not _is_aligned(folder)):
             continue
         if original not in arms:
             raise InputError(

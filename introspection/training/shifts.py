@@ -31,6 +31,8 @@ class ShiftKind(NamedTuple):
     # Maps the arm's `shift` and the shifted items to prompts, each with the answer to train.
     examples: Callable[["ShiftConfig", Pairs], list[tuple[Prompt, str]]]
     lacking: str  # why there may be no examples; `{source}` is the config's
+    # Whether the decisions are another model's: config.foreign's or, for arms that start from it, initial's.
+    of_other: bool = False
 
 
 def less_sycophantic(config: "ShiftConfig", pairs: Pairs) -> list[tuple[Prompt, str]]:
@@ -66,6 +68,19 @@ def taught(config: "ShiftConfig", pairs: Pairs) -> list[tuple[Prompt, str]]:
     return behavior_examples(item for item, _ in pairs)
 
 
+def distill(config: "ShiftConfig", pairs: Pairs) -> list[tuple[Prompt, str]]:
+    """On `x` and `x\\C`, the other model's decisions, where these are candidates."""
+    both = [
+        example
+        for item, decided in pairs
+        for example in (
+            (item.prompt_with_cue, decided.with_cue),
+            (item.prompt_without_cue, decided.without_cue),
+        )
+    ]
+    return [(prompt, answer) for prompt, answer in both if answer != NONE]
+
+
 def behavior_examples(items: Iterable[Item]) -> list[tuple[Prompt, str]]:
     """(prompt, right answer) with and without the cue, without repeats or unknown answers ("")."""
     examples = [
@@ -83,6 +98,7 @@ SHIFTS: dict[str, ShiftKind] = {
     "source_reliability": ShiftKind(
         source_reliability, "no item of the cue kind {source} names an answer (cued)"
     ),
+    "distill": ShiftKind(distill, "the other model gives none of the candidates", of_other=True),
     "taught": ShiftKind(taught, "no part of the task has explained=False and known answers"),
 }
 SHIFT_GROUPS = ("held_out", "all")
@@ -101,6 +117,8 @@ class ShiftConfig:
     weight: float = 1.0  # μ
     # "concurrent" with explanation training; "after" or "before" it, for as many steps; or "alone".
     order: str = "concurrent"
+    # With "after": explanations go on, of training groups alone, so that their form is held (a transplant).
+    replay: bool = False
     source: str = "friend"  # cue kind that becomes fully reliable, for kind "source_reliability"
     # Trained if a judge reads replies, the wanted class is "refuse", and the initial model does not refuse
     # with or without the cue. The judge must read it as a refusal.
@@ -116,6 +134,11 @@ class ShiftConfig:
             check_choice(f"shift.{name}", getattr(self, name), choices)
         if not 0 < self.fraction <= 1:
             raise InputError(f"shift.fraction is {self.fraction}; it must be above 0 and at most 1")
+        if self.replay and (self.order, self.groups) != ("after", "held_out"):
+            raise InputError(
+                "shift.replay goes on with explanations of groups that the shift leaves alone: set "
+                f"shift.order='after' and shift.groups='held_out' (not {self.order!r}, {self.groups!r})"
+            )
         if self.seed < 0:
             raise InputError(f"shift.seed is {self.seed}; it must be at least 0")
 
@@ -126,7 +149,12 @@ class ShiftConfig:
         if self.order == "alone":
             return 0.0, 1.0
         shift_now = (step >= steps) == (self.order == "after")
-        return float(not shift_now), float(shift_now)
+        return float(not shift_now or self.replay), float(shift_now)
+
+    @property
+    def of_other(self) -> bool:
+        """Whether it trains another model's decisions."""
+        return self.kind != "none" and SHIFTS[self.kind].of_other
 
     @property
     def phases(self) -> int:
