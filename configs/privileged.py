@@ -7,9 +7,8 @@ Three bases of the organism, two seeds an arm. It asks whether a model explains 
 another base does that behaved as it did before both were trained on the same labels (`aligned_kl`); whether
 that one couples to itself; how far one black-box query an item goes (`shown`, `aligned_shown`); and whether
 explanations move along when behaviour is replaced by another model's while their form is held (`transplant`,
-beside its two halves alone). `:tiny` is a smoke test; its numbers are no evidence. Procedure, time and result:
-experiments/notebook.md and experiments/results.md. An 8 B form is any config with these arms, an `align`
-section and a `foreign` model of the same vocabulary; none has been run.
+beside its two halves alone). `:tiny` is a smoke test; its numbers are no evidence. Procedure, time and
+result: experiments/notebook.md and experiments/results.md.
 """
 
 from ml_collections import ConfigDict
@@ -29,6 +28,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.foreign = "neighbor"
     config.neighbor.architecture, config.neighbor.seed = BASES[1]
     config.align.steps = ALIGN_STEPS
+    config.align.agreement = 0.98  # bases of one world agree on about 93% to begin with
     if config.tiny:
         config.align.update(steps=40, check_steps=20, items=16)
     replaced = dict(kind="distill", order="after")

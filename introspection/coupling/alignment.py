@@ -1,6 +1,6 @@
 """Whether a model that was distilled on another's behaviour agrees with it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence, Set
 
 import numpy as np
 
@@ -13,29 +13,30 @@ def alignment(
     teacher: Sequence[Decisions],
     before: Sequence[Decisions],
     now: Sequence[Decisions],
-    held_out: Collection[Prompt],
+    held_out: Set[Prompt],
     steps: int,
     threshold: float,
 ) -> Alignment:
-    """How far a student agrees with its teacher, in shares of decisions, two an item.
+    """How far a student decides as its teacher: shares of items on which both decisions are the same.
 
     Args:
       before: the student's decisions before distillation; `now` after `steps` steps.
-      held_out: prompts that were not distilled.
+      held_out: prompts that were not distilled. An item with such a prompt counts as held out.
       threshold: what both shares must reach.
     """
-    prompts = [p for item in items for p in (item.prompt_with_cue, item.prompt_without_cue)]
-    is_held = np.array([prompt in held_out for prompt in prompts])
-    same, same_before = (np.array(decided).ravel() == np.array(teacher).ravel() for decided in (now, before))
+    is_held = np.array(
+        [not held_out.isdisjoint((item.prompt_with_cue, item.prompt_without_cue)) for item in items]
+    )
+    same, same_before = (
+        np.array([one == other for one, other in zip(decided, teacher, strict=True)])
+        for decided in (now, before)
+    )
     trained, others = float(same[~is_held].mean()), float(same[is_held].mean())
     return Alignment(
         threshold=threshold,
         before=float(same_before.mean()),
         trained=trained,
         held_out=others,
-        explanations=float(
-            np.mean([a.explanation == b.explanation for a, b in zip(now, teacher, strict=True)])
-        ),
         steps=steps,
         reached=min(trained, others) >= threshold,
     )
@@ -47,6 +48,6 @@ def shortfall(found: Alignment) -> str | None:
         return None
     lowest = min(found.trained, found.held_out)
     return (
-        f"its start decides as config.initial on {100 * lowest:.1f}% of prompts, and alignment needs "
+        f"its start decides as config.initial on {100 * lowest:.1f}% of items, and alignment needs "
         f"{100 * found.threshold:g}%"
     )

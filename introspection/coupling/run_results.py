@@ -297,13 +297,13 @@ class ArmResults(Part):
 
 @dataclasses.dataclass(frozen=True)
 class Alignment:
-    """How far config.foreign decides as config.initial once it is distilled on that one's behaviour alone."""
+    """How far config.foreign decides as config.initial once it is distilled on that one's behaviour alone:
+    shares of items on which both decisions are the same."""
 
-    threshold: float  # what both shares of decisions, on distilled and on held-out prompts, must reach
-    before: float  # share of all decisions that were the same before
-    trained: float  # share of decisions that are the same, on prompts that it was distilled on
-    held_out: float  # likewise on the others
-    explanations: float  # share of items whose two decisions earn the same explanation
+    threshold: float  # what the shares `trained` and `held_out` must both reach
+    before: float  # of all items, before
+    trained: float  # of items with both prompts distilled
+    held_out: float  # of items with a prompt that was held out
     steps: int
     reached: bool
 

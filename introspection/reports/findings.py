@@ -153,8 +153,8 @@ def alignment_line(found: Alignment) -> str:
     short = "" if found.reached else f"; below {percent(found.threshold)}%, so no verdict rests on it"
     return (
         f"aligned: after {count(found.steps)} steps on behaviour alone, config.foreign decides as"
-        f" config.initial on {percent(found.trained)}% of the prompts that it learned from and on"
-        f" {percent(found.held_out)}% of those held out ({percent(found.before)}% before){short}"
+        f" config.initial on {percent(found.trained)}% of the items that it learned from and on"
+        f" {percent(found.held_out)}% of those with a held-out prompt ({percent(found.before)}% before){short}"
     )
 
 

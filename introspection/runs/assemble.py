@@ -174,8 +174,7 @@ def assemble(
 
 
 def reference_arms(name: str, arms: Mapping[str, ArmConfig]) -> dict[str, str]:
-    """The other arms of a run that an arm is held against: `shuffled`, `foreign`, `aligned`, `shown`, where there
-    are."""
+    """The other arms of a run that an arm is held against, by kind: `shuffled`, and foreign explainers."""
     found = {}
     shuffled = shuffled_arm(arms)
     if shuffled and not arms[name].shuffle_labels and not arms[name].foreign_to:

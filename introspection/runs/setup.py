@@ -87,9 +87,9 @@ class Models:
     organism: Organism | None  # where config.initial or another model is "pretrain"
     teacher: Probed  # label_teacher
     starts: dict[str, Start]  # "initial" and, where there is one, "foreign"; "aligned" if an arm needs it
-    alignment: Alignment | None  # how far "aligned" behaves as "initial"
     fingerprints: dict[str, str]  # of all models that the config names
     notes: tuple[str, ...]  # on how they are asked
+    alignment: Alignment | None = None  # how far "aligned" behaves as "initial"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,7 +193,7 @@ def prepare(
     if alignment is not None:
         starts["aligned"] = start("aligned", "aligned", None)
     fingerprints = {name: one.fingerprint for name, one in probed.items()}
-    found = Models(organism, probed["label_teacher"], starts, alignment, fingerprints, notes)
+    found = Models(organism, probed["label_teacher"], starts, fingerprints, notes, alignment)
     return Setup(config, workdir, session, task, readout, found, training)
 
 

@@ -22,13 +22,14 @@ class AlignConfig:
     """How config.foreign learns the behaviour of config.initial before arms with `aligned` start from it."""
 
     steps: int = 0  # at most; 0 aligns nothing
-    agreement: float = 0.95  # share of decisions that must be the same, on distilled and on held-out prompts
+    # Share of items on which both decisions must be the same: of those distilled, and of those held out.
+    agreement: float = 0.95
     check_steps: int = (
         500  # between measurements of agreement; distillation ends with the first that suffices
     )
     items: int = 64  # per step; each is two rows, with and without its cue
     learning_rate: float = 1e-3  # peak
-    held_out: float = 0.1  # share of prompts that are not distilled, to measure agreement on them
+    held_out: float = 0.1  # share of prompts that are not distilled; items with one are the held-out ones
 
     def __post_init__(self):
         if self.steps < 0 or self.check_steps < 1 or self.steps % self.check_steps:
