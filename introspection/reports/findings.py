@@ -154,7 +154,8 @@ def alignment_line(found: Alignment) -> str:
     return (
         f"aligned: after {count(found.steps)} steps on behaviour alone, config.foreign decides as"
         f" config.initial on {percent(found.trained)}% of the items that it learned from and on"
-        f" {percent(found.held_out)}% of those with a held-out prompt ({percent(found.before)}% before){short}"
+        f" {percent(found.held_out)}% of those with a held-out prompt ({percent(found.before)}% before)"
+        f"{short}"
     )
 
 

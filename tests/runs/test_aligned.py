@@ -22,6 +22,7 @@ from introspection.training.distillation import held_out_prompts
 TASK = tiny_task()
 ITEMS = [item for split in SPLITS for item in TASK.splits[split]]
 PROGRAMS = ProgramTable()
+READOUT = Readout("likeliest")  # candidates whose order means something; random models say none of them
 CONFIG = read_config(
     {
         "foreign": "neighbor",
@@ -35,7 +36,7 @@ def session_in(cache):
 
 
 def behaving(model):
-    found = read_behavior(model, ITEMS, Readout(), Session(mesh_of(), PROGRAMS))
+    found = read_behavior(model, ITEMS, READOUT, Session(mesh_of(), PROGRAMS))
     return Behaving(model, model_fingerprint(model), found.behaviors, found.decisions)
 
 
@@ -46,13 +47,13 @@ def pair():
 
 
 def align(pair, cache, config=CONFIG):
-    return aligned_model(config, *pair, ITEMS, Readout(), session_in(cache))
+    return aligned_model(config, *pair, ITEMS, READOUT, session_in(cache))
 
 
 def test_no_row_explains_and_no_held_out_prompt_is_learned(pair, tmp_path):
     student, teacher = pair
     held_out = held_out_prompts(ITEMS, 0.1, 0)
-    rows = distillation_rows(student.model, teacher, ITEMS, held_out, Readout(), session_in(tmp_path))
+    rows = distillation_rows(student.model, teacher, ITEMS, held_out, READOUT, session_in(tmp_path))
     assert (rows.explanation, rows.shift) == (None, None)
     prompts = [(item.prompt_with_cue, item.prompt_without_cue) for item in ITEMS]
     expected = [[prompt not in held_out for prompt in both] for both in prompts]
@@ -82,7 +83,7 @@ def test_distillation_raises_agreement_and_its_interruption_changes_nothing(pair
     assert (found.steps, found.reached) == (60, False)  # it falls short, which is reported
     assert found.before < 0.6
     assert found.trained > found.before + 0.2
-    decided = read_behavior(model, ITEMS, Readout(), session_in(tmp_path)).decisions
+    decided = read_behavior(model, ITEMS, READOUT, session_in(tmp_path)).decisions
     held_out = held_out_prompts(ITEMS, CONFIG.align.held_out, CONFIG.task_seed)
     same = [
         now == true
@@ -110,7 +111,7 @@ def test_distillation_raises_agreement_and_its_interruption_changes_nothing(pair
     # A finished one is read, not measured again; another config is another model.
     known, same = align(pair, tmp_path / "parts")
     assert (model_fingerprint(known), same, len(calls)) == (model_fingerprint(model), found, 4)
-    easier = dataclasses.replace(CONFIG, align=dataclasses.replace(CONFIG.align, agreement=0.5))
+    easier = dataclasses.replace(CONFIG, align=dataclasses.replace(CONFIG.align, agreement=0.15))
     _, early = align(pair, tmp_path / "parts", easier)
     assert early.reached
     assert early.steps < 60

@@ -59,7 +59,7 @@ def test_a_config_of_before_a_field_existed_is_completed():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"trian": {}}, "config has no field 'trian'; it has architecture, "),
+        ({"trian": {}}, "config has no field 'trian'; it has align, architecture, "),
         ({"train": {"step": 3}}, "config.train has no field 'step'; it has balanced, "),
         ({"pretrain": {"mixture": {"hints": 1.0}}}, "config.pretrain.mixture has no field 'hints'"),
         ({"arms": {"kl": {"kl_wait": 0.0}}}, "config.arms.kl: has no field 'kl_wait'"),
@@ -69,7 +69,7 @@ def test_a_config_of_before_a_field_existed_is_completed():
         ({"align": {"steps": 500}}, "config.align.steps is set, but config.foreign is 'none'"),
         ({"align": {"steps": 700}}, r"config.align.steps is 700; give a multiple of check_steps \(500\)"),
         ({"align": {"agreement": 1.0}}, "config.align.agreement is 1.0; it is a share, above 0 and below 1"),
-        ({"align": {"held_out": 0}}, "config.align.held_out is 0; it is a share"),
+        ({"align": {"held_out": 0.0}}, "config.align.held_out is 0.0; it is a share"),
         ({"align": {"items": 0}}, "config.align.items is 0; it must be at least 1"),
         (
             {"align": {"steps": 15, "check_steps": 15}, "foreign": "neighbor"},
