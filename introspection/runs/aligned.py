@@ -122,11 +122,11 @@ def _aligned(
 
     folder.mkdir(exist_ok=True)
     known = from_json(Alignment, read_object(measured)) if measured.exists() else None
-    metrics = MetricsWriter(folder)
     with CheckpointStore(folder / "checkpoints" / ALIGNED, keep=2) as store:
         # The newest round was stored before it was measured: those before it did not suffice.
         first = max([*store.steps(), align.check_steps])
         for steps in range(first, align.steps + 1, align.check_steps):
+            metrics = MetricsWriter(folder)
             with progress_bar(console, "aligning config.foreign", steps) as progress:
                 state = train(
                     dataclasses.replace(job, loop=align.loop(steps, config.train.steps_per_call)),
@@ -136,6 +136,7 @@ def _aligned(
                     session,
                     progress=progress,
                 )
+            metrics.close()
             model = model_of(state)
             found = known or alignment(
                 items,
@@ -148,7 +149,6 @@ def _aligned(
             )
             if found.reached or steps == align.steps:
                 break
-    metrics.close()
     write_json(measured, to_json(found))
     return model, found
 

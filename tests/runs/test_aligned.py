@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from programs import read_lines
 from tiny import mesh_of, task_model, tiny_task
 
 from introspection.checkpoints.names import model_fingerprint
@@ -107,6 +108,8 @@ def test_distillation_raises_agreement_and_its_interruption_changes_nothing(pair
     resumed, again = align(pair, tmp_path / "parts")
     assert len(calls) == 4  # 20, 40, 40 again, 60
     assert again == found
+    (folder,) = (tmp_path / "parts" / "aligned").glob("*/")
+    assert [line["step"] for line in read_lines(folder / "metrics.jsonl")] == [1, 20, 40, 60]
     jax.tree.map(np.testing.assert_array_equal, resumed.variables, model.variables)
     # A finished one is read, not measured again; another config is another model.
     known, same = align(pair, tmp_path / "parts")
