@@ -18,7 +18,7 @@ from introspection.runs.config import arm
 
 # Each base is explained by the next one, the last by the first.
 BASES = (("llama", 0), ("llama", 1), ("gemma", 6))
-ALIGN_STEPS = 4000  # at most; distillation ends once the two agree
+ALIGN_STEPS = 2000
 
 
 def get_config(argument: str = "") -> ConfigDict:
@@ -27,8 +27,8 @@ def get_config(argument: str = "") -> ConfigDict:
     config.part, config.base = "privileged", "llama-0"
     config.foreign = "neighbor"
     config.neighbor.architecture, config.neighbor.seed = BASES[1]
-    config.align.steps = ALIGN_STEPS
-    config.align.agreement = 0.98  # bases of one world agree on about 93% to begin with
+    # To the end of its schedule: bases of one world agree on about 93% to begin with, and 95% is soon reached.
+    config.align.steps = config.align.check_steps = ALIGN_STEPS
     if config.tiny:
         config.align.update(steps=40, check_steps=20, items=16)
     replaced = dict(kind="distill", order="after")
