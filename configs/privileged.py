@@ -27,7 +27,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.part, config.base = "privileged", "llama-0"
     config.foreign = "neighbor"
     config.neighbor.architecture, config.neighbor.seed = BASES[1]
-    # To the end of its schedule: bases of one world agree on about 93% to begin with, and 95% is soon reached.
+    # To the end of its schedule: bases of one world agree on about 93% to begin with; 95% soon comes.
     config.align.steps = config.align.check_steps = ALIGN_STEPS
     if config.tiny:
         config.align.update(steps=40, check_steps=20, items=16)
