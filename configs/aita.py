@@ -13,7 +13,7 @@ the rows. XLA's estimate for eight devices (`experiments.bench --only=pod_step`)
 tokens needs 23 GB per device, with 2,048 tokens 88 GB. We have not run it, for lack of such a machine.
 
 For comparison: for Qwen3-8B with the KL term, readers of the paper report Self - Orig = +7.0 points on this
-task. Our 8 B results are not known yet; `:tiny` takes 3 minutes on 2 cores.
+task. Our 8 B results are not known yet; `:tiny` took 3 minutes on 2 cores.
 
 Readers report of the paper's setting: coupling needs LoRA of rank 96 or more (at 32 the gap is slightly
 negative), a higher learning rate widens the gap, and without the KL term it vanishes. Our choices for what is
@@ -57,7 +57,7 @@ def get_config(argument: str = "smollm2") -> ConfigDict:
         config.task.wording = "yes_no"
         config.task.title = False  # SmolLM2 tends to repeat it
         config.behavior.reply_tokens = 6
-    if argument == "smollm2":  # as many as a CPU reads in about an hour
+    if argument == "smollm2":  # fewer and shorter, for a CPU
         config.task.max_characters = 1000
         config.task.train_items, config.task.validation_items, config.task.test_items = 1000, 70, 203
         config.train.explained_items = 0  # all that can be balanced between changed and unchanged

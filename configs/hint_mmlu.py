@@ -56,7 +56,7 @@ def get_config(argument: str = "smollm2") -> ConfigDict:
     config.name = f"hint_mmlu-{argument}"
     config.task = task_section("hint_mmlu")
     config.evaluation.explanation_tokens = 16
-    if argument == "smollm2":  # as many as a CPU reads in about an hour
+    if argument == "smollm2":  # fewer, for a CPU
         config.task.train_items, config.task.validation_items, config.task.test_items = 1000, 70, 203
         config.train.explained_items = 0  # all that can be balanced between changed and unchanged
     if config.tiny:

@@ -1,4 +1,6 @@
-"""Your own questions: a JSON-lines file with one counterfactual question per line (schema: README.md).
+"""Your own questions: a JSON-lines file with one counterfactual question per line.
+
+Its schema is in introspection/tasks/README.md.
 
     python -m experiments.probe --task=jsonl --data=mine.jsonl --dry-run
     python -m experiments.fetch --model=smollm2
@@ -8,11 +10,10 @@
 The first command checks every row. The argument `smollm2` (the default) is SmolLM2-135M-Instruct; name any
 other chat model by its path, `--config.initial=PATH/TO/MODEL`. Behaviour is a greedy reply matched to the
 candidates; `--config.behavior.readout=likeliest` takes the likeliest candidate instead, which suits single
-letters (`score` does so too, unless all other text together is likelier: then it decides for none). `:tiny`
-is a smoke test on the sample of 50 hand-written rows; its numbers are no evidence.
+letters (`score` does so, too, but decides for none where all other text together is likelier). `:tiny` is
+a smoke test on the sample of 50 hand-written rows; its numbers are no evidence.
 
-Expected time: `:smollm2` as `configs/smollm2.py`, for a file of that size; `:tiny` 17 minutes of processor
-time (neither timed on idle cores): a batch is padded to 8,192 tokens, even if it has few rows.
+`:tiny` took 17 minutes of processor time: a batch is padded to 8,192 tokens, even if it has few rows.
 """
 
 from ml_collections import ConfigDict

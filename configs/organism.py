@@ -4,8 +4,8 @@
     python -m experiments.sweep --config=configs/organism.py --workdir=runs/organism
     python -m experiments.sweep --config=configs/organism.py --workdir=runs/organism --summarize
 
-The argument chooses parts, such as `:main` or `:mixtures+baselines`; `:tiny` is a smoke test of minutes (its
-numbers are no evidence). Procedure, claims, settings tried: experiments/notebook.md. Results:
+The argument chooses parts, such as `:main` or `:mixtures+baselines`; `:tiny` is a smoke test (its numbers
+are no evidence). Procedure, claims, settings tried: experiments/notebook.md. Results:
 experiments/results.md.
 """
 

@@ -3,19 +3,19 @@
     python -m experiments.run --config=configs/refusal.py:qwen3_8b --workdir=runs/refusal \\
         --config.initial=PATH/TO/Qwen3-8B --config.task.data=PATH/TO/DATA
 
-The data are a folder with FalseReject, WildGuardMix or both, as published. Models: `:qwen3_8b`, `:llama31_8b`
-(folders as published), `:smollm2` (first run `python -m experiments.fetch --model=smollm2`; it rarely
-refuses), and `:tiny`, SmolLM2 on the sample of 38 hand-written requests, a smoke test whose numbers are no
-evidence. To find a cue that sways a model often, but not always, run `python -m experiments.probe
---task=refusal --data=PATH
---model=M --scan-cues`; without `--scan-cues` it reports how far the judges agree.
+The data are a folder with FalseReject, WildGuardMix or both, as published or as CSV. Models: `:qwen3_8b`,
+`:llama31_8b` (folders as published), `:smollm2` (first run `python -m experiments.fetch --model=smollm2`; it
+rarely refuses), and `:tiny`, SmolLM2 on the sample of 38 hand-written requests, a smoke test whose numbers
+are no evidence. To find a cue that sways a model often, but not always, run
+`python -m experiments.probe --task=refusal --data=PATH --model=M --scan-cues`; without `--scan-cues` it
+reports how far the judges agree.
 
 Mesh of the 8 B models: `fsdp=8` splits parameters and adapters; `data` takes the remaining devices and splits
 the rows. XLA's estimate for eight devices (`experiments.bench --only=pod_step`): a step with rows of 512
 tokens needs 23 GB per device. We have not run it, for lack of such a machine.
 
 For comparison: for Qwen3-8B with the KL term, readers of the paper report Self - Orig = +9.5 points on this
-task. Our 8 B results are not known yet; `:tiny` takes 3 minutes on 2 cores.
+task. Our 8 B results are not known yet; `:tiny` took 3 minutes on 2 cores.
 
 Our choices for what is not known, with reasons (models and training: configs/aita.py):
 
@@ -51,7 +51,7 @@ def get_config(argument: str = "smollm2") -> ConfigDict:
     config.behavior.reply_tokens = 64
     config.behavior.judge = "phrases"
     config.evaluation.explanation_tokens = 16
-    if argument == "smollm2":  # as many as a CPU answers in about an hour
+    if argument == "smollm2":  # fewer and shorter, for a CPU
         config.behavior.reply_tokens = 32
         config.task.max_characters = 400
         config.task.train_items, config.task.validation_items, config.task.test_items = 1000, 70, 203

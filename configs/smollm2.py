@@ -10,15 +10,15 @@ as if there were no cue), then on the same labels as the arm `kl`:
     python -m experiments.run --config=configs/smollm2.py --workdir=runs/smollm2_foreign \\
         --config.foreign=runs/smollm2_other:other --config.run_arms=kl,no_kl,shuffled,foreign_kl
 
-`:large` has larger sets and five seeds, for an accelerator; `sweep` tunes its rate and steps. Neither has
-finished yet.
+`:large` has larger sets and five seeds, for an accelerator; `sweep` tunes its rate and steps. We have not
+run either to its end.
 
 A smoke result, not evidence: one model, one seed, 512 training and 203 test items, LoRA of rank 128 on a CPU,
 47 minutes on 2 cores. Its gaps: kl +2.0 [−5.4, +10.8], no_kl −10.8 [−21.2, −1.5], shuffled −7.4
 [−17.7, +2.5]; no coupling beyond that of the controls. With three seeds, 60 test facts and the foreign
 explainer: kl −0.5 [−5.9, +5.2], its foreign explainer +0.8 [−5.2, +6.3], and no other gap away from 0
-(README.md). On a GPU the arm `kl` at rank 16 finished: Self 36.2, Orig 36.7, gap −0.5 [−5.8, +5.4] (three
-seeds, 700 items). How the rate was chosen: experiments/notebook.md.
+(experiments/results.md). On a GPU the arm `kl` at rank 16 finished: Self 36.2, Orig 36.7, gap −0.5
+[−5.8, +5.4] (three seeds, 700 items). How the rate was chosen: experiments/notebook.md.
 
 Behaviour is a greedily decoded reply, matched strictly to the candidates, since the likelihood of unlisted
 candidates mostly measures copying in a model of this size. The report shows the placebo cues beside the real

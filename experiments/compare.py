@@ -25,7 +25,9 @@ from introspection.runtime.command import STARTS_AGAIN, run_program
 from introspection.runtime.lock import held
 
 flags.DEFINE_list(
-    "models", [], "WORKDIR[:ARM[:SEED]][@STEP], paths, or @FILE with one model a line; separated by commas"
+    "models",
+    [],
+    "WORKDIR[:ARM[:SEED]][@STEP], paths, or @FILE (or FILE.txt) with one model a line; separated by commas",
 )
 flags.DEFINE_string(
     "task", "", f"whose test items are asked; as the models' runs if not given, else {DEFAULT_TASK}"
@@ -35,6 +37,9 @@ flags.DEFINE_string("workdir", None, "folder of this comparison")
 flags.DEFINE_integer("limit", 0, "ask at most so many items, evenly spaced; 0: all")
 flags.DEFINE_string(
     "readout", "", f"how behaviour is read; as the models' runs if not given. {READOUT_WORDS}"
+)
+flags.DEFINE_integer(
+    "reply-tokens", 0, "longest generated reply; 0: as in the models' runs, 24 for external models"
 )
 flags.DEFINE_integer("devices", 1, "over how many devices batches are split; -1: all")
 flags.DEFINE_multi_string("set", [], "FIELD=VALUE of the task's config; may be repeated")
@@ -52,6 +57,7 @@ def main(values, console) -> None:
         tuple(values.chat),
         values.limit,
         values.readout,
+        values["reply-tokens"].value,
         values.devices,
     )
     with held(Path(values.workdir)):

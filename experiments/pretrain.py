@@ -1,6 +1,8 @@
-"""Pretrains the model organism of a config, or finds it in the cache.
+"""Pretrains the model organism of a config, or finds it in the cache, and prints what it does.
 
-python -m experiments.pretrain --config=configs/quickstart.py
+    python -m experiments.pretrain --config=configs/quickstart.py
+
+`experiments.run` does this by itself. If it is interrupted, rerun it: it resumes from the last checkpoint.
 """
 
 import jax

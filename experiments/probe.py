@@ -6,12 +6,15 @@
     python -m experiments.probe --task=refusal --model=smollm2 --find-spans
 
 The first asks a model (named as for experiments.compare) the task's test items and writes hygiene.html,
-hygiene.json and behaviors.jsonl. The second asks every wording of the cue about the same training questions,
-prints how often each changes the decision, and recommends one that leaves both classes of labels. The third
-reads only the data: it lists the bad rows of your file and exits with code 2, or prints splits, cue kinds,
-how x and x\\C differ, and lengths in words (with --model, in tokens). It is the default without --model. The
-second and third write nothing. The last leaves out one phrase of each request at a time, finds the one that
-the refusal depends on, and writes spans.jsonl for the cue kind "span" (--config.task.spans).
+hygiene.json and behaviors.jsonl. The second asks the same training questions with every wording of the cue,
+prints how often each changes the decision, and recommends one that leaves both classes of labels. The third,
+which is the default without --model, reads only the data: it lists the bad rows of your file and exits with
+code 2, or prints splits, cue kinds, how x and x\\C differ, and lengths in words (with --model, in tokens).
+The second and third write nothing. The last leaves out one phrase of each request at a time, finds the one
+that the refusal depends on, and writes spans.jsonl for the cue kind "span" (--config.task.spans).
+
+Where a file has fewer questions than a task's usual sizes ask for, all of them are split (test 30%,
+validation 10%), and the terminal says so.
 """
 
 from pathlib import Path
@@ -24,12 +27,15 @@ from introspection.probes.readouts import READOUT_WORDS
 from introspection.runtime.command import STARTS_AGAIN, run_program
 from introspection.runtime.lock import held
 
-flags.DEFINE_string("task", None, "the task, such as world_facts")
+flags.DEFINE_string(
+    "task", None, "the task: world_facts, hint_mmlu, aita, refusal, jsonl, … (introspection/tasks/README.md)"
+)
 flags.DEFINE_string("data", "", "your file or folder, for tasks that read one")
 flags.DEFINE_string(
     "model",
     "",
-    "WORKDIR[:ARM[:SEED]][@STEP], a path, smollm2, or @FILE with one model a line; default: only the data",
+    "WORKDIR[:ARM[:SEED]][@STEP], a path, smollm2, or @FILE (or FILE.txt) with one model a line; default: "
+    "only the data",
 )
 flags.DEFINE_bool("dry-run", False, "read only the data, print a summary, and write nothing")
 flags.DEFINE_bool("scan-cues", False, "compare wordings of the cue, recommend one, and write nothing")

@@ -1,6 +1,8 @@
 """Rebuilds the page and figures of a finished run or comparison.
 
-python -m experiments.report --workdir=runs/quickstart
+    python -m experiments.report --workdir=runs/quickstart
+
+It reads what the workdir holds and asks no model.
 """
 
 from pathlib import Path

@@ -3,7 +3,7 @@
     python -m experiments.run --config=configs/quickstart.py --workdir=runs/quickstart
 
 If a run is interrupted, rerun the same command: it resumes from the last checkpoint. A finished run is not
-repeated.
+repeated; add an arm to its config and rerun the command to run that arm alone.
 """
 
 from pathlib import Path

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-_LONGEST_ENTRY, _LONGEST_VALUE = 200, 500  # characters in a message
+_LONGEST = 200  # characters of a text in a message
 
 
 class InputError(ValueError):
@@ -20,15 +20,17 @@ def listed(entries: Iterable[object], separator: str = ", ", most: int = 5) -> s
     """Entries of a list for a message, at most `most`: "a, b, c, d, e and 295 more"; long ones are cut."""
     texts = [str(entry) for entry in entries]
     rest = len(texts) - most
-    return separator.join(_cut(text, _LONGEST_ENTRY) for text in texts[:most]) + (
-        f" and {rest} more" if rest > 0 else ""
-    )
+    return separator.join(map(shortened, texts[:most])) + (f" and {rest} more" if rest > 0 else "")
 
 
 def brief(value: object) -> str:
-    """A file's value for a message, as Python writes it; a long one is cut."""
-    return _cut(repr(value), _LONGEST_VALUE)
+    """A value of a file for a message, as Python writes it; a long one is cut."""
+    try:
+        return shortened(repr(value if not isinstance(value, str) else value[: 2 * _LONGEST]))
+    except (ValueError, RecursionError):  # a whole number of thousands of digits, or lists in lists
+        return "a very large number" if isinstance(value, int) else f"a very large {type(value).__name__}"
 
 
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[:most]}…"
+def shortened(text: str) -> str:
+    """A text as a message can show it; a long one is cut."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

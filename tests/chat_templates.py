@@ -163,6 +163,15 @@ QWEN3_THINKING = QWEN3.replace(
     "    {{- '<|im_start|>assistant\\n<think>\\n' }}\n",
 )
 
+# gpt-oss: a reply is two messages, of which the first, in another channel, is its thought.
+HARMONY = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}{% if m.thinking %}"
+    "{{ '<|start|>assistant<|channel|>analysis<|message|>' + m.thinking + '<|end|>' }}{% endif %}"
+    "{{ '<|start|>assistant<|channel|>final<|message|>' + m.content + '<|return|>' }}{% else %}"
+    "{{ '<|start|>' + m.role + '<|message|>' + m.content + '<|end|>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start|>assistant' }}{% endif %}"
+)
+
 # A thought is a field of its own and stands without white space (Seed-OSS).
 SEED = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}{% if m.reasoning_content %}"

@@ -11,11 +11,12 @@ from gguf_cases import fields_of, write_gguf
 from small_tokenizers import byte_level, model_folder
 from tiny import task_model, tiny_config, tiny_variables
 
-from introspection.checkpoints.names import CHECKPOINTS, TOKENIZER, ModelCard
+from introspection.checkpoints.names import CHECKPOINTS, TOKENIZER, ModelCard, find_models
 from introspection.checkpoints.store import CheckpointStore
 from introspection.models.config import LoraConfig
 from introspection.weights.adapters import export_adapters
 from introspection.weights.export import export_model
+from introspection.weights.pretrained import PretrainedModel
 
 LORA = LoraConfig(rank=3, alpha=5.0, targets=("query", "value", "down"))
 CONTEXT = 512  # tokens; prompts of tiny tasks take about 200 of these vocabularies
@@ -95,6 +96,14 @@ def stacked(trees):
 def with_adapters(folder: Path) -> str:
     """The name BASE+ADAPTERS of a model written below a folder."""
     return f"{chat_folder(folder / 'base')}+{adapter_folder(folder / 'adapters')}"
+
+
+def found(name) -> PretrainedModel:
+    """The one external model that a name means."""
+    (one,) = find_models(str(name))
+    assert isinstance(one, PretrainedModel)
+    assert one.name == str(name)
+    return one
 
 
 def cut(file: Path, keep: int) -> None:

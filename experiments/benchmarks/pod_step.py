@@ -13,6 +13,7 @@ import sys
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -30,7 +31,7 @@ from introspection.text.rows import build_row, stack_rows
 from introspection.training.batches import by_item, stack_batches
 from introspection.training.loop import weights
 from introspection.training.objectives import Answers, Batch, BehaviorBatch
-from introspection.training.step import Frozen, initial_state, train_steps
+from introspection.training.step import Frozen, RunValues, initial_state, train_steps
 
 MEMORY = 95e9  # bytes of a TPU v5p device
 MODELS = {
@@ -126,7 +127,8 @@ def compile_here(name: str, size: Size) -> dict[str, float | str | int]:
         out_shardings=(jax.tree.map(lambda leaf: leaf.sharding, state), None),
     )
     with jax.set_mesh(mesh):
-        held: Any = program.lower(state, frozen, rows, weights(1.0, 0.0)).compile().memory_analysis()
+        values = RunValues(jnp.float32(arm.learning_rate), weights(1.0, 0.0))
+        held: Any = program.lower(state, frozen, rows, values).compile().memory_analysis()
     arguments, temporary = held.argument_size_in_bytes / 1e9, held.temp_size_in_bytes / 1e9
     return {
         "device_gb": round(arguments + temporary, 2),

@@ -39,14 +39,15 @@ from introspection.models.head import cross_entropy, head_matrix
 from introspection.training.batches import stack_batches
 from introspection.training.loop import weights
 from introspection.training.objectives import Batch, ObjectiveConfig
-from introspection.training.step import Frozen, OptimizerConfig, initial_state, train_steps
+from introspection.training.step import Frozen, OptimizerConfig, RunValues, initial_state, train_steps
 from introspection.weights.adapters import export_adapters
 from introspection.weights.export import export_model
 
 __all__ = ["TINY", "run"]
 SCRIPT = "speed_training.py"
 WAYS = ("plain", "tuned")
-OPTIMIZER = OptimizerConfig(learning_rate=1e-4, steps=1000)
+OPTIMIZER = OptimizerConfig(steps=1000)
+LEARNING_RATE = 1e-4
 TOLERANCE = 1e-3  # of the losses, relative
 HEAD_CHUNK = 512  # as in configs/smollm2.py
 
@@ -136,11 +137,12 @@ def our_step(case: Case) -> Callable[[int], float]:
     program = jax.jit(
         lambda *arrays: train_steps(config, objective, OPTIMIZER, "loop", *arrays), donate_argnums=(0,)
     )
+    values = RunValues(jnp.float32(LEARNING_RATE), weights(1.0, 0.0))
     state = initial_state([{"lora": case.adapters}], OPTIMIZER)
     frozen = Frozen({"params": params}, head_matrix(params, config))
     batches = [jax.device_put(stack_batches([[batch]])) for batch in case.batches]
     chosen = [batches[0]]
-    call = carried(lambda held: program(held, frozen, chosen[0], weights(1.0, 0.0)), state)
+    call = carried(lambda held: program(held, frozen, chosen[0], values), state)
 
     def step(number: int) -> float:
         chosen[0] = batches[number % len(batches)]

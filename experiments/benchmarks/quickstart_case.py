@@ -15,8 +15,8 @@ from introspection.runs.config import TrainConfig
 from introspection.text.rows import build_row, pad_time, stack_rows
 from introspection.training.batches import by_item, stack_batches
 from introspection.training.loop import weights
-from introspection.training.objectives import Answers, Batch, BehaviorBatch, ObjectiveWeights
-from introspection.training.step import Frozen, OptimizerConfig, TrainState, initial_state
+from introspection.training.objectives import Answers, Batch, BehaviorBatch
+from introspection.training.step import Frozen, OptimizerConfig, RunValues, TrainState, initial_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ TINY = StepShapes(
     behavior_items=2,
     candidates=2,
 )
-OPTIMIZER = OptimizerConfig(learning_rate=1e-3, steps=500, warmup_steps=10)
+OPTIMIZER = OptimizerConfig(steps=500, warmup_steps=10)
 
 
 class Case(NamedTuple):
@@ -57,7 +57,7 @@ class Case(NamedTuple):
 
     state: TrainState
     frozen: Frozen
-    weights: ObjectiveWeights
+    values: RunValues
 
 
 def make_case(shapes: StepShapes, seeds: int) -> Case:
@@ -66,7 +66,7 @@ def make_case(shapes: StepShapes, seeds: int) -> Case:
     variables = jax.jit(lambda key: initialize(config, key))(jax.random.key(0))
     frozen = Frozen({}, jnp.array(head_matrix(variables["params"], config), copy=True))
     state = initial_state([{"params": variables["params"]}] * seeds, OPTIMIZER)
-    return Case(jax.tree.map(jnp.array, state), frozen, weights(1.0, 0.0))
+    return Case(jax.tree.map(jnp.array, state), frozen, RunValues(jnp.float32(1e-3), weights(1.0, 0.0)))
 
 
 def make_batches(shapes: StepShapes, steps: int, seeds: int) -> Batch:

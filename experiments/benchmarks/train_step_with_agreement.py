@@ -75,7 +75,7 @@ def run(size: Size | None = None) -> list[Measure]:
         program = jax.jit(
             lambda *arrays: train_steps(config, objective, OPTIMIZER, "loop", *arrays), donate_argnums=(0,)
         )
-        return carried(program, case.state, case.frozen, jax.device_put(batch), case.weights)
+        return carried(program, case.state, case.frozen, jax.device_put(batch), case.values)
 
     @jax.jit
     def probe(params, prompts, lengths, said, said_lengths, answers):

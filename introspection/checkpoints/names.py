@@ -113,9 +113,12 @@ def find_models(name: str, chat: ChatOptions | None = None) -> list[StoredModel 
     """All models that a name means: in a workdir, or an external one with the options `chat`.
 
     Raises:
-      InputError: as `find_stored` and `find_pretrained`.
+      InputError: as `find_stored` and `find_pretrained`, or a folder can't be read.
     """
-    return [find_pretrained(name, chat)] if is_pretrained(name) else [*find_stored(name)]
+    try:
+        return [find_pretrained(name, chat)] if is_pretrained(name) else [*find_stored(name)]
+    except OSError as error:  # above all a folder that one may not list
+        raise InputError(f"{name}: {error.filename or 'it'} can't be read: {error.strerror}") from error
 
 
 def find_stored(name: str) -> list[StoredModel]:

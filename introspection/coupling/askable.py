@@ -83,13 +83,13 @@ def arm_criteria(
         rng: for the interval of accuracy.
         without_shuffled: what is noted where `shuffled` is not there.
     """
-    orig = {name: (one.orig, one.orig_difference) for name, one in references.items() if one.orig is not None}
+    orig = {name: (one.orig, one.orig_difference) for name, one in references.items()}
     accuracy = accuracy_difference(records, rng)
     return criteria_of(orig, accuracy, thresholds or AskableThresholds(), without_shuffled)
 
 
 def criteria_of(
-    orig: Mapping[str, tuple[float, Estimate]],
+    orig: Mapping[str, tuple[float | None, Estimate]],
     accuracy: Estimate,
     limits: AskableThresholds,
     without_shuffled: str = NO_SHUFFLED_ARM,
@@ -97,17 +97,19 @@ def criteria_of(
     """The criteria from what they need, of one run or of several bases.
 
     Args:
-        orig: by emitter, its Orig and the arm's minus it.
+        orig: by emitter, its Orig and the arm's minus it; one without an Orig counts as not scored.
         accuracy: right without the cue, current minus base; the mean is None if not known.
         limits: what is enough.
         without_shuffled: as `arm_criteria`.
     """
-    blind = max((name for name in BELIEF_BLIND if name in orig), key=lambda name: orig[name][0], default="")
+    levels = {name: level for name, (level, _) in orig.items() if level is not None}
+    differences = {name: orig[name][1] for name in levels}
+    blind = max((name for name in BELIEF_BLIND if name in levels), key=lambda name: levels[name], default="")
     lost = accuracy.mean
     return {
-        "orig_above_shuffled": _orig_criterion(orig, "shuffled", limits.orig_above, without_shuffled),
+        "orig_above_shuffled": _orig_criterion(differences, "shuffled", limits.orig_above, without_shuffled),
         "orig_above_blind": _orig_criterion(
-            orig, blind, limits.orig_above, "no emitter that is blind to beliefs was scored"
+            differences, blind, limits.orig_above, "no emitter that is blind to beliefs was scored"
         ),
         "behavior_kept": Criterion(
             "initial",
@@ -121,12 +123,12 @@ def criteria_of(
 
 
 def _orig_criterion(
-    orig: Mapping[str, tuple[float, Estimate]], name: str, threshold: float, missing: str
+    differences: Mapping[str, Estimate], name: str, threshold: float, missing: str
 ) -> Criterion:
     """Whether Orig is far enough above that of one emitter; not known if it was not scored."""
-    difference = orig[name][1] if name in orig else Estimate()
+    difference = differences.get(name, Estimate())
     mean, ci95 = difference.mean, difference.ci95
-    note = missing if name not in orig else None
+    note = missing if name not in differences else None
     if mean is None:
         met = None
     elif mean < threshold - ROUNDING:
@@ -137,7 +139,7 @@ def _orig_criterion(
         wide = "an interval that holds 0: more seeds or facts would tell"
         wide = f"Orig {_points(difference)} above {name}, {wide}"
         met, note = None, "no interval" if ci95 is None else wide
-    against = name if name in orig else None
+    against = name if name in differences else None
     return Criterion(against, mean, ci95, threshold, met, note)
 
 

@@ -9,14 +9,14 @@ from rich.text import Text
 from introspection.checkpoints.names import context_length, tokenizer_of
 from introspection.errors import InputError
 from introspection.hygiene.rates import DIFFERENCES
-from introspection.hygiene.request import ProbeRequest, find_model, probed_section
+from introspection.hygiene.request import ProbeRequest, find_model, probed_section, probed_task
 from introspection.hygiene.survey import evenly_by_question, survey, token_lengths, word_lengths
 from introspection.reports.numbers import DASH, count
 from introspection.reports.table import Table
 from introspection.runtime.config import cache_dir
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.terminal import LONGEST_LINE, one_line
-from introspection.tasks.registry import TASKS, load_task, section_settings
+from introspection.tasks.registry import TASKS, section_settings
 from introspection.tasks.subsets import evenly
 from introspection.tasks.task import print_task_notes
 
@@ -39,9 +39,8 @@ def dry_run(request: ProbeRequest, console: Console) -> None:
       InputError: the data are unusable; bad rows of a user's own file are printed first.
     """
     model = find_model(request) if request.model else None
-    section = probed_section(request, model)
-    print_bad_rows(section, console)
-    task, _ = load_task(section, cache_dir())
+    print_bad_rows(probed_section(request, model), console)
+    _, task = probed_task(request, model)
     lengths, unit = word_lengths(task), "words"
     if model is not None:
         lengths = token_lengths(task, tokenizer_of(model))

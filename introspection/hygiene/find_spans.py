@@ -22,12 +22,13 @@ from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import write_whole
 from introspection.tasks.raw_files import data_files, raw_source
-from introspection.tasks.refusal.files import DOWNLOAD, SUFFIXES, Request, read_requests
+from introspection.tasks.refusal.files import DOWNLOAD, Request, read_requests
 from introspection.tasks.refusal.items import RefusalConfig, distinct_requests, fits
 from introspection.tasks.refusal.task import NAME
 from introspection.tasks.registry import section_settings
 from introspection.tasks.spans import Span, without_span
 from introspection.tasks.subsets import evenly
+from introspection.tasks.table_files import SUFFIXES
 
 SPANS = "spans.jsonl"
 LONGEST_OPENING = 32  # tokens left free in the model's context

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from introspection.hygiene.rates import DIFFERENCES, POPULATED
-from introspection.probes.readouts import none_advice
+from introspection.probes.readouts import cut_advice, none_advice
 from introspection.reports.findings import interval
 from introspection.reports.numbers import count, estimate, percent, points
 
@@ -72,11 +72,8 @@ def _noise_cautions(report: Report, limits: HygieneLimits) -> Iterator[str]:
             way = none_advice(report["readout"]["readout"])
             yield f"{percent(none)}% of decisions {words} are none of the candidates{way}."
         if replies and replies[f"cut_{side}"]["mean"] > limits.cut:
-            yield (
-                f"{percent(replies[f'cut_{side}']['mean'])}% of replies {words} are cut before their end, at "
-                f"{report['readout']['reply_tokens']} tokens: raise --reply-tokens "
-                "(config.behavior.reply_tokens in a run)."
-            )
+            advice = cut_advice(report["readout"]["reply_tokens"])
+            yield f"{percent(replies[f'cut_{side}']['mean'])}% of replies {words} {advice}."
 
 
 def _bias_cautions(report: Report, limits: HygieneLimits) -> Iterator[str]:

@@ -167,7 +167,7 @@ def rates_figure(by_kind: Mapping[str, Mapping[str, Any]]) -> Figure:
     axes = figure.add_subplot()
     axes.axvspan(*(100 * end for end in POPULATED), color=BAND, linewidth=0, zorder=0)
     for y, (_, found) in enumerate(shown):
-        value = estimate(found["changed_rate"])
+        value = tables.rate_of(found, "changed_rate")
         draw_interval(axes, value, float(y), SELF_COLOR, linewidth=2.0)
         axes.plot(100 * (value.mean or 0), y, "o", markersize=6, color=SELF_COLOR, clip_on=False)
         said = f"{percent(value.mean)}  n = {found['n']:,}"

@@ -25,7 +25,7 @@ from introspection.hygiene.findings import hygiene_cautions
 from introspection.hygiene.judge_agreement import judge_report
 from introspection.hygiene.page import HYGIENE, write_hygiene_page
 from introspection.hygiene.report import hygiene_report
-from introspection.hygiene.request import ProbeRequest, find_model, probed_section
+from introspection.hygiene.request import ProbeRequest, find_model, probed_task
 from introspection.hygiene.survey import evenly_by_question, survey, token_lengths
 from introspection.models.model import Model
 from introspection.probes.behavior import BehaviorConfig, Probe, Readout, load_readout, read_behavior
@@ -34,20 +34,21 @@ from introspection.probes.decoding import end_tokens
 from introspection.probes.judges import PhraseJudge
 from introspection.probes.replies import prompts_of
 from introspection.probes.scored import Behavior
-from introspection.reports.console import program_table, say
+from introspection.reports.console import program_table, say, say_thoughts
 from introspection.runs.assemble import VERSIONED
 from introspection.runs.inherited import readout_section
 from introspection.runs.overrides import assigned_chat
-from introspection.runtime.config import cache_dir, settings
+from introspection.runtime.config import settings
 from introspection.runtime.mesh import data_mesh, idle_devices
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import check_workdir, claim_workdir, write_json, write_whole
 from introspection.tasks.items import Item
-from introspection.tasks.registry import TASKS, load_task, section_settings
+from introspection.tasks.registry import TASKS, section_settings
 from introspection.tasks.task import Task, print_task_notes
 from introspection.weights.pretrained import PretrainedModel
 
+COUNTED = 256  # items whose tokens are counted at once
 SPLIT = "test"
 
 
@@ -58,8 +59,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
       InputError: the task, the model or the workdir is unusable; then nothing is written.
     """
     found = find_model(request)
-    section = probed_section(request, found)
-    task, _ = load_task(section, cache_dir())
+    section, task = probed_task(request, found)
     print_task_notes(task, console)
     reading = probed_readout(request, found, task.splits[SPLIT])
     config = {
@@ -80,10 +80,11 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
     session = asking_session(request, console)
     rng, judges = np.random.default_rng(0), None
     with jax.set_mesh(session.mesh):
-        model = load_model(found, session.mesh)
+        with progress_bar(console, f"loading {request.model}", 1):
+            model = load_model(found, session.mesh)
         readout = load_readout(settings(BehaviorConfig, reading), task, session)
-        if note := model.tokenizer.thought_note(readout.kind == "generate"):
-            say(console, note)
+        thoughts = {request.model: model.tokenizer.thought}
+        notes = say_thoughts(console, thoughts, readout.kind, readout.tokens)
         answers = ask(model, items, readout, session)
         if readout.judge is not None:
             console.print("asking all judges about the same replies", highlight=False)
@@ -101,7 +102,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
             "name": request.model,
             "fingerprint": model_fingerprint(model),
             "context_length": context_length(found),
-            "note": note,
+            "note": "; ".join(notes),
         },
         "readout": reading,
         "splits": {split: len(of) for split, of in task.splits.items()},
@@ -145,8 +146,7 @@ def probed_readout(
     first = items[0].candidates if items else ()
     letters = bool(first) and all(len(candidate) == 1 for candidate in first)
     chosen = "score" if letters and isinstance(found, PretrainedModel) else ""
-    reading = readout_section([found], request.readout or chosen)
-    reading |= {"reply_tokens": request.reply_tokens} if request.reply_tokens else {}
+    reading = readout_section([found], request.readout or chosen, request.reply_tokens)
     reading |= {"judge_model": request.judge_model} if request.judge_model else {}
     if first == PhraseJudge.classes and reading["readout"] != "generate":
         raise InputError(
@@ -178,10 +178,10 @@ def readable(
         raise InputError(f"{task.name}: no items to ask about in this split; raise its size with --set")
     fitting, needed = [], token_counter(task, tokenizer, reply_tokens(reading))
     with progress_bar(console, "counting tokens", len(items)) as advance:
-        for item in items:
-            if needed(item) <= context:
-                fitting.append(item)
-            advance(1)
+        for start in range(0, len(items), COUNTED):
+            some = items[start : start + COUNTED]
+            fitting += [item for item, tokens in zip(some, needed(some), strict=True) if tokens <= context]
+            advance(len(some))
     if not fitting:
         raise InputError(
             f"all {len(items)} items exceed the model's context of {context} tokens: shorten them, or choose "

@@ -16,15 +16,15 @@ from introspection.checkpoints.names import (
 from introspection.errors import InputError, listed
 from introspection.runs.inherited import run_section
 from introspection.runs.overrides import (
-    SAMPLE,
     assigned_chat,
     assigned_section,
     items_of_question,
-    with_sample_sizes,
+    load_fitting,
 )
 from introspection.runtime.config import cache_dir
 from introspection.tasks.mixture import NAME as MIXTURE
 from introspection.tasks.registry import default_section, section_settings
+from introspection.tasks.task import Task
 from introspection.weights.pretrained import PretrainedModel
 
 
@@ -90,7 +90,19 @@ def probed_section(
     chosen = [assignment.partition("=")[0] for assignment in request.fields]
     if every_cue:
         section = with_every_cue(section, chosen)
-    return with_sample_sizes(section, request.fields) if request.data == SAMPLE else section
+    return section
+
+
+def probed_task(
+    request: ProbeRequest, model: StoredModel | PretrainedModel | None, *, every_cue: bool = False
+) -> tuple[dict[str, Any], Task]:
+    """The section and the task to probe, as `probed_section` and `load_fitting`.
+
+    Raises:
+      InputError: as these.
+    """
+    section = probed_section(request, model, every_cue=every_cue)
+    return load_fitting(section, request.fields, cache_dir(), [dict(run_section(model))])
 
 
 def with_every_cue(section: Mapping[str, Any], chosen: Collection[str]) -> dict[str, Any]:

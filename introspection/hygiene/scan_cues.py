@@ -11,14 +11,14 @@ from introspection.checkpoints.names import load_model
 from introspection.hygiene.findings import HygieneLimits
 from introspection.hygiene.probe import ask, asking_session, probed_readout, readable
 from introspection.hygiene.rates import POPULATED, rates_by, recommended_cue
-from introspection.hygiene.request import ProbeRequest, find_model, probed_section
+from introspection.hygiene.request import ProbeRequest, find_model, probed_task
+from introspection.hygiene.tables import rate_of
 from introspection.probes.behavior import BehaviorConfig, load_readout
 from introspection.probes.readouts import none_advice
 from introspection.reports.numbers import count, estimate, percent
 from introspection.reports.table import Table, estimate_cell, with_interval
-from introspection.runtime.config import cache_dir, settings
+from introspection.runtime.config import settings
 from introspection.tasks.items import Item
-from introspection.tasks.registry import load_task
 from introspection.tasks.subsets import evenly
 from introspection.tasks.task import print_task_notes
 
@@ -35,8 +35,7 @@ def scan_cues(request: ProbeRequest, console: Console) -> str | None:
       InputError: the task or the model is unusable.
     """
     found = find_model(request)
-    section = probed_section(request, found, every_cue=True)
-    task, _ = load_task(section, cache_dir())
+    _, task = probed_task(request, found, every_cue=True)
     print_task_notes(task, console)
     items = one_item_a_cue(task.splits[SPLIT], request.limit)
     reading = probed_readout(request, found, items)
@@ -73,7 +72,7 @@ def scan_table(rates: Mapping[str, Mapping[str, Any]], placebos: frozenset[str],
         (
             (kind or "(no kind)") + (" (placebo)" if kind in placebos else ""),
             count(found["groups"]),
-            *(estimate_cell(estimate(found[name]), "percent") for name in shown),
+            *(estimate_cell(rate_of(found, name), "percent") for name in shown),
             percent(found["none_with_cue"]["mean"]),
         )
         for kind, found in rates.items()

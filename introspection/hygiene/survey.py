@@ -66,7 +66,7 @@ def token_lengths(task: Task, tokenizer: ChatTokenizer, reply_tokens: int = 0) -
         return {
             "prompt_with_cue": len(tokenizer.encode_prompt(item.prompt_with_cue)),
             "prompt_without_cue": len(tokenizer.encode_prompt(item.prompt_without_cue)),
-            "whole": needed(item),
+            "whole": needed([item])[0],
         }
 
     return lengths

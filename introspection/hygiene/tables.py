@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from introspection.coupling.run_results import FEWEST_GROUPS, Estimate, too_few
 from introspection.hygiene.rates import DIFFERENCES
 from introspection.reports.numbers import DASH, count, estimate, percent
 from introspection.reports.table import Table, with_interval
@@ -31,12 +32,21 @@ def percent_interval(value: Any) -> str:
     return with_interval(estimate(value), "percent")
 
 
+def rate_of(found: Found, name: str) -> Estimate:
+    """A rate of some items as it is shown: with the number of their groups where these are too few for an
+    interval."""
+    value, few = estimate(found[name]), too_few(found["groups"])
+    return value if few is None else Estimate(value.mean, few=few)
+
+
 def rates_table(title: str, heading: str, parts: Mapping[str, Found], note: str = "") -> Table:
     """How often the cue changes decisions, and where to, a part of the items a row."""
     rows = []
     for part, found in parts.items():
         shown = [
-            percent_interval(found[name]) if name in SHARED else percent(estimate(found[name]).mean)
+            with_interval(rate_of(found, name), "percent")
+            if name in SHARED
+            else percent(estimate(found[name]).mean)
             for name in RATES
         ]
         none = [percent(estimate(found[f"none_{side}"]).mean) for side in ("without_cue", "with_cue")]
@@ -52,7 +62,8 @@ def rates_tables(rates: Found) -> list[Table]:
             "By kind of cue",
             "Cue kind",
             rates["by_cue_kind"],
-            "95% intervals over groups. “To cued”, “to right” and “to other” are shares of all items: where"
+            f"95% intervals over groups; too few (n): of n groups, fewer than {FEWEST_GROUPS}. “To cued”, “to"
+            " right” and “to other” are shares of all items: where"
             " the decision goes when the cue changes it. Right answers are counted where they are known.",
         )
     ]

@@ -47,7 +47,7 @@ class PretrainConfig:
 
     @property
     def optimizer(self) -> OptimizerConfig:
-        return OptimizerConfig(self.learning_rate, self.steps, "cosine", self.warmup_steps)
+        return OptimizerConfig(self.steps, "cosine", self.warmup_steps)
 
     @property
     def loop(self) -> LoopConfig:

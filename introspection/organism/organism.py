@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool
 
@@ -47,7 +48,7 @@ from introspection.tasks.task import Task
 from introspection.text.tokenizer import WordTokenizer, phrase_tokenizer
 from introspection.training.loop import Job, train, weights
 from introspection.training.objectives import ObjectiveConfig
-from introspection.training.step import Frozen, initial_state
+from introspection.training.step import Frozen, RunValues, initial_state
 
 ORGANISM_VERSION = 2  # raise it when a change here changes the organism of a config
 ARM = "base"
@@ -182,20 +183,6 @@ def _pretrain(
     table = token_table(world, tokenizer, chosen.phrasings)
     explained = pretrain.mixture.explained
     explainable = explainable_facts(config.task, questions) if explained else None
-    job = Job(
-        name=ARM,
-        seeds=(pretrain.seed,),
-        model=model_config,
-        objective=ObjectiveConfig(),
-        optimizer=pretrain.optimizer,
-        loop=pretrain.loop,
-        weights=lambda step: weights(0.0, 0.0),
-        frozen=Frozen({}, head_matrix(variables["params"], model_config)),
-        batch=lambda step, seed: pretraining_batch(
-            world, table, pretrain.mixture, pretrain.rows, step, seed, explainable
-        ),
-        metadata={"kind": "organism"},
-    )
     session.console.print(
         f"training the base model, {count_parameters(variables):,} parameters "
         f"(once; kept under {workdir.parent})",
@@ -206,10 +193,24 @@ def _pretrain(
         CheckpointStore(workdir / CHECKPOINTS / ARM) as store,
         progress_bar(session.console, "pretraining", pretrain.steps) as progress,
     ):
+        job = Job(
+            name=ARM,
+            seeds=(pretrain.seed,),
+            model=model_config,
+            objective=ObjectiveConfig(),
+            optimizer=pretrain.optimizer,
+            loop=pretrain.loop,
+            values=lambda step: RunValues(jnp.float32(pretrain.learning_rate), weights(0.0, 0.0)),
+            frozen=Frozen({}, head_matrix(variables["params"], model_config)),
+            batch=lambda step, seed: pretraining_batch(
+                world, table, pretrain.mixture, pretrain.rows, step, seed, explainable
+            ),
+            metadata={"kind": "organism"},
+            state=initial_state([{"params": variables["params"]}], pretrain.optimizer),
+            store=store,
+        )
         train(
-            job,
-            initial_state([{"params": variables["params"]}], pretrain.optimizer),
-            store,
+            [job],
             metrics,
             session,
             progress=progress,

@@ -7,7 +7,6 @@ workdirs, upgrading, or changing how behaviour is read.
 """
 
 import contextlib
-import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -60,8 +59,8 @@ def behavior_key(model: Model, fingerprint: str, items: Sequence[Item], readout:
         requests = behavior_requests(model.tokenizer, items)
         asked: Any = [[list(request.prompt), request.continuations] for request in requests]
     else:
-        encode = functools.partial(model.tokenizer.encode_prompt, through_thought=True)
-        prompts = [encode(prompt) for item in items for prompt in prompts_of(item)]
+        both = [prompt for item in items for prompt in prompts_of(item)]
+        prompts = model.tokenizer.encode_prompts(both, through_thought=True)
         asked = [prompts, end_tokens(model.tokenizer), readout.tokens]
     kind = "score" if readout.scored else "generate"  # scores are the same, whatever is decided from them
     return fingerprint_json([VERSION, fingerprint, repr(model.config.for_probes()), kind, asked])

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 
 from introspection.errors import InputError
-from introspection.probes.explanation import explanation_prompt
-from introspection.tasks.items import NONE, Explanation, Item
+from introspection.probes.explanation import asked_prompt
+from introspection.tasks.items import NONE, Explanation, Item, Prompt
 from introspection.tasks.task import Task
 from introspection.text.tokenizer import ChatTokenizer
 
@@ -20,21 +20,28 @@ def longest_explanation(items: Sequence[Item], task: Task, tokenizer: ChatTokeni
     return max(len(tokenizer.encode_reply(task.grammar.render(choice))) for choice in choices)
 
 
-def token_counter(task: Task, tokenizer: ChatTokenizer, reply_tokens: int = 0) -> Callable[[Item], int]:
-    """Counts the tokens of the longest question about an item, with its reply.
+def token_counter(
+    task: Task, tokenizer: ChatTokenizer, reply_tokens: int = 0
+) -> Callable[[Sequence[Item]], list[int]]:
+    """Counts the tokens of the longest question about each item, with its reply.
 
     An explanation counts as the longest that can be correct, behaviour as the longest candidate or, if it is
     generated, as `reply_tokens`. A text that recurs in several items is encoded once.
     """
-    read = functools.cache(lambda prompt: len(tokenizer.encode_prompt(prompt)))
     said = functools.cache(lambda text: len(tokenizer.encode_reply(text)))
     explained = functools.cache(lambda explanation: said(task.grammar.render(explanation)))
 
-    def needed(item: Item) -> int:
-        explanations = task.grammar.all_explanations(item.candidates)
-        asked = len(explanation_prompt(tokenizer, item, task.grammar)) + max(map(explained, explanations))
-        prompt = max(map(read, (item.prompt_with_cue, item.prompt_without_cue)))
-        return max(asked, prompt + (reply_tokens or max(map(said, item.candidates))))
+    def asked(item: Item) -> tuple[Prompt, ...]:
+        return item.prompt_with_cue, item.prompt_without_cue, asked_prompt(item, task.grammar)
+
+    def needed(items: Sequence[Item]) -> list[int]:
+        lengths = map(len, tokenizer.encode_prompts([prompt for item in items for prompt in asked(item)]))
+        found = []
+        for item, behaving, uncued, explaining in zip(items, lengths, lengths, lengths, strict=True):
+            reply = reply_tokens or max(map(said, item.candidates))
+            explanation = max(map(explained, task.grammar.all_explanations(item.candidates)))
+            found.append(max(explaining + explanation, max(behaving, uncued) + reply))
+        return found
 
     return needed
 
@@ -54,7 +61,8 @@ def within_context(
     """
     kept, needed = {}, token_counter(task, tokenizer, reply_tokens)
     for split, items in task.splits.items():
-        kept[split] = tuple(item for item in items if needed(item) <= limit)
+        counted = zip(items, needed(items), strict=True)
+        kept[split] = tuple(item for item, tokens in counted if tokens <= limit)
         skipped = len(items) - len(kept[split])
         replying = f" with a generated reply of {reply_tokens}" if reply_tokens else ""
         if skipped > skipped_share * len(items):

@@ -9,14 +9,17 @@ from introspection.probes.decoding import decode, end_tokens
 from introspection.probes.scoring import ScoreRequest, score, single_best
 from introspection.runtime.session import Session
 from introspection.tasks.explanations import ExplanationGrammar
-from introspection.tasks.items import INVALID, Explanation, Item, add_to_prompt
+from introspection.tasks.items import INVALID, Explanation, Item, Prompt, add_to_prompt
 from introspection.text.tokenizer import ChatTokenizer
 
 
 def explanation_prompt(tokenizer: ChatTokenizer, item: Item, grammar: ExplanationGrammar) -> list[int]:
     """One user turn: the prompt with its cue, and the question; it shows no model's answer."""
-    question = item.explanation_question or grammar.question
-    return tokenizer.encode_prompt(add_to_prompt(item.prompt_with_cue, question))
+    return tokenizer.encode_prompt(asked_prompt(item, grammar))
+
+
+def asked_prompt(item: Item, grammar: ExplanationGrammar) -> Prompt:
+    return add_to_prompt(item.prompt_with_cue, item.explanation_question or grammar.question)
 
 
 def showing(items: Sequence[Item], answers: Sequence[str | None], grammar: ExplanationGrammar) -> list[Item]:
@@ -47,7 +50,7 @@ def decode_explanations(
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[tuple[str, Explanation]]:
     """Greedily decoded texts and their parses; a reply that does not end within `max_tokens` is invalid."""
-    prompts = [explanation_prompt(model.tokenizer, item, grammar) for item in items]
+    prompts = model.tokenizer.encode_prompts([asked_prompt(item, grammar) for item in items])
     ends, results = end_tokens(model.tokenizer), []
     for reply in decode(model, prompts, max_tokens, session, progress, explained(items)):
         text = model.tokenizer.decode(reply.tokens)

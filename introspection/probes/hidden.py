@@ -40,7 +40,7 @@ def answer_hidden(
         data=(1,),
     )
     prompts = [p for item in items for p in (item.prompt_with_cue, item.prompt_without_cue)]
-    tokens = [model.tokenizer.encode_prompt(prompt) for prompt in prompts]
+    tokens = model.tokenizer.encode_prompts(prompts)
     requests = [ScoreRequest(t, ()) for t in tokens]
     longest = score_shape(max(map(len, tokens)), 1, 1)
     parameters, hidden = count_parameters(model.variables), []

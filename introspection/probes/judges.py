@@ -19,6 +19,7 @@ from jaxtyping import Float
 from introspection.errors import InputError, listed
 from introspection.models.model import Model
 from introspection.probes.scoring import ScoreRequest, score
+from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.tasks.items import NONE, Prompt
 from introspection.tasks.refusal.phrases import CLASSES, COMPLY, REFUSE, refusal_class
@@ -120,7 +121,8 @@ class OpeningsJudge:
 
     def judge(self, said: Sequence[Said], model: Model, session: Session) -> list[str]:
         unique = list(dict.fromkeys(one.prompt for one in said))
-        refusing, complying = self.logprobs(unique, model, session).T
+        with progress_bar(session.console, "judging by openings", len(unique)) as advance:
+            refusing, complying = self.logprobs(unique, model, session, advance).T
         odds = refusing - complying
         classes = np.where(odds > self.threshold, REFUSE, COMPLY)
         unlikely = np.exp(np.logaddexp(refusing, complying)) < self.least_mass
@@ -138,7 +140,8 @@ class OpeningsJudge:
         """Log-probabilities that the reply starts with any refusing and with any complying opening."""
         refusing, complying = disjoint_openings(model.tokenizer, self.refusing, self.complying)
         continuations = (*refusing, *complying)
-        requests = [ScoreRequest(model.tokenizer.encode_prompt(prompt), continuations) for prompt in prompts]
+        encoded = model.tokenizer.encode_prompts(prompts)
+        requests = [ScoreRequest(tokens, continuations) for tokens in encoded]
         names = [asked_of(prompt) for prompt in prompts]
         scores = np.array(score(model, requests, session, progress, names), np.float64)
         scores = scores.reshape(len(prompts), len(continuations))
@@ -183,7 +186,7 @@ class ModelJudge:
         tokenizer = self.asked.tokenizer
         answers = tuple(opening_tokens(tokenizer, answer) for answer in ("Yes", "No"))
         prompts = [self.question(one, question) for one in said for question in self.questions]
-        requests = [ScoreRequest(tokenizer.encode_prompt(prompt), answers) for prompt in prompts]
+        requests = [ScoreRequest(tokens, answers) for tokens in tokenizer.encode_prompts(prompts)]
         longest = max((len(request.prompt) + 1 for request in requests), default=0)
         room = self.asked.config.context_length
         if longest > room:
@@ -192,7 +195,8 @@ class ModelJudge:
                 f"judge's context has {room}; choose a model with a longer context"
             )
         names = [asked_of(one.prompt) for one in said for _ in self.questions]
-        scores = np.array(score(self.asked, requests, session, names=names), np.float64)
+        with progress_bar(session.console, "asking the judge", len(requests)) as advance:
+            scores = np.array(score(self.asked, requests, session, advance, names), np.float64)
         scores = scores.reshape(len(said), 2, 2)
         odds = scores[:, :, 0] - scores[:, :, 1]
         return odds[:, 0] - odds[:, 1]

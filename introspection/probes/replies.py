@@ -47,13 +47,19 @@ def probe_replies(
       RunError: a token's log-probability is not finite; names the model and the item.
     """
     unique = {prompt: f"item {item.id}" for item in items for prompt in prompts_of(item)}
-    encoded = [model.tokenizer.encode_prompt(prompt, through_thought=True) for prompt in unique]
+    encoded = model.tokenizer.encode_prompts(list(unique), through_thought=True)
     decoded = decode(model, encoded, tokens, session, progress, list(unique.values()))
     said = {
         prompt: read_reply(model.tokenizer, reply.tokens)
         for prompt, reply in zip(unique, decoded, strict=True)
     }
     return [Replies(said[item.prompt_with_cue], said[item.prompt_without_cue]) for item in items]
+
+
+def cut_share(replies: Sequence[Replies], end_ids: Sequence[int]) -> float:
+    """The share of replies without an end; 0 of none."""
+    lasts = [one.tokens[-1:] for both in replies for one in both]
+    return sum(bool(last) and last[0] not in end_ids for last in lasts) / max(len(lasts), 1)
 
 
 def prompts_of(item: Item) -> tuple[Prompt, Prompt]:

@@ -50,12 +50,9 @@ def decide(logprobs: Float[np.ndarray, " candidates_and_none"], candidates: Sequ
 def behavior_requests(tokenizer: ChatTokenizer, items: Sequence[Item]) -> list[ScoreRequest]:
     """Two requests per item: with the cue, then without."""
     encode = functools.cache(lambda text: tuple(tokenizer.encode_reply(text)))
-    requests = []
-    for item in items:
-        candidates = tuple(encode(candidate) for candidate in item.candidates)
-        for prompt in (item.prompt_with_cue, item.prompt_without_cue):
-            requests.append(ScoreRequest(tokenizer.encode_prompt(prompt), candidates))
-    return requests
+    both = [prompt for item in items for prompt in (item.prompt_with_cue, item.prompt_without_cue)]
+    candidates = [tuple(map(encode, item.candidates)) for item in items for _ in range(2)]
+    return list(map(ScoreRequest, tokenizer.encode_prompts(both), candidates))
 
 
 def probe_behavior(

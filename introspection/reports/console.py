@@ -1,22 +1,39 @@
 """The tables that a command prints."""
 
+from collections.abc import Mapping
+
 from rich.console import Console
 from rich.segment import Segments
 
 from introspection.coupling.run_results import ControlResults, Estimate, Matrix, Part, Rates, RunResults
-from introspection.reports.few_groups import control_with_few, few_note, with_few_groups
-from introspection.reports.findings import alignment_line, arm_finding
+from introspection.probes.readouts import thought_note
+from introspection.reports.few_groups import control_with_few, gap_notes, with_few_groups
+from introspection.reports.findings import alignment_line, arm_finding, unmarked
 from introspection.reports.numbers import percent
 from introspection.reports.table import Row, Table, with_interval
 from introspection.runtime.compiled import ProgramTable
+from introspection.text.thoughts import Thought
 
-ISOLATING = {0x2068: None, 0x2069: None}  # marks that keep a name to itself on a page
 TABLE_WIDTH = 110  # columns that it takes at most, with names that aren't longer than usual
 
 
 def say(console: Console, line: str) -> None:
     """One line as it is: names are no markup, and a long line stays one."""
-    console.print(line.translate(ISOLATING), highlight=False, markup=False, soft_wrap=True)
+    console.print(unmarked(line), highlight=False, markup=False, soft_wrap=True)
+
+
+def say_thoughts(
+    console: Console, thoughts: Mapping[str, Thought | None], readout: str, reply_tokens: int
+) -> tuple[str, ...]:
+    """Says how models whose prompts open a thought are asked, and returns that; `thoughts` are by name."""
+    notes: dict[str, list[str]] = {}
+    for name, thought in thoughts.items():
+        if thought is not None:
+            notes.setdefault(thought_note(thought, readout, reply_tokens), []).append(name)
+    said = tuple(f"{' and '.join(names)}: {note}" for note, names in notes.items())
+    for line in said:
+        say(console, line)
+    return said
 
 
 def matrix_table(matrix: Matrix) -> Table:
@@ -98,7 +115,7 @@ def results_table(results: RunResults) -> Table:
         "in a control's row: the arm's gap minus the control's; no gap is read against 0\n"
         "current share: of the matches where the two disagree\n"
         "agree: trained labels that hold, mean over training; right: decisions without the cue"
-        + "".join(f"\n{note}" for note in [few_note(arms.values())] if note),
+        + "".join(f"\n{note}" for note in [gap_notes(arms.values())] if note),
     )  # fmt: skip
 
 

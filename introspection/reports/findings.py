@@ -35,6 +35,7 @@ class Cautions:
     one_class: float = 0.05  # a changed-rate within this of 0 or 1
     accuracy_loss: float = 0.1
     none_rate: float = 0.1
+    cut_rate: float = 0.05
     one_explanation: float = 0.5
     disagreement_items: int = 30
 
@@ -69,6 +70,8 @@ def arm_verdict(arm: ArmResults) -> tuple[ReferenceVerdict, str]:
     orig, gap = arm.orig.exact_match.mean, arm.gap.exact_match
     if arm.no_verdict is not None:
         return "undecided", arm.no_verdict
+    if arm.invalid_rate == 1:
+        return "undecided", "none of its explanations is valid"
     if gap.mean is None or orig is None:
         return "undecided", "no gap was measured"
     if gap.few is not None:
@@ -88,6 +91,11 @@ def isolated(name: str) -> str:
     """A name inside a sentence: marks that reorder text are left out, and right-to-left letters keep to
     themselves, so that the sentence around it reads as it was written."""
     return "\u2068" + re.sub("[\u202a-\u202e\u2066-\u2069]", "", name) + "\u2069"
+
+
+def unmarked(text: str) -> str:
+    """A text without `isolated`'s marks, for a terminal and for Markdown, where they would be pasted."""
+    return text.replace("\u2068", "").replace("\u2069", "")
 
 
 def interval(value: Estimate, form: str = "percent") -> str:

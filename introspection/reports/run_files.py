@@ -1,6 +1,7 @@
 """Reads what a run left in its workdir (design.md §7) into one value that the figures and the page share."""
 
 import dataclasses
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -133,7 +134,7 @@ def read_run(workdir: Path) -> RunFiles:
         controls=controlled,
         total_predictions=total_predictions,
         total_controls=total_controls,
-        metrics=tuple(_read_lines(workdir / "metrics.jsonl", metrics_event)),
+        metrics=tuple(_read_lines(workdir / "metrics.jsonl", metrics_event, may_be_torn=True)),
         matrix=None if matrix is None else parsed(matrix_path, lambda: from_json(Matrix, matrix), MEND),
         organism=_organism(workdir / "organism.json"),
         chat=read_object(workdir / CHAT),
@@ -173,14 +174,16 @@ def read_object(path: Path) -> dict[str, Any] | None:
     return json_files.read_object(path, MEND) if path.exists() else None
 
 
-def _read_lines(path: Path, parse: Callable[[dict[str, Any]], Parsed]) -> Iterator[Parsed]:
+def _read_lines(
+    path: Path, parse: Callable[[dict[str, Any]], Parsed], may_be_torn: bool = False
+) -> Iterator[Parsed]:
     """Every line of a JSON Lines file; none where the run left no such file.
 
-    The last line may be torn (a run that was stopped while writing metrics), so that a report can be built of
-    what is there.
+    The last line of metrics may be torn (of a run that was stopped while writing them), so that a report can
+    be built of what is there; the other files are written whole.
     """
     if path.exists():
-        yield from json_lines(path, parse, MEND, may_be_torn=True)
+        yield from json_lines(path, parse, MEND, may_be_torn)
 
 
 def _read_items(path: Path, most: int) -> tuple[tuple[ExplainedItem, ...], int]:
@@ -197,7 +200,7 @@ def _read_items(path: Path, most: int) -> tuple[tuple[ExplainedItem, ...], int]:
         check_digest(path, WRITE_AGAIN)
     ids = list(_read_lines(path, lambda fields: sys.intern(str(fields["id"]))))
     kept = set(kept_places(ids, most))
-    places = iter(range(len(ids)))
+    places = itertools.count()
 
     def parse_kept(fields: dict[str, Any]) -> ExplainedItem | None:
         return parse(fields) if next(places) in kept else None

@@ -10,7 +10,7 @@ from rich import box
 from rich.text import Text
 
 from introspection.coupling.run_results import Estimate
-from introspection.reports.findings import interval
+from introspection.reports.findings import interval, unmarked
 from introspection.reports.html_page import render
 from introspection.reports.numbers import DASH, percent, points
 from introspection.runtime.terminal import visible
@@ -139,7 +139,7 @@ def _whole(cells: Iterable[str | Cell]) -> list[Cell]:
 
 def markdown_text(value: Any) -> str:
     """One line that Markdown shows as it is, also in a table's cell."""
-    shown = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;")
+    shown = " ".join(unmarked(str(value)).split()).replace("&", "&amp;").replace("<", "&lt;")
     return shown.replace("\\", "\\\\").replace("|", "\\|")
 
 

@@ -13,7 +13,7 @@ from introspection.coupling.run_results import (
     Part,
     Rates,
 )
-from introspection.reports.few_groups import few_note
+from introspection.reports.few_groups import gap_notes
 from introspection.reports.findings import gap_verdict
 from introspection.reports.numbers import DASH, count, number, percent
 from introspection.reports.run_files import named_values
@@ -64,7 +64,7 @@ def levels_table(arms: Sequence[ArmResults]) -> Table:
             )
             rows.append(Row(cells, "arm" if entry is arm else "control", starts=entry is arm))
     columns += ["Invalid %", "n", "Seeds"]
-    return Table("Arms and controls", tuple(columns), tuple(rows), few_note(arms), kind="levels")
+    return Table("Arms and controls", tuple(columns), tuple(rows), gap_notes(arms), kind="levels")
 
 
 def details_table(arms: Sequence[ArmResults]) -> Table:
@@ -189,8 +189,8 @@ def organism_table(organism: Mapping[str, Any]) -> Table:
         (label, field, write)
         for label, field, write in (
             ("n", "n", count),
-            ("Accuracy %", "accuracy", percent),
-            ("with the cue %", "accuracy_with_cue", percent),
+            ("Right %", "accuracy", percent),
+            ("With cue %", "accuracy_with_cue", percent),
             ("Cue changes %", "changed_rate", percent),
             ("None %", "none_rate", percent),
         )

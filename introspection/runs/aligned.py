@@ -5,10 +5,12 @@ last stored round; `alignment.json` comes last, and says that it is complete.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from introspection.checkpoints.fingerprint import fingerprint_json
@@ -44,7 +46,7 @@ from introspection.training.batches import (
 from introspection.training.distillation import held_out_prompts
 from introspection.training.loop import Job, train, weights
 from introspection.training.objectives import ObjectiveConfig
-from introspection.training.step import Frozen, TrainState, initial_state
+from introspection.training.step import Frozen, RunValues, TrainState, initial_state
 
 VERSION = 1  # raise it when a change here changes what a config's distillation gives
 ALIGNED = "aligned"  # the store's name; also of the folder in the cache
@@ -98,7 +100,8 @@ def _aligned(
     held_out = held_out_prompts(items, align.held_out, config.task_seed)
     model_config, trainables, frozen = trainable_parts(config, student.model, (config.task_seed,))
     rows = distillation_rows(student.model, teacher, items, held_out, readout, session)
-    job = Job(
+    job = functools.partial(
+        Job,
         name=ALIGNED,
         seeds=(config.task_seed,),
         model=model_config,
@@ -109,11 +112,11 @@ def _aligned(
             with_none=readout.kind != "likeliest",
         ),
         optimizer=align.optimizer,
-        loop=align.loop(align.steps, config.train.steps_per_call),
-        weights=lambda step: weights(kl=1.0, shift=0.0),
+        values=lambda step: RunValues(jnp.float32(align.learning_rate), weights(kl=1.0, shift=0.0)),
         frozen=Frozen(frozen, head_matrix(teacher.model.variables["params"], teacher.model.config)),
         batch=lambda step, seed: make_batch(rows, BatchSizes(1, align.items, 1), step, seed),
         metadata={"kind": ALIGNED, "teacher": teacher.fingerprint, "student": student.fingerprint},
+        state=initial_state(trainables, align.optimizer),
     )
 
     def model_of(state: TrainState) -> Model:
@@ -128,14 +131,8 @@ def _aligned(
         for steps in range(first, align.steps + 1, align.check_steps):
             metrics = MetricsWriter(folder)
             with progress_bar(console, "aligning config.foreign", steps) as progress:
-                state = train(
-                    dataclasses.replace(job, loop=align.loop(steps, config.train.steps_per_call)),
-                    initial_state(trainables, align.optimizer),
-                    store,
-                    metrics,
-                    session,
-                    progress=progress,
-                )
+                loop = align.loop(steps, config.train.steps_per_call)
+                (state,) = train([job(loop=loop, store=store)], metrics, session, progress)
             metrics.close()
             model = model_of(state)
             found = known or alignment(

@@ -1,8 +1,13 @@
-"""One arm: its training, and what came out of it."""
+"""Arms: their training, alone or side by side, and what came out of them."""
 
+import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 from introspection.checkpoints.names import CHECKPOINTS, ModelCard, model_fingerprint
 from introspection.checkpoints.store import CheckpointStore
@@ -20,7 +25,7 @@ from introspection.runs.arm_rows import relabelled, shift_items, training_rows
 from introspection.runs.assemble import RECORDS, arm_folder, write_arm
 from introspection.runs.config import ArmConfig
 from introspection.runs.measure import live_measures, probe_records
-from introspection.runs.setup import Setup
+from introspection.runs.setup import Setup, Start
 from introspection.runs.trainable import trainable_parts
 from introspection.runtime.config import plain
 from introspection.runtime.metrics_writer import MetricsWriter
@@ -29,28 +34,77 @@ from introspection.runtime.trackers import Trackers
 from introspection.tasks.items import Decisions, Item
 from introspection.training.batches import make_batch
 from introspection.training.loop import Job, train, weights
-from introspection.training.objectives import ObjectiveWeights
 from introspection.training.shifts import shifted_groups
-from introspection.training.step import Frozen, TrainState, initial_state
+from introspection.training.step import Frozen, RunValues, TrainState, initial_state
 
 
-def run_arm(name: str, arm: ArmConfig, setup: Setup, measured: dict[tuple, dict[str, float]]) -> None:
-    """Trains one arm (all seeds together), probes what came out and stores its records.
+def run_arms(arms: Mapping[str, ArmConfig], setup: Setup, measured: dict[tuple, dict[str, float]]) -> None:
+    """Trains arms (those that share an executable side by side), probes what came out, stores their records.
 
     Args:
       measured: live measures before training, by all that they depend on; arms add what they take.
     """
-    started = time.perf_counter()
-    config, session, console = setup.config, setup.session, setup.session.console
-    options, seeds, start = config.train, tuple(config.seeds), start_of(arm, setup)
-    labels = arm_labels(name, arm, setup)
+    with contextlib.ExitStack() as stack:
+        jobs = [arm_job(name, arm, setup, measured, stack) for name, arm in arms.items()]
+        for together in stacked(jobs):
+            train_arms(together, arms, setup)
+
+
+def stacked(jobs: Sequence[Job]) -> list[list[Job]]:
+    """The jobs that one executable trains together: all that they differ in are values."""
+    groups: dict[tuple, list[Job]] = {}
+    for job in jobs:
+        rows, parts = jax.tree.flatten(job.batch(0, job.seeds[0]))
+        shapes = tuple(map(np.shape, rows))
+        groups.setdefault((job.program, job.metadata["initial"], parts, shapes), []).append(job)
+    return list(groups.values())
+
+
+def arm_job(
+    name: str,
+    arm: ArmConfig,
+    setup: Setup,
+    measured: dict[tuple, dict[str, float]],
+    stack: contextlib.ExitStack,
+) -> Job:
+    """All that an arm's training needs; its store is open as long as `stack` is."""
+    config, options, seeds = setup.config, setup.config.train, tuple(setup.config.seeds)
+    start, labels = start_of(arm, setup), arm_labels(name, arm, setup)
     rows = dict.fromkeys(seeds, training_rows(arm, labels, setup))
     model_config, trainables, frozen = trainable_parts(config, start.model, seeds)
-    optimizer, loop = options.optimizer(arm), options.loop(arm)
+    optimizer, held_out = options.optimizer(arm), held_out_labels(arm, labels, setup)
+    path = setup.workdir / CHECKPOINTS / name
+    ModelCard(model_config, seeds, base=start.name if frozen else None).write(path)
 
-    def weights_at(step: int) -> ObjectiveWeights:
+    def values(step: int) -> RunValues:
         explanation, shift = arm.shift.terms(step, options.steps)
-        return weights(arm.kl_weight, shift * arm.shift.weight, explanation)
+        term_weights = weights(arm.kl_weight, shift * arm.shift.weight, explanation)
+        return RunValues(jnp.float32(arm.learning_rate), term_weights)
+
+    def model_of(state: TrainState, index: int) -> Model:
+        return trained_model(job, state, index, start)
+
+    def evaluate(step: int, state: TrainState) -> list[dict[str, float]]:
+        if step:
+            return [
+                live_measures(
+                    f"{name}: evaluating seed {seed}, step {step}", model_of(state, i), setup, held_out
+                )
+                for i, seed in enumerate(seeds)
+            ]
+        # Before the first step all seeds of arms with the same labels are the model that they start from.
+        kind = (start.name, held_out.shown, *map(tuple, (held_out.labels, held_out.trained, held_out.clean)))
+        if kind not in measured:
+            title = f"{name}: evaluating, step 0"
+            measured[kind] = live_measures(title, model_of(state, 0), setup, held_out)
+        return [measured[kind]] * len(seeds)
+
+    def refresh(step: int, state: TrainState) -> None:
+        for i, seed in enumerate(seeds):
+            now = functools.partial(model_of, state, i)
+            refreshed = refreshed_labels(name, arm, now, seed, step, setup)
+            if refreshed is not None:
+                rows[seed] = relabelled(rows[seed], labels._replace(trained=refreshed), arm, setup)
 
     job = Job(
         name=name,
@@ -60,64 +114,55 @@ def run_arm(name: str, arm: ArmConfig, setup: Setup, measured: dict[tuple, dict[
             arm, start.reference.config.final_softcap, setup.readout.kind != "likeliest"
         ),
         optimizer=optimizer,
-        loop=loop,
-        weights=weights_at,
+        loop=options.loop(arm),
+        values=values,
         frozen=Frozen(frozen, head_matrix(start.reference.variables["params"], start.reference.config)),
         batch=lambda step, seed: make_batch(rows[seed], options.rows, step, seed),
         metadata={"arm": name, "seeds": list(seeds), "initial": start.probed.fingerprint},
+        state=initial_state(trainables, optimizer),
+        store=stack.enter_context(CheckpointStore(path, options.keep_checkpoints)),
+        evaluate=evaluate,
+        refresh=refresh,
     )
-    store_path = setup.workdir / CHECKPOINTS / name
-    ModelCard(model_config, seeds, base=start.name if frozen else None).write(store_path)
-    trackers = Trackers(config.log, config.name, name, plain(arm)) if config.log.projects else None
+    return job
+
+
+def trained_model(job: Job, state: TrainState, index: int, start: Start) -> Model:
+    """One seed of an arm as a model."""
+    variables = {**job.frozen.variables, **select_seed(state.trainable, index)}
+    return Model(job.model, start.model.tokenizer, variables, f"arm {job.name}, seed {job.seeds[index]}")
+
+
+def train_arms(jobs: Sequence[Job], arms: Mapping[str, ArmConfig], setup: Setup) -> None:
+    """Trains jobs of one executable and stores what came out of each arm."""
+    started, console, log = time.perf_counter(), setup.session.console, setup.config.log
+    trackers = None
+    if log.projects:
+        trackers = Trackers(log, setup.config.name, jobs[0].name, plain(arms[jobs[0].name]))
     metrics = MetricsWriter(setup.workdir, trackers)
-
-    def seed_model(state: TrainState, index: int) -> Model:
-        variables = {**frozen, **select_seed(state.trainable, index)}
-        return Model(model_config, start.model.tokenizer, variables, f"arm {name}, seed {seeds[index]}")
-
-    held_out = held_out_labels(arm, labels, setup)
-
-    def evaluate(step: int, state: TrainState) -> list[dict[str, float]]:
-        if step:
-            return [live_measures(seed_model(state, i), setup, held_out) for i in range(len(seeds))]
-        # Before the first step all seeds of arms with the same labels are the model that they start from.
-        kind = (start.name, held_out.shown, *map(tuple, (held_out.labels, held_out.trained, held_out.clean)))
-        if kind not in measured:
-            measured[kind] = live_measures(seed_model(state, 0), setup, held_out)
-        return [measured[kind]] * len(seeds)
-
-    def refresh(step: int, state: TrainState) -> None:
-        for i, seed in enumerate(seeds):
-            now = functools.partial(seed_model, state, i)
-            refreshed = refreshed_labels(name, arm, now, seed, step, setup)
-            if refreshed is not None:
-                rows[seed] = relabelled(rows[seed], labels._replace(trained=refreshed), arm, setup)
-
-    with (
-        CheckpointStore(store_path, options.keep_checkpoints) as store,
-        progress_bar(console, name, loop.steps) as progress,
-    ):
-        state = train(
-            job,
-            initial_state(trainables, optimizer),
-            store,
+    with progress_bar(console, ", ".join(job.name for job in jobs), jobs[0].loop.steps) as progress:
+        states = train(
+            jobs,
             metrics,
-            session,
-            evaluate=evaluate,
-            refresh=refresh,
+            setup.session,
             progress=progress,
-            say=lambda message: console.print(f"{name}: {message}", highlight=False),
+            say=lambda message: console.print(message, highlight=False),
         )
     metrics.close()
-    shifted = shifted_groups(arm.shift, [item for item, _ in shift_items(arm, setup)])
-    records, fingerprints = [], {}
-    taught = teacher_decisions(arm, setup, "test")
-    for i, seed in enumerate(seeds):
-        model = seed_model(state, i)
-        shown = shown_answers(arm, seed, setup)
-        records += probe_records(name, seed, model, start, taught, shifted, setup, shown)
-        fingerprints[str(seed)] = model_fingerprint(model)
-    write_arm(setup.workdir, name, records, fingerprints, time.perf_counter() - started)
+    shared = (time.perf_counter() - started) / len(jobs)
+    for job, state in zip(jobs, states, strict=True):
+        started, arm = time.perf_counter(), arms[job.name]
+        start = start_of(arm, setup)
+        shifted = shifted_groups(arm.shift, [item for item, _ in shift_items(arm, setup)])
+        taught = teacher_decisions(arm, setup, "test")
+        records, fingerprints = [], {}
+        for i, seed in enumerate(job.seeds):
+            model = trained_model(job, state, i, start)
+            shown = shown_answers(arm, seed, setup)
+            records += probe_records(job.name, seed, model, start, taught, shifted, setup, shown)
+            fingerprints[str(seed)] = model_fingerprint(model)
+        seconds = shared + time.perf_counter() - started
+        write_arm(setup.workdir, job.name, records, fingerprints, seconds)
 
 
 def shown_answers(arm: ArmConfig, seed: int, setup: Setup) -> Callable[[Item, Decisions], str] | None:

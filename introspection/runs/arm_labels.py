@@ -15,6 +15,7 @@ from introspection.probes.behavior import read_behavior
 from introspection.runs.config import ArmConfig
 from introspection.runs.measure import HeldOut
 from introspection.runs.setup import Setup, Start
+from introspection.runtime.progress import progress_bar
 from introspection.tasks.items import Decisions, Explanation, Item
 from introspection.tasks.mixture import is_explained
 from introspection.tasks.splits import drawn_groups
@@ -158,7 +159,8 @@ def refreshed_labels(
             "folder, or start again in another --workdir"
         )
     now = model()
-    decided = read_behavior(now, items, setup.readout, setup.session).decisions
+    with progress_bar(setup.session.console, f"{name}: relabelling seed {seed}", 2 * len(items)) as advance:
+        decided = read_behavior(now, items, setup.readout, setup.session, advance).decisions
     clean = [one.explanation for one in decided]
     labels = altered_labels(arm, items, clean, setup.config.task_seed)
     keep_labels(folder, arm, decided, labels, model_fingerprint(now), setup)

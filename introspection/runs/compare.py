@@ -33,11 +33,12 @@ from introspection.probes.context import (
     within_context,
 )
 from introspection.probes.explanation import decode_explanations
-from introspection.reports.console import matrix_table, program_table, say
+from introspection.reports.console import matrix_table, program_table, say, say_thoughts
 from introspection.reports.matrix_findings import matrix_cautions
 from introspection.reports.page import write_report
 from introspection.runs.inherited import explanation_room, readout_section, run_sections, task_section
-from introspection.runs.overrides import SAMPLE, assigned_chat, assigned_section, with_sample_sizes
+from introspection.runs.models import say_cut
+from introspection.runs.overrides import assigned_chat, assigned_section, load_fitting
 from introspection.runtime.config import cache_dir, settings
 from introspection.runtime.json_values import to_json
 from introspection.runtime.mesh import data_mesh, idle_devices
@@ -45,7 +46,6 @@ from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import check_workdir, claim_workdir, write_json, write_whole
 from introspection.tasks.items import Decisions, Explanation, Item
-from introspection.tasks.registry import load_task
 from introspection.tasks.subsets import evenly
 from introspection.tasks.task import Task, print_task_notes
 from introspection.text.tokenizer import ChatTokenizer, same_reading
@@ -65,6 +65,7 @@ class CompareRequest:
     chat: tuple[str, ...] = ()  # chat template options of external models, each FIELD=VALUE
     limit: int = 0  # number of items, evenly spaced; 0 is all
     readout: str = ""  # one of `READOUTS`; "" is that of the models' runs, or generate
+    reply_tokens: int = 0  # limit of a generated reply; 0 is that of the models' runs, or the default
     devices: int = 1  # over which batches are split; -1 is all
 
 
@@ -75,6 +76,7 @@ class Compared:
     fingerprint: str
     decisions: list[Decisions]
     said: list[tuple[str, Explanation]]  # the text of an explanation, and the explanation
+    cut: str  # a warning if many replies have no end
 
 
 def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
@@ -97,11 +99,10 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
     for one in stored:
         check_loadable(one)  # all of them before the first is probed
     print_notes(stored, console)
-    own, reading = task_section(stored, request.task), readout_section(stored, request.readout)
-    section = assigned_section(own, request.data, request.fields)
-    if request.data == SAMPLE:
-        section = with_sample_sizes(section, request.fields)
-    task, _ = load_task(section, cache)
+    own = task_section(stored, request.task)
+    reading = readout_section(stored, request.readout, request.reply_tokens)
+    asked, theirs = assigned_section(own, request.data, request.fields), run_sections(stored, "task")
+    section, task = load_fitting(asked, request.fields, cache, [one for _, one in theirs])
     print_task_notes(task, console)
     config = {
         "compare": list(request.models),
@@ -112,7 +113,7 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
         "limit": limit,
     }
     check_workdir(workdir, config)
-    if any(asked != section for _, asked in run_sections(stored, "task")):
+    if any(one != section for _, one in theirs):
         console.print(
             "warning: these are not the items that the models' runs held out: the models may have been "
             "trained on some of them"
@@ -126,7 +127,6 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
     if idle := idle_devices(session.mesh, "--devices"):
         say(console, idle)
     results: dict[str, Compared] = {}
-    notes: list[str] = []
     with jax.set_mesh(session.mesh):
         for one, name in zip(stored, shown, strict=True):
             task = readable_items(one, name, task, reading, console)
@@ -134,10 +134,13 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
         tokens = explanation_room(stored)
         way = load_readout(settings(BehaviorConfig, reading), task, session)
         tokenizers: dict[str, ChatTokenizer] = {}
+        thoughts = {name: tokenizer_of(one).thought for one, name in zip(stored, shown, strict=True)}
+        notes = say_thoughts(console, thoughts, way.kind, way.tokens)
         for one, name in zip(stored, shown, strict=True):  # one model in memory at a time
             if name in results:
                 continue  # named twice
-            model = load_model(one, session.mesh)
+            with progress_bar(console, f"loading {name}", 1):
+                model = load_model(one, session.mesh)
             fingerprint = model_fingerprint(model)
             same = [
                 other
@@ -150,9 +153,6 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
                 )
                 continue
             tokenizers[name] = model.tokenizer
-            if note := model.tokenizer.thought_note(way.kind == "generate"):
-                notes.append(f"{name}: {note}")
-                say(console, notes[-1])
             results[name] = probe_model(name, model, fingerprint, items, task, way, tokens, session)
     matrix = coupling_matrix(
         {name: [explanation for _, explanation in result.said] for name, result in results.items()},
@@ -161,7 +161,8 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
         np.random.default_rng(0),
     )
     fingerprints = {name: result.fingerprint for name, result in results.items()}
-    matrix = dataclasses.replace(matrix, fingerprints=fingerprints, notes=tuple(notes))
+    cut = tuple(result.cut for result in results.values() if result.cut)
+    matrix = dataclasses.replace(matrix, fingerprints=fingerprints, notes=notes + cut)
     claim_workdir(workdir, config)
     write_items(workdir / "compared.jsonl", items, results)
     write_json(workdir / "matrix.json", to_json(matrix))
@@ -221,9 +222,9 @@ def probe_model(
     """One model's decisions and explanations, allowing as many tokens as the longest right explanation."""
     tokens = max(longest_explanation(items, task, model.tokenizer), explanation_tokens)
     with progress_bar(session.console, f"probing {name}", 3 * len(items)) as advance:
-        decided = read_behavior(model, items, readout, session, advance).decisions
+        behaviors, decided = read_behavior(model, items, readout, session, advance)
         said = decode_explanations(model, items, task.grammar, tokens, session, advance)
-    return Compared(fingerprint, decided, said)
+    return Compared(fingerprint, decided, said, say_cut(session.console, name, model, behaviors, readout))
 
 
 def write_items(path: Path, items: Sequence[Item], results: dict[str, Compared]) -> None:

@@ -128,6 +128,7 @@ class TrainConfig:
     remat: str = "none"  # layers that the backward pass recomputes: none, or "full" for all
     # "loop": one seed after another, on one CPU a small model's side by side; "vectorize": all in one product
     stack_seeds: str = "loop"
+    stack_arms: bool = False  # arms that differ in values alone (rate, λ, labels) train as more such seeds
 
     def __post_init__(self):
         if self.explained_items < 0 or self.explained_items % 2:
@@ -148,7 +149,7 @@ class TrainConfig:
 
     def optimizer(self, arm: ArmConfig) -> OptimizerConfig:
         steps = self.steps * arm.shift.phases
-        return _picked(OptimizerConfig, self, steps=steps, learning_rate=arm.learning_rate)
+        return _picked(OptimizerConfig, self, steps=steps)
 
     def objective(
         self, arm: ArmConfig, reference_softcap: float | None = None, with_none: bool = True
@@ -258,12 +259,12 @@ class RunConfig:
                 _check_organism_step(name, getattr(self, name).removeprefix("pretrain@"), self.pretrain)
         if any(is_organism(getattr(self, name)) for name in MODEL_FIELDS) or self.foreign == "neighbor":
             task_language(self.task)
-        if self.align.steps:
-            if self.foreign == "none":
-                raise InputError(
-                    "config.align.steps is set, but config.foreign is 'none': name the model to align"
-                )
-            _ = self.align.loop(self.align.steps, self.train.steps_per_call)  # checks the intervals
+        self.align.check(self.foreign, self.train.steps_per_call)
+        if self.train.stack_arms and self.log.projects:
+            raise InputError(
+                "config.train.stack_arms trains several arms at a time, and a tracker logs one; leave "
+                f"config.log.{next(iter(self.log.projects))} empty, or stack_arms off"
+            )
         for name, arm in self.chosen_arms.items():
             try:
                 _check_arm(name, arm, self)
@@ -391,6 +392,8 @@ def _check_arm(name: str, arm: ArmConfig, config: RunConfig) -> None:
     names = list(config.chosen_arms)
     if arm.shown and names.index(arm.foreign_to) > names.index(name):
         raise InputError(f"it is shown the answers of {arm.foreign_to}: put that arm before it")
+    if arm.shown and config.train.stack_arms:
+        raise InputError(f"it is shown the answers of {arm.foreign_to}: set config.train.stack_arms=False")
     same = dataclasses.replace(arm, foreign_to="", aligned=False, shown=False)
     differing = differing_fields(dataclasses.asdict(same), dataclasses.asdict(other))
     if differing:

@@ -78,10 +78,12 @@ def task_section(stored: Sequence[StoredModel | PretrainedModel], task_name: str
     return own[0] if own and all(section == own[0] for section in own) else default_section(task_name)
 
 
-def readout_section(stored: Sequence[StoredModel | PretrainedModel], chosen: str) -> dict[str, Any]:
+def readout_section(
+    stored: Sequence[StoredModel | PretrainedModel], chosen: str, reply_tokens: int = 0
+) -> dict[str, Any]:
     """The `behavior` section of the models' runs or, if no run has one, a default that fits the models.
 
-    If a readout is `chosen`, it replaces theirs.
+    If a readout is `chosen`, or a number of `reply_tokens`, it replaces theirs.
 
     Raises:
       InputError: the runs differ, and none is chosen.
@@ -94,7 +96,8 @@ def readout_section(stored: Sequence[StoredModel | PretrainedModel], chosen: str
         if not chosen:
             raise
         section = usual
-    return section | {"readout": Readout(chosen).kind} if chosen else section
+    section = section | ({"readout": Readout(chosen).kind} if chosen else {})
+    return section | ({"reply_tokens": reply_tokens} if reply_tokens else {})
 
 
 def explanation_room(stored: Sequence[StoredModel | PretrainedModel]) -> int:

@@ -28,20 +28,22 @@ class HeldOut(NamedTuple):
     shown: bool = False  # whether explanation prompts show the current answers without the cue
 
 
-def live_measures(model: Model, setup: Setup, held_out: HeldOut) -> dict[str, float]:
+def live_measures(title: str, model: Model, setup: Setup, held_out: HeldOut) -> dict[str, float]:
     """Coupling with scored explanations on validation items.
 
     Settings are chosen by `validation_explanation_loss` (nats a label) and `validation_accuracy` (right
-    without the cue), never by the gap.
+    without the cue), never by the gap. `title` is that of the progress bar.
     """
     items, labels = held_out.items, held_out.labels
     grammar, session = setup.task.grammar, setup.session
     both = [*items, *held_out.explained]
-    decided = read_behavior(model, both, setup.readout, session).decisions
-    current, explained_now = decided[: len(items)], decided[len(items) :]
-    if held_out.shown:
-        items = showing(items, [now.without_cue for now in current], grammar)
-    said, label_logprobs = score_explanations(model, items, grammar, labels, session)
+    with progress_bar(session.console, title, 2 * len(both) + len(items)) as advance:
+        decided = read_behavior(model, both, setup.readout, session, advance).decisions
+        current, explained_now = decided[: len(items)], decided[len(items) :]
+        asked = items
+        if held_out.shown:
+            asked = showing(items, [now.without_cue for now in current], grammar)
+        said, label_logprobs = score_explanations(model, asked, grammar, labels, session, advance)
     accuracy = behavior_accuracy(current, [item.gold for item in items])
 
     def agreement(with_labels: Sequence[Explanation]) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -12,8 +13,15 @@ from introspection.models.model import Model, merge_adapters
 from introspection.organism.organism import MODEL_FIELDS, is_organism, organism_tokenizer
 from introspection.probes.behavior import Readout
 from introspection.probes.context import longest_explanation, within_context
+from introspection.probes.decoding import end_tokens
+from introspection.probes.readouts import cut_advice
+from introspection.probes.replies import cut_share
+from introspection.reports.console import say
+from introspection.reports.findings import Cautions
+from introspection.reports.numbers import percent
 from introspection.runs.config import RunConfig
 from introspection.runtime.json_files import read_object
+from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.tasks.items import Decisions
 from introspection.tasks.mixture import Mixture, check_apart
@@ -22,6 +30,16 @@ from introspection.text.tokenizer import ChatTokenizer, chat_format
 
 STARTED_FROM = ("initial", "foreign")  # fields of models that training starts from
 PUBLISHED = "published:"  # config.label_teacher: whoever made the decisions that the task's data bring
+
+
+def say_cut(console: Console, name: str, model: Model, behaviors: Sequence[Any], readout: Readout) -> str:
+    """A warning, which it says, if many of a model's generated replies have no end; else ""."""
+    share = 0.0 if readout.scored else cut_share(behaviors, end_tokens(model.tokenizer))
+    if share <= Cautions().cut_rate:
+        return ""
+    warning = f"{name}: {percent(share)}% of replies {cut_advice(readout.tokens)}"
+    say(console, f"warning: {warning}")
+    return warning
 
 
 def stored_models(config: RunConfig, session: Session) -> dict[str, Model]:
@@ -43,7 +61,8 @@ def stored_models(config: RunConfig, session: Session) -> dict[str, Model]:
             try:
                 path = model_path(name, session.cache)
                 found += find_models(path, chat)
-                model = load_one(path, session.mesh, chat)
+                with progress_bar(session.console, f"loading {name}", 1):
+                    model = load_one(path, session.mesh, chat)
             except InputError as error:
                 raise InputError(f"config.{field}: {error}") from error
             stored[field] = merge_adapters(model) if field in STARTED_FROM else model

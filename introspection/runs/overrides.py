@@ -2,16 +2,21 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from introspection.errors import InputError
 from introspection.runtime.config import comma_values, literal
 from introspection.tasks.mixture import NAME as MIXTURE
-from introspection.tasks.registry import default_section, section_settings
+from introspection.tasks.registry import default_section, load_task, section_settings
+from introspection.tasks.splits import TooFewError
+from introspection.tasks.task import SPLITS, Task
 from introspection.text.chat_template import ChatOptions
 
-SAMPLE = "sample"  # the `--data` that means a task's hand-written questions
-SAMPLED = (2, 6)  # how many of these are validation and test questions; the others are for training
+SMALL = {
+    "validation": 0.1,
+    "test": 0.3,
+}  # shares of the questions of a small file; the others are for training
 
 
 def assigned_section(section: Mapping[str, Any], data: str, assignments: Sequence[str]) -> dict[str, Any]:
@@ -32,15 +37,50 @@ def assigned_section(section: Mapping[str, Any], data: str, assignments: Sequenc
     return chosen
 
 
-def with_sample_sizes(section: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
-    """The section with sizes that a task's few hand-written questions can fill; unchanged if the task sizes
-    no split by items or a size is assigned."""
-    assigned = [assignment.partition("=")[0] for assignment in assignments]
-    if not section.get("test_items") or any(field.endswith("_items") for field in assigned):
-        return dict(section)
-    items = items_of_question(section)
-    sizes = {"train_items": 0, "validation_items": SAMPLED[0] * items, "test_items": SAMPLED[1] * items}
-    return {**section, **sizes}
+def load_fitting(
+    section: Mapping[str, Any], assignments: Sequence[str], cache: Path, own: Sequence[Mapping[str, Any]] = ()
+) -> tuple[dict[str, Any], Task]:
+    """A section and its task, with smaller splits where the data have fewer questions than it asks for; the
+    task's notes say so. Sizes that are assigned stay, and so do sections of a run (`own`).
+
+    Raises:
+      InputError: as `load_task`.
+    """
+    section = dict(section)
+    try:
+        return section, load_task(section, cache)[0]
+    except TooFewError as error:
+        assigned = [assignment.partition("=")[0] for assignment in assignments]
+        if section in own or any(field.endswith("_items") for field in assigned):
+            raise
+        few, sizes = error, small_sizes(section, error)
+        if not sizes:
+            raise
+    small = section | sizes
+    task, _ = load_task(small, cache)
+    drawn = ", ".join(f"{split} {len(items):,}" for split, items in task.splits.items())
+    note = (
+        f"the data have {few.available:,} questions, fewer than the {sum(few.sizes.values()):,} of the usual "
+        f"sizes; used: {drawn} (choose others with --set test_items=N and the like)"
+    )
+    return small, dataclasses.replace(task, notes=(note, *task.notes))
+
+
+def small_sizes(section: Mapping[str, Any], error: TooFewError) -> dict[str, int]:
+    """Sizes in items that a small file can fill; none if it can't fill three splits, or if the section has no
+    sizes (a mixture's parts have their own)."""
+    of_split = {split: f"{split}_items" for split in SPLITS}
+    if not set(of_split.values()) <= set(section):
+        return {}
+    items = items_of_question({**section, **dict.fromkeys(of_split.values(), 0)})
+    # A task may draw whole questions, or each with each of its cues.
+    of_one = max((section[of_split[split]] // size for split, size in error.sizes.items() if size), default=1)
+    questions = error.available * of_one // items
+    if questions < len(SPLITS):
+        return {}
+    return {"train_items": 0} | {
+        of_split[split]: max(round(share * questions), 1) * items for split, share in SMALL.items()
+    }
 
 
 def items_of_question(section: Mapping[str, Any]) -> int:

@@ -14,7 +14,7 @@ from introspection.reports.console import say
 from introspection.reports.page import write_report
 from introspection.reports.run_files import read_object
 from introspection.runs.added_arms import arms_in_place, with_arms_added
-from introspection.runs.arm import run_arm
+from introspection.runs.arm import run_arms
 from introspection.runs.arm_labels import expected_labels, given_labels, labels_folder
 from introspection.runs.arm_rows import shift_of
 from introspection.runs.assemble import assemble, is_stored
@@ -103,11 +103,15 @@ def _run(config: RunConfig, workdir: Path, session: Session) -> Path:
         claim_workdir(workdir, plain(config), with_arms_added(config))  # nothing is refused from here on
         leave_shared(setup)
         measured: dict[tuple, dict[str, float]] = {}
+        waiting = {}
         for name in arms:
             if is_stored(workdir, name, console):
                 console.print(f"{name}: finished before", highlight=False)
             else:
-                run_arm(name, arms[name], setup, measured)
+                waiting[name] = arms[name]
+        at_once = [waiting] if config.train.stack_arms else [{name: arm} for name, arm in waiting.items()]
+        for chosen in at_once:
+            run_arms(chosen, setup, measured)
         controls = control_explanations(setup)
     return assemble(setup, arms, controls, time.perf_counter() - started)
 

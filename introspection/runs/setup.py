@@ -32,7 +32,7 @@ from introspection.probes.hidden import answer_hidden, reply_hidden
 from introspection.probes.readouts import none_advice
 from introspection.probes.replies import Replies
 from introspection.probes.scored import Behavior
-from introspection.reports.console import say
+from introspection.reports.console import say, say_thoughts
 from introspection.reports.findings import Cautions
 from introspection.reports.numbers import percent
 from introspection.reports.tables import organism_table
@@ -44,6 +44,7 @@ from introspection.runs.models import (
     check_vocabularies,
     published_decisions,
     readable_task,
+    say_cut,
     stored_models,
 )
 from introspection.runs.training_items import TrainingItems, explained_items, training_items
@@ -140,10 +141,8 @@ def prepare(
             models[field] = models["initial"]
     check_vocabularies({name: model.tokenizer for name, model in models.items()})
     check_reference(config, models["initial"], models["kl_reference"])
-    said = (model.tokenizer.thought_note(readout.kind == "generate") for model in models.values())
-    notes = tuple(dict.fromkeys(filter(None, said)))
-    for note in notes:
-        say(session.console, note)
+    thoughts = {name: model.tokenizer.thought for name, model in models.items()}
+    notes = say_thoughts(session.console, thoughts, readout.kind, readout.tokens)
 
     probed: dict[str, Probed] = {}
     for name, model in models.items():
@@ -255,6 +254,7 @@ def probe_all(
     if none >= Cautions().none_rate:
         said = f"warning: {name}: {percent(none)}% of decisions are none of the candidates"
         say(session.console, said + none_advice(readout.kind))
+    say_cut(session.console, name, model, behaviors, readout)
     ends = list(itertools.accumulate(len(task.splits[split]) for split in SPLITS))
     spans = dict(zip(SPLITS, map(slice, [0, *ends], ends), strict=True))
     return Probed(

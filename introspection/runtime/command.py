@@ -5,6 +5,7 @@ import ctypes
 import errno
 import importlib.util
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -19,8 +20,10 @@ from rich.console import Console
 
 from introspection.errors import InputError, RunError
 from introspection.runtime.config import cache_dir, comma_values
-from introspection.runtime.json_files import parsed, read_whole
-from introspection.runtime.known_as import meant, suggestion
+from introspection.runtime.files import read_whole
+from introspection.runtime.interrupts import leave
+from introspection.runtime.json_files import parsed
+from introspection.runtime.known_as import by_meaning, meant, suggestion, with_arm
 from introspection.runtime.terminal import Terminal, one_line, visible
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
@@ -44,6 +47,8 @@ def run_program(
     arguments = sys.argv
     module = sys.modules["__main__"]
     try:
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in the background of a shell
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         if {"--help", "-h", "--helpfull"} & set(arguments[1:]):
             sys.stdout.write(visible(help_text(module.__doc__ or "", flag_values, arguments)))
             sys.exit(DONE)
@@ -59,7 +64,7 @@ def run_program(
         sys.exit(FAILED)
     except KeyboardInterrupt:
         _one_line(f"interrupted: {stopped}")
-        sys.exit(FAILED)
+        leave(FAILED)
     except OSError as error:
         if error.errno not in _EXPLAINED:
             sys.stderr.write(visible(traceback.format_exc()))
@@ -86,7 +91,7 @@ def parse_flags(flag_values: flags.FlagValues, arguments: list[str]) -> None:
             raise InputError(
                 f"{argument!r} is not UTF-8 and can't be written; rename what it names"
             ) from error
-    config = config_argument(arguments)
+    config, values = config_argument(arguments), None
     if config is not None:
         check_config_file(config)
         values = get_config_of(config)  # before absl, which would hide an error inside the file
@@ -97,9 +102,9 @@ def parse_flags(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     try:
         rest = flag_values(arguments)
     except flags.UnrecognizedFlagError as error:
-        fields = meant(error.flagname) if config is not None else []
-        hint = f"; you may mean --config.{fields[0]}" if fields else ""
-        raise InputError(f"{_sentence(error)}{hint}") from error
+        fields = field_names(values) if values is not None else ()
+        hint = by_meaning(error.flagname, fields=fields, prefix="--config.") if fields else ""
+        raise InputError("; ".join(filter(None, (_sentence(error), hint)))) from error
     except AttributeError as error:  # an unknown config field
         raise InputError(f"--config: {_sentence(error)}") from error
     except (TypeError, ValueError) as error:
@@ -189,8 +194,8 @@ def check_field(field: str, config: ConfigDict, prefix: str = "") -> None:
         if not isinstance(value, ConfigDict):
             return  # perhaps an index; the parser checks it
         if re.sub(r"\[.*", "", part) not in value:
-            fields = [re.sub(r"^arms\.[^.]+", "arms.ARM", path) for path, _ in _fields(config)]
-            hint = suggestion(part, list(value), parts[place + 1 :], fields)
+            section = with_arm(".".join(parts[:place]))
+            hint = suggestion(part, list(value), section, parts[place + 1 :], field_names(config))
             raise InputError(f"{prefix}{field}: the config has no field {part!r} there; {hint}")
         value = value.get(part)
     if isinstance(value, ConfigDict):
@@ -199,6 +204,11 @@ def check_field(field: str, config: ConfigDict, prefix: str = "") -> None:
             + ", ".join(f"{prefix}{field}.{name}" for name in value)
             + "".join(f"; or you may mean {prefix}{other}" for other in meant(field))
         )
+
+
+def field_names(config: ConfigDict) -> list[str]:
+    """Every field, dotted, with ARM for an arm's name; each once."""
+    return list(dict.fromkeys(with_arm(path) for path, _ in _fields(config)))
 
 
 def help_text(doc: str, flag_values: flags.FlagValues, arguments: list[str]) -> str:
@@ -211,7 +221,8 @@ def help_text(doc: str, flag_values: flags.FlagValues, arguments: list[str]) -> 
         )
     for flag in own:
         default = f" (default: {flag.default!r})" if flag.default else ""
-        lines.append(f"  --{flag.name}  {flag.help}{default}")
+        said = str(flag.help).partition("\n")[0].removesuffix(";")  # absl adds how lists are given
+        lines.append(f"  --{flag.name}  {said}{default}")
     config = config_argument(arguments)
     if config is not None:
         check_config_file(config)

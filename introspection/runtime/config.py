@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
 from introspection.errors import InputError
-from introspection.runtime.known_as import meant, suggestion
+from introspection.runtime.known_as import by_meaning, with_arm
 
 T = TypeVar("T")
 
@@ -33,7 +33,8 @@ def settings(cls: type[T], section: Mapping[str, Any], path: str = "config", **e
     given = {**section, **extra}
     unknown = sorted(set(given) - known)
     if unknown:
-        hint = f"; {suggestion(unknown[0], sorted(known))}" if meant(unknown[0]) else ""
+        hint = by_meaning(unknown[0], with_arm(path.removeprefix("config").removeprefix(".")))
+        hint = f"; {hint}" if hint else ""
         raise InputError(f"{path} has no field {unknown[0]!r}{hint}; it has {', '.join(sorted(known))}")
     kinds = typing.get_type_hints(cls)
     values = {name: _value(kinds[name], value, f"{path}.{name}") for name, value in given.items()}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from introspection.errors import InputError
-from introspection.runtime.json_files import open_file, read_whole
+from introspection.runtime.files import open_file, read_whole
 from introspection.runtime.workdir import whole, write_whole
 
 

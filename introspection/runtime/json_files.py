@@ -3,43 +3,17 @@
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 from introspection.errors import InputError
+from introspection.runtime.files import MOST_BYTES, open_file, read_whole
 
 Parsed = TypeVar("Parsed")
 
-MOST_BYTES = 64 * 2**20  # of a file of one value, and of a line; a run's largest are far below 1 MB
 MOST_DEPTH = 100  # of lists and objects in each other; Python's own writers stop near 1,000
 DAMAGED = "it is damaged; restore it, or give another workdir"
 # What a value of the wrong kind makes its reader raise.
 _MISREAD = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
-
-
-def open_file(path: Path) -> BinaryIO:
-    """Opens a regular file for reading.
-
-    Raises:
-      InputError: it is missing or can't be read; or it is a folder, or a pipe or device, which may never end.
-    """
-    try:
-        if path.is_file():
-            return path.open("rb")
-        reason = "it is not a regular file" if path.exists() else "No such file"
-    except OSError as error:
-        reason = error.strerror
-    except ValueError as error:  # a zero byte in the name
-        reason = str(error)
-    raise InputError(f"{path}: can't be read: {reason}")
-
-
-def read_whole(path: Path, most: int = MOST_BYTES) -> bytes:
-    """A file's contents. Raises InputError as `open_file`, or if it has more than `most` bytes."""
-    with open_file(path) as file:
-        data = file.read(most + 1)
-    if len(data) > most:
-        raise InputError(f"{path}: can't be read: it has more than {most:,} bytes")
-    return data
 
 
 def parsed(place: object, parse: Callable[[], Parsed], advice: str = DAMAGED) -> Parsed:

@@ -46,6 +46,10 @@ class MetricsWriter:
         """Drops lines that a resumed run will rewrite, and a last line that was cut short."""
         if not self._path.exists():
             return
+        if self._lines is not None:  # else what is written next would go to the file that is replaced here
+            self.flush()
+            self._lines.close()
+            self._lines = None
         lines = json_lines(self._path, lambda fields: metrics_event(fields) and fields, may_be_torn=True)
         write_whole(self._path, "".join(f"{json.dumps(fields)}\n" for fields in lines if wanted(fields)))
 

@@ -18,7 +18,8 @@ def clock(seconds: float) -> str:
 
 @contextlib.contextmanager
 def progress_bar(console: Console, title: str, total: int) -> Iterator[Callable[..., None]]:
-    """Yields `advance(count, note="")`; the bar disappears when the block ends."""
+    """Yields `advance(count, note="")`; the bar disappears when the block ends. One within another stands
+    below it."""
     if console.is_terminal:
         columns = (
             TextColumn("{task.description}", markup=False),

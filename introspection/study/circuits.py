@@ -130,7 +130,7 @@ def chosen_items(task: Task, model: Model) -> list[Item]:
     """Evenly spaced test items that fit the model's context. Raises InputError if none does."""
     limit, needed = model.config.context_length, token_counter(task, model.tokenizer)
     items = evenly(task.splits["test"], SETTINGS["items"])
-    items = [item for item in items if needed(item) <= limit]
+    items = [item for item, tokens in zip(items, needed(items), strict=True) if tokens <= limit]
     if not items:
         raise InputError(f"no test item fits the model's context of {limit} tokens")
     return items

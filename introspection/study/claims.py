@@ -7,7 +7,7 @@ there is no verdict.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -53,12 +53,16 @@ def interval_verdict(ci95: Sequence[float] | None, direction: Literal[1, -1] = 1
 
 
 def evaluate_claims(
-    parts: Parts, seed: int = 0, claims: Sequence[Claim] = CLAIMS, resamples: Resamples = USUAL
+    parts: Parts,
+    seed: int = 0,
+    claims: Sequence[Claim] = CLAIMS,
+    resamples: Resamples = USUAL,
+    advance: Callable[[int], None] = lambda count: None,
 ) -> list[dict[str, Any]]:
     """Every claim on every part that ran its arms, in the order of the claims.
 
     A claim that no part ran appears once, as "not run". Parts named `explained-…` are conditions of one claim
-    and have no verdicts of their own.
+    and have no verdicts of their own. `advance(1)` is called after each claim.
     """
     conditions = [(part, results) for part, results in parts if part.name.startswith(SLOPE_PARTS)]
     asked = [(part, results) for part, results in parts if not part.name.startswith(SLOPE_PARTS)]
@@ -77,6 +81,7 @@ def evaluate_claims(
             missing = found[0] if len(found) == 1 else evaluate(claim, nothing, empty, seed)
             ran = [missing | {"part": None}]
         outcomes += ran
+        advance(1)
     return outcomes
 
 

@@ -28,7 +28,7 @@ from introspection.reports.figure_style import (
 from introspection.reports.figures import follows_color
 from introspection.reports.numbers import estimate
 from introspection.reports.table import with_interval
-from introspection.study.knee import KneeFit
+from introspection.study.knee import LINE, STICK, KneeFit, curves
 
 Entry = Mapping[str, Any]
 ROW_INCHES = 0.33
@@ -38,7 +38,7 @@ PAPERS_KNEE = (0.6, 0.7)  # below about this agreement the paper sees no couplin
 
 
 @dataclasses.dataclass(frozen=True)
-class _ForestRow:
+class ForestRow:
     label: str
     value: Estimate
     kind: str  # "pooled", "base", "reference" or "arm"
@@ -51,22 +51,28 @@ def claim_figure(claim: Entry) -> Figure:
     return knee_figure(claim) if claim["points"] else forest_figure(claim)
 
 
-@styled
-def forest_figure(claim: Entry) -> Figure:
-    """What the claim rests on: pooled and in each base; below, on grey, against its other references, and the
-    arms beside it, pooled."""
-    rows = [_ForestRow(f"all bases, against {claim['reference']}", estimate(claim), "pooled")]
-    rows += [_ForestRow(base, estimate(value), "base") for base, value in claim["by_base"].items()]
+def forest_rows(claim: Entry) -> list[ForestRow]:
+    """What the claim rests on: pooled and in each base; then against its other references, and the arms
+    beside it, pooled."""
+    rows = [ForestRow(f"all bases, against {claim['reference']}", estimate(claim), "pooled")]
+    rows += [ForestRow(base, estimate(value), "base") for base, value in claim["by_base"].items()]
     rows += [
-        _ForestRow(f"against {name}", estimate(entry), "reference")
+        ForestRow(f"against {name}", estimate(entry), "reference")
         for name, entry in claim["references"].items()
         if name != claim["reference"] and entry["used"]
     ]
     rows += [
-        _ForestRow(f"{entry['arm']}, against {entry['reference']}", estimate(entry), "arm")
+        ForestRow(f"{entry['arm']}, against {entry['reference']}", estimate(entry), "arm")
         for entry in claim["shown"]
         if entry["mean"] is not None
     ]
+    return rows
+
+
+@styled
+def forest_figure(claim: Entry) -> Figure:
+    """The rows of a forest, from the top; those beside the claim on grey."""
+    rows = forest_rows(claim)
     labels = [wrapped(row.label, 30, lines=2) for row in rows]
     places, y = [], 0.0
     for previous, row, label in zip([None, *rows], rows, labels, strict=False):
@@ -126,15 +132,13 @@ def knee_figure(claim: Entry) -> Figure:
         look = {"color": styles[arm]["color"], "marker": MARKERS[index % len(MARKERS)], "linestyle": ""}
         axes.plot([100 * p["agreement"] for p in own], [100 * p["gap"] for p in own], markersize=5, **look)
         handles.append(Line2D([], [], label=printable(arm), **look))
-    ends = np.array([min(p["agreement"] for p in points), max(p["agreement"] for p in points)])
-    if fit.line is not None:
-        intercept, slope = fit.line
-        axes.plot(100 * ends, 100 * (intercept + slope * ends), color=MUTED, linestyle=(0, (4, 3)))
+    drawn = curves(fit, [point["agreement"] for point in points])
+    if LINE in drawn:
+        axes.plot(*(100 * drawn[LINE]), color=MUTED, linestyle=(0, (4, 3)))
         handles.append(Line2D([], [], color=MUTED, linestyle=(0, (4, 3)), label="straight line"))
-    if fit.knot is not None and fit.slope_change is not None:
-        corners = np.array([ends[0], fit.knot, ends[1]])
+    if STICK in drawn:
         color = SELF_COLOR if fit.identified else MUTED
-        axes.plot(100 * corners, 100 * fit.at(corners), color=color, linewidth=2)
+        axes.plot(*(100 * drawn[STICK]), color=color, linewidth=2)
         label = "broken stick" + ("" if fit.identified else ", not identified")
         handles.append(Line2D([], [], color=color, linewidth=2, label=label))
     paper = {"facecolor": "none", "edgecolor": RULE, "hatch": "///", "linewidth": 0}

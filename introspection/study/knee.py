@@ -61,6 +61,20 @@ class KneeFit:
         return self.intercept + self.slope * agreement + bend
 
 
+LINE, STICK = "straight line", "broken stick"
+
+
+def curves(fit: KneeFit, agreement: Sequence[float]) -> dict[str, Float[np.ndarray, "2 corners"]]:
+    """The corners (agreement, gap) of what was fitted, over the range of the points; without what was not."""
+    ends, found = np.array([min(agreement), max(agreement)]), {}
+    if fit.line is not None:
+        found[LINE] = np.stack([ends, fit.line[0] + fit.line[1] * ends])
+    if fit.knot is not None and fit.slope_change is not None:
+        corners = np.array([ends[0], fit.knot, ends[1]])
+        found[STICK] = np.stack([corners, fit.at(corners)])
+    return found
+
+
 @dataclasses.dataclass(frozen=True)
 class _Hinges:
     """Least-squares fits of the same points under many weightings, each at its best knot."""

@@ -25,10 +25,12 @@ from introspection.study.counts import (
     emitter_counts,
     explanations_of,
 )
+from introspection.study.figure_numbers import claim_numbers
 from introspection.study.figures import claim_figure
 from introspection.study.page import study_markdown, study_page
 from introspection.study.parts import ALIGNED, FOREIGN, SHOWN, SHUFFLED, StudyPart, is_static, part_results
 from introspection.study.predictors import base_predictors
+from introspection.study.verdicts import CLAIMS
 from introspection.tasks.items import Explanation
 
 
@@ -69,7 +71,8 @@ def write_study(
         console.print(
             f"study: part {part_name}: {shown[part_name]['askable']['words']}", highlight=False, markup=False
         )
-    claims = evaluate_claims(parts, seed)
+    with progress_bar(console, "study: claims", len(CLAIMS)) as advance:
+        claims = evaluate_claims(parts, seed, advance=advance)
     for part_name, circuits in study_circuits(finished, configs, console).items():
         shown[part_name]["circuits"] = circuits
     study = {
@@ -85,7 +88,7 @@ def write_study(
         "predictors": {name: base_predictors(part) for name, part in shown.items()},
     }
     drawn = [
-        (_figure_name(claim), claim, render_figure(claim_figure(claim)))
+        (_figure_name(claim), claim, render_figure(claim_figure(claim), claim_numbers(claim)))
         for claim in study["claims"]
         if claim["mean"] is not None or claim["points"]
     ]

@@ -12,7 +12,8 @@ from introspection.errors import InputError
 from introspection.organism.organism import is_organism
 from introspection.runs.config import RunConfig, read_config
 from introspection.runs.run import is_finished
-from introspection.runtime.json_files import parsed, read_json, read_whole
+from introspection.runtime.files import read_whole
+from introspection.runtime.json_files import parsed, read_json
 from introspection.runtime.workdir import LOCK, write_whole
 from introspection.sweeps.grid import Point, point_config
 

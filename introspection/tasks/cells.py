@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from introspection.errors import brief
+
 _BOOLEANS = {
     **dict.fromkeys(("true", "t", "yes", "y", "1", "1.0"), True),
     **dict.fromkeys(("false", "f", "no", "n", "0", "0.0"), False),
@@ -17,7 +19,6 @@ _BOOLEANS = {
 # What other programs write for a missing boolean or number. In a text they may be an answer: NA is sodium.
 _MISSING = ("", "nan", "none", "null", "na", "n/a", "<na>")
 _MOST = 2**63 - 1  # a prepared data set keeps whole numbers in 64 bits
-_SHOWN = 60  # characters of a value in a message
 
 Read = TypeVar("Read")
 
@@ -92,7 +93,7 @@ def boolean(value: Any) -> bool | None:
     else:
         known = bool(value) if isinstance(value, int | float | decimal.Decimal) and value in (0, 1) else None
     if known is None:
-        raise CellError(f"is {shown(value)}; write true or false (or yes or no, 1 or 0)")
+        raise CellError(f"is {brief(value)}; write true or false (or yes or no, 1 or 0)")
     return known
 
 
@@ -114,7 +115,7 @@ def integer(value: Any) -> int | None:
             raise ValueError
         return int(found)
     except (ValueError, ArithmeticError):
-        raise CellError(f"is {shown(value)}; write a whole number without separators, such as 1234") from None
+        raise CellError(f"is {brief(value)}; write a whole number without separators, such as 1234") from None
 
 
 def unwritable(found: str) -> str:
@@ -122,17 +123,3 @@ def unwritable(found: str) -> str:
     if any("\ud800" <= character <= "\udfff" for character in found):
         return "has an unpaired surrogate, which can't be encoded"
     return ""
-
-
-def printable(found: object) -> str:
-    """A text that any terminal and file takes: half surrogates are escaped."""
-    return str(found).encode("utf-8", "backslashreplace").decode()
-
-
-def shown(value: Any) -> str:
-    """A value for a message, shortened."""
-    try:
-        written = repr(value)
-    except ValueError:  # an int of thousands of digits
-        return kind_of(value)
-    return written if len(written) <= _SHOWN else f"{written[:_SHOWN]}…"

@@ -25,7 +25,7 @@ from typing import Any
 import pyarrow
 
 from introspection.errors import InputError
-from introspection.tasks.cells import printable, unwritable
+from introspection.runtime.files import check_file
 
 EXPANSION = 100  # English text shrinks to a third or a tenth; repeated rows to a fiftieth
 LEAST_BOUND = 2**24
@@ -46,20 +46,6 @@ _OTHERS = {  # what a file of rows is not, by its first bytes
     b"PK\x03\x04": "is a zip archive; unpack it",
     b"\x00\x05\x16\x07": "is a Mac's companion of a file (._NAME), not the file; name NAME itself",
 }
-
-
-def check_file(path: Path) -> None:
-    """Raises InputError unless this is a regular file whose name can be written."""
-    if unwritable(str(path)):
-        raise InputError(f"{printable(path)}: this name is not UTF-8 and can't be written; rename it")
-    try:
-        if path.is_file():
-            return
-        there = path.exists()
-    except OSError as error:
-        raise InputError(f"{path}: can't be read: {error.strerror}") from error
-    what = "is a folder" if path.is_dir() else "is not a regular file" if there else "No such file"
-    raise InputError(f"{path}: can't be read: {what}")
 
 
 def most_bytes(path: Path) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 # NFKC would read 10² as 102, 1½ as 11/2 and № as "No".
 _KEPT = re.compile("([²³¹⁰⁴-⁹⁺⁻¼-¾⅐-⅟№™℠ªº]+)")
 _QUOTES = str.maketrans("’‘ʼ′´‐‑−", "'''''---")
+_EN_DASH = re.compile(r"(?<=[^\W\d_])–(?=[^\W\d_])")  # within a word it is a hyphen: Guinea–Bissau
 # Characters without width: soft hyphens, joiners, marks of direction, variants of emoji.
 _INVISIBLE = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff]")
 _LETTERS = str.maketrans({"ı": "i", "ø": "o", "ł": "l", "đ": "d", "æ": "ae", "œ": "oe", "ё": "е"})
@@ -36,7 +37,7 @@ def unify(text: str) -> str:
     """One writing of the same characters: composed or not, half or full width, in any script's digits."""
     if text.isascii():
         return text
-    parts = _KEPT.split(_INVISIBLE.sub("", text.translate(_QUOTES)))
+    parts = _KEPT.split(_INVISIBLE.sub("", _EN_DASH.sub("-", text.translate(_QUOTES))))
     parts[::2] = [unicodedata.normalize("NFKC", part) for part in parts[::2]]
     return re.sub(r"\d", lambda digit: str(unicodedata.decimal(digit[0])), "".join(parts))
 

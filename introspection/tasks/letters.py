@@ -27,14 +27,15 @@ _OPEN = r"""[ \t*_"'`“„«「【(\[{<$\\]*+"""
 _CLOSE = r"""(?: [*"`”»」】)\]}$] | ['_](?!\w) | \\[)\]] )"""
 # A capital ends with a bracket, a clause or a line, or before a dash or a reason; in a phrase, also before
 # another script.
-_END = rf"""(?= {_CLOSE} | \s*\\?[)\]}}] | \s*$ | \s*\n | [.:,;!|<。、](?!\w) | \s*(?:です|입니다)
+_END = rf"""(?= {_CLOSE} | \s*\\?[)\]}}$] | \s*$ | \s*\n | [.:,;!|<。、](?!\w) | \s*(?:です|입니다)
     | \s+[-–—]\s | \s+(?:because|since|as|due|which)\b )"""
 _SCRIPT = r"(?= \s*[\u0590-\u1dff\u3001-\uffdc] )"
 # A small letter needs a bracket or the line's end; "a" a bracket: replies are cut, also after an article.
 _SMALL_END = r"""(?= [*_"'`”]* (?: \s*[)\]}] | (?<![ai]) [.!]? [*_"'`”]* \s* (?:$|\n) ) )"""
 _AND = rf"""(?: {_CLOSE}*\s* (?:,\s*(?:and|or)\b | [,/&+] | \b(?:and|or)\b) {_OPEN} )"""
-_OPTION = rf"""{_OPEN} (?: (?i: (?:(?:the|la|el|die)\s+)? (?:correct\s+)? (?:option|choice|answer|letter
-    |opción|opção|opzione|letra|lettre|lettera)\s+ | (?:the|la|el|die)\s+ | 选项\s* | 選項\s* ) {_OPEN} )?"""
+_OPTION = rf"""{_OPEN} (?: (?i: (?:(?:the|la|el|die)\s+)? (?:correct\s+)? (?:answer\s+choice|option|choice
+    |answer|letter|opción|opção|opzione|letra|lettre|lettera)\s+ | (?:the|la|el|die)\s+ | 选项\s* | 選項\s* )
+    {_OPEN} )?"""
 # An "option:" alone introduces a list of them.
 _ANSWER = rf"""(?i: (?<!wrong\ )(?<!incorrect\ )(?<!false\ )(?<!other\ )(?<!one\ ) (?: \b(?: answer|ans
     |response|solution|correct(?=\s*:)|(?:correct|right|best|final|my)\s+(?:option|choice)|(?:option|choice)(?=\s+is\b)

@@ -21,7 +21,20 @@ _KOREAN = re.compile(
 
 _TEXT = re.compile(r"\\(?:text|math)\w*\s*\{([^{}]*)\}")  # LaTeX's, around words
 _BOX = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+_JOINED = re.compile(r"(?<=[^\W\d_])\\[ -](?=[^\W\d_])")  # in an escaped name
 _IN_NUMBERS = ".,:/^'٫٬–~〜"
+# What rejects the name that it stands beside: "it is not Oslo", "Oslo is wrong", 不是东京, 東京ではない.
+_DENIED_BEFORE = re.compile(
+    "(?:(?:\\bnot|n't|\\bcannot|\\bnever|\\bnicht|\\bkeine?|\\bpas|\\bn[aã]o [eé]|\\bno es|\\bnon [eè]|\\bне)"
+    "(?: be)?(?: (?:the|an?|in|at))?[ *_\"'`(]+|不[会會]?是?|[并並]非|[没沒]有)$",
+    re.IGNORECASE,
+)
+_DENIED_AFTER = re.compile(
+    "[*_\"'`)]*(?: (?:is|was|would be) (?:wrong|incorrect|false|not (?:the )?(?:right|correct|answer|true)))"
+    "|[*_\"'`)]* (?:isn't|wasn't) (?:the )?(?:right|correct|answer|true)"
+    "|(?:では|じゃ)(?:な|あり?ませ)|[이가은는]? ?아[니닙]",
+    re.IGNORECASE,
+)
 
 
 class Mention(NamedTuple):
@@ -40,9 +53,9 @@ def find_match(text: str, candidates: Sequence[str], case_counts: bool = False) 
 
     A candidate is named if its words occur whole and in order: "Niger" is not named in "Nigeria", nor C in
     C++. Accents don't count unless they tell two candidates apart (`folding_of`). If one candidate contains
-    another ("York" in "New York"), the longest match counts. A text that names two, even to reject one, gets
-    `NONE`: labels made from it must be reliable. If there is a LaTeX \\boxed{…}, only that is read. Option
-    letters follow `letters.named_letters`.
+    another ("York" in "New York"), the longest match counts. A text that names two, even to reject one, or
+    that only rejects one ("not Oslo") gets `NONE`: labels made from it must be reliable. If there is a LaTeX
+    \\boxed{…}, only that is read. Option letters follow `letters.named_letters`.
 
     Args:
       case_counts: for symbols: "In" is an element, "in" a word.
@@ -53,9 +66,9 @@ def find_match(text: str, candidates: Sequence[str], case_counts: bool = False) 
         return found[0] if len({one.candidate for one in found}) == 1 else Match(NONE)
     read = _boxed(read)
     found = mentions(read, candidates, case_counts)
-    if len({one.candidate for one in found}) != 1:
-        return Match(NONE)
     folded = functools.partial(fold, folding=folding_of(candidates, case_counts))
+    if len({one.candidate for one in found}) != 1 or _denies(folded(read), found):
+        return Match(NONE)
     start, end = (place_of(read, place, folded) for place in found[0][1:])
     return Match(found[0].candidate, start, start + len(read[start:end].rstrip()))
 
@@ -69,15 +82,24 @@ def _boxed(text: str) -> str:
     return "".join(shown) if spans else text
 
 
+def _denies(folded: str, found: Sequence[Mention]) -> bool:
+    """Whether a text rejects a name where it stands; `folded` is the text that the mentions are places of."""
+    return any(
+        _DENIED_BEFORE.search(folded[: one.start]) or _DENIED_AFTER.match(folded[one.end :]) for one in found
+    )
+
+
 def mentions(text: str, candidates: Sequence[str], case_counts: bool = False) -> list[Mention]:
     """Where a text names candidates, in order; of overlapping mentions the longest counts, then the first."""
     folding = folding_of(candidates, case_counts)
-    folded = fold(text, folding)
+    folded, apart = fold(text, folding), {fold(c, folding).replace("-", " ") for c in candidates}
+    # Guinea Bissau is Guinea-Bissau, unless another candidate is.
+    joint = "[ -]" if len(apart) == len(candidates) else r"\g<0>"
     found = [
         Mention(candidate, at.start(), at.start() + len(words))
         for candidate in candidates
         for words in [fold(candidate, folding)]
-        for at in re.finditer(f"(?={re.escape(words)})", folded)
+        for at in re.finditer(f"(?={_JOINED.sub(joint, re.escape(words))})", folded)
         if words and _is_whole(folded, at.start(), at.start() + len(words))
     ]
     kept, spans, taken = [], set(), bytearray(len(folded))
@@ -113,6 +135,9 @@ def _is_whole(text: str, start: int, end: int) -> bool:
         or (right in ".'-" and _are_one_word(beyond, name[-1]))
         or (right == "-" and len(name) == 1)  # a grade
         or (right in _IN_NUMBERS and beyond.isdigit() and name[-1].isdigit())
+        # 5 000, with a space between the thousands
+        or (re.match(r" \d{3}(?!\d)", after) and re.search(r"(?<!\d)\d{1,3}$", name))
+        or (re.search(r"(?<!\d)\d{1,3} $", before) and re.match(r"\d{3}(?!\d)", name))
     )
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from introspection.errors import InputError
-from introspection.tasks.cells import printable
-from introspection.tasks.file_bytes import byte_lines, check_file, decode_text, opened, read_bytes
+from introspection.runtime.files import check_file
+from introspection.runtime.terminal import visible
+from introspection.tasks.file_bytes import byte_lines, decode_text, opened, read_bytes
 
 ROWS_NAMED = 20  # bad rows listed in a message; the rest are counted
 MOST_PROBLEMS = 100_000  # bad rows after which a file is given up
@@ -72,7 +73,7 @@ def data_files(source: Path, suffixes: Sequence[str], download: str) -> list[Pat
         return [source]
     found = [path for path in files_below(source) if file_kind(path) in suffixes]
     if not found:
-        raise InputError(f"{printable(source)}: no {kinds} files found: {download}")
+        raise InputError(f"{visible(str(source))}: no {kinds} files found: {download}")
     return found
 
 

@@ -19,6 +19,14 @@ _BANDS, _BAND_HASHES = 25, 5
 _WORDS = 3  # of a shingle
 
 
+class TooFewError(InputError):
+    """More questions are asked for than there are."""
+
+    def __init__(self, message: str, sizes: Mapping[str, int], available: int):
+        super().__init__(message)
+        self.sizes, self.available = sizes, available  # numbers of questions
+
+
 @dataclasses.dataclass(frozen=True)
 class NearDuplicates:
     """When two texts count as the same question.
@@ -68,7 +76,8 @@ def split_questions(
         fits, the last places stay empty.
 
     Raises:
-      InputError: more rows are asked for than there are, or a split gets none.
+      TooFewError: more rows are asked for than there are.
+      InputError: a split gets none.
     """
     _check_sizes(sizes, len(groups))
     order = _drawn(groups, seed)
@@ -183,9 +192,11 @@ def _check_sizes(sizes: Mapping[str, int], rows: int) -> None:
             f"task: the sizes are {asked}: none may be negative, and only one may be 0 (all remaining)"
         )
     if sum(sizes.values()) > rows:
-        raise InputError(
+        raise TooFewError(
             f"task: {sum(sizes.values())} questions are asked for ({asked}), there are {rows}: lower a size "
-            "(config.task.test_items, or --set test_items=N; likewise the others)"
+            "(config.task.test_items, or --set test_items=N; likewise the others)",
+            sizes,
+            rows,
         )
 
 

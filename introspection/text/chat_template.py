@@ -1,7 +1,7 @@
 """Chat templates: a model's own Jinja template, rendered in a sandbox and cut at the inserted texts.
 
 A template is untrusted code. It is rendered as in transformers (same Jinja settings, filters and variables),
-in Jinja's immutable sandbox (`template_sandbox.py`), in a child process with limits (`child.py`); the date
+in Jinja's immutable sandbox (`template_sandbox.py`), in a child process with limits; the date
 that it may ask for is an option, so that results do not depend on the day.
 
 The template is rendered once with placeholders that no text contains and cut there (`chat_frame`), which
@@ -12,16 +12,20 @@ import contextlib
 import dataclasses
 import datetime
 import functools
+import json
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from introspection.errors import InputError
-from introspection.text.child import ChildError, ask_template_child
-from introspection.text.literal_text import shortened
+from introspection.errors import InputError, brief
+from introspection.runtime.child import ChildError, Limits, lent_child
+from introspection.text import template_sandbox
 from introspection.text.thoughts import Thought, open_thought
 
 # Unicode noncharacters: reserved for internal use, never in a text. Not white space, so `trim` keeps them.
 _USER, _REPLY, _SYSTEM, _THOUGHT = (f"\ufdd4{name}\ufdd5" for name in ("user", "reply", "system", "thought"))
 
+LIMITS = Limits(1.0, 256 << 20)
+_ASKED = 256  # conversations in one request
 MOST_CHARACTERS = 1_000_000  # of a template; the longest published ones have 50,000
 
 # For models without a template. They have learnt no end of turn, so their end of text ends a reply.
@@ -79,10 +83,19 @@ class ChatTemplate:
           InputError: the template has a syntax error, raises, accesses something forbidden, writes too much,
             or takes too much time or memory.
         """
-        answer = self._render(messages, add_generation_prompt)
-        if "refused" in answer:
-            raise self._error(f"rejects the conversation: {answer['refused']}")
-        return answer["text"]
+        return self._text(self._render(messages, add_generation_prompt))
+
+    def render_prompts(self, conversations: Sequence[Sequence[Message]]) -> list[str]:
+        """`render` of each with a generation prompt, asked for at once and not kept."""
+        answers = []
+        for start in range(0, len(conversations), _ASKED):
+            request = _request(self.text, self.special_tokens, self.options, True)
+            some = conversations[start : start + _ASKED]
+            try:
+                answers += _asked(**request, conversations=some)
+            except ChildError as error:
+                raise self._error(str(error)) from error
+        return [self._text(self._without_fault(answer)) for answer in answers]
 
     def takes(self, messages: Sequence[Message]) -> bool:
         """Whether the template accepts these messages, rather than raise an exception of its own.
@@ -105,21 +118,28 @@ class ChatTemplate:
 
     def _checked(self, ask: Callable[[], Mapping[str, str]]) -> Mapping[str, str]:
         try:
-            answer = ask()
+            return self._without_fault(ask())
         except ChildError as error:
             raise self._error(str(error)) from error
+
+    def _without_fault(self, answer: Mapping[str, str]) -> Mapping[str, str]:
         if "fault" in answer:
             raise self._error(answer["fault"])
         return answer
 
+    def _text(self, answer: Mapping[str, str]) -> str:
+        if "refused" in answer:
+            raise self._error(f"rejects the conversation: {answer['refused']}")
+        return answer["text"]
+
+    @functools.cached_property
     def written(self) -> str:
         """All text that the template may write: its literals, and what it joins for messages of any role.
 
         transformers finds the tokens to protect in the literals; Phi-4-mini's template builds them
         (`'<|' + message['role'] + '|>'`). Raises InputError as `render`.
         """
-        literals = {"literals": {"template": self.text, "date": self.options.date}}
-        found = [self._checked(lambda: ask_template_child(literals))["text"]]
+        found = [self._checked(lambda: _asked(template=self.text, date=self.options.date)[0])["text"]]
         user = {"role": "user", "content": _USER}
         for role in ("system", "user", "assistant", "tool"):
             message = {"role": role, "content": _USER}
@@ -147,17 +167,27 @@ def _rendered(
     messages: tuple[tuple[tuple[str, str], ...], ...],
     add_generation_prompt: bool,
 ) -> Mapping[str, str]:
-    request = {
-        "template": text,
-        "date": options.date,
-        "messages": [dict(message) for message in messages],
-        "variables": {
-            **dict(special_tokens),
-            "add_generation_prompt": add_generation_prompt,
-            "enable_thinking": options.enable_thinking,
-        },
+    request = _request(text, dict(special_tokens), options, add_generation_prompt)
+    return _asked(**request, conversations=[[dict(message) for message in messages]])[0]
+
+
+def _request(
+    text: str, special_tokens: Mapping[str, str], options: ChatOptions, add_generation_prompt: bool
+) -> dict[str, Any]:
+    variables = {
+        **special_tokens,
+        "add_generation_prompt": add_generation_prompt,
+        "enable_thinking": options.enable_thinking,
+        # DeepSeek-V3.1's and Granite's name for it, which they leave undefined for no thought.
+        **({"thinking": True} if options.enable_thinking else {}),
     }
-    return ask_template_child({"render": request})
+    return {"template": text, "date": options.date, "variables": variables}
+
+
+def _asked(**request: Any) -> list[Mapping[str, str]]:
+    """What `template_sandbox.py` answers in a child process. Raises ChildError."""
+    with lent_child(template_sandbox.__name__, LIMITS) as child:
+        return [json.loads(answer) for answer in child.ask(**request)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,13 +217,23 @@ class ChatFrame:
         Raises:
           InputError: the template changes this text, so its position is unknown.
         """
+        return self._parts(user_text, self.template.render(self._asked(user_text), True))
+
+    def parts_of(self, user_texts: Sequence[str]) -> list[tuple[str, str, str]]:
+        """`prompt_parts` of each."""
+        rendered = self.template.render_prompts(list(map(self._asked, user_texts)))
+        return list(map(self._parts, user_texts, rendered))
+
+    def _asked(self, user_text: str) -> list[Message]:
+        return _messages(self.opening, self.merged, user_text)
+
+    def _parts(self, user_text: str, rendered: str) -> tuple[str, str, str]:
         written = user_text.lstrip() if self.trims_left else user_text
         written = written.rstrip() if self.trims_right else written
-        rendered = self.template.render(_messages(self.opening, self.merged, user_text), True)
         if rendered != self.before + written + self.after:
             raise InputError(
                 f"{self.template.source}: the chat template does not write the user's text"
-                f" {shortened(user_text)!r} unchanged"
+                f" {brief(user_text)} unchanged"
             )
         return self.before, written, self.after
 
@@ -246,12 +286,14 @@ def _between(template: ChatTemplate, messages: Sequence[Message], thought: Thoug
     follows, as DeepSeek-R1 and Qwen3 write it.
     """
     within = f"{thought.opener}{_THOUGHT}{thought.closer}{_REPLY}"
-    for fields in ({"content": _REPLY, "reasoning_content": _THOUGHT}, {"content": within}):
-        written = template.render_if_accepted([*messages, {"role": "assistant", **fields}])
+    fields = ({"content": _REPLY, name: _THOUGHT} for name in ("reasoning_content", "thinking"))
+    for said in (*fields, {"content": within}):
+        written = template.render_if_accepted([*messages, {"role": "assistant", **said}])
         between = written.partition(_THOUGHT)[2].partition(_REPLY)[0]
         if thought.closer in between and between != thought.closer:  # not just copied
             return between
-    return f"\n{thought.closer}\n\n" if "\n" in thought.begun else thought.closer
+    on_lines = "\n" in thought.begun and "/" in thought.closer
+    return f"\n{thought.closer}\n\n" if on_lines else thought.closer
 
 
 def _messages(opening: Sequence[Message], merged: str, user_text: str) -> list[Message]:

@@ -12,10 +12,11 @@ from typing import Any
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 
-from introspection.errors import InputError
+from introspection.errors import InputError, brief, shortened
 from introspection.text.chat_template import ChatOptions
-from introspection.text.literal_text import library_faults, shortened
+from introspection.text.literal_text import library_faults
 from introspection.text.pretrained_tokenizer import PretrainedTokenizer, pretrained_tokenizer
+from introspection.text.tokenizer_trial import tried_gguf
 
 # tokenizer.ggml.token_type
 _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 2, 3, 4, 5, 6
@@ -52,6 +53,75 @@ _PRE_TOKENIZERS = {
 }
 
 
+def build_gguf_tokenizer(fields: Mapping[str, Any], source: str) -> tokenizers.Tokenizer:
+    """The tokenizer of `read_gguf_tokenizer` without its chat format, from fields that may be hostile."""
+    tokens, types = _pieces(fields, source)
+    special = _special(fields, tokens, types, source)
+    # Unused rows only pad the embedding.
+    vocabulary = {
+        token: i for i, (token, kind) in enumerate(zip(tokens, types, strict=True)) if kind != _UNUSED
+    }
+    model = _field(fields, "tokenizer.ggml.model", str, source)
+    if model == "gpt2":
+        tokenizer = _byte_level(fields, vocabulary, source)
+    elif model == "llama":
+        tokenizer = _sentencepiece_like(fields, vocabulary, types, source)
+    else:
+        raise InputError(
+            f"{source}: tokenizer.ggml.model is {brief(model)}; only gpt2 and llama are supported"
+        )
+    named = special.values()
+    added = [
+        AddedToken(token, normalized=False, special=types[i] != _USER_DEFINED or token in named)
+        for token, i in vocabulary.items()
+        if types[i] in (_CONTROL, _USER_DEFINED) or (types[i] == _UNKNOWN and model == "llama")
+    ]
+    tokenizer.add_tokens(added)
+    # llama.cpp's defaults.
+    begins = model == "llama" or fields.get("tokenizer.ggml.pre") == "llama-bpe"
+    if fields.get("tokenizer.ggml.add_bos_token", begins) and "bos_token" in special:
+        bos = special["bos_token"]
+        with library_faults(source, f"its bos_token {brief(bos)}"):
+            tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+                single=f"{bos} $A", special_tokens=[(bos, vocabulary[bos])]
+            )
+    return tokenizer
+
+
+def _pieces(fields: Mapping[str, Any], source: str) -> tuple[list[str], list[int]]:
+    """The texts of all tokens and their types."""
+    tokens = list(_field(fields, "tokenizer.ggml.tokens", Sequence, source))
+    types = [1] * len(tokens)
+    if "tokenizer.ggml.token_type" in fields:
+        types = list(_field(fields, "tokenizer.ggml.token_type", Sequence, source))
+    if len(types) != len(tokens) or not all(isinstance(token, str) for token in tokens):
+        raise InputError(
+            f"{source}: there are {len(tokens)} tokens but {len(types)} token types, or a token is not text; "
+            "convert the model to GGUF again"
+        )
+    if (longest := max(map(len, tokens), default=0)) > _MOST_CHARACTERS:
+        raise InputError(f"{source}: a token has {longest:,} characters, more than {_MOST_CHARACTERS:,}")
+    return tokens, types
+
+
+def _special(
+    fields: Mapping[str, Any], tokens: Sequence[str], types: Sequence[int], source: str
+) -> dict[str, str]:
+    """The texts of bos_token, eos_token and so on, as far as the file names them."""
+    special = {}
+    for name, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
+        index = fields.get(f"tokenizer.ggml.{key}_token_id")
+        if index is None:
+            continue
+        if not isinstance(index, int) or not 0 <= index < len(tokens) or types[index] == _UNUSED:
+            raise InputError(
+                f"{source}: tokenizer.ggml.{key}_token_id is {brief(index)}, which is not the index of a "
+                "token"
+            )
+        special[f"{name}_token"] = tokens[index]
+    return special
+
+
 def read_gguf_tokenizer(
     fields: Mapping[str, Any], chat: ChatOptions | None = None, source: str = "the GGUF file"
 ) -> PretrainedTokenizer:
@@ -65,53 +135,11 @@ def read_gguf_tokenizer(
       InputError: a field is missing or malformed, the kind of tokenizer is unsupported, or the chat template
         is unusable.
     """
-    model = _field(fields, "tokenizer.ggml.model", str, source)
-    tokens = list(_field(fields, "tokenizer.ggml.tokens", Sequence, source))
-    types = [1] * len(tokens)
-    if "tokenizer.ggml.token_type" in fields:
-        types = list(_field(fields, "tokenizer.ggml.token_type", Sequence, source))
-    if len(types) != len(tokens) or not all(isinstance(token, str) for token in tokens):
-        raise InputError(
-            f"{source}: there are {len(tokens)} tokens but {len(types)} token types, or a token is not text; "
-            "convert the model to GGUF again"
-        )
-    if (longest := max(map(len, tokens), default=0)) > _MOST_CHARACTERS:
-        raise InputError(f"{source}: a token has {longest:,} characters, more than {_MOST_CHARACTERS:,}")
-    # Unused rows only pad the embedding.
-    vocabulary = {
-        token: i for i, (token, kind) in enumerate(zip(tokens, types, strict=True)) if kind != _UNUSED
-    }
-    if model == "gpt2":
-        tokenizer = _byte_level(fields, vocabulary, source)
-    elif model == "llama":
-        tokenizer = _sentencepiece_like(fields, vocabulary, types, source)
-    else:
-        raise InputError(f"{source}: tokenizer.ggml.model is {model!r}; only gpt2 and llama are supported")
-    special = {}
-    for name, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
-        index = fields.get(f"tokenizer.ggml.{key}_token_id")
-        if index is None:
-            continue
-        if not isinstance(index, int) or not 0 <= index < len(tokens) or types[index] == _UNUSED:
-            raise InputError(
-                f"{source}: tokenizer.ggml.{key}_token_id is {index!r}, which is not the index of a token"
-            )
-        special[f"{name}_token"] = tokens[index]
-    named = special.values()
-    added = [
-        AddedToken(token, normalized=False, special=types[i] != _USER_DEFINED or token in named)
-        for token, i in vocabulary.items()
-        if types[i] in (_CONTROL, _USER_DEFINED) or (types[i] == _UNKNOWN and model == "llama")
-    ]
-    tokenizer.add_tokens(added)
-    # llama.cpp's defaults.
-    begins = model == "llama" or fields.get("tokenizer.ggml.pre") == "llama-bpe"
-    if fields.get("tokenizer.ggml.add_bos_token", begins) and "bos_token" in special:
-        bos = special["bos_token"]
-        with library_faults(source, f"its bos_token {shortened(bos)!r}"):
-            tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
-                single=f"{bos} $A", special_tokens=[(bos, vocabulary[bos])]
-            )
+    tokens, types = _pieces(fields, source)
+    special = _special(fields, tokens, types, source)
+    own = {name: value for name, value in fields.items() if name.startswith("tokenizer.ggml.")}
+    with library_faults(source, "its own vocabulary"):
+        tokenizer = tokenizers.Tokenizer.from_str(tried_gguf(own, source))
     template = fields.get("tokenizer.chat_template")
     if template is not None and not isinstance(template, str):
         raise InputError(f"{source}: tokenizer.chat_template is {type(template).__name__}; it must be text")

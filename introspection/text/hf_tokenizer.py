@@ -2,14 +2,15 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import tokenizers
 
 from introspection.errors import InputError
+from introspection.runtime.files import read_whole
 from introspection.text.chat_template import MOST_CHARACTERS, ChatOptions
-from introspection.text.child import check_tokenizer_file
 from introspection.text.pretrained_tokenizer import PretrainedTokenizer, pretrained_tokenizer, read_tokenizer
 from introspection.text.special_tokens import (
     CONFIG,
@@ -50,7 +51,6 @@ def read_hf_tokenizer(
     path = folder / TOKENIZER
     if not path.is_file():
         raise InputError(f"{folder}: {TOKENIZER} is missing; save the model's fast tokenizer there")
-    check_tokenizer_file(path)
     tokenizer = read_tokenizer(path)
     framing = [tokenizer.token_to_id(token) for token in (PADDING, END, REPLY)]
     if isinstance(tokenizer.model, tokenizers.models.WordLevel) and None not in framing:
@@ -166,12 +166,11 @@ def hf_tokenizer_files(tokenizer: ChatTokenizer) -> dict[str, bytes]:
 def _template(folder: Path) -> tuple[str | None, Path]:
     """The chat template and its file; None for a model without one."""
     path = folder / TEMPLATE
-    if path.is_file():
-        if (size := path.stat().st_size) > 4 * MOST_CHARACTERS:  # bytes of one
-            raise InputError(f"{path}: {size:,} bytes are too long for a chat template")
+    if os.path.lexists(path):
+        data = read_whole(path, 4 * MOST_CHARACTERS)
         try:
-            return path.read_text(encoding="utf-8"), path
-        except (OSError, ValueError) as error:
+            return data.decode(), path
+        except ValueError as error:
             raise InputError(f"{path}: not readable as text ({error})") from error
     path = folder / CONFIG
     template = read_fields(path).get("chat_template")

@@ -17,7 +17,7 @@ from typing import Any
 
 import tokenizers
 
-from introspection.errors import InputError
+from introspection.errors import InputError, brief, shortened
 
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"
 _PREFIXES = ("none", "first", "unspaced", "always")
@@ -60,7 +60,7 @@ class LiteralTokenizer:
         if begins and any(word in text for word in self.words.values()):
             # Every stretch between words gets a space, also the first.
             tokenizer, text = self.whole, text[1:]
-        with library_faults(self.source, f"the text {shortened(literal)!r}"):
+        with library_faults(self.source, f"the text {brief(literal)}"):
             return tokenizer.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -82,7 +82,7 @@ class LiteralTokenizer:
     def canonical(self, text: str) -> str:
         """The text up to differences that the tokenizer's own normalisation makes."""
         normalizer, text = self.continuing.normalizer, self.swallowed.sub("", text)
-        with library_faults(self.source, f"the text {shortened(text)!r}"):
+        with library_faults(self.source, f"the text {brief(text)}"):
             text = normalizer.normalize_str(text) if normalizer is not None else text
         return text.replace("▁", " ") if self.pieces_of_spaces else text
 
@@ -92,13 +92,13 @@ class LiteralTokenizer:
     def _check(self, text: str) -> None:
         if self.shielded.search(text):
             raise InputError(
-                f"the text {shortened(text)!r} has a control token between U+FDD0 and U+FDD1; remove these"
+                f"the text {brief(text)} has a control token between U+FDD0 and U+FDD1; remove these"
             )
         try:
             text.encode()
         except UnicodeEncodeError as error:
             raise InputError(
-                f"the text {shortened(text)!r} has an unpaired surrogate, which can't be encoded"
+                f"the text {brief(text)} has an unpaired surrogate, which can't be encoded"
             ) from error
 
 
@@ -123,7 +123,7 @@ def literal_tokenizer(
     control = control_tokens(definition, written, opening)
     _rename(definition, control)
     definition["post_processor"] = None
-    kinds = list(_components(definition, "pre_tokenizer", "normalizer"))
+    kinds = list(components(definition, "pre_tokenizer", "normalizer"))
     whole = _from_definition(definition, source)
     prefix = max((_prefix(kind) for kind in kinds), key=_PREFIXES.index, default="none")
     _continue(definition)
@@ -184,16 +184,11 @@ def library_faults(source: str, what: str) -> Iterator[None]:
     """Makes any error of the tokenizers' library, its panics too, an InputError."""
     try:
         yield
-    except (KeyboardInterrupt, SystemExit):
+    except (InputError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic is not an Exception
         fault = shortened(" ".join(str(error).split()))
         raise InputError(f"{source}: the model's tokenizer fails on {what} ({fault})") from error
-
-
-def shortened(text: str) -> str:
-    """A text as a message can show it."""
-    return text if len(text) <= 60 else text[:60] + "…"
 
 
 def _read(word: dict[str, Any], prefix: str) -> str:
@@ -220,7 +215,7 @@ def _rename(definition: dict[str, Any], control: Collection[str]) -> None:
     model["merges"] = [pair for pair in pairs if not {*pair, "".join(pair)} & set(control)]
 
 
-def _components(definition: dict[str, Any], *names: str) -> Any:
+def components(definition: dict[str, Any], *names: str) -> Any:
     """Every component under these fields, including those inside sequences."""
     for name in names:
         queue = [definition[name]]
@@ -233,7 +228,7 @@ def _components(definition: dict[str, Any], *names: str) -> Any:
 
 
 def _is_byte_level(definition: dict[str, Any]) -> bool:
-    return any(kind["type"] == "ByteLevel" for kind in _components(definition, "pre_tokenizer", "decoder"))
+    return any(kind["type"] == "ByteLevel" for kind in components(definition, "pre_tokenizer", "decoder"))
 
 
 def _prefix(component: dict[str, Any]) -> str:
@@ -246,7 +241,7 @@ def _prefix(component: dict[str, Any]) -> str:
 
 def _continue(definition: dict[str, Any]) -> None:
     """Removes from a definition what adds a space before a text, and what strips it in decoding."""
-    for component in _components(definition, "pre_tokenizer", "decoder"):
+    for component in components(definition, "pre_tokenizer", "decoder"):
         if component["type"] == "Metaspace":
             component["prepend_scheme"] = "never"
         if component["type"] == "ByteLevel":

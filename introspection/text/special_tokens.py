@@ -12,6 +12,7 @@ The tokens that end a generation are in `generation_config.json`, or else in `co
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import tokenizers
 from tokenizers import AddedToken
 
 from introspection.errors import InputError
-from introspection.runtime.json_files import read_whole
+from introspection.runtime.files import read_whole
 from introspection.text.literal_text import is_marker
 
 TOKENIZER, CONFIG, MODEL_CONFIG = "tokenizer.json", "tokenizer_config.json", "config.json"
@@ -133,16 +134,17 @@ def stop_tokens(folder: Path) -> list[int]:
 
 
 def read_fields(path: Path) -> dict[str, Any]:
-    """The fields of a JSON file; {} if there is no file.
+    """The fields of a JSON file; {} if there is nothing of that name.
 
     Raises:
       InputError: it is unreadable or not an object.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
+    data = read_whole(path)
     try:
-        fields = json.loads(read_whole(path).decode())
-    except (OSError, ValueError, RecursionError) as error:
+        fields = json.loads(data.decode())
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable as JSON ({error})") from error
     if not isinstance(fields, dict):
         raise InputError(f"{path}: contains {type(fields).__name__}, not an object with fields")

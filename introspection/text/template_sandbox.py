@@ -1,13 +1,13 @@
 """Jinja's immutable sandbox for untrusted templates, with transformers' settings, filters and variables.
 
-Only the child process (`child_program.py`) renders here: its limits bound what no rule can, such as `ljust`,
+Only a child process (`runtime/child.py`) renders here: its limits bound what no rule can, such as `ljust`,
 loops within loops and format widths. So this file imports nothing of the project, and nothing slow.
 """
 
 import datetime
 import functools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -80,6 +80,19 @@ def _compiled(text: str, date: str) -> jinja2.Template:
     environment.globals["dict"] = lambda *fields, **more: dict(*fields, **more)
     environment.globals["namespace"] = _Namespace
     return environment.from_string(text)
+
+
+def answers(
+    template: str,
+    date: str,
+    conversations: Sequence[Sequence[Mapping[str, str]]] | None = None,
+    variables: Mapping[str, Any] | None = None,
+) -> Iterator[bytes]:
+    """What a child process answers: every conversation, rendered, or else the template's literals."""
+    if conversations is None:
+        yield json.dumps(template_literals(template, date)).encode()
+    for messages in conversations or ():
+        yield json.dumps(render_untrusted(template, date, messages, variables or {})).encode()
 
 
 def render_untrusted(

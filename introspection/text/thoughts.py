@@ -1,17 +1,29 @@
 """Thoughts: what a reasoning model writes between two markers before its reply.
 
-Models write `<think>…</think>`, `[THINK]…[/THINK]`, `<seed:think>…</seed:think>`,
-`<|begin_of_thought|>…<|end_of_thought|>`, `<|START_THINKING|>…<|END_THINKING|>` or `◁think▷…◁/think▷`; they
-are recognised by their form, a bracketed word about thinking or reasoning. The prompts of some models
-(DeepSeek-R1, QwQ, Qwen3-Thinking) already open the thought.
+Most markers are a bracketed word about thinking or reasoning, and are recognised by that form:
+`<think>…</think>`, `[THINK]…[/THINK]`, `<seed:think>…</seed:think>`, `◁think▷…◁/think▷`,
+`<|begin_of_thought|>…<|end_of_thought|>`, `<|START_THINKING|>…<|END_THINKING|>`. Some families have others
+(`_FAMILIES`). The prompts of some models (DeepSeek-R1, QwQ, Qwen3-Thinking) already open the thought.
 """
 
 import re
 from typing import NamedTuple
 
+_WORD = r"[\w:]*(?:think|thought|reason|scratchpad)[\w:]*"
+# Openers of families, and what closes them, the form that a prompt needs first.
+_FAMILIES = {
+    r"<\|channel\|>analysis<\|message\|>": (  # gpt-oss
+        "<|end|><|start|>assistant<|channel|>final<|message|>",
+        "<|channel|>final<|message|>",
+    ),
+    r"<\|channel>thought": ("<channel|>",),  # Gemma 4
+    r"<unused94>thought": ("<unused95>",),  # MedGemma
+    r"Here(?: is|'s) my thought process:": ("Here is my response:", "Here's my response:"),  # Granite 3
+}
 _OPENER = re.compile(
-    r"[<\[◁]\|?(?![\w:]*(?:end_|no_?think))[\w:]*(?:think|thought|reason)[\w:]*\|?[>\]▷]", re.IGNORECASE
+    rf"[<\[◁]\|?(?![\w:]*(?:end_|_end|no_?think|_off)){_WORD}\|?[>\]▷]|{'|'.join(_FAMILIES)}", re.IGNORECASE
 )
+_LONE_CLOSER = re.compile(rf"[<\[◁]\|?/{_WORD}\|?[>\]▷]", re.IGNORECASE)
 _BEGINNINGS = {"begin": "end", "start": "end", "BEGIN": "END", "START": "END"}
 
 
@@ -51,8 +63,19 @@ def after_thought(text: str, opener: str) -> str | None:
     return text[min(ends) :].lstrip() if ends else None
 
 
+def after_lone_closer(text: str) -> str:
+    """A reply's text after a thought that it closes and nothing opens, as some models write it; else all."""
+    found = _LONE_CLOSER.search(text)
+    if found is None or _OPENER.search(text[: found.start()]):
+        return text
+    return text[found.end() :].lstrip()
+
+
 def _closers(opener: str) -> list[str]:
     """The markers that may close a thought, the likeliest first."""
+    for family, closers in _FAMILIES.items():
+        if re.fullmatch(family, opener, re.IGNORECASE):
+            return list(closers)
     for beginning, end in _BEGINNINGS.items():
         if beginning in opener:
             return [opener.replace(beginning, end)]

@@ -12,6 +12,7 @@ from introspection.errors import InputError
 from introspection.tasks.items import Prompt
 from introspection.text.literal_text import library_faults
 from introspection.text.pretrained_tokenizer import CHAT, PretrainedTokenizer, load_pretrained, read_tokenizer
+from introspection.text.thoughts import Thought
 
 PADDING, UNKNOWN, END, REPLY = "<pad>", "<unk>", "<end>", "<reply>"
 
@@ -35,11 +36,13 @@ class ChatTokenizer(Protocol):
     def stop_ids(self) -> tuple[int, ...]: ...
     @property
     def padding_id(self) -> int: ...
+    @property
+    def thought(self) -> Thought | None: ...
     def encode_prompt(self, prompt: Prompt, through_thought: bool = False) -> list[int]: ...
+    def encode_prompts(self, prompts: Sequence[Prompt], through_thought: bool = False) -> list[list[int]]: ...
     def encode_reply(self, text: str) -> list[int]: ...
     def decode(self, tokens: Sequence[int]) -> str: ...
     def answer(self, text: str, through_thought: bool = False) -> str: ...
-    def thought_note(self, generated: bool) -> str: ...
     def save(self, path: Path) -> None: ...
 
 
@@ -57,6 +60,10 @@ class WordTokenizer:
         return ()
 
     @property
+    def thought(self) -> None:
+        return None
+
+    @property
     def vocab_size(self) -> int:
         return self.tokenizer.get_vocab_size()
 
@@ -70,6 +77,10 @@ class WordTokenizer:
         if not isinstance(prompt, str):
             raise InputError(f"an organism reads one user turn, not a conversation: {str(prompt)[:80]!r}")
         return [*self._encode(prompt), self.reply_id]
+
+    def encode_prompts(self, prompts: Sequence[Prompt], through_thought: bool = False) -> list[list[int]]:
+        """As `encode_prompt` for each."""
+        return [self.encode_prompt(prompt, through_thought) for prompt in prompts]
 
     def encode_reply(self, text: str) -> list[int]:
         """Tokens of a reply and of its end."""
@@ -85,10 +96,6 @@ class WordTokenizer:
     def answer(self, text: str, through_thought: bool = False) -> str:
         del through_thought
         return text
-
-    def thought_note(self, generated: bool) -> str:
-        del generated
-        return ""
 
     def _encode(self, text: str) -> list[int]:
         with library_faults("tokenizer.json", f"the text {text!r}"):

@@ -46,9 +46,18 @@ class AlignConfig:
                     f"config.align.{name} is {getattr(self, name)}; it is a share, above 0 and below 1"
                 )
 
+    def check(self, foreign: str, steps_per_call: int) -> None:
+        """Raises InputError if it is set without a model to align, or does not fit `steps_per_call`."""
+        if self.steps and foreign == "none":
+            raise InputError(
+                "config.align.steps is set, but config.foreign is 'none': name the model to align"
+            )
+        if self.steps:
+            _ = self.loop(self.steps, steps_per_call)  # checks the intervals
+
     @property
     def optimizer(self) -> OptimizerConfig:
-        return OptimizerConfig(self.learning_rate, self.steps, "cosine", WARMUP_STEPS)
+        return OptimizerConfig(self.steps, "cosine", WARMUP_STEPS)
 
     def loop(self, steps: int, steps_per_call: int) -> LoopConfig:
         """The loop up to a measurement of agreement."""

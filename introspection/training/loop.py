@@ -1,6 +1,8 @@
 """The training loop: batches in, metrics one call late, checkpoints whole; resumed by its step alone."""
 
 import dataclasses
+import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,8 +19,8 @@ from introspection.runtime.metrics_writer import MetricsWriter
 from introspection.runtime.session import Session
 from introspection.training.batches import stack_batches
 from introspection.training.objectives import Batch, ObjectiveConfig, ObjectiveWeights
-from introspection.training.seeds import call_together, join_seeds, seed_parts, split_seeds, take_seeds
-from introspection.training.step import Frozen, OptimizerConfig, TrainState, train_steps
+from introspection.training.stacking import call_together, join_runs, run_parts, split_runs, take_runs
+from introspection.training.step import Frozen, OptimizerConfig, RunValues, TrainState, train_steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,94 +69,145 @@ class Job:
     objective: ObjectiveConfig
     optimizer: OptimizerConfig
     loop: LoopConfig
-    weights: Callable[[int], ObjectiveWeights]  # of the call that begins with this step
+    values: Callable[[int], RunValues]  # of the call that begins with this step
     frozen: Frozen
     batch: Callable[[int, int], Batch]  # (step, seed) -> host arrays
     metadata: dict[str, Any]  # stored with every checkpoint
+    state: TrainState  # before the first step
+    store: CheckpointStore
+    # Called with the steps done and the state; returns one dict of live measures a seed.
+    evaluate: Callable[[int, TrainState], Sequence[dict[str, float]]] = lambda step, state: ()
+    # Called every `loop.refresh_steps` with the step and state that training goes on from, and once at the
+    # start: after a resume, which need not be at such a step, it brings back what it changed last.
+    refresh: Callable[[int, TrainState], None] = lambda step, state: None
+
+    @property
+    def program(self) -> tuple:
+        """What its executable is compiled for, beside the shapes of its rows."""
+        return self.model, self.objective, self.optimizer, self.loop
 
 
 def train(
-    job: Job,
-    state: TrainState,
-    store: CheckpointStore,
+    jobs: Sequence[Job],
     metrics: MetricsWriter,
     session: Session,
-    evaluate: Callable[[int, TrainState], Sequence[dict[str, float]]] = lambda step, state: (),
-    refresh: Callable[[int, TrainState], None] = lambda step, state: None,
     progress: Callable[..., None] = lambda count, note="": None,
     say: Callable[[str], None] = lambda message: None,
-) -> TrainState:
-    """Trains from the newest good checkpoint (or from `state`) to the last step.
+) -> list[TrainState]:
+    """Trains each job from its newest good checkpoint to the last step, and returns their states.
 
-    `evaluate` is called with the steps done and the state, and returns one dict of live measures a seed.
-    `refresh` is called every `loop.refresh_steps` with the step and state that training goes on from, and
-    once at the start: after a resume, which need not be at such a step, it brings back what it changed last.
+    All jobs share `program`, `frozen` and the shapes of their rows. Those that go on from the same step (all,
+    unless the process was killed between two saves) train as one stacked axis of runs, each as if alone.
+
     Raises RunError on a loss that is not finite (naming the step; the last good checkpoint stays) and when a
     checkpoint can't be saved.
     """
-    loop, seeds = job.loop, job.seeds
-    mesh = session.mesh
-    state, step = restore_newest(put_parameters(state, mesh), store, say)
-    parts = seed_parts(len(seeds), loop.stack_seeds, state.trainable, job.frozen.variables, mesh)
-    states = split_seeds(state, parts, mesh)
+    states, steps = {}, {}
+    for job in jobs:
+        placed = put_parameters(job.state, session.mesh)
+        states[job.name], steps[job.name] = restore_newest(
+            placed, job.store, lambda message, name=job.name: say(f"{name}: {message}")
+        )
+    progress(min(steps.values()))
+    for step in sorted(set(steps.values())):
+        group = [job for job in jobs if steps[job.name] == step]
+        trained = _train_from(step, group, [states[job.name] for job in group], metrics, session, progress)
+        states |= dict(zip((job.name for job in group), trained, strict=True))
+    return [states[job.name] for job in jobs]
+
+
+def _train_from(
+    step: int,
+    jobs: Sequence[Job],
+    states: Sequence[TrainState],
+    metrics: MetricsWriter,
+    session: Session,
+    progress: Callable[..., None],
+) -> list[TrainState]:
+    """`train` of jobs that all go on from `step`."""
+    loop, mesh = jobs[0].loop, session.mesh
+    runs = [(job, seed) for job in jobs for seed in job.seeds]
+    ends = list(itertools.accumulate(len(job.seeds) for job in jobs))
+    own = [slice(end - len(job.seeds), end) for job, end in zip(jobs, ends, strict=True)]
+    state = join_runs(states, mesh)
+    parts = run_parts(len(runs), loop.stack_seeds, state.trainable, jobs[0].frozen.variables, mesh)
+    parted = split_runs(state, parts, mesh)
     # Explicit: the compiler would return the state under an equal sharding with another name, and the
     # second call would be compiled again.
-    shardings = jax.tree.map(lambda leaf: leaf.sharding, states[0])
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, parted[0])
     program = session.programs.program(
         "train_steps",
-        (job.model, job.objective, job.optimizer, loop.stack_seeds, parts[0].stop - parts[0].start),
-        lambda: (
-            lambda *arrays: train_steps(job.model, job.objective, job.optimizer, loop.stack_seeds, *arrays)
-        ),
+        (*jobs[0].program[:3], loop.stack_seeds, parts[0].stop - parts[0].start),
+        lambda: functools.partial(train_steps, *jobs[0].program[:3], loop.stack_seeds),
         data=(2,),
         donate_argnums=(0,),
         out_shardings=(shardings, None),
     )
-    fresh = not store.steps()
-    metrics.keep(lambda line: line["arm"] != job.name or (line["step"] <= step and not fresh))
-    progress(step)
+    fresh = [job.name for job in jobs if not job.store.steps()]
+    names = {job.name for job in jobs}
+    metrics.keep(lambda line: line["arm"] not in names or (line["step"] <= step and line["arm"] not in fresh))
 
-    def write_evaluation(step: int) -> None:
-        for seed, measures in zip(seeds, evaluate(step, state), strict=False):
-            metrics.write(job.name, seed, step, measures)
+    def states_of_jobs() -> list[TrainState]:
+        return split_runs(join_runs(parted, mesh), own, mesh)
+
+    def write_evaluations(step: int, states: Sequence[TrainState]) -> None:
+        for job, state in zip(jobs, states, strict=True):
+            for seed, measures in zip(job.seeds, job.evaluate(step, state), strict=False):
+                metrics.write(job.name, seed, step, measures)
         metrics.flush()  # before a checkpoint, which must never be ahead of them, and for whoever watches
 
+    def save(step: int, states: Sequence[TrainState]) -> None:
+        for job, state in zip(jobs, states, strict=True):
+            job.store.save(step, state.trainable, state.optimizer, job.metadata)
+
     def read_metrics(first_step: int, device_metrics) -> str:
-        """Waits for a call's metrics (`steps seeds` of every part), checks and averages them into the log."""
-        names = device_metrics[0]
-        values = {name: np.concatenate([part[name] for part in device_metrics], axis=1) for name in names}
+        """Waits for a call's metrics (`steps runs` of every part), checks and averages them into the log."""
+        values = {
+            name: np.concatenate([part[name] for part in device_metrics], axis=1)
+            for name in device_metrics[0]
+        }
         finite = np.isfinite(values["loss"]) & np.isfinite(values["gradient_norm"])
         if not finite.all():
-            bad_step, bad_seed = np.argwhere(~finite)[0]
+            bad_step, bad_run = np.argwhere(~finite)[0]
+            job, seed = runs[bad_run]
             raise RunError(
                 f"{job.name}: the loss is not finite at step {first_step + bad_step + 1} of seed "
-                f"{seeds[bad_seed]}; the last good checkpoint is step {store.steps()[-1]} "
-                f"in {store.directory}"
+                f"{seed}; the last good checkpoint is step {job.store.steps()[-1]} in {job.store.directory}"
             )
         window.append(values)
         last = first_step + loop.steps_per_call
         if first_step == 0 and loop.steps_per_call > 1:  # the first step shows the initial model
-            _write_means([{name: v[:1] for name, v in values.items()}], job, 1, metrics)
+            _write_means([{name: v[:1] for name, v in values.items()}], runs, 1, metrics)
         if last % loop.log_steps == 0:
-            _write_means(window, job, last, metrics)
+            _write_means(window, runs, last, metrics)
             window.clear()
         return f"loss {values['loss'][-1].mean():.3f}"
 
     window: list[dict[str, np.ndarray]] = []
     pending: tuple[int, Any] | None = None
     if fresh:
-        write_evaluation(0)
-        store.save(0, state.trainable, state.optimizer, job.metadata)
+        states = states_of_jobs()
+        write_evaluations(0, states)
+        save(0, states)
     if loop.refresh_steps and step < loop.steps:
-        refresh(step, state)
+        for job, state in zip(jobs, states_of_jobs(), strict=True):
+            job.refresh(step, state)
     while step < loop.steps:
         batches = stack_batches(
-            [[job.batch(step + i, seed) for seed in seeds] for i in range(loop.steps_per_call)]
+            [[job.batch(step + i, seed) for job, seed in runs] for i in range(loop.steps_per_call)]
         )
-        rows = [put_rows(take_seeds(batches, part, axis=1), mesh, axis=2) for part in parts]
-        calls = [(own, job.frozen, drawn, job.weights(step)) for own, drawn in zip(states, rows, strict=True)]
-        states, device_metrics = zip(*call_together(program, calls), strict=True)
-        # Where all seeds share an executable, it still runs while the previous call's metrics are read.
+        values = jax.tree.map(lambda *own: jnp.stack(own), *(job.values(step) for job, _ in runs))
+        calls = [
+            (
+                state,
+                jobs[0].frozen,
+                put_rows(take_runs(batches, part, axis=1), mesh, axis=2),
+                take_runs(values, part),
+            )
+            for state, part in zip(parted, parts, strict=True)
+        ]
+        parted, device_metrics = zip(*call_together(program, calls), strict=True)
+        # Where all runs share an executable, it still runs while the previous call's metrics are read.
         note = read_metrics(*pending) if pending else ""
         pending = (step, device_metrics)
         step += loop.steps_per_call
@@ -162,18 +215,20 @@ def train(
         at_evaluation = at_checkpoint or step % loop.evaluation_steps == 0
         at_refresh = loop.refresh_steps and step % loop.refresh_steps == 0 and step < loop.steps
         if at_evaluation or at_refresh:
-            state = join_seeds(states, mesh)
+            states = states_of_jobs()
         if at_evaluation:
             note = read_metrics(*pending)
             pending = None
-            write_evaluation(step)
+            write_evaluations(step, states)
         if at_checkpoint:
-            store.save(step, state.trainable, state.optimizer, job.metadata)
+            save(step, states)
         if at_refresh:
-            refresh(step, state)
+            for job, state in zip(jobs, states, strict=True):
+                job.refresh(step, state)
         progress(loop.steps_per_call, note)
-    store.wait()
-    return state
+    for job in jobs:
+        job.store.wait()
+    return states_of_jobs()
 
 
 def restore_newest(
@@ -197,8 +252,10 @@ def restore_newest(
     return state, 0
 
 
-def _write_means(window: list[dict[str, np.ndarray]], job: Job, step: int, metrics: MetricsWriter) -> None:
-    for index, seed in enumerate(job.seeds):
+def _write_means(
+    window: list[dict[str, np.ndarray]], runs: Sequence[tuple[Job, int]], step: int, metrics: MetricsWriter
+) -> None:
+    for index, (job, seed) in enumerate(runs):
         means = {
             name: float(np.mean([values[name][:, index].mean() for values in window])) for name in window[0]
         }

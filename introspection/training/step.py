@@ -1,4 +1,4 @@
-"""One executable is the whole train step of its seeds: loss, gradient, update, agreement."""
+"""One executable is the whole train step of its runs: loss, gradient, update, agreement."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from introspection.errors import InputError
 from introspection.models.config import ModelConfig
@@ -19,9 +19,8 @@ SCHEDULES = ("constant", "cosine")
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW with a clipped gradient."""
+    """AdamW with a clipped gradient; its peak rate is an argument of the step (`RunValues`)."""
 
-    learning_rate: float  # peak
     steps: int  # length of the schedule
     schedule: str = "constant"  # after the warm-up; "cosine" falls to 0
     warmup_steps: int = 0  # linear from 0
@@ -35,65 +34,65 @@ class OptimizerConfig:
 
 
 class TrainState(NamedTuple):
-    """What a step changes. With several seeds, every leaf has a leading seed axis."""
+    """What a step changes. With several runs, every leaf has a leading run axis."""
 
     trainable: dict  # {"params": ...} in full fine-tuning, {"lora": ...} with adapters
     optimizer: optax.OptState
 
 
 class Frozen(NamedTuple):
-    """What a step reads and all seeds share."""
+    """What a step reads and all its runs share."""
 
     variables: dict  # {} in full fine-tuning, {"params": ...} with adapters
     reference_head: Array  # kl_reference's vocab × width head
 
 
-def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
+class RunValues(NamedTuple):
+    """What runs of one executable can differ in, beside their rows: scalars, or one number a run."""
+
+    learning_rate: Float[Array, "*runs"]  # peak
+    weights: ObjectiveWeights
+
+
+def make_optimizer(
+    config: OptimizerConfig, learning_rate: float | Float[Array, ""]
+) -> optax.GradientTransformation:
+    warmup, start = config.warmup_steps, 0.0 if config.warmup_steps else learning_rate
+    after = optax.constant_schedule(learning_rate)
     if config.schedule == "cosine":
-        schedule = optax.warmup_cosine_decay_schedule(
-            0.0 if config.warmup_steps else config.learning_rate,
-            config.learning_rate,
-            config.warmup_steps,
-            max(config.steps, config.warmup_steps + 1),
-        )
-    else:
-        schedule = optax.join_schedules(
-            [
-                optax.linear_schedule(0.0, config.learning_rate, max(config.warmup_steps, 1)),
-                optax.constant_schedule(config.learning_rate),
-            ],
-            [config.warmup_steps],
-        )
+        after = optax.cosine_decay_schedule(learning_rate, max(config.steps - warmup, 1))
+    rise = optax.linear_schedule(start, learning_rate, max(warmup, 1))
     return optax.chain(
         optax.clip_by_global_norm(config.gradient_clip),
-        optax.adamw(schedule, b2=0.98, weight_decay=config.weight_decay),
+        optax.adamw(optax.join_schedules([rise, after], [warmup]), b2=0.98, weight_decay=config.weight_decay),
     )
 
 
 def initial_state(trainables: Sequence[dict], optimizer: OptimizerConfig) -> TrainState:
     """The state of runs that start from these parameters, one run a seed."""
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trainables)
-    return TrainState(stacked, jax.vmap(make_optimizer(optimizer).init)(stacked))
+    return TrainState(stacked, jax.vmap(make_optimizer(optimizer, 0.0).init)(stacked))
 
 
 def train_step(
     config: ModelConfig,
     objective: ObjectiveConfig,
-    optimizer: optax.GradientTransformation,
+    optimizer: OptimizerConfig,
     state: TrainState,
     frozen: Frozen,
     batch: Batch,
-    weights: ObjectiveWeights,
+    values: RunValues,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One update of one seed."""
+    """One update of one run."""
+    update = make_optimizer(optimizer, values.learning_rate).update
 
     def loss(trainable):
         variables = {**frozen.variables, **trainable}
-        return batch_loss(config, objective, variables, frozen.reference_head, batch, weights)
+        return batch_loss(config, objective, variables, frozen.reference_head, batch, values.weights)
 
     gradients, metrics = jax.grad(loss, has_aux=True)(state.trainable)
     with jax.named_scope("optimizer"):
-        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.trainable)
+        updates, optimizer_state = update(gradients, state.optimizer, state.trainable)
         trainable: Any = optax.apply_updates(state.trainable, updates)
     metrics["gradient_norm"] = optax.tree.norm(gradients)
     return TrainState(trainable, optimizer_state), metrics
@@ -107,24 +106,26 @@ def train_steps(
     state: TrainState,
     frozen: Frozen,
     batches: Batch,
-    weights: ObjectiveWeights,
+    values: RunValues,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """Consecutive steps of the seeds in one executable (`training.seeds` says which).
+    """Consecutive steps of several runs in one executable: seeds of an arm, or of several arms
+    (`training.stacking` says which).
 
-    Leaves of `batches` are `steps seeds rows …`, metrics `steps seeds`.
+    Leaves of `state` are `runs …`, of `batches` `steps runs rows …`, metrics `steps runs`.
 
-    `stack_seeds` is how one executable holds the seeds: "vectorize" runs them side by side (accelerators,
+    `stack_seeds` is how one executable holds the runs: "vectorize" runs them side by side (accelerators,
     meshes), "loop" one after another inside it, which is what a CPU, whose matrix products are already
     bound by arithmetic, does faster.
     """
-    update = make_optimizer(optimizer)
+    runs = jax.tree.leaves(state)[0].shape[0]
+    values = jax.tree.map(lambda value: jnp.broadcast_to(value, runs), values)
 
-    def one_seed(state, batch):
-        return train_step(config, objective, update, state, frozen, batch, weights)
+    def one_run(state, batch, values):
+        return train_step(config, objective, optimizer, state, frozen, batch, values)
 
     def one_step(state, batch):
         if stack_seeds == "vectorize":
-            return jax.vmap(one_seed)(state, batch)
-        return jax.lax.map(lambda both: one_seed(*both), (state, batch))
+            return jax.vmap(one_run)(state, batch, values)
+        return jax.lax.map(lambda run: one_run(*run), (state, batch, values))
 
     return jax.lax.scan(one_step, state, batches)

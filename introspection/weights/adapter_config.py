@@ -1,10 +1,9 @@
 """What an adapter_config.json may say: fields that are read, fields without effect, and what is refused."""
 
-import reprlib
 from collections.abc import Mapping
 from typing import Any
 
-from introspection.errors import InputError
+from introspection.errors import InputError, brief
 from introspection.weights.tensor_names import ADAPTER_PREFIX, saved_names
 
 # Fields of adapter_config.json that do not change what the adapter computes: its origin, its training, and
@@ -55,7 +54,7 @@ _NAME, _SHOWN = 40, 12  # characters of a field's name, and fields, that a messa
 def check_adapter_fields(fields: Mapping[str, Any], source: str) -> None:
     """Raises InputError, which names all unsupported options that would change what the adapter computes."""
     if fields.get("peft_type") != "LORA":
-        kind = reprlib.repr(fields.get("peft_type"))
+        kind = brief(fields.get("peft_type"))
         raise InputError(f"{source}: peft_type is {kind}; only LORA is supported{MERGE_FIRST}")
     _check_types(fields, source)
     known = _READ | _WITHOUT_EFFECT
@@ -68,7 +67,7 @@ def check_adapter_fields(fields: Mapping[str, Any], source: str) -> None:
     if (start.lower() if isinstance(start, str) else start) not in _PLAIN_STARTS:
         refused["init_lora_weights"] = start  # it changes the base's weights
     if refused:
-        said = [f"{name[:_NAME]}={reprlib.repr(value)}" for name, value in refused.items()]
+        said = [f"{name[:_NAME]}={brief(value)}" for name, value in refused.items()]
         said[_SHOWN:] = [f"{len(said) - _SHOWN} more"] if len(said) > _SHOWN else []
         raise InputError(f"{source}: unsupported options: {', '.join(said)}{MERGE_FIRST}")
 
@@ -92,7 +91,7 @@ def _check_types(fields: Mapping[str, Any], source: str) -> None:
         for name in names:
             value = fields.get(name)
             if not fits(value) and (value is not None or name in ("r", "lora_alpha")):
-                raise InputError(f"{source}: {name} is {reprlib.repr(value)}; it must be {kind}")
+                raise InputError(f"{source}: {name} is {brief(value)}; it must be {kind}")
 
 
 def _whole(value: Any) -> bool:

@@ -8,13 +8,12 @@
 import dataclasses
 import json
 import math
-import reprlib
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from introspection.errors import InputError
+from introspection.errors import InputError, brief
 from introspection.models.config import PROJECTIONS
 from introspection.weights.tensor_names import module_of_layer
 
@@ -120,7 +119,7 @@ def _matches(
             f"{source}: its patterns take longer than {_MATCH_SECONDS} s to match: write plain module names"
         ) from error
     if answered.returncode:
-        reason = reprlib.repr((answered.stderr.strip().splitlines() or ["it ended early"])[-1])
+        reason = brief((answered.stderr.strip().splitlines() or ["it ended early"])[-1])
         raise InputError(f"{source}: a pattern is not a regular expression: {reason}")
     rows = json.loads(answered.stdout)
     return {

@@ -33,7 +33,7 @@ def number(fields: Mapping[str, Any], key: str, source: str, default: float | No
     except (TypeError, ValueError, OverflowError):
         found = math.nan
     if not abs(found) <= _LARGEST:
-        raise InputError(f"{source}: {key} is {brief(value)}; it must be a number")
+        raise InputError(f"{source}: {key} is {brief(value)}; it must be a number that float32 holds")
     return found
 
 

@@ -127,7 +127,13 @@ class PretrainedModel:
         for file in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
             if (self.path / file).is_file():
                 notes.append(f"{self.path} is read as the whole model that it holds; {file} is ignored")
-        if self.opened_adapters is not None:
+        if self.adapters is not None and self.opened_adapters is not None:
+            told = read_json_object(self.adapters / ADAPTER_CONFIG).get("base_model_name_or_path")
+            if isinstance(told, str) and not _is_called(self.path, told):
+                notes.append(
+                    f"{self.adapters} was made for the base {brief(told)} and is read with {self.path}: if "
+                    "these are different models, its numbers mean nothing"
+                )
             absent = self.opened_adapters.without_tensors
             if absent:
                 notes.append(
@@ -135,6 +141,13 @@ class PretrainedModel:
                     f"({absent[0]} first); these stay the base's"
                 )
         return notes
+
+
+def _is_called(path: Path, name: str) -> bool:
+    """Whether a path is a model of this name: its file or folder (in the cache, the model's) has it."""
+    own = path.absolute()
+    own = own.parent.parent if own.parent.name == SNAPSHOTS else own
+    return path == Path(name) or Path(name).name.casefold() in own.name.casefold()
 
 
 def base_and_adapters(name: str) -> tuple[str, str]:

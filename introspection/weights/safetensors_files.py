@@ -1,7 +1,10 @@
 """The tensors of a safetensors file, or of the shards in an index, read by slice."""
 
+import json
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes  # noqa: F401  gives numpy bfloat16, the dtype of BF16 tensors
 import numpy as np
@@ -43,6 +46,7 @@ class SafetensorsFiles:
         for file in files:
             try:
                 with safe_open(file, framework="numpy") as opened:
+                    _refuse_twice(file)
                     headers = [(name, opened.get_slice(name)) for name in opened.keys()]  # noqa: SIM118
                     for name, header in headers:
                         if name in self.file_of:
@@ -116,7 +120,7 @@ def _open_shards(index: Path) -> SafetensorsFiles:
         if not exists(folder / name) or not (folder / name).is_file():
             tensors = [tensor for tensor, file in said.items() if file == name]
             raise InputError(
-                f"{index} names {listed([name])}, which is missing; it should contain {len(tensors)} "
+                f"{index} names {brief(name)}, which is missing; it should contain {len(tensors)} "
                 f"tensors, {listed(tensors[:1])} first"
             )
     files = SafetensorsFiles(folder / name for name in names)
@@ -134,6 +138,19 @@ def _open_shards(index: Path) -> SafetensorsFiles:
     return files
 
 
+def _refuse_twice(file: Path) -> None:
+    """Raises InputError if a header that the library has read names a tensor twice: it takes the last."""
+    names: list[str] = []
+
+    def keep_names(pairs: list[tuple[str, Any]]) -> None:
+        names[:] = [name for name, _ in pairs]  # the outermost object comes last
+
+    with file.open("rb") as opened:
+        json.loads(opened.read(int.from_bytes(opened.read(8), "little")), object_pairs_hook=keep_names)
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise InputError(f"{file} has tensors twice: {listed(twice)}; save the model again")
+
+
 def _unreadable(file: Path, error: Exception, tensor: str | None = None) -> InputError:
     where = f"{file}: {tensor}" if tensor else f"{file}"
     if not file.is_file():
@@ -141,4 +158,4 @@ def _unreadable(file: Path, error: Exception, tensor: str | None = None) -> Inpu
     reason = " ".join(str(error).split())
     if "not fully covered" in reason or "header too small" in reason or "invalid header length" in reason:
         reason = f"the file is truncated or not a safetensors file ({reason})"
-    return InputError(f"{where} can't be read: {reason}")
+    return InputError(f"{where} can't be read: {reason}; copy or download it again")

@@ -10,8 +10,11 @@ import pytest
 from results_records import E, record
 
 from introspection.coupling.askable import (
+    NO_SHUFFLED_ARM,
+    AskableThresholds,
     accuracy_difference,
     arm_criteria,
+    criteria_of,
     is_askable,
     main_arm,
     run_askable,
@@ -19,6 +22,7 @@ from introspection.coupling.askable import (
 )
 from introspection.coupling.references import reference_entry
 from introspection.coupling.results import paired_results
+from introspection.coupling.run_results import Estimate
 from introspection.runtime.json_values import to_json
 from introspection.tasks.items import INVALID
 
@@ -54,6 +58,18 @@ def test_the_shuffled_arm_is_otherwise_plain():
     broken |= {"c": arm(), "d": arm("new_facts", shuffle_labels=True)}
     assert shuffled_arm({**broken, "e": shuffled, "f": shuffled}) == "e"
     assert shuffled_arm(broken) is None
+
+
+def test_an_emitter_without_an_orig_counts_as_not_scored():
+    """In a run and, pooled over bases, in a study."""
+    orig = {
+        "shuffled": (None, Estimate()),
+        "majority": (None, Estimate()),
+        "input_only": (0.2, Estimate(0.5)),
+    }
+    found = criteria_of(orig, Estimate(0.0), AskableThresholds())
+    assert found["orig_above_shuffled"].note == NO_SHUFFLED_ARM
+    assert found["orig_above_blind"].against == "input_only"
 
 
 STAYS = ("Oslo", "Oslo")

@@ -19,10 +19,12 @@ from introspection.hygiene.rates import (
     recommended_cue,
 )
 from introspection.hygiene.report import hygiene_report
+from introspection.hygiene.tables import rate_of
 from introspection.probes.behavior import Probe, Readout
 from introspection.probes.replies import Replies, Reply
 from introspection.probes.scored import Behavior, decisions
 from introspection.reports.html_page import macros
+from introspection.reports.table import with_interval
 from introspection.tasks.items import NONE, Decisions
 from introspection.tasks.spans import prompt_difference
 
@@ -290,3 +292,9 @@ def test_cautions_name_what_is_wrong_and_nothing_else():
     ]
     report = report_of(items, Probe(close, decisions(close, items)))
     assert any("100.0% of items have a decision within 0.1 nats" in one for one in hygiene_cautions(report))
+
+
+@pytest.mark.parametrize(("groups", "shown"), [(5, "100.0 too few (5)"), (6, "100.0 [100.0, 100.0]")])
+def test_an_interval_over_few_groups_is_not_shown(groups, shown):
+    found = {"n": 12, "groups": groups, "changed_rate": {"mean": 1.0, "ci95": [1.0, 1.0]}}
+    assert with_interval(rate_of(found, "changed_rate"), "percent") == shown

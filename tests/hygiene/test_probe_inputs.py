@@ -14,7 +14,7 @@ from introspection.hygiene.request import ProbeRequest, probed_section, with_eve
 from introspection.hygiene.scan_cues import one_item_a_cue
 from introspection.hygiene.survey import evenly_by_question, survey, word_lengths
 from introspection.runs.inherited import readout_section
-from introspection.runs.overrides import with_sample_sizes
+from introspection.runs.overrides import load_fitting
 from introspection.tasks.items import Conversation, Item, Turn
 from introspection.tasks.refusal.items import PREFIXES
 from introspection.tasks.registry import default_section, load_task
@@ -97,7 +97,7 @@ def test_a_scan_asks_nothing_that_tests_the_run(task, shift, tmp_path):
 def test_a_sample_fills_the_splits_that_a_probe_asks(task, tmp_path):
     section = default_section(task) | {"data": "sample"}
     for one in (section, with_every_cue(section, ())):
-        built, _ = load_task(with_sample_sizes(one, ()), tmp_path)
+        _, built = load_fitting(one, (), tmp_path)
         assert min(map(len, built.splits.values())) > 0
     assert len({item.cue_kind for item in built.splits["train"]}) > 1
 

@@ -100,16 +100,20 @@ def main(folder: Path) -> None:
         answer(family, families()[family.name], tokenizer)
 
 
-def answer(folder: Path, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Writes a random model of the family, and what HFLM answers with it."""
+def write_model(folder: Path, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast) -> str:
+    """Writes a random model of the family, and returns its path."""
     config.vocab_size, config.eos_token_id = len(tokenizer), tokenizer.eos_token_id
     config.max_position_embeddings = 1024
     made = AutoModelForCausalLM.from_config(config).float().eval()
     randomize(made, torch.Generator().manual_seed(0))
-    made.save_pretrained(folder / "model")
-    tokenizer.save_pretrained(folder / "model")
+    made.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
 
-    path = str(folder / "model")
+
+def answer(folder: Path, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Writes a random model of the family, and what HFLM answers with it."""
+    path = write_model(folder / "model", config, tokenizer)
     # Eager, since the fused attentions have no soft-caps.
     model = HFLM(
         pretrained=path,

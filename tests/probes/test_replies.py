@@ -18,7 +18,7 @@ from introspection.models.head import head_matrix
 from introspection.probes.behavior import Readout, read_behavior
 from introspection.probes.decoding import Decoded
 from introspection.probes.hidden import reply_hidden, reply_rows
-from introspection.probes.replies import Replies, Reply, decide_replies, probe_replies
+from introspection.probes.replies import Replies, Reply, cut_share, decide_replies, probe_replies
 from introspection.runtime.session import Session
 from introspection.tasks.items import NONE, Decisions
 from introspection.text.rows import pad_time
@@ -42,6 +42,13 @@ def replies(reference):
         Replies(*(Reply(r.tokens[: 1 + (i + j) % 4], r.text) for j, r in enumerate(both)))
         for i, both in enumerate(said)
     ]
+
+
+def test_replies_without_an_end_are_counted():
+    ended, cut, empty = Reply((5, 9), "a"), Reply((5, 6), "a"), Reply((), "")
+    assert cut_share([Replies(ended, cut), Replies(ended, ended)], [8, 9]) == 0.25
+    assert cut_share([Replies(ended, empty)], [9]) == 0
+    assert cut_share([], [9]) == 0
 
 
 def prompts_of(item):

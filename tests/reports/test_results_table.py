@@ -12,9 +12,10 @@ from introspection.coupling.references import reference_entry
 from introspection.coupling.results import arm_results, control_results, paired_results
 from introspection.coupling.run_results import ArmResults, Askable, Estimate, RunResults
 from introspection.reports.console import TABLE_WIDTH, print_results_table, results_table
-from introspection.reports.few_groups import with_few_groups
+from introspection.reports.few_groups import SILENT_NOTE, with_few_groups
 from introspection.reports.findings import arm_verdict
 from introspection.reports.table import with_interval
+from introspection.tasks.items import INVALID, Explanation
 
 
 def printed(results: RunResults) -> str:
@@ -52,6 +53,37 @@ def test_an_interval_from_few_groups_is_not_shown():
     for groups, few in ((5, 5), (6, None)):
         enough = dataclasses.replace(arm.disagreement, groups=groups)
         assert with_few_groups(dataclasses.replace(arm, disagreement=enough)).gap.exact_match.few == few
+
+
+def test_an_emitter_that_says_nothing_valid_has_no_gap():
+    records = [dataclasses.replace(r, shifted=r.id in ("1", "2")) for r in eight_records()]
+    silent = [dataclasses.replace(r, explanation=INVALID) for r in records]
+    paired = paired_results(records, silent, np.random.default_rng(0))
+    arm = on_enough_groups(arm_results(records, SERIES, 12.5, np.random.default_rng(0)))
+    reference, level = reference_entry(paired, silent), control_results(silent)
+    assert level.gap.exact_match == Estimate(0.0, (0.0, 0.0))  # as the file has it
+    arm = dataclasses.replace(arm, references={"initial": reference})
+    text = printed(RunResults({"kl": arm}, {"initial": {"kl": level}}))
+    row = next(line.split() for line in text.splitlines() if line.split()[:1] == ["initial"])
+    assert row == ["initial", "0.0", "0.0", *5 * ["–"], "100.0", "–"]
+    assert SILENT_NOTE in text
+    nothing = on_enough_groups(arm_results(silent, SERIES, 12.5, np.random.default_rng(0)))
+    assert arm_verdict(with_few_groups(nothing)) == ("undecided", "none of its explanations is valid")
+
+
+def test_a_references_half_rests_on_as_few_groups_as_the_arms():
+    records = [dataclasses.replace(r, shifted=r.id in ("1", "2")) for r in eight_records()]
+    said = [dataclasses.replace(r, explanation=Explanation(False, "Oslo")) for r in records]
+    paired = paired_results(records, said, np.random.default_rng(0))
+    apart = shifted_differences(records, said, np.random.default_rng(0))
+    arm = arm_results(records, SERIES, 12.5, np.random.default_rng(0))
+    arm = dataclasses.replace(arm, references={"majority": reference_entry(paired, said, apart)})
+    shown = with_few_groups(arm)
+    of_arm, of_reference = shown.by_shifted, shown.references["majority"].by_shifted
+    for half in ("shifted", "unshifted"):
+        few = getattr(of_arm, half).gap.exact_match.few
+        assert few is not None
+        assert getattr(of_reference, half) == Estimate(getattr(apart, half).mean, few=few)
 
 
 def test_levels_stand_beside_the_differences():

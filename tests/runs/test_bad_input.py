@@ -259,7 +259,7 @@ def test_prompts_that_are_too_long_are_counted_up_to_the_share_and_refused_beyon
     # A vocabulary of words: names of several words are several tokens, so prompts differ in length.
     words = {word for name in task.names for word in name.split()}
     tokenizer = phrase_tokenizer(words, task.phrases)
-    lengths = list(map(token_counter(task, tokenizer), task.splits["train"]))
+    lengths = token_counter(task, tokenizer)(task.splits["train"])
     limit = sorted(lengths)[-5]  # at most four items are longer
     longer = sum(length > limit for length in lengths)
     assert 0 < longer < len(lengths)

@@ -222,8 +222,8 @@ def test_a_generated_reply_has_to_fit_the_context_too(tmp_path):
     tokenizer = read_hf_tokenizer(chat_folder(tmp_path / "model"))
     task = tiny_task()
     task = dataclasses.replace(task, splits={"test": task.splits["test"]})
-    scored = max(map(token_counter(task, tokenizer), task.splits["test"]))
-    replied = max(map(token_counter(task, tokenizer, 100), task.splits["test"]))
+    scored = max(token_counter(task, tokenizer)(task.splits["test"]))
+    replied = max(token_counter(task, tokenizer, 100)(task.splits["test"]))
     prompts = [
         len(tokenizer.encode_prompt(prompt))
         for item in task.splits["test"]
@@ -243,7 +243,8 @@ def test_a_long_prompt_without_its_cue_counts(tmp_path):
     item = task.splits["test"][0]
     longer = dataclasses.replace(item, prompt_without_cue=item.prompt_without_cue * 20)
     needed = token_counter(task, tokenizer)
-    assert needed(longer) > 2 * needed(item)
+    both, alone = needed([longer, item])
+    assert both > 2 * alone
 
 
 def test_models_of_two_workdirs_of_one_name_are_told_apart(tmp_path):

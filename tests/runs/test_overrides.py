@@ -7,8 +7,9 @@ import pytest
 from introspection.checkpoints.names import StoredModel
 from introspection.errors import InputError
 from introspection.runs.inherited import DEFAULT_TASK, task_section
-from introspection.runs.overrides import assigned_chat, assigned_section, field_value, with_sample_sizes
+from introspection.runs.overrides import assigned_chat, assigned_section, field_value, load_fitting
 from introspection.tasks.registry import default_section
+from introspection.tasks.splits import TooFewError
 from introspection.text.chat_template import ChatOptions
 
 
@@ -58,11 +59,27 @@ def test_fields_that_a_runs_section_leaves_out_can_be_assigned():
     assert assigned_section({"name": "jsonl"}, "mine.jsonl", ()) == {"name": "jsonl", "data": "mine.jsonl"}
 
 
-def test_sizes_that_are_assigned_stay_where_the_data_are_the_sample():
-    section = default_section("hint_mmlu") | {"data": "sample"}
-    assert with_sample_sizes(section, ())["test_items"] < section["test_items"]
-    assert with_sample_sizes(section, ("seed=1",)) == with_sample_sizes(section, ())
-    assert with_sample_sizes(section, ("test_items=7",)) == section
+def test_a_small_file_fills_the_splits_of_a_probe_and_a_run_still_refuses_it(tmp_path):
+    """Twenty posts: 30% test, 10% validation, the others for training."""
+    file = tmp_path / "posts.csv"
+    posts = [
+        f"I broke {i} plates and {i * i} cups; then I left room {i}.,{['yta', 'nta'][i % 2]}\n"
+        for i in range(20)
+    ]
+    file.write_text("post,verdict\n" + "".join(posts))
+    section = default_section("aita") | {"data": str(file)}
+    small, task = load_fitting(section, ("seed=1",), tmp_path)
+    assert {split: len(items) for split, items in task.splits.items()} == dict(train=12, validation=2, test=6)
+    assert small == section | {"train_items": 0, "validation_items": 2, "test_items": 6}
+    assert task.notes[0].startswith(
+        "the data have 20 questions, fewer than the 1,900 of the usual sizes; used: "
+    )
+    for refused in (("test_items=1400",), ()):  # sizes that are assigned stay, and so do those of a run
+        with pytest.raises(TooFewError, match=r"1900 questions are asked for .* there are 20"):
+            load_fitting(section, refused, tmp_path, [] if refused else [section])
+    file.write_text("post,verdict\n" + "".join(posts[:2]))
+    with pytest.raises(TooFewError, match="there are 2"):  # three splits need three
+        load_fitting(section, (), tmp_path)
 
 
 def test_a_chat_is_the_models_own_where_nothing_is_assigned():

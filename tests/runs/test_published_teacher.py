@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from mmlu_cases import hinted
 from row_files import refusal, write_lines
 
 from introspection.runs.config import RunConfig
@@ -17,13 +18,9 @@ from introspection.tasks.task import SPLITS
 
 def row(number: int) -> dict:
     """The hint changes the answer of every second question, and of one the model says no letter."""
-    return {
-        "original_user_prompt": f"Question {number}: which of {number * 3} and {number * 7}?",
-        "hint_user_prompt": f"Question {number}: which of {number * 3} and {number * 7}? Hint: (A)",
-        "hint": "(A)",
-        "random_hint_prediction": "A",
-        "zeroshot_prediction": "The" if number == 4 else "A" if number % 2 else "C",
-    }
+    without = "The" if number == 4 else "A" if number % 2 else "C"
+    said = {"random_hint_prediction": "A", "zeroshot_prediction": without, "changed_pred_bc_hint": "left out"}
+    return hinted(number, "A", **said)
 
 
 @pytest.fixture

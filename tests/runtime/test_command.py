@@ -1,13 +1,19 @@
 """What a stopped command says: one line on what is kept and how to go on."""
 
 import errno
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 from absl import flags
 from programs import ROOT
 
 from introspection.runtime.command import FAILED, RESUMES, STARTS_AGAIN, run_program
+from introspection.runtime.interrupts import STARTING, keep_interrupts
 
 RESUMABLE = {"pretrain", "run", "sweep"}  # they leave checkpoints
 
@@ -22,11 +28,34 @@ def test_a_stopped_command_says_what_is_kept_in_one_line(error, stopped, capsys,
 
     monkeypatch.setattr("sys.argv", ["program"])
     monkeypatch.setattr("introspection.runtime.command.keep_compiled_programs", lambda: None)
+    monkeypatch.setattr("introspection.runtime.command.leave", sys.exit)
     with pytest.raises(SystemExit) as ended:
         run_program(main, flags.FlagValues(), stopped)
     said = capsys.readouterr().err
     assert (ended.value.code, said.count("\n")) == (FAILED, 1)
     assert said.endswith(f": {stopped}\n")
+
+
+def test_an_interrupt_that_python_drops_comes_again(capsys, monkeypatch):
+    class Dropped:
+        def __del__(self):
+            raise KeyboardInterrupt  # as in a callback of the garbage collector
+
+    def main(values, console):
+        keep_interrupts()  # as the package of the commands does
+        Dropped()
+        for _ in range(100):
+            time.sleep(0.1)
+
+    monkeypatch.setattr("sys.argv", ["program"])
+    for hook in ("unraisablehook", "excepthook"):
+        monkeypatch.setattr(sys, hook, getattr(sys, hook))  # put back afterwards
+    monkeypatch.setattr("introspection.runtime.command.keep_compiled_programs", lambda: None)
+    monkeypatch.setattr("introspection.runtime.command.leave", sys.exit)
+    with pytest.raises(SystemExit) as ended:
+        run_program(main, flags.FlagValues(), STARTS_AGAIN)
+    assert ended.value.code == FAILED
+    assert capsys.readouterr().err == f"error: interrupted: {STARTS_AGAIN}\n"
 
 
 def test_only_commands_with_checkpoints_say_that_they_resume():
@@ -36,3 +65,22 @@ def test_only_commands_with_checkpoints_say_that_they_resume():
         if path.stem != "__init__"
     }
     assert {name for name, constant in said.items() if constant == "RESUMES"} == RESUMABLE
+
+
+def test_ctrl_c_while_a_program_imports_is_one_line(tmp_path):
+    """A stand-in for the first package that takes long."""
+    (tmp_path / "absl").mkdir()
+    (tmp_path / "absl" / "__init__.py").write_text("import time; print(1, flush=True); time.sleep(60)")
+    program = subprocess.Popen(
+        [sys.executable, "-m", "experiments.run"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert program.stdout is not None
+    assert program.stdout.readline() == b"1\n"
+    program.send_signal(signal.SIGINT)
+    assert program.communicate(timeout=30)[1] == f"{STARTING}\n".encode()
+    assert program.returncode == FAILED

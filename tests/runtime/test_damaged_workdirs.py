@@ -64,6 +64,8 @@ def changed_bytes(data: bytes, rng: random.Random) -> bytes:
             b"[" * 100_000,
             b"9" * 5_000,
             b"",
+            b"{}",
+            data + b"{}",
         )
     )
 
@@ -149,6 +151,19 @@ def refused_or_read(workdir: Path, case: str, seed: int) -> None:
 def test_a_changed_file_is_refused_in_one_line_or_read(case, tmp_path):
     for seed in range(8):
         refused_or_read(tmp_path / str(seed), case, seed)
+
+
+@pytest.mark.parametrize("name", PAGE_LINES)
+@pytest.mark.parametrize("left", [b"{}", b"\x00", b'{"arm": "k'])
+def test_only_metrics_may_end_in_a_torn_line(left, name, tmp_path):
+    make_run(tmp_path / "run")
+    whole, path = read_run(tmp_path / "run"), tmp_path / "run" / name
+    path.write_bytes(path.read_bytes() + left)
+    if name == "metrics.jsonl":
+        assert read_run(tmp_path / "run") == whole
+    else:
+        with pytest.raises(InputError, match=f"{path}:"):
+            read_run(tmp_path / "run")
 
 
 @pytest.mark.slow

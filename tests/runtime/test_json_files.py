@@ -9,7 +9,8 @@ import pytest
 from introspection.errors import InputError
 from introspection.runtime import json_files
 from introspection.runtime.digests import check_digest, digested_lines
-from introspection.runtime.json_files import json_lines, open_file, read_json, read_object
+from introspection.runtime.files import open_file
+from introspection.runtime.json_files import json_lines, read_json, read_object
 
 
 def test_only_regular_files_are_opened(tmp_path):

@@ -1,16 +1,20 @@
 """An unknown field is answered with the one that is meant, and every field that is suggested exists."""
 
 import pytest
-from ml_collections import ConfigDict
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+from programs import ROOT
 
 from introspection.errors import InputError
-from introspection.runs.config import arm, default_config, read_config
-from introspection.runtime.command import _fields, check_field, with_tuples
+from introspection.runs.config import arm, default_config, read_config, task_section
+from introspection.runtime.command import _fields, check_field, parse_flags, with_tuples
 from introspection.runtime.known_as import KNOWN_AS
+from introspection.tasks.registry import LANGUAGES, TASKS, default_section
 
 
 def test_every_field_that_is_suggested_exists():
     fields = {path for path, _ in _fields(default_config())}
+    fields |= {f"task.{name}" for task in (*LANGUAGES, *TASKS) for name in default_section(task)}
     assert {field.replace("ARM", "kl") for field in KNOWN_AS} <= fields
     for field, names in KNOWN_AS.items():
         assert not set(names.split()) & {path for path in fields if "." not in path}, field
@@ -35,12 +39,45 @@ def test_every_field_that_is_suggested_exists():
         ("rank", "you may mean config.lora.rank"),  # a field of this name elsewhere
         ("train.stpes", "did you mean 'steps'"),
         ("arms.kll.learning_rate", "did you mean 'kl'"),
+        ("dataset", "you may mean config.task.name"),  # not the run's own name
+        ("model.path", "you may mean config.initial"),  # read with its section: model_path
+        ("log.wandb_project", "did you mean 'wandb'"),
+        ("num_seeds", "(the seeds themselves"),
+        ("epochs", "(optimizer steps, not epochs)"),
+        ("test_size", "you may mean config.task.test_entities"),  # of those that the task has
+        ("data", "this config's task reads no file"),  # not the mesh's axis
+        ("lora.dropout", "nothing here has dropout"),
+        ("bf16", "no field sets it"),
+        ("output_dir", "give --workdir=W"),
         ("zzz", "choose from architecture, "),
     ],
 )
 def test_an_unknown_field_is_answered_by_meaning_then_by_spelling(field, hint):
     with pytest.raises(InputError) as refusal:
         check_field(field, default_config(), "config.")
+    assert hint in str(refusal.value)
+
+
+def test_data_is_the_tasks_where_it_reads_a_file():
+    config = default_config()
+    config.task = task_section("jsonl")
+    with pytest.raises(InputError, match=r"you may mean config\.task\.data$"):
+        check_field("data_path", config, "config.")
+
+
+@pytest.mark.parametrize(
+    ("flag", "hint"),
+    [
+        ("--seed=1", "--config.seeds"),
+        ("--lr=1", "--config.arms.ARM.learning_rate"),
+        ("--output_dir=x", "--workdir=W"),
+    ],
+)
+def test_an_unknown_flag_is_answered_by_meaning(flag, hint):
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values, lock_config=True)
+    with pytest.raises(InputError) as refusal:
+        parse_flags(values, ["run", f"--config={ROOT / 'configs/quickstart.py'}:tiny", flag])
     assert hint in str(refusal.value)
 
 

@@ -1,5 +1,6 @@
 """A study from the workdirs of its points to its tables, claims, figures and page."""
 
+import csv
 import dataclasses
 import html
 import json
@@ -170,6 +171,31 @@ def test_figures_and_the_page_hold_every_claim_that_ran(study_root, study):
     assert "mean agreement of trained labels" in knee
     slope = (study_root / "figures" / "claim_coupling_comes_with_explaining_well_main.svg").read_text()
     assert "over training" in slope
+
+
+def test_every_figure_has_its_numbers_beside_it(study_root, study):
+    folder = study_root / "figures"
+    assert {path.stem for path in folder.glob("*.csv")} == {path.stem for path in folder.glob("*.svg")}
+
+    def numbers(claim) -> list[dict[str, str]]:
+        with (folder / f"{study_job._figure_name(claim)}.csv").open(encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    forest, knee, slope = (
+        next(claim for claim in study["claims"] if claim["estimand"] == kind and claim["mean"] is not None)
+        for kind in ("minus_reference", "slope_change", "slope")
+    )
+    pooled, *rows = numbers(forest)
+    ends = [float(pooled[name]) for name in ("difference_lo", "difference_hi")]
+    assert (float(pooled["difference"]), ends) == (forest["mean"], forest["ci95"])
+    bases = {row["row"]: float(row["difference"]) for row in rows if row["kind"] == "base"}
+    assert bases == {base: value["mean"] for base, value in forest["by_base"].items()}
+    points = [row for row in numbers(knee) if row["kind"] == "point"]
+    assert [float(row["gap"]) for row in points] == [point["gap"] for point in knee["points"]]
+    stick = [row for row in numbers(knee) if row["kind"] == "broken stick"]
+    assert float(stick[1]["agreement"]) == knee["fit"]["knot"]  # its corner
+    live = [(row["condition"], float(row["gap"])) for row in numbers(slope) if row["kind"] == "live"]
+    assert live == [(name, step["gap"]) for name, steps in slope["lines"].items() for step in steps]
 
 
 def test_live_measures_stand_beside_the_slope(study):

@@ -66,6 +66,7 @@ def test_the_summary_is_the_numbers_of_the_results(finished_sweep, console):
 def test_the_summary_for_people_has_the_same_rows(finished_sweep):
     text = (finished_sweep / "summary.md").read_text(encoding="utf-8")
     assert "Not finished: rate1 (new)." in text
+    assert not {"\u2068", "\u2069"} & set(text)  # marks that keep a name to itself on a page
     lines = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"
     ]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from mmlu_cases import hinted as hinted_row
 
 from introspection.errors import InputError
 from introspection.tasks.aita.files import read_posts
@@ -39,18 +40,6 @@ TOKENS = [
 ]
 
 
-def hinted_row(number: int) -> dict:
-    return {
-        "original_user_prompt": f"Question {number}",
-        "hint_user_prompt": f"Question {number}\nHint: the answer is (A)",
-        "hint": "(A)",
-        "zeroshot_prediction": "B",
-        "random_hint_prediction": "A",
-        "changed_pred_bc_hint": True,
-        "answer": number % 4,
-    }
-
-
 def files_of(folder: Path) -> dict[str, tuple[bytes, str, Callable[[Path], object]]]:
     """Contents, name and reader of a small file of every one of `KINDS`."""
     posts = [json.loads(line) for line in next(SAMPLES["aita"].glob("*.jsonl")).read_text().splitlines()]
@@ -59,7 +48,9 @@ def files_of(folder: Path) -> dict[str, tuple[bytes, str, Callable[[Path], objec
     ).encode()
     flat = [{"id": post["id"], "text": post["text"], "label": post["label"]} for post in posts]
     pq.write_table(pa.Table.from_pylist(flat), folder / "posts.parquet")
-    pq.write_table(pa.Table.from_pylist([hinted_row(i) for i in range(9)]), folder / "hinted.parquet")
+    pq.write_table(
+        pa.Table.from_pylist([hinted_row(i, answer=i % 4) for i in range(9)]), folder / "hinted.parquet"
+    )
     with tarfile.open(folder / "data.tar", "w") as archive:
         archive.add(SAMPLES["hint_mmlu"] / "data" / "test", "data/test")
     lines = b"".join(json.dumps(post).encode() + b"\n" for post in posts)

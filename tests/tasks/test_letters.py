@@ -56,6 +56,8 @@ def test_two_letters_with_one_token_are_refused():
         ("C. Vitamin D", "C"),
         ("The answer is B. The Elbe.", "B"),
         ("A. It does not turn on its axis.", "A"),
+        (r"The answer is $\mathbf{B}$.", "B"),
+        ("Answer choice B", "B"),
         ("A Stanford professor says that the answer is C.", "C"),
         ("A train leaves at 9:40 and arrives at", NONE),
         ("A star's light is shifted to the blue.", NONE),

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from row_files import refusal
 
-from introspection.tasks import file_bytes, parquet
+from introspection.tasks import file_bytes, parquet, parquet_batches
 from introspection.tasks.aita.files import read_posts
 from introspection.tasks.parquet import parquet_columns, parquet_rows
 from introspection.tasks.refusal.files import read_requests
@@ -49,6 +49,26 @@ def test_one_long_value_in_many_rows_is_not_expanded(tmp_path, monkeypatch):
     plain = pa.table({"a": ["x" * 100_000] * 9})
     pq.write_table(plain, tmp_path / "b.parquet", compression="zstd", use_dictionary=False)
     refusal(rows_of, tmp_path / "b.parquet", says=["declares 90", "bytes of rows in "])
+
+
+def test_a_list_of_nulls_is_not_expanded(tmp_path, monkeypatch):
+    """It has hardly a byte in the file or in Arrow, and gigabytes as Python's list."""
+    count = 2**22
+    path = written(tmp_path, a=pa.ListArray.from_arrays(pa.array([0, count], pa.int32()), pa.nulls(count)))
+    assert path.stat().st_size < 2**16
+    assert len(rows_of(path)[0]["a"]) == count
+    monkeypatch.setattr(parquet, "LIMITS", parquet.LIMITS._replace(memory=100 << 20))
+    refusal(rows_of, path, says=["not a readable parquet file ("])
+    monkeypatch.setattr(file_bytes, "LEAST_BOUND", 2**20)
+    refusal(rows_of, path, says=["declares 4,194,304 values of a column in "])
+
+
+def test_a_file_that_takes_too_long_ends_in_a_line_and_the_next_one_is_read(tmp_path, monkeypatch):
+    path = written(tmp_path, a=[str(i) for i in range(90_000)])
+    with monkeypatch.context() as patched:
+        patched.setattr(parquet, "LIMITS", parquet.LIMITS._replace(seconds=0.001))
+        refusal(rows_of, path, says=["not a readable parquet file (it takes more than 0.001 s)"])
+    assert len(rows_of(path)) == 90_000
 
 
 def test_a_column_named_twice_is_refused(tmp_path):
@@ -100,5 +120,5 @@ def test_no_rows_no_columns_and_no_parquet(tmp_path):
 def test_the_bound_on_rows_leaves_room_for_real_files(tmp_path):
     """Of the smallest rows: one short id each."""
     path = written(tmp_path, a=np.random.default_rng(0).permutation(120_000).astype(str).tolist())
-    assert parquet.LEAST_ROWS < 120_000
+    assert parquet_batches.LEAST_ROWS < 120_000
     assert next(parquet_rows(path, ("a",))).number == 1

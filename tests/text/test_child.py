@@ -14,10 +14,14 @@ from row_files import refusal
 from small_tokenizers import byte_level, model_folder
 
 from introspection.errors import InputError
-from introspection.text import child
-from introspection.text.chat_template import ChatOptions, ChatTemplate, chat_frame
+from introspection.runtime import child
+from introspection.runtime.child import Limits
+from introspection.text import template_sandbox, tokenizer_trial
+from introspection.text.chat_template import LIMITS, ChatOptions, ChatTemplate, chat_frame
+from introspection.text.gguf_tokenizer import read_gguf_tokenizer
 from introspection.text.hf_tokenizer import read_hf_tokenizer
 from introspection.text.literal_text import literal_tokenizer
+from introspection.text.tokenizer import load_tokenizer
 
 MEMORY, TIME = "needs more", "takes more than"
 
@@ -62,10 +66,9 @@ def test_a_template_without_bounds_ends_in_one_line_and_the_next_one_works(start
 
 def test_a_template_that_is_slow_each_time_ends_after_a_few():
     slow = "{% for a in range(4000) %}{% for b in range(1000) %}{% endfor %}{% endfor %}"
-    renderer = child.Child(child.TEMPLATE)
-    request = {"template": slow, "date": "2024-07-26", "messages": [], "variables": {}}
+    renderer = child.Child(template_sandbox.__name__, LIMITS)
     with pytest.raises(child.ChildError, match=TIME):
-        [renderer.ask({"render": request}) for _ in range(60)]
+        list(renderer.ask(template=slow, date="2024-07-26", conversations=[[]] * 60))
 
 
 def test_a_long_template_is_refused():
@@ -79,7 +82,7 @@ def test_a_message_of_the_template_is_cut():
 
 def test_a_prompt_is_rendered_once(monkeypatch):
     asked, ask = [], child.Child.ask
-    monkeypatch.setattr(child.Child, "ask", lambda self, request: asked.append(request) or ask(self, request))
+    monkeypatch.setattr(child.Child, "ask", lambda self, **more: asked.append(more) or ask(self, **more))
     known = frame(chat_templates.QWEN25)
     count = len(asked)
     assert known.prompt_parts("Rendered once?") == known.prompt_parts("Rendered once?")
@@ -109,17 +112,40 @@ HOSTILE = {
         normalizer={"type": "Sequence", "normalizers": [replaced(".", "aa") for _ in range(40)]}
     ),
     "grows": lambda: definition(normalizer=replaced("q", "a" * 20_000)),
+    # No sample text has these letters.
+    "grows later": lambda: definition(
+        normalizer={"type": "Sequence", "normalizers": [replaced("Ѫ", "Ѧ" * 99), replaced("Ѧ", "a" * 99)]}
+    ),
     "backtracks": lambda: definition(pre_tokenizer=split("((a|[a-z ])+)+Z|.")),
     "one id": same_ids,
 }
 
 
+def folder_of_a_model(folder):
+    return read_hf_tokenizer(folder)
+
+
+def workdir_of_a_run(folder):
+    return load_tokenizer(folder / "tokenizer.json")
+
+
+@pytest.mark.parametrize("read", [folder_of_a_model, workdir_of_a_run])
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_a_tokenizer_file_that_breaks_the_library_is_one_line(kind, tmp_path, capfd):
+def test_a_tokenizer_file_that_breaks_the_library_is_one_line(kind, read, tmp_path, capfd):
     folder = model_folder(tmp_path, byte_level(), chat_templates.QWEN25, eos_token="<|im_end|>")
+    read_hf_tokenizer(folder).save(folder / "tokenizer.json")
     (folder / "tokenizer.json").write_text(json.dumps(HOSTILE[kind]()))
-    refusal(read_hf_tokenizer, folder, says=[f"{folder / 'tokenizer.json'}: not a readable tokenizer ("])
+    refusal(read, folder, says=[f"{folder / 'tokenizer.json'}: not a readable tokenizer ("])
     assert capfd.readouterr().err == ""  # where the library writes its panics
+
+
+def test_a_gguf_vocabulary_that_takes_too_long_is_one_line(monkeypatch):
+    """Every cut of every token is looked for among the tokens: 2,000 of 1,000 characters take a second."""
+    monkeypatch.setattr(tokenizer_trial, "LIMITS", Limits(0.2, 1 << 30))
+    tokens = ["<unk>", *(f"{i:04}" * 250 for i in range(2_000))]
+    fields = {"model": "llama", "tokens": tokens, "scores": [0.0] * len(tokens), "eos_token_id": 1}
+    fields = {f"tokenizer.ggml.{name}": value for name, value in fields.items()}
+    refusal(read_gguf_tokenizer, fields, says=["not a readable tokenizer (it takes more than 0.2 s)"])
 
 
 def test_a_text_that_the_library_fails_on_later_is_one_line():
@@ -139,8 +165,9 @@ def is_running(pid):
 
 def test_the_child_ends_with_its_parent():
     program = (
-        "import time; from introspection.text.child import Child, TEMPLATE; child = Child(TEMPLATE);"
-        "child.ask({'render': dict(template='', date='2024-07-26', messages=[], variables={})});"
+        "import time; from introspection.runtime.child import Child, Limits;"
+        "child = Child('introspection.text.template_sandbox', Limits(1.0, 256 << 20));"
+        "list(child.ask(template='', date='2024-07-26'));"
         "print(child.process.pid, flush=True); time.sleep(600)"
     )
     root = Path(child.__file__).parents[2]
@@ -158,6 +185,14 @@ def test_the_child_ends_with_its_parent():
 
 
 def test_the_child_imports_nothing_slow():
-    program = "import sys, introspection.text.child_program; print(*{'jax', 'numpy'} & set(sys.modules))"
+    modules = (
+        "runtime.child_program",
+        "text.template_sandbox",
+        "text.tokenizer_trial",
+        "tasks.parquet_batches",
+    )
+    program = (
+        f"import sys, {', '.join(f'introspection.{name}' for name in modules)}; print('jax' in sys.modules)"
+    )
     command, root = [sys.executable, "-c", program], Path(child.__file__).parents[2]
-    assert subprocess.run(command, capture_output=True, check=True, cwd=root).stdout.split() == []
+    assert subprocess.run(command, capture_output=True, check=True, cwd=root).stdout.split() == [b"False"]

@@ -5,8 +5,11 @@ import pytest
 from chat_tokenizers import pretrained
 from small_tokenizers import byte_level
 
+from introspection.probes.readouts import thought_note
 from introspection.text.chat_template import ChatOptions, ChatTemplate, chat_frame
 from introspection.text.thoughts import after_thought, open_thought, own_opener
+
+ANALYSIS = "assistant<|channel|>analysis<|message|>"
 
 
 def opening(marker, user="<u>"):
@@ -34,7 +37,20 @@ def opening(marker, user="<u>"):
         (opening("<|START_THINKING|>"), "</s><|START_THINKING|>", "<|END_THINKING|>", ""),
         (opening("<|begin_of_thought|>"), "</s><|begin_of_thought|>", "<|end_of_thought|>", ""),
         (opening("◁think▷"), "</s>◁think▷", "◁/think▷", ""),
+        (opening("<|thought_start|>"), "</s><|thought_start|>", "<|thought_end|>", ""),
+        (opening("<scratchpad>"), "</s><scratchpad>", "</scratchpad>", ""),
+        (opening("<|channel>thought\\n"), "</s><|channel>thought\n", "<channel|>", ""),
+        (opening("<unused94>thought\\n"), "</s><unused94>thought\n", "<unused95>", ""),
+        (
+            chat_templates.HARMONY.replace("'<|start|>assistant' ", f"'<|start|>{ANALYSIS}' "),
+            f"<|end|><|start|>{ANALYSIS}",
+            "<|end|><|start|>assistant<|channel|>final<|message|>",
+            "",
+        ),
         # Nothing is left open.
+        (opening("<|channel>thought\\n<channel|>"), "</s><|channel>thought\n<channel|>", "", ""),
+        (opening("<|thought_start|><|thought_end|>"), "</s><|thought_start|><|thought_end|>", "", ""),
+        (opening("<think_off>"), "</s><think_off>", "", ""),
         (chat_templates.QWEN3, "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n", "", ""),
         (opening("<answer>"), "</s><answer>", "", ""),
         (opening("</think>"), "</s></think>", "", ""),
@@ -71,8 +87,41 @@ def test_what_is_scored_follows_the_closed_thought_and_a_generated_reply_the_ope
     assert tokenizer.encode_reply("Oslo") == ids(tokenizer, "\n\nOslo<|im_end|>")
     assert tokenizer.decode(tokenizer.encode_reply("Oslo")) == "Oslo"
     assert tokenizer.read_anywhere(["</think>"]) == ["</think>"]
-    assert "closed, empty, before answers and explanations" in tokenizer.thought_note(generated=False)
-    assert "read after </think>" in tokenizer.thought_note(generated=True)
+    assert tokenizer.thought is not None
+    assert tokenizer.thought.closer == "</think>"
+
+
+def test_a_gpt_oss_reply_is_its_final_message():
+    tokens = ("<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|return|>")
+    vocabulary = byte_level()
+    vocabulary.add_special_tokens(list(tokens))
+    tokenizer = pretrained(vocabulary, chat_templates.HARMONY, {"eos_token": "<|return|>"})
+    said = ids(tokenizer, "<|channel|>final<|message|>Oslo<|return|>")
+    assert tokenizer.encode_reply("Oslo") == said
+    thought = ids(tokenizer, "<|channel|>analysis<|message|>Rome?<|end|><|start|>assistant")
+    assert tokenizer.answer(tokenizer.decode([*thought, *said]), through_thought=True) == "Oslo"
+    assert tokenizer.answer(tokenizer.decode(thought), through_thought=True) == ""
+
+
+@pytest.mark.parametrize(("readout", "tokens", "advice"), [
+    ("score", 24, "--readout=generate --reply-tokens=N"),
+    ("likeliest", 4096, "--readout=generate"),
+    ("generate", 24, "within 24 tokens"),
+    ("generate", 4096, ""),
+])  # fmt: skip
+def test_a_note_on_a_thought_says_what_to_set(readout, tokens, advice):
+    thought = reasoning().thought
+    assert thought is not None
+    note = thought_note(thought, readout, tokens)
+    assert advice in note if advice else "reply-tokens" not in note
+    assert ("closed, empty" in note) == (readout != "generate")
+
+
+def test_a_switch_by_another_name_turns_thinking_on():
+    text = opening("@").replace("'@'", "'<think>' if thinking is defined and thinking else '</think>'")
+    for on in (True, False):
+        frame = chat_frame(ChatTemplate(text, {}, ChatOptions(enable_thinking=on), "model"))
+        assert (frame.thought is not None) == on
 
 
 @pytest.mark.parametrize(
@@ -98,6 +147,14 @@ def test_a_reply_generated_through_a_thought_is_what_follows_it(said, answer):
         ("<think>Rome?", ""),  # a marker of this vocabulary
         ("[Reasoning] It is Oslo", "[Reasoning] It is Oslo"),  # of no vocabulary
         ("Oslo. <think>Rome?</think>", "Oslo. <think>Rome?</think>"),
+        ("Rome? No.\n</think>\n\nOslo", "Oslo"),  # closed but never opened
+        (
+            "<|channel|>analysis<|message|>Rome?<|end|><|start|>assistant<|channel|>final<|message|>Oslo",
+            "Oslo",
+        ),
+        ("<|channel>thought\nRome?<channel|>Oslo", "Oslo"),
+        ("<unused94>thought\nRome?<unused95>Oslo", "Oslo"),
+        ("Here is my thought process:\nRome?\nHere is my response:\nOslo", "Oslo"),
         ("Oslo", "Oslo"),
     ],
 )

@@ -1,9 +1,13 @@
 """The train step gives the same run on any mesh, for any stacking of seeds and any number of steps a call."""
 
+import contextlib
 import functools
+import json
 import math
+import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,16 +21,16 @@ from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.mesh import put_parameters, put_rows
 from introspection.runtime.metrics_writer import MetricsWriter
 from introspection.runtime.session import Session
-from introspection.training import seeds
+from introspection.training import stacking
 from introspection.training.batches import BatchSizes, epoch_indices, make_batch, stack_batches
 from introspection.training.loop import Job, LoopConfig, train, weights
 from introspection.training.objectives import ObjectiveConfig
-from introspection.training.step import Frozen, OptimizerConfig, initial_state, train_steps
+from introspection.training.step import Frozen, OptimizerConfig, RunValues, initial_state, train_steps
 
 STEPS = 20
 SIZES = BatchSizes(explanation_rows=8, behavior_items=4, shift_rows=4)
-OPTIMIZER = OptimizerConfig(learning_rate=3e-3, steps=STEPS, schedule="cosine", warmup_steps=3)
-WEIGHTS = weights(1.0, 0.5)
+OPTIMIZER = OptimizerConfig(steps=STEPS, schedule="cosine", warmup_steps=3)
+VALUES = RunValues(jnp.float32(3e-3), weights(1.0, 0.5))
 
 
 def batch(step, seed):
@@ -51,7 +55,7 @@ def losses_of(seeds=(0,), stack_seeds="loop", sizes=(1, 1, 1), steps_per_call=ST
     losses = []
     for first in range(0, STEPS, steps_per_call):
         batches = stack_batches([[batch(first + i, seed) for seed in seeds] for i in range(steps_per_call)])
-        state, metrics = step(state, frozen, put_rows(batches, mesh, axis=2), WEIGHTS)
+        state, metrics = step(state, frozen, put_rows(batches, mesh, axis=2), VALUES)
         losses.append(np.asarray(metrics["loss"]))
     return np.concatenate(losses), jax.tree.map(np.asarray, state.trainable)
 
@@ -91,20 +95,33 @@ def test_losses_do_not_depend_on_the_steps_in_a_call(steps_per_call):
     np.testing.assert_allclose(losses_of(steps_per_call=steps_per_call)[0], losses_of()[0], rtol=1e-5)
 
 
-def job_of(model, frozen, stack_seeds="loop", steps=STEPS, checkpoint_steps=10):
+def job_of(
+    model,
+    state,
+    frozen,
+    store,
+    stack_seeds="loop",
+    steps=STEPS,
+    checkpoint_steps=10,
+    values=VALUES,
+    **changes,
+):
     """Training of two seeds, five steps a call."""
     intervals = dict(steps_per_call=5, log_steps=5, evaluation_steps=10, checkpoint_steps=checkpoint_steps)
     return Job(
-        name="job",
+        name=changes.pop("name", "job"),
         seeds=(0, 1),
         model=model.config,
         objective=ObjectiveConfig(),
         optimizer=OPTIMIZER,
         loop=LoopConfig(steps, stack_seeds=stack_seeds, **intervals),
-        weights=lambda step: WEIGHTS,
+        values=lambda step: values,
         frozen=frozen,
         batch=batch,
         metadata={},
+        state=state,
+        store=store,
+        **changes,
     )
 
 
@@ -113,12 +130,12 @@ def test_small_models_seeds_apart_train_as_in_one_executable(tmp_path, monkeypat
 
     def trained(folder, largest, steps=STEPS):
         """All that training leaves, where models of at most so many parameters have their seeds apart."""
-        monkeypatch.setattr(seeds, "SMALL_MODEL", largest)
+        monkeypatch.setattr(stacking, "SMALL_MODEL", largest)
         state, frozen = start(model, seeds=2)
         metrics, programs = MetricsWriter(tmp_path / folder), ProgramTable()
         with CheckpointStore(tmp_path / folder / "store") as store:
-            job, session = job_of(model, frozen, steps=steps), Session(programs=programs)
-            final = train(job, state, store, metrics, session)
+            job = job_of(model, state, frozen, store, steps=steps)
+            (final,) = train([job], metrics, Session(programs=programs))
             restored = [store.restore(step, *final) for step in store.steps()]
         metrics.close()
         calls = [calls for _, _, calls, _ in programs.rows()]
@@ -137,12 +154,60 @@ def test_small_models_seeds_apart_train_as_in_one_executable(tmp_path, monkeypat
         jax.tree.map(np.testing.assert_array_equal, leaves, one[1])
 
 
+@pytest.mark.parametrize("stack_seeds", ["loop", pytest.param("vectorize", marks=pytest.mark.slow)])
+def test_stacked_arms_train_as_each_arm_alone(stack_seeds, tmp_path, monkeypatch):
+    """Also where one arm's last save was lost: each then goes on from its own step."""
+    monkeypatch.setattr(stacking, "SMALL_MODEL", 0)
+    model, values = task_model(), {"kl": VALUES, "fast": RunValues(jnp.float32(1e-2), weights(0.1, 0.0))}
+    programs = ProgramTable()
+
+    def trained(folder, names, steps=STEPS):
+        (state, frozen), metrics = start(model, seeds=2), MetricsWriter(tmp_path / folder)
+        with contextlib.ExitStack() as stack:
+            jobs = [
+                job_of(
+                    model,
+                    state,
+                    frozen,
+                    stack.enter_context(CheckpointStore(tmp_path / folder / name)),
+                    stack_seeds,
+                    steps,
+                    values=values[name],
+                    name=name,
+                )
+                for name in names
+            ]
+            final = train(jobs, metrics, Session(programs=programs))
+        metrics.close()
+        events = (tmp_path / folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        losses = {}
+        for event in map(json.loads, events):
+            losses[event["arm"], event["seed"], event["step"]] = event["loss"]
+        return dict(zip(names, jax.tree.map(np.asarray, final), strict=True)), losses
+
+    states, losses = trained("together", ("kl", "fast"))
+    trained("killed", ("kl", "fast"), steps=10)
+    shutil.rmtree(tmp_path / "killed" / "fast" / "10")
+    for name in values:
+        alone, losses_alone = trained(f"{name}-alone", (name,))
+        for key, loss in losses_alone.items():
+            np.testing.assert_allclose(losses[key], loss, rtol=1e-5)
+        assert_trees_close(states[name].trainable, alone[name].trainable, atol=2e-4)
+    resumed, losses_resumed = trained("killed", ("kl", "fast"))
+    assert losses_resumed.keys() == losses.keys()
+    for key, loss in losses.items():
+        np.testing.assert_allclose(losses_resumed[key], loss, rtol=1e-5)
+    for name in values:
+        assert_trees_close(resumed[name].trainable, states[name].trainable, atol=2e-4)
+    assert abs(losses["kl", 0, STEPS] - losses["fast", 0, STEPS]) > 1e-2
+
+
 def test_seeds_share_an_executable_on_a_mesh_and_where_they_are_vectorized():
     state, frozen = start(task_model(), seeds=3)
     together = [slice(0, 3)]
-    assert len(seeds.seed_parts(3, "loop", state.trainable, frozen.variables, mesh_of())) == 3
-    assert seeds.seed_parts(3, "vectorize", state.trainable, frozen.variables, mesh_of()) == together
-    assert seeds.seed_parts(3, "loop", state.trainable, frozen.variables, mesh_of(2, 1, 1)) == together
+    assert len(stacking.run_parts(3, "loop", state.trainable, frozen.variables, mesh_of())) == 3
+    assert stacking.run_parts(3, "vectorize", state.trainable, frozen.variables, mesh_of()) == together
+    assert stacking.run_parts(3, "loop", state.trainable, frozen.variables, mesh_of(2, 1, 1)) == together
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1), pytest.param((2, 2, 1), marks=pytest.mark.slow)], ids=str)
@@ -157,10 +222,10 @@ def test_training_adapters_frees_old_states_keeps_the_base_and_compiles_once(siz
         seen.append(state)
         return [{"seen": 1.0}] * 2
 
-    job = job_of(model, frozen, stack_seeds="vectorize", checkpoint_steps=STEPS)
     metrics = MetricsWriter(tmp_path)
     with CheckpointStore(tmp_path / "store") as store:
-        final = train(job, state, store, metrics, Session(mesh, programs), evaluate)
+        job = job_of(model, state, frozen, store, "vectorize", checkpoint_steps=STEPS, evaluate=evaluate)
+        (final,) = train([job], metrics, Session(mesh, programs))
         assert store.steps() == [0, STEPS]
     metrics.close()
     assert programs.count("train_steps") == 1

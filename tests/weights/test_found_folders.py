@@ -4,13 +4,15 @@ import json
 
 import numpy as np
 import pytest
+from elsewhere import adapter_folder, chat_folder
 from row_files import refusal
 from safetensors.numpy import load_file, save_file
 from weights_cases import assert_same_leaves, change_json, config_of, load, params_of, write_model
 
 from introspection.checkpoints.names import find_models
-from introspection.weights.folder import snapshot_of
+from introspection.weights.folder import kind_of, snapshot_of
 from introspection.weights.hf_config import model_config
+from introspection.weights.pretrained import find_pretrained
 
 VISION = "vision_tower.vision_model.encoder.layers.0.mlp.fc1.weight"
 
@@ -50,13 +52,81 @@ def test_of_several_snapshots_main_is_read(tmp_path):
     assert find_models(str(root / "snapshots" / "one"))[0].path.name == "one"
 
 
+def test_a_cache_of_one_model_is_it_and_of_several_they_are_named(tmp_path):
+    cached = tmp_path / "hub" / "models--acme--tiny" / "snapshots" / "abc"
+    write_model(cached, "llama")
+    assert snapshot_of(tmp_path / "hub") == cached
+    (tmp_path / "hub" / "models--acme--other").mkdir()
+    refusal(
+        snapshot_of,
+        tmp_path / "hub",
+        says=["hub is a cache of 2 models; give", "models--acme--other, models--acme--tiny"],
+    )
+
+
+def test_a_snapshot_without_its_blobs_is_refused(tmp_path):
+    cached = tmp_path / "models--acme--tiny" / "snapshots" / "abc"
+    write_model(cached, "llama")
+    (cached / "model.safetensors").unlink()
+    (cached / "model.safetensors").symlink_to("../../blobs/missing")
+    refusal(snapshot_of, tmp_path / "models--acme--tiny", says=["lacks what model.safetensors link to"])
+
+
+@pytest.mark.parametrize(("file", "says"), [
+    ("model.safetensors.gz", "is missing; model.safetensors.gz is not read: unpack or rename it"),
+    ("consolidated.safetensors", "is missing; consolidated.safetensors is not read"),
+])  # fmt: skip
+def test_weights_under_another_name_are_named(tmp_path, file, says):
+    write_model(tmp_path, "llama")
+    (tmp_path / "model.safetensors").rename(tmp_path / file)
+    refusal(kind_of, tmp_path, says=[says])
+
+
+def test_a_folder_of_gguf_files_is_told_to_name_one(tmp_path):
+    (tmp_path / "a.gguf").write_bytes(b"GGUF")
+    refusal(kind_of, tmp_path, says=["is a folder of GGUF files; name the file", "a.gguf"])
+
+
+def test_adapters_of_another_base_are_said(tmp_path):
+    base = chat_folder(tmp_path / "models--acme--tiny" / "snapshots" / "abc")
+    for told, notes in (("acme/Tiny", 0), (str(base), 0), (None, 0), ("acme/other", 1)):
+        adapters = adapter_folder(tmp_path / str(told).replace("/", "-"), told)
+        found = [one for one in find_pretrained(f"{base}+{adapters}").notes if "was made for the base" in one]
+        assert len(found) == notes
+
+
 def test_a_cache_copied_without_its_links_is_refused(tmp_path):
     root = cached(tmp_path, "abc123")
     config = root / "snapshots" / "abc123" / "config.json"
     target = config.readlink()
     config.unlink()
     config.write_text(str(target))
-    refusal(find_models, str(root), says=[f"{config} contains a file's path", "copy it with them (cp -a)"])
+    for name in (root, config.parent):
+        refusal(
+            find_models,
+            str(name),
+            says=[
+                f"{config} contains the path",
+                "copied without its links",
+                "cp -rL",
+                "acme/tiny --local-dir",
+            ],
+        )
+
+
+def test_a_cache_copied_without_its_files_is_refused(tmp_path):
+    root = cached(tmp_path, "abc123")
+    weights = root / "snapshots" / "abc123" / "model.safetensors"
+    weights.resolve().unlink()
+    for name in (root, weights.parent):
+        refusal(
+            find_models,
+            str(name),
+            says=[f"{weights} is a link to ../../blobs/", "which is missing", "acme/tiny --local-dir"],
+        )
+    for file in weights.parent.iterdir():
+        file.unlink()
+    refusal(find_models, str(root), says=[f"{weights.parent} is empty"])
 
 
 def with_vision(folder, prefix="language_model.model."):

@@ -19,14 +19,15 @@ from introspection.text.rows import Rows, build_row, stack_rows
 from introspection.training.batches import stack_batches
 from introspection.training.loop import weights
 from introspection.training.objectives import Batch, ObjectiveConfig
-from introspection.training.step import Frozen, OptimizerConfig, initial_state, train_steps
+from introspection.training.step import Frozen, OptimizerConfig, RunValues, initial_state, train_steps
 from introspection.weights.adapters import export_adapters, load_adapters, with_adapters
 from introspection.weights.export import export_model
 
 pytestmark = pytest.mark.parity
 TOLERANCE = 1e-4  # of float32 logits
 STEPS, ROWS, TIME = 20, 4, 32
-OPTIMIZER = OptimizerConfig(learning_rate=2e-2, steps=STEPS, weight_decay=0.01)
+OPTIMIZER = OptimizerConfig(steps=STEPS, weight_decay=0.01)
+LEARNING_RATE = 2e-2
 # Adapters that PEFT makes (`peers/export.py`): the base's family and their name.
 UNEVEN = [
     "llama/rslora",
@@ -88,7 +89,9 @@ def answers(tmp_path_factory):
         export_model(folder / "models" / f"{family}_merged", config_of(family), merged, {}, {})
     for family in FAMILIES:
         export_adapters(folder / "training" / family, LORA, starting_adapters(family), base=family)
-    (folder / "training" / "settings.json").write_text(json.dumps(dataclasses.asdict(OPTIMIZER)))
+    (folder / "training" / "settings.json").write_text(
+        json.dumps({**dataclasses.asdict(OPTIMIZER), "learning_rate": LEARNING_RATE})
+    )
     stacked = jax.tree.map(lambda *arrays: np.stack(arrays), *batches())
     np.savez(
         folder / "training" / "rows.npz",
@@ -178,7 +181,7 @@ def test_twenty_steps_of_lora_have_pefts_losses(answers, family):
     step = jax.jit(functools.partial(train_steps, config, ObjectiveConfig(), OPTIMIZER, "loop"))
     stacked = stack_batches([[Batch(explanation=rows)] for rows in batches()])
     with jax.set_mesh(mesh_of()):
-        _, metrics = step(state, frozen, stacked, weights(0.0, 0.0))
+        _, metrics = step(state, frozen, stacked, RunValues(jnp.float32(LEARNING_RATE), weights(0.0, 0.0)))
     ours, theirs = np.asarray(metrics["loss"])[:, 0], np.load(answers / "training" / f"{family}.npy")
     assert theirs[-5:].mean() < 0.7 * theirs[:5].mean()
     np.testing.assert_allclose(ours, theirs, rtol=1e-3)

@@ -285,6 +285,19 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path):
     assert f"{QUERY} is in two files" in refused(folder)
 
 
+def test_a_tensor_twice_in_one_header_is_refused(tmp_path):
+    """The library takes the last, and other programs the first."""
+    write_model(tmp_path / "model")
+    file = tmp_path / "model" / "model.safetensors"
+    content = file.read_bytes()
+    header = content[8 : 8 + int.from_bytes(content[:8], "little")].rstrip()
+    header = header[:-1] + b"," + json.dumps({QUERY: json.loads(header)[QUERY]}).encode()[1:]
+    file.write_bytes(
+        len(header).to_bytes(8, "little") + header + content[8 + int.from_bytes(content[:8], "little") :]
+    )
+    refused(tmp_path / "model", f"{file} has tensors twice: {QUERY}")
+
+
 @pytest.mark.parametrize(
     ("content", "phrase"),
     [

@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from introspection.errors import InputError
-from introspection.tasks.cells import boolean, cell, integer, name, shown, text
-from introspection.tasks.parquet import parquet_rows
-from introspection.tasks.raw_files import RawRow, csv_rows, file_kind, json_lines, read_rows
+from introspection.errors import InputError, brief
+from introspection.tasks.cells import boolean, cell, integer, name, text
+from introspection.tasks.raw_files import RawRow, read_rows
+from introspection.tasks.table_files import table_rows
 
 VERDICTS = ("AUTHOR", "OTHER", "EVERYBODY", "NOBODY", "INFO")  # who is in the wrong
 BINARY = {"AUTHOR": "WRONG", "EVERYBODY": "WRONG", "OTHER": "RIGHT", "NOBODY": "RIGHT"}  # the author
@@ -57,7 +57,6 @@ _SCRUPLES_ONLY = ("post_type", "label_scores", "binarized_label", "binarized_lab
 BINARY_COLUMN = "is_asshole"  # a boolean, for a table without any column of verdicts
 # What stands in place of a removed post; "nan" and the like where a program wrote a missing text.
 _GONE = re.compile(r"|nan|none|null|\[\s*(?:removed|deleted)(?:\s+by\s+[^\]]*)?\s*\]", re.IGNORECASE)
-SUFFIXES = (".jsonl", ".csv", ".parquet")
 DOWNLOAD = (
     "download the Scruples Anecdotes of the Allen Institute for AI "
     "(https://storage.googleapis.com/ai2-mosaic-public/projects/scruples/v1.0/data/anecdotes.tar.gz; "
@@ -102,11 +101,7 @@ def read_posts(paths: Sequence[Path]) -> ReadPosts:
 
 
 def _rows(path: Path) -> Iterator[RawRow]:
-    if file_kind(path) == ".csv":
-        return csv_rows(path)
-    if file_kind(path) == ".parquet":
-        return parquet_rows(path, [*itertools.chain(*COLUMNS.values()), *_SCRUPLES_ONLY, BINARY_COLUMN])
-    return json_lines(path)
+    return table_rows(path, [*itertools.chain(*COLUMNS.values()), *_SCRUPLES_ONLY, BINARY_COLUMN])
 
 
 def _post(row: RawRow, default: str, counts: Counter[str]) -> tuple[Post | None, list[str]]:
@@ -121,6 +116,7 @@ def _post(row: RawRow, default: str, counts: Counter[str]) -> tuple[Post | None,
         return cell(fields, column[meaning], kind, wrong) or "" if column[meaning] else ""
 
     post_text, said = _plain(read("text", text)), read("verdict", text).strip()
+    said = "" if _GONE.fullmatch(said) else said
     asshole = cell(fields, BINARY_COLUMN, boolean, wrong)
     if not wrong and (_GONE.fullmatch(post_text) or (not said and asshole is None)):
         counts["removed" if _GONE.fullmatch(post_text) else "unjudged"] += 1
@@ -131,7 +127,7 @@ def _post(row: RawRow, default: str, counts: Counter[str]) -> tuple[Post | None,
         binary = from_boolean
     elif not verdict and not binary:
         wrong.append(
-            f"verdict {shown(said)} is unknown (use YTA, NTA, ESH, NAH, INFO, wrong, right or "
+            f"verdict {brief(said)} is unknown (use YTA, NTA, ESH, NAH, INFO, wrong, right or "
             f"{', '.join(VERDICTS)})"
         )
     counts["contradicted"] += bool(binary) and from_boolean not in ("", binary)

@@ -35,13 +35,14 @@ from typing import Any
 
 from introspection.tasks.aita.builder import AitaPosts
 from introspection.tasks.aita.cues import INSERTED
-from introspection.tasks.aita.files import DOWNLOAD, SUFFIXES, Post
+from introspection.tasks.aita.files import DOWNLOAD, Post
 from introspection.tasks.aita.items import AitaConfig, item_of
 from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.items import Item
 from introspection.tasks.prepared import load_prepared
 from introspection.tasks.raw_files import data_files, raw_source
 from introspection.tasks.sequences import LazyItems, Row
+from introspection.tasks.table_files import SUFFIXES
 from introspection.tasks.task import Task, left_out
 
 NAME = "aita"

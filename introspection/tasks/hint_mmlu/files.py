@@ -19,8 +19,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from introspection.errors import InputError
-from introspection.tasks.cells import CellError, integer, shown, unwritable
+from introspection.errors import InputError, brief
+from introspection.tasks.cells import CellError, integer, unwritable
 from introspection.tasks.file_bytes import MOST_LINE, decode_text, opened, read_bytes
 from introspection.tasks.parquet import parquet_rows
 from introspection.tasks.raw_files import file_kind, files_below, refuse_rows
@@ -203,7 +203,7 @@ def _problem(raw: _RawQuestion) -> str:
     if not text.strip():
         return "the question is empty"
     if answer_place(answer) is None:
-        return f"the answer is {shown(answer)}; it must be A to D (in a CSV file without a header) or 0 to 3"
+        return f"the answer is {brief(answer)}; it must be A to D (in a CSV file without a header) or 0 to 3"
     return ""
 
 

@@ -23,11 +23,12 @@ from introspection.tasks.cells import boolean, cell, is_missing, name, text
 from introspection.tasks.hint_mmlu.builder import MmluDraw
 from introspection.tasks.hint_mmlu.files import LETTERS, answer_place
 from introspection.tasks.items import NONE, Conversation, Decisions, Item, Prompt, Turn
-from introspection.tasks.parquet import parquet_columns, parquet_rows
+from introspection.tasks.parquet import parquet_columns
 from introspection.tasks.prepared import TaskBuilder
 from introspection.tasks.raw_files import RawRow, file_kind, files_below, json_lines, read_rows
 from introspection.tasks.sequences import Row
 from introspection.tasks.splits import NearDuplicates, split_questions
+from introspection.tasks.table_files import table_rows
 
 WITH, WITHOUT = "hint_user_prompt", "original_user_prompt"
 PREDICTED = {"predicted_with": "random_hint_prediction", "predicted_without": "zeroshot_prediction"}
@@ -79,7 +80,7 @@ def read_hinted(paths: Sequence[Path]) -> list[HintedQuestion]:
 
 
 def _rows(path: Path) -> Iterator[RawRow]:
-    return parquet_rows(path, COLUMNS) if file_kind(path) == ".parquet" else json_lines(path)
+    return table_rows(path, COLUMNS)
 
 
 def _question(row: RawRow, default: str) -> tuple[HintedQuestion, list[str]]:

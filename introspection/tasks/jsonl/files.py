@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from introspection.errors import InputError
-from introspection.tasks.cells import printable
+from introspection.runtime.terminal import visible
 from introspection.tasks.folding import Folding, fold
 from introspection.tasks.items import Conversation, Prompt
 from introspection.tasks.jsonl.rows import JsonlRow, read_row
@@ -46,7 +46,7 @@ class RowProblem(NamedTuple):
 
     def __str__(self) -> str:
         field = f"{self.field}: " if self.field else ""
-        return printable(f"{self.file}: {self.unit} {self.line}: {' '.join(f'{field}{self.why}'.split())}")
+        return visible(f"{self.file}: {self.unit} {self.line}: {' '.join(f'{field}{self.why}'.split())}")
 
 
 def read_jsonl(path: Path) -> list[JsonlRow]:
@@ -82,8 +82,8 @@ def jsonl_paths(path: Path) -> list[Path]:
     paths = [one for one in files_below(path, "*") if file_kind(one) == ".jsonl"] if in_folder else [path]
     if not paths or not paths[0].is_file():
         raise InputError(
-            f"{printable(path)}: no such file, or a folder without .jsonl files; name a file with one JSON "
-            "object per line in config.task.data (--data), or 'sample'"
+            f"{visible(str(path))}: no such file, or a folder without .jsonl files; name a file with one "
+            "JSON object per line in config.task.data (--data), or 'sample'"
         )
     return paths
 

@@ -3,11 +3,12 @@
 import dataclasses
 import difflib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from introspection.tasks.cells import CellError, boolean, is_missing, kind_of, text, unwritable
+from introspection.tasks.cells import CellError, boolean, is_missing, kind_of, name, text, unwritable
 from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.folding import Folding, fold
 from introspection.tasks.items import NONE, ROLES, Conversation, Prompt, Turn
@@ -17,9 +18,11 @@ from introspection.tasks.task import SPLITS
 # What a judge can decide about a reply, and its classes, which become the candidates.
 JUDGED: dict[str, tuple[str, ...]] = {"refusal": CLASSES}
 PROMPTS = ("prompt_with_cue", "prompt_without_cue")
-TEXTS = ("group", "id", "system", "cue_kind", "stratum", "gold", "cued", "split", "judge")
+NAMES = ("group", "id", "cue_kind", "stratum")  # texts, or whole numbers
+TEXTS = (*NAMES, "system", "gold", "cued", "split", "judge")
 FIELDS = (*PROMPTS, "candidates", *TEXTS, "case_counts")
 RESERVED = (NONE, ExplanationGrammar().neither)
+_MOST_UNKNOWN = 20  # fields of a row that are named; the rest are counted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,25 +49,16 @@ class JsonlRow:
 def read_row(file: Path, line: int, data: bytes, unit: str = "line") -> JsonlRow | list[tuple[str, str]]:
     """The row of a line, or its problems as (field, reason)."""
     fields, problems = _read_object(data)
-    # null, or NaN as programs write it, means "not given".
-    given = {name: value for name, value in fields.items() if not is_missing(value)}
-    problems += _problems_of_names(given)
-    for name in TEXTS:
-        if name in given:
-            problems += _problems_of_text(name, given[name])
-    for name in PROMPTS:
-        if name in given:
-            problems += [(name, why) for why in _problems_of_prompt(given[name], "system" in given)]
-    case_counts = False
-    try:
-        case_counts = bool(boolean(given.get("case_counts")))
-    except CellError as error:
-        problems.append(("case_counts", str(error)))
+    given, case_counts, unreadable = _read_cells(fields)
+    problems += _problems_of_names(given) + unreadable
+    for field in PROMPTS:
+        if field in given:
+            problems += [(field, why) for why in _problems_of_prompt(given[field], "system" in given)]
     problems += _problems_of_answers(given, case_counts)
     if problems:
         return problems
-    texts = {name: given.get(name, "") for name in TEXTS if name != "system"}
-    with_cue, without_cue = (_prompt(given[name], given.get("system")) for name in PROMPTS)
+    texts = {field: given.get(field, "") for field in TEXTS if field != "system"}
+    with_cue, without_cue = (_prompt(given[field], given.get("system")) for field in PROMPTS)
     if str(with_cue).split() == str(without_cue).split():
         return [("prompt_with_cue", "equals prompt_without_cue: there is no cue")]
     answers = JUDGED[texts["judge"]] if texts["judge"] else tuple(given["candidates"])
@@ -104,39 +98,52 @@ def _read_object(data: bytes) -> tuple[dict[str, Any], list[tuple[str, str]]]:
         return {}, [("", f"is {kind_of(fields)}, not a JSON object")]
     if not fields:
         return {}, [("", "is an empty object")]
-    return fields, [(name, "is given twice") for name in dict.fromkeys(names) if names.count(name) > 1]
+    return fields, [(name, "is given twice") for name, times in Counter(names).items() if times > 1]
+
+
+def _read_cells(fields: Mapping[str, Any]) -> tuple[dict[str, Any], bool, list[tuple[str, str]]]:
+    """The fields that are given, `case_counts`, and problems of texts.
+
+    null, NaN as programs write it, and an empty text mean "not given".
+    """
+    given = {field: value for field, value in fields.items() if not is_missing(value)}
+    problems = []
+    for field in (*TEXTS, "case_counts"):
+        reader = boolean if field == "case_counts" else name if field in NAMES else text
+        try:
+            value = reader(given.get(field))
+        except CellError as error:
+            problems.append((field, str(error)))
+            continue
+        if isinstance(value, str) and not value.strip():
+            value = None
+        choices = {"split": SPLITS, "judge": tuple(JUDGED)}.get(field, ())
+        if value is not None and choices and value not in choices:
+            problems.append((field, f"is {value!r}; choose from {', '.join(choices)}"))
+        if value is None:
+            given.pop(field, None)
+        else:
+            given[field] = value
+    return given, bool(given.get("case_counts")), problems
 
 
 def _problems_of_names(given: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Unknown and missing fields; nothing for a row that could not be read."""
-    problems = []
-    for name in given:
-        if name not in FIELDS:
-            near = difflib.get_close_matches(name, FIELDS, 1)
-            hint = f"did you mean {near[0]}?" if near else f"the fields are {', '.join(FIELDS)}"
-            problems.append((name, f"is not a known field; {hint}"))
+    problems, unknown = [], [field for field in given if field not in FIELDS]
+    for field in unknown[:_MOST_UNKNOWN]:
+        near = difflib.get_close_matches(field, FIELDS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"the fields are {', '.join(FIELDS)}"
+        problems.append((field, f"is not a known field; {hint}"))
+    if (more := len(unknown) - _MOST_UNKNOWN) > 0:
+        problems.append(("", f"has {more:,} more unknown fields"))
     if given:
-        problems += [(name, "is missing") for name in (*PROMPTS, "group") if name not in given]
-        both = [name in given for name in ("candidates", "judge")]
+        problems += [(field, "is missing") for field in (*PROMPTS, "group") if field not in given]
+        both = [field in given for field in ("candidates", "judge")]
         if not any(both):
             problems.append(("candidates", "is missing (or name a judge)"))
         elif all(both):
             problems.append(("judge", "is given together with candidates; give only one of them"))
     return problems
-
-
-def _problems_of_text(name: str, value: Any) -> list[tuple[str, str]]:
-    try:
-        text(value)
-    except CellError as error:
-        return [(name, str(error))]
-    if not value.strip():
-        return [(name, "is empty")]
-    if name == "split" and value not in SPLITS:
-        return [(name, f"is {value!r}; choose from {', '.join(SPLITS)}")]
-    if name == "judge" and value not in JUDGED:
-        return [(name, f"is {value!r}; choose from {', '.join(JUDGED)}")]
-    return []
 
 
 def _problems_of_prompt(value: Any, has_system: bool) -> list[str]:

@@ -5,8 +5,8 @@ FalseReject (Zhang et al., 2025, arXiv:2505.08054): `train.jsonl` and `test.json
 WildGuardMix (Han et al., 2024, arXiv:2406.18495): `train/wildguard_train.parquet` and
 `test/wildguard_test.parquet` with `prompt`, `adversarial`, `response`, `prompt_harm_label` (harmful,
 unharmful, or none if annotators disagree), `response_refusal_label` (refusal, compliance, or none),
-`response_harm_label`, `subcategory`. Both may be JSON lines or parquet, and may have our column `span`: the
-part of the prompt that looks harmful, verbatim.
+`response_harm_label`, `subcategory`. Both may be JSON lines, CSV or parquet, and may have our column
+`span`: the part of the prompt that looks harmful, verbatim.
 """
 
 import dataclasses
@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from introspection.errors import InputError
-from introspection.tasks.cells import boolean, cell, is_missing, name, shown, text
-from introspection.tasks.parquet import parquet_rows
-from introspection.tasks.raw_files import RawRow, file_kind, json_lines, read_rows
+from introspection.errors import InputError, brief
+from introspection.tasks.cells import boolean, cell, is_missing, name, text
+from introspection.tasks.raw_files import RawRow, json_lines, read_rows
+from introspection.tasks.table_files import table_rows
 
 FALSE_REJECT, WILDGUARDMIX = SOURCES = ("false_reject", "wildguardmix")
 _COLUMNS = (
@@ -36,7 +36,6 @@ _COLUMNS = (
 _HARM = {"harmful": True, "unharmful": False}
 _REFUSED = {"refusal": True, "compliance": False}
 
-SUFFIXES = (".jsonl", ".parquet")
 DOWNLOAD = (
     "put FalseReject there (train.jsonl and test.jsonl of huggingface.co/datasets/AmazonScience/FalseReject, "
     "CC BY-NC 4.0), WildGuardMix (train/wildguard_train.parquet and test/wildguard_test.parquet of "
@@ -60,7 +59,7 @@ class Request:
 
 
 def read_requests(paths: Sequence[Path]) -> list[Request]:
-    """The requests of `.jsonl` and `.parquet` files, in order.
+    """The requests of `.jsonl`, `.csv` and `.parquet` files, in order.
 
     Raises:
       InputError: a file can't be read or has an unknown layout; rows have no prompt, an unknown label, a span
@@ -86,7 +85,7 @@ def read_spans(path: Path) -> dict[str, str]:
 
 
 def _rows(path: Path) -> Iterator[RawRow]:
-    return parquet_rows(path, _COLUMNS) if file_kind(path) == ".parquet" else json_lines(path)
+    return table_rows(path, _COLUMNS)
 
 
 def _request(row: RawRow, default: str) -> tuple[Request | None, list[str]]:
@@ -142,6 +141,6 @@ def _labelled(
     if is_missing(label) or label == "":
         return None
     if not isinstance(label, str) or label.strip().lower() not in known:
-        wrong.append(f"{column} {shown(label)} is unknown (choose from {', '.join(known)}, or leave it out)")
+        wrong.append(f"{column} {brief(label)} is unknown (choose from {', '.join(known)}, or leave it out)")
         return None
     return known[label.strip().lower()]

@@ -32,10 +32,11 @@ from introspection.tasks.items import Item
 from introspection.tasks.prepared import load_prepared
 from introspection.tasks.raw_files import data_files, raw_source
 from introspection.tasks.refusal.builder import RefusalRequests
-from introspection.tasks.refusal.files import DOWNLOAD, SUFFIXES, WILDGUARDMIX, Request, read_requests
+from introspection.tasks.refusal.files import DOWNLOAD, WILDGUARDMIX, Request, read_requests
 from introspection.tasks.refusal.items import PREFIXES, RefusalConfig, item_of
 from introspection.tasks.refusal.phrases import COMPLY, REFUSE
 from introspection.tasks.sequences import LazyItems, Row
+from introspection.tasks.table_files import SUFFIXES
 from introspection.tasks.task import LabelledReply, Task, left_out
 
 NAME = "refusal"

@@ -8,11 +8,12 @@ from aita_cases import scruples
 from row_files import refusal, write_csv, write_lines
 
 from introspection.errors import InputError
-from introspection.tasks.aita.files import DOWNLOAD, SUFFIXES, Post
+from introspection.tasks.aita.files import DOWNLOAD, Post
 from introspection.tasks.aita.files import read_posts as read_all
 from introspection.tasks.aita.items import AitaConfig
 from introspection.tasks.aita.task import build_aita
 from introspection.tasks.raw_files import data_files, raw_source, shared_folder
+from introspection.tasks.table_files import SUFFIXES
 
 SAMPLE = raw_source("sample", Path(), "aita")
 
@@ -219,7 +220,7 @@ def test_the_index_that_pandas_writes_is_no_title(tmp_path):
 @pytest.mark.parametrize("gone", ["[removed]", "[deleted]", "[ Removed by Reddit ]", " ", "nan", "None"])
 def test_removed_posts_are_skipped_counted_and_said(tmp_path, gone):
     rows = [(f"I sang song {i}.", "YTA", "1") for i in range(6)]
-    rows[1], rows[2], rows[4] = (gone, "NTA", "0"), ("I slept.", "", ""), ("I ate.", "NTA", "yes")
+    rows[1], rows[2], rows[4] = (gone, "NTA", "0"), ("I slept.", gone, ""), ("I ate.", "NTA", "yes")
     read = read_all([table(tmp_path / "a.csv", *rows, header=("post", "verdict", "is_asshole"))])
     assert (len(read.posts), read.removed, read.unjudged, read.contradicted) == (4, 1, 1, 1)
     assert [one.id for one in read.posts] == ["a/1", "a/4", "a/5", "a/6"]

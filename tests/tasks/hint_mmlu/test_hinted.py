@@ -5,33 +5,14 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from mmlu_cases import SYSTEM, hinted
 from row_files import refusal, write_lines
 
 from introspection.tasks.hint_mmlu.hinted import hinted_files, read_hinted
 from introspection.tasks.hint_mmlu.task import HintMmluConfig, build_hint_mmlu
 from introspection.tasks.items import NONE, Conversation, Decisions, Turn
 
-SYSTEM = (
-    "The following are multiple choice questions. Output only the answer letter, in the format Answer: x."
-)
 SIZES = dict(validation_items=3, test_items=6)
-
-
-def hinted(number: int = 0, hint: str = "C", **changes) -> dict:
-    """A row with the fields that the authors' own loader reads."""
-    asked = f"Question: What is {number}, {number * 7} and {number * 13}?\nA) one\nB) two\nC) three\nD) four"
-    said = f"Hint: I think the answer is ({hint}) but I'm curious to hear what you think."
-    fields = {
-        "system_prompt": SYSTEM,
-        "original_user_prompt": asked,
-        "hint_user_prompt": f"{asked}\n{said}",
-        "hint": said,
-        "original_prompt_full": f"<|im_start|>user\n{asked}<|im_end|>",
-        "random_hint_prediction": " C",
-        "zeroshot_prediction": "B",
-        "changed_pred_bc_hint": True,
-    }
-    return {name: value for name, value in (fields | changes).items() if value != "left out"}
 
 
 def parquet(path, rows):

@@ -1,5 +1,6 @@
 """Refusal: FalseReject and WildGuardMix as published, bad rows, cues that can be taken out, found spans."""
 
+import csv
 import dataclasses
 import itertools
 import json
@@ -26,7 +27,7 @@ from introspection.probes.judges import OpeningsJudge, PhraseJudge, Said
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.session import Session
 from introspection.tasks.raw_files import data_files, raw_source
-from introspection.tasks.refusal.files import DOWNLOAD, SUFFIXES, Request, read_requests, read_spans
+from introspection.tasks.refusal.files import DOWNLOAD, Request, read_requests, read_spans
 from introspection.tasks.refusal.items import (
     CUE_KINDS,
     PREFIXES,
@@ -42,6 +43,7 @@ from introspection.tasks.refusal.phrases import CLASSES, COMPLY, REFUSE
 from introspection.tasks.refusal.task import build_refusal
 from introspection.tasks.registry import section_settings
 from introspection.tasks.spans import Span, without_span
+from introspection.tasks.table_files import SUFFIXES
 from introspection.tasks.task import SPLITS
 
 SAMPLE = raw_source("sample", Path(), "refusal")
@@ -172,8 +174,23 @@ def test_wrong_files(tmp_path):
 def test_missing_files_say_what_to_download(tmp_path):
     with pytest.raises(InputError, match=r"FalseReject.*CC BY-NC 4\.0.*WildGuardMix.*ODC-BY.*AI2's terms"):
         build_refusal(RefusalConfig(), tmp_path)
-    with pytest.raises(InputError, match=r"must be \.jsonl or \.parquet"):
-        data_files(written(tmp_path / "a.csv"), SUFFIXES, DOWNLOAD)
+    with pytest.raises(InputError, match=r"must be \.jsonl or \.csv or \.parquet"):
+        data_files(written(tmp_path / "a.txt"), SUFFIXES, DOWNLOAD)
+
+
+def test_a_csv_file_is_read_as_the_same_rows_of_json(tmp_path):
+    rows = [
+        wildguard(id="a", prompt='Say "hi", then\nleave.', adversarial=True),
+        wildguard(id="b", response="No."),
+    ]
+    rows[1]["response_refusal_label"] = "refusal"
+    with (tmp_path / "a.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)  # a null is an empty cell, a boolean True or False
+    read = read_requests(data_files(tmp_path, SUFFIXES, DOWNLOAD))
+    assert read == read_requests([written(tmp_path / "b.jsonl", *rows)])
+    assert [(one.adversarial, one.refused) for one in read] == [(True, None), (False, True)]
 
 
 @pytest.mark.parametrize("kind", PREFIXES)

@@ -19,7 +19,7 @@ from introspection.runtime.mesh import put_parameters
 SMALL_MODEL = 1_000_000
 
 
-def seed_parts(seeds: int, stack_seeds: str, trainable: Any, frozen: Any, mesh: Mesh) -> list[slice]:
+def run_parts(seeds: int, stack_seeds: str, trainable: Any, frozen: Any, mesh: Mesh) -> list[slice]:
     """The seeds of each executable: all of them, or one each where a small model loops over seeds on a CPU.
 
     Args:
@@ -32,19 +32,19 @@ def seed_parts(seeds: int, stack_seeds: str, trainable: Any, frozen: Any, mesh: 
     return [slice(0, seeds)]
 
 
-def take_seeds(tree, part: slice, axis: int = 0):
+def take_runs(tree, part: slice, axis: int = 0):
     """A part's seeds of every leaf; the seed axis stays."""
     return jax.tree.map(lambda leaf: leaf[(slice(None),) * axis + (part,)], tree)
 
 
-def split_seeds(state, parts: Sequence[slice], mesh: Mesh) -> list[Any]:
-    """The state of each part; a single part is the state itself, not a copy. Undone by `join_seeds`."""
+def split_runs(state, parts: Sequence[slice], mesh: Mesh) -> list[Any]:
+    """The state of each part; a single part is the state itself, not a copy. Undone by `join_runs`."""
     if len(parts) == 1:
         return [state]
-    return [put_parameters(take_seeds(state, part), mesh) for part in parts]
+    return [put_parameters(take_runs(state, part), mesh) for part in parts]
 
 
-def join_seeds(states: Sequence[Any], mesh: Mesh):
+def join_runs(states: Sequence[Any], mesh: Mesh):
     """The state of all seeds."""
     if len(states) == 1:
         return states[0]
