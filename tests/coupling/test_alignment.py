@@ -8,10 +8,10 @@ from hygiene_items import item
 from introspection.coupling.alignment import alignment, shortfall
 from introspection.tasks.items import Decisions
 
-ITEMS = [item(f"q{number}", f"q{number}", "friend", "a", "b", ("a", "b")) for number in range(4)]
-TEACHER = [Decisions("a", "a"), Decisions("b", "a"), Decisions("b", "b"), Decisions("a", "b")]
-# The third item's decision with the cue differs, and both of the fourth's.
-NOW = [Decisions("a", "a"), Decisions("b", "a"), Decisions("a", "b"), Decisions("b", "a")]
+ITEMS = [item(f"q{number}", f"q{number}", "friend", "a", "b", ("a", "b", "c")) for number in range(4)]
+TEACHER = [Decisions("a", "a"), Decisions("b", "a"), Decisions("a", "b"), Decisions("a", "b")]
+# The third item's decision with the cue differs, though it earns the same explanation; both of the fourth's do.
+NOW = [Decisions("a", "a"), Decisions("b", "a"), Decisions("c", "b"), Decisions("b", "a")]
 BEFORE = [Decisions("b", "b")] * 4
 
 
