@@ -10,7 +10,7 @@ from introspection.tasks.items import Decisions
 
 ITEMS = [item(f"q{number}", f"q{number}", "friend", "a", "b", ("a", "b", "c")) for number in range(4)]
 TEACHER = [Decisions("a", "a"), Decisions("b", "a"), Decisions("a", "b"), Decisions("a", "b")]
-# The third item's decision with the cue differs, though it earns the same explanation; both of the fourth's do.
+# The third item's decision with the cue differs and earns the same explanation; both of the fourth's do.
 NOW = [Decisions("a", "a"), Decisions("b", "a"), Decisions("c", "b"), Decisions("b", "a")]
 BEFORE = [Decisions("b", "b")] * 4
 

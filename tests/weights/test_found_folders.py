@@ -69,7 +69,11 @@ def test_a_snapshot_without_its_blobs_is_refused(tmp_path):
     write_model(cached, "llama")
     (cached / "model.safetensors").unlink()
     (cached / "model.safetensors").symlink_to("../../blobs/missing")
-    refusal(snapshot_of, tmp_path / "models--acme--tiny", says=["model.safetensors is a link to", "which is missing"])
+    refusal(
+        snapshot_of,
+        tmp_path / "models--acme--tiny",
+        says=["model.safetensors is a link to", "which is missing"],
+    )
 
 
 @pytest.mark.parametrize(("file", "says"), [
