@@ -116,7 +116,6 @@ def _aligned(
         frozen=Frozen(frozen, head_matrix(teacher.model.variables["params"], teacher.model.config)),
         batch=lambda step, seed: make_batch(rows, BatchSizes(1, align.items, 1), step, seed),
         metadata={"kind": ALIGNED, "teacher": teacher.fingerprint, "student": student.fingerprint},
-        state=initial_state(trainables, align.optimizer),
     )
 
     def model_of(state: TrainState) -> Model:
@@ -132,7 +131,8 @@ def _aligned(
             metrics = MetricsWriter(folder)
             with progress_bar(console, "aligning config.foreign", steps) as progress:
                 loop = align.loop(steps, config.train.steps_per_call)
-                (state,) = train([job(loop=loop, store=store)], metrics, session, progress)
+                state = initial_state(trainables, align.optimizer)  # which the loop gives up
+                (state,) = train([job(loop=loop, store=store, state=state)], metrics, session, progress)
             metrics.close()
             model = model_of(state)
             found = known or alignment(

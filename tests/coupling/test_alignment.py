@@ -12,7 +12,7 @@ ITEMS = [item(f"q{number}", f"q{number}", "friend", "a", "b", ("a", "b", "c")) f
 TEACHER = [Decisions("a", "a"), Decisions("b", "a"), Decisions("a", "b"), Decisions("a", "b")]
 # The third item's decision with the cue differs and earns the same explanation; both of the fourth's do.
 NOW = [Decisions("a", "a"), Decisions("b", "a"), Decisions("c", "b"), Decisions("b", "a")]
-BEFORE = [Decisions("b", "b")] * 4
+BEFORE = [Decisions("a", "b")] * 4
 
 
 def found(held_out, threshold=0.7):
@@ -23,7 +23,7 @@ def test_agreement_is_the_share_of_items_with_both_decisions_the_same():
     one = found({ITEMS[0].prompt_with_cue, ITEMS[2].prompt_without_cue})
     assert one.trained == 1 / 2  # of the second and fourth item
     assert one.held_out == 1 / 2  # of the first and third
-    assert one.before == 1 / 4
+    assert one.before == 2 / 4
     assert (one.steps, one.threshold, one.reached) == (40, 0.7, False)
 
 
