@@ -189,10 +189,11 @@ def write_case(folder: Path, case: Case, tokens: np.ndarray) -> None:
 def peer_arrays(batch: Batch) -> dict[str, np.ndarray]:
     """One batch in the peer's format: explanation rows, then both rows of each item."""
     arrays: dict[str, np.ndarray] = {}
-    behavior = batch.behavior
+    behavior, explanation = batch.behavior, batch.explanation
     assert behavior is not None
+    assert explanation is not None
     flat = jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), behavior.rows)
-    for kind, rows in (("explanation", batch.explanation), ("reply", flat)):
+    for kind, rows in (("explanation", explanation), ("reply", flat)):
         arrays |= {
             f"{kind}_tokens": rows.tokens,
             f"{kind}_mask": rows.segments >= 0,

@@ -136,7 +136,7 @@ def step_program(shapes: StepShapes, stacking: str) -> Callable:
 def losses(program: Callable, case: Case, batches: Batch, steps: int) -> Float[np.ndarray, "steps seeds"]:
     """The losses of all steps of `batches`, with `steps` steps per call."""
     state, found = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), case.state), []
-    total = batches.explanation.tokens.shape[0]
+    total = jax.tree.leaves(batches)[0].shape[0]
     for start in range(0, total - steps + 1, steps):
         some = jax.tree.map(lambda x, start=start: x[start : start + steps], batches)
         state, metrics = program(state, case.frozen, some, case.values)

@@ -59,8 +59,9 @@ def prompts_alone(batch: Batch, shapes: StepShapes) -> Batch:
         ),
         answers=answers._replace(candidates=np.ones_like(answers.candidates)),
     )
-    cut = {name: getattr(batch.explanation, name)[..., :time] for name in ("tokens", "positions", "segments")}
-    return batch._replace(explanation=batch.explanation._replace(**cut), behavior=behavior)
+    explanation: Any = batch.explanation
+    cut = {name: getattr(explanation, name)[..., :time] for name in ("tokens", "positions", "segments")}
+    return batch._replace(explanation=explanation._replace(**cut), behavior=behavior)
 
 
 def run(size: Size | None = None) -> list[Measure]:

@@ -35,7 +35,7 @@ from introspection.weights.pretrained import (
 from introspection.weights.smollm2 import smollm2_path
 
 CHECKPOINTS, CARD, TOKENIZER = "checkpoints", "model.json", "tokenizer.json"
-STARTS = ("initial", "foreign")  # stores of the models that arms start from
+STARTS = ("initial", "foreign", "aligned")  # stores of the models that arms start from
 FETCHED = {"smollm2": smollm2_path}  # by their names in `experiments.fetch`
 
 

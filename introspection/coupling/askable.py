@@ -68,7 +68,7 @@ def _recipe(arm: Any) -> dict[str, Any]:
 
 
 def _is_plain(arm: Any) -> bool:
-    broken = ("shuffle_labels", "label_noise", "foreign_to", "foreign_labels", "labels")
+    broken = ("shuffle_labels", "label_noise", "foreign_to", "foreign_labels", "labels", "shown")
     refreshed = ("refresh_steps", "refresh_labels")
     return not (_is_shifted(arm) or any(_field(arm, name) for name in (*broken, *refreshed)))
 

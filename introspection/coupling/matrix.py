@@ -45,6 +45,7 @@ def coupling_matrix(
     members: Mapping[str, Sequence[str]] | None = None,
     controls: Mapping[str, Control] | None = None,
     starts: Mapping[str, str] | None = None,
+    seeds: Sequence[int] | None = None,
     resamples: int = 2_000,
 ) -> Matrix:
     """Scores emitters (rows) against teachers (columns) on the same items.
@@ -59,6 +60,7 @@ def coupling_matrix(
             arm. By default each stands for itself.
         controls: the shown emitters that are no models of the diagonal.
         starts: the shown teacher that a model of the diagonal started from, for its gap.
+        seeds: of the items, if several training runs answered the same ones; intervals are over these, too.
         resamples: of the intervals.
     """
     controls, starts, groups = controls or {}, starts or {}, np.asarray(groups)
@@ -94,10 +96,9 @@ def coupling_matrix(
         return divide(sums[:, :-1], sums[:, -1:]) @ weights.T
 
     sums = np.column_stack([matches.reshape(-1, len(groups)).T, np.ones(len(groups))])
-    ends = [
-        None if np.isnan(low) else (float(low), float(high))
-        for low, high in hierarchical_bootstrap(sums, groups, statistic, rng, resamples=resamples).T
-    ]
+    of_seeds = None if seeds is None else np.asarray(seeds)
+    bounds = hierarchical_bootstrap(sums, groups, statistic, rng, seeds=of_seeds, resamples=resamples)
+    ends = [None if np.isnan(low) else (float(low), float(high)) for low, high in bounds.T]
     cells = [tuple(ends[row * len(teachers) :][: len(teachers)]) for row in range(len(emitters))]
     estimate = {
         name: Estimate(float(np.sum(contrast * shares)), interval)

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
-from introspection.coupling.run_results import Ends, Estimate, too_few
+from introspection.coupling.estimates import Ends, Estimate, too_few
 
 # Controls, and what each gives explanations from.
 RECIPES = {

@@ -40,7 +40,10 @@ def with_explanations_of(
 
 
 def reference_entry(
-    paired: Paired, replaced: Sequence[PredictionRecord], by_shifted: ShiftedDifferences | None = None
+    paired: Paired,
+    replaced: Sequence[PredictionRecord],
+    by_shifted: ShiftedDifferences | None = None,
+    no_verdict: str | None = None,
 ) -> Reference:
     """What an arm's gap is held against, by exact match.
 
@@ -48,6 +51,7 @@ def reference_entry(
         paired: `paired_results` of the arm and the reference.
         replaced: the arm's records with the reference's explanations.
         by_shifted: `shifted_differences` of the two, where the arm has a shift.
+        no_verdict: why no verdict may rest on it, whatever it says; None if there is no such reason.
     """
     invalid = metrics.invalid_rate([r.explanation for r in replaced])
     own, orig, gap = paired.self.exact_match, paired.orig.exact_match, paired.gap.exact_match
@@ -56,11 +60,12 @@ def reference_entry(
         orig.control,
         gap.control,
         invalid_rate=invalid,
-        usable=invalid <= MOST_INVALID,
+        usable=invalid <= MOST_INVALID and no_verdict is None,
         self_difference=own.difference,
         orig_difference=orig.difference,
         gap_difference=gap.difference,
         by_shifted=by_shifted,
+        no_verdict=no_verdict,
     )
 
 

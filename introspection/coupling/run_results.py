@@ -7,33 +7,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from introspection.coupling.estimates import Ends, Estimate, too_few
+from introspection.coupling.matrix_results import Matrix
 from introspection.runtime.json_values import optional, unstored
-
-Ends = tuple[float, float]  # of a 95% interval
-# The fewest groups that differ for an interval to be shown: with 5, a sign-flip test has no p below 2 / 2**5.
-FEWEST_GROUPS = 6
-
-
-def too_few(groups: int | None) -> int | None:
-    """The number of groups, if it is known and too small for an interval."""
-    return groups if groups is not None and groups < FEWEST_GROUPS else None
-
-
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """A mean and its 95% interval; each may be undefined."""
-
-    mean: float | None = None
-    ci95: Ends | None = None
-    few: int | None = unstored(None)  # the number of groups that it rests on, if too few for an interval
-
-    @property
-    def low(self) -> float | None:
-        return None if self.ci95 is None else self.ci95[0]
-
-    @property
-    def high(self) -> float | None:
-        return None if self.ci95 is None else self.ci95[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,6 +201,7 @@ class Reference:
     orig_difference: Estimate
     gap_difference: Estimate
     by_shifted: ShiftedDifferences | None = optional()
+    no_verdict: str | None = optional()  # why none rests on it, beside invalid explanations
     name: str = unstored("")
 
 
@@ -327,6 +304,7 @@ class ArmResults(Part):
     best_static: str | None = None
     askable: Mapping[str, Criterion] = dataclasses.field(default_factory=dict)
     soft: Soft | None = optional()
+    no_verdict: str | None = optional()  # why there is none, whatever the gaps are
     name: str = unstored("")
     controls: tuple[ControlResults, ...] = unstored(())  # those of this arm
 
@@ -347,6 +325,19 @@ class Similarity:
 
 
 @dataclasses.dataclass(frozen=True)
+class Alignment:
+    """How far config.foreign decides as config.initial once it is distilled on that one's behaviour alone:
+    shares of items on which both decisions are the same."""
+
+    threshold: float  # what the shares `trained` and `held_out` must both reach
+    before: float  # of all items, before
+    trained: float  # of items with both prompts distilled
+    held_out: float  # of items with a prompt that was held out
+    steps: int
+    reached: bool
+
+
+@dataclasses.dataclass(frozen=True)
 class RunResults:
     """A run's `results.json`."""
 
@@ -361,3 +352,6 @@ class RunResults:
     notes: tuple[str, ...] = ()  # on how the models are asked
     # With `initial`, of the label teacher and the foreign model, where they are other models.
     similarity: Mapping[str, Similarity] = dataclasses.field(default_factory=dict)
+    alignment: Alignment | None = optional()  # of config.foreign with config.initial
+    # By arm: it and its aligned foreign explainer, each explaining itself, the other and config.initial.
+    explained_both: Mapping[str, Matrix] = dataclasses.field(default_factory=dict)

@@ -1,10 +1,8 @@
 """Pretraining a model organism: once per fingerprint, then from the cache."""
 
-import contextlib
 import dataclasses
-import fcntl
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool
-from rich.console import Console
 
 from introspection.checkpoints.fingerprint import fingerprint_json
 from introspection.checkpoints.names import (
@@ -36,6 +33,7 @@ from introspection.organism.world import World, build_world
 from introspection.probes.scored import decisions, probe_behavior
 from introspection.runtime.config import plain
 from introspection.runtime.json_files import read_object
+from introspection.runtime.lock import one_at_a_time
 from introspection.runtime.metrics_writer import MetricsWriter
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
@@ -122,7 +120,7 @@ def pretrained_organism(
     workdir = organism_workdir(config, questions, session.cache)
     world = build_world(config.world, questions, world_language(config))
     workdir.parent.mkdir(parents=True, exist_ok=True)
-    with _only_one(workdir.with_suffix(".lock"), session.console):
+    with one_at_a_time(workdir.with_suffix(".lock"), session.console, "training this base"):
         if not (workdir / "organism.json").exists():
             _pretrain(config, questions, world, workdir, session)
     model = load_model(find_stored(str(workdir))[0], session.mesh)
@@ -158,18 +156,6 @@ def other_words(task: Mapping[str, Any], cache: Path) -> tuple[tuple[str, ...], 
         tuple(name for task in tasks for name in task.names),
         tuple(phrase for task in tasks for phrase in task.phrases),
     )
-
-
-@contextlib.contextmanager
-def _only_one(lock: Path, console: Console) -> Iterator[None]:
-    """Locks a file: if two runs need the same base, one trains it and the other waits."""
-    with lock.open("w") as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            console.print("another process is training this base; waiting for it")
-            fcntl.flock(held, fcntl.LOCK_EX)
-        yield
 
 
 def _pretrain(

@@ -48,6 +48,20 @@ def with_examples(
     return dataclasses.replace(item, prompt_with_cue=Conversation((*system, *worked, *asked[len(system) :])))
 
 
+def showing(items: Sequence[Item], answers: Sequence[str | None], grammar: ExplanationGrammar) -> list[Item]:
+    """The items with a model's answers without the cue shown after the explanation question.
+
+    What such an explainer needs is one black-box query an item, and no insight: an upper bound.
+    """
+    return [
+        dataclasses.replace(
+            item,
+            explanation_question=f"{item.explanation_question or grammar.question} {grammar.name(answer)}",
+        )
+        for item, answer in zip(items, answers, strict=True)
+    ]
+
+
 def explained(items: Sequence[Item]) -> list[str]:
     """What errors call the explanations of items."""
     return [f"item {item.id}'s explanation" for item in items]

@@ -9,7 +9,7 @@ from introspection.coupling.matrix_results import Matrix
 from introspection.coupling.run_results import ControlResults, Estimate, Part, Rates, RunResults
 from introspection.probes.readouts import thought_note
 from introspection.reports.few_groups import control_with_few, gap_notes, with_few_groups
-from introspection.reports.findings import arm_finding, unmarked
+from introspection.reports.findings import alignment_line, arm_finding, unmarked
 from introspection.reports.numbers import percent
 from introspection.reports.table import Row, Table, with_interval
 from introspection.runtime.compiled import ProgramTable
@@ -77,6 +77,10 @@ def print_results_table(results: RunResults, console: Console) -> None:
         finding = arm_finding(with_few_groups(arm), [*results.arms.values()], askable=results.askable)
         cautions = f" Cautions on the page: {len(finding.cautions)}." if finding.cautions else ""
         say(console, f"{name}: {finding.sentences[0]}{cautions}")
+    for matrix in results.explained_both.values():
+        console.print(matrix_table(matrix))
+    if results.alignment is not None:
+        say(console, alignment_line(results.alignment))
     wide = console.options.update(width=max(console.width, TABLE_WIDTH))
     shown = results_table(results).terminal(compact=True)
     console.print(Segments(console.render(shown, wide)), crop=False)

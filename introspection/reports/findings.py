@@ -14,6 +14,7 @@ from introspection.coupling.references import Verdict as ReferenceVerdict
 from introspection.coupling.references import reference_verdict
 from introspection.coupling.run_results import (
     NOT_RECORDED,
+    Alignment,
     ArmResults,
     Askable,
     ControlResults,
@@ -74,6 +75,8 @@ def gap_verdict(difference: Estimate) -> ReferenceVerdict:
 def arm_verdict(arm: ArmResults) -> tuple[ReferenceVerdict, str]:
     """An arm's verdict and its reason, from the references that can be used."""
     orig, gap = arm.orig.exact_match.mean, arm.gap.exact_match
+    if arm.no_verdict is not None:
+        return "undecided", arm.no_verdict
     if arm.invalid_rate == 1:
         return "undecided", "none of its explanations is valid"
     if gap.mean is None or orig is None:
@@ -160,6 +163,17 @@ def summary(findings: Sequence[Finding]) -> str:
     return f"{line} {which} with cautions: read them before the verdict." if warned else line
 
 
+def alignment_line(found: Alignment) -> str:
+    """How far the aligned foreign model behaves as the initial one, with what follows if it falls short."""
+    short = "" if found.reached else f"; below {percent(found.threshold)}%, so no verdict rests on it"
+    return (
+        f"aligned: after {count(found.steps)} steps on behaviour alone, config.foreign decides as"
+        f" config.initial on {percent(found.trained)}% of the items that it learned from and on"
+        f" {percent(found.held_out)}% of those with a held-out prompt ({percent(found.before)}% before)"
+        f"{short}"
+    )
+
+
 def _level_sentence(arm: ArmResults) -> str:
     own, orig = arm.self.exact_match.mean, arm.orig.exact_match.mean
     if own is None or orig is None:
@@ -197,11 +211,13 @@ def _reference_sentences(arm: ArmResults) -> list[str]:
     unused = [
         f"{isolated(one.name)} ({percent(one.invalid_rate)}% not valid)"
         for one in arm.references.values()
-        if not one.usable
+        if not one.usable and one.no_verdict is None
     ]
+    no_verdict = [one for one in arm.references.values() if one.no_verdict is not None]
     return [
         f"Its gap minus that of {'; '.join(used)}." if used else "",
         f"Not held against, for want of valid explanations: {', '.join(unused)}." if unused else "",
+        *(f"Not held against {isolated(one.name)}: {one.no_verdict}." for one in no_verdict),
     ]
 
 
@@ -235,8 +251,10 @@ def _shift_of_static(arm: ArmResults) -> str:
 
 
 def _foreign(arm: ArmResults) -> ControlResults | None:
-    """The headline control: another base, the same recipe."""
-    return next((control for control in arm.controls if "foreign" in control.name.lower()), None)
+    """The headline control: another base, the same recipe; aligned with this one, if one can be used."""
+    aligned = arm.references.get("aligned")
+    named = "aligned" if aligned is not None and aligned.usable else "foreign"
+    return next((control for control in arm.controls if named in control.name.lower()), None)
 
 
 def _strongest(arm: ArmResults) -> ControlResults | None:

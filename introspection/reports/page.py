@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from introspection.reports import tables
 from introspection.reports.figure_style import FigureFiles, render_figure, save_figure
-from introspection.reports.findings import arm_finding, summary
+from introspection.reports.findings import alignment_line, arm_finding, summary
 from introspection.reports.html_page import ROOMS, Section, figure_card, html_page, macros
 from introspection.reports.item_data import item_table, script_json
 from introspection.reports.matrix_findings import matrix_finding
@@ -117,6 +117,11 @@ def _sections(run: RunFiles, cards: dict[str, Markup]) -> Iterator[Section]:
         pairs = [tables.pairs_table(run.matrix)] if run.matrix.pairs else []
         body = html.matrix(sentences, cards["matrix"], run.matrix, count(run.matrix.n), table, more, pairs)
         yield Section("matrix", "Emitters × teachers", [body])
+    alignment = run.results.alignment
+    for name, matrix in run.results.explained_both.items():
+        line = "" if alignment is None else alignment_line(alignment)
+        body = html.aligned(line, tables.matrix_table(matrix))
+        yield Section(f"aligned-{name}", f"{name} and its aligned foreign explainer", [body])
     if run.organism:
         facts = _organism_facts(run.organism)
         body = html.organism(facts, tables.organism_table(run.organism))

@@ -1,10 +1,9 @@
 """Arms: their training, alone or side by side, and what came out of them."""
 
 import contextlib
-import dataclasses
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +11,7 @@ import numpy as np
 
 from introspection.checkpoints.names import CHECKPOINTS, ModelCard, model_fingerprint
 from introspection.checkpoints.store import CheckpointStore
-from introspection.models.config import ModelConfig
-from introspection.models.decoder import initialize
+from introspection.coupling.records import read_records
 from introspection.models.head import head_matrix
 from introspection.models.model import Model, parameter_distance, select_seed
 from introspection.runs.arm_labels import (
@@ -26,15 +24,17 @@ from introspection.runs.arm_labels import (
 )
 from introspection.runs.arm_rows import relabelled, training_rows
 from introspection.runs.arm_shift import ArmShift, shift_items
-from introspection.runs.assemble import ArmOutcome, write_arm
-from introspection.runs.config import ArmConfig, RunConfig
+from introspection.runs.assemble import RECORDS, ArmOutcome, arm_folder, write_arm
+from introspection.runs.config import ArmConfig
 from introspection.runs.measure import live_measures, probe_records
 from introspection.runs.rollouts import roll_out
 from introspection.runs.setup import Setup, Start
+from introspection.runs.trainable import trainable_parts
 from introspection.runtime.config import plain
 from introspection.runtime.metrics_writer import MetricsWriter
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.trackers import Trackers
+from introspection.tasks.items import Decisions, Item
 from introspection.training.batches import make_batch
 from introspection.training.loop import Job, train, weights
 from introspection.training.shifts import shifted_groups
@@ -81,7 +81,7 @@ def arm_job(
     config, options, seeds = setup.config, setup.config.train, tuple(setup.config.seeds)
     start, labels = start_of(arm, setup), arm_labels(name, arm, setup)
     rows = dict.fromkeys(seeds, training_rows(arm, arm_shift, labels, setup))
-    model_config, trainables, frozen = trainable_parts(config, start.model)
+    model_config, trainables, frozen = trainable_parts(config, start.model, seeds)
     shifted = shifted_groups(arm.shift, [item for item, _ in shift_items(arm, setup)])
     optimizer, held_out = options.optimizer(arm), held_out_labels(arm, labels, shifted, setup)
     path = setup.workdir / CHECKPOINTS / name
@@ -105,7 +105,8 @@ def arm_job(
             ]
         # Before the first step all seeds of arms with the same labels are the model that they start from.
         tested = [tuple(item.id for item in items) for items in held_out.tested.values()]
-        kind = (start.name, *map(tuple, (held_out.labels, held_out.trained, held_out.clean, tested)))
+        same = (held_out.labels, held_out.trained, held_out.clean, tested)
+        kind = (start.name, held_out.shown, *map(tuple, same))
         if kind not in measured:
             title = f"{name}: evaluating, step 0"
             measured[kind] = live_measures(title, model_of(state, 0), setup, held_out)
@@ -178,7 +179,8 @@ def train_arms(jobs: Sequence[Job], arms: Mapping[str, ArmConfig], setup: Setup)
         taught, records, fingerprints, moved = [*zip(decided, effects, strict=True)], [], {}, []
         for i, seed in enumerate(job.seeds):
             model = trained_model(job, state, i, start)
-            records += probe_records(job.name, seed, model, start, taught, shifted, setup)
+            shown = shown_answers(arm, seed, setup)
+            records += probe_records(job.name, seed, model, start, taught, shifted, setup, shown)
             fingerprints[str(seed)] = model_fingerprint(model)
             moved.append(parameter_distance(model, start.model))
         seconds = shared + time.perf_counter() - started
@@ -186,12 +188,16 @@ def train_arms(jobs: Sequence[Job], arms: Mapping[str, ArmConfig], setup: Setup)
         write_arm(setup.workdir, job.name, records, outcome)
 
 
-def trainable_parts(config: RunConfig, initial: Model) -> tuple[ModelConfig, list[dict], dict]:
-    """(model config, what is trained of each seed, what is frozen): all parameters, or, if lora.rank > 0,
-    adapters, drawn for every seed and the same in all arms."""
-    model_config = dataclasses.replace(initial.config, remat=config.train.remat, lora=config.lora.lora)
-    if model_config.lora is None:
-        return model_config, [{"params": initial.variables["params"]}] * len(config.seeds), {}
-    key, draw = jax.random.key(config.task_seed), jax.jit(lambda key: initialize(model_config, key)["lora"])
-    adapters = [{"lora": draw(jax.random.fold_in(key, seed))} for seed in config.seeds]
-    return model_config, adapters, {"params": initial.variables["params"]}
+def shown_answers(arm: ArmConfig, seed: int, setup: Setup) -> Callable[[Item, Decisions], str] | None:
+    """What an arm's explanation prompts show of an item, given its own decisions: the answer without the cue
+    of the model that it explains; None if they show nothing.
+
+    A foreign explainer explains the arm that it repeats, whose records must be there.
+    """
+    if not arm.shown:
+        return None
+    if not arm.foreign_to:
+        return lambda item, current: current.without_cue
+    records = read_records(arm_folder(setup.workdir, arm.foreign_to) / RECORDS)
+    answers = {record.id: record.current.without_cue for record in records if record.seed == seed}
+    return lambda item, current: answers[item.id]

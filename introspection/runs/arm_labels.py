@@ -39,7 +39,7 @@ def expected_labels(task: Task) -> dict[str, str]:
 
 
 def start_of(arm: ArmConfig, setup: Setup) -> Start:
-    return setup.models.starts["foreign" if arm.foreign_to else "initial"]
+    return setup.models.starts[arm.start]
 
 
 def teacher_decisions(arm: ArmConfig, setup: Setup, split: str) -> list[Decisions]:
@@ -207,6 +207,7 @@ def held_out_labels(arm: ArmConfig, labels: ArmLabels, shifted: Collection[str],
         [labels.trained[i] for i in held],
         [labels.clean[i] for i in held],
         *tested_items(arm, shifted, setup),
+        arm.shown,
     )
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from introspection.probes.context import longest_explanation
+from introspection.probes.explanation import showing
 from introspection.runs.arm_labels import ArmLabels, start_of
 from introspection.runs.arm_shift import ArmShift
 from introspection.runs.config import ArmConfig
@@ -26,8 +27,10 @@ from introspection.training.batches import (
 def training_rows(arm: ArmConfig, shift: ArmShift, labels: ArmLabels, setup: Setup) -> TrainingRows:
     """All rows that the arm's steps draw from; of a policy gradient, the groups of its first steps."""
     start, task = start_of(arm, setup), setup.task
-    tokenizer = start.model.tokenizer
-    explanation = explanation_rows(tokenizer, setup.training.explained, labels.trained, task)
+    tokenizer, asked = start.model.tokenizer, setup.training.explained
+    if arm.shown:
+        asked = showing(asked, [label.answer for label in labels.clean], task.grammar)
+    explanation = explanation_rows(tokenizer, asked, labels.trained, task)
     if arm.refresh_steps:  # refreshed labels may be longer
         explanation = with_room(explanation, longest_explanation(setup.training.explained, task, tokenizer))
     places = behavior_places(arm, setup)
@@ -71,7 +74,7 @@ def relabelled(rows: TrainingRows, labels: ArmLabels, arm: ArmConfig, setup: Set
     """The same rows with other labels, for explanations and for agreement."""
     tokenizer = start_of(arm, setup).model.tokenizer
     fresh = explanation_rows(tokenizer, setup.training.explained, labels.trained, setup.task)
-    room = rows.explanation
+    room: Any = rows.explanation  # an arm's is never None
     rows = rows._replace(
         explanation=pad_scored(pad_time(fresh, room.tokens.shape[-1]), room.scored.shape[-1])
     )

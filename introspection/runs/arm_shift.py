@@ -123,12 +123,16 @@ def shift_splits(arm: ArmConfig) -> tuple[str, ...]:
 
 
 def shift_items(arm: ArmConfig, setup: Setup) -> list[tuple[Item, Decisions]]:
-    """The items whose groups an arm's shift may train, with its start's decisions on them."""
+    """The items whose groups an arm's shift may train, with its start's decisions on them (or, for a shift
+    towards another model, that one's)."""
     taught = arm.shift.kind == "taught"
+    probed = start_of(arm, setup).probed
+    if arm.shift.of_other:
+        probed = setup.models.starts["foreign" if arm.start == "initial" else "initial"].probed
     pairs = [
         pair
         for split in shift_splits(arm)
-        for pair in zip(setup.task.splits[split], start_of(arm, setup).probed.decisions[split], strict=True)
+        for pair in zip(setup.task.splits[split], probed.decisions[split], strict=True)
     ]
     # The shift "taught" trains only items that are never explained.
     return [pair for pair in pairs if not (taught and is_explained(setup.task, pair[0]))]

@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from introspection.coupling.alignment import shortfall
 from introspection.coupling.askable import NO_SHUFFLED_ARM, arm_criteria, main_arm, run_askable, shuffled_arm
 from introspection.coupling.by_shifted import shifted_differences
+from introspection.coupling.matrix import coupling_matrix
+from introspection.coupling.matrix_results import Matrix
 from introspection.coupling.records import WRITE_AGAIN, PredictionRecord, Said, read_records, write_records
 from introspection.coupling.references import best_static, reference_entry, with_explanations_of
 from introspection.coupling.results import arm_results, control_results, paired_results
@@ -34,6 +37,7 @@ VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "sci
 
 
 RECORDS = "records.jsonl"
+SHOWN = "its prompts show the current answer without the cue, so it is an upper bound and no reference"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,12 +90,13 @@ def assemble(
 ) -> Path:
     """Writes everything of design.md §7 from the arms' stored records and prints the tables.
 
-    `controls` are explanations by what an arm starts from ("initial", "foreign") and by control. Beside them
-    an arm is held against the arm with shuffled labels and, where it has one, its foreign explainer; both
-    also stand paired, item by item.
+    `controls` are explanations by what an arm starts from (of `STARTS`) and by control. Beside them an arm is
+    held against the arm with shuffled labels and, where it has them, its foreign explainers; these also stand
+    paired, item by item. No verdict rests on an aligned one whose alignment fell short.
     """
     workdir, console = setup.workdir, setup.session.console
-    seed = setup.config.evaluation.seed
+    seed, aligned = setup.config.evaluation.seed, setup.models.alignment
+    short = aligned and shortfall(aligned)
     found: dict[str, ArmResults] = {}
     scored: dict[str, dict[str, ControlResults]] = {name: {} for name in controls["initial"]}
     fingerprints: dict[str, Any] = dict(setup.models.fingerprints)
@@ -114,8 +119,7 @@ def assemble(
             )
             others = reference_arms(name, arms)
             emitters = {
-                control: replace_explanations(own, said)
-                for control, said in controls["foreign" if arm.foreign_to else "initial"].items()
+                control: replace_explanations(own, said) for control, said in controls[arm.start].items()
             } | {control: with_explanations_of(own, records[other]) for control, other in others.items()}
             references: dict[str, Reference] = {}
             for control, replaced in emitters.items():
@@ -127,12 +131,14 @@ def assemble(
                 apart = results.by_shifted and shifted_differences(
                     own, replaced, np.random.default_rng([seed, index])
                 )
-                references[control] = reference_entry(paired, replaced, apart)
+                no_verdict = {"aligned": short, "shown": SHOWN}.get(control)
+                references[control] = reference_entry(paired, replaced, apart, no_verdict)
                 for record in replaced:
                     write_control(json.dumps({"control": control, **record.to_json()}, ensure_ascii=False))
             found[name] = dataclasses.replace(
                 results,
                 update_norm=outcome.update_norm,
+                no_verdict=SHOWN if arm.shown else short if arm.aligned else None,
                 references=references,
                 best_static=best_static(references),
                 askable=arm_criteria(
@@ -153,6 +159,8 @@ def assemble(
         fingerprints=fingerprints,
         notes=setup.models.notes,
         similarity=setup.models.similarity(),
+        alignment=aligned,
+        explained_both=explained_both(arms, records, seed),
         versions={name: version(name) for name in VERSIONED} | {"python": platform.python_version()},
         runtime_s=runtime_s,
     )
@@ -164,13 +172,40 @@ def assemble(
 
 
 def reference_arms(name: str, arms: Mapping[str, ArmConfig]) -> dict[str, str]:
-    """The other arms of a run that an arm is held against: `shuffled` and `foreign`, where there are."""
+    """The other arms of a run that an arm is held against, by kind: `shuffled`, and foreign explainers."""
     found = {}
     shuffled = shuffled_arm(arms, name)
     if shuffled and not arms[name].shuffle_labels and not arms[name].foreign_to:
         found["shuffled"] = shuffled
-    foreign = [other for other, arm in arms.items() if arm.foreign_to == name]
-    return found | ({"foreign": foreign[-1]} if foreign else {})
+    foreign = {other: arm for other, arm in arms.items() if arm.foreign_to == name}
+    return found | {"shown" if arm.shown else arm.start: other for other, arm in foreign.items()}
+
+
+def explained_both(
+    arms: Mapping[str, ArmConfig], records: Mapping[str, Sequence[PredictionRecord]], seed: int
+) -> dict[str, Matrix]:
+    """By arm with an aligned foreign explainer: what each of the two says, against its own behaviour, the
+    other's, and that of the model that both began as, on the same items and seeds."""
+    found = {}
+    for name in arms:
+        other = reference_arms(name, arms).get("aligned")
+        if other is None:
+            continue
+        own = records[name]
+        by_item = {(record.seed, record.id): record for record in records[other]}
+        theirs = [by_item[record.seed, record.id] for record in own]
+        found[name] = coupling_matrix(
+            {name: [r.explanation for r in own], other: [r.explanation for r in theirs]},
+            {
+                name: [r.current for r in own],
+                other: [r.current for r in theirs],
+                "initial": [r.initial for r in own],
+            },
+            [r.group for r in own],
+            np.random.default_rng(seed),
+            seeds=[r.seed for r in own],
+        )
+    return found
 
 
 def replace_explanations(records: Sequence[PredictionRecord], said: Sequence[Said]) -> list[PredictionRecord]:

@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 
 from introspection.checkpoints.names import STARTS
 from introspection.checkpoints.store import is_step
-from introspection.coupling.controls import check_noise
 from introspection.errors import InputError
 from introspection.models.config import PROJECTIONS, REMAT_POLICIES, LoraConfig
 from introspection.organism.config import OrganismConfig, OrganismSizes, PretrainConfig
@@ -22,6 +21,7 @@ from introspection.organism.world import WorldConfig
 from introspection.probes.behavior import BehaviorConfig
 from introspection.probes.patching import PatchingConfig
 from introspection.reports.run_files import ReportSettings
+from introspection.runs.arm_config import ArmConfig
 from introspection.runtime.config import check_choice, config_dict, plain, settings
 from introspection.runtime.mesh import MeshConfig
 from introspection.runtime.trackers import LogConfig
@@ -30,13 +30,12 @@ from introspection.tasks.conditions import Condition, read_conditions
 from introspection.tasks.facts.invented_world import INVENTED_WORLD
 from introspection.tasks.registry import default_section, section_settings, task_language
 from introspection.text.chat_template import ChatOptions
-from introspection.training.batches import KL_PROMPTS, OTHER_TEXT, BatchSizes
+from introspection.training.batches import BatchSizes
+from introspection.training.distillation import AlignConfig
 from introspection.training.loop import LoopConfig
 from introspection.training.objectives import ObjectiveConfig
-from introspection.training.shifts import ShiftConfig
 from introspection.training.step import OptimizerConfig
 
-KL_GROUPS = ("explained", "other", "both")
 RESERVED = (*STARTS, "clean")  # other names of stores and of a labels folder
 
 
@@ -51,50 +50,6 @@ def _check_least(section: str, values: Any, **least: int) -> None:
         value = getattr(values, name)
         if value < smallest:
             raise InputError(f"config.{section}.{name} is {value}; it must be at least {smallest}")
-
-
-@dataclasses.dataclass(frozen=True)
-class ArmConfig:
-    """One arm of a run: how labels are altered, how behaviour is regularised, what else is trained."""
-
-    kl_weight: float = 1.0  # λ
-    kl_support: str = "vocabulary"  # at the answer position; or "candidates": these and `none`
-    # KL(reference ‖ current); or "current_to_reference", or "symmetric", the mean of both
-    kl_direction: str = "reference_to_current"
-    # "both", "with_cue" or "without_cue"; or "other_text": every next token of passages (config.train.text)
-    kl_prompts: str = "both"
-    kl_groups: str = "explained"  # prompts of the explained groups, of "other" training groups, or of "both"
-    learning_rate: float = 1e-3  # peak
-    label_noise: float = 0.0  # share of training labels replaced by a wrong one
-    noise_part: str = "both"  # what noise can make wrong: "both", "changed" or "answer"
-    noise_towards: str = "uniform"  # the wrong answer is any other, or "cued": the cue's, where that is wrong
-    shuffle_labels: bool = False  # no item keeps its label, and answers are at chance
-    labels: str = ""  # an existing labels folder; "" makes labels from label_teacher
-    foreign_labels: float = 0.0  # α: share of groups whose labels come from config.foreign instead
-    refresh_steps: int = 0  # relabel from the current model every N steps (a baseline); 0: never
-    foreign_to: str = ""  # the arm whose recipe this one repeats from config.foreign, as foreign explainer
-    shift: ShiftConfig = ShiftConfig()
-
-    def __post_init__(self):
-        check_choice("kl_prompts", self.kl_prompts, KL_PROMPTS)
-        check_choice("kl_groups", self.kl_groups, KL_GROUPS)
-        if self.kl_prompts == OTHER_TEXT and self.kl_support != "vocabulary":
-            raise InputError(
-                "kl_support is 'candidates', but other text (kl_prompts) has none: use 'vocabulary'"
-            )
-        check_noise(self.noise_part, self.noise_towards)
-        if not 0 <= self.label_noise < 1:
-            raise InputError(f"label_noise is {self.label_noise}; it is a share, at least 0 and below 1")
-        if not 0 <= self.foreign_labels <= 1:
-            raise InputError(f"foreign_labels is {self.foreign_labels}; it is a share, from 0 to 1")
-        if self.refresh_steps < 0:
-            raise InputError(f"refresh_steps is {self.refresh_steps}; it is a number of steps, 0 for never")
-        if self.labels and (self.foreign_labels or self.refresh_steps):
-            raise InputError(
-                f"labels is {self.labels!r}, but foreign_labels and refresh_steps make labels too; set "
-                "either labels or these"
-            )
-        ObjectiveConfig(self.kl_support, self.kl_direction)  # checks both
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,6 +213,8 @@ class RunConfig:
     # A fourth model, where arms with `foreign_to` start: "neighbor", a stored or external model, or "none".
     foreign: str = "none"
     neighbor: NeighborConfig = NeighborConfig()
+    # The aligned foreign explainer starts from config.foreign once it has learned initial's behaviour.
+    align: AlignConfig = AlignConfig()
     # Chat template options of external models; an organism has a single fixed format.
     chat: ChatOptions = ChatOptions()
 
@@ -281,6 +238,7 @@ class RunConfig:
                 _check_organism_step(name, getattr(self, name).removeprefix("pretrain@"), self.pretrain)
         if any(is_organism(getattr(self, name)) for name in MODEL_FIELDS) or self.foreign == "neighbor":
             task_language(self.task)
+        self.align.check(self.foreign, self.train.steps_per_call)
         if self.train.stack_arms and self.log.projects:
             raise InputError(
                 "config.train.stack_arms trains several arms at a time, and a tracker logs one; leave "
@@ -288,7 +246,7 @@ class RunConfig:
             )
         for name, arm in self.chosen_arms.items():
             try:
-                _check_arm(arm, self)
+                _check_arm(name, arm, self)
             except InputError as error:
                 raise InputError(f"config.arms.{name}: {error}") from error
 
@@ -391,12 +349,16 @@ def _check_organism_step(name: str, step: str, pretrain: PretrainConfig) -> None
         )
 
 
-def _check_arm(arm: ArmConfig, config: RunConfig) -> None:
+def _check_arm(name: str, arm: ArmConfig, config: RunConfig) -> None:
     """Raises InputError if an arm does not fit the rest of its run."""
     train = config.train
     _ = train.loop(arm), train.optimizer(arm), train.objective(arm)  # check their fields
     if arm.foreign_labels and config.foreign == "none":
         raise InputError("foreign_labels needs a model in config.foreign")
+    if arm.shift.of_other and config.foreign == "none":
+        raise InputError(
+            f"shift {arm.shift.kind!r} needs a model in config.foreign, whose behaviour it trains"
+        )
     if config.behavior.readout == "generate" and arm.kl_support == "candidates":
         raise InputError(
             "kl_support is 'candidates', but generated replies (config.behavior.readout) have no candidate "
@@ -406,10 +368,17 @@ def _check_arm(arm: ArmConfig, config: RunConfig) -> None:
         return
     if config.foreign == "none":
         raise InputError("foreign_to needs a model in config.foreign")
+    if arm.aligned and not config.align.steps:
+        raise InputError("aligned needs config.align.steps above 0, such as 3000")
     other = config.chosen_arms.get(arm.foreign_to)
-    if other is None or other.foreign_to:
+    if other is None or other.foreign_to or other.shown:
         raise InputError(f"foreign_to is {arm.foreign_to!r}; name an arm of config.run_arms")
-    same = dataclasses.replace(arm, foreign_to="")
+    names = list(config.chosen_arms)
+    if arm.shown and names.index(arm.foreign_to) > names.index(name):
+        raise InputError(f"it is shown the answers of {arm.foreign_to}: put that arm before it")
+    if arm.shown and config.train.stack_arms:
+        raise InputError(f"it is shown the answers of {arm.foreign_to}: set config.train.stack_arms=False")
+    same = dataclasses.replace(arm, foreign_to="", aligned=False, shown=False)
     differing = differing_fields(dataclasses.asdict(same), dataclasses.asdict(other))
     if differing:
         raise InputError(f"its recipe must equal that of {arm.foreign_to} (foreign_to), but {differing[0]}")

@@ -101,7 +101,7 @@ def base_path(found: StoredModel | PretrainedModel, cache: Path) -> Path | None:
     path, card = found.workdir / "config.json", ModelCard.read(found.store)
     if card.base is None or not path.is_file():
         return None
-    name = read_object(path).get(card.base)  # "initial" or "foreign": field and store
+    name = read_object(path).get(card.base)  # "initial" or "foreign", field and store; "aligned" is no field
     if not isinstance(name, str):
         return None
     try:

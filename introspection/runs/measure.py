@@ -12,7 +12,12 @@ from introspection.coupling.records import CueEffects, PredictionRecord, Said
 from introspection.models.model import Model
 from introspection.organism.world import optimal_decisions
 from introspection.probes.behavior import read_behavior
-from introspection.probes.explanation import decode_explanations, explanation_logprobs, score_explanations
+from introspection.probes.explanation import (
+    decode_explanations,
+    explanation_logprobs,
+    score_explanations,
+    showing,
+)
 from introspection.probes.scored import cue_effects
 from introspection.runs.setup import Setup, Start
 from introspection.runtime.progress import progress_bar
@@ -34,6 +39,7 @@ class HeldOut(NamedTuple):
     clean: Sequence[Explanation]
     tested: Mapping[str, Sequence[Item]] = {}  # test items, shifted and not; none in an arm without a shift
     tested_labels: Mapping[str, Sequence[Explanation]] = {}
+    shown: bool = False  # whether explanation prompts show the current answers without the cue
 
 
 def live_measures(title: str, model: Model, setup: Setup, held_out: HeldOut) -> dict[str, float]:
@@ -47,8 +53,11 @@ def live_measures(title: str, model: Model, setup: Setup, held_out: HeldOut) -> 
     both = [*items, *held_out.explained]
     with progress_bar(session.console, title, 2 * len(both) + len(items)) as advance:
         decided = read_behavior(model, both, setup.readout, session, advance).decisions
-        said, label_logprobs = score_explanations(model, items, grammar, labels, session, advance)
-    current, explained_now = decided[: len(items)], decided[len(items) :]
+        current, explained_now = decided[: len(items)], decided[len(items) :]
+        asked = items
+        if held_out.shown:
+            asked = showing(items, [now.without_cue for now in current], grammar)
+        said, label_logprobs = score_explanations(model, asked, grammar, labels, session, advance)
     accuracy = behavior_accuracy(current, [item.gold for item in items])
 
     def agreement(with_labels: Sequence[Explanation]) -> float:
@@ -100,18 +109,23 @@ def probe_records(
     teacher: Sequence[tuple[Decisions, float | None]],
     shifted: Collection[str],
     setup: Setup,
+    shown: Callable[[Item, Decisions], str] | None = None,
 ) -> list[PredictionRecord]:
     """What a trained model decides and says on every test item.
 
     Args:
       teacher: the arm's label teacher's decisions and cue effects on the test items.
       shifted: the groups whose behaviour the arm's shift trained.
+      shown: the answer without the cue that an item's explanation prompt shows, from the current decisions.
     """
     items = setup.task.splits["test"]
     title = f"{arm}: probing seed {seed}"
     with progress_bar(setup.session.console, title, 4 * len(items)) as advance:
         now = read_behavior(model, items, setup.readout, setup.session, advance)
-        said = said_on_test(model, setup, advance)
+        asked = items
+        if shown is not None:
+            asked = showing(items, [*map(shown, items, now.decisions)], setup.task.grammar)
+        said = said_of_items(model, asked, setup, advance)
     initial = start.probed
     effects = zip(
         (effect for _, effect in teacher),
@@ -152,9 +166,11 @@ def _explained_kind(item: Item, conditions: Sequence[Condition]) -> str:
     return "" if not conditions else EXPLAINED if meets(item, conditions) else UNEXPLAINED
 
 
-def said_on_test(model: Model, setup: Setup, progress: Callable[[int], None]) -> list[Said]:
-    """What a model says of every test item, and the log-probability of all that it could say."""
-    items, grammar = setup.task.splits["test"], setup.task.grammar
+def said_of_items(
+    model: Model, items: Sequence[Item], setup: Setup, progress: Callable[[int], None]
+) -> list[Said]:
+    """What a model says of each item, and the log-probability of all that it could say."""
+    grammar = setup.task.grammar
     tokens = setup.config.evaluation.explanation_tokens
     decoded = decode_explanations(model, items, grammar, tokens, setup.session, progress)
     scores = explanation_logprobs(model, items, grammar, setup.session, progress)
@@ -181,5 +197,7 @@ def control_explanations(setup: Setup) -> dict[str, dict[str, list[Said]]]:
     }
     starts, title = setup.models.starts, "controls: explanations of the untrained"
     with progress_bar(setup.session.console, title, 2 * len(starts) * len(items)) as advance:
-        untrained = {name: said_on_test(start.model, setup, advance) for name, start in starts.items()}
+        untrained = {
+            name: said_of_items(start.model, items, setup, advance) for name, start in starts.items()
+        }
     return {name: {"initial": own, **said} for name, own in untrained.items()}

@@ -83,12 +83,18 @@ def _training(found: StoredModel) -> dict[str, str]:
     trained |= {
         "config": _code(config.name),
         "step": f"{found.step} of {config.train.loop(arm).steps}",
-        "started from": _code(config.foreign if arm.foreign_to else config.initial),
+        "started from": _started_from(arm, config),
         "task": _code(config.task["name"]),
         "trained to explain": labels_in_words(arm, config),
         "behaviour held by": held,
     }
     return trained | ({} if arm.shift.kind == "none" else {"behaviour shifted by": _code(arm.shift.kind)})
+
+
+def _started_from(arm: ArmConfig, config: RunConfig) -> str:
+    if arm.aligned:
+        return f"{_code(config.foreign)}, distilled on the behaviour of {_code(config.initial)}"
+    return _code(config.foreign if arm.foreign_to else config.initial)
 
 
 def labels_in_words(arm: ArmConfig, config: RunConfig) -> str:

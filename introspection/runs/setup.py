@@ -15,7 +15,7 @@ from introspection.checkpoints.names import CHECKPOINTS, TOKENIZER, ModelCard, m
 from introspection.checkpoints.store import CheckpointStore
 from introspection.coupling.labels import Label, label_metadata, write_labels
 from introspection.coupling.metrics import none_rate, similarity
-from introspection.coupling.run_results import Similarity
+from introspection.coupling.run_results import Alignment, Similarity
 from introspection.errors import InputError
 from introspection.models.model import Model
 from introspection.organism.organism import (
@@ -36,6 +36,7 @@ from introspection.reports.console import say, say_thoughts
 from introspection.reports.findings import Cautions
 from introspection.reports.numbers import percent
 from introspection.reports.tables import organism_table
+from introspection.runs.aligned import Behaving, aligned_model
 from introspection.runs.config import RunConfig
 from introspection.runs.models import (
     PUBLISHED,
@@ -75,7 +76,7 @@ class Probed:
 class Start:
     """What arms start from, and whose behaviour their KL term holds on to."""
 
-    name: str  # "initial" or "foreign": its store in the workdir
+    name: str  # of `STARTS`: its store in the workdir
     model: Model
     probed: Probed
     workdir: Path | None  # of the organism that it is; None if it is a stored checkpoint
@@ -90,9 +91,10 @@ class Models:
 
     organism: Organism | None  # where config.initial or another model is "pretrain"
     teacher: Probed  # label_teacher
-    starts: dict[str, Start]  # "initial" and, where an arm is a foreign explainer, "foreign"
+    starts: dict[str, Start]  # "initial" and, where there is one, "foreign"; "aligned" if an arm needs it
     fingerprints: dict[str, str]  # of all models that the config names
     notes: tuple[str, ...]  # on how they are asked
+    alignment: Alignment | None = None  # how far "aligned" behaves as "initial"
 
     def similarity(self) -> dict[str, Similarity]:
         """How alike `initial` and the run's other models behave on the test items, before any training."""
@@ -176,6 +178,15 @@ def prepare(
     if config.foreign != "none" and probed["foreign"].fingerprint == probed["initial"].fingerprint:
         raise InputError("config.foreign is the same model as config.initial: it is no foreign explainer")
     training = training_items(config, task, probed["label_teacher"].decisions["train"], hold_others)
+    alignment = None
+    if any(arm.aligned for arm in config.chosen_arms.values()):
+        student, teacher = (behaving(models[name], probed[name]) for name in ("foreign", "initial"))
+        items = [item for split in SPLITS for item in task.splits[split]]
+        models["aligned"], alignment = aligned_model(config, student, teacher, items, readout, session)
+        fingerprint, folder = model_fingerprint(models["aligned"]), workdir.parent / BEHAVIORS
+        probed["aligned"] = probe_all(
+            "aligned", models["aligned"], fingerprint, task, readout, session, folder
+        )
 
     def start(name: str, reference: str, base: Organism | None) -> Start:
         index = {item.id: i for i, item in enumerate(task.splits["train"])}
@@ -194,8 +205,10 @@ def prepare(
     starts = {"initial": start("initial", "kl_reference", organism if config.initial == "pretrain" else None)}
     if config.foreign != "none":  # a foreign explainer holds on to its own behaviour
         starts["foreign"] = start("foreign", "foreign", neighbor)
+    if alignment is not None:
+        starts["aligned"] = start("aligned", "aligned", None)
     fingerprints = {name: one.fingerprint for name, one in probed.items()}
-    found = Models(organism, probed["label_teacher"], starts, fingerprints, notes)
+    found = Models(organism, probed["label_teacher"], starts, fingerprints, notes, alignment)
     return Setup(config, workdir, session, task, readout, found, training)
 
 
@@ -265,6 +278,13 @@ def probe_all(
         {split: decided[span] for split, span in spans.items()},
         fingerprint,
     )
+
+
+def behaving(model: Model, probed: Probed) -> Behaving:
+    """A model and its behaviour on the items of all splits, one after another."""
+    behaviors = [one for split in SPLITS for one in probed.behaviors[split]]
+    decided = [one for split in SPLITS for one in probed.decisions[split]]
+    return Behaving(model, probed.fingerprint, behaviors, decided)
 
 
 def published_teacher(config: RunConfig, task: Task) -> Probed:

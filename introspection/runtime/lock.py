@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from introspection.errors import InputError
 from introspection.runtime.workdir import LOCK
 
@@ -55,6 +57,18 @@ def held(workdir: Path) -> Iterator[None]:
         for folder in reversed(made):
             with contextlib.suppress(OSError):  # there is something in it
                 folder.rmdir()
+
+
+@contextlib.contextmanager
+def one_at_a_time(lock: Path, console: Console, what: str) -> Iterator[None]:
+    """Locks a file beside what a cache holds: of two runs that need the same, one makes it and one waits."""
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            console.print(f"another process is {what}; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def check_inside(workdir: Path, depth: int | None = None) -> None:

@@ -16,7 +16,7 @@ from introspection.study.panels import Panel, held_against
 from introspection.study.pooling import SHIFTED, pooled_results
 
 # Emitters whose explanations come from other arms' records; all others are static: no training moves them.
-SHUFFLED, FOREIGN = "shuffled", "foreign"
+SHUFFLED, FOREIGN, ALIGNED, SHOWN = "shuffled", "foreign", "aligned", "shown"
 
 PartResults = Mapping[str, Any]  # what `part_results` returns
 
@@ -63,7 +63,7 @@ def part_results(part: StudyPart, seed: int = 0, resamples: Resamples = USUAL) -
         for emitter, counts in part.references.get(arm, {}).items():
             if emitter in found:
                 invalid = _invalid_rate(counts)
-                used = invalid <= MOST_INVALID
+                used = invalid <= MOST_INVALID and emitter != SHOWN
                 controls.setdefault(emitter, {})[arm] = {
                     **found[emitter],
                     "invalid_rate": invalid,
@@ -102,7 +102,7 @@ def used_references(controls: Mapping[str, Mapping[str, Any]], arms: Sequence[st
 
 
 def is_static(emitter: str) -> bool:
-    return emitter not in (SHUFFLED, FOREIGN)
+    return emitter not in (SHUFFLED, FOREIGN, ALIGNED, SHOWN)
 
 
 def best_static(controls: Mapping[str, Mapping[str, Any]], arms: Sequence[str]) -> str | None:

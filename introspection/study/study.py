@@ -30,7 +30,7 @@ from introspection.study.counts import (
 from introspection.study.figure_numbers import claim_numbers
 from introspection.study.figures import claim_figure
 from introspection.study.page import study_markdown, study_page
-from introspection.study.parts import FOREIGN, SHUFFLED, StudyPart, is_static, part_results
+from introspection.study.parts import ALIGNED, FOREIGN, SHOWN, SHUFFLED, StudyPart, is_static, part_results
 from introspection.study.predictors import base_predictors
 from introspection.study.verdicts import CLAIMS
 from introspection.tasks.items import Explanation
@@ -127,11 +127,10 @@ def read_part(
     references: dict[str, dict[str, dict[str, ArmCounts]]] = {arm: {} for arm in arms}
     training: dict[str, dict[str, TrainingLog]] = {arm: {} for arm in arms}
     for base, own in bases.items():
-        original_of = _foreign_explainers(name, base, own, folder_of, configs)
-        explainer_of = {original: arm for arm, original in original_of.items()}
+        explainers = _foreign_explainers(name, base, own, folder_of, configs)
         shuffled_of = _shuffled_arms(base, own, folder_of, configs)
         shuffled = set(shuffled_of.values())
-        emitters = {*original_of, *shuffled}
+        emitters = {*explainers.values(), *shuffled}
         said: dict[str, dict[tuple[int, str], Explanation]] = {}
         # Emitters come before the arms that they are references for; those with shuffled labels come first.
         for arm in sorted(own, key=lambda arm: (arm not in shuffled, arm not in emitters)):
@@ -140,9 +139,9 @@ def read_part(
             if arm in shuffled_of:
                 counts = emitter_counts(records, said[shuffled_of[arm]], shuffled_of[arm])
                 references[arm].setdefault(SHUFFLED, {})[base] = counts
-            if arm in explainer_of:
-                counts = emitter_counts(records, said[explainer_of[arm]], explainer_of[arm])
-                references[arm].setdefault(FOREIGN, {})[base] = counts
+            for kind in (FOREIGN, ALIGNED, SHOWN):
+                if other := explainers.get((arm, kind)):
+                    references[arm].setdefault(kind, {})[base] = emitter_counts(records, said[other], other)
             if arm in emitters:
                 said[arm] = explanations_of(records)
     for point, folder in members:
@@ -202,22 +201,34 @@ def _foreign_explainers(
     arms: Sequence[str],
     folder_of: Mapping[tuple[str, str], tuple[str, Path]],
     configs: Mapping[str, Mapping[str, Any]],
-) -> dict[str, str]:
-    """The arm that each foreign explainer of a base is foreign to."""
-    found: dict[str, str] = {}
+) -> dict[tuple[str, str], str]:
+    """The foreign explainers of a base, by the arm that they are foreign to and their kind.
+
+    One whose alignment fell short is left out: no verdict rests on it.
+    """
+    found: dict[tuple[str, str], str] = {}
     for arm in arms:
-        point = folder_of[base, arm][0]
-        original = (configs[point].get("arms") or {}).get(arm, {}).get("foreign_to", "")
-        if not original:
+        point, folder = folder_of[base, arm]
+        fields = (configs[point].get("arms") or {}).get(arm, {})
+        original, is_aligned = fields.get("foreign_to", ""), bool(fields.get("aligned"))
+        kind = SHOWN if fields.get("shown") else ALIGNED if is_aligned else FOREIGN
+        if not original or (is_aligned and not _is_aligned(folder)):
             continue
         if original not in arms:
             raise InputError(
                 f"point {point}: {arm} is foreign to {original}, but no point has this arm of base {base}"
             )
-        if original in found.values():
+        if (original, kind) in found:
             raise InputError(f"part {name}: {original} of base {base} has two foreign explainers")
-        found[arm] = original
+        found[original, kind] = arm
     return found
+
+
+def _is_aligned(folder: Path) -> bool:
+    """Whether the alignment of a finished run reached its agreement."""
+    path = folder / FINISHED
+    fields = read_object(path)
+    return parsed(path, lambda: bool(fields["alignment"]["reached"]))
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

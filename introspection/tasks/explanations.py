@@ -23,8 +23,11 @@ class ExplanationGrammar:
         if not explanation.valid:
             raise ValueError("an invalid explanation has no sentence")
         verb = self.changed if explanation.changed else self.unchanged
-        answer = self.neither if explanation.answer == NONE else explanation.answer
-        return f"{verb} {answer}"
+        return f"{verb} {self.name(explanation.answer)}"
+
+    def name(self, answer: str | None) -> str:
+        """An answer as the sentence names it."""
+        return self.neither if answer in (None, NONE) else answer
 
     def parse(self, text: str) -> Explanation:
         """Parses a sentence; anything but exactly a verb phrase, one space and an answer is INVALID.

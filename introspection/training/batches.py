@@ -48,7 +48,7 @@ def epoch_indices(size: int, count: int, step: int, seed: int, stream: int = 0) 
 class TrainingRows(NamedTuple):
     """All rows that the steps of one seed draw from; parts that are None are not trained."""
 
-    explanation: Rows
+    explanation: Rows | None
     behavior: BehaviorBatch | None
     shift: Rows | Pairs | Rollout | None
     text: TextBatch | None = None

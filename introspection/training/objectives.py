@@ -85,7 +85,7 @@ class TextBatch(NamedTuple):
 class Batch(NamedTuple):
     """One step's rows for one seed; parts that are None are not compiled."""
 
-    explanation: Rows
+    explanation: Rows | None  # None: nothing is explained, as in distillation
     behavior: BehaviorBatch | None = None
     shift: Rows | Pairs | Groups | None = None  # supervised, DPO, policy gradient
     text: TextBatch | None = None
@@ -212,8 +212,11 @@ def batch_loss(
         is_said = parts[name].continuation[:, :said, 0] >= 0
         return jnp.sum(by_token * is_said, axis=-1) / jnp.sum(is_said, axis=-1)
 
-    metrics = {"explanation_loss": mean_loss("explanation")}
-    loss: Any = weights.explanation * metrics["explanation_loss"]
+    metrics: dict[str, Any] = {}
+    loss: Any = jnp.float32(0)
+    if batch.explanation is not None:
+        metrics["explanation_loss"] = mean_loss("explanation")
+        loss = weights.explanation * metrics["explanation_loss"]
     if behavior is not None:
         items = behavior.kl_mask.shape[0]
         slots: Any = None  # there are some where there are answers

@@ -35,6 +35,8 @@ class ShiftKind(NamedTuple):
     examples: Callable[["ShiftConfig", Pairs], list[tuple[Prompt, str]]]
     lacking: str  # why there may be no examples; `{source}` is the config's
     reward: Reward | None = None  # for the policy gradient, which does not know the answer to train
+    # Whether the decisions are another model's: config.foreign's or, for arms that start from it, initial's.
+    of_other: bool = False
 
 
 def less_sycophantic(config: "ShiftConfig", pairs: Pairs) -> list[tuple[Prompt, str]]:
@@ -85,6 +87,19 @@ def taught(config: "ShiftConfig", pairs: Pairs) -> list[tuple[Prompt, str]]:
     return behavior_examples(item for item, _ in pairs)
 
 
+def distill(config: "ShiftConfig", pairs: Pairs) -> list[tuple[Prompt, str]]:
+    """On `x` and `x\\C`, the other model's decisions, where these are candidates."""
+    both = [
+        example
+        for item, decided in pairs
+        for example in (
+            (item.prompt_with_cue, decided.with_cue),
+            (item.prompt_without_cue, decided.without_cue),
+        )
+    ]
+    return [(prompt, answer) for prompt, answer in both if answer != NONE]
+
+
 def behavior_examples(items: Iterable[Item]) -> list[tuple[Prompt, str]]:
     """(prompt, right answer) with and without the cue, without repeats or unknown answers ("")."""
     examples = [
@@ -124,6 +139,7 @@ SHIFTS: dict[str, ShiftKind] = {
     "source_reliability": ShiftKind(
         source_reliability, "no item of the cue kind {source} names an answer (cued)", agrees
     ),
+    "distill": ShiftKind(distill, "the other model gives none of the candidates", of_other=True),
     "taught": ShiftKind(taught, "no part of the task has explained=False and known answers"),
 }
 SHIFT_GROUPS = ("held_out", "all")
@@ -144,6 +160,8 @@ class ShiftConfig:
     every: int = 1  # the term enters the loss of every N-th step: it is interleaved, where `weight` mixes it
     # "concurrent" with explanation training; "after" or "before" it, for as many steps; or "alone".
     order: str = "concurrent"
+    # With "after": explanations go on, of training groups alone, so that their form is held (a transplant).
+    replay: bool = False
     source: str = "friend"  # cue kind that becomes fully reliable, for kind "source_reliability"
     # Trained if a judge reads replies, the wanted class is "refuse", and the initial model does not refuse
     # with or without the cue. The judge must read it as a refusal.
@@ -172,6 +190,11 @@ class ShiftConfig:
             check_choice(f"shift.{name}", getattr(self, name), choices)
         if not 0 < self.fraction <= 1:
             raise InputError(f"shift.fraction is {self.fraction}; it must be above 0 and at most 1")
+        if self.replay and (self.order, self.groups) != ("after", "held_out"):
+            raise InputError(
+                "shift.replay goes on with explanations of groups that the shift leaves alone: set "
+                f"shift.order='after' and shift.groups='held_out' (not {self.order!r}, {self.groups!r})"
+            )
         if self.seed < 0:
             raise InputError(f"shift.seed is {self.seed}; it must be at least 0")
         for name, least in (("every", 1), ("group_size", 2), ("rollout_steps", 1)):
@@ -206,7 +229,12 @@ class ShiftConfig:
         if self.order == "alone":
             return 0.0, 1.0
         shift_now = (step >= steps) == (self.order == "after")
-        return float(not shift_now), float(shift_now)
+        return float(not shift_now or self.replay), float(shift_now)
+
+    @property
+    def of_other(self) -> bool:
+        """Whether it trains another model's decisions."""
+        return self.kind != "none" and SHIFTS[self.kind].of_other
 
     @property
     def phases(self) -> int:

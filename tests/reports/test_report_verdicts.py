@@ -95,6 +95,21 @@ def test_a_verdict_rests_on_the_references_and_never_on_the_side_of_0() -> None:
     assert any("Not held against" in s and "initial\u2069 (97.0% not valid)" in s for s in sentences)
 
 
+def test_no_verdict_rests_on_an_alignment_that_fell_short() -> None:
+    short = "its start decides as config.initial on 93.1% of items, and alignment needs 95%"
+    # The aligned explainer's gap alone would leave it undecided.
+    across = {**synthetic_references(0.01, 0.04)["majority"], "orig": 0.6}
+    assert arm_finding(arm_of("kl", with_references(aligned=across))).verdict == "undecided"
+    unused = across | {"usable": False, "no_verdict": short}
+    finding = arm_finding(arm_of("kl", with_references(aligned=unused)))
+    assert finding.verdict == "coupled"
+    assert f"Not held against \u2068aligned\u2069: {short}." in finding.sentences
+    assert not any("for want of valid explanations" in s and "aligned" in s for s in finding.sentences)
+    # Nor does its own gap.
+    own = arm_finding(arm_of("aligned_kl", with_references() | {"no_verdict": short}))
+    assert (own.verdict, own.sentences[0]) == ("undecided", f"Undecided: {short}.")
+
+
 def test_a_coupled_arm_that_no_shuffled_one_stands_beside_is_called_out() -> None:
     fields = with_references(**{"shuffled labels": None})
     arms = [arm_of(name, fields) for name in ("kl", "shuffled")]

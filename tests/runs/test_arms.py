@@ -1,7 +1,5 @@
 """What an arm's config makes of the clean labels."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
@@ -10,9 +8,9 @@ from small_tokenizers import byte_level
 from tiny import task_model, tiny_task
 
 from introspection.probes.context import longest_explanation
-from introspection.runs.arm import trainable_parts
 from introspection.runs.arm_labels import altered_labels
 from introspection.runs.config import ArmConfig, read_config
+from introspection.runs.trainable import trainable_parts
 from introspection.tasks.subsets import drawn_places
 from introspection.text.rows import pad_scored, pad_time
 from introspection.training.batches import explanation_rows, with_room
@@ -73,14 +71,14 @@ def test_rows_whose_labels_are_made_anew_have_room_for_any_label():
 
 
 def test_every_seed_has_adapters_of_its_own_and_no_arm_has_others():
-    config = read_config({"seeds": (0, 3), "lora": {"rank": 2}})
-    first, second = (trainable_parts(config, task_model())[1] for _ in range(2))
+    config = read_config({"lora": {"rank": 2}})
+    first, second = (trainable_parts(config, task_model(), (0, 3))[1] for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, first, second)
     of_seed = [jax.tree.leaves(adapters) for adapters in first]
     differing = [bool((one != other).any()) for one, other in zip(*of_seed, strict=True)]
     assert sum(differing) == len(differing) // 2  # A is drawn, B is zero
-    config = dataclasses.replace(config, seeds=(3,))
-    jax.tree.map(np.testing.assert_array_equal, trainable_parts(config, task_model())[1][0], first[1])
+    alone = trainable_parts(config, task_model(), (3,))[1][0]
+    jax.tree.map(np.testing.assert_array_equal, alone, first[1])
 
 
 def test_what_is_measured_in_training_is_drawn_from_all_items():

@@ -12,6 +12,7 @@ from introspection.checkpoints.names import find_models, load_model, model_finge
 from introspection.coupling.labels import RECORDS
 from introspection.coupling.records import read_records
 from introspection.coupling.results import paired_results
+from introspection.errors import InputError
 from introspection.runtime.mesh import MeshConfig, make_mesh
 from introspection.training.shifts import ShiftConfig
 
@@ -156,6 +157,14 @@ def test_which_terms_a_step_trains(order, terms):
     assert shift.phases == (1 if order == "concurrent" else 2)
     assert ShiftConfig("none", order=order).terms(0, 2) == (1, 1)
     assert ShiftConfig("none", order=order).phases == 1
+
+
+def test_a_replay_trains_explanations_in_both_phases_and_the_shift_in_its_own():
+    shift = ShiftConfig("distill", order="after", replay=True)
+    assert [shift.terms(step, 2) for step in range(4)] == [(1, 0), (1, 0), (1, 1), (1, 1)]
+    for order, groups in (("before", "held_out"), ("concurrent", "held_out"), ("after", "all")):
+        with pytest.raises(InputError, match=r"shift\.replay goes on with explanations of groups"):
+            ShiftConfig("distill", order=order, groups=groups, replay=True)
 
 
 REFUSED = {

@@ -16,6 +16,8 @@ ARGUMENTS = [
     ("quickstart", "tiny"),
     ("organism", ""),
     ("organism", "tiny"),
+    ("privileged", ""),
+    ("privileged", "tiny"),
     *(("smollm2", argument) for argument in ("", "other", "large", "large_other", "tiny")),
     *(("concurrent", argument) for argument in ("", "tiny", "taught", "refusal", "tiny_refusal", "qwen3_8b")),
     *((name, argument) for name in ("hint_mmlu", "aita", "refusal") for argument in ("qwen3_8b", "tiny")),
@@ -71,13 +73,46 @@ def test_a_config_of_before_a_field_existed_is_completed():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"trian": {}}, "config has no field 'trian'; it has architecture, "),
+        ({"trian": {}}, "config has no field 'trian'; it has align, architecture, "),
         ({"train": {"step": 3}}, "config.train has no field 'step'; it has balanced, "),
         ({"pretrain": {"mixture": {"hints": 1.0}}}, "config.pretrain.mixture has no field 'hints'"),
         ({"arms": {"kl": {"kl_wait": 0.0}}}, "config.arms.kl: has no field 'kl_wait'"),
         ({"arms": {"kl": {"shift": {"kind": "sideways"}}}}, "config.arms.kl: shift.kind is 'sideways'"),
         ({"arms": {"kl": {"refresh_steps": 600}}}, r"config.arms.kl: refresh_steps \(600\) never comes"),
         ({"arms": {"kl": {"foreign_labels": 0.5}}}, "config.arms.kl: foreign_labels needs a model"),
+        ({"align": {"steps": 500}}, "config.align.steps is set, but config.foreign is 'none'"),
+        ({"align": {"steps": 700}}, r"config.align.steps is 700; give a multiple of check_steps \(500\)"),
+        ({"align": {"agreement": 1.0}}, "config.align.agreement is 1.0; it is a share, above 0 and below 1"),
+        ({"align": {"held_out": 0.0}}, "config.align.held_out is 0.0; it is a share"),
+        ({"align": {"items": 0}}, "config.align.items is 0; it must be at least 1"),
+        (
+            {"align": {"steps": 15, "check_steps": 15}, "foreign": "neighbor"},
+            r"\(15\) is no multiple of steps_per_call",
+        ),
+        (
+            {"arms": {"kl": {"aligned": True}}},
+            "config.arms.kl: aligned is about a foreign explainer: name in",
+        ),
+        (
+            {"foreign": "neighbor", "arms": {"kl": {}, "a": {"foreign_to": "kl", "aligned": True}}},
+            "config.arms.a: aligned needs config.align.steps above 0",
+        ),
+        (
+            {"foreign": "neighbor", "arms": {"a": {"foreign_to": "kl", "shown": True}, "kl": {}}},
+            "config.arms.a: it is shown the answers of kl: put that arm before it",
+        ),
+        (
+            {"arms": {"kl": {"shown": True, "refresh_steps": 100}}},
+            "shown and refresh_steps can't be combined",
+        ),
+        (
+            {"arms": {"kl": {"shift": {"kind": "distill"}}}},
+            "config.arms.kl: shift 'distill' needs a model in config.foreign",
+        ),
+        (
+            {"arms": {"kl": {"shift": {"replay": True}}}},
+            "config.arms.kl: shift.replay goes on with explanations",
+        ),
         ({"run_arms": ["lk"]}, "config.run_arms has 'lk'; choose from kl"),
         (
             {"arms": {"kl": {"noise_part": "verb"}}},

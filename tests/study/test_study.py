@@ -19,7 +19,8 @@ from introspection.errors import InputError
 from introspection.study import study as study_job
 from introspection.study.claim_tables import claim_value
 from introspection.study.counts import EXACT
-from introspection.study.study import write_study
+from introspection.study.parts import part_results
+from introspection.study.study import read_part, write_study
 
 
 def console():
@@ -261,6 +262,35 @@ def test_arms_of_one_base_may_stand_in_several_points(study_root, study, tmp_pat
     found = read_json(tmp_path / "study.json")
     assert found["parts"] == study["parts"]
     assert found["claims"] == study["claims"]
+
+
+def test_foreign_explainers_are_told_apart_and_one_that_is_not_aligned_is_left_out(tmp_path):
+    rng = np.random.default_rng(1)
+    names = ("kl", "foreign_kl", "aligned_kl", "shown_kl")
+    kinds = {"foreign_kl": {}, "aligned_kl": {"aligned": True}, "shown_kl": {"aligned": True, "shown": True}}
+    arms = {arm: random_records(rng, 0.5, arm=arm, groups=20) for arm in names}
+    points, configs = [], {}
+    for base, reached in (("one", True), ("two", False)):
+        folder = write_point(tmp_path / base, base, arms, foreign_to=dict.fromkeys(kinds, "kl"))
+        config = read_json(folder / "config.json")
+        for arm, fields in kinds.items():
+            config["arms"][arm] |= fields
+        (folder / "results.json").write_text(
+            json.dumps({"arms": {arm: {} for arm in names}, "alignment": {"reached": reached}})
+        )
+        (folder / "controls.jsonl").touch()
+        points.append((base, folder))
+        configs[base] = config
+    part = read_part("main", points, configs)
+    found = part.references["kl"]
+    assert {kind: set(found[kind]) for kind in found} == {
+        "foreign": {"one", "two"},
+        "aligned": {"one"},
+        "shown": {"one"},
+    }
+    # What is shown the answer is an upper bound: it stands in the table and decides nothing.
+    used = {kind: part_results(part)["controls"][kind]["kl"]["used"] for kind in found}
+    assert used == {"foreign": True, "aligned": True, "shown": False}
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,18 @@ def test_on_other_text_the_divergence_is_of_every_next_token():
         assert metrics[name] == pytest.approx(without[name], abs=1e-6)
 
 
+def test_a_batch_without_explanations_has_the_kl_term_alone():
+    objective = ObjectiveConfig("candidates", head_chunk=5)
+    explained = Batch(some_rows(), behavior_of(questions()))
+    behaving = Batch(None, behavior_of(questions()))
+    metrics = metrics_of(behaving, objective)
+    assert "explanation_loss" not in metrics
+    assert metrics["loss"] == metrics["kl"] == pytest.approx(metrics_of(explained, objective)["kl"], abs=1e-6)
+    with_kl, without = (gradient_of(explained, objective, kl) for kl in (1.0, 0.0))
+    of_kl = jax.tree.map(lambda a, b: a - b, with_kl, without)
+    assert_trees_close(gradient_of(behaving, objective), of_kl, atol=1e-5)
+
+
 def test_without_weight_the_kl_is_measured_and_not_trained():
     explanation, shift, objective = some_rows(0), some_rows(1), ObjectiveConfig(head_chunk=5)
     batch = Batch(explanation, behavior_of(questions()), shift)

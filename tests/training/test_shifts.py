@@ -7,7 +7,7 @@ import pytest
 from chat_tokenizers import TOKENIZERS
 from hygiene_items import item
 from row_files import refusal
-from tiny import mesh_of, tiny_config, tiny_model
+from tiny import mesh_of, tiny_config, tiny_model, tiny_task
 
 from introspection.models.model import Model
 from introspection.probes.behavior import Readout, decide_behavior
@@ -103,6 +103,47 @@ def test_the_trained_replies_are_of_the_wanted_class_by_the_judge(kind, model):
     verdicts = PhraseJudge().judge([Said(*one) for one in said], model, Session(mesh_of(), PROGRAMS))
     assert {prompt: verdict for (prompt, _), verdict in zip(said, verdicts, strict=True)} == wanted
     assert len(said) == len(wanted)
+
+
+def test_a_transplant_trains_the_other_models_decisions_on_held_out_groups_alone():
+    task = tiny_task()
+    setup = Mock(spec=Setup)
+    setup.task, setup.readout = task, Readout("likeliest")
+    setup.models = Mock(starts={name: Mock(spec=Start) for name in ("initial", "foreign", "aligned")})
+    for place, start in enumerate(setup.models.starts.values()):
+        decided = {
+            split: [Decisions(i.candidates[place], i.candidates[place - 1]) for i in items]
+            for split, items in task.splits.items()
+        }
+        start.probed = Probed({}, decided, str(place))
+    shift = ShiftConfig("distill", order="after", replay=True)
+    for recipe, donor in (
+        (ArmConfig(shift=shift), "foreign"),
+        (ArmConfig(shift=shift, foreign_to="kl"), "initial"),
+        (ArmConfig(shift=shift, foreign_to="kl", aligned=True), "initial"),
+    ):
+        examples = dict(shift_of(recipe, setup))
+        shifted = shifted_groups(shift, task.splits["test"])
+        decided = setup.models.starts[donor].probed.decisions["test"]
+        assert examples == {
+            prompt: answer
+            for item, both in zip(task.splits["test"], decided, strict=True)
+            if item.group in shifted
+            for prompt, answer in zip((item.prompt_with_cue, item.prompt_without_cue), both, strict=True)
+        }
+        # What is replayed are explanations of training groups: no prompt, nor a group, of the shifted ones.
+        replayed = task.splits["train"]
+        assert shifted.isdisjoint(item.group for item in replayed)
+        assert examples.keys().isdisjoint(item.prompt_with_cue for item in replayed)
+        assert {item.group for item in task.splits["test"]} - shifted  # some are left to compare with
+
+
+def test_where_the_other_model_decides_for_no_candidate_nothing_is_trained():
+    items = [request(0), request(1)]
+    config = ShiftConfig("distill", groups="all", fraction=1.0)
+    decided = [Decisions(NONE, COMPLY), Decisions(NONE, NONE)]
+    assert shift_examples(config, items, decided) == [(items[0].prompt_without_cue, COMPLY)]
+    refused(lambda: shift_examples(config, items[1:], decided[1:]), "the other model gives none of the")
 
 
 def test_the_models_own_reply_comes_before_the_template(model):
