@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 
 from introspection.checkpoints.names import STARTS
 from introspection.checkpoints.store import is_step
-from introspection.coupling.controls import check_noise
 from introspection.errors import InputError
 from introspection.models.config import PROJECTIONS, REMAT_POLICIES, LoraConfig
 from introspection.organism.config import OrganismConfig, OrganismSizes, PretrainConfig
@@ -22,6 +21,7 @@ from introspection.organism.world import WorldConfig
 from introspection.probes.behavior import BehaviorConfig
 from introspection.probes.patching import PatchingConfig
 from introspection.reports.run_files import ReportSettings
+from introspection.runs.arm_config import ArmConfig
 from introspection.runtime.config import check_choice, config_dict, plain, settings
 from introspection.runtime.mesh import MeshConfig
 from introspection.runtime.trackers import LogConfig
@@ -30,13 +30,11 @@ from introspection.tasks.conditions import Condition, read_conditions
 from introspection.tasks.facts.invented_world import INVENTED_WORLD
 from introspection.tasks.registry import default_section, section_settings, task_language
 from introspection.text.chat_template import ChatOptions
-from introspection.training.batches import KL_PROMPTS, OTHER_TEXT, BatchSizes
+from introspection.training.batches import BatchSizes
 from introspection.training.loop import LoopConfig
 from introspection.training.objectives import ObjectiveConfig
-from introspection.training.shifts import ShiftConfig
 from introspection.training.step import OptimizerConfig
 
-KL_GROUPS = ("explained", "other", "both")
 RESERVED = (*STARTS, "clean")  # other names of stores and of a labels folder
 
 
@@ -51,50 +49,6 @@ def _check_least(section: str, values: Any, **least: int) -> None:
         value = getattr(values, name)
         if value < smallest:
             raise InputError(f"config.{section}.{name} is {value}; it must be at least {smallest}")
-
-
-@dataclasses.dataclass(frozen=True)
-class ArmConfig:
-    """One arm of a run: how labels are altered, how behaviour is regularised, what else is trained."""
-
-    kl_weight: float = 1.0  # λ
-    kl_support: str = "vocabulary"  # at the answer position; or "candidates": these and `none`
-    # KL(reference ‖ current); or "current_to_reference", or "symmetric", the mean of both
-    kl_direction: str = "reference_to_current"
-    # "both", "with_cue" or "without_cue"; or "other_text": every next token of passages (config.train.text)
-    kl_prompts: str = "both"
-    kl_groups: str = "explained"  # prompts of the explained groups, of "other" training groups, or of "both"
-    learning_rate: float = 1e-3  # peak
-    label_noise: float = 0.0  # share of training labels replaced by a wrong one
-    noise_part: str = "both"  # what noise can make wrong: "both", "changed" or "answer"
-    noise_towards: str = "uniform"  # the wrong answer is any other, or "cued": the cue's, where that is wrong
-    shuffle_labels: bool = False  # no item keeps its label, and answers are at chance
-    labels: str = ""  # an existing labels folder; "" makes labels from label_teacher
-    foreign_labels: float = 0.0  # α: share of groups whose labels come from config.foreign instead
-    refresh_steps: int = 0  # relabel from the current model every N steps (a baseline); 0: never
-    foreign_to: str = ""  # the arm whose recipe this one repeats from config.foreign, as foreign explainer
-    shift: ShiftConfig = ShiftConfig()
-
-    def __post_init__(self):
-        check_choice("kl_prompts", self.kl_prompts, KL_PROMPTS)
-        check_choice("kl_groups", self.kl_groups, KL_GROUPS)
-        if self.kl_prompts == OTHER_TEXT and self.kl_support != "vocabulary":
-            raise InputError(
-                "kl_support is 'candidates', but other text (kl_prompts) has none: use 'vocabulary'"
-            )
-        check_noise(self.noise_part, self.noise_towards)
-        if not 0 <= self.label_noise < 1:
-            raise InputError(f"label_noise is {self.label_noise}; it is a share, at least 0 and below 1")
-        if not 0 <= self.foreign_labels <= 1:
-            raise InputError(f"foreign_labels is {self.foreign_labels}; it is a share, from 0 to 1")
-        if self.refresh_steps < 0:
-            raise InputError(f"refresh_steps is {self.refresh_steps}; it is a number of steps, 0 for never")
-        if self.labels and (self.foreign_labels or self.refresh_steps):
-            raise InputError(
-                f"labels is {self.labels!r}, but foreign_labels and refresh_steps make labels too; set "
-                "either labels or these"
-            )
-        ObjectiveConfig(self.kl_support, self.kl_direction)  # checks both
 
 
 @dataclasses.dataclass(frozen=True)
