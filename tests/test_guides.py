@@ -7,8 +7,9 @@ import pytest
 from programs import ROOT
 
 from introspection.coupling import controls
+from introspection.coupling.estimates import Estimate
 from introspection.coupling.references import best_static
-from introspection.coupling.run_results import Estimate, Reference
+from introspection.coupling.run_results import Reference
 from introspection.errors import InputError
 from introspection.runs.config import arm, read_config, task_section
 from introspection.tasks.items import Decisions

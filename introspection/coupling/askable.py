@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from introspection.coupling.estimates import Estimate
 from introspection.coupling.metrics import divide
 from introspection.coupling.records import PredictionRecord
-from introspection.coupling.run_results import Askable, Criterion, Estimate, Reference
+from introspection.coupling.run_results import Askable, Criterion, Reference
 from introspection.coupling.scores import estimates
 from introspection.runtime.json_values import from_json
 

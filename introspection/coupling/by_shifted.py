@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from introspection.coupling.estimates import Estimate
 from introspection.coupling.records import PredictionRecord
-from introspection.coupling.run_results import Estimate, ShiftedDifferences
+from introspection.coupling.run_results import ShiftedDifferences
 from introspection.coupling.scores import OUTPUTS, estimates, item_counts, measures, score_outputs, scores_of
 from introspection.runtime.json_values import from_json
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from introspection.coupling.estimates import Estimate
 from introspection.coupling.matrix_results import Diagonal, Excess, Lead, Matrix, Permutation
 from introspection.coupling.metrics import (
     METRICS,
@@ -23,7 +24,6 @@ from introspection.coupling.permutation import (
     models_permutation_test,
     picks_test,
 )
-from introspection.coupling.run_results import Estimate
 from introspection.coupling.statistics import hierarchical_bootstrap
 from introspection.tasks.items import Decisions, Explanation
 

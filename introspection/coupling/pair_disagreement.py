@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
+from introspection.coupling.estimates import Estimate
 from introspection.coupling.matrix_results import PairDisagreement, PairMatches
 from introspection.coupling.metrics import divide
-from introspection.coupling.run_results import Estimate
 from introspection.coupling.statistics import hierarchical_bootstrap
 from introspection.tasks.items import Decisions, Explanation
 

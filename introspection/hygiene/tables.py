@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from introspection.coupling.run_results import FEWEST_GROUPS, Estimate, too_few
+from introspection.coupling.estimates import FEWEST_GROUPS, Estimate, too_few
 from introspection.hygiene.rates import DIFFERENCES
 from introspection.reports.numbers import DASH, count, estimate, percent
 from introspection.reports.table import Table, with_interval

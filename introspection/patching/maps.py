@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
+from introspection.coupling.estimates import Estimate
 from introspection.coupling.metrics import divide
-from introspection.coupling.run_results import Estimate
 from introspection.coupling.statistics import hierarchical_bootstrap
 from introspection.patching.results import MapSimilarity, SiteEffects
 from introspection.probes.patching import Differences, Site

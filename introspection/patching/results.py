@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
-from introspection.coupling.run_results import Estimate
+from introspection.coupling.estimates import Estimate
 from introspection.probes.patching import PatchingConfig
 
 

@@ -1,6 +1,6 @@
 """What patching found, as a table of arms and in words."""
 
-from introspection.coupling.run_results import Estimate
+from introspection.coupling.estimates import Estimate
 from introspection.patching.results import PatchedModel, PatchingResults
 from introspection.reports.findings import isolated
 from introspection.reports.numbers import DASH, MINUS

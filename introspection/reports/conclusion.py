@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from introspection.coupling.estimates import too_few
 from introspection.coupling.matrix_results import RECIPES, Conclusion, Diagonal, Excess, Matrix
 from introspection.coupling.references import MOST_INVALID
-from introspection.coupling.run_results import too_few
 from introspection.reports.findings import gap_verdict, interval
 from introspection.reports.numbers import p_value, points
 

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.segment import Segments
 
+from introspection.coupling.estimates import Estimate
 from introspection.coupling.matrix_results import Matrix
-from introspection.coupling.run_results import ControlResults, Estimate, Part, Rates, RunResults
+from introspection.coupling.run_results import ControlResults, Part, Rates, RunResults
 from introspection.probes.readouts import thought_note
 from introspection.reports.few_groups import control_with_few, gap_notes, with_few_groups
 from introspection.reports.findings import alignment_line, arm_finding, unmarked

@@ -10,11 +10,10 @@ import dataclasses
 from collections.abc import Iterable
 from typing import TypeVar
 
+from introspection.coupling.estimates import FEWEST_GROUPS, Estimate
 from introspection.coupling.run_results import (
-    FEWEST_GROUPS,
     ArmResults,
     ControlResults,
-    Estimate,
     Part,
     Reference,
     Scores,

@@ -5,8 +5,9 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from introspection.coupling.estimates import Estimate
 from introspection.coupling.matrix_results import Matrix
-from introspection.coupling.run_results import ArmResults, Estimate
+from introspection.coupling.run_results import ArmResults
 
 Numbers = Sequence[Mapping[str, Any]]
 

@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
-from introspection.coupling.run_results import Estimate
+from introspection.coupling.estimates import Estimate
 from introspection.reports.figure_numbers import Numbers, csv_text
 from introspection.runtime.workdir import write_whole
 

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
+from introspection.coupling.estimates import Estimate
 from introspection.coupling.matrix_results import Matrix
-from introspection.coupling.run_results import ArmResults, ControlResults, Estimate
+from introspection.coupling.run_results import ArmResults, ControlResults
 from introspection.reports.figure_style import (
     BAND,
     INK,

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
+from introspection.coupling.estimates import Estimate
 from introspection.coupling.references import Verdict as ReferenceVerdict
 from introspection.coupling.references import reference_verdict
 from introspection.coupling.run_results import (
@@ -18,7 +19,6 @@ from introspection.coupling.run_results import (
     ArmResults,
     Askable,
     ControlResults,
-    Estimate,
     Reference,
 )
 from introspection.reports.numbers import count, decimal, percent, points

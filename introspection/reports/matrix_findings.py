@@ -1,7 +1,7 @@
 """What a comparison's matrix shows, in plain words, and why its cells may be low."""
 
+from introspection.coupling.estimates import Estimate, too_few
 from introspection.coupling.matrix_results import Diagonal, Matrix
-from introspection.coupling.run_results import Estimate, too_few
 from introspection.reports.findings import Cautions, Finding, gap_verdict, interval, isolated
 from introspection.reports.numbers import percent
 

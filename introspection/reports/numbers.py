@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from introspection.coupling.run_results import Estimate
+from introspection.coupling.estimates import Estimate
 from introspection.runtime.json_values import LARGEST, from_json
 
 DASH = "–"  # what stands where there is no number

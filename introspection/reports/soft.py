@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from introspection.coupling.run_results import ArmResults, ControlResults, Estimate, SoftEstimate
+from introspection.coupling.estimates import Estimate
+from introspection.coupling.run_results import ArmResults, ControlResults, SoftEstimate
 from introspection.coupling.soft import BINS, MEASURES
 from introspection.reports.figure_numbers import Numbers
 from introspection.reports.figure_style import (

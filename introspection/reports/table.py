@@ -9,7 +9,7 @@ from markupsafe import Markup
 from rich import box
 from rich.text import Text
 
-from introspection.coupling.run_results import Estimate
+from introspection.coupling.estimates import Estimate
 from introspection.reports.findings import FORMS, interval, unmarked
 from introspection.reports.html_page import render
 from introspection.runtime.terminal import visible

@@ -4,16 +4,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from introspection.coupling.estimates import Estimate, too_few
 from introspection.coupling.matrix_results import RECIPES, Matrix
-from introspection.coupling.run_results import (
-    ArmResults,
-    Course,
-    Estimate,
-    Levels,
-    Part,
-    Rates,
-    too_few,
-)
+from introspection.coupling.run_results import ArmResults, Course, Levels, Part, Rates
 from introspection.reports.few_groups import gap_notes
 from introspection.reports.findings import gap_verdict
 from introspection.reports.numbers import DASH, count, number, percent, probability

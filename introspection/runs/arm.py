@@ -120,9 +120,11 @@ def arm_job(
                 rows[seed] = relabelled(rows[seed], labels._replace(trained=refreshed), arm, setup)
 
     def sample_groups(step: int, state: TrainState) -> None:
+        explanation = rows[seeds[0]].explanation
         assert arm_shift.rewarded is not None  # `loop.rollout_steps` is 0 otherwise
+        assert explanation is not None  # an arm explains
+        time = explanation.tokens.shape[-1]
         for i, seed in enumerate(seeds):
-            time = rows[seed].explanation.tokens.shape[-1]
             groups = roll_out(arm, arm_shift.rewarded, model_of(state, i), seed, step, time, setup)
             rows[seed] = rows[seed]._replace(shift=groups)
 

@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Float
 
 from introspection.coupling.askable import AskableThresholds, criteria_of, judged
+from introspection.coupling.estimates import Estimate
 from introspection.coupling.metrics import MATCH_COUNTS, divide
-from introspection.coupling.run_results import Askable, Estimate
+from introspection.coupling.run_results import Askable
 from introspection.runtime.json_values import from_json
 from introspection.study.base_bootstrap import USUAL, Resamples, estimates
 from introspection.study.counts import MORE_COUNTS, ByBase

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from introspection.coupling.run_results import Estimate
+from introspection.coupling.estimates import Estimate
 from introspection.reports.numbers import DASH, estimate, percent, probability
 from introspection.reports.table import Table, with_interval
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from introspection.coupling.run_results import Estimate
+from introspection.coupling.estimates import Estimate
 from introspection.reports.numbers import DASH, count, estimate, percent, points, probability
 from introspection.reports.table import Entry, Table, with_interval
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from introspection.coupling.run_results import Estimate
+from introspection.coupling.estimates import Estimate
 from introspection.reports.figure_numbers import estimate_columns
 from introspection.reports.figure_style import (
     INK,

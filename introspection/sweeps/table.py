@@ -5,7 +5,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from introspection.coupling.run_results import ArmResults, Askable, ControlResults, Estimate, Levels
+from introspection.coupling.estimates import Estimate
+from introspection.coupling.run_results import ArmResults, Askable, ControlResults, Levels
 from introspection.reports.findings import gap_verdict, isolated
 from introspection.reports.numbers import DASH, count, number, percent, points
 from introspection.reports.table import Cell, Table, estimate_cell

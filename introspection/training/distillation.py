@@ -24,9 +24,7 @@ class AlignConfig:
     steps: int = 0  # at most; 0 aligns nothing
     # Share of items on which both decisions must be the same: of those distilled, and of those held out.
     agreement: float = 0.95
-    check_steps: int = (
-        500  # between measurements of agreement; distillation ends with the first that suffices
-    )
+    check_steps: int = 500  # between measurements of agreement; the first that suffices ends distillation
     items: int = 64  # per step; each is two rows, with and without its cue
     # Peak of a cosine schedule over `steps`: at a constant rate, near ties stay undecided.
     learning_rate: float = 2e-3

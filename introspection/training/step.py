@@ -57,7 +57,7 @@ class RunValues(NamedTuple):
 
 
 def make_optimizer(
-    config: OptimizerConfig, learning_rate: float | Float[Array, ""]
+    config: OptimizerConfig, learning_rate: float | Float[HostOrDevice, ""]
 ) -> optax.GradientTransformation:
     warmup, start = config.warmup_steps, 0.0 if config.warmup_steps else learning_rate
     after = optax.constant_schedule(learning_rate)

@@ -20,9 +20,9 @@ from introspection.coupling.askable import (
     run_askable,
     shuffled_arm,
 )
+from introspection.coupling.estimates import Estimate
 from introspection.coupling.references import reference_entry
 from introspection.coupling.results import paired_results
-from introspection.coupling.run_results import Estimate
 from introspection.runtime.json_values import to_json
 from introspection.tasks.items import INVALID
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from results_records import E, eight_records, random_records
 
+from introspection.coupling.estimates import Estimate
 from introspection.coupling.references import (
     best_static,
     reference_entry,
@@ -14,7 +15,7 @@ from introspection.coupling.references import (
     with_explanations_of,
 )
 from introspection.coupling.results import paired_results
-from introspection.coupling.run_results import Estimate, Reference
+from introspection.coupling.run_results import Reference
 from introspection.coupling.statistics import hierarchical_bootstrap
 from introspection.errors import InputError
 from introspection.runtime.json_values import to_json

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
+from introspection.coupling.estimates import Estimate
 from introspection.coupling.matrix_results import Diagonal, Excess, Matrix, Permutation
-from introspection.coupling.run_results import Estimate
 from introspection.reports.conclusion import conclusion
 
 NO_CONTROLS = "not asked, or mostly invalid: initial, few_shot, majority, input_only, shuffled, foreign"

@@ -14,7 +14,8 @@ from report_workdir import (
     write_workdir,
 )
 
-from introspection.coupling.run_results import ArmResults, Askable, Estimate, RunResults
+from introspection.coupling.estimates import Estimate
+from introspection.coupling.run_results import ArmResults, Askable, RunResults
 from introspection.reports.findings import arm_finding, gap_verdict
 from introspection.reports.page import write_report
 from introspection.reports.tables import details_table

@@ -8,9 +8,10 @@ from results_records import SERIES, eight_records, random_records
 from rich.console import Console
 
 from introspection.coupling.by_shifted import shifted_differences
+from introspection.coupling.estimates import Estimate
 from introspection.coupling.references import reference_entry
 from introspection.coupling.results import arm_results, control_results, paired_results
-from introspection.coupling.run_results import ArmResults, Askable, Estimate, RunResults
+from introspection.coupling.run_results import ArmResults, Askable, RunResults
 from introspection.reports.console import TABLE_WIDTH, print_results_table, results_table
 from introspection.reports.few_groups import SILENT_NOTE, with_few_groups
 from introspection.reports.findings import arm_verdict

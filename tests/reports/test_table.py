@@ -8,7 +8,7 @@ from pages import Elements
 from report_workdir import HOSTILE
 from rich.console import Console
 
-from introspection.coupling.run_results import Estimate
+from introspection.coupling.estimates import Estimate
 from introspection.reports.table import Cell, Row, Table, estimate_cell
 
 

@@ -13,8 +13,8 @@ from programs import read_json
 from rich.console import Console
 from study_workdirs import STUDY_ARMS, random_records, write_controls, write_point, write_study_points
 
+from introspection.coupling.estimates import Estimate
 from introspection.coupling.records import read_records
-from introspection.coupling.run_results import Estimate
 from introspection.errors import InputError
 from introspection.study import study as study_job
 from introspection.study.claim_tables import claim_value
