@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from introspection.patching.causal import Causal, causal_share, patch_strongest, random_sites, strongest_sites
-from introspection.patching.maps import Maps, correlation, is_fixed, joined, map_similarity, site_effects
+from introspection.patching.maps import (
+    Maps,
+    correlation,
+    is_fixed,
+    joined,
+    map_similarity,
+    other_groups,
+    site_effects,
+)
 from introspection.probes.patching import Differences, PatchingConfig, Site
 
 GROUPS = ("cue", "cued_answer", "answer")
@@ -52,6 +60,14 @@ def test_maps_that_agree_in_layer_and_kind_alone_do_not_count_within_them():
     by_hand = np.corrcoef(*((rows - rows.mean(axis=1, keepdims=True)).ravel() for rows in means))
     assert found.within_cells.mean == pytest.approx(by_hand[0, 1])
     assert found.same_minus_other.low < 0 < found.same_minus_other.high
+
+
+def test_other_items_are_of_other_facts_and_the_same_seed():
+    groups, seeds = ["a", "a", "b", "b", "b"], [0, 0, 0, 1, 1]
+    for places in other_groups(groups, seeds, np.random.default_rng(0)):
+        assert places[:2].tolist() == [2, 2]
+        assert places[2] in (0, 1)
+        assert places[3:].tolist() == [3, 4]  # there is no other fact
 
 
 def test_fixed_sites_are_in_no_correlation():

@@ -237,7 +237,7 @@ def test_tokens_of_the_cue_have_the_mean_of_their_neighbours_for_a_counterpart()
 
 def test_tokens_of_another_cue_stand_for_the_cues_one_by_one():
     items = [item for item in tiny_task().splits["train"] if item.cued != item.gold]
-    item, other = items[0], next(one for one in items if one.cue_kind != items[0].cue_kind)
+    item, other = items[0], next(one for one in items if one.cued != items[0].cued)
     weaker = dataclasses.replace(
         other,
         prompt_with_cue=other.prompt_with_cue.replace(other.prompt_without_cue, item.prompt_without_cue),
