@@ -29,6 +29,7 @@ def patched(programs, finished_run):
     return workdir, outcome.stdout
 
 
+@pytest.mark.slow
 def test_it_writes_maps_of_every_arm_and_of_the_model_before(patched):
     workdir, output = patched
     stored = read_json(workdir / PATCHING)
@@ -57,6 +58,7 @@ def test_it_writes_maps_of_every_arm_and_of_the_model_before(patched):
     assert "patched_differences" in output
 
 
+@pytest.mark.slow
 def test_the_figures_numbers_are_those_of_the_results(patched):
     workdir, _ = patched
     results = from_json(PatchingResults, read_json(workdir / PATCHING))
@@ -81,8 +83,8 @@ def test_the_figures_numbers_are_those_of_the_results(patched):
         (["--config.run_arms=no_such_arm"], ["no_such_arm"]),
     ],
 )
-def test_what_can_not_be_patched_is_one_line(programs, patched, flags, says):
-    refused(programs, "patch", TINY, *flags, workdir=patched[0], says=says)
+def test_what_can_not_be_patched_is_one_line(programs, finished_run, flags, says):
+    refused(programs, "patch", TINY, *flags, workdir=finished_run.workdir, says=says)
 
 
 def test_a_workdir_without_a_run_is_one_line(programs, tmp_path):
