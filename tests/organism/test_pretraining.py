@@ -309,8 +309,8 @@ def pretraining_job(config, monkeypatch):
     """The job that pretraining would run, and its tokenizer."""
     jobs = []
 
-    def stop(job, *arguments, **keywords):
-        jobs.append(job)
+    def stop(one, *arguments, **keywords):
+        jobs.extend(one)
         raise Stopped
 
     monkeypatch.setattr(organism, "train", stop)

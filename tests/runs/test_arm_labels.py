@@ -5,6 +5,7 @@ from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from rich.console import Console
 from tiny import task_model, tiny_task
 
 from configs import quickstart
@@ -40,7 +41,12 @@ def setup_of(tmp_path, **fields):
     initial = Mock(spec=Start)
     initial.model = task_model()
     setup = Mock(spec=Setup)
-    setup.config, setup.task, setup.workdir, setup.session = config, TASK, tmp_path, Mock()
+    setup.config, setup.task, setup.workdir, setup.session = (
+        config,
+        TASK,
+        tmp_path,
+        Mock(console=Console(quiet=True)),
+    )
     teacher = Probed({}, decisions(0, 1), "t")
     setup.models = Models(None, teacher, {"initial": initial, "foreign": foreign}, {}, ())
     explained = TASK.splits["train"][:24]

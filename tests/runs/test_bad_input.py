@@ -140,7 +140,7 @@ def test_a_config_file_that_is_not_there_or_is_none(programs, tmp_path):
     workdir = tmp_path / "run"
     line = refused(programs, "run", "--config=configs/quikstart.py", workdir=workdir)
     assert "configs/quikstart.py does not exist; choose from " in line
-    assert "configs/organism.py, configs/quickstart.py" in line
+    assert "configs/organism.py, configs/privileged.py, configs/quickstart.py" in line
     empty = tmp_path / "empty.py"
     empty.write_text("x = 1\n")
     assert "no function get_config" in refused(programs, "run", f"--config={empty}", workdir=workdir)

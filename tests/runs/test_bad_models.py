@@ -17,7 +17,7 @@ from weights_cases import change_json, change_tensors
 from introspection.checkpoints.names import StoredModel, find_models
 from introspection.errors import InputError
 from introspection.probes.context import check_candidates, token_counter, within_context
-from introspection.runs.compare import shown_names
+from introspection.runs.compare_probes import shown_names
 from introspection.text.chat_template import ChatOptions
 from introspection.text.hf_tokenizer import read_hf_tokenizer
 
@@ -72,7 +72,7 @@ FOLDERS = {
         ["model.safetensors can't be read", "truncated"],
     ),
     "cut config": (lambda folder: cut(folder / "config.json", 40), ["config.json can't be read"]),
-    "missing shard": (missing_shard, ["index.json names model-00001-of-00003.safetensors", "is missing"]),
+    "missing shard": (missing_shard, ["index.json names 'model-00001-of-00003.safetensors'", "is missing"]),
     "wrong index": (
         wrong_index,
         ["index.json is wrong (1 tensors)", f"{TENSOR} should be in model-00001", "but is in model-0000"],
@@ -251,6 +251,6 @@ def test_models_of_two_workdirs_of_one_name_are_told_apart(tmp_path):
     runs = [run_workdir(tmp_path / place / "run") for place in ("here", "there")]
     stored = [one for run in runs for one in find_models(f"{run}:full:0")]
     assert len({one.name for one in stored}) == 1
-    assert shown_names(stored) == [f"{run}:full:0@4" for run in runs]
-    assert shown_names(stored[:1] * 2) == ["run:full:0@4"] * 2
+    assert [*shown_names(stored).values()] == [f"{run}:full:0@4" for run in runs]
+    assert [*shown_names(stored[:1] * 2).values()] == ["run:full:0@4"]
     assert isinstance(stored[0], StoredModel)

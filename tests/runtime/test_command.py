@@ -15,7 +15,7 @@ from programs import ROOT
 from introspection.runtime.command import FAILED, RESUMES, STARTS_AGAIN, run_program
 from introspection.runtime.interrupts import STARTING, keep_interrupts
 
-RESUMABLE = {"pretrain", "run", "sweep"}  # they leave checkpoints
+RESUMABLE = {"patch", "pretrain", "run", "sweep"}  # they leave checkpoints
 
 
 @pytest.mark.parametrize("stopped", [RESUMES, STARTS_AGAIN])

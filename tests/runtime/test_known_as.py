@@ -49,7 +49,7 @@ def test_every_field_that_is_suggested_exists():
         ("lora.dropout", "nothing here has dropout"),
         ("bf16", "no field sets it"),
         ("output_dir", "give --workdir=W"),
-        ("zzz", "choose from architecture, "),
+        ("zzz", "choose from align, architecture, "),
     ],
 )
 def test_an_unknown_field_is_answered_by_meaning_then_by_spelling(field, hint):

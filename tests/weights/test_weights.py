@@ -258,7 +258,7 @@ def test_an_index_that_names_a_missing_file_is_refused(tmp_path):
     index, weight_map = sharded_index(tmp_path / "model")
     (tmp_path / "model" / weight_map[QUERY]).unlink()
     first = next(name for name, file in weight_map.items() if file == weight_map[QUERY])
-    refused(tmp_path / "model", f"{index} names {weight_map[QUERY]}, which is missing", first)
+    refused(tmp_path / "model", f"{index} names {weight_map[QUERY]!r}, which is missing", first)
 
 
 def test_a_wrong_index_is_refused_with_every_tensor(tmp_path):
