@@ -198,8 +198,14 @@ def tokenizer_of(found: StoredModel | PretrainedModel) -> ChatTokenizer:
     return load_tokenizer(found.workdir / TOKENIZER)
 
 
-def load_model(stored: StoredModel | PretrainedModel, mesh: jax.sharding.Mesh) -> Model:
+def load_model(
+    stored: StoredModel | PretrainedModel, mesh: jax.sharding.Mesh, held: dict[Path, Any] | None = None
+) -> Model:
     """Loads a model onto the mesh.
+
+    Args:
+      held: by its store, the frozen base of the adapters that were loaded before, which those of the same base
+        share; holds this model's afterwards.
 
     Raises:
       InputError, CorruptCheckpointError: as `CheckpointStore.restore` and `load_pretrained_model`.
@@ -213,8 +219,11 @@ def load_model(stored: StoredModel | PretrainedModel, mesh: jax.sharding.Mesh) -
     loaded = _restore(stored.store, stored.step, {collection: variables[collection]}, len(card.seeds), mesh)
     loaded = select_seed(loaded, card.seeds.index(stored.seed))
     if card.base:
-        base = _restore(stored.workdir / CHECKPOINTS / card.base, 0, {"params": variables["params"]}, 1, mesh)
-        loaded |= select_seed(base, 0)
+        store, held = stored.workdir / CHECKPOINTS / card.base, {} if held is None else held
+        if store not in held:
+            held.clear()  # one base in memory at a time
+            held[store] = select_seed(_restore(store, 0, {"params": variables["params"]}, 1, mesh), 0)
+        loaded |= held[store]
     return Model(card.model, tokenizer, loaded, address(stored))
 
 

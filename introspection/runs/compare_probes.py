@@ -3,6 +3,7 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -39,7 +40,7 @@ def probe_rows(
     ask_again: Callable[[Row, Model], tuple[Row, Compared] | None],
     session: Session,
 ) -> tuple[dict[str, Compared], list[Row]]:
-    """Probes every model, one in memory at a time, and gives the rows that differ.
+    """Probes every model, one at a time in memory (adapters share a base), and gives the rows that differ.
 
     Models with the same fingerprint and chat format are asked once, and rows of the same models shown once.
 
@@ -51,13 +52,14 @@ def probe_rows(
     tokenizers: dict[str, ChatTokenizer] = {}
     shown: list[Row] = []
     more: list[tuple[Row, Compared]] = []
+    held: dict[Path, Any] = {}
     names = shown_names([one for row in rows for one in row.models])
     for row in rows:
         members = []
         for one in row.models:
             name = names[address(one)]
             with progress_bar(session.console, f"loading {name}", 1):
-                model = load_model(one, session.mesh)
+                model = load_model(one, session.mesh, held)
             fingerprint = model_fingerprint(model)
             same = [
                 other

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import chat_templates
+import jax
 import pytest
 from elsewhere import (
     LORA,
@@ -135,6 +136,21 @@ def test_adapters_are_placed_on_the_mesh_of_their_base(tmp_path):
     expected = tiny_variables(chat_config(lora=LORA))
     assert_same_leaves(model.variables["lora"], expected["lora"])
     assert_placed(model.variables, mesh)
+
+
+def test_adapters_of_one_base_share_it(tmp_path):
+    """Eight adapters take the memory of one base and their own; another base takes its place."""
+    run, other = run_workdir(tmp_path / "run", seeds=tuple(range(8))), run_workdir(tmp_path / "other")
+    held = {}
+    models = [load_model(one, mesh_of(), held) for one in find_models(f"{run}:lora")]
+    assert len(models) == 8
+    bases = {id(leaf) for model in models for leaf in jax.tree.leaves(model.variables["params"])}
+    assert len(bases) == len(jax.tree.leaves(models[0].variables["params"]))
+    for seed in (0, 7):
+        alone = load_one(f"{run}:lora:{seed}", mesh_of())
+        assert_same_leaves(models[seed].variables, alone.variables)
+    load_model(find_models(f"{other}:lora:0")[0], mesh_of(), held)
+    assert [path.parent.parent for path in held] == [other]
 
 
 def test_a_gguf_file_is_opened_once(tmp_path, monkeypatch):
