@@ -204,8 +204,8 @@ def load_model(
     """Loads a model onto the mesh.
 
     Args:
-      held: by its store, the frozen base of the adapters that were loaded before, which those of the same base
-        share; holds this model's afterwards.
+      held: by its store, the frozen base of the adapters that were loaded before, which adapters of the same
+        base share; holds this model's afterwards.
 
     Raises:
       InputError, CorruptCheckpointError: as `CheckpointStore.restore` and `load_pretrained_model`.
