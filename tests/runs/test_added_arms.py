@@ -28,6 +28,7 @@ def files(tmp_path):
     return write
 
 
+@pytest.mark.slow
 def test_an_added_arm_runs_alone(programs, finished_run, files, tmp_path):
     workdir = finished_run.workdir.parent / tmp_path.name  # behaviour is kept beside the workdirs
     shutil.copytree(finished_run.workdir, workdir)

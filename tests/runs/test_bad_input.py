@@ -228,6 +228,7 @@ def test_a_teacher_that_means_several_models_lists_them(programs, finished_run, 
     assert "the steps are: 0, 20, 40" in line
 
 
+@pytest.mark.slow
 def test_labels_of_one_class_are_refused(programs, finished_run, tmp_path):
     # One fact with one cue and one item is one label, so the other class is missing whatever the base does.
     one = ["--config.task.train_entities=1", "--config.task.relations=1", "--config.train.explained_groups=0"]

@@ -214,6 +214,7 @@ def test_a_knee_of_one_arm_is_not_run_and_nothing_is_drawn_of_it():
     assert "fewer than 2" in found["reason"]
 
 
+@pytest.mark.slow
 def test_a_knee_that_stands_is_confirmed():
     # Nothing couples below 0.7; above it the gap rises with agreement.
     agreements = np.linspace(0.45, 0.95, len(KNEE_ARMS))

@@ -164,7 +164,8 @@ def test_small_models_seeds_apart_train_as_in_one_executable(tmp_path, monkeypat
         jax.tree.map(np.testing.assert_array_equal, leaves, one[1])
 
 
-@pytest.mark.parametrize("stack_seeds", ["loop", pytest.param("vectorize", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stack_seeds", ["loop", "vectorize"])
 def test_stacked_arms_train_as_each_arm_alone(stack_seeds, tmp_path, monkeypatch):
     """Also where one arm's last save was lost: each then goes on from its own step."""
     monkeypatch.setattr(stacking, "SMALL_MODEL", 0)
