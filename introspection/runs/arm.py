@@ -23,7 +23,7 @@ from introspection.runs.arm_labels import (
     teacher_effects,
 )
 from introspection.runs.arm_rows import relabelled, training_rows
-from introspection.runs.arm_shift import ArmShift, shift_items
+from introspection.runs.arm_shift import ArmShift, shifted_of
 from introspection.runs.assemble import RECORDS, ArmOutcome, arm_folder, write_arm
 from introspection.runs.config import ArmConfig
 from introspection.runs.measure import live_measures, probe_records
@@ -37,7 +37,6 @@ from introspection.runtime.trackers import Trackers
 from introspection.tasks.items import Decisions, Item
 from introspection.training.batches import make_batch
 from introspection.training.loop import Job, train, weights
-from introspection.training.shifts import shifted_groups
 from introspection.training.step import Frozen, RunValues, TrainState, initial_state
 
 
@@ -82,7 +81,7 @@ def arm_job(
     start, labels = start_of(arm, setup), arm_labels(name, arm, setup)
     rows = dict.fromkeys(seeds, training_rows(arm, arm_shift, labels, setup))
     model_config, trainables, frozen = trainable_parts(config, start.model, seeds)
-    shifted = shifted_groups(arm.shift, [item for item, _ in shift_items(arm, setup)])
+    shifted = shifted_of(arm, setup)
     optimizer, held_out = options.optimizer(arm), held_out_labels(arm, labels, shifted, setup)
     path = setup.workdir / CHECKPOINTS / name
     ModelCard(model_config, seeds, base=start.name if frozen else None).write(path)
@@ -176,7 +175,7 @@ def train_arms(jobs: Sequence[Job], arms: Mapping[str, ArmConfig], setup: Setup)
     for job, state in zip(jobs, states, strict=True):
         started, arm = time.perf_counter(), arms[job.name]
         start = start_of(arm, setup)
-        shifted = shifted_groups(arm.shift, [item for item, _ in shift_items(arm, setup)])
+        shifted = shifted_of(arm, setup)
         decided, effects = teacher_decisions(arm, setup, "test"), teacher_effects(arm, setup, "test")
         taught, records, fingerprints, moved = [*zip(decided, effects, strict=True)], [], {}, []
         for i, seed in enumerate(job.seeds):

@@ -29,6 +29,7 @@ from introspection.training.shifts import (
     ShiftExample,
     reply_examples,
     shift_examples,
+    shifted_groups,
     unsaid_refusals,
 )
 
@@ -136,6 +137,11 @@ def shift_items(arm: ArmConfig, setup: Setup) -> list[tuple[Item, Decisions]]:
     ]
     # The shift "taught" trains only items that are never explained.
     return [pair for pair in pairs if not (taught and is_explained(setup.task, pair[0]))]
+
+
+def shifted_of(arm: ArmConfig, setup: Setup) -> frozenset[str]:
+    """The groups whose behaviour an arm's shift trains."""
+    return shifted_groups(arm.shift, [item for item, _ in shift_items(arm, setup)])
 
 
 def items_of(arm: ArmConfig, setup: Setup) -> dict[Prompt, Item]:

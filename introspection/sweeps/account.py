@@ -24,6 +24,7 @@ from introspection.sweeps.table import SweepPoint
 UNTRAINED = "initial"  # the control
 FEWEST_SWEEPS, FEWEST_ARMS = 2, 4  # that an account is fitted to and held against
 _MEASURED = ("drift", "orig", "untrained", "gap")
+_NOTHING_READ = np.array([0.5])
 _SHARES = np.linspace(0.0, 1.0, 1001)  # of `s`; given `s`, the best `b` has a closed form
 
 
@@ -89,15 +90,17 @@ def account_arms(sweep_points: Sequence[SweepPoint]) -> list[AccountArm]:
     return found
 
 
-def fit_account(arms: Sequence[AccountArm]) -> Account:
-    """Least squares over arms."""
+def fit_account(
+    arms: Sequence[AccountArm], shares: Float[np.ndarray, " shares"] = _SHARES, with_untrained: bool = True
+) -> Account:
+    """Least squares over arms, with `s` among `shares` and, without the untrained model's gap, `b` = 0."""
     drift, orig, untrained, gap = (_column(arms, name) for name in _MEASURED)
+    rest = gap - _read(drift, orig, shares[:, None])
     scale = max(float(untrained @ untrained), 1e-12)
-    rest = gap - _read(drift, orig, _SHARES[:, None])
-    weights = rest @ untrained / scale
+    weights = rest @ untrained / scale * with_untrained
     misses = np.sum((rest - weights[:, None] * untrained) ** 2, axis=1)
     best = int(np.argmin(misses))
-    return Account(float(_SHARES[best]), float(weights[best]))
+    return Account(float(shares[best]), float(weights[best]))
 
 
 def held_out_sweeps(arms: Sequence[AccountArm]) -> list[HeldOutSweep]:
@@ -121,8 +124,8 @@ def held_out_sweeps(arms: Sequence[AccountArm]) -> list[HeldOutSweep]:
                 miss=_size(missed),
                 simpler={
                     "one gap": _size(gap - _column(others, "gap").mean()),
-                    "untrained": _size(gap - _only_untrained(others).gaps(here)),
-                    "reading": _size(gap - _only_reading(others).gaps(here)),
+                    "untrained": _size(gap - fit_account(others, _NOTHING_READ).gaps(here)),
+                    "reading": _size(gap - fit_account(others, with_untrained=False).gaps(here)),
                 },
                 worst=f"{here[worst].arm} of {here[worst].base}",
                 worst_miss=float(missed[worst]),
@@ -184,17 +187,6 @@ def account_numbers(arms: Sequence[AccountArm], held_out: Sequence[HeldOutSweep]
 def _read(drift: Any, orig: Any, share: Any) -> Any:
     """The gap of explanations that read a share of current behaviour; s = 1/2 says none."""
     return orig * drift * (2 * share - 1) / np.maximum(1 - drift * share, 1e-6)
-
-
-def _only_reading(arms: Sequence[AccountArm]) -> Account:
-    drift, orig, gap = (_column(arms, name) for name in ("drift", "orig", "gap"))
-    misses = np.sum((gap - _read(drift, orig, _SHARES[:, None])) ** 2, axis=1)
-    return Account(float(_SHARES[int(np.argmin(misses))]), 0.0)
-
-
-def _only_untrained(arms: Sequence[AccountArm]) -> Account:
-    untrained, gap = _column(arms, "untrained"), _column(arms, "gap")
-    return Account(0.5, float(untrained @ gap / max(float(untrained @ untrained), 1e-12)))
 
 
 def _column(arms: Sequence[AccountArm], name: str) -> Float[np.ndarray, " arms"]:

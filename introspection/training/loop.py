@@ -173,6 +173,14 @@ def _train_from(
         for job, state in zip(jobs, states, strict=True):
             job.store.save(step, state.trainable, state.optimizer, job.metadata)
 
+    def renew(step: int, states: Sequence[TrainState], labels: bool, groups: bool) -> None:
+        """Calls what changes the rows that later steps draw from."""
+        for job, state in zip(jobs, states, strict=True):
+            if labels:
+                job.refresh(step, state)
+            if groups:
+                job.roll_out(step, state)
+
     def read_metrics(first_step: int, device_metrics) -> str:
         """Waits for a call's metrics (`steps runs` of every part), checks and averages them into the log."""
         values = {
@@ -202,12 +210,8 @@ def _train_from(
         states = states_of_jobs()
         write_evaluations(0, states)
         save(0, states)
-    if loop.refresh_steps and step < loop.steps:
-        for job, state in zip(jobs, states_of_jobs(), strict=True):
-            job.refresh(step, state)
-    if loop.rollout_steps and step < loop.steps:
-        for job, state in zip(jobs, states_of_jobs(), strict=True):
-            job.roll_out(step, state)
+    if (loop.refresh_steps or loop.rollout_steps) and step < loop.steps:
+        renew(step, states_of_jobs(), bool(loop.refresh_steps), bool(loop.rollout_steps))
     while step < loop.steps:
         batches = stack_batches(
             [[job.batch(step + i, seed) for job, seed in runs] for i in range(loop.steps_per_call)]
@@ -240,12 +244,7 @@ def _train_from(
             write_evaluations(step, states)
         if at_checkpoint:
             save(step, states)
-        if at_refresh:
-            for job, state in zip(jobs, states, strict=True):
-                job.refresh(step, state)
-        if at_rollout:
-            for job, state in zip(jobs, states, strict=True):
-                job.roll_out(step, state)
+        renew(step, states, bool(at_refresh), bool(at_rollout))
         progress(loop.steps_per_call, note)
     for job in jobs:
         job.store.wait()

@@ -1,4 +1,5 @@
-"""Which seeds of an arm share an executable, and how several executables run at the same time."""
+"""Which runs (seeds of an arm, or of several) share an executable, and how several executables run at the
+same time."""
 
 import os
 import threading
@@ -19,21 +20,21 @@ from introspection.runtime.mesh import put_parameters
 SMALL_MODEL = 1_000_000
 
 
-def run_parts(seeds: int, stack_seeds: str, trainable: Any, frozen: Any, mesh: Mesh) -> list[slice]:
-    """The seeds of each executable: all of them, or one each where a small model loops over seeds on a CPU.
+def run_parts(runs: int, stack_seeds: str, trainable: Any, frozen: Any, mesh: Mesh) -> list[slice]:
+    """The runs of each executable: all of them, or one each where a small model loops over them on a CPU.
 
     Args:
-      trainable: parameters, with a leading seed axis; `frozen` ones have none.
+      trainable: parameters, with a leading run axis; `frozen` ones have none.
     """
-    is_small = count_parameters(trainable) // seeds + count_parameters(frozen) <= SMALL_MODEL
+    is_small = count_parameters(trainable) // runs + count_parameters(frozen) <= SMALL_MODEL
     is_one_cpu = mesh.size == 1 and mesh.devices.flat[0].platform == "cpu"
     if stack_seeds == "loop" and is_small and is_one_cpu:
-        return [slice(seed, seed + 1) for seed in range(seeds)]
-    return [slice(0, seeds)]
+        return [slice(run, run + 1) for run in range(runs)]
+    return [slice(0, runs)]
 
 
 def take_runs(tree, part: slice, axis: int = 0):
-    """A part's seeds of every leaf; the seed axis stays."""
+    """A part's runs of every leaf; the run axis stays."""
     return jax.tree.map(lambda leaf: leaf[(slice(None),) * axis + (part,)], tree)
 
 
@@ -45,7 +46,7 @@ def split_runs(state, parts: Sequence[slice], mesh: Mesh) -> list[Any]:
 
 
 def join_runs(states: Sequence[Any], mesh: Mesh):
-    """The state of all seeds."""
+    """The state of all runs."""
     if len(states) == 1:
         return states[0]
     return put_parameters(jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *states), mesh)
