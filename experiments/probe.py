@@ -51,6 +51,12 @@ flags.DEFINE_float(
 flags.DEFINE_integer(
     "reply-tokens", 0, "longest generated reply; 0: as in the model's run, 24 for external models"
 )
+flags.DEFINE_bool(
+    "self-knowledge",
+    False,
+    "score the candidates beside generated replies, to see how far the model's own log-probabilities tell "
+    "which decisions the cue changes (with --readout=score, always shown)",
+)
 flags.DEFINE_string("judge-model", "", "the model that judges refusals; default: the probed model")
 flags.DEFINE_integer("devices", 1, "over how many devices batches are split; -1: all")
 flags.DEFINE_multi_string("set", [], "FIELD=VALUE of the task's config; may be repeated")
@@ -86,6 +92,7 @@ def main(values, console) -> None:
             values["reply-tokens"].value,
             values["judge-model"].value,
             values.devices,
+            values["self-knowledge"].value,
         )
         for model in listed_models([values.model], "--model")
     ]

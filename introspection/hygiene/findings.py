@@ -31,6 +31,7 @@ def hygiene_cautions(report: Report, limits: HygieneLimits | None = None) -> lis
         *_difference_cautions(report["asked"]),
         *_rate_cautions(report["rates"], limits),
         *_noise_cautions(report, limits),
+        *_knowledge_cautions(report),
         *_bias_cautions(report, limits),
         *_retest_cautions(report, limits),
         *_length_cautions(report),
@@ -74,6 +75,15 @@ def _noise_cautions(report: Report, limits: HygieneLimits) -> Iterator[str]:
         if replies and replies[f"cut_{side}"]["mean"] > limits.cut:
             advice = cut_advice(report["readout"]["reply_tokens"])
             yield f"{percent(replies[f'cut_{side}']['mean'])}% of replies {words} {advice}."
+
+
+def _knowledge_cautions(report: Report) -> Iterator[str]:
+    found = report.get("self_knowledge")
+    if found and (difference := estimate(found["difference"])).ci95 and difference.ci95[0] <= 0:
+        yield (
+            "The model's own margins do not tell which decisions the cue changes beyond the kind of cue "
+            f"({points(difference.mean)} points {interval(difference, 'points')}): labels hardly can either."
+        )
 
 
 def _bias_cautions(report: Report, limits: HygieneLimits) -> Iterator[str]:

@@ -105,6 +105,8 @@ def hygiene_page(report: Report, figures: Mapping[str, FigureFiles]) -> str:
         examples = [named_reply(one) for one in report["replies"].get("named", [])]  # older reports have none
         shown = [html.named_replies(examples)] if examples else []
         margins = [*tables.reply_tables(report), *shown, html.no_margins()]
+    if report.get("self_knowledge"):  # older reports have none
+        margins.append(tables.self_knowledge_table(report["self_knowledge"]))
     readout = json.dumps(report["readout"], indent=2, ensure_ascii=False)
     named = [
         names_table(report[key], title)

@@ -33,7 +33,7 @@ from introspection.probes.context import check_candidates, token_counter
 from introspection.probes.decoding import end_tokens
 from introspection.probes.judges import PhraseJudge
 from introspection.probes.replies import prompts_of
-from introspection.probes.scored import Behavior
+from introspection.probes.scored import Behavior, probe_behavior
 from introspection.reports.console import program_table, say, say_thoughts
 from introspection.runs.assemble import VERSIONED
 from introspection.runs.inherited import readout_section
@@ -85,7 +85,13 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
         readout = load_readout(settings(BehaviorConfig, reading), task, session)
         thoughts = {request.model: model.tokenizer.thought}
         notes = say_thoughts(console, thoughts, readout.kind, readout.tokens)
-        answers = ask(model, items, readout, session)
+        answers, known = ask(model, items, readout, session), None
+        if request.self_knowledge and not readout.scored:
+            console.print(
+                "scoring the candidates, for what the model knows of its decisions", highlight=False
+            )
+            with progress_bar(console, "scoring", 2 * len(items)) as advance:
+                known = probe_behavior(model, items, session, advance)
         if readout.judge is not None:
             console.print("asking all judges about the same replies", highlight=False)
             kind, labelled = TASKS.get(request.task), []
@@ -112,7 +118,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
             "too_long": too_long,
             **{name: with_decisions(asked[name], items, answers) for name in ("examples", "odd")},
         },
-        **hygiene_report(items, answers, end_tokens(model.tokenizer), request.margin, rng, readout),
+        **hygiene_report(items, answers, end_tokens(model.tokenizer), request.margin, rng, readout, known),
         "judges": judges,
         "versions": {name: version(name) for name in VERSIONED} | {"python": platform.python_version()},
     }
@@ -152,6 +158,11 @@ def probed_readout(
         raise InputError(
             f"{request.task}: {' and '.join(first)} are classes for a judge of replies, not texts to score: "
             "give --readout=generate"
+        )
+    if first == PhraseJudge.classes and request.self_knowledge:
+        raise InputError(
+            f"--self-knowledge scores candidates, but {request.task}'s {' and '.join(first)} are a judge's "
+            "classes: leave it out"
         )
     return reading
 

@@ -14,6 +14,7 @@ from introspection.hygiene.retest import (
     retest_orders,
     retest_paraphrases,
 )
+from introspection.hygiene.self_knowledge import predictability
 from introspection.probes.behavior import Probe, Readout
 from introspection.probes.replies import Replies
 from introspection.probes.scored import Behavior, decisions
@@ -30,6 +31,7 @@ def hygiene_report(
     threshold: float,
     rng: np.random.Generator,
     readout: Readout | None = None,
+    known: Sequence[Behavior] | None = None,
 ) -> dict[str, Any]:
     """Rates, biases, retests, and margins (of scored candidates) or replies (if generated).
 
@@ -39,11 +41,13 @@ def hygiene_report(
         threshold: decisions closer than this many nats count as close.
         rng: for the intervals.
         readout: of the answers; by default, candidates with `none` beside them.
+        known: the candidates' scores, for `predictability`, where the answers are replies.
     """
     with_none = readout is None or readout.kind != "likeliest"
     decided, subsets = answers.decisions, {item.subset for item in items}
     scored = [one for one in answers.behaviors if isinstance(one, Behavior)] or None
     replies = [one for one in answers.behaviors if isinstance(one, Replies)]
+    known = scored or known
     return {
         "rates": {
             "all": behavior_rates(items, decided, rng),
@@ -61,6 +65,7 @@ def hygiene_report(
         if scored
         else None,
         "replies": reply_report(items, answers, replies, end_ids, rng) if replies else None,
+        "self_knowledge": predictability(items, known, decided, rng) if known else None,
     }
 
 

@@ -41,6 +41,7 @@ class ProbeRequest:
     reply_tokens: int = 0  # limit of a generated reply; 0 is that of the model's run, or the default
     judge_model: str = ""  # asked by the model judge; "": the model that replied
     devices: int = 1  # over which batches are split; -1 is all
+    self_knowledge: bool = False  # score the candidates of generated replies too, for `predictability`
 
     def __post_init__(self):
         if self.limit < 0:

@@ -184,6 +184,23 @@ def margin_table(margins: Found) -> Table:
     return Table("Items whose decision is closer than", ("Margin", "% of items"), tuple(rows), note)
 
 
+def self_knowledge_table(found: Found) -> Table:
+    """How far the model's own log-probabilities tell which decisions the cue changes."""
+    auroc = estimate(found["changed_auroc"])
+    rows = (
+        ("right, from the model's own margins %", percent_interval(found["accuracy"])),
+        ("right, the more frequent class of each cue kind %", percent_interval(found["majority"])),
+        ("difference, points", with_interval(estimate(found["difference"]))),
+        ("AUROC within cue kinds %", with_interval(auroc, "percent")),
+    )
+    note = (
+        "“Does the cue change the decision?”, predicted for facts that the predictor has not seen, from the "
+        "candidates' log-probabilities without the cue (logistic regression by cue kind, five folds). Where "
+        "this is no better than the more frequent class, labels can teach little more than the kind of cue."
+    )
+    return Table("What the model's margins tell of its changes", ("Measure", "Value"), rows, note)
+
+
 def reply_table(replies: Found) -> Table:
     rows = [
         (words, percent_interval(replies[f"none_{side}"]), percent_interval(replies[f"cut_{side}"]))

@@ -272,13 +272,17 @@ def test_cautions_name_what_is_wrong_and_nothing_else():
     items = [item(f"q{i}", f"q{i}", gold="ABCD"[i % 4], cued="") for i in range(40)]
     sure = [np.where(np.arange(5) == i % 4, 0.9, 0.025) for i in range(40)]
     other = [np.where(np.arange(5) == (i + 1) % 4, 0.9, 0.025) for i in range(40)]
-    fine = [behavior(other[i] if i % 2 else sure[i], sure[i]) for i in range(40)]
+    weak = [np.where(np.arange(5) == i % 4, 0.6, 0.1) for i in range(40)]  # what the cue then changes
+    fine = [behavior(other[i], weak[i]) if i % 2 else behavior(sure[i], sure[i]) for i in range(40)]
     report = report_of(items, Probe(fine, decisions(fine, items)))
     assert hygiene_cautions(report) == []
     stuck = [behavior(sure[0], sure[0]) for _ in range(40)]
     report = report_of(items, Probe(stuck, decisions(stuck, items)))
     report["asked"]["differences"]["scattered"] = 3
     report["asked"]["too_long"] = 2
+    blind = [behavior(other[i] if i % 2 else sure[i], sure[i]) for i in range(40)]
+    untold = report_of(items, Probe(blind, decisions(blind, items)))
+    assert ["margins do not tell" in caution for caution in hygiene_cautions(untold)] == [True]
     said = "\n".join(hygiene_cautions(report))
     assert "3 of 40 pairs: x has, compared with x\\C, several places" in said
     assert "1 of 1 kinds of cue change hardly any decisions" in said
