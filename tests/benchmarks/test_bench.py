@@ -25,7 +25,7 @@ from introspection.weights.hf_config import model_config
 BENCHMARKS = (
     chunked_loss,
     interval_coverage,
-    shared_prefix_scoring,
+    pytest.param(shared_prefix_scoring, marks=pytest.mark.slow),
     pytest.param(patching, marks=pytest.mark.slow),
     pytest.param(stacked_seeds, marks=pytest.mark.slow),
     pytest.param(train_step_with_agreement, marks=pytest.mark.slow),

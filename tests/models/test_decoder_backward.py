@@ -14,7 +14,11 @@ from introspection.models.products import product
 
 @pytest.mark.parametrize(
     "remat",
-    ["full", "dots_saveable", pytest.param("dots_with_no_batch_dims_saveable", marks=pytest.mark.slow)],
+    [
+        "full",
+        pytest.param("dots_saveable", marks=pytest.mark.slow),
+        pytest.param("dots_with_no_batch_dims_saveable", marks=pytest.mark.slow),
+    ],
 )
 def test_rematerialisation_changes_no_loss_and_no_gradient(remat):
     def loss_of(config):

@@ -197,6 +197,7 @@ def test_attribution_is_exact_for_a_linear_model():
     assert (np.abs(effects / scale).max(axis=0) > 0.01).mean() > 0.3
 
 
+@pytest.mark.slow
 def test_attribution_is_the_derivative_of_patching():
     model, batch = task_model(), device_batch()
     weights = site_weights(model.config, [[Site("attention", 0, "cue")]])

@@ -27,7 +27,7 @@ def unpatched(seed=0, lora=None):
     return patch_sites(task_model(seed, lora=lora), contrasts(), [[]], session()).base
 
 
-@pytest.mark.parametrize("lora", [None, LORA])
+@pytest.mark.parametrize("lora", [pytest.param(None, marks=pytest.mark.slow), LORA])
 def test_parts_of_a_donor_are_put_in_one_by_one_or_all_together(lora):
     model, donor = task_model(0, lora=lora), task_model(1, lora=lora)
     if lora is not None:  # adapters of one base

@@ -165,6 +165,7 @@ def test_on_other_text_the_divergence_is_of_every_next_token():
         assert metrics[name] == pytest.approx(without[name], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_batch_without_explanations_has_the_kl_term_alone():
     objective = ObjectiveConfig("candidates", head_chunk=5)
     explained = Batch(some_rows(), behavior_of(questions()))

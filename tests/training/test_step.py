@@ -135,6 +135,7 @@ def job_of(
     )
 
 
+@pytest.mark.slow
 def test_small_models_seeds_apart_train_as_in_one_executable(tmp_path, monkeypatch):
     model = task_model()
 
