@@ -12,15 +12,15 @@ from tiny import assert_trees_close, equations, mesh_of, random_tokens, tiny_con
 from introspection.errors import InputError
 from introspection.models.attention import (
     PrefixBlock,
+    RowView,
     attend,
     attend_block,
-    rotary_frequencies,
-    rotate,
     row_mask,
 )
 from introspection.models.config import ARCHITECTURES, PROJECTIONS, LoraConfig, ModelConfig
 from introspection.models.decoder import Decoder, count_parameters, initialize
 from introspection.models.head import head_matrix
+from introspection.models.rotary import rotary_frequencies, rotate
 from introspection.runtime.mesh import parameter_shardings
 from introspection.text.rows import build_row, stack_rows
 
@@ -107,7 +107,8 @@ def test_a_tree_row_equals_plain_sequences():
 
 
 def test_row_mask_of_the_docstring():
-    mask = row_mask(jnp.array([[0, 0, 1, 1, 2, -1]]))[0].astype(int)
+    segments = jnp.array([[0, 0, 1, 1, 2, -1]])
+    mask = row_mask(RowView(segments, segments))[0].astype(int)
     assert mask[3].tolist() == [1, 1, 1, 1, 0, 0]
     assert mask[4].tolist() == [1, 1, 0, 0, 1, 0]
 
