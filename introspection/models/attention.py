@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from introspection.models.splash import LANES, splash_attention
+from introspection.models import splash
 
 # Finite, so that a fully masked block gets a weight of exactly 0 in the merge instead of NaN.
 MASKED = -1e30
@@ -37,14 +37,10 @@ class PrefixBlock(NamedTuple):
 
 
 class RowView(NamedTuple):
-    """What each token of a row sees of it: segment 0 is a prompt, each later segment is a continuation that
-    sees the prompt and itself; -1 is padding. Tokens of different documents, if rows hold several, do not
-    see each other; each document is a prompt and its continuations, in turn.
-    """
+    """What each token of a row sees of it (`span_mask`), and where it is in its own text."""
 
-    segments: Int[Array, "rows time"]
+    ends: Int[Array, "rows time"]
     positions: Int[Array, "rows time"]  # from the start of the prompt; distances in windows
-    documents: Int[Array, "rows time"] | None = None
 
 
 class Masks(NamedTuple):
@@ -55,22 +51,39 @@ class Masks(NamedTuple):
     windows: tuple[Bool[Array, "_ _ _"], ...] | None
 
 
-def row_mask(
-    view: RowView, queries: Int[Array, " queries"] | None = None
-) -> Bool[Array, "rows queries time"]:
-    """Which tokens of a row the tokens at the places `queries` (None: all) see.
+def row_ends(segments: Int[Array, "rows time"]) -> Int[Array, "rows time"]:
+    """The `ends` of rows of one prompt each: segment 0 is the prompt, each later segment, of tokens side by
+    side, is a continuation that sees the prompt and itself; -1 is padding.
 
     Prompt p, continuations a and b, padding _      p p a a b _
-    The second token of a sees                      1 1 1 1 0 0
-    The token of b sees                             1 1 0 0 1 0
+    Segments                                        0 0 1 1 2 -1
+    Ends                                            6 6 4 4 5 0
     """
-    places = jnp.arange(view.segments.shape[-1])
-    at, of = (places, view) if queries is None else (queries, jax.tree.map(lambda one: one[:, queries], view))
-    query, key = of.segments[:, :, None], view.segments[:, None, :]
-    seen = (places <= at[:, None]) & (key >= 0) & ((key == 0) | (key == query))
-    if view.documents is not None:
-        seen &= of.documents[:, :, None] == view.documents[:, None, :]
-    return seen
+    time = segments.shape[-1]
+    last = jnp.pad(segments[:, 1:] != segments[:, :-1], ((0, 0), (0, 1)), constant_values=True)
+    own = jax.lax.cummin(jnp.where(last, jnp.arange(1, time + 1), time), axis=1, reverse=True)
+    return jnp.where(segments > 0, own, jnp.where(segments == 0, time, 0))
+
+
+def span_mask(
+    ends: Int[Array, "rows time"], queries: Int[Array, " queries"] | None = None
+) -> Bool[Array, "rows queries time"]:
+    """Which tokens of a row the tokens at the places `queries` (None: all) see: those before it, up to
+    itself, in whose spans it is.
+
+    The span of a token reaches to `ends`, the place after the last token that goes on from it (0: padding).
+    So a row can hold several trees of tokens, each laid out depth first: starts p that texts have in common,
+    and what differs, a, b and c. Of a second tree q, and padding _:
+
+                                                    p p a a b b c q q _
+    Ends                                            7 7 4 4 7 7 7 9 9 0
+    The second token of a sees                      1 1 1 1 0 0 0 0 0 0
+    The token of c, which goes on from b, sees      1 1 0 0 1 1 1 0 0 0
+    The second token of q sees                      0 0 0 0 0 0 0 1 1 0
+    """
+    places = jnp.arange(ends.shape[-1])
+    at = (places if queries is None else queries)[:, None]
+    return (places <= at) & (at < ends[:, None, :])
 
 
 def window_mask(
@@ -158,7 +171,7 @@ def all_masks(
     queries: Int[Array, " queries"] | None = None,
 ) -> Masks:
     """The masks of the queries at some places (None: all); `window` is 0 if no layer is windowed."""
-    mask, windows = row_mask(view, queries), None
+    mask, windows = span_mask(view.ends, queries), None
     if window:
         at = view.positions if queries is None else view.positions[:, queries]
         windows = tuple(window_mask(at, keys, window) for keys in (view.positions, *prefix_positions))
@@ -184,21 +197,18 @@ def attention(
 
     Args:
       implementation: "splash" (TPU), "cudnn" (GPU) or "plain". What a kernel can't express (prefixes,
-        windows, rows shorter than a TPU's lanes; for cuDNN also softcaps, float32, documents and `branched`)
-        is computed plainly, in blocks of queries where rows are long.
-      branched: whether a row may have more than one continuation; False saves work.
+        windows, rows shorter than a TPU's lanes; for cuDNN also softcaps, float32 and `branched`) is computed
+        plainly, in blocks of queries where rows are long.
+      branched: False promises that every token sees all before it, but for padding at a row's end.
       window: tokens that a query in a windowed layer sees; 0: no layer is windowed. `windowed` says whether
         this layer is.
       masks: those of `all_masks`, if they are known and rows are short (`LONGEST_WHOLE`).
     """
     time, alone = queries.shape[1], not prefixes and not window
-    if implementation == "splash" and alone and time >= LANES:
-        return splash_attention(
-            queries, keys, values, view.segments, view.documents, branched, scale, softcap
-        )
+    if implementation == "splash" and alone and time >= splash.LANES:
+        return splash.row_attention(queries, keys, values, view.ends, scale, softcap)
     is_half = queries.dtype in (jnp.bfloat16, jnp.float16)
-    if implementation == "cudnn" and alone and is_half and not (branched or softcap or view.documents):
-        # Padding comes last in such rows, so that no token sees it.
+    if implementation == "cudnn" and alone and is_half and not (branched or softcap):
         return jax.nn.dot_product_attention(
             queries, keys, values, scale=scale, is_causal=True, implementation="cudnn"
         )

@@ -18,12 +18,13 @@ from introspection.models.attention import (
     RowView,
     all_masks,
     attention,
+    row_ends,
 )
 from introspection.models.config import ModelConfig
 from introspection.models.interventions import Activations, Patch, replaced
 from introspection.models.products import product
 from introspection.models.rotary import rotary_frequencies, rotate
-from introspection.runtime.mesh import split_rows
+from introspection.runtime.mesh import missing_rows, split_rows
 
 
 class DecoderOutput(NamedTuple):
@@ -160,17 +161,19 @@ class Decoder(nn.Module):
         self,
         tokens: Int[Array, "rows time"],
         positions: Int[Array, "rows time"],
-        segments: Int[Array, "rows time"],
+        segments: Int[Array, "rows time"] | None,
         prefixes: tuple[PrefixBlock, ...] = (),
         return_cache: bool = False,
         patch: Patch | None = None,
         return_activations: bool = False,
+        ends: Int[Array, "rows time"] | None = None,
         branched: bool = True,
     ) -> DecoderOutput:
         """Final hidden states of every token.
 
         `positions` count from the start of the prompt, so a continuation's first token has the prompt's
-        length; `segments` are those of `attention.RowView`; rows that share a prefix are consecutive.
+        length; `segments` are those of `attention.row_ends`, of packed rows None, with the `ends` of
+        `attention.span_mask` in their place; rows that share a prefix are consecutive.
         `patch` replaces activations on the way; those returned are the replaced ones. `branched` is as for
         `attention`: False promises at most one continuation a row.
         """
@@ -196,7 +199,10 @@ class Decoder(nn.Module):
             length=config.layers,
             unroll=config.scan_unroll,
         )(config, return_cache, return_activations, branched, name="layers")
-        view = RowView(segments, positions)
+        if segments is not None:
+            ends = row_ends(segments)
+        assert ends is not None  # one of them is given
+        view = RowView(ends, positions)
         keys_values = tuple((block.keys, block.values) for block in prefixes)
         places = tuple((block.mask, block.positions) for block in prefixes)
         windowed, masks = None, None
@@ -209,9 +215,30 @@ class Decoder(nn.Module):
         return DecoderOutput(hidden, *(cache or (None, None)), activations)
 
 
-def forward(config: ModelConfig, variables: Mapping[str, Any], *arrays: Any, **options: Any) -> DecoderOutput:
-    """`Decoder.__call__` with these parameters; flax does not type the result of `apply`."""
-    return Decoder(config).apply(variables, *arrays, **options)  # pyright: ignore[reportReturnType]
+def forward(
+    config: ModelConfig,
+    variables: Mapping[str, Any],
+    tokens: Int[Array, "rows time"],
+    positions: Int[Array, "rows time"],
+    segments: Int[Array, "rows time"] | None,
+    prefixes: tuple[PrefixBlock, ...] = (),
+    ends: Int[Array, "rows time"] | None = None,
+    **options: Any,
+) -> DecoderOutput:
+    """`Decoder.__call__` with these parameters.
+
+    On a mesh, rows (without prefixes or more to return) that its devices can't share evenly are read with
+    masked rows beside them, since a program would otherwise copy all rows to every device.
+    """
+    more = 0 if prefixes or options.keys() - {"branched"} else missing_rows(tokens.shape[0])
+    if more:
+        tokens, positions = (jnp.pad(array, ((0, more), (0, 0))) for array in (tokens, positions))
+        segments = (
+            segments if segments is None else jnp.pad(segments, ((0, more), (0, 0)), constant_values=-1)
+        )
+        ends = ends if ends is None else jnp.pad(ends, ((0, more), (0, 0)))
+    read: Any = Decoder(config).apply(variables, tokens, positions, segments, prefixes, ends=ends, **options)
+    return read._replace(hidden=read.hidden[: tokens.shape[0] - more]) if more else read
 
 
 def initialize(config: ModelConfig, key: jax.Array) -> dict:

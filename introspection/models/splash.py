@@ -1,18 +1,18 @@
-"""Attention of rows to themselves by JAX's splash kernels for TPUs: never a time × time array.
+"""Attention of rows to themselves by JAX's splash kernels for TPUs: no time × time array.
 
-The kernels take a causal mask and one number a token, and let a query see the keys with its own number. A
-row's tokens are so in two parts, whose softmaxes are merged by log-sum-exp: each sees its own segment (the
-first continuation with the prompt, before which nothing else stands), and the tokens of later continuations
-see the prompt. The backward pass of such a merge is the sum of the parts' backward passes, each given the
-merged output and normaliser (as over the blocks of a ring; Liu et al. 2023, arXiv:2310.01889).
+The kernels skip blocks by a causal mask and take one number a token, by which they let a query see the keys
+with its own number. Ours is another relation, `query's place < key's end` (`attention.span_mask`), so they
+run from a copy of JAX's module whose one comparison is replaced.
 """
 
 import functools
+import importlib.util
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
+from jax.experimental.pallas.ops.tpu import splash_attention
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
@@ -21,10 +21,13 @@ from introspection.runtime.mesh import ROW_AXES, row_parts
 
 LANES = 128  # of a TPU's vector unit: tokens and head dimensions are padded to a multiple
 LARGEST_BLOCK = 512  # tokens that a kernel holds at a time, of queries and of keys
-PADDING, NOTHING = -1, -2  # ids of keys that no real token sees, and of queries that see none
+BLOCKS = (
+    *("block_q", "block_kv", "block_kv_compute", "block_q_dkv", "block_kv_dkv", "block_kv_dkv_compute"),
+    *("block_q_dq", "block_kv_dq"),
+)
 
 
-class SplashOptions(NamedTuple):
+class Options(NamedTuple):
     """What a kernel is compiled for, beside its shapes."""
 
     block: int  # tokens, a divisor of the row's
@@ -32,13 +35,11 @@ class SplashOptions(NamedTuple):
     interpret: bool
 
 
-def splash_attention(
+def row_attention(
     queries: Float[Array, "rows time heads head_dim"],
     keys: Float[Array, "rows time kv_heads head_dim"],
     values: Float[Array, "rows time kv_heads head_dim"],
-    segments: Int[Array, "rows time"],
-    documents: Int[Array, "rows time"] | None = None,
-    branched: bool = True,
+    ends: Int[Array, "rows time"],
     scale: float | None = None,
     softcap: float | None = None,
     interpret: bool = False,
@@ -52,13 +53,10 @@ def splash_attention(
     block, padded = _blocks(time)
     queries = queries * jnp.asarray(head_dim**-0.5 if scale is None else scale, queries.dtype)
     by_head = [_by_head(array, padded) for array in (queries, keys, values)]
-    ids = tuple(
-        tuple(jnp.pad(one, ((0, 0), (0, padded - time)), constant_values=PADDING) for one in part)
-        for part in _parts(segments, documents, branched)
-    )
-    options = SplashOptions(block, softcap, interpret)
-    attend = jax.vmap(functools.partial(_row_attention, options))
-    attended = _by_device(attend, queries.shape[0], keys.shape[2])(*by_head, ids)
+    ends = jnp.pad(ends, ((0, 0), (0, padded - time)))  # nothing sees padding
+    options = Options(block, softcap, interpret)
+    attend = jax.vmap(functools.partial(_one_row, options))
+    attended = _by_device(attend, queries.shape[0], keys.shape[2])(*by_head, ends)
     return attended[:, :, :time, :head_dim].swapaxes(1, 2)
 
 
@@ -75,20 +73,6 @@ def _by_head(array: Array, padded: int) -> Float[Array, "rows heads padded lanes
     return jnp.pad(array, ((0, 0), (0, 0), (0, extra[0]), (0, extra[1])))
 
 
-def _parts(
-    segments: Int[Array, "rows time"], documents: Int[Array, "rows time"] | None, branched: bool
-) -> list[tuple[Int[Array, "rows time"], Int[Array, "rows time"]]]:
-    """The (queries', keys') ids of each part."""
-    document = jnp.zeros_like(segments) if documents is None else documents
-    # A prompt and its first continuation are one sequence; the largest segment is below the row's length.
-    own = jnp.where(segments == 1, 0, segments) if branched else jnp.zeros_like(segments)
-    own = jnp.where(segments < 0, PADDING, document * segments.shape[-1] + own)
-    if not branched:
-        return [(own, own)]
-    later = jnp.where(segments > 1, document, NOTHING)
-    return [(own, own), (later, jnp.where(segments == 0, document, PADDING))]
-
-
 def _by_device(attend: Any, rows: int, kv_heads: int) -> Any:
     """`attend` where every device of the mesh, if there is one, computes its own rows and heads."""
     mesh = jax.sharding.get_abstract_mesh()
@@ -96,72 +80,66 @@ def _by_device(attend: Any, rows: int, kv_heads: int) -> Any:
         return attend
     split_rows = None if rows % row_parts(mesh) else ROW_AXES
     spec = P(split_rows, None if kv_heads % mesh.shape["tensor"] else "tensor")
-    specs = (spec, spec, spec, P(split_rows))
-    return jax.shard_map(attend, in_specs=specs, out_specs=spec, check_vma=False)
+    return jax.shard_map(attend, in_specs=(spec, spec, spec, P(split_rows)), out_specs=spec, check_vma=False)
 
 
-def _kernel(options: SplashOptions, heads: int, time: int, residuals: bool) -> Any:
-    mask = splash_attention_mask.MultiHeadMask([splash_attention_mask.CausalMask((time, time))] * heads)
-    names = ("block_q", "block_kv", "block_kv_compute", "block_q_dkv", "block_kv_dkv")
-    names += ("block_kv_dkv_compute", "block_q_dq", "block_kv_dq")
-    return kernels.make_splash_mha_single_device(
-        mask,
-        block_sizes=kernels.BlockSizes(**dict.fromkeys(names, options.block)),
-        save_residuals=residuals,
-        attn_logits_soft_cap=options.softcap,
-        interpret=options.interpret,
-    )
-
-
-Ids = tuple[tuple[Int[Array, " time"], Int[Array, " time"]], ...]
-
-
-def _row_attention(
-    options: SplashOptions,
+def _one_row(
+    options: Options,
     queries: Float[Array, "heads time head_dim"],
     keys: Float[Array, "kv_heads time head_dim"],
     values: Float[Array, "kv_heads time head_dim"],
-    ids: Ids,
+    ends: Int[Array, " time"],
 ) -> Float[Array, "heads time head_dim"]:
-    if len(ids) == 1:
-        kernel = _kernel(options, *queries.shape[:2], residuals=False)
-        return kernel(queries, keys, values, segment_ids=kernels.SegmentIds(*ids[0]))
-    return _merged(options, queries, keys, values, ids)
+    kernels: Any = _kernels()
+    heads, time = queries.shape[:2]
+    mask = splash_attention_mask.MultiHeadMask([splash_attention_mask.CausalMask((time, time))] * heads)
+    kernel = kernels.make_splash_mha_single_device(
+        mask,
+        block_sizes=kernels.BlockSizes(**dict.fromkeys(BLOCKS, options.block)),
+        attn_logits_soft_cap=options.softcap,
+        interpret=options.interpret,
+    )
+    return kernel(queries, keys, values, segment_ids=kernels.SegmentIds(jnp.arange(time), ends))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _merged(options: SplashOptions, queries: Array, keys: Array, values: Array, ids: Ids) -> Array:
-    return _merged_forward(options, queries, keys, values, ids)[0]
+@functools.cache
+def _kernels() -> ModuleType:
+    """JAX's splash kernels, in which a query at place i sees the keys up to i whose number is above i."""
+    spec: Any = importlib.util.find_spec(f"{splash_attention.__name__}.splash_attention_kernel")
+    kernels = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(kernels)
+    vars(kernels)["_apply_mask_and_soft_cap"] = _seen_logits
+    return kernels
 
 
-def _merged_forward(options: SplashOptions, queries: Array, keys: Array, values: Array, ids: Ids):
-    kernel = _kernel(options, *queries.shape[:2], residuals=True)
-    parts = [kernel(queries, keys, values, segment_ids=kernels.SegmentIds(*part)) for part in ids]
-    normalisers = jnp.stack([normaliser for _, (normaliser,) in parts])
-    merged = jax.nn.logsumexp(normalisers, axis=0)
-    weights = jnp.exp(normalisers - merged)[..., None]  # 0 where a part has no key for a query
-    outputs = jnp.stack([output for output, _ in parts]).astype(jnp.float32)
-    output = jnp.sum(outputs * weights, axis=0).astype(queries.dtype)
-    return output, (queries, keys, values, ids, output, merged)
+def _seen_logits(
+    logits: Array,
+    mask_value: float,
+    should_not_mask: Any,
+    mask: None,
+    query_places: Any,
+    query_ids: Any,
+    key_ends: Any,
+    *,
+    k_slice: Any,
+    k_offset: Any,
+    bq: int,
+    k_in_lanes: bool = True,
+    attn_logits_soft_cap: float | None,
+    mask_function: Any,
+) -> Array:
+    """In a kernel: one block's logits, softly capped, with `mask_value` where a key is not seen.
 
-
-def _merged_backward(options: SplashOptions, kept: tuple, slope: Array):
-    queries, keys, values, ids, output, merged = kept
-    kernel = _kernel(options, *queries.shape[:2], residuals=False)
-    known = {name: value for name, value in kernel.kwargs.items() if name != "mask_function"}
-    of_parts = []
-    for part in ids:
-        residuals = (
-            *(queries, keys, values, kernels.SegmentIds(*part), None, output, merged),
-            *(kernel.dq_mask_info, kernel.dkv_mask_info),
-        )
-        # JAX has no public way to differentiate a part by the normaliser of all parts.
-        gradients = kernels._splash_attention_bwd(
-            mask_function=kernel.kwargs["mask_function"], res=residuals, do=slope, **known
-        )
-        of_parts.append(gradients[3:6])
-    summed = [sum(one[1:], start=one[0]) for one in zip(*of_parts, strict=True)]
-    return *summed, jax.tree.map(lambda one: None, ids)
-
-
-_merged.defvjp(_merged_forward, _merged_backward)
+    The names of keywords are those of JAX's function in whose place this stands. Its last dimension is the
+    keys' or (not `k_in_lanes`) the queries'.
+    """
+    del should_not_mask, mask, query_places, mask_function  # the places are the ids
+    if attn_logits_soft_cap is not None:
+        logits = jnp.tanh(logits / attn_logits_soft_cap) * attn_logits_soft_cap
+    # Numbers come repeated along the other dimension, as often as there are lanes or sublanes.
+    if k_in_lanes:
+        places, ends = jnp.tile(query_ids[...], (1, k_slice.size // LANES)), key_ends[:1, k_slice]
+    else:
+        places, ends = query_ids[:1, :], jnp.tile(key_ends[k_slice, :], (1, bq // LANES))
+    keys = k_offset + jax.lax.broadcasted_iota(jnp.int32, logits.shape, int(k_in_lanes))
+    return jnp.where((keys <= places) & (places < ends), logits, mask_value)

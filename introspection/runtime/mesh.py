@@ -2,9 +2,12 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -13,11 +16,12 @@ from introspection.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Devices along each axis; one axis may be -1 and takes the rest."""
+    """Devices along each axis; one axis of a slice may be -1 and takes the rest of it."""
 
     data: int = 1  # splits the rows of a batch; copies parameters
     fsdp: int = 1  # splits the rows of a batch and the parameters
     tensor: int = 1  # heads and hidden units
+    dcn_data: int = 1  # slices of a pod, each with the axes above: splits the rows of a batch between them
 
 
 # The first matching rule partitions the trailing dimensions; leading ones (layers, seeds) are not split. The
@@ -37,16 +41,31 @@ PARAMETER_RULES: tuple[tuple[str, P], ...] = (
 ROW_AXES = ("data", "fsdp")
 
 
-def make_mesh(config: MeshConfig) -> Mesh:
-    """A `data × fsdp × tensor` mesh over the first devices.
+def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
+    """A `data × fsdp × tensor` mesh over the first of some devices (None: this program's).
+
+    On a TPU neighbours along an axis are neighbours in the pod, as far as its shape allows, and slices, which
+    only a slower network joins, are farthest apart along `data`.
 
     Raises:
-      InputError: the axes need more devices than there are, or do not divide their number.
+      InputError: the axes need more devices than there are, do not divide their number, or have no place in
+        the pod; or the devices are of another number of slices.
     """
-    sizes = [config.data, config.fsdp, config.tensor]
-    available = jax.device_count()
-    if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
-        raise InputError(f"config.mesh has sizes {sizes}: each must be at least 1, except that one may be -1")
+    given = jax.devices() if devices is None else list(devices)
+    sizes, slices = [config.data, config.fsdp, config.tensor], config.dcn_data
+    if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes) or slices < 1:
+        raise InputError(
+            f"config.mesh has sizes {sizes} and dcn_data={slices}: each must be at least 1, except that one "
+            "of the former may be -1"
+        )
+    is_tpu = given[0].platform == "tpu"
+    found = len({device.slice_index for device in given}) if is_tpu else 1
+    if found not in (1, slices) or len(given) % slices:
+        raise InputError(
+            f"config.mesh.dcn_data is {slices}, but the {len(given)} devices are of {found} slice(s); give "
+            f"{found}"
+        )
+    available = len(given) // slices
     if -1 in sizes:
         rest = -int(np.prod(sizes))
         if available % rest:
@@ -60,10 +79,41 @@ def make_mesh(config: MeshConfig) -> Mesh:
         raise InputError(
             f"config.mesh has sizes {sizes}: it needs {needed} devices, but there are {available}"
         )
-    # Auto, because make_mesh defaults to Explicit axes, under which an embedding lookup fails.
-    return jax.make_mesh(
-        tuple(sizes), ("data", "fsdp", "tensor"), (AxisType.Auto,) * 3, devices=jax.devices()[:needed]
-    )
+    try:
+        placed = _placed(sizes, slices, found, given)
+    except (ValueError, NotImplementedError, AssertionError) as error:
+        raise InputError(
+            f"config.mesh has sizes {sizes}, which have no place on {len(given)} devices "
+            f"({given[0].device_kind}); give powers of two whose product is the number of devices"
+        ) from error
+    # Auto, because an embedding lookup fails on Explicit axes.
+    return Mesh(placed, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+
+
+def _placed(sizes: list[int], slices: int, found: int, devices: Sequence[Any]) -> np.ndarray:
+    """The devices as the mesh has them. Raises an error of JAX's if that is impossible."""
+    if found > 1:
+        return mesh_utils.create_hybrid_device_mesh(
+            sizes, [slices, 1, 1], devices, allow_split_physical_axes=True
+        )
+    whole = [slices * sizes[0], *sizes[1:]]
+    used = devices[: int(np.prod(whole))]
+    return mesh_utils.create_device_mesh(whole, used, allow_split_physical_axes=True)
+
+
+def mesh_config(text: str, start: MeshConfig = MeshConfig()) -> MeshConfig:
+    """The mesh of a flag such as `data=4,fsdp=64`; axes that it does not name are as in `start`.
+
+    Raises InputError if it names no axis, or gives it no whole number.
+    """
+    axes = [field.name for field in dataclasses.fields(MeshConfig)]
+    given: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, size = part.partition("=")
+        given[name] = size
+        if name not in axes or not re.fullmatch("-?[0-9]+", size):
+            raise InputError(f"--mesh has {part!r}; give {', '.join(f'{axis}=N' for axis in axes)}")
+    return dataclasses.replace(start, **{name: int(size) for name, size in given.items()})
 
 
 def data_mesh(devices: int) -> Mesh:
@@ -118,12 +168,18 @@ def row_parts(mesh: Mesh | jax.sharding.AbstractMesh) -> int:
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
+def missing_rows(rows: int) -> int:
+    """How many rows a program needs besides, so that all devices of `jax.set_mesh` have as many."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 0 if mesh.empty else -rows % row_parts(mesh)
+
+
 def split_rows(activations: jax.Array) -> jax.Array:
     """Constrains the rows (dimension 0) of an array to be split over data and fsdp, like the batch's.
 
     For use inside a program: otherwise, with parameters also split along fsdp, the compiler may gather the
     rows instead of the parameters, and each device then stores the activations of all rows. Does nothing
-    outside of `jax.set_mesh`, or if the rows do not divide.
+    outside of `jax.set_mesh`, or if the rows do not divide (see `missing_rows`).
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or row_parts(mesh) == 1 or activations.shape[0] % row_parts(mesh):
@@ -132,16 +188,45 @@ def split_rows(activations: jax.Array) -> jax.Array:
     return jax.lax.with_sharding_constraint(activations, P(ROW_AXES, *free))
 
 
+def check_rows(rows: int, of: str, mesh: Mesh) -> None:
+    """Raises InputError if a mesh splits rows into more parts than there are."""
+    if rows < row_parts(mesh):
+        raise InputError(
+            f"{of} has {rows} rows, but the mesh splits them over data × fsdp = {row_parts(mesh)} devices, "
+            "of which some would have none; lower these axes (tensor can take devices instead) or give it "
+            "more rows"
+        )
+
+
 def put_rows(tree, mesh: Mesh, axis: int = 0):
     """Places host arrays with their rows (dimension `axis`) split over data and fsdp.
 
-    Rows that do not divide are copied to every device instead.
+    Raises InputError for rows that do not divide: a copy on every device would compute all of them.
     """
     parts = row_parts(mesh)
 
     def place(array):
-        fits = array.ndim > axis and array.shape[axis] % parts == 0
-        spec = P(*([None] * axis), ROW_AXES) if fits else P()
-        return jax.make_array_from_callback(array.shape, NamedSharding(mesh, spec), lambda i: array[i])
+        if array.ndim > axis and array.shape[axis] % parts:
+            raise InputError(
+                f"a batch of {array.shape[axis]} rows can't be split over the mesh's data × fsdp = {parts} "
+                "devices; choose sizes that divide it"
+            )
+        return _put(array, mesh, axis, ROW_AXES)
 
     return jax.tree.map(place, tree)
+
+
+def put_batch(tree, mesh: Mesh, axis: int):
+    """Places the host arrays of a training batch, whose kinds of rows (dimension `axis`) are read together.
+
+    Each kind is split over as many of data and fsdp as divide it. These are tokens; the activations are
+    split over all, since a forward pass of rows that do not divide reads masked ones beside them.
+    """
+    return jax.tree.map(
+        lambda array: _put(array, mesh, axis, _dividing(ROW_AXES, array.shape[axis], mesh)), tree
+    )
+
+
+def _put(array: np.ndarray, mesh: Mesh, axis: int, axes: tuple[str, ...] | None) -> jax.Array:
+    spec = P(*([None] * axis), axes) if array.ndim > axis else P()
+    return jax.make_array_from_callback(array.shape, NamedSharding(mesh, spec), lambda i: array[i])

@@ -9,46 +9,40 @@ import pytest
 from tiny import assert_trees_close, equations, tiny_config, tiny_variables
 
 from introspection.models import attention as attention_module
-from introspection.models.attention import LONGEST_WHOLE, RowView, attend, attention, row_mask
+from introspection.models import splash
+from introspection.models.attention import LONGEST_WHOLE, RowView, attend, attention, span_mask
 from introspection.models.decoder import forward
-from introspection.models.splash import splash_attention
 
 ROWS, HEADS, KV_HEADS, HEAD_DIM = 2, 2, 1, 8
 
 
 def case(time, seed=0):
-    """Queries, keys, values and slopes of the output; the view has a prompt, three continuations, padding."""
+    """Queries, keys, values and slopes of the output; and a view of rows that hold two trees of tokens."""
     rng = np.random.default_rng(seed)
     queries, keys, values, slopes = (
         jnp.array(rng.normal(size=(ROWS, time, heads, HEAD_DIM)), jnp.float32)
         for heads in (HEADS, KV_HEADS, KV_HEADS, HEADS)
     )
-    segments = np.full((ROWS, time), -1)
-    for row, prompt in enumerate((time // 2, time // 3)):
-        segments[row, :prompt] = 0
-        for k in range(3):
-            segments[row, prompt + 10 * k : prompt + 10 * (k + 1)] = k + 1
-    return queries, keys, values, slopes, RowView(jnp.array(segments), jnp.array(segments))
-
-
-def packed(view):
-    """The same rows, each as the first of two documents: the second is a prompt and two continuations."""
-    segments, documents = np.array(view.segments), np.zeros(view.segments.shape, np.int32)
-    for row in range(ROWS):
-        (start,) = np.flatnonzero(segments[row] >= 0)[-1:] + 1
-        documents[row, start:] = 1
-        segments[row, start : start + 20] = 0
-        segments[row, start + 20 : start + 25], segments[row, start + 25 : start + 33] = 1, 2
-    return RowView(jnp.array(segments), jnp.array(segments), jnp.array(documents))
-
-
-def single(view):
-    return view._replace(segments=jnp.where(view.segments > 1, -1, view.segments))
+    ends, third = np.zeros((ROWS, time), np.int32), time // 3
+    ends[0, :third], ends[0, third : third + 9], ends[0, third + 9 : 2 * third] = (
+        2 * third,
+        third + 9,
+        2 * third,
+    )
+    ends[0, 2 * third : -5] = time - 5  # the second tree, then padding
+    ends[1] = time
+    return (
+        queries,
+        keys,
+        values,
+        slopes,
+        RowView(jnp.array(ends), jnp.broadcast_to(jnp.arange(time), ends.shape)),
+    )
 
 
 def outcome(function, arrays, slopes, view):
     """The output and the gradients; padding's output counts for nothing."""
-    real = (view.segments >= 0)[..., None, None]
+    real = (view.ends > 0)[..., None, None]
 
     def loss(queries, keys, values):
         output = jnp.where(real, function(queries, keys, values), 0)
@@ -58,25 +52,24 @@ def outcome(function, arrays, slopes, view):
     return output, gradients
 
 
-@pytest.mark.parametrize(("kind", "softcap"), [("packed", 2.0), ("single", None)])
-def test_splash_attention_is_plain_attention(kind, softcap):
-    *arrays, slopes, view = case(120)
-    view = {"packed": packed, "single": single}[kind](view)
+@pytest.mark.parametrize(("time", "softcap"), [(120, 2.0), pytest.param(900, None, marks=pytest.mark.slow)])
+def test_splash_attention_is_plain_attention(time, softcap):
+    *arrays, slopes, view = case(time)  # 900 are three blocks of 384 tokens
 
-    def splash(*arrays):
-        return splash_attention(
-            *arrays, view.segments, view.documents, kind != "single", softcap=softcap, interpret=True
-        )
+    def kernels(*arrays):
+        return splash.row_attention(*arrays, view.ends, softcap=softcap, interpret=True)
 
     def plain(*arrays):
-        return attend(*arrays, row_mask(view), softcap=softcap)
+        return attend(*arrays, span_mask(view.ends), softcap=softcap)
 
-    assert_trees_close(outcome(splash, arrays, slopes, view), outcome(plain, arrays, slopes, view), atol=2e-5)
+    assert_trees_close(
+        outcome(kernels, arrays, slopes, view), outcome(plain, arrays, slopes, view), atol=2e-5
+    )
 
 
 def test_long_rows_in_blocks_of_queries_are_plain_attention(monkeypatch):
     *arrays, slopes, view = case(120)
-    view, window, windowed = packed(view), 40, jnp.array(True)
+    window, windowed = 40, jnp.array(True)
     whole = functools.partial(attention, view=view, window=window, windowed=windowed)
     expected = outcome(whole, arrays, slopes, view)
     monkeypatch.setattr(attention_module, "LONGEST_WHOLE", 100)
