@@ -89,7 +89,7 @@ def pretrained(folder: str) -> ConfigDict:
     config.train.stack_seeds = "vectorize"
     config.evaluation.validation_items = 256
     config.evaluation.agreement_items = 256
-    config.mesh = ConfigDict(dict(data=-1, fsdp=8, tensor=1))
+    config.mesh.data, config.mesh.fsdp = 1, -1
     config.arms = ConfigDict()
     config.arms.kl = arm(learning_rate=1e-4)
     config.arms.no_kl = arm(learning_rate=1e-4, kl_weight=0.0)

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from introspection.errors import InputError
@@ -38,7 +38,8 @@ PARAMETER_RULES: tuple[tuple[str, P], ...] = (
     (r"(embedding|head)$", P(("tensor", "fsdp"), None)),
     (r".*", P()),
 )
-ROW_AXES = ("data", "fsdp")
+AXES = ("data", "fsdp", "tensor")
+ROW_AXES = AXES[:2]
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
@@ -59,7 +60,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
             "of the former may be -1"
         )
     is_tpu = given[0].platform == "tpu"
-    found = len({device.slice_index for device in given}) if is_tpu else 1
+    found = len({getattr(device, "slice_index", 0) for device in given}) if is_tpu else 1
     if found not in (1, slices) or len(given) % slices:
         raise InputError(
             f"config.mesh.dcn_data is {slices}, but the {len(given)} devices are of {found} slice(s); give "
@@ -87,7 +88,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
             f"({given[0].device_kind}); give powers of two whose product is the number of devices"
         ) from error
     # Auto, because an embedding lookup fails on Explicit axes.
-    return Mesh(placed, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+    return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def _placed(sizes: list[int], slices: int, found: int, devices: Sequence[Any]) -> np.ndarray:
@@ -132,7 +133,7 @@ def idle_devices(mesh: Mesh, flag: str) -> str:
     return f"uses {used} of {available} devices ({kind}); {flag}=-1 splits batches over all of them"
 
 
-def parameter_shardings(tree, mesh: Mesh):
+def parameter_shardings(tree, mesh: Mesh | AbstractMesh):
     """`NamedSharding`s for a tree of parameters, adapters or their optimizer state, by leaf name.
 
     An axis that does not divide a dimension does not split it.
@@ -150,7 +151,9 @@ def parameter_shardings(tree, mesh: Mesh):
     return jax.tree_util.tree_map_with_path(sharding, tree)
 
 
-def _dividing(axes: str | tuple[str, ...] | None, size: int, mesh: Mesh) -> tuple[str, ...] | None:
+def _dividing(
+    axes: str | tuple[str, ...] | None, size: int, mesh: Mesh | AbstractMesh
+) -> tuple[str, ...] | None:
     """The longest prefix of a dimension's axes whose product divides its size."""
     names = (axes,) if isinstance(axes, str) else axes or ()
     while names and size % int(np.prod([mesh.shape[name] for name in names])):
@@ -163,7 +166,7 @@ def put_parameters(tree, mesh: Mesh):
     return jax.device_put(tree, parameter_shardings(tree, mesh))
 
 
-def row_parts(mesh: Mesh | jax.sharding.AbstractMesh) -> int:
+def row_parts(mesh: Mesh | AbstractMesh) -> int:
     """The number of parts that a batch's rows are split into."""
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
@@ -222,9 +225,12 @@ def put_batch(tree, mesh: Mesh, axis: int):
     Each kind is split over as many of data and fsdp as divide it. These are tokens; the activations are
     split over all, since a forward pass of rows that do not divide reads masked ones beside them.
     """
-    return jax.tree.map(
-        lambda array: _put(array, mesh, axis, _dividing(ROW_AXES, array.shape[axis], mesh)), tree
-    )
+    return jax.tree.map(lambda array: _put(array, mesh, axis, batch_axes(array.shape[axis], mesh)), tree)
+
+
+def batch_axes(rows: int, mesh: Mesh) -> tuple[str, ...] | None:
+    """The axes over which `put_batch` splits so many rows of one kind."""
+    return _dividing(ROW_AXES, rows, mesh)
 
 
 def _put(array: np.ndarray, mesh: Mesh, axis: int, axes: tuple[str, ...] | None) -> jax.Array:
