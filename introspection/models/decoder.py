@@ -24,7 +24,7 @@ from introspection.models.config import ModelConfig
 from introspection.models.interventions import Activations, Patch, replaced
 from introspection.models.products import product
 from introspection.models.rotary import rotary_frequencies, rotate
-from introspection.runtime.mesh import missing_rows, split_rows
+from introspection.runtime.mesh import for_lookups, missing_rows, split_rows
 
 
 class DecoderOutput(NamedTuple):
@@ -183,7 +183,7 @@ class Decoder(nn.Module):
         )
         if not config.tied_head:
             self.param("head", nn.initializers.normal(0.02), (config.vocab_size, config.width), jnp.float32)
-        x = embedding.astype(config.dtype)[tokens]
+        x = split_rows(for_lookups(embedding.astype(config.dtype), tokens.size)[tokens])
         if config.scale_embedding:
             x = x * jnp.asarray(config.width**0.5, config.dtype)
 

@@ -114,8 +114,8 @@ def program_lines(made: ProgramPlan) -> list[str]:
     title = f"{made.program}, {seeds}{made.rows} rows of {made.tokens} tokens"
     needed = f"{made.device_bytes / 2**30:.1f} GiB a chip"
     if not made.fits:
-        rows = "" if made.most_rows is None else f"; about {made.most_rows} rows would fit"
-        return [f"{title}: does not fit, needs {needed}{rows} ({made.compile_seconds:.0f} s)"]
+        rows = f"about {made.most_rows} rows would fit" if made.most_rows else "no row would fit"
+        return [f"{title}: does not fit, needs {needed}; {rows} ({made.compile_seconds:.0f} s)"]
     lines = [f"{title}: fits, {needed} ({made.compile_seconds:.0f} s to compile)"]
     lines.append(
         f"  {made.flops:.3g} operations of matrix products; the mathematics needs {made.model_flops:.3g}"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from introspection.checkpoints.names import ModelCard, abstract_variables, find_models, model_path
@@ -82,7 +82,7 @@ def planned_programs(
     }
 
 
-def placed(tree: Any, mesh: Mesh) -> Any:
+def placed(tree: Any, mesh: Mesh | AbstractMesh) -> Any:
     """Shapes of parameters, placed as they would be."""
     return jax.tree.map(_shape, tree, parameter_shardings(tree, mesh))
 
@@ -91,7 +91,7 @@ def _shape(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def train_state(config: RunConfig, model: ModelConfig, mesh: Mesh) -> Any:
+def train_state(config: RunConfig, model: ModelConfig, mesh: Mesh | AbstractMesh) -> Any:
     """(state, frozen), arguments of the train step: shapes of what is trained, of all seeds, and the rest."""
     optimizer = config.train.optimizer(next(iter(config.chosen_arms.values())))
 

@@ -53,15 +53,18 @@ class ProgramPlan:
     tokens: int  # of every row
     rows: int  # of every run, over all devices
     runs: int
-    fits: bool
-    device_bytes: float  # arguments, results and temporaries, or as many as the compiler asked for
-    argument_bytes: float | None
-    most_rows: int | None  # if it does not fit: about how many rows would, as temporaries grow with rows
+    argument_bytes: int  # of a device
     flops: float  # of matrix products, all devices together, by our own count
     model_flops: float  # that the mathematics needs: nothing computed twice, attention to the past alone
-    collectives: dict[str, Collective]
-    compile_seconds: float
-    estimate: Estimate | None
+    # Arguments, results, temporaries and the program itself on a device, or what the compiler asked for.
+    device_bytes: int = 0
+    fits: bool = False
+    most_rows: int | None = (
+        None  # if it does not fit: about how many rows would, as temporaries grow with rows
+    )
+    compile_seconds: float = 0.0
+    collectives: dict[str, Collective] = dataclasses.field(default_factory=dict)
+    estimate: Estimate | None = None
 
 
 def leaf_plans(tree: Any) -> list[LeafPlan]:
@@ -89,9 +92,7 @@ def _axis_name(axes: str | tuple[str, ...] | None) -> str:
     return axes if isinstance(axes, str) else "×".join(axes or ())
 
 
-def plan_program(
-    make: Callable[[], PlannedProgram], tokens: int, mesh: Mesh, chip: Chip | None
-) -> ProgramPlan:
+def plan_program(make: Callable[[], PlannedProgram], tokens: int, mesh: Mesh, chip: Chip) -> ProgramPlan:
     """Traces and compiles a program for the mesh's devices.
 
     Raises:
@@ -100,47 +101,53 @@ def plan_program(
     """
     planned = make()
     traced = planned.traced(mesh)
-    flops = matrix_flops(traced.jaxpr, planned.loop_steps)
-    useful = model_flops(planned, tokens)
+    made = ProgramPlan(
+        program=planned.name,
+        tokens=tokens,
+        rows=planned.rows,
+        runs=planned.runs,
+        argument_bytes=sum(leaf.device_bytes for leaf in leaf_plans(planned.arguments)),
+        flops=matrix_flops(traced.jaxpr, planned.loop_steps),
+        model_flops=model_flops(planned, tokens),
+    )
     started = time.perf_counter()
     try:
         with jax.set_mesh(mesh):
             compiled = traced.lower().compile()
     except JaxRuntimeError as error:
-        needed = needed_bytes(str(error))
-        if needed is None:
+        asked = needed_bytes(str(error))
+        if asked is None:
             raise RunError(f"{planned.name} can't be compiled: {str(error).splitlines()[0][:300]}") from error
+        needed = round(asked[0]) + (0 if asked[1] else made.argument_bytes)
+        share = (chip.memory_bytes - made.argument_bytes) / max(needed - made.argument_bytes, 1)
+        parts = row_parts(mesh)
+        most = max(int(planned.rows * share) // parts * parts, 0)
         seconds = time.perf_counter() - started
-        most = _most_rows(planned, needed, chip, mesh)
-        return ProgramPlan(
-            *(planned.name, tokens, planned.rows, planned.runs, False, needed, None, most),
-            *(flops, useful, {}, seconds, None),
-        )
-    seconds = time.perf_counter() - started
+        return dataclasses.replace(made, device_bytes=needed, most_rows=most, compile_seconds=seconds)
     memory: Any = compiled.memory_analysis()
-    held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-    total = held + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes
+    results = memory.output_size_in_bytes - memory.alias_size_in_bytes
+    sizes = (memory.argument_size_in_bytes, results, memory.temp_size_in_bytes)
     sent = collectives(compiled.as_text())
-    estimate = None if chip is None else estimated(planned, flops, useful, sent, mesh, chip)
-    return ProgramPlan(
-        *(planned.name, tokens, planned.rows, planned.runs, chip is None or total <= chip.memory_bytes),
-        *(total, memory.argument_size_in_bytes, None, flops, useful, sent, seconds, estimate),
+    return dataclasses.replace(
+        made,
+        device_bytes=sum(sizes) + memory.generated_code_size_in_bytes,
+        fits=True,
+        compile_seconds=time.perf_counter() - started,
+        collectives=sent,
+        estimate=estimated(planned, made.flops, made.model_flops, sent, mesh, chip),
     )
 
 
-def needed_bytes(message: str) -> float | None:
-    """The memory that a compiler asked for in vain, from its message; None if that is not what it says."""
-    found = re.search(r"Used ([\d.]+)([KMGT]) of [\d.]+[KMGT]? hbm", message)
-    return float(found[1]) * 1024.0 ** ("KMGT".index(found[2]) + 1) if found else None
-
-
-def _most_rows(planned: PlannedProgram, needed: float, chip: Chip | None, mesh: Mesh) -> int | None:
-    if chip is None:
-        return None
-    held = sum(leaf.device_bytes for leaf in leaf_plans(planned.arguments[:2]))
-    share = (chip.memory_bytes - held) / (needed - held) if needed > held else 0.0
-    parts = row_parts(mesh)
-    return max(int(planned.rows * share) // parts * parts, 0)
+def needed_bytes(message: str) -> tuple[float, bool] | None:
+    """What a compiler asked for in vain, by its message, and whether that is all or temporaries alone; None
+    if the message says something else."""
+    for pattern, is_all in (
+        (r"Used ([\d.]+)([KMGT]) of", True),
+        (r"temporaries \(([\d.]+)([KMGT])\)", False),
+    ):
+        if found := re.search(pattern, message):
+            return float(found[1]) * 1024.0 ** ("KMGT".index(found[2]) + 1), is_all
+    return None
 
 
 def model_flops(planned: PlannedProgram, tokens: int) -> float:

@@ -18,7 +18,7 @@ def matrix_flops(jaxpr: Any, steps: int = 1) -> float:
       steps: how often the body of a `while_loop` runs, which a jaxpr does not say.
     """
     jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
-    return sum(_equation_flops(equation, steps) for equation in jaxpr.eqns)
+    return sum((_equation_flops(equation, steps) for equation in jaxpr.eqns), 0.0)
 
 
 def _equation_flops(equation: Any, steps: int) -> float:
@@ -29,7 +29,7 @@ def _equation_flops(equation: Any, steps: int) -> float:
         return 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(lengths)
     if name == "cond":
         return max(matrix_flops(branch, steps) for branch in params["branches"])
-    inner = sum(matrix_flops(one, steps) for one in _inner(params))
+    inner = sum((matrix_flops(one, steps) for one in _inner(params)), 0.0)
     if name == "scan":
         return inner * params["length"]
     if name == "while":

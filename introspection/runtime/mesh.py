@@ -40,6 +40,7 @@ PARAMETER_RULES: tuple[tuple[str, P], ...] = (
 )
 AXES = ("data", "fsdp", "tensor")
 ROW_AXES = AXES[:2]
+LOOKUPS_PER_ROW = 4  # of a table, from which on its copy is smaller; several runs may look up at once
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
@@ -169,6 +170,17 @@ def put_parameters(tree, mesh: Mesh):
 def row_parts(mesh: Mesh | AbstractMesh) -> int:
     """The number of parts that a batch's rows are split into."""
     return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def for_lookups(table: jax.Array, count: int) -> jax.Array:
+    """A table whose rows are split over devices, on which so many are looked up: whole where that is less.
+
+    For use inside a program: otherwise every device holds what it knows of all looked up rows, to be summed.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1 or LOOKUPS_PER_ROW * count < table.shape[0]:
+        return table
+    return jax.lax.with_sharding_constraint(table, P(*[None] * table.ndim))
 
 
 def missing_rows(rows: int) -> int:

@@ -32,7 +32,7 @@ CHIPS = {
     "v6e": Chip(918e12, 31.25 * GIB, 1640e9, 400e9),
     "v5p": Chip(459e12, 95.74 * GIB, 2765e9, 600e9),
 }
-# What libtpu reads when it loads: nothing is run, so it need not look for a TPU, nor be alone on this machine.
+# What libtpu reads when it loads: nothing is run, so it need not look for a TPU, nor be alone on a machine.
 COMPILE_ONLY = {
     "TPU_SKIP_MDS_QUERY": "1",
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "true",
