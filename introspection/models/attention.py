@@ -166,7 +166,7 @@ def attend(
 
 def all_masks(
     view: RowView,
-    prefix_positions: tuple[Int[Array, "prefixes source"], ...],
+    prefix_positions: tuple[Int[Array, "_ _"], ...],
     window: int,
     queries: Int[Array, " queries"] | None = None,
 ) -> Masks:

@@ -15,7 +15,8 @@ from introspection.errors import InputError
 from introspection.runs.config import RunConfig
 from introspection.runs.planned_programs import PROGRAMS, model_of, planned_programs, train_state
 from introspection.runs.program_plan import LeafPlan, ProgramPlan, leaf_plans, plan_program
-from introspection.runtime.mesh import AXES, MeshConfig, make_mesh, mesh_config
+from introspection.runtime.mesh import AXES, MeshConfig, make_mesh
+from introspection.runtime.mesh_flag import read_mesh
 from introspection.runtime.topology import EXAMPLES, chip_of, compile_only_devices
 
 OPTIMIZER = "state/optimizer"
@@ -48,7 +49,8 @@ def plan(request: PlanRequest, console: Console) -> list[ProgramPlan]:
       InputError: as `make_mesh`, `compile_only_devices`, `model_of` and `planned_programs`.
       RunError: as `plan_program`.
     """
-    config, shape = request.config, mesh_config(request.mesh, request.config.mesh)
+    config = request.config
+    shape = read_mesh(request.mesh) if request.mesh else config.mesh
     chip = chip_of(request.topology) if request.topology else None
     mesh: Any = _abstract_mesh(shape)
     if chip is not None:

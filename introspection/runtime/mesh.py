@@ -103,21 +103,6 @@ def _placed(sizes: list[int], slices: int, found: int, devices: Sequence[Any]) -
     return mesh_utils.create_device_mesh(whole, used, allow_split_physical_axes=True)
 
 
-def mesh_config(text: str, start: MeshConfig = MeshConfig()) -> MeshConfig:
-    """The mesh of a flag such as `data=4,fsdp=64`; axes that it does not name are as in `start`.
-
-    Raises InputError if it names no axis, or gives it no whole number.
-    """
-    axes = [field.name for field in dataclasses.fields(MeshConfig)]
-    given: dict[str, str] = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, _, size = part.partition("=")
-        given[name] = size
-        if name not in axes or not re.fullmatch("-?[0-9]+", size):
-            raise InputError(f"--mesh has {part!r}; give {', '.join(f'{axis}=N' for axis in axes)}")
-    return dataclasses.replace(start, **{name: int(size) for name, size in given.items()})
-
-
 def data_mesh(devices: int) -> Mesh:
     """A mesh that splits batches over so many devices, -1 for all. Raises InputError if there are fewer."""
     if devices != -1 and not 1 <= devices <= jax.device_count():

@@ -13,11 +13,11 @@ from introspection.runtime.mesh import (
     check_rows,
     for_lookups,
     make_mesh,
-    mesh_config,
     missing_rows,
     put_batch,
     put_rows,
 )
+from introspection.runtime.mesh_flag import read_mesh
 
 
 class Chip:
@@ -59,12 +59,10 @@ def test_a_mesh_without_a_place_is_refused(config, devices, says):
     refusal(make_mesh, config, devices, says=says)
 
 
-def test_a_flag_names_the_axes_that_differ():
-    start = MeshConfig(data=1, fsdp=8)
-    assert mesh_config("data=4, tensor=-1", start) == MeshConfig(data=4, fsdp=8, tensor=-1)
-    assert mesh_config("", start) == start
-    for text in ("rows=4", "data", "data=two"):
-        refusal(mesh_config, text, says=["--mesh", "dcn_data=N"])
+def test_a_flag_names_the_axes():
+    assert read_mesh("data=4, tensor=-1") == MeshConfig(data=4, tensor=-1)
+    for text in ("rows=4", "data", "data=two", "data=1,data=2"):
+        refusal(read_mesh, text, says=["--mesh", "dcn_data"])
 
 
 def test_rows_that_do_not_divide_are_refused_or_split_as_far_as_they_do():
