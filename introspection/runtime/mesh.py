@@ -140,11 +140,11 @@ def parameter_shardings(tree, mesh: Mesh | AbstractMesh):
 def _dividing(
     axes: str | tuple[str, ...] | None, size: int, mesh: Mesh | AbstractMesh
 ) -> tuple[str, ...] | None:
-    """The longest prefix of a dimension's axes whose product divides its size."""
+    """Those of a dimension's one or two axes that split it into the most equal parts."""
     names = (axes,) if isinstance(axes, str) else axes or ()
-    while names and size % int(np.prod([mesh.shape[name] for name in names])):
-        names = names[:-1]
-    return names or None
+    chosen = (names, names[:1], names[1:])
+    parts = {one: int(np.prod([mesh.shape[name] for name in one])) for one in chosen if one}
+    return max((one for one in parts if size % parts[one] == 0), key=lambda one: parts[one], default=None)
 
 
 def put_parameters(tree, mesh: Mesh):

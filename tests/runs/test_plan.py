@@ -140,7 +140,8 @@ def test_long_steps_are_lowered_to_the_kernel_without_square_arrays():
     mesh = make_mesh(MeshConfig(2, 2), topology.compile_only_devices("v5e:2x2"))
     config = config_of("configs/quickstart.py:tiny")
     for name, make in planned_programs(config, model_of(config), mesh, 8192, "tpu").items():
+        traced = make().traced(mesh)
         with jax.set_mesh(mesh):
-            lowered = make().traced(mesh).lower().as_text()
+            lowered = traced.lower().as_text()
         assert "tpu_custom_call" in lowered, name
         assert "8192x8192" not in lowered, name

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from tiny import mesh_of
 
 from introspection.models import splash
+from introspection.models.products import product
 from introspection.runtime.collectives import collectives
 from introspection.runtime.flops import matrix_flops
 
@@ -74,3 +75,13 @@ def test_operations_of_a_kernel_are_of_all_blocks_heads_and_devices():
     with jax.set_mesh(mesh_of(fsdp=2, tensor=1)):
         counted = matrix_flops(jax.make_jaxpr(attended)(queries, keys))
     assert counted == 4 * 2 * (2 * 2 * 1024 * 1024 * 128) / 2  # rows, heads; two products, causal
+
+
+def test_operations_that_nothing_uses_do_not_count():
+    def frozen(x, layers):
+        return jnp.sum(jax.lax.scan(lambda x, w: (product(x, w), None), x, layers)[0])
+
+    x, layers = jnp.ones((1, 8, 8)), jnp.ones((7, 8, 8))
+    of_input = matrix_flops(jax.make_jaxpr(jax.grad(frozen))(x, layers))
+    assert of_input == 7 * 2 * 8**3  # the way back alone: the last value is not asked for
+    assert matrix_flops(jax.make_jaxpr(jax.grad(frozen, (0, 1)))(x, layers)) == 3 * of_input
