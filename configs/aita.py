@@ -8,9 +8,9 @@ Models: `:qwen3_8b`, `:llama31_8b` (folders as published), `:smollm2` (first run
 smoke test whose numbers are no evidence. Models differ in which cue sways them often, but not always; compare
 cues with `python -m experiments.probe --task=aita --data=PATH --model=M --scan-cues`.
 
-Mesh of the 8 B models: `fsdp=8` splits parameters and adapters; `data` takes the remaining devices and splits
-the rows. XLA's estimate for eight devices (`experiments.bench --only=pod_step`): a step with rows of 512
-tokens needs 23 GB per device, with 2,048 tokens 88 GB. We have not run it, for lack of such a machine.
+Mesh of the 8 B models: all devices along `fsdp`, up to as many as a step has rows (64); of more, give some to
+`tensor`. What slices of TPUs would need: `python -m experiments.plan --config=configs/aita.py:qwen3_8b
+--topology=v5e:4x4`, and experiments/pods.md. We have not run it, for lack of such a machine.
 
 For comparison: for Qwen3-8B with the KL term, readers of the paper report Self - Orig = +7.0 points on this
 task. Our 8 B results are not known yet; `:tiny` took 3 minutes on 2 cores.
@@ -86,10 +86,10 @@ def pretrained(folder: str) -> ConfigDict:
     config.train.steps_per_call, config.train.log_steps = 10, 10
     config.train.evaluation_steps = config.train.checkpoint_steps = 100
     config.train.remat = "full"  # otherwise a device stores every layer's activations of three seeds
-    config.train.stack_seeds = "vectorize"
+    config.train.stack_seeds = "loop"  # at once, three seeds' activations take three times the memory
     config.evaluation.validation_items = 256
     config.evaluation.agreement_items = 256
-    config.mesh = ConfigDict(dict(data=-1, fsdp=8, tensor=1))
+    config.mesh.data, config.mesh.fsdp = 1, -1
     config.arms = ConfigDict()
     config.arms.kl = arm(learning_rate=1e-4)
     config.arms.no_kl = arm(learning_rate=1e-4, kl_weight=0.0)

@@ -10,9 +10,9 @@ are no evidence. To find a cue that sways a model often, but not always, run
 `python -m experiments.probe --task=refusal --data=PATH --model=M --scan-cues`; without `--scan-cues` it
 reports how far the judges agree.
 
-Mesh of the 8 B models: `fsdp=8` splits parameters and adapters; `data` takes the remaining devices and splits
-the rows. XLA's estimate for eight devices (`experiments.bench --only=pod_step`): a step with rows of 512
-tokens needs 23 GB per device. We have not run it, for lack of such a machine.
+Mesh of the 8 B models: all devices along `fsdp`, up to as many as a step has rows (64); of more, give some to
+`tensor`. What slices of TPUs would need: `python -m experiments.plan --config=configs/refusal.py:qwen3_8b
+--topology=v5e:4x4`, and experiments/pods.md. We have not run it, for lack of such a machine.
 
 For comparison: for Qwen3-8B with the KL term, readers of the paper report Self - Orig = +9.5 points on this
 task. Our 8 B results are not known yet; `:tiny` took 3 minutes on 2 cores.

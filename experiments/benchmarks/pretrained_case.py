@@ -1,7 +1,7 @@
 """SmolLM2-135M with adapters, and token rows of the lengths in `configs/smollm2.py`."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +83,7 @@ def make_case(size: Size) -> Case:
     adapters = jax.jit(lambda key: initialize(with_adapters, key)["lora"])(jax.random.key(1))
 
     @jax.jit
-    def hidden_states(params, rows: Rows):
+    def hidden_states(params, rows: Any):  # of `Rows`, on a device
         hidden = forward(config, {"params": params}, rows.tokens, rows.positions, rows.segments).hidden
         return jnp.take_along_axis(hidden, rows.scored[..., None], axis=1)
 

@@ -3,10 +3,13 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
+
+LARGEST_PART = 2**28  # bytes of a leaf that a host holds at a time
 
 
 def fingerprint_json(value: Any) -> str:
@@ -20,11 +23,24 @@ def fingerprint_tree(tree, configuration: Any = None) -> str:
     digest = hashlib.sha256(fingerprint_json(configuration).encode())
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     for path, leaf in leaves:
-        array = np.ascontiguousarray(np.asarray(leaf))
+        array = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(array.tobytes())
+        for part in _parts(array):
+            digest.update(np.ascontiguousarray(np.asarray(part)).tobytes())
     return digest.hexdigest()[:16]
+
+
+def _parts(array: Any) -> Iterator[Any]:
+    """An array in parts whose bytes follow each other; one on several devices is never on the host whole, if
+    it is large."""
+    if array.nbytes <= LARGEST_PART or isinstance(array, np.ndarray) or len(array.sharding.device_set) == 1:
+        yield array
+        return
+    rows = max(1, LARGEST_PART * array.shape[0] // array.nbytes)
+    for start in range(0, array.shape[0], rows):
+        part = jax.lax.dynamic_slice_in_dim(array, start, min(rows, array.shape[0] - start))
+        yield from _parts(part if array.shape[0] > 1 else part[0])
 
 
 def _plain(value):

@@ -253,7 +253,7 @@ def model_fingerprint(model: Model) -> str:
     if "lora" not in variables:
         config = dataclasses.replace(config, lora=None)
     # These change how it is computed, not what.
-    config = dataclasses.replace(config, remat="none", scan_unroll=1, compute_dtype="auto")
+    config = dataclasses.replace(config, remat="none", scan_unroll=1, compute_dtype="auto", attention="auto")
     return fingerprint_tree(variables, changed_fields(config))
 
 

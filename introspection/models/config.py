@@ -11,6 +11,8 @@ from introspection.runtime.config import check_choice, check_choices
 COMPUTE_DTYPES = ("auto", "float32", "bfloat16", "float16")
 REMAT_POLICIES = ("none", "full", "dots_saveable", "dots_with_no_batch_dims_saveable")
 ACTIVATIONS = ("silu", "gelu")
+KERNELS = {"cpu": "plain", "gpu": "cudnn", "tpu": "splash"}  # of attention, by platform
+ATTENTIONS = ("auto", *KERNELS.values())
 ROPE_SCALINGS = ("linear", "llama3")
 # Options of the organisms' decoders, besides sizes.
 ARCHITECTURES: dict[str, dict[str, object]] = {
@@ -129,6 +131,7 @@ class ModelConfig:
     # Of matrix products: "auto" (float32 on a CPU and in probes, else bfloat16) or a dtype's name. Softmax,
     # norms and losses are always float32.
     compute_dtype: str = "auto"
+    attention: str = "auto"  # the kernel: that of the platform (`KERNELS`), or one by name
     lora: LoraConfig | None = None
 
     def __post_init__(self):
@@ -147,6 +150,7 @@ class ModelConfig:
         check_choice("model.compute_dtype", self.compute_dtype, COMPUTE_DTYPES)
         check_choice("model.activation", self.activation, ACTIVATIONS)
         check_choice("model.remat", self.remat, REMAT_POLICIES)
+        check_choice("model.attention", self.attention, ATTENTIONS)
         if self.window < 0:
             raise InputError(f"model.window is {self.window}; give a number of tokens, or 0 for none")
         if self.windowed_layers and len(self.windowed_layers) != self.layers:
@@ -172,8 +176,20 @@ class ModelConfig:
         """
         return dataclasses.replace(self, compute_dtype="float32") if self.compute_dtype == "auto" else self
 
+    def on(self, platform: str) -> "ModelConfig":
+        """The config with what "auto" means on a platform ("cpu", "gpu" or "tpu"): for programs that are
+        compiled here for machines elsewhere."""
+        dtype = "float32" if platform == "cpu" else "bfloat16"
+        return dataclasses.replace(
+            self,
+            compute_dtype=dtype if self.compute_dtype == "auto" else self.compute_dtype,
+            attention=KERNELS[platform] if self.attention == "auto" else self.attention,
+        )
+
     @property
     def dtype(self) -> jnp.dtype:
-        if self.compute_dtype == "auto":
-            return jnp.dtype("float32" if jax.default_backend() == "cpu" else "bfloat16")
-        return jnp.dtype(self.compute_dtype)
+        return jnp.dtype(self.on(jax.default_backend()).compute_dtype)
+
+    @property
+    def attention_kernel(self) -> str:
+        return self.on(jax.default_backend()).attention

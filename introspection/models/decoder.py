@@ -10,20 +10,21 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from introspection.models.attention import (
+    LONGEST_WHOLE,
     PrefixBlock,
-    attend,
-    rotary_frequencies,
-    rotate,
-    row_mask,
-    window_mask,
+    RowView,
+    all_masks,
+    attention,
+    row_ends,
 )
 from introspection.models.config import ModelConfig
 from introspection.models.interventions import Activations, Patch, replaced
 from introspection.models.products import product
-from introspection.runtime.mesh import split_rows
+from introspection.models.rotary import rotary_frequencies, rotate
+from introspection.runtime.mesh import for_lookups, missing_rows, split_rows
 
 
 class DecoderOutput(NamedTuple):
@@ -84,10 +85,11 @@ class Projection(nn.Module):
 class Layer(nn.Module):
     config: ModelConfig
     return_cache: bool
-    return_activations: bool = False
+    return_activations: bool
+    branched: bool
 
     @nn.compact
-    def __call__(self, x, prefix_keys_values, windowed, patch, positions, mask, prefix_places, windows):
+    def __call__(self, x, prefix_keys_values, windowed, patch, view, prefix_places, masks):
         config = self.config
         x = split_rows(x)
         rows, time, _ = x.shape
@@ -95,8 +97,6 @@ class Layer(nn.Module):
         if config.local_rope_base is not None:
             local = rotary_frequencies(config.head_dim, config.local_rope_base)
             frequencies = jnp.where(windowed, local, frequencies)
-        if windows is not None:
-            windows = tuple(near | ~windowed for near in windows)
 
         def project(name, features, bias=False):
             return Projection(config, features, bias, name=name)
@@ -114,28 +114,32 @@ class Layer(nn.Module):
             values = values.reshape(rows, time, config.kv_heads, config.head_dim)
             if config.qk_norm:
                 queries, keys = norm("query_norm", queries), norm("key_norm", keys)
-            queries = rotate(queries, positions, frequencies)
-            keys = rotate(keys, positions, frequencies)
+            queries = rotate(queries, view.positions, frequencies)
+            keys = rotate(keys, view.positions, frequencies)
             prefixes = tuple(
                 PrefixBlock(*both, *places)
                 for both, places in zip(prefix_keys_values, prefix_places, strict=True)
             )
-            attended = attend(
+            attended = attention(
                 queries,
                 keys,
                 values,
-                mask,
+                view,
                 prefixes,
-                windows,
-                config.query_scale,
-                config.attention_softcap,
+                implementation=config.attention_kernel,
+                branched=self.branched,
+                window=config.window,
+                windowed=windowed,
+                scale=config.query_scale,
+                softcap=config.attention_softcap,
+                masks=masks,
             )
             heads = replaced("heads", attended, patch)
             update = project("output", config.width)(heads.reshape(rows, time, -1))
-            attention = replaced(
+            added = replaced(
                 "attention", norm("attention_post_norm", update) if config.post_norms else update, patch
             )
-            x = x + attention
+            x = x + added
         with jax.named_scope("mlp"):
             normed = norm("mlp_norm", x)
             activate = nn.silu if config.activation == "silu" else nn.gelu
@@ -146,7 +150,7 @@ class Layer(nn.Module):
             mlp = replaced("mlp", norm("mlp_post_norm", update) if config.post_norms else update, patch)
             x = replaced("residual", x + mlp, patch)
         cache = (keys, values) if self.return_cache else None
-        return x, (cache, Activations(x, attention, mlp, heads) if self.return_activations else None)
+        return x, (cache, Activations(x, added, mlp, heads) if self.return_activations else None)
 
 
 class Decoder(nn.Module):
@@ -157,17 +161,21 @@ class Decoder(nn.Module):
         self,
         tokens: Int[Array, "rows time"],
         positions: Int[Array, "rows time"],
-        segments: Int[Array, "rows time"],
+        segments: Int[Array, "rows time"] | None,
         prefixes: tuple[PrefixBlock, ...] = (),
         return_cache: bool = False,
         patch: Patch | None = None,
         return_activations: bool = False,
+        ends: Int[Array, "rows time"] | None = None,
+        branched: bool = True,
     ) -> DecoderOutput:
         """Final hidden states of every token.
 
         `positions` count from the start of the prompt, so a continuation's first token has the prompt's
-        length; `segments` are those of `attention.row_mask`; rows that share a prefix are consecutive.
-        `patch` replaces activations on the way; those returned are the replaced ones.
+        length; `segments` are those of `attention.row_ends`, of packed rows None, with the `ends` of
+        `attention.span_mask` in their place; rows that share a prefix are consecutive.
+        `patch` replaces activations on the way; those returned are the replaced ones. `branched` is as for
+        `attention`: False promises at most one continuation a row.
         """
         config = self.config
         embedding = self.param(
@@ -175,7 +183,7 @@ class Decoder(nn.Module):
         )
         if not config.tied_head:
             self.param("head", nn.initializers.normal(0.02), (config.vocab_size, config.width), jnp.float32)
-        x = embedding.astype(config.dtype)[tokens]
+        x = split_rows(for_lookups(embedding.astype(config.dtype), tokens.size)[tokens])
         if config.scale_embedding:
             x = x * jnp.asarray(config.width**0.5, config.dtype)
 
@@ -187,26 +195,50 @@ class Decoder(nn.Module):
             layer,
             variable_axes={"params": 0, "lora": 0},
             split_rngs={"params": True},
-            in_axes=(0, 0, 0, *[nn.broadcast] * 4),  # pyright: ignore[reportArgumentType]
+            in_axes=(0, 0, 0, *[nn.broadcast] * 3),  # pyright: ignore[reportArgumentType]
             length=config.layers,
             unroll=config.scan_unroll,
-        )(config, return_cache, return_activations, name="layers")
-        mask: Bool[Array, "rows time time"] = row_mask(segments)
+        )(config, return_cache, return_activations, branched, name="layers")
+        if segments is not None:
+            ends = row_ends(segments)
+        assert ends is not None  # one of them is given
+        view = RowView(ends, positions)
         keys_values = tuple((block.keys, block.values) for block in prefixes)
         places = tuple((block.mask, block.positions) for block in prefixes)
-        windowed, windows = None, None
+        windowed, masks = None, None
         if config.window:
             windowed = jnp.array(config.windowed_layers or (True,) * config.layers)
-            keys_at = (positions, *(block.positions for block in prefixes))
-            windows = tuple(window_mask(positions, at, config.window) for at in keys_at)
-        x, (cache, activations) = layers(x, keys_values, windowed, patch, positions, mask, places, windows)
+        if tokens.shape[1] <= LONGEST_WHOLE:  # once for all layers
+            masks = all_masks(view, tuple(block.positions for block in prefixes), config.window)
+        x, (cache, activations) = layers(x, keys_values, windowed, patch, view, places, masks)
         hidden = RMSNorm(config.norm_epsilon, config.zero_centered_norms, name="final_norm")(x)
         return DecoderOutput(hidden, *(cache or (None, None)), activations)
 
 
-def forward(config: ModelConfig, variables: Mapping[str, Any], *arrays: Any, **options: Any) -> DecoderOutput:
-    """`Decoder.__call__` with these parameters; flax does not type the result of `apply`."""
-    return Decoder(config).apply(variables, *arrays, **options)  # pyright: ignore[reportReturnType]
+def forward(
+    config: ModelConfig,
+    variables: Mapping[str, Any],
+    tokens: Int[Array, "rows time"],
+    positions: Int[Array, "rows time"],
+    segments: Int[Array, "rows time"] | None,
+    prefixes: tuple[PrefixBlock, ...] = (),
+    ends: Int[Array, "rows time"] | None = None,
+    **options: Any,
+) -> DecoderOutput:
+    """`Decoder.__call__` with these parameters.
+
+    On a mesh, rows (without prefixes or more to return) that its devices can't share evenly are read with
+    masked rows beside them, since a program would otherwise copy all rows to every device.
+    """
+    more = 0 if prefixes or options.keys() - {"branched"} else missing_rows(tokens.shape[0])
+    if more:
+        tokens, positions = (jnp.pad(array, ((0, more), (0, 0))) for array in (tokens, positions))
+        segments = (
+            segments if segments is None else jnp.pad(segments, ((0, more), (0, 0)), constant_values=-1)
+        )
+        ends = ends if ends is None else jnp.pad(ends, ((0, more), (0, 0)))
+    read: Any = Decoder(config).apply(variables, tokens, positions, segments, prefixes, ends=ends, **options)
+    return read._replace(hidden=read.hidden[: tokens.shape[0] - more]) if more else read
 
 
 def initialize(config: ModelConfig, key: jax.Array) -> dict:

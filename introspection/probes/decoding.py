@@ -284,7 +284,7 @@ def _read_batches(
         by_shape[score_shape(len(prompt), replies, max_tokens)].append(index)
     results: list[list[Decoded]] = [[] for _ in prompts]
     parameters = count_parameters(model.variables)
-    for chunk, shape in joined_batches(by_shape, parameters, max(LEAST_ROWS, row_parts(session.mesh))):
+    for chunk, shape in joined_batches(by_shape, parameters, row_parts(session.mesh), LEAST_ROWS):
         padded, lengths, _, _ = pad_requests([ScoreRequest(prompts[i], ()) for i in chunk], shape)
         active = np.arange(shape.prompts) < len(chunk)
         places = np.zeros(shape.prompts, np.int32)

@@ -96,7 +96,7 @@ def scored_hidden(
     config = model.config
 
     def read(variables, tokens, positions, segments, scored):
-        hidden = forward(config, variables, tokens, positions, segments).hidden
+        hidden = forward(config, variables, tokens, positions, segments, branched=False).hidden
         return jnp.take_along_axis(hidden, scored[..., None], axis=1).astype(jnp.float32)
 
     program = session.programs.program("reply_hidden", config, lambda: read, data=(1,))

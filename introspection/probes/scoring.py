@@ -47,7 +47,7 @@ def read_prompts(
     segments = jnp.where(inside, 0, -1)
     positions = jnp.broadcast_to(index, prompts.shape)
     with jax.named_scope("read_prompts"):
-        out = forward(config, variables, prompts, positions, segments, return_cache=True)
+        out = forward(config, variables, prompts, positions, segments, return_cache=True, branched=False)
     assert out.keys is not None  # `return_cache`
     assert out.values is not None
     last = jnp.take_along_axis(out.hidden, (lengths - 1)[:, None, None], axis=1)[:, 0]

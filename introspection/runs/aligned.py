@@ -98,7 +98,9 @@ def _aligned(
 ) -> tuple[Model, Alignment]:
     align, measured, console = config.align, folder / MEASURED, session.console
     held_out = held_out_prompts(items, align.held_out, config.task_seed)
-    model_config, trainables, frozen = trainable_parts(config, student.model, (config.task_seed,))
+    model_config, trainables, frozen = trainable_parts(
+        config, student.model, (config.task_seed,), session.mesh
+    )
     rows = distillation_rows(student.model, teacher, items, held_out, readout, session)
     job = functools.partial(
         Job,
@@ -131,7 +133,7 @@ def _aligned(
             metrics = MetricsWriter(folder)
             with progress_bar(console, "aligning config.foreign", steps) as progress:
                 loop = align.loop(steps, config.train.steps_per_call)
-                state = initial_state(trainables, align.optimizer)  # which the loop gives up
+                state = initial_state(trainables, align.optimizer, session.mesh)  # which the loop gives up
                 (state,) = train([job(loop=loop, store=store, state=state)], metrics, session, progress)
             metrics.close()
             model = model_of(state)

@@ -80,7 +80,7 @@ def arm_job(
     config, options, seeds = setup.config, setup.config.train, tuple(setup.config.seeds)
     start, labels = start_of(arm, setup), arm_labels(name, arm, setup)
     rows = dict.fromkeys(seeds, training_rows(arm, arm_shift, labels, setup))
-    model_config, trainables, frozen = trainable_parts(config, start.model, seeds)
+    model_config, trainables, frozen = trainable_parts(config, start.model, seeds, setup.session.mesh)
     shifted = shifted_of(arm, setup)
     optimizer, held_out = options.optimizer(arm), held_out_labels(arm, labels, shifted, setup)
     path = setup.workdir / CHECKPOINTS / name
@@ -140,7 +140,7 @@ def arm_job(
         frozen=Frozen(frozen, head_matrix(start.reference.variables["params"], start.reference.config)),
         batch=lambda step, seed: make_batch(rows[seed], options.rows, step, seed),
         metadata={"arm": name, "seeds": list(seeds), "initial": start.probed.fingerprint},
-        state=initial_state(trainables, optimizer),
+        state=initial_state(trainables, optimizer, setup.session.mesh),
         store=stack.enter_context(CheckpointStore(path, options.keep_checkpoints)),
         evaluate=evaluate,
         refresh=refresh,

@@ -26,7 +26,7 @@ from introspection.runs.setup import leave_shared, prepare
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.config import cache_dir, plain
 from introspection.runtime.lock import held
-from introspection.runtime.mesh import idle_devices, make_mesh
+from introspection.runtime.mesh import check_rows, idle_devices, make_mesh
 from introspection.runtime.session import Session
 from introspection.runtime.trackers import check_trackers
 from introspection.runtime.workdir import check_workdir, claim_workdir
@@ -71,6 +71,7 @@ def run(config: RunConfig, workdir: Path, console: Console, programs: ProgramTab
       InputError: as `check_run`, `held` and `prepare`.
     """
     mesh = make_mesh(config.mesh)
+    check_rows(config.train.rows.explanation_rows + 2 * config.train.rows.behavior_items, "a step", mesh)
     session = Session(mesh, programs or ProgramTable(), console, cache_dir(config.cache_dir))
     config = arms_in_place(config, workdir)
     if left_out := [name for name in config.arms if name not in config.run_arms]:

@@ -2,10 +2,13 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.experimental import mesh_utils
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from introspection.errors import InputError
@@ -13,11 +16,12 @@ from introspection.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Devices along each axis; one axis may be -1 and takes the rest."""
+    """Devices along each axis; one axis of a slice may be -1 and takes the rest of it."""
 
     data: int = 1  # splits the rows of a batch; copies parameters
     fsdp: int = 1  # splits the rows of a batch and the parameters
     tensor: int = 1  # heads and hidden units
+    dcn_data: int = 1  # slices of a pod, each with the axes above: splits the rows of a batch between them
 
 
 # The first matching rule partitions the trailing dimensions; leading ones (layers, seeds) are not split. The
@@ -34,19 +38,36 @@ PARAMETER_RULES: tuple[tuple[str, P], ...] = (
     (r"(embedding|head)$", P(("tensor", "fsdp"), None)),
     (r".*", P()),
 )
-ROW_AXES = ("data", "fsdp")
+AXES = ("data", "fsdp", "tensor")
+ROW_AXES = AXES[:2]
+LOOKUPS_PER_ROW = 4  # of a table, from which on its copy is smaller; several runs may look up at once
 
 
-def make_mesh(config: MeshConfig) -> Mesh:
-    """A `data × fsdp × tensor` mesh over the first devices.
+def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
+    """A `data × fsdp × tensor` mesh over the first of some devices (None: this program's).
+
+    On a TPU neighbours along an axis are neighbours in the pod, as far as its shape allows, and slices, which
+    only a slower network joins, are farthest apart along `data`.
 
     Raises:
-      InputError: the axes need more devices than there are, or do not divide their number.
+      InputError: the axes need more devices than there are, do not divide their number, or have no place in
+        the pod; or the devices are of another number of slices.
     """
-    sizes = [config.data, config.fsdp, config.tensor]
-    available = jax.device_count()
-    if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
-        raise InputError(f"config.mesh has sizes {sizes}: each must be at least 1, except that one may be -1")
+    given = jax.devices() if devices is None else list(devices)
+    sizes, slices = [config.data, config.fsdp, config.tensor], config.dcn_data
+    if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes) or slices < 1:
+        raise InputError(
+            f"config.mesh has sizes {sizes} and dcn_data={slices}: each must be at least 1, except that one "
+            "of the former may be -1"
+        )
+    is_tpu = given[0].platform == "tpu"
+    found = len({getattr(device, "slice_index", 0) for device in given}) if is_tpu else 1
+    if found not in (1, slices) or len(given) % slices:
+        raise InputError(
+            f"config.mesh.dcn_data is {slices}, but the {len(given)} devices are of {found} slice(s); give "
+            f"{found}"
+        )
+    available = len(given) // slices
     if -1 in sizes:
         rest = -int(np.prod(sizes))
         if available % rest:
@@ -60,10 +81,26 @@ def make_mesh(config: MeshConfig) -> Mesh:
         raise InputError(
             f"config.mesh has sizes {sizes}: it needs {needed} devices, but there are {available}"
         )
-    # Auto, because make_mesh defaults to Explicit axes, under which an embedding lookup fails.
-    return jax.make_mesh(
-        tuple(sizes), ("data", "fsdp", "tensor"), (AxisType.Auto,) * 3, devices=jax.devices()[:needed]
-    )
+    try:
+        placed = _placed(sizes, slices, found, given)
+    except (ValueError, NotImplementedError, AssertionError) as error:
+        raise InputError(
+            f"config.mesh has sizes {sizes}, which have no place on {len(given)} devices "
+            f"({given[0].device_kind}); give powers of two whose product is the number of devices"
+        ) from error
+    # Auto, because an embedding lookup fails on Explicit axes.
+    return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def _placed(sizes: list[int], slices: int, found: int, devices: Sequence[Any]) -> np.ndarray:
+    """The devices as the mesh has them. Raises an error of JAX's if that is impossible."""
+    if found > 1:
+        return mesh_utils.create_hybrid_device_mesh(
+            sizes, [slices, 1, 1], devices, allow_split_physical_axes=True
+        )
+    whole = [slices * sizes[0], *sizes[1:]]
+    used = devices[: int(np.prod(whole))]
+    return mesh_utils.create_device_mesh(whole, used, allow_split_physical_axes=True)
 
 
 def data_mesh(devices: int) -> Mesh:
@@ -82,7 +119,7 @@ def idle_devices(mesh: Mesh, flag: str) -> str:
     return f"uses {used} of {available} devices ({kind}); {flag}=-1 splits batches over all of them"
 
 
-def parameter_shardings(tree, mesh: Mesh):
+def parameter_shardings(tree, mesh: Mesh | AbstractMesh):
     """`NamedSharding`s for a tree of parameters, adapters or their optimizer state, by leaf name.
 
     An axis that does not divide a dimension does not split it.
@@ -100,12 +137,14 @@ def parameter_shardings(tree, mesh: Mesh):
     return jax.tree_util.tree_map_with_path(sharding, tree)
 
 
-def _dividing(axes: str | tuple[str, ...] | None, size: int, mesh: Mesh) -> tuple[str, ...] | None:
-    """The longest prefix of a dimension's axes whose product divides its size."""
+def _dividing(
+    axes: str | tuple[str, ...] | None, size: int, mesh: Mesh | AbstractMesh
+) -> tuple[str, ...] | None:
+    """Those of a dimension's one or two axes that split it into the most equal parts."""
     names = (axes,) if isinstance(axes, str) else axes or ()
-    while names and size % int(np.prod([mesh.shape[name] for name in names])):
-        names = names[:-1]
-    return names or None
+    chosen = (names, names[:1], names[1:])
+    parts = {one: int(np.prod([mesh.shape[name] for name in one])) for one in chosen if one}
+    return max((one for one in parts if size % parts[one] == 0), key=lambda one: parts[one], default=None)
 
 
 def put_parameters(tree, mesh: Mesh):
@@ -113,9 +152,26 @@ def put_parameters(tree, mesh: Mesh):
     return jax.device_put(tree, parameter_shardings(tree, mesh))
 
 
-def row_parts(mesh: Mesh | jax.sharding.AbstractMesh) -> int:
+def row_parts(mesh: Mesh | AbstractMesh) -> int:
     """The number of parts that a batch's rows are split into."""
     return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def for_lookups(table: jax.Array, count: int) -> jax.Array:
+    """A table whose rows are split over devices, on which so many are looked up: whole where that is less.
+
+    For use inside a program: otherwise every device holds what it knows of all looked up rows, to be summed.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1 or LOOKUPS_PER_ROW * count < table.shape[0]:
+        return table
+    return jax.lax.with_sharding_constraint(table, P(*[None] * table.ndim))
+
+
+def missing_rows(rows: int) -> int:
+    """How many rows a program needs besides, so that all devices of `jax.set_mesh` have as many."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 0 if mesh.empty else -rows % row_parts(mesh)
 
 
 def split_rows(activations: jax.Array) -> jax.Array:
@@ -123,7 +179,7 @@ def split_rows(activations: jax.Array) -> jax.Array:
 
     For use inside a program: otherwise, with parameters also split along fsdp, the compiler may gather the
     rows instead of the parameters, and each device then stores the activations of all rows. Does nothing
-    outside of `jax.set_mesh`, or if the rows do not divide.
+    outside of `jax.set_mesh`, or if the rows do not divide (see `missing_rows`).
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or row_parts(mesh) == 1 or activations.shape[0] % row_parts(mesh):
@@ -132,16 +188,48 @@ def split_rows(activations: jax.Array) -> jax.Array:
     return jax.lax.with_sharding_constraint(activations, P(ROW_AXES, *free))
 
 
+def check_rows(rows: int, of: str, mesh: Mesh) -> None:
+    """Raises InputError if a mesh splits rows into more parts than there are."""
+    if rows < row_parts(mesh):
+        raise InputError(
+            f"{of} has {rows} rows, but the mesh splits them over data × fsdp = {row_parts(mesh)} devices, "
+            "of which some would have none; lower these axes (tensor can take devices instead) or give it "
+            "more rows"
+        )
+
+
 def put_rows(tree, mesh: Mesh, axis: int = 0):
     """Places host arrays with their rows (dimension `axis`) split over data and fsdp.
 
-    Rows that do not divide are copied to every device instead.
+    Raises InputError for rows that do not divide: a copy on every device would compute all of them.
     """
     parts = row_parts(mesh)
 
     def place(array):
-        fits = array.ndim > axis and array.shape[axis] % parts == 0
-        spec = P(*([None] * axis), ROW_AXES) if fits else P()
-        return jax.make_array_from_callback(array.shape, NamedSharding(mesh, spec), lambda i: array[i])
+        if array.ndim > axis and array.shape[axis] % parts:
+            raise InputError(
+                f"a batch of {array.shape[axis]} rows can't be split over the mesh's data × fsdp = {parts} "
+                "devices; choose sizes that divide it"
+            )
+        return _put(array, mesh, axis, ROW_AXES)
 
     return jax.tree.map(place, tree)
+
+
+def put_batch(tree, mesh: Mesh, axis: int):
+    """Places the host arrays of a training batch, whose kinds of rows (dimension `axis`) are read together.
+
+    Each kind is split over as many of data and fsdp as divide it. These are tokens; the activations are
+    split over all, since a forward pass of rows that do not divide reads masked ones beside them.
+    """
+    return jax.tree.map(lambda array: _put(array, mesh, axis, batch_axes(array.shape[axis], mesh)), tree)
+
+
+def batch_axes(rows: int, mesh: Mesh) -> tuple[str, ...] | None:
+    """The axes over which `put_batch` splits so many rows of one kind."""
+    return _dividing(ROW_AXES, rows, mesh)
+
+
+def _put(array: np.ndarray, mesh: Mesh, axis: int, axes: tuple[str, ...] | None) -> jax.Array:
+    spec = P(*([None] * axis), axes) if array.ndim > axis else P()
+    return jax.make_array_from_callback(array.shape, NamedSharding(mesh, spec), lambda i: array[i])

@@ -57,16 +57,16 @@ def score_shape(prompt_length: int, continuations: int, continuation_length: int
 
 
 def batches(
-    requests: Sequence[Any], shape: ScoreShape, parameters: int, least_rows: int
+    requests: Sequence[Any], shape: ScoreShape, parameters: int, parts: int, least_rows: int = 1
 ) -> Iterator[tuple[Sequence[Any], ScoreShape]]:
     """Batches of requests of one bucket, each with the shape to pad it to.
 
     Full batches come first. If a full batch of a model with this many parameters is expensive, the last
     batches have a quarter of its rows, a sixteenth and so on, down to `least_rows`: each is more than half
     full, or the smallest that is worth an executable. So a few requests never cost a large model a full
-    batch.
+    batch. The rows of each can be split into `parts`.
     """
-    sizes, start = _row_counts(shape, parameters, least_rows), 0
+    sizes, start = _row_counts(shape, parameters, parts, least_rows), 0
     while start < len(requests):
         while len(sizes) > 1 and len(requests) - start <= sizes[0] // 2:
             sizes = sizes[1:]
@@ -75,7 +75,7 @@ def batches(
 
 
 def joined_batches(
-    by_shape: Mapping[ScoreShape, Sequence[Any]], parameters: int, least_rows: int
+    by_shape: Mapping[ScoreShape, Sequence[Any]], parameters: int, parts: int, least_rows: int = 1
 ) -> Iterator[tuple[Sequence[Any], ScoreShape]]:
     """`batches` over several buckets that differ in prompt length, for slow calls.
 
@@ -86,16 +86,16 @@ def joined_batches(
     for shape, longer in itertools.zip_longest(shapes, shapes[1:]):
         requests = [*waiting, *by_shape[shape]]
         is_near = longer is not None and 2 * longer.prompt_length <= 3 * shape.prompt_length
-        can_wait = is_near and len(_row_counts(shape, parameters, least_rows)) > 1
-        full = len(requests) // shape.prompts * shape.prompts if can_wait else len(requests)
+        rows, *fewer = _row_counts(shape, parameters, parts, least_rows)
+        full = len(requests) // rows * rows if is_near and fewer else len(requests)
         waiting = requests[full:]
-        yield from batches(requests[:full], shape, parameters, least_rows)
+        yield from batches(requests[:full], shape, parameters, parts, least_rows)
 
 
-def _row_counts(shape: ScoreShape, parameters: int, least_rows: int) -> list[int]:
+def _row_counts(shape: ScoreShape, parameters: int, parts: int, least_rows: int) -> list[int]:
     row_flops = 2 * parameters * (shape.prompt_length + shape.continuations * shape.continuation_length)
     least_flops = LEAST_BATCH_FLOPS if jax.default_backend() == "cpu" else ACCELERATOR_LEAST_BATCH_FLOPS
-    least, sizes = max(least_rows, math.ceil(least_flops / row_flops)), [shape.prompts]
+    least, sizes = max(least_rows, parts, math.ceil(least_flops / row_flops)), [shape.prompts]
     while sizes[-1] // 4 >= least:
         sizes.append(sizes[-1] // 4)
-    return sizes
+    return [math.ceil(size / parts) * parts for size in sizes]

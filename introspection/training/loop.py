@@ -13,7 +13,7 @@ from introspection.checkpoints.store import CheckpointStore, CorruptCheckpointEr
 from introspection.errors import InputError, RunError
 from introspection.models.config import ModelConfig
 from introspection.runtime.config import check_choice
-from introspection.runtime.mesh import put_parameters, put_rows
+from introspection.runtime.mesh import put_batch, put_parameters
 from introspection.runtime.metrics_writer import MetricsWriter
 from introspection.runtime.session import Session
 from introspection.training.batches import stack_batches
@@ -222,7 +222,7 @@ def _train_from(
             (
                 state,
                 jobs[0].frozen,
-                put_rows(take_runs(batches, part, axis=1), mesh, axis=2),
+                put_batch(take_runs(batches, part, axis=1), mesh, axis=2),
                 take_runs(values, part, axis=1),
             )
             for state, part in zip(parted, parts, strict=True)

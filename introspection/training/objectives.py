@@ -161,8 +161,10 @@ def batch_loss(
         jnp.concatenate([getattr(part, name) for part in parts.values()])
         for name in ("tokens", "positions", "segments")
     )
+    # A scored position has as many targets as its row has continuations.
+    branched = any(part.targets.shape[-1] > 1 for part in parts.values())
     with jax.named_scope("one_forward"):
-        hidden = forward(config, variables, tokens, positions, segments).hidden
+        hidden = forward(config, variables, tokens, positions, segments, branched=branched).hidden
     head = head_matrix(variables["params"], config)
 
     ends = list(itertools.accumulate(part.tokens.shape[0] for part in parts.values()))

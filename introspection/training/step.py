@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from introspection.errors import InputError
 from introspection.models.config import ModelConfig
 from introspection.runtime.config import check_choice
+from introspection.runtime.mesh import parameter_shardings
 from introspection.training.objectives import Batch, ObjectiveConfig, ObjectiveWeights, batch_loss
 from introspection.training.policy_gradient import HostOrDevice
 
@@ -70,10 +72,19 @@ def make_optimizer(
     )
 
 
-def initial_state(trainables: Sequence[dict], optimizer: OptimizerConfig) -> TrainState:
-    """The state of runs that start from these parameters, one run a seed."""
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trainables)
-    return TrainState(stacked, jax.vmap(make_optimizer(optimizer, 0.0).init)(stacked))
+def initial_state(
+    trainables: Sequence[dict], optimizer: OptimizerConfig, mesh: Mesh | None = None
+) -> TrainState:
+    """The state of runs that start from these parameters, one a seed; on a mesh no device has all of it."""
+
+    def start(trainables: Sequence[dict]) -> TrainState:
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trainables)
+        return TrainState(stacked, jax.vmap(make_optimizer(optimizer, 0.0).init)(stacked))
+
+    if mesh is None or mesh.size == 1:
+        return start(trainables)
+    shardings = parameter_shardings(jax.eval_shape(start, trainables), mesh)
+    return jax.jit(start, out_shardings=shardings)(trainables)
 
 
 def train_step(

@@ -8,8 +8,8 @@ import gguf
 import numpy as np
 
 from introspection.errors import InputError, brief
-from introspection.models.attention import rotary_frequencies
 from introspection.models.config import ModelConfig, RopeScaling
+from introspection.models.rotary import rotary_frequencies
 from introspection.weights.folder import GGUF_FILE, kind_of
 from introspection.weights.gguf_header import read_header
 from introspection.weights.hf_config import model_config

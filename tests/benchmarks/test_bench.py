@@ -5,14 +5,12 @@ import subprocess
 import sys
 
 import pytest
-from hub_configs import HUB_CONFIGS
 
 from experiments.benchmarks import (
     chunked_loss,
     first_step,
     interval_coverage,
     patching,
-    pod_step,
     pretrained_objective,
     pretrained_scoring,
     sharded_loading,
@@ -20,7 +18,6 @@ from experiments.benchmarks import (
     stacked_seeds,
     train_step_with_agreement,
 )
-from introspection.weights.hf_config import model_config
 
 BENCHMARKS = (
     chunked_loss,
@@ -30,7 +27,6 @@ BENCHMARKS = (
     pytest.param(stacked_seeds, marks=pytest.mark.slow),
     pytest.param(train_step_with_agreement, marks=pytest.mark.slow),
     pytest.param(sharded_loading, marks=pytest.mark.slow),  # starts three processes
-    pytest.param(pod_step, marks=pytest.mark.slow),
     pytest.param(first_step, marks=pytest.mark.slow),  # starts three
     pytest.param(pretrained_objective, marks=pytest.mark.parity),
     pytest.param(pretrained_scoring, marks=pytest.mark.parity),
@@ -47,13 +43,6 @@ def test_each_benchmark_gives_json_lines_with_the_promised_keys(benchmark):
         assert line["name"].startswith(benchmark.__name__.rsplit(".")[-1])
         # Where nothing is wrong, a test rejects nothing.
         assert line["ratio"] > 0 or ".sign_flip." in line["name"]
-
-
-@pytest.mark.parametrize(
-    ("argument", "published"), [("qwen3_8b", "Qwen3-8B"), ("llama31_8b", "Llama-3.1-8B")]
-)
-def test_the_step_of_a_pod_is_that_of_the_published_model(argument, published):
-    assert pod_step.MODELS[argument] == model_config(HUB_CONFIGS[published], published)
 
 
 def test_an_unknown_benchmark_is_bad_input():

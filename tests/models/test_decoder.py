@@ -14,13 +14,13 @@ from introspection.models.attention import (
     PrefixBlock,
     attend,
     attend_block,
-    rotary_frequencies,
-    rotate,
-    row_mask,
+    row_ends,
+    span_mask,
 )
 from introspection.models.config import ARCHITECTURES, PROJECTIONS, LoraConfig, ModelConfig
 from introspection.models.decoder import Decoder, count_parameters, initialize
 from introspection.models.head import head_matrix
+from introspection.models.rotary import rotary_frequencies, rotate
 from introspection.runtime.mesh import parameter_shardings
 from introspection.text.rows import build_row, stack_rows
 
@@ -106,10 +106,19 @@ def test_a_tree_row_equals_plain_sequences():
         start += len(read)
 
 
-def test_row_mask_of_the_docstring():
-    mask = row_mask(jnp.array([[0, 0, 1, 1, 2, -1]]))[0].astype(int)
+def test_what_a_token_sees_is_as_in_the_docstrings():
+    segments = jnp.array([[0, 0, 1, 1, 2, -1]])
+    ends = row_ends(segments)
+    assert ends[0].tolist() == [6, 6, 4, 4, 5, 0]
+    mask = span_mask(ends)[0].astype(int)
     assert mask[3].tolist() == [1, 1, 1, 1, 0, 0]
     assert mask[4].tolist() == [1, 1, 0, 0, 1, 0]
+    trees = span_mask(jnp.array([[7, 7, 4, 4, 7, 7, 7, 9, 9, 0]]), jnp.array([3, 6, 8]))[0].astype(int)
+    assert trees.tolist() == [
+        [1, 1, 1, 1, 0, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 1, 1, 1, 0, 0, 0],
+        [0, 0, 0, 0, 0, 0, 0, 1, 1, 0],
+    ]
 
 
 def test_an_unrolled_stack_equals_a_scanned_one():

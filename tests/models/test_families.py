@@ -23,7 +23,7 @@ from tiny import (
 
 from introspection.checkpoints.names import ModelCard, changed_fields, model_fingerprint
 from introspection.errors import InputError
-from introspection.models import decoder
+from introspection.models import attention
 from introspection.models.config import LoraConfig, ModelConfig, RopeScaling
 from introspection.models.decoder import Decoder
 from introspection.models.head import (
@@ -185,7 +185,7 @@ def test_without_windows_no_window_is_computed(monkeypatch):
     def refuse(*arguments):
         raise AssertionError("a mask for nothing")
 
-    monkeypatch.setattr(decoder, "window_mask", refuse)
+    monkeypatch.setattr(attention, "window_mask", refuse)
     tokens = jnp.zeros((1, 4), jnp.int32)
 
     def trace(config):

@@ -47,7 +47,7 @@ SHAPE = score_shape(48, 4, 4)  # 128 rows
 @given(st.integers(0, 1000), st.integers(0, 10**10), st.integers(1, 16))
 def test_batches_hold_every_request_once_in_order(count, parameters, least_rows):
     requests = list(range(count))
-    made = list(batches(requests, SHAPE, max(parameters, 1), least_rows))
+    made = list(batches(requests, SHAPE, max(parameters, 1), 1, least_rows))
     assert [one for chunk, _ in made for one in chunk] == requests
     assert all(shape[1:] == SHAPE[1:] for _, shape in made)
     rows = [shape.prompts for _, shape in made]
@@ -59,7 +59,7 @@ def test_batches_hold_every_request_once_in_order(count, parameters, least_rows)
 
 def test_only_a_large_models_last_batches_are_small():
     def rows(count, parameters, least_rows=1):
-        return [shape.prompts for _, shape in batches(range(count), SHAPE, parameters, least_rows)]
+        return [shape.prompts for _, shape in batches(range(count), SHAPE, parameters, 1, least_rows)]
 
     assert rows(300, 250_000) == [128, 128, 128]
     assert rows(300, 135_000_000) == [128, 128, 32, 8, 2, 2]
@@ -78,7 +78,7 @@ def test_joined_batches_hold_every_request_once_and_pad_to_its_length(lengths, p
     by_shape = {}
     for index, length in enumerate(lengths):
         by_shape.setdefault(score_shape(length, 1, 24), []).append(index)
-    made = list(joined_batches(by_shape, parameters, 8))
+    made = list(joined_batches(by_shape, parameters, 1, 8))
     assert sorted(index for chunk, _ in made for index in chunk) == list(range(len(lengths)))
     assert all(lengths[i] <= shape.prompt_length for chunk, shape in made for i in chunk)
     assert all(0 < len(chunk) <= shape.prompts for chunk, shape in made)
@@ -87,10 +87,10 @@ def test_joined_batches_hold_every_request_once_and_pad_to_its_length(lengths, p
 def test_a_large_models_last_requests_wait_for_a_longer_bucket():
     short, long = score_shape(48, 1, 24), score_shape(64, 1, 24)  # 64 rows each
     asked = {long: range(100, 120), short: range(70)}
-    large = [(len(chunk), tuple(shape[:2])) for chunk, shape in joined_batches(asked, 135_000_000, 8)]
+    large = [(len(chunk), tuple(shape[:2])) for chunk, shape in joined_batches(asked, 135_000_000, 1, 8)]
     assert large == [(64, (64, 48)), (16, (16, 64)), (10, (16, 64))]
     far = {short: range(70), score_shape(96, 1, 24): range(100, 120)}  # 64 rows, too
-    apart = [(len(chunk), tuple(shape[:2])) for chunk, shape in joined_batches(far, 135_000_000, 8)]
+    apart = [(len(chunk), tuple(shape[:2])) for chunk, shape in joined_batches(far, 135_000_000, 1, 8)]
     assert apart == [(64, (64, 48)), (6, (16, 48)), (16, (16, 96)), (4, (16, 96))]
-    small = [(len(chunk), tuple(shape[:2])) for chunk, shape in joined_batches(asked, 250_000, 8)]
+    small = [(len(chunk), tuple(shape[:2])) for chunk, shape in joined_batches(asked, 250_000, 1, 8)]
     assert small == [(64, (64, 48)), (6, (64, 48)), (20, (64, 64))]

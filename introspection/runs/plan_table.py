@@ -1,0 +1,41 @@
+"""Compiled plans, one a line of JSON as `--out` leaves them, as a Markdown table."""
+
+from pathlib import Path
+from typing import Any
+
+from introspection.runtime.json_files import json_lines
+
+COLUMNS = (
+    *("Program", "Slice", "Mesh", "Tokens", "Rows", "GiB a chip", "Fits", "Operations", "Useful"),
+    *("Received, GB a chip", "Least s", "Bound by", "MFU", "Compile s"),
+)
+
+
+def markdown_table(path: Path) -> str:
+    """The newest plan of every program, slice, mesh and length, in order of their first ones.
+
+    Least seconds and MFU are estimates (`program_plan.Estimate`). Raises InputError if the file is none.
+    """
+    newest: dict[tuple, dict[str, Any]] = {}
+    for one in json_lines(path, dict):
+        key = (one["config"], one["program"], one["topology"], one["tokens"], *one["mesh"].values())
+        newest[key] = one
+    rows = [COLUMNS, ["---"] * len(COLUMNS), *map(_row, newest.values())]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _row(one: dict[str, Any]) -> list[str]:
+    name = one["config"].removeprefix("hint_mmlu-")
+    mesh = ", ".join(f"{axis} {size}" for axis, size in one["mesh"].items() if size > 1)
+    seeds = f"{one['runs']} × " if one["runs"] > 1 else ""
+    together = {"loop": " in turn", "vectorize": " at once"}[one["stack_seeds"]] if seeds else ""
+    fits = "yes" if one["fits"] else f"no; about {one['most_rows']} rows would"
+    row = [f"{name}, {one['program']}", one["topology"], mesh, f"{one['tokens']:,}"]
+    row += [f"{seeds}{one['rows']}{together}", f"{one['device_bytes'] / 2**30:.1f}", fits]
+    row += [f"{one['flops']:.2g}", f"{one['model_flops'] / one['flops']:.0%}"]
+    if one["estimate"] is None:
+        return [*row, "", "", "", "", f"{one['compile_seconds']:.0f}"]
+    sent = sum(kind["bytes"] for kind in one["collectives"].values())
+    estimate = one["estimate"]
+    row += [f"{sent / 1e9:.0f}", f"{estimate['seconds']:.2g}", estimate["bound_by"], f"{estimate['mfu']:.0%}"]
+    return [*row, f"{one['compile_seconds']:.0f}"]

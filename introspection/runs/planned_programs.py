@@ -1,0 +1,197 @@
+"""The programs of a run from shapes alone: the train step, scoring and decoding, as they would be called."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from introspection.checkpoints.names import ModelCard, abstract_variables, find_models, model_path
+from introspection.models.config import ModelConfig
+from introspection.models.head import head_matrix
+from introspection.organism.organism import is_organism, organism_tokenizer
+from introspection.probes.decoding import greedy_decode
+from introspection.probes.scoring import continuation_logprobs, exact_products
+from introspection.runs.config import RunConfig
+from introspection.runtime.config import cache_dir
+from introspection.runtime.mesh import ROW_AXES, batch_axes, check_rows, parameter_shardings, row_parts
+from introspection.tasks.registry import load_task
+from introspection.text.buckets import ACCELERATOR_BATCH_TOKENS, BATCH_TOKENS
+from introspection.text.rows import Rows, build_row, stack_rows
+from introspection.training.batches import by_item, stack_batches
+from introspection.training.loop import weights
+from introspection.training.objectives import Answers, Batch, BehaviorBatch
+from introspection.training.step import Frozen, RunValues, initial_state, train_steps
+from introspection.weights.pretrained import PretrainedModel
+from introspection.weights.published import PUBLISHED
+
+PROGRAMS = ("train", "score", "decode")
+CANDIDATES, CANDIDATE_TOKENS = 4, 2  # of an item, as of a question with four letters: a token and an end
+
+
+class PlannedProgram(NamedTuple):
+    """A program and the shapes that it is called with."""
+
+    name: str  # of `PROGRAMS`
+    rows: int  # that the decoder reads at a time, of one run
+    runs: int  # seeds in one program
+    function: Callable
+    arguments: tuple
+    options: dict[str, Any]  # of `jax.jit`
+    model: ModelConfig
+    loop_steps: int = 1  # how often a loop without a fixed length runs, at most
+
+    def traced(self, mesh: Mesh) -> Any:
+        """What `jax.jit` makes of it; nothing is allocated."""
+        with jax.set_mesh(mesh):
+            return jax.jit(self.function, **self.options).trace(*self.arguments)
+
+
+def model_of(config: RunConfig) -> ModelConfig:
+    """The shape of the model that training starts from, from its files' headers or a published model's name.
+
+    Raises:
+      InputError: it can't be found.
+    """
+    name, cache = config.initial, cache_dir(config.cache_dir)
+    if is_organism(name):
+        task, _ = load_task(config.task, cache)
+        return config.organism.decoder(organism_tokenizer(task).vocab_size)
+    if Path(name).name in PUBLISHED and not Path(name).exists():
+        return PUBLISHED[Path(name).name]
+    found = find_models(model_path(name, cache))[0]
+    return found.config if isinstance(found, PretrainedModel) else ModelCard.read(found.store).model
+
+
+def planned_programs(
+    config: RunConfig, model: ModelConfig, mesh: Mesh, tokens: int, platform: str
+) -> dict[str, Callable[[], PlannedProgram]]:
+    """By name, what makes the program of a run's first arm with rows of so many tokens."""
+    trained = dataclasses.replace(model, remat=config.train.remat, lora=config.lora.lora).on(platform)
+    probed = dataclasses.replace(model, lora=config.lora.lora).for_probes().on(platform)
+    return {
+        "train": functools.partial(_train_program, config, trained, mesh, tokens),
+        "score": functools.partial(_score_program, probed, mesh, tokens, platform),
+        "decode": functools.partial(_decode_program, config, probed, mesh, tokens, platform),
+    }
+
+
+def placed(tree: Any, mesh: Mesh | AbstractMesh) -> Any:
+    """Shapes of parameters, placed as they would be."""
+    return jax.tree.map(_shape, tree, parameter_shardings(tree, mesh))
+
+
+def _shape(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+
+def train_state(config: RunConfig, model: ModelConfig, mesh: Mesh | AbstractMesh) -> Any:
+    """(state, frozen), arguments of the train step: shapes of what is trained, of all seeds, and the rest."""
+    optimizer = config.train.optimizer(next(iter(config.chosen_arms.values())))
+
+    def start(variables: Mapping[str, Any]) -> Any:
+        kind = "params" if model.lora is None else "lora"
+        frozen = {} if model.lora is None else {"params": variables["params"]}
+        state = initial_state([{kind: variables[kind]}] * len(config.seeds), optimizer)
+        return state, Frozen(frozen, head_matrix(variables["params"], model))
+
+    return tuple(placed(tree, mesh) for tree in jax.eval_shape(start, abstract_variables(model)))
+
+
+def _train_program(config: RunConfig, model: ModelConfig, mesh: Mesh, tokens: int) -> PlannedProgram:
+    arm = next(iter(config.chosen_arms.values()))
+    sizes, objective, optimizer = config.train.rows, config.train.objective(arm), config.train.optimizer(arm)
+    state, frozen = train_state(config, model, mesh)
+    batch = _batch(config, model, tokens)
+    batches = jax.tree.map(
+        lambda array: _shape(array, NamedSharding(mesh, P(None, None, batch_axes(array.shape[2], mesh)))),
+        stack_batches([[batch] * len(config.seeds)]),
+    )
+    values = RunValues(np.asarray(arm.learning_rate, np.float32), weights(arm.kl_weight, arm.shift.weight))
+    rows = sizes.explanation_rows + 2 * sizes.behavior_items
+    check_rows(rows, "a step", mesh)
+    return PlannedProgram(
+        name="train",
+        rows=rows,
+        runs=len(config.seeds),
+        function=functools.partial(train_steps, model, objective, optimizer, config.train.stack_seeds),
+        arguments=(
+            state,
+            frozen,
+            batches,
+            jax.tree.map(lambda v: _shape(v, NamedSharding(mesh, P())), values),
+        ),
+        options={
+            "donate_argnums": (0,),
+            "out_shardings": (jax.tree.map(lambda leaf: leaf.sharding, state), None),
+        },
+        model=model,
+    )
+
+
+def _batch(config: RunConfig, model: ModelConfig, tokens: int) -> Batch:
+    """Rows of one length without a shift: a prompt and an explanation; and a prompt and candidates, or a
+    reply."""
+    sizes, items = config.train.rows, config.train.rows.behavior_items
+    said, scored = config.evaluation.explanation_tokens, config.behavior.readout != "generate"
+    reply = 1 if scored else config.behavior.reply_tokens
+    answers = [[0] * CANDIDATE_TOKENS] * CANDIDATES if scored else [[0] * reply]
+    prompt = [0] * (tokens - max(said, sum(map(len, answers))))
+
+    def rows(continuations: list[list[int]], count: int) -> Rows:
+        return stack_rows([build_row(prompt, continuations)] * count, tokens)
+
+    behavior = BehaviorBatch(
+        by_item(rows(answers, 2 * items)),
+        np.ones((items, 2), bool),
+        np.zeros((items, 2, reply, model.width), np.float32),
+        Answers(
+            candidates=np.full(items, CANDIDATES, np.int32),
+            reference_logprobs=np.zeros((items, 2, CANDIDATES + 1), np.float32),
+            labelled=np.ones(items, bool),
+            label_changed=np.zeros((items, 2), bool),
+            label_answer=np.zeros((items, 2), np.int32),
+        )
+        if scored
+        else None,
+    )
+    return Batch(explanation=rows([[0] * said], sizes.explanation_rows), behavior=behavior)
+
+
+def _probe_rows(tokens: int, mesh: Mesh, platform: str) -> int:
+    """Prompts of a probing batch, as `text.buckets` counts them."""
+    limit = BATCH_TOKENS if platform == "cpu" else ACCELERATOR_BATCH_TOKENS
+    rows = max(8, 1 << max(limit // tokens, 1).bit_length() - 1)
+    return -(-rows // row_parts(mesh)) * row_parts(mesh)
+
+
+def _probe_program(
+    name: str, function: Callable, model: ModelConfig, mesh: Mesh, shapes: Sequence[tuple], steps: int = 1
+) -> PlannedProgram:
+    by_row = NamedSharding(mesh, P(ROW_AXES))
+    arrays = [jax.ShapeDtypeStruct(shape, dtype, sharding=by_row) for shape, dtype in shapes]
+    variables = placed(abstract_variables(model), mesh)
+    program = exact_products(function)
+    return PlannedProgram(name, shapes[0][0][0], 1, program, (variables, *arrays), {}, model, steps)
+
+
+def _score_program(model: ModelConfig, mesh: Mesh, tokens: int, platform: str) -> PlannedProgram:
+    rows = _probe_rows(tokens, mesh, platform)
+    shapes = ((rows, tokens), (rows,), (rows, CANDIDATES, CANDIDATE_TOKENS), (rows, CANDIDATES))
+    function = functools.partial(continuation_logprobs, model)
+    return _probe_program("score", function, model, mesh, [(shape, jnp.int32) for shape in shapes])
+
+
+def _decode_program(
+    config: RunConfig, model: ModelConfig, mesh: Mesh, tokens: int, platform: str
+) -> PlannedProgram:
+    rows, steps = _probe_rows(tokens, mesh, platform), config.evaluation.explanation_tokens
+    shapes = [((rows, tokens), jnp.int32), ((rows,), jnp.int32), ((rows,), jnp.bool_)]
+    function = functools.partial(greedy_decode, model, end_ids=(0,), max_tokens=steps)
+    return _probe_program("decode", function, model, mesh, shapes, steps)
