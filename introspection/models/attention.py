@@ -45,6 +45,23 @@ def row_mask(segments: Int[Array, "rows time"]) -> Bool[Array, "rows time time"]
     return causal & (key >= 0) & ((key == 0) | (key == query))
 
 
+def span_mask(ends: Int[Array, "rows time"]) -> Bool[Array, "rows time time"]:
+    """Which tokens each token of packed rows sees: those before it, up to itself, in whose spans it is.
+
+    The span of a token reaches to `ends`, the place after the last token that goes on from it (0: padding).
+    So a row holds several trees of tokens, each laid out depth first: starts p that texts have in common, and
+    what differs, a, b and c. Of a second tree q, and padding _:
+
+                                                    p p a a b b c q q _
+    Ends                                            7 7 4 4 7 7 7 9 9 0
+    The second token of a sees                      1 1 1 1 0 0 0 0 0 0
+    The token of c, which goes on from b, sees      1 1 0 0 1 1 1 0 0 0
+    The second token of q sees                      0 0 0 0 0 0 0 1 1 0
+    """
+    places = jnp.arange(ends.shape[-1])
+    return (places <= places[:, None]) & (places[:, None] < ends[:, None, :])
+
+
 def window_mask(
     positions: Int[Array, "rows time"], key_positions: Int[Array, "prefixes source"], window: int
 ) -> Bool[Array, "prefixes queries source"]:

@@ -18,6 +18,7 @@ from introspection.models.attention import (
     rotary_frequencies,
     rotate,
     row_mask,
+    span_mask,
     window_mask,
 )
 from introspection.models.config import ModelConfig
@@ -157,16 +158,18 @@ class Decoder(nn.Module):
         self,
         tokens: Int[Array, "rows time"],
         positions: Int[Array, "rows time"],
-        segments: Int[Array, "rows time"],
+        segments: Int[Array, "rows time"] | None,
         prefixes: tuple[PrefixBlock, ...] = (),
         return_cache: bool = False,
         patch: Patch | None = None,
         return_activations: bool = False,
+        ends: Int[Array, "rows time"] | None = None,
     ) -> DecoderOutput:
         """Final hidden states of every token.
 
         `positions` count from the start of the prompt, so a continuation's first token has the prompt's
-        length; `segments` are those of `attention.row_mask`; rows that share a prefix are consecutive.
+        length; `segments` are those of `attention.row_mask`, of packed rows None, with the `ends` of
+        `attention.span_mask` in their place; rows that share a prefix are consecutive.
         `patch` replaces activations on the way; those returned are the replaced ones.
         """
         config = self.config
@@ -191,7 +194,7 @@ class Decoder(nn.Module):
             length=config.layers,
             unroll=config.scan_unroll,
         )(config, return_cache, return_activations, name="layers")
-        mask: Bool[Array, "rows time time"] = row_mask(segments)
+        mask: Bool[Array, "rows time time"] = row_mask(segments) if ends is None else span_mask(ends)
         keys_values = tuple((block.keys, block.values) for block in prefixes)
         places = tuple((block.mask, block.positions) for block in prefixes)
         windowed, windows = None, None
