@@ -6,6 +6,7 @@ exponentials of their log normalisers gives exactly the softmax over all of them
 share its block without copies.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -143,15 +144,20 @@ def attend(
     windows: tuple[Bool[Array, "_ _ _"], ...] | None = None,
     scale: float | None = None,
     softcap: float | None = None,
+    recomputed: bool = False,
 ) -> Float[Array, "rows time heads head_dim"]:
     """Attention of a row to itself and to `prefixes` (here one layer's keys and values).
 
-    `windows` are the `window_mask`s of the row's own keys, then of each prefix; None means no window.
+    `windows` are the `window_mask`s of the row's own keys, then of each prefix; None means no window. If
+    `recomputed`, the backward pass computes a row's weights once more: those of long rows take more time to
+    store.
     """
     masks = (mask, *(block.mask[:, None] for block in prefixes))
     if windows is not None:
         masks = tuple(seen & near for seen, near in zip(masks, windows, strict=True))
-    output, normaliser = attend_block(queries, keys, values, masks[0], scale, softcap)
+    own = functools.partial(attend_block, scale=scale, softcap=softcap)
+    own = jax.checkpoint(own, prevent_cse=False) if recomputed else own
+    output, normaliser = own(queries, keys, values, masks[0])
     rows, time, heads, head_dim = queries.shape
     for block, seen in zip(prefixes, masks[1:], strict=True):
         groups = block.keys.shape[0]

@@ -86,6 +86,7 @@ class Layer(nn.Module):
     config: ModelConfig
     return_cache: bool
     return_activations: bool = False
+    recomputed: bool = False  # attention's weights in the backward pass
 
     @nn.compact
     def __call__(self, x, prefix_keys_values, windowed, patch, positions, mask, prefix_places, windows):
@@ -130,6 +131,7 @@ class Layer(nn.Module):
                 windows,
                 config.query_scale,
                 config.attention_softcap,
+                self.recomputed,
             )
             heads = replaced("heads", attended, patch)
             update = project("output", config.width)(heads.reshape(rows, time, -1))
@@ -193,8 +195,12 @@ class Decoder(nn.Module):
             in_axes=(0, 0, 0, *[nn.broadcast] * 4),  # pyright: ignore[reportArgumentType]
             length=config.layers,
             unroll=config.scan_unroll,
-        )(config, return_cache, return_activations, name="layers")
-        mask: Bool[Array, "rows time time"] = row_mask(segments) if ends is None else span_mask(ends)
+        )(config, return_cache, return_activations, ends is not None, name="layers")
+        if ends is not None:
+            mask: Bool[Array, "rows time time"] = span_mask(ends)
+        else:
+            assert segments is not None
+            mask = row_mask(segments)
         keys_values = tuple((block.keys, block.values) for block in prefixes)
         places = tuple((block.mask, block.positions) for block in prefixes)
         windowed, windows = None, None

@@ -129,7 +129,8 @@ def pack_rows(parts: dict[str, Rows], time: int, packs: int | None = None) -> Pa
         )
         for (name, rows), start in zip(parts.items(), starts, strict=False)
     }
-    return Packs(*arrays, scored)
+    tokens, positions, ends = arrays
+    return Packs(tokens, positions, ends, scored)
 
 
 def _assigned(rows: Sequence[_Texts], time: int) -> tuple[list[_Pack], list[tuple[int, list[int]]]]:

@@ -34,7 +34,7 @@ def in_packs(
       InputError: a row is longer than a pack.
     """
     drawn = (batch(step, seed) for step in range(steps) for seed in seeds)
-    most = max(len(packed(one, time).packs.tokens) for one in drawn)
+    most = max(len(pack_rows(batch_parts(one), time).tokens) for one in drawn)
     packs = -(-most // row_parts(mesh)) * row_parts(mesh)
     return lambda step, seed: packed(batch(step, seed), time, packs)
 
