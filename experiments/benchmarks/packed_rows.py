@@ -1,8 +1,8 @@
 """Train steps in packs against rows padded to the longest, at the lengths of two tasks' chats.
 
-In useful tokens/s: those of all rows by themselves, without padding, on both sides. Two kinds of packs: of rows
-that have nothing in common (`apart`: packing alone), and of rows that begin as the task's do (`shared`). Random
-tokens, and adapters on a decoder of SmolLM2's shape with few layers.
+In useful tokens/s: those of all rows by themselves, without padding, on both sides. Two kinds of packs: of
+rows that have nothing in common (`apart`: packing alone), and of rows that begin as the task's do (`shared`).
+Random tokens, and adapters on a decoder of SmolLM2's shape with few layers.
 """
 
 import dataclasses
