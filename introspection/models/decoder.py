@@ -166,13 +166,16 @@ class Decoder(nn.Module):
         patch: Patch | None = None,
         return_activations: bool = False,
         ends: Int[Array, "rows time"] | None = None,
+        start: Float[Array, "rows time width"] | None = None,
+        normed: bool = True,
     ) -> DecoderOutput:
         """Final hidden states of every token.
 
         `positions` count from the start of the prompt, so a continuation's first token has the prompt's
         length; `segments` are those of `attention.row_mask`, of packed rows None, with the `ends` of
         `attention.span_mask` in their place; rows that share a prefix are consecutive.
-        `patch` replaces activations on the way; those returned are the replaced ones.
+        `patch` replaces activations on the way; those returned are the replaced ones. Of some of a model's
+        layers, `start` is what the layer below them gives, and `normed` False leaves out the final norm.
         """
         config = self.config
         embedding = self.param(
@@ -180,9 +183,12 @@ class Decoder(nn.Module):
         )
         if not config.tied_head:
             self.param("head", nn.initializers.normal(0.02), (config.vocab_size, config.width), jnp.float32)
-        x = embedding.astype(config.dtype)[tokens]
-        if config.scale_embedding:
-            x = x * jnp.asarray(config.width**0.5, config.dtype)
+        if start is not None:
+            x = start
+        else:
+            x = embedding.astype(config.dtype)[tokens]
+            if config.scale_embedding:
+                x = x * jnp.asarray(config.width**0.5, config.dtype)
 
         layer = Layer
         if config.remat != "none":
@@ -209,7 +215,9 @@ class Decoder(nn.Module):
             keys_at = (positions, *(block.positions for block in prefixes))
             windows = tuple(window_mask(positions, at, config.window) for at in keys_at)
         x, (cache, activations) = layers(x, keys_values, windowed, patch, positions, mask, places, windows)
-        hidden = RMSNorm(config.norm_epsilon, config.zero_centered_norms, name="final_norm")(x)
+        hidden = x
+        if normed:
+            hidden = RMSNorm(config.norm_epsilon, config.zero_centered_norms, name="final_norm")(x)
         return DecoderOutput(hidden, *(cache or (None, None)), activations)
 
 

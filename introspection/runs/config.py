@@ -146,13 +146,17 @@ class AdaptersConfig:
     alpha: float = 16.0  # updates are scaled by alpha / rank
     targets: tuple[str, ...] = PROJECTIONS
     layers: str = "all"  # the "lower" or "upper" half of the layers, or numbers from 0, such as "0,2"
+    # Layers below it, from 0, have no adapters: a step is cheaper, since it reads them forward alone.
+    from_layer: int = 0
 
     def __post_init__(self):
         _ = self.lora  # checks the fields
 
     @property
     def lora(self) -> LoraConfig | None:
-        return LoraConfig(self.rank, self.alpha, tuple(self.targets), self.layers) if self.rank else None
+        if not self.rank:
+            return None
+        return LoraConfig(self.rank, self.alpha, tuple(self.targets), self.layers, self.from_layer)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,6 +246,8 @@ class RunConfig:
                 _check_organism_step(name, getattr(self, name).removeprefix("pretrain@"), self.pretrain)
         if any(is_organism(getattr(self, name)) for name in MODEL_FIELDS) or self.foreign == "neighbor":
             task_language(self.task)
+        if is_organism(self.initial) and self.lora.lora is not None:
+            self.lora.lora.trained(self.model.layers)  # checks its layers
         self.align.check(self.foreign, self.train.steps_per_call)
         if self.train.stack_arms and self.log.projects:
             raise InputError(

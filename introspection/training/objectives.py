@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from introspection.errors import InputError
 from introspection.models.config import ModelConfig
-from introspection.models.decoder import forward
+from introspection.models.frozen_layers import trained_hidden
 from introspection.models.head import (
     KL_DIRECTIONS,
     cross_entropy,
@@ -157,14 +157,14 @@ def scored_hidden(
 ) -> dict[str, Float[Array, "rows scored width"]]:
     """The final hidden states of the scored positions of each kind of rows, from one forward pass."""
     if packs is not None:
-        read = forward(config, variables, packs.tokens, packs.positions, None, ends=packs.ends).hidden
+        read = trained_hidden(config, variables, packs.tokens, packs.positions, None, packs.ends)
         hidden = read.reshape(-1, config.width)
         return {name: hidden[places] for name, places in packs.places.items()}
     tokens, positions, segments = (
         jnp.concatenate([getattr(part, name) for part in parts.values()])
         for name in ("tokens", "positions", "segments")
     )
-    hidden = forward(config, variables, tokens, positions, segments).hidden
+    hidden = trained_hidden(config, variables, tokens, positions, segments)
     ends = list(itertools.accumulate(part.tokens.shape[0] for part in parts.values()))
     spans = map(slice, [0, *ends], ends)
     return {
