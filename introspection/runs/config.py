@@ -78,8 +78,8 @@ class TrainConfig:
     weight_decay: float = 0.0
     gradient_clip: float = 1.0  # maximum global norm
     head_chunk: int = 4096  # scored positions whose full-vocabulary logits exist at a time
-    # A step's rows lie in packs of so many tokens, in which a start that rows have in common is read once; 0:
-    # each row by itself, padded to the longest. The losses are the same to rounding.
+    # A step's rows lie in packs of at most so many tokens, in which a start that rows have in common is read
+    # once; 0: each row by itself, padded to the longest. The losses are the same to rounding.
     pack_tokens: int = 0
     steps_per_call: int = 10  # steps per dispatch
     log_steps: int = 20  # metrics are means over this many steps

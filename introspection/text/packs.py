@@ -5,6 +5,7 @@ which it adds the fewest tokens. Where nothing is shared, that is the first with
 rows' lengths alone.
 """
 
+import bisect
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -42,7 +43,7 @@ class _Pack:
             before = node
         return before, len(tokens)
 
-    def added(self, row: "_Texts") -> int:
+    def added(self, row: "Texts") -> int:
         """How many tokens a row would add."""
         before, shared = self.follow(ROOT, row.prompt)
         new = len(row.prompt) - shared
@@ -52,7 +53,7 @@ class _Pack:
             )
         return new
 
-    def add(self, row: "_Texts") -> list[int]:
+    def add(self, row: "Texts") -> list[int]:
         """Adds a row; the nodes of its tokens in their order."""
         prompt = self._add(ROOT, row.prompt)
         return prompt + [node for one in row.continuations for node in self._add(prompt[-1], one)]
@@ -84,21 +85,47 @@ class _Pack:
         return laid, at
 
 
-class _Texts(NamedTuple):
+class Texts(NamedTuple):
+    """What a row holds, as far as it is an input."""
+
     prompt: list[int]
-    continuations: list[list[int]]  # as far as they are inputs
+    continuations: list[list[int]]
 
     @property
     def length(self) -> int:
         return len(self.prompt) + sum(map(len, self.continuations))
 
 
-def _texts(tokens: Int[np.ndarray, " time"], segments: Int[np.ndarray, " time"]) -> _Texts:
-    """What a row of `text.rows` holds; a continuation of which no token is an input counts, too."""
-    return _Texts(
+def _texts(tokens: Int[np.ndarray, " time"], segments: Int[np.ndarray, " time"]) -> Texts:
+    return Texts(
         tokens[segments == 0].tolist(),
         [tokens[segments == k].tolist() for k in range(1, int(segments.max()) + 1)],
     )
+
+
+def texts_of(parts: dict[str, Rows]) -> list["Texts"]:
+    """What the rows of several kinds, each of shape `rows …`, hold."""
+    both = [(rows.tokens, rows.segments) for rows in parts.values()]
+    return [_texts(*row) for tokens, segments in both for row in zip(tokens, segments, strict=True)]
+
+
+def least_shape(batches: Sequence[Sequence["Texts"]], longest: int, multiple: int = 1) -> tuple[int, int]:
+    """The shape `packs time` that holds the rows of any of some batches: as few packs of at most `longest`
+    tokens as they need, rounded up to a multiple, and these as short as can be, in eights.
+
+    Raises:
+      InputError: a row is longer than a pack.
+    """
+    most = max(len(_assigned(rows, longest)[0]) for rows in batches)
+    packs = -(-most // multiple) * multiple
+    shortest = max(row.length for rows in batches for row in rows)
+    times = range(-(-shortest // 8) * 8, longest, 8)
+
+    def fits(time: int) -> bool:
+        return all(len(_assigned(rows, time)[0]) <= packs for rows in batches)
+
+    place = bisect.bisect_left(times, True, key=fits)
+    return packs, times[place] if place < len(times) else longest
 
 
 def pack_rows(parts: dict[str, Rows], time: int, packs: int | None = None) -> Packs:
@@ -110,7 +137,7 @@ def pack_rows(parts: dict[str, Rows], time: int, packs: int | None = None) -> Pa
     Raises:
       InputError: a row is longer than a pack, or the rows need more packs.
     """
-    flat = [_texts(*both) for rows in parts.values() for both in zip(rows.tokens, rows.segments, strict=True)]
+    flat = texts_of(parts)
     made, nodes_of = _assigned(flat, time)
     count = len(made) if packs is None else packs
     if len(made) > count:
@@ -133,7 +160,7 @@ def pack_rows(parts: dict[str, Rows], time: int, packs: int | None = None) -> Pa
     return Packs(tokens, positions, ends, scored)
 
 
-def _assigned(rows: Sequence[_Texts], time: int) -> tuple[list[_Pack], list[tuple[int, list[int]]]]:
+def _assigned(rows: Sequence[Texts], time: int) -> tuple[list[_Pack], list[tuple[int, list[int]]]]:
     """The packs; and of each row its pack and the nodes of its tokens there."""
     made: list[_Pack] = []
     nodes_of: dict[int, tuple[int, list[int]]] = {}

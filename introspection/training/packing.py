@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from introspection.errors import InputError
 from introspection.runtime.mesh import row_parts
-from introspection.text.packs import pack_rows
+from introspection.text.packs import least_shape, pack_rows, texts_of
 from introspection.training.batches import rows_of
 from introspection.training.objectives import Batch, batch_parts
 
@@ -28,15 +28,14 @@ def packed(batch: Batch, time: int, packs: int | None = None) -> Batch:
 def in_packs(
     batch: Callable[[int, int], Batch], steps: int, seeds: Sequence[int], time: int, mesh: Mesh
 ) -> Callable[[int, int], Batch]:
-    """`batch` (step, seed) with its rows in packs of `time` tokens, of one shape at every step.
+    """`batch` (step, seed) with its rows in packs of at most `time` tokens, of one shape at every step.
 
     Raises:
       InputError: a row is longer than a pack.
     """
-    drawn = (batch(step, seed) for step in range(steps) for seed in seeds)
-    most = max(len(pack_rows(batch_parts(one), time).tokens) for one in drawn)
-    packs = -(-most // row_parts(mesh)) * row_parts(mesh)
-    return lambda step, seed: packed(batch(step, seed), time, packs)
+    drawn = [texts_of(batch_parts(batch(step, seed))) for step in range(steps) for seed in seeds]
+    packs, longest = least_shape(drawn, time, row_parts(mesh))
+    return lambda step, seed: packed(batch(step, seed), longest, packs)
 
 
 def check_fits(part: Any, time: int, what: str) -> None:

@@ -131,9 +131,6 @@ def train_steps(
         return train_step(config, objective, optimizer, state, frozen, batch, values)
 
     def one_step(state, now):
-        if shape[1] == 1:  # a loop would copy the state
-            first = jax.tree.map(lambda leaf: leaf[0], (state, *now))
-            return jax.tree.map(lambda leaf: leaf[None], one_run(*first))
         if stack_seeds == "vectorize":
             return jax.vmap(one_run)(state, *now)
         return jax.lax.map(lambda run: one_run(*run), (state, *now))

