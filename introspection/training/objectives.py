@@ -6,6 +6,7 @@ or prompts, divided once by its count in the whole batch, so gradients are exact
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -154,23 +155,20 @@ def batch_parts(batch: Batch) -> dict[str, Rows]:
 
 def scored_hidden(
     config: ModelConfig, variables: dict, parts: dict[str, Any], packs: Any
-) -> dict[str, Float[Array, "rows scored width"]]:
-    """The final hidden states of the scored positions of each kind of rows, from one forward pass."""
+) -> Callable[[str], Float[Array, "rows scored width"]]:
+    """From a kind of rows to the final hidden states of their scored positions, after one forward pass."""
     if packs is not None:
         read = trained_hidden(config, variables, packs.tokens, packs.positions, None, packs.ends)
-        hidden = read.reshape(-1, config.width)
-        return {name: hidden[places] for name, places in packs.places.items()}
+        in_turn = read.reshape(-1, config.width)
+        return lambda name: in_turn[packs.places[name]]
     tokens, positions, segments = (
         jnp.concatenate([getattr(part, name) for part in parts.values()])
         for name in ("tokens", "positions", "segments")
     )
     hidden = trained_hidden(config, variables, tokens, positions, segments)
     ends = list(itertools.accumulate(part.tokens.shape[0] for part in parts.values()))
-    spans = map(slice, [0, *ends], ends)
-    return {
-        name: jnp.take_along_axis(hidden[span], part.scored[:, :, None], axis=1)
-        for (name, part), span in zip(parts.items(), spans, strict=False)
-    }
+    spans = dict(zip(parts, map(slice, [0, *ends], ends), strict=False))
+    return lambda name: jnp.take_along_axis(hidden[spans[name]], parts[name].scored[:, :, None], axis=1)
 
 
 def batch_loss(
@@ -195,7 +193,7 @@ def batch_loss(
         targets, counted = parts[name].targets[..., 0], parts[name].continuation[..., 0] >= 0
         total: Array = cross_entropy(
             head,
-            scored[name].reshape(-1, config.width),
+            scored(name).reshape(-1, config.width),
             targets.reshape(-1),
             counted.reshape(-1).astype(jnp.float32),
             objective.head_chunk,
@@ -208,7 +206,7 @@ def batch_loss(
         targets: Any = parts[name].targets
         return target_logprobs(
             head,
-            scored[name].reshape(-1, config.width),
+            scored(name).reshape(-1, config.width),
             targets.reshape(-1, targets.shape[-1]),
             objective.head_chunk,
             config.final_softcap,
@@ -220,7 +218,7 @@ def batch_loss(
         count, said, width = reference.shape
         by_token = vocabulary_kl(
             head,
-            scored[name][:, :said].reshape(-1, config.width),
+            scored(name)[:, :said].reshape(-1, config.width),
             reference_head,
             reference.reshape(-1, width),
             objective.head_chunk,

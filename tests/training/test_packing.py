@@ -99,7 +99,12 @@ def test_what_is_read_is_that_of_rows_by_themselves():
     config = tiny_config(vocab_size=8, **EVERYTHING)
     batch = Batch(rows_that_share(), behavior_of(questions()))
     parts, variables = batch_parts(batch), tiny_variables(config)
-    read = jax.jit(lambda variables, parts, packs: scored_hidden(config, variables, parts, packs))
+
+    @jax.jit
+    def read(variables, parts, packs):
+        scored = scored_hidden(config, variables, parts, packs)
+        return {name: scored(name) for name in parts}
+
     in_two = packed(batch, 40).packs
     assert len(in_two.tokens) >= 2
     assert_trees_close(read(variables, parts, in_two), read(variables, parts, None), atol=1e-5)
