@@ -85,9 +85,9 @@ def test_apart_rows_lie_first_fit_decreasing_by_their_lengths():
 
 
 def test_a_row_goes_where_its_start_is():
-    texts = [([0] * 6, [[9]]), ([1] * 5, [[9]]), ([1] * 4 + [2], [[9]])]
-    packs = pack_rows({"rows": rows_of(texts)}, 8)
-    assert lengths(packs) == [6, 6]  # by itself it would open a third
+    texts = [([0] * 8, [[9]]), ([1] * 7, [[9]]), ([1] * 4 + [2], [[9]])]
+    packs = pack_rows({"rows": rows_of(texts)}, 14)
+    assert lengths(packs) == [8, 8]  # though the first pack has room for it
 
 
 def test_empty_packs_fill_up_the_shape():
