@@ -192,6 +192,7 @@ def attention(
     scale: float | None = None,
     softcap: float | None = None,
     masks: Masks | None = None,
+    recomputed: bool = False,
 ) -> Float[Array, "rows time heads head_dim"]:
     """Attention of rows to themselves and to `prefixes` (here one layer's keys and values).
 
@@ -203,6 +204,8 @@ def attention(
       window: tokens that a query in a windowed layer sees; 0: no layer is windowed. `windowed` says whether
         this layer is.
       masks: those of `all_masks`, if they are known and rows are short (`LONGEST_WHOLE`).
+      recomputed: whether the backward pass computes the weights once more: those of packed rows take more
+        time to store. Longer rows' always are.
     """
     time, alone = queries.shape[1], not prefixes and not window
     if implementation == "splash" and alone and time >= splash.LANES:
@@ -219,7 +222,8 @@ def attention(
 
     places = tuple(block.positions for block in prefixes)
     if time <= LONGEST_WHOLE:
-        return attend_from(queries, masks or all_masks(view, places, window))
+        whole = jax.checkpoint(attend_from, prevent_cse=False) if recomputed else attend_from
+        return whole(queries, masks or all_masks(view, places, window))
 
     @jax.checkpoint
     def from_block(block):

@@ -43,6 +43,7 @@ class LoraConfig:
     alpha: float
     targets: tuple[str, ...] = PROJECTIONS
     layers: str = "all"  # the "lower" or "upper" half, or numbers from 0 between commas, such as "0,2"
+    from_layer: int = 0  # layers below are left out too, and read forward alone in training
 
     def __post_init__(self):
         if self.rank < 1:
@@ -54,7 +55,7 @@ class LoraConfig:
     def trained(self, layers: int) -> tuple[bool, ...]:
         """Whether each of a model's layers is trained; of an odd number, the middle one is in the lower half.
 
-        Raises InputError if a number is none of a layer, or is given twice.
+        Raises InputError if a number is none of a layer, or is given twice, or if `from_layer` leaves none.
         """
         half = (layers + 1) // 2
         known = {"all": range(layers), "lower": range(half), "upper": range(half, layers)}
@@ -65,7 +66,13 @@ class LoraConfig:
                 f"lora.layers is {self.layers!r}; give 'all', 'lower', 'upper', or different layers from 0 "
                 f"to {layers - 1} between commas"
             )
-        return tuple(layer in numbers for layer in range(layers))
+        trained = tuple(layer in numbers and layer >= self.from_layer for layer in range(layers))
+        if self.from_layer < 0 or not any(trained):
+            raise InputError(
+                f"lora.from_layer is {self.from_layer}, but of the model's {layers} layers the last that "
+                f"lora.layers ({self.layers!r}) adapts is {max(numbers)}: give 0 to {max(numbers)}"
+            )
+        return trained
 
 
 @dataclasses.dataclass(frozen=True)

@@ -87,6 +87,7 @@ class Layer(nn.Module):
     return_cache: bool
     return_activations: bool
     branched: bool
+    recomputed: bool  # attention's weights in the backward pass
 
     @nn.compact
     def __call__(self, x, prefix_keys_values, windowed, patch, view, prefix_places, masks):
@@ -133,6 +134,7 @@ class Layer(nn.Module):
                 scale=config.query_scale,
                 softcap=config.attention_softcap,
                 masks=masks,
+                recomputed=self.recomputed,
             )
             heads = replaced("heads", attended, patch)
             update = project("output", config.width)(heads.reshape(rows, time, -1))
@@ -168,6 +170,8 @@ class Decoder(nn.Module):
         return_activations: bool = False,
         ends: Int[Array, "rows time"] | None = None,
         branched: bool = True,
+        start: Float[Array, "rows time width"] | None = None,
+        normed: bool = True,
     ) -> DecoderOutput:
         """Final hidden states of every token.
 
@@ -175,7 +179,8 @@ class Decoder(nn.Module):
         length; `segments` are those of `attention.row_ends`, of packed rows None, with the `ends` of
         `attention.span_mask` in their place; rows that share a prefix are consecutive.
         `patch` replaces activations on the way; those returned are the replaced ones. `branched` is as for
-        `attention`: False promises at most one continuation a row.
+        `attention`: False promises at most one continuation a row. Of some of a model's layers, `start` is
+        what the layer below them gives, and `normed` False leaves out the final norm.
         """
         config = self.config
         embedding = self.param(
@@ -183,9 +188,12 @@ class Decoder(nn.Module):
         )
         if not config.tied_head:
             self.param("head", nn.initializers.normal(0.02), (config.vocab_size, config.width), jnp.float32)
-        x = split_rows(for_lookups(embedding.astype(config.dtype), tokens.size)[tokens])
-        if config.scale_embedding:
-            x = x * jnp.asarray(config.width**0.5, config.dtype)
+        if start is not None:
+            x = start
+        else:
+            x = split_rows(for_lookups(embedding.astype(config.dtype), tokens.size)[tokens])
+            if config.scale_embedding:
+                x = x * jnp.asarray(config.width**0.5, config.dtype)
 
         layer = Layer
         if config.remat != "none":
@@ -198,7 +206,7 @@ class Decoder(nn.Module):
             in_axes=(0, 0, 0, *[nn.broadcast] * 3),  # pyright: ignore[reportArgumentType]
             length=config.layers,
             unroll=config.scan_unroll,
-        )(config, return_cache, return_activations, branched, name="layers")
+        )(config, return_cache, return_activations, branched, segments is None, name="layers")
         if segments is not None:
             ends = row_ends(segments)
         assert ends is not None  # one of them is given
@@ -211,7 +219,9 @@ class Decoder(nn.Module):
         if tokens.shape[1] <= LONGEST_WHOLE:  # once for all layers
             masks = all_masks(view, tuple(block.positions for block in prefixes), config.window)
         x, (cache, activations) = layers(x, keys_values, windowed, patch, view, places, masks)
-        hidden = RMSNorm(config.norm_epsilon, config.zero_centered_norms, name="final_norm")(x)
+        hidden = x
+        if normed:
+            hidden = RMSNorm(config.norm_epsilon, config.zero_centered_norms, name="final_norm")(x)
         return DecoderOutput(hidden, *(cache or (None, None)), activations)
 
 
@@ -223,6 +233,7 @@ def forward(
     segments: Int[Array, "rows time"] | None,
     prefixes: tuple[PrefixBlock, ...] = (),
     ends: Int[Array, "rows time"] | None = None,
+    start: Float[Array, "rows time width"] | None = None,
     **options: Any,
 ) -> DecoderOutput:
     """`Decoder.__call__` with these parameters.
@@ -230,14 +241,17 @@ def forward(
     On a mesh, rows (without prefixes or more to return) that its devices can't share evenly are read with
     masked rows beside them, since a program would otherwise copy all rows to every device.
     """
-    more = 0 if prefixes or options.keys() - {"branched"} else missing_rows(tokens.shape[0])
+    more = 0 if prefixes or options.keys() - {"branched", "normed"} else missing_rows(tokens.shape[0])
     if more:
         tokens, positions = (jnp.pad(array, ((0, more), (0, 0))) for array in (tokens, positions))
         segments = (
             segments if segments is None else jnp.pad(segments, ((0, more), (0, 0)), constant_values=-1)
         )
         ends = ends if ends is None else jnp.pad(ends, ((0, more), (0, 0)))
-    read: Any = Decoder(config).apply(variables, tokens, positions, segments, prefixes, ends=ends, **options)
+        start = start if start is None else jnp.pad(start, ((0, more), (0, 0), (0, 0)))
+    read: Any = Decoder(config).apply(
+        variables, tokens, positions, segments, prefixes, ends=ends, start=start, **options
+    )
     return read._replace(hidden=read.hidden[: tokens.shape[0] - more]) if more else read
 
 

@@ -37,6 +37,7 @@ from introspection.runtime.trackers import Trackers
 from introspection.tasks.items import Decisions, Item
 from introspection.training.batches import make_batch
 from introspection.training.loop import Job, train, weights
+from introspection.training.packing import in_packs
 from introspection.training.step import Frozen, RunValues, TrainState, initial_state
 
 
@@ -83,6 +84,9 @@ def arm_job(
     model_config, trainables, frozen = trainable_parts(config, start.model, seeds, setup.session.mesh)
     shifted = shifted_of(arm, setup)
     optimizer, held_out = options.optimizer(arm), held_out_labels(arm, labels, shifted, setup)
+    loop, batch = options.loop(arm), lambda step, seed: make_batch(rows[seed], options.rows, step, seed)
+    if options.pack_tokens:
+        batch = in_packs(batch, loop.steps, seeds, options.pack_tokens, setup.session.mesh)
     path = setup.workdir / CHECKPOINTS / name
     ModelCard(model_config, seeds, base=start.name if frozen else None).write(path)
 
@@ -135,10 +139,10 @@ def arm_job(
             arm, start.reference.config.final_softcap, setup.readout.kind != "likeliest"
         ),
         optimizer=optimizer,
-        loop=options.loop(arm),
+        loop=loop,
         values=values,
         frozen=Frozen(frozen, head_matrix(start.reference.variables["params"], start.reference.config)),
-        batch=lambda step, seed: make_batch(rows[seed], options.rows, step, seed),
+        batch=batch,
         metadata={"arm": name, "seeds": list(seeds), "initial": start.probed.fingerprint},
         state=initial_state(trainables, optimizer, setup.session.mesh),
         store=stack.enter_context(CheckpointStore(path, options.keep_checkpoints)),

@@ -110,17 +110,24 @@ class ArmLabels(NamedTuple):
         return dict(zip(ids, zip(self.trained, self.clean, strict=True), strict=True))
 
 
-def arm_labels(name: str, arm: ArmConfig, setup: Setup) -> ArmLabels:
-    """The labels that an arm trains on: those in `arm.labels`, or new ones, written to `labels/<arm>`."""
-    decided, clean = clean_labels(arm, setup)
+def made_labels(arm: ArmConfig, setup: Setup) -> ArmLabels:
+    """The labels that an arm trains on: those in `arm.labels`, or new ones."""
+    _, clean = clean_labels(arm, setup)
     if arm.labels:
         return ArmLabels(given_labels(arm, setup), clean)
-    labels = altered_labels(arm, setup.training.explained, clean, setup.config.task_seed)
+    return ArmLabels(altered_labels(arm, setup.training.explained, clean, setup.config.task_seed), clean)
+
+
+def arm_labels(name: str, arm: ArmConfig, setup: Setup) -> ArmLabels:
+    """`made_labels`; new ones are written to `labels/<arm>`."""
+    labels, (decided, _) = made_labels(arm, setup), clean_labels(arm, setup)
+    if arm.labels:
+        return labels
     folder = setup.workdir / "labels" / name
-    kept = keep_labels(folder, arm, decided, labels, setup.models.teacher.fingerprint, setup)
+    kept = keep_labels(folder, arm, decided, labels.trained, setup.models.teacher.fingerprint, setup)
     if arm.label_noise or arm.shuffle_labels:
         setup.session.console.print(f"{name}: {kept:.1%} of the labels equal the clean ones", highlight=False)
-    return ArmLabels(labels, clean)
+    return labels
 
 
 def keep_labels(

@@ -4,33 +4,34 @@ from typing import Any
 
 from introspection.probes.context import longest_explanation
 from introspection.probes.explanation import showing
-from introspection.runs.arm_labels import ArmLabels, start_of
+from introspection.probes.hidden import reply_rows
+from introspection.runs.arm_labels import ArmLabels, made_labels, start_of
 from introspection.runs.arm_shift import ArmShift
 from introspection.runs.config import ArmConfig
-from introspection.runs.other_text import text_batch
+from introspection.runs.other_text import other_passages, text_batch
 from introspection.runs.setup import Setup
 from introspection.tasks.subsets import drawn_places
-from introspection.text.rows import pad_scored, pad_time
+from introspection.text.rows import Rows, pad_scored, pad_time
 from introspection.training.batches import (
     OTHER_TEXT,
     TrainingRows,
     behavior_batch,
+    candidate_rows,
     explanation_rows,
     held_prompts,
     label_columns,
     reply_batch,
     same_time,
+    text_rows,
     with_room,
 )
+from introspection.training.packing import check_fits
 
 
 def training_rows(arm: ArmConfig, shift: ArmShift, labels: ArmLabels, setup: Setup) -> TrainingRows:
     """All rows that the arm's steps draw from; of a policy gradient, the groups of its first steps."""
     start, task = start_of(arm, setup), setup.task
-    tokenizer, asked = start.model.tokenizer, setup.training.explained
-    if arm.shown:
-        asked = showing(asked, [label.answer for label in labels.clean], task.grammar)
-    explanation = explanation_rows(tokenizer, asked, labels.trained, task)
+    tokenizer, explanation = start.model.tokenizer, explained_rows(arm, labels, setup)
     if arm.refresh_steps:  # refreshed labels may be longer
         explanation = with_room(explanation, longest_explanation(setup.training.explained, task, tokenizer))
     places = behavior_places(arm, setup)
@@ -54,6 +55,30 @@ def training_rows(arm: ArmConfig, shift: ArmShift, labels: ArmLabels, setup: Set
     )
     text = text and text._replace(rows=passages)
     return TrainingRows(explanation, held._replace(rows=held_rows), replies, text)
+
+
+def explained_rows(arm: ArmConfig, labels: ArmLabels, setup: Setup) -> Rows:
+    """One row per explained item: what the arm is asked, and the label that it trains on."""
+    asked, task = setup.training.explained, setup.task
+    if arm.shown:
+        asked = showing(asked, [label.answer for label in labels.clean], task.grammar)
+    return explanation_rows(start_of(arm, setup).model.tokenizer, asked, labels.trained, task)
+
+
+def check_packs(arm: ArmConfig, shift: ArmShift, setup: Setup) -> None:
+    """Raises InputError if a row that the arm trains is longer than a pack; does nothing without packs."""
+    time, start, held = setup.config.train.pack_tokens, start_of(arm, setup), setup.training.held
+    if not time:
+        return
+    tokenizer = start.model.tokenizer
+    replies: Any = start.held_behaviors  # all of the readout's kind
+    scored = setup.readout.scored
+    behavior = candidate_rows(tokenizer, held) if scored else reply_rows(tokenizer, held, replies)
+    check_fits(explained_rows(arm, made_labels(arm, setup), setup), time, "an explanation with its prompt")
+    check_fits(behavior, time, "a prompt with its replies")
+    check_fits(shift.rows, time, "a row of the shift")
+    if arm.kl_prompts == OTHER_TEXT:
+        check_fits(text_rows(other_passages(setup)), time, "a passage of other text")
 
 
 def behavior_places(arm: ArmConfig, setup: Setup) -> list[int]:

@@ -78,6 +78,9 @@ class TrainConfig:
     weight_decay: float = 0.0
     gradient_clip: float = 1.0  # maximum global norm
     head_chunk: int = 4096  # scored positions whose full-vocabulary logits exist at a time
+    # A step's rows lie in packs of at most so many tokens, in which a start that rows have in common is read
+    # once; 0: each row by itself, padded to the longest. The losses are the same to rounding.
+    pack_tokens: int = 0
     steps_per_call: int = 10  # steps per dispatch
     log_steps: int = 20  # metrics are means over this many steps
     evaluation_steps: int = 100  # between live evaluations on validation items
@@ -94,7 +97,8 @@ class TrainConfig:
                 f"config.train.explained_items is {self.explained_items}; give an even number, or 0 for all"
             )
         check_choice("config.train.remat", self.remat, REMAT_POLICIES)
-        _check_least("train", self, keep_checkpoints=0, explained_groups=0, text_rows=1, text_tokens=2)
+        least = dict(keep_checkpoints=0, explained_groups=0, text_rows=1, text_tokens=2, pack_tokens=0)
+        _check_least("train", self, **least)
         _ = self.rows, self.conditions  # checks them
 
     @property
@@ -142,13 +146,17 @@ class AdaptersConfig:
     alpha: float = 16.0  # updates are scaled by alpha / rank
     targets: tuple[str, ...] = PROJECTIONS
     layers: str = "all"  # the "lower" or "upper" half of the layers, or numbers from 0, such as "0,2"
+    # Layers below it, from 0, have no adapters: a step is cheaper, since it reads them forward alone.
+    from_layer: int = 0
 
     def __post_init__(self):
         _ = self.lora  # checks the fields
 
     @property
     def lora(self) -> LoraConfig | None:
-        return LoraConfig(self.rank, self.alpha, tuple(self.targets), self.layers) if self.rank else None
+        if not self.rank:
+            return None
+        return LoraConfig(self.rank, self.alpha, tuple(self.targets), self.layers, self.from_layer)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,6 +246,8 @@ class RunConfig:
                 _check_organism_step(name, getattr(self, name).removeprefix("pretrain@"), self.pretrain)
         if any(is_organism(getattr(self, name)) for name in MODEL_FIELDS) or self.foreign == "neighbor":
             task_language(self.task)
+        if is_organism(self.initial) and self.lora.lora is not None:
+            self.lora.lora.trained(self.model.layers)  # checks its layers
         self.align.check(self.foreign, self.train.steps_per_call)
         if self.train.stack_arms and self.log.projects:
             raise InputError(
@@ -353,6 +363,11 @@ def _check_arm(name: str, arm: ArmConfig, config: RunConfig) -> None:
     """Raises InputError if an arm does not fit the rest of its run."""
     train = config.train
     _ = train.loop(arm), train.optimizer(arm), train.objective(arm)  # check their fields
+    if train.pack_tokens and (arm.refresh_steps or arm.shift.samples_groups):
+        raise InputError(
+            "it makes rows anew while it trains (refresh_steps, or a shift by reward), and packs "
+            "(config.train.pack_tokens) are planned before: set pack_tokens to 0"
+        )
     if arm.foreign_labels and config.foreign == "none":
         raise InputError("foreign_labels needs a model in config.foreign")
     if arm.shift.of_other and config.foreign == "none":

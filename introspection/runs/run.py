@@ -16,6 +16,7 @@ from introspection.reports.run_files import read_object
 from introspection.runs.added_arms import arms_in_place, with_arms_added
 from introspection.runs.arm import run_arms
 from introspection.runs.arm_labels import expected_labels, given_labels, labels_folder
+from introspection.runs.arm_rows import check_packs
 from introspection.runs.arm_shift import arm_shift
 from introspection.runs.assemble import assemble, is_stored
 from introspection.runs.config import RunConfig
@@ -105,6 +106,7 @@ def _run(config: RunConfig, workdir: Path, session: Session) -> Path:
             shifts[name] = arm_shift(arm, setup)
             if arm.kl_prompts == OTHER_TEXT:
                 other_passages(setup)
+            check_packs(arm, shifts[name], setup)
         check_same_models(workdir, setup.models.fingerprints)
         claim_workdir(workdir, plain(config), with_arms_added(config))  # nothing is refused from here on
         leave_shared(setup)

@@ -139,6 +139,11 @@ def shift_rows(tokenizer: ChatTokenizer, examples: Sequence[ShiftExample]) -> Ro
     return stack_rows(rows)
 
 
+def candidate_rows(tokenizer: ChatTokenizer, items: Sequence[Item]) -> Rows:
+    """Two rows per item, with and without the cue: the prompt and its candidates."""
+    return stack_rows([build_row(r.prompt, r.continuations) for r in behavior_requests(tokenizer, items)])
+
+
 def behavior_batch(
     tokenizer: ChatTokenizer,
     items: Sequence[Item],
@@ -155,7 +160,7 @@ def behavior_batch(
       reference_hidden: kl_reference's hidden states where an answer begins.
       held: the prompts, with and without the cue, on which the KL term applies.
     """
-    rows = stack_rows([build_row(r.prompt, r.continuations) for r in behavior_requests(tokenizer, items)])
+    rows = candidate_rows(tokenizer, items)
     slots = max(len(item.candidates) for item in items)
     logprobs = np.full((len(items), 2, slots + 1), -1e30, np.float32)
     for i, behavior in enumerate(reference):
@@ -205,11 +210,12 @@ def text_rows(passages: Sequence[Sequence[int]]) -> Rows:
 
 def same_time(*parts: Rows | Pairs | Rollout | None) -> list[Any]:
     """Pads parts, some of which may be None, to one row length, because they share a forward pass."""
-    time = max(_rows(part).tokens.shape[-1] for part in parts if part is not None)
+    time = max(rows_of(part).tokens.shape[-1] for part in parts if part is not None)
     return [None if part is None else _padded(part, time) for part in parts]
 
 
-def _rows(part: Any) -> Rows:
+def rows_of(part: Any) -> Rows:
+    """The rows of a part of any kind."""
     if isinstance(part, Rollout):
         return part.groups.rows
     return part.rows if isinstance(part, Pairs) else part

@@ -6,6 +6,7 @@ or prompts, divided once by its count in the whole batch, so gradients are exact
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from introspection.errors import InputError
 from introspection.models.config import ModelConfig
-from introspection.models.decoder import forward
+from introspection.models.frozen_layers import trained_hidden
 from introspection.models.head import (
     KL_DIRECTIONS,
     cross_entropy,
@@ -24,6 +25,7 @@ from introspection.models.head import (
     vocabulary_kl,
 )
 from introspection.runtime.config import check_choice
+from introspection.text.packs import Packs
 from introspection.text.rows import Rows
 from introspection.training.policy_gradient import Groups, HostOrDevice, policy_gradient_loss
 from introspection.training.preference import Pairs, preference_loss
@@ -89,6 +91,7 @@ class Batch(NamedTuple):
     behavior: BehaviorBatch | None = None
     shift: Rows | Pairs | Groups | None = None  # supervised, DPO, policy gradient
     text: TextBatch | None = None
+    packs: Packs | None = None  # the tokens of all rows above; None: each row is read by itself
 
 
 class ObjectiveWeights(NamedTuple):
@@ -138,6 +141,38 @@ def agreement(
     return jnp.sum(same & counted, axis=0) / jnp.maximum(jnp.sum(counted), 1)
 
 
+def batch_parts(batch: Batch) -> dict[str, Rows]:
+    """The rows of a batch by kind, each of shape `rows …`."""
+    behavior, text, shift = batch.behavior, batch.text, batch.shift
+    given = {
+        "explanation": batch.explanation,
+        "behavior": behavior and jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), behavior.rows),
+        "text": text and text.rows,
+        "shift": shift if isinstance(shift, Rows | None) else shift.rows,
+    }
+    return {name: rows for name, rows in given.items() if rows is not None}
+
+
+def scored_hidden(
+    config: ModelConfig, variables: dict, parts: dict[str, Any], packs: Any
+) -> Callable[[str], Float[Array, "rows scored width"]]:
+    """From a kind of rows to the final hidden states of their scored positions, after one forward pass."""
+    if packs is not None:
+        read = trained_hidden(config, variables, packs.tokens, packs.positions, None, packs.ends)
+        in_turn = read.reshape(-1, config.width)
+        return lambda name: in_turn[packs.places[name]]
+    tokens, positions, segments = (
+        jnp.concatenate([getattr(part, name) for part in parts.values()])
+        for name in ("tokens", "positions", "segments")
+    )
+    # A scored position has as many targets as its row has continuations.
+    branched = any(part.targets.shape[-1] > 1 for part in parts.values())
+    hidden = trained_hidden(config, variables, tokens, positions, segments, branched=branched)
+    ends = list(itertools.accumulate(part.tokens.shape[0] for part in parts.values()))
+    spans = dict(zip(parts, map(slice, [0, *ends], ends), strict=False))
+    return lambda name: jnp.take_along_axis(hidden[spans[name]], parts[name].scored[:, :, None], axis=1)
+
+
 def batch_loss(
     config: ModelConfig,
     objective: ObjectiveConfig,
@@ -149,36 +184,18 @@ def batch_loss(
     """The whole objective and its parts (nats a token, prompt or pair; agreement a share)."""
     behavior: Any = batch.behavior  # device arrays by now, as are the rows
     text: Any = batch.text
-    flat: Any = behavior and jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), behavior.rows)
-    given: dict[str, Any] = {
-        "explanation": batch.explanation,
-        "behavior": flat,
-        "text": text and text.rows,
-        "shift": batch.shift if isinstance(batch.shift, Rows | None) else batch.shift.rows,
-    }
-    parts = {name: rows for name, rows in given.items() if rows is not None}
-    tokens, positions, segments = (
-        jnp.concatenate([getattr(part, name) for part in parts.values()])
-        for name in ("tokens", "positions", "segments")
-    )
-    # A scored position has as many targets as its row has continuations.
-    branched = any(part.targets.shape[-1] > 1 for part in parts.values())
+    parts: dict[str, Any] = batch_parts(batch)
+    flat: Any = parts.get("behavior")
     with jax.named_scope("one_forward"):
-        hidden = forward(config, variables, tokens, positions, segments, branched=branched).hidden
+        scored = scored_hidden(config, variables, parts, batch.packs)
     head = head_matrix(variables["params"], config)
-
-    ends = list(itertools.accumulate(part.tokens.shape[0] for part in parts.values()))
-    spans = dict(zip(parts, map(slice, [0, *ends], ends), strict=False))
-
-    def scored_hidden(name: str) -> Float[Array, "rows scored width"]:
-        return jnp.take_along_axis(hidden[spans[name]], parts[name].scored[:, :, None], axis=1)
 
     def mean_loss(name: str) -> Float[Array, ""]:
         """Nats a counted token of rows with one continuation each."""
         targets, counted = parts[name].targets[..., 0], parts[name].continuation[..., 0] >= 0
         total: Array = cross_entropy(
             head,
-            scored_hidden(name).reshape(-1, config.width),
+            scored(name).reshape(-1, config.width),
             targets.reshape(-1),
             counted.reshape(-1).astype(jnp.float32),
             objective.head_chunk,
@@ -191,7 +208,7 @@ def batch_loss(
         targets: Any = parts[name].targets
         return target_logprobs(
             head,
-            scored_hidden(name).reshape(-1, config.width),
+            scored(name).reshape(-1, config.width),
             targets.reshape(-1, targets.shape[-1]),
             objective.head_chunk,
             config.final_softcap,
@@ -203,7 +220,7 @@ def batch_loss(
         count, said, width = reference.shape
         by_token = vocabulary_kl(
             head,
-            scored_hidden(name)[:, :said].reshape(-1, config.width),
+            scored(name)[:, :said].reshape(-1, config.width),
             reference_head,
             reference.reshape(-1, width),
             objective.head_chunk,

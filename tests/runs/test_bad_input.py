@@ -76,6 +76,15 @@ FIELDS = {
     "no validation items": (["--config.evaluation.validation_items=0"], ["validation_items"]),
     "rank": (["--config.lora.rank=-1"], ["lora.rank", "-1"]),
     "targets": (["--config.lora.rank=4", "--config.lora.targets=('foo',)"], ["lora.targets", "foo", "query"]),
+    "a first layer beyond the last": (
+        ["--config.lora.rank=4", "--config.lora.from_layer=9"],
+        ["lora.from_layer is 9", "give 0 to"],
+    ),
+    "negative packs": (["--config.train.pack_tokens=-1"], ["train.pack_tokens is -1", "at least 0"]),
+    "packs of rows made anew": (
+        ["--config.train.pack_tokens=64", "--config.arms.kl.refresh_steps=100"],
+        ["config.arms.kl", "refresh_steps", "pack_tokens to 0"],
+    ),
     "heads": (["--config.model.kv_heads=3"], ["query_heads (4)", "kv_heads (3)"]),
     "mixture": (["--config.pretrain.mixture.plain=0.5"], ["mixture", "sum to 1"]),
     "mesh too large": (["--config.mesh.data=64"], ["64 devices"]),

@@ -2,7 +2,7 @@
 
 import pytest
 from elsewhere import chat_folder, gguf_model
-from programs import NO_REPORT, read_json, read_lines
+from programs import NO_REPORT, read_json, read_lines, refused
 
 CONFIG = "--config=configs/smollm2.py"
 CHANGES = (
@@ -94,3 +94,21 @@ def test_an_explanation_that_would_be_cut_is_refused(programs, tmp_path):
     (line,) = outcome.stderr.splitlines()
     assert "explanation_tokens is 9, but the longest explanation that can be right has" in line
     assert not workdir.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            "--config.train.pack_tokens=40",
+            "config.train.pack_tokens is 40, but an explanation with its prompt",
+        ),
+        ("--config.lora.from_layer=40", "lora.from_layer is 40, but of the model's"),
+    ],
+)
+def test_what_does_not_fit_the_model_is_refused(programs, tmp_path, change, says):
+    initial, workdir = chat_folder(tmp_path / "model"), tmp_path / "run"
+    refused(
+        programs, "run", CONFIG, f"--config.initial={initial}", *CHANGES, change, workdir=workdir, says=[says]
+    )
