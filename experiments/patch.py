@@ -15,9 +15,10 @@ from absl import flags
 from introspection.errors import InputError
 from introspection.patching.patch import finished_config, patch
 from introspection.runs.config import read_config
-from introspection.runtime.command import RESUMES, define_config_flag, run_program
+from introspection.runtime.command import RESUMES, define_config_flag, define_place_flags, run_program
 
 define_config_flag()
+define_place_flags()
 flags.DEFINE_string("workdir", None, "folder of the run; default: runs/<config's name>")
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from introspection.runtime.processes import gather
+
 
 def fingerprint_json(value: Any) -> str:
     """16 hex digits of a JSON-like value; dataclasses count as their fields."""
@@ -20,7 +22,7 @@ def fingerprint_tree(tree, configuration: Any = None) -> str:
     digest = hashlib.sha256(fingerprint_json(configuration).encode())
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     for path, leaf in leaves:
-        array = np.ascontiguousarray(np.asarray(leaf))
+        array = np.ascontiguousarray(gather(leaf))
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(array.tobytes())
