@@ -26,7 +26,7 @@ def main(values, console) -> None:
     if values.config is None and not values.workdir:
         raise InputError("give --config=FILE.py[:ARGUMENT] or the --workdir of a finished run")
     config = finished_config(Path(values.workdir)) if values.config is None else read_config(values.config)
-    page = patch(config, Path(values.workdir or Path("runs") / config.name), console)
+    page = patch(config, Path(values.workdir or Path("runs") / config.name), console, values.mesh)
     console.print(f"report: {page}", highlight=False, soft_wrap=True)
 
 

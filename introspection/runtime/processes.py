@@ -158,8 +158,8 @@ def check_shared(folder: Path) -> None:
     if not all(seen):
         blind = ", ".join(str(i) for i, sees in enumerate(seen) if not sees)
         raise InputError(
-            f"{folder} is not the same folder for all processes ({blind} of {len(seen)} can't see what process "
-            "0 writes): give --workdir, and the environment variable INTROSPECTION_CACHE, on shared storage"
+            f"{folder} is not the same folder for all {len(seen)} processes (process {blind} can't see what "
+            "process 0 writes): give --workdir, and the variable INTROSPECTION_CACHE, on shared storage"
         )
 
 

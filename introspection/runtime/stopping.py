@@ -67,7 +67,7 @@ def is_asked() -> bool:
 
 
 def stop_if_asked() -> None:
-    """Raises KeyboardInterrupt in all processes at the same call, unless the block around it is `deferred`."""
+    """Raises KeyboardInterrupt in all processes at the same call, unless a block around it is `deferred`."""
     if is_asked() and not _deferring:
         stop()
 
