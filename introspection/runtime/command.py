@@ -74,8 +74,10 @@ def _run_main(
         return BAD_INPUT, _one_line(error), False
     except KeyboardInterrupt as error:
         code = stopping.exit_code(resumes=stopped == RESUMES)
-        said = f"interrupted: {error}{'; ' if str(error) else ''}{stopped}"
-        return code, _one_line(said) if processes.is_first() or not stopping.is_agreed() else said, True
+        said = "; ".join(filter(None, (str(error), stopped)))
+        if processes.is_first() or not stopping.is_agreed():
+            _one_line(said, "error: interrupted" if code else "stopped")
+        return code, f"interrupted; {said}", True
     except RunError as error:
         wait_for_news(error)
         return FAILED, _one_line(error), False
@@ -300,8 +302,8 @@ def _sentence(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _one_line(error: object) -> str:
+def _one_line(error: object, kind: str = "error") -> str:
     """Prints an error, and returns its line."""
     line = one_line(error)
-    print(f"error: {line}", file=sys.stderr)
+    print(f"{kind}: {line}", file=sys.stderr)
     return line
