@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,14 +32,22 @@ class Ended(NamedTuple):
 class Together:
     """The processes of one command, in order."""
 
-    def __init__(self, count: int, name: str, *arguments: object, cache: Path, devices: int = 1):
+    def __init__(
+        self,
+        count: int,
+        name: str,
+        *arguments: object,
+        cache: Path,
+        devices: int = 1,
+        caches: Mapping[int, Path] | None = None,
+    ):
+        """`caches` are those of processes that do not share `cache`."""
         with socket.socket() as found:
             found.bind(("localhost", 0))
             port = found.getsockname()[1]
         self.folder = Path(tempfile.mkdtemp(dir=cache.parent))
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
         environment = os.environ | {
-            "INTROSPECTION_CACHE": str(cache),
             "JAX_PLATFORMS": "cpu",
             "XLA_FLAGS": flags.strip(),
             "COLUMNS": "200",
@@ -53,7 +61,7 @@ class Together:
                 stdout=(self.folder / f"{i}.out").open("w"),
                 stderr=(self.folder / f"{i}.err").open("w"),
                 cwd=ROOT,
-                env=environment,
+                env=environment | {"INTROSPECTION_CACHE": str((caches or {}).get(i, cache))},
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )
             for i in range(count)

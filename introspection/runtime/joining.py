@@ -22,6 +22,7 @@ from jax._src.clusters import GceTpuCluster, GkeTpuCluster, SlurmCluster  # as j
 from introspection.errors import InputError, RunError
 from introspection.runtime.interrupts import leave
 from introspection.runtime.processes import AGES_MS, NAMES, client, count, index, is_first
+from introspection.runtime.roll_call import roll_call
 
 HEARTBEAT_S = 12  # without a sign of life, after which a process counts as dead
 _ending = threading.Event()
@@ -79,7 +80,8 @@ def start(place: Place | None, timeout_s: int) -> None:
     """
     if place is None:
         return
-    # Otherwise every process aborts as soon as one is missing, before it could say which.
+    hosts = roll_call(place.coordinator, place.processes, place.process, timeout_s, place.hosts)
+    # Otherwise every process aborts as soon as one dies, before it could say which.
     jax.config.update("jax_enable_recoverability", True)
     try:
         jax.distributed.initialize(
@@ -88,32 +90,13 @@ def start(place: Place | None, timeout_s: int) -> None:
             place.process,
             local_device_ids=place.local_devices,
             cluster_detection_method="deactivate",
-            initialization_timeout=timeout_s,
             heartbeat_timeout_seconds=HEARTBEAT_S,
         )
     except (RuntimeError, ValueError) as error:
-        raise RunError(_missing(place, timeout_s, str(error))) from error
-    client().key_value_set(f"{NAMES}/host/{place.process}", socket.gethostname())
-    hosts = [client().blocking_key_value_get(f"{NAMES}/host/{i}", AGES_MS) for i in range(place.processes)]
+        raise RunError(f"process {place.process} can't start the distributed runtime: {error}") from error
     if place.process:
         _explain_abort(place.coordinator, f"process 0 of {place.processes} (on {hosts[0]})")
     threading.Thread(target=_watch, args=(hosts,), daemon=True).start()
-
-
-def _missing(place: Place, timeout_s: int, error: str) -> str:
-    """Which processes did not join, from what the runtime says."""
-    late = [
-        int(name) for name in re.findall(r"^(?:.*task:)?(\d+)$", error.partition("timed out task")[2], re.M)
-    ]
-    if not late and place.process:
-        late = [0]
-    names = ", ".join(f"{i} ({place.hosts[i]})" if i < len(place.hosts) else str(i) for i in sorted(late))
-    if not late:
-        return f"process {place.process} of {place.processes} could not start: {error.splitlines()[0]}"
-    return (
-        f"after {timeout_s} s, these of {place.processes} processes had not joined at {place.coordinator}: "
-        f"{names}; start them, check that they reach that address, or raise --start-timeout"
-    )
 
 
 def _watch(hosts: Sequence[str]) -> None:
