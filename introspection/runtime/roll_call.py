@@ -40,12 +40,14 @@ def roll_call(
 def _call(coordinator: str, process: int, deadline: float, waited: str) -> list[str] | str:
     host, _, port = coordinator.rpartition(":")
     while time.monotonic() < deadline:
-        with contextlib.suppress(OSError, ValueError):
-            with socket.create_connection((host, int(port)), deadline - time.monotonic()) as line:
-                line.sendall(json.dumps([process, socket.gethostname()]).encode() + b"\n")
-                # The first answers when its own time is over, which may have begun later.
-                line.settimeout(deadline - time.monotonic() + 3600.0)
-                return json.loads(_received(line))
+        with (
+            contextlib.suppress(OSError, ValueError),
+            socket.create_connection((host, int(port)), deadline - time.monotonic()) as line,
+        ):
+            line.sendall(json.dumps([process, socket.gethostname()]).encode() + b"\n")
+            # The first answers when its own time is over, which may have begun later.
+            line.settimeout(deadline - time.monotonic() + 3600.0)
+            return json.loads(_received(line))
         time.sleep(_PAUSE_S)
     return (
         f"process 0 can't be reached at {coordinator} since {waited}: start it, check the address in "
