@@ -125,17 +125,18 @@ def test_a_signal_to_one_stops_all_at_one_step_and_another_number_goes_on(alone,
     running.send(number, 1)
     ended = running.wait()
     assert [one.code for one in ended] == [code, code], ended
-    (step,) = (
-        int(path.name)
-        for path in (workdir / "checkpoints" / "kl").iterdir()
-        if path.name.isdigit() and path.name != "0"
-    )
+    (step,) = steps_of(workdir) - {0}
     (line,) = ended[0].said
     assert f"saved at step {step}; " in line
     assert "the same command resumes" in line
     assert step % 10 == 0
     assert ended[1].said == []
     finished(alone, command, 1, workdir)
+
+
+def steps_of(workdir: Path) -> set[int]:
+    names = (path.name for path in (workdir / "checkpoints" / "kl").iterdir())
+    return {int(name) for name in names if name.isdigit()}
 
 
 def has_step(workdir: Path, step: int) -> bool:
@@ -160,7 +161,7 @@ def test_a_killed_process_is_named_and_nothing_saved_is_lost(alone, request):
     draw = random.Random(0)
     workdir = alone.folder("killed") / "run"
     command = (*TINY, "--config.train.steps=400", f"--workdir={workdir}")
-    saved, store = 0, workdir / "checkpoints" / "kl"
+    saved = 0
     for _ in range(request.config.getoption("--kills")):
         count = draw.choice((1, 2, 3, 4))
         who, later = draw.randrange(count), saved + draw.choice((10, 20, 30, 50))
@@ -173,9 +174,8 @@ def test_a_killed_process_is_named_and_nothing_saved_is_lost(alone, request):
                 assert one.code == 1, one.stderr
                 assert one.seconds < MOST_SECONDS
                 assert any(f"process {who} of {count} " in line and "died" in line for line in one.said), one
-        steps = [int(path.name) for path in store.iterdir() if path.name.isdigit()]
-        assert max(steps) >= saved
-        saved = max(steps)
+        assert max(steps_of(workdir)) >= saved
+        saved = max(steps_of(workdir))
     finished_run = Together(2, "run", *command, cache=alone.cache).wait_well()[0]
     assert saved == 0 or f"continuing from step {saved}" in finished_run.stdout
     lines = [(line["step"], "loss" in line) for line in read_lines(workdir / "metrics.jsonl")]
