@@ -15,7 +15,7 @@ from orbax.checkpoint import v1 as ocp
 
 from introspection.checkpoints.fingerprint import fingerprint_tree
 from introspection.errors import InputError, RunError, listed
-from introspection.runtime.processes import first
+from introspection.runtime.processes import first, together
 from introspection.weights.tensor_names import leaf_shapes, shape_problems
 
 _UNFINISHED = "*.orbax-checkpoint-tmp"
@@ -155,10 +155,13 @@ class CheckpointStore:
             )
 
     def _load(self, step: int, wanted):
-        try:
-            return self._checkpointer.load_checkpointables(step, wanted)
-        except Exception as error:  # Orbax and TensorStore raise many kinds for damaged files
-            raise self._corrupt(step, error) from error
+        def load() -> Any:
+            try:
+                return self._checkpointer.load_checkpointables(step, wanted)
+            except Exception as error:  # Orbax and TensorStore raise many kinds for damaged files
+                raise self._corrupt(step, error) from error
+
+        return together(load)  # each process reads its own parts, and perhaps only one of them a damaged file
 
     def _corrupt(self, step: int, error: Exception) -> CorruptCheckpointError:
         return CorruptCheckpointError(f"{self.directory / str(step)}: damaged ({_first_line(error)[:200]})")
