@@ -62,7 +62,7 @@ class MetricsWriter:
         if self._silent:
             return
         if self._lines is None:
-            self._lines = self._path.open("a", encoding="utf-8")
+            self._lines = self._path.open("a", buffering=1, encoding="utf-8")  # a line is seen at once
         self._lines.write(json.dumps({"arm": arm, "seed": seed, "step": step, **metrics}) + "\n")
         if (arm, seed) not in self._writers:
             folder = self._events / f"{arm}-seed{seed}"
