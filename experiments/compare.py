@@ -28,7 +28,7 @@ from introspection.probes.readouts import READOUT_WORDS
 from introspection.runs.compare import CompareRequest, compare
 from introspection.runs.inherited import DEFAULT_TASK
 from introspection.runs.model_list import listed_models
-from introspection.runtime.command import STARTS_AGAIN, run_program
+from introspection.runtime.command import STARTS_AGAIN, define_place_flags, run_program
 from introspection.runtime.lock import held
 
 flags.DEFINE_list(
@@ -57,6 +57,7 @@ flags.DEFINE_list(
     "aligned_foreign needs; separated by commas",
 )
 flags.DEFINE_multi_string("chat", [], "FIELD=VALUE of config.chat, for external models; may be repeated")
+define_place_flags()
 
 
 def main(values, console) -> None:
@@ -73,6 +74,7 @@ def main(values, console) -> None:
         values["reply-tokens"].value,
         values.devices,
         tuple(values.controls),
+        values.mesh,
     )
     with held(Path(values.workdir)):
         report = compare(request, Path(values.workdir), console)

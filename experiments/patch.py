@@ -15,9 +15,10 @@ from absl import flags
 from introspection.errors import InputError
 from introspection.patching.patch import finished_config, patch
 from introspection.runs.config import read_config
-from introspection.runtime.command import RESUMES, define_config_flag, run_program
+from introspection.runtime.command import RESUMES, define_config_flag, define_place_flags, run_program
 
 define_config_flag()
+define_place_flags()
 flags.DEFINE_string("workdir", None, "folder of the run; default: runs/<config's name>")
 
 
@@ -25,7 +26,7 @@ def main(values, console) -> None:
     if values.config is None and not values.workdir:
         raise InputError("give --config=FILE.py[:ARGUMENT] or the --workdir of a finished run")
     config = finished_config(Path(values.workdir)) if values.config is None else read_config(values.config)
-    page = patch(config, Path(values.workdir or Path("runs") / config.name), console)
+    page = patch(config, Path(values.workdir or Path("runs") / config.name), console, values.mesh)
     console.print(f"report: {page}", highlight=False, soft_wrap=True)
 
 

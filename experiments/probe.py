@@ -24,7 +24,7 @@ from absl import flags
 from introspection.errors import InputError
 from introspection.hygiene.request import ProbeRequest
 from introspection.probes.readouts import READOUT_WORDS
-from introspection.runtime.command import STARTS_AGAIN, run_program
+from introspection.runtime.command import STARTS_AGAIN, define_place_flags, run_program
 from introspection.runtime.lock import held
 
 flags.DEFINE_string(
@@ -61,6 +61,7 @@ flags.DEFINE_string("judge-model", "", "the model that judges refusals; default:
 flags.DEFINE_integer("devices", 1, "over how many devices batches are split; -1: all")
 flags.DEFINE_multi_string("set", [], "FIELD=VALUE of the task's config; may be repeated")
 flags.DEFINE_multi_string("chat", [], "FIELD=VALUE of config.chat, for an external model; may be repeated")
+define_place_flags()
 
 
 def main(values, console) -> None:
@@ -93,6 +94,7 @@ def main(values, console) -> None:
             values["judge-model"].value,
             values.devices,
             values["self-knowledge"].value,
+            values.mesh,
         )
         for model in listed_models([values.model], "--model")
     ]

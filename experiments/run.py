@@ -3,7 +3,8 @@
     python -m experiments.run --config=configs/quickstart.py --workdir=runs/quickstart
 
 If a run is interrupted, rerun the same command: it resumes from the last checkpoint. A finished run is not
-repeated; add an arm to its config and rerun the command to run that arm alone.
+repeated; add an arm to its config and rerun the command to run that arm alone. Ctrl-C and SIGTERM finish the
+step, save, and end. experiments/launch/ has recipes for several hosts, whose processes run this same command.
 """
 
 from pathlib import Path
@@ -13,9 +14,10 @@ from absl import flags
 from introspection.errors import InputError
 from introspection.runs.config import read_config
 from introspection.runs.run import run
-from introspection.runtime.command import RESUMES, define_config_flag, run_program
+from introspection.runtime.command import RESUMES, define_config_flag, define_place_flags, run_program
 
 define_config_flag()
+define_place_flags()
 flags.DEFINE_string("workdir", None, "folder of this run; default: runs/<config's name>")
 
 
@@ -23,7 +25,8 @@ def main(values, console) -> None:
     if values.config is None:
         raise InputError("give --config=FILE.py[:ARGUMENT], such as --config=configs/quickstart.py")
     config = read_config(values.config)
-    report = run(config, Path(values.workdir or Path("runs") / config.name), console)
+    workdir = Path(values.workdir or Path("runs") / config.name)
+    report = run(config, workdir, console, mesh=values.mesh)
     console.print(f"report: {report}", highlight=False, soft_wrap=True)
 
 

@@ -27,15 +27,18 @@ from introspection.runtime.command import (
     RESUMES,
     config_argument,
     define_config_flag,
+    define_place_flags,
     load_config_file,
     run_program,
 )
 from introspection.runtime.lock import held
+from introspection.runtime.processes import first
 from introspection.sweeps.grid import collect_points
 from introspection.sweeps.summary import summarize
 from introspection.sweeps.sweep import dry_run, run_sweep
 
 define_config_flag()
+define_place_flags()
 flags.DEFINE_string("workdir", None, "folder of this sweep; default: runs/<config's name>-sweep")
 flags.DEFINE_bool("dry-run", False, "print the plan (with --index, only that point) and write nothing")
 flags.DEFINE_integer("index", None, "run only this point, counted from 0")
@@ -57,11 +60,12 @@ def main(values, console) -> None:
     points = collect_points(getattr(load_config_file(file), "sweep", None), file.partition(":")[2])
     if values.summarize:
         with held(workdir):
-            summarize(values.config, points, workdir, console, [Path(other) for other in values.beside])
+            beside = [Path(other) for other in values.beside]
+            first(lambda: summarize(values.config, points, workdir, console, beside))
     elif dry:
         dry_run(values.config, points, workdir, values.index, console)
     else:
-        run_sweep(values.config, points, workdir, values.index, console)
+        run_sweep(values.config, points, workdir, values.index, console, values.mesh)
 
 
 if __name__ == "__main__":

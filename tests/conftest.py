@@ -22,6 +22,10 @@ hypothesis.settings.register_profile("project", deadline=None)
 hypothesis.settings.load_profile("project")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=5, help="how often the slow test kills a process; 20: soak")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """The default suite compiles without LLVM's optimisations, its programs' processes too: compiling is most
     of its time (test_step and test_scoring on one busy core: 102 s, 155 s at level 1). The slow tests and

@@ -18,7 +18,7 @@ from introspection.runs.config import read_config
 from introspection.runtime.config import cache_dir
 from introspection.runtime.mesh import MeshConfig, make_mesh
 from introspection.tasks.registry import load_task
-from introspection.text.rows import Rows, build_row, stack_rows
+from introspection.text.rows import build_row, stack_rows
 from introspection.text.tokenizer import phrase_tokenizer
 from introspection.training.batches import BatchSizes, TrainingRows, by_item, make_batch, same_time
 from introspection.training.objectives import Batch, BehaviorBatch, batch_parts

@@ -20,6 +20,7 @@ from introspection.models.model import Model, select_seed
 from introspection.runtime.json_files import parsed, read_object
 from introspection.runtime.json_values import from_json, to_json
 from introspection.runtime.mesh import parameter_shardings
+from introspection.runtime.processes import first
 from introspection.runtime.workdir import write_whole
 from introspection.text.chat_template import ChatOptions
 from introspection.text.tokenizer import ChatTokenizer, load_tokenizer, reading_notes
@@ -48,8 +49,11 @@ class ModelCard:
     base: str | None = None  # the store, in the same workdir, of the model that adapters are added to
 
     def write(self, store: Path) -> None:
-        store.mkdir(parents=True, exist_ok=True)
-        write_whole(store / CARD, json.dumps(dataclasses.asdict(self), indent=1))
+        def write() -> None:
+            store.mkdir(parents=True, exist_ok=True)
+            write_whole(store / CARD, json.dumps(dataclasses.asdict(self), indent=1))
+
+        first(write)
 
     @classmethod
     def read(cls, store: Path) -> "ModelCard":

@@ -15,6 +15,7 @@ from orbax.checkpoint import v1 as ocp
 
 from introspection.checkpoints.fingerprint import fingerprint_tree
 from introspection.errors import InputError, RunError, listed
+from introspection.runtime.processes import first, together
 from introspection.weights.tensor_names import leaf_shapes, shape_problems
 
 _UNFINISHED = "*.orbax-checkpoint-tmp"
@@ -46,10 +47,8 @@ class CheckpointStore:
         self.directory = directory.absolute()
         if read_only and not self.directory.is_dir():
             raise InputError(f"{self.directory}: no checkpoints found")
-        self.directory.mkdir(parents=True, exist_ok=True)
-        unfinished = () if read_only else self.directory.glob(_UNFINISHED)
-        for leftover in unfinished:  # of an interrupted process; Orbax ignores but never deletes them
-            shutil.rmtree(leftover, ignore_errors=True)
+        if not read_only:
+            first(self._make)
         policies = ocp.training.preservation_policies
         checkpointer: Any = ocp.training.Checkpointer  # its stubs do not allow pathlib
         self._checkpointer = checkpointer(
@@ -61,6 +60,12 @@ class CheckpointStore:
             if keep
             else policies.PreserveAll(),
         )
+
+    def _make(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        # Of an interrupted process; Orbax ignores but never deletes them.
+        for leftover in self.directory.glob(_UNFINISHED):
+            shutil.rmtree(leftover, ignore_errors=True)
 
     def __enter__(self):
         return self
@@ -127,7 +132,7 @@ class CheckpointStore:
         return loaded["trainable"], loaded.get("optimizer")
 
     def delete(self, step: int) -> None:
-        shutil.rmtree(self.directory / str(step), ignore_errors=True)
+        first(lambda: shutil.rmtree(self.directory / str(step), ignore_errors=True))
         self._checkpointer.reload()
 
     def _check_step(self, step: int) -> None:
@@ -150,10 +155,13 @@ class CheckpointStore:
             )
 
     def _load(self, step: int, wanted):
-        try:
-            return self._checkpointer.load_checkpointables(step, wanted)
-        except Exception as error:  # Orbax and TensorStore raise many kinds for damaged files
-            raise self._corrupt(step, error) from error
+        def load() -> Any:
+            try:
+                return self._checkpointer.load_checkpointables(step, wanted)
+            except Exception as error:  # Orbax and TensorStore raise many kinds for damaged files
+                raise self._corrupt(step, error) from error
+
+        return together(load)  # each process reads its own parts, and perhaps only one of them a damaged file
 
     def _corrupt(self, step: int, error: Exception) -> CorruptCheckpointError:
         return CorruptCheckpointError(f"{self.directory / str(step)}: damaged ({_first_line(error)[:200]})")

@@ -18,6 +18,7 @@ from introspection.hygiene.request import ProbeRequest, find_model, probed_secti
 from introspection.models.model import Model
 from introspection.probes.judges import OpeningsJudge
 from introspection.runtime.config import cache_dir
+from introspection.runtime.processes import first
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import write_whole
@@ -56,7 +57,7 @@ def find_spans(request: ProbeRequest, workdir: Path, console: Console) -> Path:
     if request.task != NAME:
         raise InputError(f"--find-spans finds phrases that make a model refuse: give --task={NAME}")
     path = workdir / SPANS
-    if path.exists():
+    if first(path.exists):
         raise InputError(f"{path} exists: delete it, or give another --workdir")
     found = find_model(request)
     config = section_settings(probed_section(request, found))
@@ -73,8 +74,12 @@ def find_spans(request: ProbeRequest, workdir: Path, console: Console) -> Path:
             load_model(found, session.mesh), prompts, session, OpeningsJudge(), rule, advance
         )
     spans = strongest_spans(prompts, effects, request.margin)
-    workdir.mkdir(parents=True, exist_ok=True)
-    written = write_spans(path, [one.id for one in short], spans)
+
+    def write() -> int:
+        workdir.mkdir(parents=True, exist_ok=True)
+        return write_spans(path, [one.id for one in short], spans)
+
+    written = first(write)
     unknown = sum(not found for found in effects)
     console.print(
         f"{written} of {len(requests)} requests have a phrase that makes a refusal more likely by more than "

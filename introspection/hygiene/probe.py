@@ -39,7 +39,9 @@ from introspection.runs.assemble import VERSIONED
 from introspection.runs.inherited import readout_section
 from introspection.runs.overrides import assigned_chat
 from introspection.runtime.config import settings
-from introspection.runtime.mesh import data_mesh, idle_devices
+from introspection.runtime.mesh import idle_devices
+from introspection.runtime.mesh_flag import chosen_mesh
+from introspection.runtime.processes import first
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import check_workdir, claim_workdir, write_json, write_whole
@@ -71,10 +73,10 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
         "limit": request.limit,
         "margin": request.margin,
     }
-    check_workdir(workdir, config)
-    if (workdir / HYGIENE).exists():
+    first(lambda: check_workdir(workdir, config))
+    if first((workdir / HYGIENE).exists):
         console.print(f"{workdir} is finished; delete the folder to probe again")
-        return write_hygiene_page(workdir)
+        return first(lambda: write_hygiene_page(workdir))
     chosen = evenly_by_question(task.splits[SPLIT], request.limit)
     items, too_long = readable(chosen, found, task, reading, console)
     session = asking_session(request, console)
@@ -123,18 +125,22 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
         "versions": {name: version(name) for name in VERSIONED} | {"python": platform.python_version()},
     }
     report["cautions"] = [*notes_of(found), *hygiene_cautions(report)]
-    claim_workdir(workdir, config)
-    write_behaviors(workdir / "behaviors.jsonl", items, answers)
-    write_json(workdir / HYGIENE, report)
     for caution in report["cautions"]:
         console.print(f"caution: {caution}", highlight=False, markup=False)
     console.print(program_table(session.programs))
-    return write_hygiene_page(workdir)
+
+    def write() -> Path:
+        claim_workdir(workdir, config)
+        write_behaviors(workdir / "behaviors.jsonl", items, answers)
+        write_json(workdir / HYGIENE, report)
+        return write_hygiene_page(workdir)
+
+    return first(write)
 
 
 def asking_session(request: ProbeRequest, console: Console) -> Session:
     """A session on the requested devices; says if others are idle. Raises InputError if there are too few."""
-    session = Session(data_mesh(request.devices), console=console)
+    session = Session(chosen_mesh(request.mesh, devices=request.devices), console=console)
     if idle := idle_devices(session.mesh, "--devices"):
         say(console, idle)
     return session

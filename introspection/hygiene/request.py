@@ -22,6 +22,7 @@ from introspection.runs.overrides import (
     load_fitting,
 )
 from introspection.runtime.config import cache_dir
+from introspection.runtime.processes import first_before_others
 from introspection.tasks.mixture import NAME as MIXTURE
 from introspection.tasks.registry import default_section, section_settings
 from introspection.tasks.task import Task
@@ -42,6 +43,7 @@ class ProbeRequest:
     judge_model: str = ""  # asked by the model judge; "": the model that replied
     devices: int = 1  # over which batches are split; -1 is all
     self_knowledge: bool = False  # score the candidates of generated replies too, for `predictability`
+    mesh: str = ""  # the flag `--mesh`, in place of `devices`
 
     def __post_init__(self):
         if self.limit < 0:
@@ -103,7 +105,9 @@ def probed_task(
       InputError: as these.
     """
     section = probed_section(request, model, every_cue=every_cue)
-    return load_fitting(section, request.fields, cache_dir(), [dict(run_section(model))])
+    return first_before_others(
+        lambda: load_fitting(section, request.fields, cache_dir(), [dict(run_section(model))])
+    )
 
 
 def with_every_cue(section: Mapping[str, Any], chosen: Collection[str]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from introspection.runtime.config import plain
 from introspection.runtime.json_files import read_object
 from introspection.runtime.lock import one_at_a_time
 from introspection.runtime.metrics_writer import MetricsWriter
+from introspection.runtime.processes import first
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import write_json
@@ -119,9 +120,8 @@ def pretrained_organism(
     """Loads a config's organism from the cache, or trains it there, resuming if interrupted."""
     workdir = organism_workdir(config, questions, session.cache)
     world = build_world(config.world, questions, world_language(config))
-    workdir.parent.mkdir(parents=True, exist_ok=True)
     with one_at_a_time(workdir.with_suffix(".lock"), session.console, "training this base"):
-        if not (workdir / "organism.json").exists():
+        if not first((workdir / "organism.json").exists):
             _pretrain(config, questions, world, workdir, session)
     model = load_model(find_stored(str(workdir))[0], session.mesh)
     table = read_object(workdir / "organism.json", f"delete {workdir}, and the base is trained again")
@@ -174,9 +174,13 @@ def _pretrain(
     words = task_language(config.task).phrases()  # of every cue, including those not in this world
     tokenizer = phrase_tokenizer((*task.names, *names), (*words, *phrases))
     model_config = config.decoder(tokenizer.vocab_size)
-    workdir.mkdir(exist_ok=True)
-    write_json(workdir / "config.json", _identity(config, questions, session.cache))
-    tokenizer.save(workdir / TOKENIZER)
+
+    def begin() -> None:
+        workdir.mkdir(exist_ok=True)
+        write_json(workdir / "config.json", _identity(config, questions, session.cache))
+        tokenizer.save(workdir / TOKENIZER)
+
+    first(begin)
     ModelCard(model_config, (pretrain.seed,)).write(workdir / CHECKPOINTS / ARM)
 
     variables = jax.jit(lambda key: initialize(model_config, key))(jax.random.key(pretrain.seed))
@@ -220,7 +224,8 @@ def _pretrain(
     model = load_model(find_stored(str(workdir))[0], session.mesh)
     decided = decisions(probe_behavior(model, task.splits["test"], session), task.splits["test"])
     # Last, so that its presence marks a complete base.
-    write_json(workdir / "organism.json", organism_table(world, task, decided, count_parameters(variables)))
+    told = organism_table(world, task, decided, count_parameters(variables))
+    first(lambda: write_json(workdir / "organism.json", told))
 
 
 def copy_initial(organism_workdir: Path, workdir: Path, name: str) -> None:

@@ -46,7 +46,8 @@ from introspection.runtime.config import cache_dir
 from introspection.runtime.json_files import read_object
 from introspection.runtime.json_values import to_json
 from introspection.runtime.lock import held
-from introspection.runtime.mesh import make_mesh
+from introspection.runtime.mesh_flag import chosen_mesh
+from introspection.runtime.processes import first
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import write_json
@@ -83,8 +84,10 @@ def finished_config(workdir: Path) -> RunConfig:
     return read_config(completed(read_object(workdir / "config.json")))
 
 
-def patch(config: RunConfig, workdir: Path, console: Console) -> Path:
+def patch(config: RunConfig, workdir: Path, console: Console, mesh: str = "") -> Path:
     """Runs the arms of a config unless that is done, patches their models, and returns the page's path.
+
+    `mesh` is the flag `--mesh`; "" is that of the config.
 
     Raises:
       InputError: as `run`; a chosen layer or head is not in the model; candidates are classes, not texts; or
@@ -92,13 +95,13 @@ def patch(config: RunConfig, workdir: Path, console: Console) -> Path:
     """
     if config.initial == "pretrain":  # before anything is trained
         all_sites(config.organism.decoder(vocab_size=1), GROUPS, config.patching)
-    if not is_finished(workdir, config.run_arms):
-        run(config, workdir, console)
-    session = Session(make_mesh(config.mesh), ProgramTable(), console, cache_dir(config.cache_dir))
+    if not first(lambda: is_finished(workdir, config.run_arms)):
+        run(config, workdir, console, mesh=mesh)
+    session = Session(chosen_mesh(mesh, config.mesh), ProgramTable(), console, cache_dir(config.cache_dir))
     with held(workdir), jax.set_mesh(session.mesh):
         results = patch_models(config, workdir, session)
-        write_json(workdir / PATCHING, to_json(results))
-        page = write_patching_page(workdir, config.name, results)
+        first(lambda: write_json(workdir / PATCHING, to_json(results)))
+        page = first(lambda: write_patching_page(workdir, config.name, results))
     console.print(patching_table(results))
     say(console, summary(results))
     console.print(program_table(session.programs))
@@ -172,9 +175,9 @@ def find_subjects(config: RunConfig, workdir: Path) -> dict[str, list[Subject]]:
     for arm in config.chosen_arms:
         own = []
         for stored in find_stored(f"{workdir}:{arm}"):
-            first = find_stored(f"{workdir}:{arm}:{stored.seed}@0")[0]
+            before = find_stored(f"{workdir}:{arm}:{stored.seed}@0")[0]
             decided = {r.id: r.current for r in records if r.arm == arm and r.seed == stored.seed}
-            own.append(Subject(stored, first, decided))
+            own.append(Subject(stored, before, decided))
         found[arm] = own
     return found
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from introspection.checkpoints.fingerprint import fingerprint_json
@@ -21,6 +20,7 @@ from introspection.probes.behavior import Probe, Readout, decide_behavior, probe
 from introspection.probes.decoding import end_tokens
 from introspection.probes.replies import Replies, prompts_of, read_reply
 from introspection.probes.scored import Behavior, behavior_requests
+from introspection.runtime.processes import first, is_first
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import write_whole
 from introspection.tasks.items import Item
@@ -41,13 +41,13 @@ def read_behavior_once(
 
     `behavior_key` names the file; `known` is called when it is used. Judges judge again.
     """
-    alone = jax.process_count() == 1  # else a process that has the file would leave the others waiting
-    behaviors = read_kept(path, model, readout, len(items)) if alone else None
+    # The first decides for all: a process that reads the file would leave the others waiting.
+    behaviors = first(lambda: read_kept(path, model, readout, len(items)))
     if behaviors is not None:
         known()
     else:
         behaviors = probe_readout(model, items, readout, session, progress)
-        if alone:
+        if is_first():
             with contextlib.suppress(OSError):  # an unwritable cache only costs time
                 keep(path, behaviors)
     return Probe(behaviors, decide_behavior(model, behaviors, items, readout, session))

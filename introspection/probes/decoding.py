@@ -25,7 +25,9 @@ from introspection.probes.scoring import (
     read_prompts,
 )
 from introspection.runtime.mesh import put_rows, row_parts
+from introspection.runtime.processes import gather
 from introspection.runtime.session import Session
+from introspection.runtime.stopping import stop_if_asked
 from introspection.text.buckets import joined_batches, score_shape
 from introspection.text.tokenizer import ChatTokenizer
 
@@ -290,7 +292,8 @@ def _read_batches(
         places = np.zeros(shape.prompts, np.int32)
         places[: len(chunk)] = chunk
         arrays = put_rows((padded, lengths, active, places), session.mesh)
-        tokens, logprobs, said = map(np.asarray, program(model.variables, *arrays))
+        stop_if_asked()
+        tokens, logprobs, said = map(gather, program(model.variables, *arrays))
         for row in range(replies * len(chunk)):
             i = chunk[row // replies]
             check_finite(logprobs[row, : said[row]], model, str(names[i]) if names else "a prompt")

@@ -18,7 +18,9 @@ from introspection.probes.scoring import (
     read_prompts,
 )
 from introspection.runtime.mesh import put_rows, row_parts
+from introspection.runtime.processes import gather
 from introspection.runtime.session import Session
+from introspection.runtime.stopping import stop_if_asked
 from introspection.tasks.items import Item
 from introspection.text.buckets import batches, score_shape
 from introspection.text.rows import Rows, build_row, pad_time, stack_rows
@@ -53,8 +55,9 @@ def answer_hidden(
     parameters, hidden = count_parameters(model.variables), []
     for chunk, shape in batches(requests, longest, parameters, row_parts(session.mesh)):
         padded, lengths, _, _ = pad_requests(chunk, shape)
+        stop_if_asked()
         hidden.append(
-            np.asarray(program(model.variables, *put_rows((padded, lengths), session.mesh)))[: len(chunk)]
+            gather(program(model.variables, *put_rows((padded, lengths), session.mesh)))[: len(chunk)]
         )
         progress(len(chunk))
     return np.concatenate(hidden).reshape(len(items), 2, 1, -1)
@@ -145,6 +148,7 @@ def read_rows(
     for chunk, shape in batches(list(range(count)), row_shape, parameters, row_parts(session.mesh)):
         missing = shape.prompts - len(chunk)
         padded = [np.pad(a[chunk], ((0, missing), *[(0, 0)] * (a.ndim - 1))) for a in arrays]
-        parts.append(np.asarray(program(model.variables, *put_rows(padded, session.mesh)))[: len(chunk)])
+        stop_if_asked()
+        parts.append(gather(program(model.variables, *put_rows(padded, session.mesh)))[: len(chunk)])
         progress(len(chunk))
     return np.concatenate(parts)

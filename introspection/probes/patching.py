@@ -24,6 +24,7 @@ from introspection.probes.scoring import exact_products
 from introspection.runtime.compiled import Program
 from introspection.runtime.config import check_choice, check_choices
 from introspection.runtime.mesh import put_rows
+from introspection.runtime.processes import gather
 from introspection.runtime.session import Session
 from introspection.text.buckets import batch_tokens, bucket
 
@@ -246,7 +247,7 @@ def patch_sites(
         placed = put_rows(batch, session.mesh)
         base, source = unpatched(model.variables, placed)
         sides = (base, source, patched(model.variables, placed, weights).T)
-        found.append([np.asarray(side)[:count] for side in sides])
+        found.append([gather(side)[:count] for side in sides])
         progress(count)
     return Differences(*map(np.concatenate, zip(*found, strict=True)))
 
@@ -267,7 +268,7 @@ def attribute_sites(
             model.variables, put_rows(batch, session.mesh)
         )
         parts = [
-            np.asarray(effect).reshape(ITEMS, -1) @ chosen.reshape(len(sites), -1).T
+            gather(effect).reshape(ITEMS, -1) @ chosen.reshape(len(sites), -1).T
             for chosen, effect in zip(where, effects, strict=True)
         ]
         found.append(np.sum(parts, axis=0)[:count])

@@ -21,7 +21,9 @@ from introspection.models.decoder import count_parameters, forward
 from introspection.models.head import head_matrix, target_logprobs
 from introspection.models.model import Model
 from introspection.runtime.mesh import put_rows, row_parts
+from introspection.runtime.processes import gather
 from introspection.runtime.session import Session
+from introspection.runtime.stopping import stop_if_asked
 from introspection.text.buckets import ScoreShape, batches, score_shape
 
 # Positions whose full-vocabulary logits are in memory at a time.
@@ -126,7 +128,8 @@ def score(
     for bucket_shape, indices in by_shape.items():
         for chunk, shape in batches(indices, bucket_shape, parameters, row_parts(session.mesh)):
             arrays = pad_requests([requests[i] for i in chunk], shape)
-            logprobs = np.asarray(program(model.variables, *put_rows(arrays, session.mesh)))
+            stop_if_asked()
+            logprobs = gather(program(model.variables, *put_rows(arrays, session.mesh)))
             for i, row in zip(chunk, logprobs, strict=False):  # the last batch has padding rows
                 results[i] = row[: len(requests[i].continuations)]
                 check_finite(results[i], model, str(names[i]) if names else "a prompt")

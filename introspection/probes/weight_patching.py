@@ -13,6 +13,7 @@ from introspection.models.model import Model
 from introspection.probes.contrasts import Contrast, ContrastBatch
 from introspection.probes.patching import contrast_batches, patching_program, unpatched_differences
 from introspection.runtime.mesh import put_rows
+from introspection.runtime.processes import gather
 from introspection.runtime.session import Session
 
 REST = "rest"  # embedding, head and final norm
@@ -45,11 +46,11 @@ def weight_parts(trained: dict[str, Any]) -> list[WeightPart]:
 def by_part(trained: dict[str, Any]) -> dict[WeightPart, Float[np.ndarray, " numbers"]]:
     """All numbers of each part as one vector."""
     leaves = {
-        module: [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(tree)]
+        module: [gather(leaf).astype(np.float64) for leaf in jax.tree.leaves(tree)]
         for module, tree in trained["layers"].items()
     }
     rest = [
-        np.asarray(leaf, np.float64)
+        gather(leaf).astype(np.float64)
         for name in sorted(trained.keys() - {"layers"})
         for leaf in jax.tree.leaves(trained[name])
     ]
@@ -115,9 +116,7 @@ def patch_weights(
     found = []
     for batch, count in contrast_batches(contrasts):
         placed = put_rows(batch, session.mesh)
-        found.append(
-            np.asarray(program(model.variables, placed, donor.variables[collection], shares)).T[:count]
-        )
+        found.append(gather(program(model.variables, placed, donor.variables[collection], shares)).T[:count])
         progress(count)
     return np.concatenate(found)
 

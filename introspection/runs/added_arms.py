@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from introspection.errors import InputError
-from introspection.runs.config import RunConfig, completed
-from introspection.runtime.config import plain
+from introspection.runs.config import RunConfig, completed, identity
 from introspection.runtime.json_files import read_object
 
 
@@ -31,7 +30,7 @@ def with_arms_added(config: RunConfig) -> Callable[[dict[str, Any]], dict[str, A
     """
 
     def added(stored: dict[str, Any]) -> dict[str, Any]:
-        there, here = completed(stored), plain(config)
+        there, here = completed(stored), identity(config)
         there = {**there, "log": here["log"], "patching": here["patching"]}
         ran = _run_arms(there)
         if not set(ran) <= config.chosen_arms.keys():

@@ -26,6 +26,7 @@ from introspection.reports.console import say
 from introspection.reports.findings import alignment_line
 from introspection.runs.config import RunConfig
 from introspection.runs.trainable import trainable_parts
+from introspection.runtime import processes
 from introspection.runtime.config import plain
 from introspection.runtime.json_files import read_object
 from introspection.runtime.json_values import from_json, to_json
@@ -80,7 +81,6 @@ def aligned_model(
     given = (config.align, config.lora, config.task_seed, config.train.steps_per_call)
     identity = [VERSION, student.fingerprint, asked, *map(plain, given)]
     folder = session.cache / ALIGNED / fingerprint_json(identity)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with one_at_a_time(folder.with_suffix(".lock"), session.console, "aligning this model"):
         model, found = _aligned(config, student, teacher, items, readout, session, folder)
     say(session.console, alignment_line(found))
@@ -124,8 +124,11 @@ def _aligned(
         variables = {**frozen, **select_seed(state.trainable, 0)}
         return merge_adapters(Model(model_config, student.model.tokenizer, variables, ALIGNED))
 
-    folder.mkdir(exist_ok=True)
-    known = from_json(Alignment, read_object(measured)) if measured.exists() else None
+    def known_alignment() -> Alignment | None:
+        folder.mkdir(exist_ok=True)
+        return from_json(Alignment, read_object(measured)) if measured.exists() else None
+
+    known = processes.first(known_alignment)
     with CheckpointStore(folder / "checkpoints" / ALIGNED, keep=2) as store:
         # The newest round was stored before it was measured: those before it did not suffice.
         first = max([*store.steps(), align.check_steps])
@@ -148,7 +151,7 @@ def _aligned(
             )
             if found.reached or steps == align.steps:
                 break
-    write_json(measured, to_json(found))
+    processes.first(lambda: write_json(measured, to_json(found)))
     return model, found
 
 

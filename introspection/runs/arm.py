@@ -30,6 +30,7 @@ from introspection.runs.measure import live_measures, probe_records
 from introspection.runs.rollouts import roll_out
 from introspection.runs.setup import Setup, Start
 from introspection.runs.trainable import trainable_parts
+from introspection.runtime import processes
 from introspection.runtime.config import plain
 from introspection.runtime.metrics_writer import MetricsWriter
 from introspection.runtime.progress import progress_bar
@@ -163,7 +164,7 @@ def train_arms(jobs: Sequence[Job], arms: Mapping[str, ArmConfig], setup: Setup)
     """Trains jobs of one executable and stores what came out of each arm."""
     started, console, log = time.perf_counter(), setup.session.console, setup.config.log
     trackers = None
-    if log.projects:
+    if log.projects and processes.is_first():
         trackers = Trackers(log, setup.config.name, jobs[0].name, plain(arms[jobs[0].name]))
     metrics = MetricsWriter(setup.workdir, trackers)
     with progress_bar(console, ", ".join(job.name for job in jobs), jobs[0].loop.steps) as progress:
@@ -190,7 +191,7 @@ def train_arms(jobs: Sequence[Job], arms: Mapping[str, ArmConfig], setup: Setup)
             moved.append(parameter_distance(model, start.model))
         seconds = shared + time.perf_counter() - started
         outcome = ArmOutcome(fingerprints, seconds, sum(moved) / len(moved))
-        write_arm(setup.workdir, job.name, records, outcome)
+        processes.first(functools.partial(write_arm, setup.workdir, job.name, records, outcome))
 
 
 def shown_answers(arm: ArmConfig, seed: int, setup: Setup) -> Callable[[Item, Decisions], str] | None:

@@ -16,6 +16,7 @@ from introspection.probes.behavior import read_behavior
 from introspection.runs.config import ArmConfig
 from introspection.runs.measure import HeldOut
 from introspection.runs.setup import Probed, Setup, Start
+from introspection.runtime.processes import first
 from introspection.runtime.progress import progress_bar
 from introspection.tasks.items import Decisions, Explanation, Item
 from introspection.tasks.mixture import is_explained
@@ -156,7 +157,7 @@ def keep_labels(
         arm.noise_towards,
     )
     found = zip(setup.training.explained, decided, labels, strict=True)
-    write_labels(folder, [Label(i.id, i.group, d, label) for i, d, label in found], metadata)
+    first(lambda: write_labels(folder, [Label(i.id, i.group, d, label) for i, d, label in found], metadata))
     return kept
 
 
@@ -175,7 +176,7 @@ def refreshed_labels(
     if not last:
         return None
     items, folder = setup.training.explained, setup.workdir / "labels" / f"{name}-seed{seed}-step{last}"
-    if folder.exists():
+    if first(folder.exists):
         return [label.explanation for label in read_labels(folder, expected_labels(setup.task), items)]
     if last < step:
         raise RunError(

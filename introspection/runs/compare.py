@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -38,7 +39,9 @@ from introspection.runs.inherited import explanation_room, readout_section, run_
 from introspection.runs.overrides import assigned_chat, assigned_section, load_fitting
 from introspection.runtime.config import cache_dir, settings
 from introspection.runtime.json_values import to_json
-from introspection.runtime.mesh import data_mesh, idle_devices
+from introspection.runtime.mesh import idle_devices
+from introspection.runtime.mesh_flag import chosen_mesh
+from introspection.runtime.processes import first, first_before_others
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import check_workdir, claim_workdir, write_json, write_whole
 from introspection.tasks.items import Item
@@ -60,6 +63,7 @@ class CompareRequest:
     reply_tokens: int = 0  # limit of a generated reply; 0 is that of the models' runs, or the default
     devices: int = 1  # over which batches are split; -1 is all
     controls: tuple[str, ...] = ()  # rows that models are held against: RECIPE or RECIPE=MODEL
+    mesh: str = ""  # the flag `--mesh`, in place of `devices`
 
 
 def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
@@ -77,7 +81,7 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
     cache, limit = cache_dir(), request.limit
     evenly((), limit)  # checks the limit before anything is loaded
     chat, controls = assigned_chat(request.chat), asked_controls(request.controls)
-    rows = compared_rows(request.models, controls, cache, chat)
+    rows = first(lambda: compared_rows(request.models, controls, cache, chat))
     stored = [one for row in rows for one in row.models]
     check_addressed(stored, chat, "--chat")
     for one in stored:
@@ -86,7 +90,9 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
     own = task_section(stored, request.task)
     reading = readout_section(stored, request.readout, request.reply_tokens)
     asked, theirs = assigned_section(own, request.data, request.fields), run_sections(stored, "task")
-    section, task = load_fitting(asked, request.fields, cache, [one for _, one in theirs])
+    section, task = first_before_others(
+        lambda: load_fitting(asked, request.fields, cache, [one for _, one in theirs])
+    )
     print_task_notes(task, console)
     config = {
         "compare": list(request.models),
@@ -97,7 +103,7 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
         "chat": dataclasses.asdict(chat),
         "limit": limit,
     }
-    check_workdir(workdir, config)
+    first(lambda: check_workdir(workdir, config))
     if any(one != section for _, one in theirs):
         console.print(
             "warning: these are not the items that the models' runs held out: the models may have been "
@@ -106,11 +112,12 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
     computed = [recipe for recipe in controls if recipe in COMPUTED]
     training = {one: labelled_training_items(one, task) for one in workdirs_of(rows) if computed}
     task = dataclasses.replace(task, splits={"test": task.splits["test"]})
-    if (workdir / "matrix.json").exists():
+    if first((workdir / "matrix.json").exists):
         console.print(f"{workdir} is finished; delete the folder to run again")
         report = workdir / "report.html"
-        return report if report.exists() else write_report(workdir)  # if interrupted between the two
-    session = Session(data_mesh(request.devices), console=console)
+        # If interrupted between the two.
+        return first(lambda: report if report.exists() else write_report(workdir))
+    session = Session(chosen_mesh(request.mesh, devices=request.devices), console=console)
     if idle := idle_devices(session.mesh, "--devices"):
         say(console, idle)
     with jax.set_mesh(session.mesh):
@@ -136,10 +143,28 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
                 return None
 
         compared, shown = probe_rows(rows, probe, ask_again, session)
-    for control, result in label_rows(training, items, task, [*controls]):
-        compared[control.name] = result
-        shown.append(control)
-    notes += [one.cut for one in compared.values() if one.cut]
+
+    def write() -> Path:
+        for control, result in label_rows(training, items, task, [*controls]):
+            compared[control.name] = result
+            shown.append(control)
+        return _write(compared, shown, items, notes, workdir, config, session)
+
+    return first(write)
+
+
+def _write(
+    compared: Mapping[str, Compared],
+    shown: Sequence[Row],
+    items: Sequence[Item],
+    notes: Sequence[str],
+    workdir: Path,
+    config: dict[str, Any],
+    session: Session,
+) -> Path:
+    """The files of a comparison, and what it says; returns the page's path."""
+    console = session.console
+    notes = [*notes, *(one.cut for one in compared.values() if one.cut)]
     matrix = dataclasses.replace(compared_matrix(compared, shown, items), notes=tuple(notes))
     claim_workdir(workdir, config)
     write_items(workdir / "compared.jsonl", items, compared)

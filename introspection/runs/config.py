@@ -300,11 +300,16 @@ def read_config(config: ConfigDict | Mapping[str, Any]) -> RunConfig:
 
 
 def completed(stored: dict[str, Any]) -> dict[str, Any]:
-    """A workdir's config, with defaults for fields added since it was written."""
+    """A workdir's config, with defaults for fields added since it was written; older ones have a mesh."""
     try:
-        return plain(read_config(stored))
+        return identity(read_config(stored))
     except InputError:
         return stored
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """What a workdir's `config.json` holds: everything but where the run computes, which may change."""
+    return {name: value for name, value in plain(config).items() if name != "mesh"}
 
 
 def default_config() -> ConfigDict:

@@ -21,7 +21,8 @@ from introspection.models.model import merge_adapters
 from introspection.runs.model_card import model_card
 from introspection.runtime.config import cache_dir, check_choice
 from introspection.runtime.json_files import read_object
-from introspection.runtime.mesh import MeshConfig, make_mesh
+from introspection.runtime.mesh_flag import chosen_mesh
+from introspection.runtime.processes import first
 from introspection.text.chat_template import ChatOptions
 from introspection.text.hf_tokenizer import TEMPLATE, has_tokenizer, hf_tokenizer_files, token_ids
 from introspection.text.pretrained_tokenizer import PretrainedTokenizer
@@ -34,9 +35,10 @@ DTYPES = ("float32", "bfloat16")
 CARD = "README.md"
 
 
-def export(name: str, folder: Path, kind: str, dtype: str, console: Console) -> None:
+def export(name: str, folder: Path, kind: str, dtype: str, console: Console, mesh: str = "") -> None:
     """Writes the model called `name`.
 
+    `mesh` is the flag `--mesh`, over whose devices the model is loaded.
     `kind` is `hf` (a model folder, with adapters merged into the weights) or `peft` (only the adapters).
 
     Raises:
@@ -46,13 +48,13 @@ def export(name: str, folder: Path, kind: str, dtype: str, console: Console) -> 
     for flag, value, choices in (("format", kind, FORMATS), ("dtype", dtype, DTYPES)):
         check_choice(f"--{flag}", value, choices)
     folder = folder.expanduser().absolute()
-    check_empty(folder)
-    check_makeable(folder)
+    first(lambda: check_empty(folder))
+    first(lambda: check_makeable(folder))
     cache = cache_dir()
     path = model_path(name, cache)
     found = find_models(path)
     print_notes(found, console)
-    model = load_one(path, make_mesh(MeshConfig()))
+    model = load_one(path, chosen_mesh(mesh))
     tokenizer = model.tokenizer
     options = tokenizer.template.options if isinstance(tokenizer, PretrainedTokenizer) else None
     if kind == "peft":

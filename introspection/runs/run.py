@@ -1,6 +1,5 @@
 """The main job: probe, label, train every arm, measure, report. Resumable at any moment."""
 
-import contextlib
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -19,15 +18,17 @@ from introspection.runs.arm_labels import expected_labels, given_labels, labels_
 from introspection.runs.arm_rows import check_packs
 from introspection.runs.arm_shift import arm_shift
 from introspection.runs.assemble import assemble, is_stored
-from introspection.runs.config import RunConfig
+from introspection.runs.config import RunConfig, identity
 from introspection.runs.measure import control_explanations
 from introspection.runs.models import PUBLISHED, check_same_models, published_decisions
 from introspection.runs.other_text import other_passages
 from introspection.runs.setup import leave_shared, prepare
 from introspection.runtime.compiled import ProgramTable
-from introspection.runtime.config import cache_dir, plain
+from introspection.runtime.config import cache_dir
 from introspection.runtime.lock import held
-from introspection.runtime.mesh import check_rows, idle_devices, make_mesh
+from introspection.runtime.mesh import check_rows, idle_devices
+from introspection.runtime.mesh_flag import chosen_mesh
+from introspection.runtime.processes import check_shared, first, first_before_others
 from introspection.runtime.session import Session
 from introspection.runtime.trackers import check_trackers
 from introspection.runtime.workdir import check_workdir, claim_workdir
@@ -47,7 +48,7 @@ def check_run(config: RunConfig, workdir: Path) -> tuple[Task, list[Question]]:
     Raises:
       InputError: the data can't be used, a tracker is missing, or `workdir` belongs to another config.
     """
-    check_workdir(workdir, plain(config), with_arms_added(config))
+    check_workdir(workdir, identity(config), with_arms_added(config))
     check_trackers(config.log)
     task, questions = load_task(config.task, cache_dir(config.cache_dir))
     if questions and config.pretrain.mixture.explained:
@@ -62,39 +63,46 @@ def check_run(config: RunConfig, workdir: Path) -> tuple[Task, list[Question]]:
     return task, questions
 
 
-def run(config: RunConfig, workdir: Path, console: Console, programs: ProgramTable | None = None) -> Path:
+def run(
+    config: RunConfig, workdir: Path, console: Console, programs: ProgramTable | None = None, mesh: str = ""
+) -> Path:
     """Runs every arm of a config in `workdir`, which it holds meanwhile, and returns the report's path.
 
     Runs of one process share `programs`, and so compile what they have in common once. If the workdir has
     results of some of the arms, only the others are trained.
 
+    Args:
+      mesh: the flag `--mesh`; "" is that of the config.
+
     Raises:
       InputError: as `check_run`, `held` and `prepare`.
     """
-    mesh = make_mesh(config.mesh)
-    check_rows(config.train.rows.explanation_rows + 2 * config.train.rows.behavior_items, "a step", mesh)
-    session = Session(mesh, programs or ProgramTable(), console, cache_dir(config.cache_dir))
-    config = arms_in_place(config, workdir)
+    placed = chosen_mesh(mesh, config.mesh)
+    check_rows(config.train.rows.explanation_rows + 2 * config.train.rows.behavior_items, "a step", placed)
+    session = Session(placed, programs or ProgramTable(), console, cache_dir(config.cache_dir))
+    config = first(lambda: arms_in_place(config, workdir))
     if left_out := [name for name in config.arms if name not in config.run_arms]:
         say(console, f"not run, since config.run_arms leaves them out: {', '.join(left_out)}")
-    if is_finished(workdir, config.run_arms):
-        check_workdir(workdir, plain(config), with_arms_added(config))
+    if first(lambda: is_finished(workdir, config.run_arms)):
+        first(lambda: check_workdir(workdir, identity(config), with_arms_added(config)))
         console.print(f"{workdir} is finished; its results stand (delete the folder to run again)")
         report = workdir / "report.html"
-        if report.exists():
+        if first(report.exists):
             return report
         with held(workdir):  # killed just before
-            return write_report(workdir)
-    # Of a run of several processes, the first stands for all.
-    with held(workdir) if jax.process_index() == 0 else contextlib.nullcontext():
+            return first(lambda: write_report(workdir))
+    for shared in (workdir.parent, session.cache):
+        check_shared(shared)
+    with held(workdir):
         return _run(config, workdir, session)
 
 
 def _run(config: RunConfig, workdir: Path, session: Session) -> Path:
     started, console = time.perf_counter(), session.console
-    if idle := idle_devices(session.mesh, "--config.mesh.data"):
+    if idle := idle_devices(session.mesh, "--mesh=data"):
         say(console, idle)
-    arms, (task, questions) = config.chosen_arms, check_run(config, workdir)
+    arms = config.chosen_arms
+    task, questions = first_before_others(lambda: check_run(config, workdir))
     print_task_notes(task, console, "tiny" if config.tiny else "")
     with jax.set_mesh(session.mesh):
         hold_others = any(arm.kl_groups != "explained" for arm in arms.values())
@@ -107,8 +115,9 @@ def _run(config: RunConfig, workdir: Path, session: Session) -> Path:
             if arm.kl_prompts == OTHER_TEXT:
                 other_passages(setup)
             check_packs(arm, shifts[name], setup)
-        check_same_models(workdir, setup.models.fingerprints)
-        claim_workdir(workdir, plain(config), with_arms_added(config))  # nothing is refused from here on
+        first(lambda: check_same_models(workdir, setup.models.fingerprints))
+        # Nothing is refused from here on.
+        first(lambda: claim_workdir(workdir, identity(config), with_arms_added(config)))
         leave_shared(setup)
         for other, alike in setup.models.similarity().items():
             console.print(
@@ -119,7 +128,7 @@ def _run(config: RunConfig, workdir: Path, session: Session) -> Path:
         measured: dict[tuple, dict[str, float]] = {}
         waiting = {}
         for name in arms:
-            if is_stored(workdir, name, console):
+            if first(lambda name=name: is_stored(workdir, name, console)):
                 console.print(f"{name}: finished before", highlight=False)
             else:
                 waiting[name] = arms[name]
@@ -127,7 +136,7 @@ def _run(config: RunConfig, workdir: Path, session: Session) -> Path:
         for chosen in at_once:
             run_arms(chosen, shifts, setup, measured)
         controls = control_explanations(setup)
-    return assemble(setup, arms, controls, time.perf_counter() - started)
+    return first(lambda: assemble(setup, arms, controls, time.perf_counter() - started))
 
 
 def is_finished(workdir: Path, arms: Collection[str] = ()) -> bool:

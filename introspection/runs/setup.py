@@ -48,6 +48,7 @@ from introspection.runs.models import (
     stored_models,
 )
 from introspection.runs.training_items import TrainingItems, explained_items, training_items
+from introspection.runtime.processes import first
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import write_json
@@ -214,6 +215,14 @@ def prepare(
 
 def leave_shared(setup: Setup) -> None:
     """Writes what all arms share to the workdir: tokenizer, initial model, clean labels, the base's table."""
+    first(lambda: _leave_texts(setup))
+    for start in setup.models.starts.values():
+        if start.workdir is None:
+            save_initial(start, setup.workdir)
+
+
+def _leave_texts(setup: Setup) -> None:
+    """All that the first process can write alone: files, and copies of them."""
     workdir = setup.workdir
     if setup.models.organism is not None:
         write_json(workdir / "organism.json", setup.models.organism.table)
@@ -221,8 +230,6 @@ def leave_shared(setup: Setup) -> None:
     for start in setup.models.starts.values():
         if start.workdir is not None:
             copy_initial(start.workdir, workdir, start.name)
-        else:
-            save_initial(start, workdir)
     if not (workdir / "labels" / "clean").exists():
         labels = [
             Label(item.id, item.group, decided, decided.explanation)

@@ -5,7 +5,6 @@ import ctypes
 import errno
 import importlib.util
 import re
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -19,9 +18,11 @@ from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 
 from introspection.errors import InputError, RunError
+from introspection.runtime import processes, stopping
 from introspection.runtime.config import cache_dir, comma_values
 from introspection.runtime.files import read_whole
 from introspection.runtime.interrupts import leave
+from introspection.runtime.joining import end, place_of, start, wait_for_news
 from introspection.runtime.json_files import parsed
 from introspection.runtime.known_as import by_meaning, meant, suggestion, with_arm
 from introspection.runtime.terminal import Terminal, one_line, visible
@@ -38,38 +39,71 @@ def run_program(
 ) -> None:
     """Parses the command line, calls `main`, prints errors as one line on stderr and exits.
 
-    Exit codes: 0 done; 1 failed while running; 2 bad input, nothing written.
+    Exit codes: 0 done; 1 failed while running; 2 bad input, nothing written; 130 interrupted by Ctrl-C. A
+    command that resumes also exits with 0 once SIGTERM has made it save what it has.
 
     Args:
       stopped: what is kept of a command that was stopped, and how to go on.
     """
-    console = Terminal()
-    arguments = sys.argv
-    module = sys.modules["__main__"]
+    if {"--help", "-h", "--helpfull"} & set(sys.argv[1:]):
+        sys.stdout.write(visible(help_text(sys.modules["__main__"].__doc__ or "", flag_values, sys.argv)))
+        sys.exit(DONE)
+    code, message, at_once = _run_main(main, flag_values, stopped)
+    end(code, message, alone=not stopping.is_agreed())
+    if at_once or (code and processes.count() > 1):
+        leave(code)
+    sys.exit(code) if code else None
+
+
+def _run_main(
+    main: Callable[[flags.FlagValues, Console], None], flag_values: flags.FlagValues, stopped: str
+) -> tuple[int, str, bool]:
+    """The exit code, the error's line, and whether programs may still run on a device."""
     try:
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as in the background of a shell
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        if {"--help", "-h", "--helpfull"} & set(arguments[1:]):
-            sys.stdout.write(visible(help_text(module.__doc__ or "", flag_values, arguments)))
-            sys.exit(DONE)
-        parse_flags(flag_values, arguments)
+        stopping.listen(False)
+        parse_flags(flag_values, sys.argv)
         keep_compiled_programs()
         keep_freed_memory()
-        main(flag_values, console)
+        if "processes" in flag_values:
+            place = place_of(flag_values.coordinator, flag_values.processes, flag_values.process)
+            start(place, flag_values["start-timeout"].value or 300)
+        stopping.listen(stopped == RESUMES)
+        main(flag_values, Terminal(quiet=not processes.is_first()))
+        return DONE, "", False
     except (InputError, flags.Error) as error:
-        _one_line(error)
-        sys.exit(BAD_INPUT)
+        return BAD_INPUT, _one_line(error), False
+    except KeyboardInterrupt as error:
+        code = stopping.exit_code(resumes=stopped == RESUMES)
+        said = "; ".join(filter(None, (str(error), stopped)))
+        if processes.is_first() or not stopping.is_agreed():
+            _one_line(said, "error: interrupted" if code else "stopped")
+        return code, f"interrupted; {said}", True
     except RunError as error:
-        _one_line(error)
-        sys.exit(FAILED)
-    except KeyboardInterrupt:
-        _one_line(f"interrupted: {stopped}")
-        leave(FAILED)
+        wait_for_news(error)
+        return FAILED, _one_line(error), False
     except OSError as error:
         if error.errno not in _EXPLAINED:
             sys.stderr.write(visible(traceback.format_exc()))
-        _one_line(f"{error}: {stopped}")
-        sys.exit(FAILED)
+        return FAILED, _one_line(f"{error}: {stopped}"), False
+    except Exception as error:
+        if processes.count() == 1:
+            raise
+        wait_for_news(error)
+        sys.stderr.write(visible(traceback.format_exc()))
+        return FAILED, _one_line(f"{type(error).__name__}: {error}"), True
+
+
+def define_place_flags() -> None:
+    """`--mesh`, and which of how many processes this is."""
+    flags.DEFINE_string(
+        "mesh", "", "devices along each axis, such as data=2,fsdp=4; one may be -1 and takes the rest"
+    )
+    flags.DEFINE_string(
+        "coordinator", None, "HOST:PORT of process 0, where one command runs as several processes"
+    )
+    flags.DEFINE_integer("processes", None, "of how many; found by itself on Cloud TPU, GKE and SLURM")
+    flags.DEFINE_integer("process", None, "which of them this is, counted from 0")
+    flags.DEFINE_integer("start-timeout", 300, "seconds to wait until all processes have joined")
 
 
 def define_config_flag() -> None:
@@ -268,5 +302,8 @@ def _sentence(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _one_line(error: object) -> None:
-    print(f"error: {one_line(error)}", file=sys.stderr)
+def _one_line(error: object, kind: str = "error") -> str:
+    """Prints an error, and returns its line."""
+    line = one_line(error)
+    print(f"{kind}: {line}", file=sys.stderr)
+    return line

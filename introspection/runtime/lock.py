@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from introspection.errors import InputError
+from introspection.runtime.processes import only_first_holds
 from introspection.runtime.workdir import LOCK
 
 # What `flock` says where the file system has no locks.
@@ -26,17 +27,21 @@ class HeldError(InputError):
     """Another process writes into the workdir."""
 
 
-@contextlib.contextmanager
-def held(workdir: Path) -> Iterator[None]:
-    """Holds a workdir for this process, and makes it if it is missing; what is left empty is removed again.
+def held(workdir: Path) -> contextlib.AbstractContextManager[None]:
+    """Holds a workdir for this command, and makes it if it is missing; what is left empty is removed again.
 
     The lock is the system's (`flock`), so it ends with its process, however that ends. Without locks in the
-    file system it does nothing.
+    file system it does nothing. Of several processes the first holds it for all.
 
     Raises:
       HeldError: another process holds it; the message says which, where and since when.
       InputError: as `check_inside`, or the workdir can't be written to.
     """
+    return only_first_holds(lambda: _held(workdir))
+
+
+@contextlib.contextmanager
+def _held(workdir: Path) -> Iterator[None]:
     made: list[Path] = []
     try:
         try:
@@ -59,9 +64,17 @@ def held(workdir: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
+def one_at_a_time(lock: Path, console: Console, what: str) -> contextlib.AbstractContextManager[None]:
+    """Locks a file beside what a cache holds: of two runs that need the same, one makes it and one waits.
+
+    Of a run's processes the first holds the lock for all.
+    """
+    return only_first_holds(lambda: _one_at_a_time(lock, console, what))
+
+
 @contextlib.contextmanager
-def one_at_a_time(lock: Path, console: Console, what: str) -> Iterator[None]:
-    """Locks a file beside what a cache holds: of two runs that need the same, one makes it and one waits."""
+def _one_at_a_time(lock: Path, console: Console, what: str) -> Iterator[None]:
+    lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

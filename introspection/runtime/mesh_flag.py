@@ -1,10 +1,14 @@
-"""What `--mesh` says."""
+"""Where a command computes: `--mesh`, else what its config says, else all devices of several processes."""
 
 import dataclasses
 import re
 
+import jax
+from jax.sharding import Mesh
+
 from introspection.errors import InputError
-from introspection.runtime.mesh import MeshConfig
+from introspection.runtime import processes
+from introspection.runtime.mesh import MeshConfig, data_mesh, make_mesh
 
 
 def read_mesh(text: str) -> MeshConfig:
@@ -21,3 +25,31 @@ def read_mesh(text: str) -> MeshConfig:
             raise InputError(f"--mesh has {part!r}; give AXIS=SIZE of {', '.join(axes)}, each at most once")
         sizes[found[1]] = int(found[2])
     return MeshConfig(**sizes)
+
+
+def chosen_mesh(mesh: str, configured: MeshConfig | None = None, devices: int = 1) -> Mesh:
+    """The mesh of a command.
+
+    Args:
+      mesh: the flag `--mesh`; "" leaves the choice to the others.
+      configured: `config.mesh`, of commands with a config.
+      devices: the flag `--devices`, of commands without one.
+
+    Raises:
+      InputError: the flags contradict each other, there are too few devices, or a process would have none.
+    """
+    if mesh and devices != 1:
+        raise InputError(f"--mesh={mesh} and --devices={devices} contradict each other: give one of them")
+    if mesh:
+        chosen = make_mesh(read_mesh(mesh))
+    elif configured is not None and configured != MeshConfig():
+        chosen = make_mesh(configured)
+    else:
+        chosen = data_mesh(-1 if processes.count() > 1 and devices == 1 else devices)
+    without = set(range(processes.count())) - {device.process_index for device in chosen.devices.flat}
+    if without:
+        raise InputError(
+            f"the mesh uses {chosen.size} of {jax.device_count()} devices, and none of process "
+            f"{', '.join(map(str, sorted(without)))}: give a larger --mesh, or fewer --processes"
+        )
+    return chosen

@@ -10,6 +10,7 @@ from tensorboardX import SummaryWriter
 
 from introspection.runtime.json_files import json_lines
 from introspection.runtime.json_values import LARGEST
+from introspection.runtime.processes import is_first
 from introspection.runtime.trackers import Trackers
 from introspection.runtime.workdir import write_whole
 
@@ -33,10 +34,14 @@ def metrics_event(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class MetricsWriter:
-    """Appends one JSON object per line: `{"arm", "seed", "step", <metric>: value, ...}`."""
+    """Appends one JSON object per line: `{"arm", "seed", "step", <metric>: value, ...}`.
+
+    Of several processes, which all have the same metrics, the first writes them.
+    """
 
     def __init__(self, workdir: Path, trackers: Trackers | None = None):
         self._trackers = trackers
+        self._silent = not is_first()
         self._path = workdir / "metrics.jsonl"
         self._events = workdir / "tensorboard"
         self._writers: dict[tuple[str, int], SummaryWriter] = {}
@@ -44,7 +49,7 @@ class MetricsWriter:
 
     def keep(self, wanted: Callable[[dict], bool]) -> None:
         """Drops lines that a resumed run will rewrite, and a last line that was cut short."""
-        if not self._path.exists():
+        if self._silent or not self._path.exists():
             return
         if self._lines is not None:  # else what is written next would go to the file that is replaced here
             self.flush()
@@ -54,8 +59,10 @@ class MetricsWriter:
         write_whole(self._path, "".join(f"{json.dumps(fields)}\n" for fields in lines if wanted(fields)))
 
     def write(self, arm: str, seed: int, step: int, metrics: dict[str, float]) -> None:
+        if self._silent:
+            return
         if self._lines is None:
-            self._lines = self._path.open("a", encoding="utf-8")
+            self._lines = self._path.open("a", buffering=1, encoding="utf-8")  # a line is seen at once
         self._lines.write(json.dumps({"arm": arm, "seed": seed, "step": step, **metrics}) + "\n")
         if (arm, seed) not in self._writers:
             folder = self._events / f"{arm}-seed{seed}"

@@ -1,6 +1,7 @@
 """Running a sweep: a dry run, and point after point in one process."""
 
 import dataclasses
+import functools
 import statistics
 import time
 import traceback
@@ -14,11 +15,12 @@ from introspection.errors import RunError
 from introspection.reports.console import say
 from introspection.runs.config import RunConfig
 from introspection.runs.run import check_run, run
+from introspection.runtime import processes
 from introspection.runtime.command import FULL_DISK
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.config import plain
 from introspection.runtime.lock import HeldError, check_inside
-from introspection.runtime.mesh import make_mesh
+from introspection.runtime.mesh_flag import chosen_mesh
 from introspection.runtime.progress import clock
 from introspection.runtime.terminal import one_line
 from introspection.runtime.workdir import write_whole
@@ -64,11 +66,21 @@ def describe(point: PlannedPoint) -> tuple[str, ...]:
 
 
 def run_sweep(
-    config: ConfigDict, points: Sequence[Point], workdir: Path, index: int | None, console: Console
+    config: ConfigDict,
+    points: Sequence[Point],
+    workdir: Path,
+    index: int | None,
+    console: Console,
+    mesh: str = "",
 ) -> None:
     """Runs every point that is not finished (or `index` alone) in one process with shared programs.
 
-    Other processes may run other points in the same workdir at the same time, each with its `index`.
+    Other commands may run other points in the same workdir at the same time, each with its `index`. Where one
+    command is several processes, these run every point together, and a point that fails ends it: a failure
+    of one process alone would leave the others waiting in that point.
+
+    Args:
+      mesh: the flag `--mesh`; "" is that of each point's config.
 
     Raises:
       InputError: a point can't be used, or the workdir is another sweep's; nothing is written.
@@ -76,11 +88,17 @@ def run_sweep(
       RunError: points failed; the others have run.
       OSError, RunError: the disk is full; later points have not run.
     """
-    planned = checked_plan(config, points, workdir, index, check_point)
-    check_inside(workdir, depth=2)  # below that are the points' own, each of which a run looks through
-    write_plan(workdir, points)
+    check = functools.partial(check_point, mesh=mesh)
+    planned = processes.first_before_others(lambda: checked_plan(config, points, workdir, index, check))
+
+    def begin() -> list[int]:
+        check_inside(workdir, depth=2)  # below that are the points' own, each of which a run looks through
+        write_plan(workdir, points)
+        return [point.index for point in planned if point.state != "finished"]
+
+    unfinished = processes.first(begin)
     chosen = planned if index is None else planned[index : index + 1]
-    waiting = [point for point in chosen if point.state != "finished"]
+    waiting = [point for point in chosen if point.index in unfinished]
     programs, outcomes, shown = ProgramTable(), [], labels(points)
     for point in chosen:
         title = f"point {point.index + 1} of {len(planned)}: {shown[point.name]}"
@@ -88,7 +106,7 @@ def run_sweep(
             say(console, f"{title}: finished before, skipped")
             continue
         say(console, title + time_left(outcomes, len(waiting)))
-        outcomes.append(run_point(point, workdir, programs, console))
+        outcomes.append(run_point(point, workdir, programs, console, mesh))
     for outcome in outcomes:
         failure = f", failed: see {outcome.traceback}" if outcome.traceback else ""
         say(console, f"{outcome.name}: {clock(outcome.seconds)}{failure}")
@@ -100,28 +118,31 @@ def run_sweep(
         )
 
 
-def check_point(config: RunConfig, folder: Path) -> None:
+def check_point(config: RunConfig, folder: Path, mesh: str = "") -> None:
     """Raises InputError if a point can't be run here, as far as can be told before it is."""
-    make_mesh(config.mesh)
+    chosen_mesh(mesh, config.mesh)
     check_run(config, folder)
 
 
-def run_point(point: PlannedPoint, workdir: Path, programs: ProgramTable, console: Console) -> Outcome:
+def run_point(
+    point: PlannedPoint, workdir: Path, programs: ProgramTable, console: Console, mesh: str = ""
+) -> Outcome:
     """Runs a point; what it raises is reported and kept as a file, except a full disk, which stops all."""
     started = time.perf_counter()
     try:
-        run(point.config, point.folder, console, programs)
+        run(point.config, point.folder, console, programs, mesh)
     except HeldError:
         raise
     except Exception as error:
-        if disk_is_full(error):
+        if disk_is_full(error) or processes.count() > 1:
             raise
         path = keep_traceback(point, workdir)
         failure = one_line(f"{type(error).__name__}: {error}")
         say(console, f"{point.name} failed: {failure}; its traceback is in {path}")
         return Outcome(point.name, time.perf_counter() - started, path)
-    for path in traceback_paths(point, workdir):  # of an earlier try
-        path.unlink(missing_ok=True)
+    if processes.is_first():
+        for path in traceback_paths(point, workdir):  # of an earlier try
+            path.unlink(missing_ok=True)
     return Outcome(point.name, time.perf_counter() - started)
 
 

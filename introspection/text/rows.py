@@ -1,7 +1,7 @@
 """Rows of tokens with scored positions.
 
 A row is a prompt and any number of continuations, side by side: each continuation sees the prompt and itself
-(`segments`, read by `models.attention.row_mask`), and its positions start at the prompt's end. So an
+(`segments`, read by `models.attention.row_ends`), and its positions start at the prompt's end. So an
 explanation row (one continuation) and a behaviour row (a prompt and its K candidate answers) have the same
 form and need one forward pass.
 """

@@ -15,7 +15,9 @@ from introspection.models.config import ModelConfig
 from introspection.runtime.config import check_choice
 from introspection.runtime.mesh import put_batch, put_parameters
 from introspection.runtime.metrics_writer import MetricsWriter
+from introspection.runtime.processes import first, gather
 from introspection.runtime.session import Session
+from introspection.runtime.stopping import deferred, is_asked, stop
 from introspection.training.batches import stack_batches
 from introspection.training.objectives import Batch, ObjectiveConfig, ObjectiveWeights
 from introspection.training.stacking import call_together, join_runs, run_parts, split_runs, take_runs
@@ -113,7 +115,8 @@ def train(
     unless the process was killed between two saves) train as one stacked axis of runs, each as if alone.
 
     Raises RunError on a loss that is not finite (naming the step; the last good checkpoint stays) and when a
-    checkpoint can't be saved.
+    checkpoint can't be saved. After SIGTERM or Ctrl-C it saves at the next step that has a line of metrics
+    and raises KeyboardInterrupt.
     """
     states, steps = {}, {}
     for job in jobs:
@@ -124,7 +127,9 @@ def train(
     progress(min(steps.values()))
     for step in sorted(set(steps.values())):
         group = [job for job in jobs if steps[job.name] == step]
-        trained = _train_from(step, group, [states[job.name] for job in group], metrics, session, progress)
+        before = [states[job.name] for job in group]
+        with deferred():
+            trained = _train_from(step, group, before, metrics, session, progress)
         states |= dict(zip((job.name for job in group), trained, strict=True))
     return [states[job.name] for job in jobs]
 
@@ -156,7 +161,7 @@ def _train_from(
         donate_argnums=(0,),
         out_shardings=(shardings, None),
     )
-    fresh = [job.name for job in jobs if not job.store.steps()]
+    fresh = first(lambda: [job.name for job in jobs if not job.store.steps()])
     names = {job.name for job in jobs}
     metrics.keep(lambda line: line["arm"] not in names or (line["step"] <= step and line["arm"] not in fresh))
 
@@ -184,7 +189,7 @@ def _train_from(
     def read_metrics(first_step: int, device_metrics) -> str:
         """Waits for a call's metrics (`steps runs` of every part), checks and averages them into the log."""
         values = {
-            name: np.concatenate([part[name] for part in device_metrics], axis=1)
+            name: np.concatenate([gather(part[name]) for part in device_metrics], axis=1)
             for name in device_metrics[0]
         }
         finite = np.isfinite(values["loss"]) & np.isfinite(values["gradient_norm"])
@@ -242,8 +247,19 @@ def _train_from(
             note = read_metrics(*pending)
             pending = None
             write_evaluations(step, states)
-        if at_checkpoint:
+        # Between metrics, or between samples of groups, which are not stored, it could not go on as before.
+        stops = is_asked() and not (step % loop.log_steps or step % (loop.rollout_steps or 1))
+        if stops and not at_checkpoint:
+            if pending:
+                read_metrics(*pending)
+            metrics.flush()
+            states = states_of_jobs()
+        if at_checkpoint or stops:
             save(step, states)
+        if stops and step < loop.steps:
+            for job in jobs:
+                job.store.wait()
+            stop(f"saved at step {step}")
         renew(step, states, bool(at_refresh), bool(at_rollout))
         progress(loop.steps_per_call, note)
     for job in jobs:

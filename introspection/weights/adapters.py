@@ -13,6 +13,7 @@ from introspection.errors import InputError
 from introspection.models.config import PROJECTIONS, LoraConfig, ModelConfig
 from introspection.models.decoder import initialize
 from introspection.runtime.mesh import MeshConfig, make_mesh
+from introspection.runtime.processes import is_first
 from introspection.weights.adapter_config import MERGE_FIRST, check_adapter_fields, saved_leaves
 from introspection.weights.adapter_modules import Adapted, adapted_modules
 from introspection.weights.export import save_tensors, stored_tensors, write_folder
@@ -212,7 +213,7 @@ def export_adapters(
       other_files: written by name, such as the adapters' chat template, if it is not their base's.
 
     Raises:
-      InputError: the folder is not empty, or the adapters are spread over several hosts.
+      InputError: the folder is not empty.
     """
     leaves = named_leaves(adapters)
     tensors = stored_tensors(leaves, adapter_names(leaves))
@@ -235,8 +236,10 @@ def export_adapters(
     }
 
     def write(target: Path) -> None:
-        (target / ADAPTER_CONFIG).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
         save_tensors({name: read() for name, read in tensors.items()}, target / ADAPTER_WEIGHTS)
+        if not is_first():
+            return
+        (target / ADAPTER_CONFIG).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
         for name, content in (other_files or {}).items():
             (target / name).write_bytes(content)
 

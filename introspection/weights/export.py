@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from safetensors.numpy import save_file
 
 from introspection.errors import InputError
 from introspection.models.config import ModelConfig
 from introspection.runtime.lock import held
+from introspection.runtime.processes import first, gather, is_first
 from introspection.runtime.workdir import LOCK
 from introspection.weights.folder import CONFIG, WEIGHTS, WEIGHTS_INDEX
 from introspection.weights.hf_config import hf_config
@@ -39,8 +39,7 @@ def export_model(
     shard at a time.
 
     Raises:
-      InputError: the folder is not empty, the parameters are spread over several hosts, or transformers has
-        no model type for this config.
+      InputError: the folder is not empty, or transformers has no model type for this config.
     """
     leaves = named_leaves(params)
     # transformers can't load a padding token beyond the embedding.
@@ -56,9 +55,10 @@ def export_model(
     tensors = stored_tensors(leaves, names)
 
     def write(target: Path) -> None:
-        (target / CONFIG).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
-        for name, content in other_files.items():
-            (target / name).write_bytes(content)
+        if is_first():
+            (target / CONFIG).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+            for name, content in other_files.items():
+                (target / name).write_bytes(content)
         files = [WEIGHTS]
         if len(shards) > 1:
             files = [f"model-{i + 1:05}-of-{len(shards):05}.safetensors" for i in range(len(shards))]
@@ -66,7 +66,8 @@ def export_model(
                 "metadata": {"total_size": sum(sizes.values())},
                 "weight_map": {name: file for file, own in zip(files, shards, strict=True) for name in own},
             }
-            (target / WEIGHTS_INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+            if is_first():
+                (target / WEIGHTS_INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
         for file, own in zip(files, shards, strict=True):
             save_tensors({name: tensors[name]() for name in own}, target / file)
 
@@ -76,18 +77,12 @@ def export_model(
 def stored_tensors(
     leaves: Mapping[str, Any], names: Mapping[str, TensorName]
 ) -> dict[str, Callable[[], np.ndarray]]:
-    """For each tensor of the file, a function that brings it to the host in the file's layout.
-
-    Raises:
-      InputError: a leaf is spread over several hosts.
-    """
-    for path, leaf in leaves.items():
-        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-            raise InputError(f"{path} is spread over several hosts; export from one process")
+    """For each tensor of the file, a function that brings it to the host in the file's layout; all processes
+    call it."""
 
     def tensor(path: str, layer: int) -> np.ndarray:
         name, leaf = names[path], leaves[path]
-        array = np.asarray(leaf[layer] if name.stacked else leaf)
+        array = gather(leaf[layer] if name.stacked else leaf)
         return np.ascontiguousarray(array.T if name.transposed else array)
 
     return {
@@ -111,7 +106,10 @@ def split_into_shards(sizes: Mapping[str, int], limit: int) -> list[list[str]]:
 
 
 def save_tensors(tensors: Mapping[str, np.ndarray], file: Path) -> None:
-    """A safetensors file with the permissions of the files beside it (the library's are narrower)."""
+    """A safetensors file with the permissions of the files beside it (the library's are narrower); of several
+    processes the first writes it."""
+    if not is_first():
+        return
     file.touch()
     mode = file.stat().st_mode
     save_file(dict(tensors), file, metadata=_METADATA)
@@ -136,25 +134,32 @@ def check_makeable(folder: Path) -> None:
 def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     """Fills a folder by `write`, under a temporary name until it is complete.
 
+    All processes call `write`, of which the first alone may write.
+
     Raises:
       InputError: the folder is not empty, or another process fills it.
     """
     folder = folder.resolve()
-    check_empty(folder)
+    first(lambda: check_empty(folder))
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     if unfinished.is_symlink():
         raise InputError(f"{unfinished} is a link: remove it")
-    with held(unfinished):  # by one process at a time
-        _clear(unfinished)  # of what a killed one left
+    with held(unfinished):  # by one command at a time
+        first(lambda: _clear(unfinished))  # of what a killed one left
         try:
             write(unfinished)
         except BaseException:
-            _clear(unfinished)
+            if is_first():
+                _clear(unfinished)
             raise
-    check_empty(folder)
-    if folder.exists():
-        folder.rmdir()
-    unfinished.rename(folder)
+
+    def replace() -> None:
+        check_empty(folder)
+        if folder.exists():
+            folder.rmdir()
+        unfinished.rename(folder)
+
+    first(replace)
 
 
 def _clear(folder: Path) -> None:

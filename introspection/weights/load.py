@@ -12,7 +12,9 @@ import numpy as np
 from introspection.errors import InputError, listed
 from introspection.models.config import ModelConfig
 from introspection.models.decoder import initialize
+from introspection.runtime import processes
 from introspection.runtime.mesh import parameter_shardings
+from introspection.runtime.processes import any_process, together
 from introspection.weights.folder import CONFIG, MODEL_FOLDER, kind_of, read_json_object
 from introspection.weights.gguf import GGUFFile
 from introspection.weights.hf_config import model_config
@@ -169,7 +171,7 @@ def load_tree(
 
     Raises:
       InputError: as `check_tensors`; or numbers are not finite in the leaf's dtype, of which nothing could be
-        decided (each process checks what it reads).
+        decided (each process checks what it reads, and tells the others).
     """
     check_tensors(source, where, abstract, names, ignored)
     leaves = named_leaves(abstract)
@@ -180,11 +182,15 @@ def load_tree(
         path: make_array(leaf.shape, shardings[path], _reader(source, names[path], leaf, spoiled), leaf.dtype)
         for path, leaf in leaves.items()
     }
-    if spoiled:
-        raise InputError(
-            f"{where} has numbers that are not finite (NaN or infinite) in {listed(spoiled)}; "
-            "the file is damaged or its training diverged: give another checkpoint"
-        )
+
+    def check() -> None:
+        if spoiled:
+            raise InputError(
+                f"{where} has numbers that are not finite (NaN or infinite) in {listed(spoiled)}; "
+                "the file is damaged or its training diverged: give another checkpoint"
+            )
+
+    together(check)
     return tree_of(read)
 
 
@@ -275,6 +281,7 @@ def _equal(files: SafetensorsFiles, one: str, other: str) -> bool:
         return False
     rows = files.shapes[one][0]
     # Each process compares its share, so that together they read both tensors once.
-    starts = range(jax.process_index() * _COMPARED_ROWS, rows, jax.process_count() * _COMPARED_ROWS)
+    starts = range(processes.index() * _COMPARED_ROWS, rows, processes.count() * _COMPARED_ROWS)
     blocks = [(slice(start, min(start + _COMPARED_ROWS, rows)),) for start in starts]
-    return all(files.read(one, block).tobytes() == files.read(other, block).tobytes() for block in blocks)
+    same = all(files.read(one, block).tobytes() == files.read(other, block).tobytes() for block in blocks)
+    return not any_process(not same)

@@ -7,8 +7,19 @@ import json
 import pytest
 
 from introspection.errors import InputError
-from introspection.runs.config import RunConfig, arm, completed, default_config, read_config, task_section
+from introspection.runs.added_arms import with_arms_added
+from introspection.runs.config import (
+    RunConfig,
+    arm,
+    completed,
+    default_config,
+    identity,
+    read_config,
+    task_section,
+)
 from introspection.runtime.config import check_choices, plain
+from introspection.runtime.mesh import MeshConfig
+from introspection.runtime.workdir import check_workdir
 from introspection.tasks.registry import TASKS, default_section
 
 ARGUMENTS = [
@@ -63,7 +74,7 @@ def test_a_tasks_section_has_every_field_of_the_task(name):
 
 
 def test_a_config_of_before_a_field_existed_is_completed():
-    stored = plain(default_config())
+    stored = identity(read_config(default_config()))
     older = {name: value for name, value in stored.items() if name not in ("report", "part")}
     older["arms"] = {"kl": {"kl_weight": 1.0}}
     assert completed(older) == stored
@@ -178,3 +189,16 @@ def test_choices_are_distinct_known_texts_and_never_one_text(chosen):
     check_choices("config.task.parts", ("test",), ("dev", "test"))
     with pytest.raises(InputError, match=r"^config\.task\.parts (is|has) .*dev, test"):
         check_choices("config.task.parts", chosen, ("dev", "test"))
+
+
+def test_where_a_run_computes_is_no_part_of_it(tmp_path):
+    """Older workdirs hold a mesh, of which the same holds."""
+    config = read_config(default_config())
+    elsewhere = dataclasses.replace(config, mesh=MeshConfig(4, 2))
+    assert identity(config) == identity(elsewhere)
+    assert "mesh" not in identity(config)
+    (tmp_path / "config.json").write_text(json.dumps(plain(elsewhere)), encoding="utf-8")
+    check_workdir(tmp_path, identity(config), with_arms_added(config))
+    other = dataclasses.replace(config, train=dataclasses.replace(config.train, steps=100))
+    with pytest.raises(InputError, match="steps is"):
+        check_workdir(tmp_path, identity(other), with_arms_added(other))

@@ -12,27 +12,40 @@ import pytest
 from absl import flags
 from programs import ROOT
 
-from introspection.runtime.command import FAILED, RESUMES, STARTS_AGAIN, run_program
+from introspection.runtime import stopping
+from introspection.runtime.command import DONE, FAILED, RESUMES, STARTS_AGAIN, run_program
 from introspection.runtime.interrupts import STARTING, keep_interrupts
+from introspection.runtime.stopping import INTERRUPTED
 
 RESUMABLE = {"patch", "pretrain", "run", "sweep"}  # they leave checkpoints
+
+
+@pytest.fixture(autouse=True)
+def command(monkeypatch):
+    """A command without arguments; signals are as they were once the test is over."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr("sys.argv", ["program"])
+    monkeypatch.setattr(stopping, "_arrived", [])
+    monkeypatch.setattr("introspection.runtime.command.keep_compiled_programs", lambda: None)
+    monkeypatch.setattr("introspection.runtime.command.leave", sys.exit)
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("stopped", [RESUMES, STARTS_AGAIN])
 @pytest.mark.parametrize(
     "error", [KeyboardInterrupt(), PermissionError(errno.EACCES, "denied"), OSError(errno.EROFS, "read-only")]
 )
-def test_a_stopped_command_says_what_is_kept_in_one_line(error, stopped, capsys, monkeypatch):
+def test_a_stopped_command_says_what_is_kept_in_one_line(error, stopped, capsys):
     def main(values, console):
         raise error
 
-    monkeypatch.setattr("sys.argv", ["program"])
-    monkeypatch.setattr("introspection.runtime.command.keep_compiled_programs", lambda: None)
-    monkeypatch.setattr("introspection.runtime.command.leave", sys.exit)
     with pytest.raises(SystemExit) as ended:
         run_program(main, flags.FlagValues(), stopped)
     said = capsys.readouterr().err
-    assert (ended.value.code, said.count("\n")) == (FAILED, 1)
+    code = INTERRUPTED if isinstance(error, KeyboardInterrupt) else FAILED
+    assert (ended.value.code, said.count("\n")) == (code, 1)
     assert said.endswith(f": {stopped}\n")
 
 
@@ -47,15 +60,29 @@ def test_an_interrupt_that_python_drops_comes_again(capsys, monkeypatch):
         for _ in range(100):
             time.sleep(0.1)
 
-    monkeypatch.setattr("sys.argv", ["program"])
     for hook in ("unraisablehook", "excepthook"):
         monkeypatch.setattr(sys, hook, getattr(sys, hook))  # put back afterwards
-    monkeypatch.setattr("introspection.runtime.command.keep_compiled_programs", lambda: None)
-    monkeypatch.setattr("introspection.runtime.command.leave", sys.exit)
     with pytest.raises(SystemExit) as ended:
         run_program(main, flags.FlagValues(), STARTS_AGAIN)
-    assert ended.value.code == FAILED
+    assert ended.value.code == INTERRUPTED
     assert capsys.readouterr().err == f"error: interrupted: {STARTS_AGAIN}\n"
+
+
+def test_sigterm_is_obeyed_where_the_command_resumes(capsys):
+    def main(values, console):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    with pytest.raises(SystemExit) as ended:
+        run_program(main, flags.FlagValues(), RESUMES)
+    assert ended.value.code == DONE
+    assert capsys.readouterr().err == f"stopped: {RESUMES}\n"
+
+
+def test_sigterm_ends_other_commands_as_it_ends_any_process():
+    seen = []
+    run_program(lambda *_: seen.append(signal.getsignal(signal.SIGTERM)), flags.FlagValues(), STARTS_AGAIN)
+    assert seen == [signal.SIG_DFL]
 
 
 def test_only_commands_with_checkpoints_say_that_they_resume():

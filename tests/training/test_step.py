@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import shutil
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from introspection.checkpoints.store import CheckpointStore
 from introspection.errors import InputError
 from introspection.models.config import LoraConfig
 from introspection.models.head import head_matrix
+from introspection.runtime import stopping
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.mesh import put_parameters, put_rows
 from introspection.runtime.metrics_writer import MetricsWriter
@@ -253,6 +255,39 @@ def test_training_adapters_frees_old_states_keeps_the_base_and_compiles_once(siz
         assert leaf.shape == old.shape
         for seed in range(2):
             assert np.abs(leaf[seed] - old[seed]).max() > 1e-4
+
+
+def test_a_signal_saves_the_step_and_training_goes_on_from_it(tmp_path, monkeypatch):
+    """The lines of metrics are those of a training that nothing stopped."""
+    monkeypatch.setattr(stopping, "_arrived", [])
+    model, lines, states = task_model(), {}, {}
+
+    def train_in(name, evaluate=lambda step, state: ()):
+        folder = tmp_path / name
+        metrics = MetricsWriter(folder)
+        with CheckpointStore(folder / "store") as store:
+            job = job_of(model, *start(model, 2), store, checkpoint_steps=STEPS, evaluate=evaluate)
+            try:
+                (states[name],) = train([job], metrics, Session(mesh_of(), PROGRAMS))
+            finally:
+                metrics.close()
+                lines[name] = (folder / "metrics.jsonl").read_text()
+            return store.steps()
+
+    def signalled(step, state):
+        if step == STEPS // 2:
+            stopping._handle(signal.SIGTERM, None)  # nothing is raised here
+        return ()
+
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "stopped").mkdir()
+    train_in("whole")
+    with pytest.raises(KeyboardInterrupt, match=f"saved at step {STEPS // 2}"):
+        train_in("stopped", signalled)
+    stopping._arrived.clear()
+    assert train_in("stopped") == [0, STEPS // 2, STEPS]
+    assert lines["stopped"] == lines["whole"]
+    assert_trees_close(states["stopped"], states["whole"], rtol=0)
 
 
 def test_adapters_of_layers_left_out_stay_as_they_were():

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# One run on a TPU slice from a queued resource. A preempted slice is asked for again, and the run resumes.
+#
+#   PROJECT=my-project ZONE=us-west4-a SHARED=10.0.0.2:/share experiments/launch/queued_resource.sh
+#
+# SHARED is an NFS export (Filestore) that the slice's network reaches: hosts share the workdir and the cache.
+set -euo pipefail
+
+: "${PROJECT:?the Google Cloud project}" "${ZONE:?the zone}" "${SHARED:?an NFS export, HOST:/PATH}"
+NAME=${NAME:-coupling}
+ACCELERATOR=${ACCELERATOR:-v5litepod-16}
+RUNTIME=${RUNTIME:-v2-alpha-tpuv5-lite}
+KIND=${KIND:---spot}              # or --reserved
+CODE=${CODE:?a git address of this repository that the hosts can clone}
+WORKDIR=/shared/runs/hint_mmlu
+
+cloud() { gcloud compute tpus "$@" --project="$PROJECT" --zone="$ZONE"; }
+on_all() { cloud tpu-vm ssh "$NAME" --worker=all --command="$1"; }
+
+state() { cloud queued-resources describe "$NAME" --format='value(state.state)' 2>/dev/null || echo NONE; }
+
+PREPARE="set -e
+sudo apt-get -qq install -y nfs-common
+sudo mkdir -p /shared
+mountpoint -q /shared || sudo mount -t nfs $SHARED /shared
+test -d coupling || git clone -q $CODE coupling
+cd coupling
+test -d .venv || python3 -m venv .venv
+.venv/bin/pip install -q -r requirements.txt 'jax[tpu]'"
+
+RUN="cd coupling && INTROSPECTION_CACHE=/shared/cache .venv/bin/python -m experiments.run \
+  --config=configs/hint_mmlu.py:qwen3_8b --workdir=$WORKDIR --mesh=data=-1,fsdp=8"
+
+until [ "$(state)" = ACTIVE ] && on_all "test -f $WORKDIR/results.json"; do
+  case "$(state)" in
+    NONE)
+      cloud queued-resources create "$NAME" --node-id="$NAME" --accelerator-type="$ACCELERATOR" \
+        --runtime-version="$RUNTIME" "$KIND"
+      ;;
+    ACTIVE)
+      # A host that is lost ends the others; whatever ended them, the next round sees whether it is finished.
+      on_all "$PREPARE" && on_all "$RUN" || sleep 30
+      ;;
+    SUSPENDED | SUSPENDING | FAILED)  # preempted
+      cloud queued-resources delete "$NAME" --force --quiet
+      ;;
+    *)
+      sleep 60  # waiting for resources
+      ;;
+  esac
+done
+echo "finished: $WORKDIR; delete the slice: gcloud compute tpus queued-resources delete $NAME --force"
