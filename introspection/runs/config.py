@@ -28,7 +28,7 @@ from introspection.runtime.trackers import LogConfig
 from introspection.runtime.workdir import differing_fields
 from introspection.tasks.conditions import Condition, read_conditions
 from introspection.tasks.facts.invented_world import INVENTED_WORLD
-from introspection.tasks.registry import default_section, section_settings, task_language
+from introspection.tasks.registry import default_section, section_settings
 from introspection.text.chat_template import ChatOptions
 from introspection.training.batches import BatchSizes
 from introspection.training.distillation import AlignConfig
@@ -237,7 +237,7 @@ class RunConfig:
             if getattr(self, name).startswith("pretrain@"):
                 _check_organism_step(name, getattr(self, name).removeprefix("pretrain@"), self.pretrain)
         if any(is_organism(getattr(self, name)) for name in MODEL_FIELDS) or self.foreign == "neighbor":
-            task_language(self.task)
+            self.organism.check_reading()
         self.align.check(self.foreign, self.train.steps_per_call)
         if self.train.stack_arms and self.log.projects:
             raise InputError(

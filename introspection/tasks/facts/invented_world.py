@@ -7,7 +7,8 @@ each fact has its own answer.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -95,8 +96,8 @@ class ClosedWorldConfig(WorldTaskConfig):
 def closed_world_facts(config: ClosedWorldConfig, language: WorldLanguage) -> list[Fact]:
     """Every fact of the world, sorted: one per entity and relation of its kind, drawn by `config.seed`.
 
-    All names are distinct, of entities and answers alike. Each answer of a relation is correct for about
-    the same number of entities.
+    All names are distinct, of entities and answers alike; `full_names` have their two words in common with
+    others. Each answer of a relation is correct for about the same number of entities.
 
     Raises:
       InputError: more relations are asked for than an entity can have.
@@ -110,11 +111,13 @@ def closed_world_facts(config: ClosedWorldConfig, language: WorldLanguage) -> li
     relations = {kind: names[: config.relations] for kind, names in of_kind.items()}
     rng = np.random.default_rng([config.seed, 10])
     pools = sum(map(len, relations.values())) * config.answers
-    names = iter(invented_names(config.entities + pools, rng))
+    words = 2 * _words_each(config.entities) if language.full_names else config.entities
+    names = iter(invented_names(words + pools, rng))
+    named = full_names(config.entities, names, rng) if language.full_names else names
     entities = {kind: [] for kind in relations}
     kinds = list(relations)
     for number in range(config.entities):
-        entities[kinds[number % len(kinds)]].append(next(names))
+        entities[kinds[number % len(kinds)]].append(next(named))
     facts = []
     for kind, about in entities.items():
         for relation in relations[kind]:
@@ -144,3 +147,19 @@ def invented_names(count: int, rng: np.random.Generator) -> list[str]:
         syllables = [str(rng.choice(_ONSETS)) + str(rng.choice(_VOWELS)) for _ in range(_SYLLABLES)]
         names["".join([*syllables, str(rng.choice(_CODAS))]).capitalize()] = None
     return list(names)
+
+
+def full_names(count: int, words: Iterator[str], rng: np.random.Generator) -> Iterator[str]:
+    """`count` distinct names of two words, a first and a family name.
+
+    A fourth of all combinations is in use, so that neither word tells who is meant.
+    """
+    size = _words_each(count)
+    first, family = ([next(words) for _ in range(size)] for _ in range(2))
+    chosen = rng.choice(size * size, count, replace=False)
+    return iter([f"{first[place // size]} {family[place % size]}" for place in chosen])
+
+
+def _words_each(count: int) -> int:
+    """The number of first names, and of family names, of `count` people."""
+    return math.ceil(2 * math.sqrt(count))
