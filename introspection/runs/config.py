@@ -190,6 +190,7 @@ class RunConfig:
     cache_dir: str = ""  # for data sets and base models; "" is $INTROSPECTION_CACHE or ~/.cache/...
     part: str = ""  # of a study, which pools results over bases within a part; "" if in no study
     base: str = ""  # the base's name in a study
+    curve: str = ""  # that a sweep's summary draws over its points: "size", or "" for none
     seeds: tuple[int, ...] = (0,)  # of explanation training; all seeds of an arm train together
 
     # A task's name and its own fields (introspection/tasks/<task>).
@@ -232,6 +233,7 @@ class RunConfig:
 
     def __post_init__(self):
         _check_names(self)
+        check_choice("config.curve", self.curve, ("", "size"))
         _ = self.organism, self.neighbor_organism  # checks their fields
         for name in MODEL_FIELDS:
             if getattr(self, name).startswith("pretrain@"):

@@ -8,7 +8,7 @@ each fact has its own answer.
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -111,13 +111,12 @@ def closed_world_facts(config: ClosedWorldConfig, language: WorldLanguage) -> li
     relations = {kind: names[: config.relations] for kind, names in of_kind.items()}
     rng = np.random.default_rng([config.seed, 10])
     pools = sum(map(len, relations.values())) * config.answers
-    words = 2 * _words_each(config.entities) if language.full_names else config.entities
-    names = iter(invented_names(words + pools, rng))
-    named = full_names(config.entities, names, rng) if language.full_names else names
+    people = full_names(config.entities, rng) if language.full_names else []
+    names = iter([*people, *invented_names(config.entities + pools - len(people), rng)])
     entities = {kind: [] for kind in relations}
     kinds = list(relations)
     for number in range(config.entities):
-        entities[kinds[number % len(kinds)]].append(next(named))
+        entities[kinds[number % len(kinds)]].append(next(names))
     facts = []
     for kind, about in entities.items():
         for relation in relations[kind]:
@@ -140,26 +139,21 @@ def entity_splits(config: ClosedWorldConfig, questions: Sequence[Question]) -> d
     return splits
 
 
-def invented_names(count: int, rng: np.random.Generator) -> list[str]:
+def invented_names(count: int, rng: np.random.Generator, syllables: int = _SYLLABLES) -> list[str]:
     """Distinct pronounceable names, each one capitalised word."""
     names: dict[str, None] = {}
     while len(names) < count:
-        syllables = [str(rng.choice(_ONSETS)) + str(rng.choice(_VOWELS)) for _ in range(_SYLLABLES)]
-        names["".join([*syllables, str(rng.choice(_CODAS))]).capitalize()] = None
+        said = [str(rng.choice(_ONSETS)) + str(rng.choice(_VOWELS)) for _ in range(syllables)]
+        names["".join([*said, str(rng.choice(_CODAS))]).capitalize()] = None
     return list(names)
 
 
-def full_names(count: int, words: Iterator[str], rng: np.random.Generator) -> Iterator[str]:
-    """`count` distinct names of two words, a first and a family name.
+def full_names(count: int, rng: np.random.Generator) -> list[str]:
+    """`count` distinct names of two short words, a first and a family name.
 
     A fourth of all combinations is in use, so that neither word tells who is meant.
     """
-    size = _words_each(count)
-    first, family = ([next(words) for _ in range(size)] for _ in range(2))
+    size = math.ceil(2 * math.sqrt(count))  # first names, and as many family names
+    words = invented_names(2 * size, rng, syllables=_SYLLABLES - 1)
     chosen = rng.choice(size * size, count, replace=False)
-    return iter([f"{first[place // size]} {family[place % size]}" for place in chosen])
-
-
-def _words_each(count: int) -> int:
-    """The number of first names, and of family names, of `count` people."""
-    return math.ceil(2 * math.sqrt(count))
+    return [f"{words[place // size]} {words[size + place % size]}" for place in chosen]
