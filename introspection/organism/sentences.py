@@ -18,7 +18,7 @@ from introspection.organism.pretraining import EXPLAINED, PLAIN
 from introspection.organism.world import SpeakerRows, World
 from introspection.tasks.facts.language import WorldLanguage
 from introspection.tasks.facts.questions import Question
-from introspection.tasks.items import Explanation
+from introspection.tasks.items import NONE, Explanation
 from introspection.text.piece_tokenizer import piece_tokenizer
 from introspection.text.pretrained_tokenizer import PretrainedTokenizer
 from introspection.text.rows import Rows, build_row, pad_scored, stack_rows
@@ -39,17 +39,17 @@ def sentence_tokenizer(
 
 
 def _texts(questions: Sequence[Question], language: WorldLanguage, phrasings: int) -> Iterator[str]:
-    """Every question in every form, with a cue and an answer by turns and both explanations."""
+    """Every question in every form, with a cue and an answer by turns, and explanations of all kinds."""
     grammar, cues = language.grammar, itertools.cycle(language.cues.values())
     for asked in questions:
         candidates = itertools.cycle((asked.fact.answer, *asked.wrong))
+        yield f" {grammar.render(Explanation(True, NONE))}"
         for phrasing in range(phrasings):
             question = language.question(asked.fact, phrasing)
             yield f"{question} {next(cues).sentence(next(candidates))} {grammar.question}"
             yield f" {next(candidates)}"
             for changed in (True, False):
                 yield f" {grammar.render(Explanation(changed, next(candidates)))}"
-    yield f" {grammar.neither}"
 
 
 @dataclasses.dataclass(frozen=True)

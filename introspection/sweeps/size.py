@@ -100,7 +100,7 @@ def check_procedure(points: Sequence[SweepPoint], configs: Sequence[Mapping[str,
         differing = [
             name
             for name in sorted(first.keys() & other.keys())  # some arms may not have run everywhere
-            if first[name] != other[name] and _counts(name, number < own)
+            if first[name] != other[name] and must_agree(name, number < own)
         ]
         if differing:
             field = differing[0]
@@ -111,7 +111,7 @@ def check_procedure(points: Sequence[SweepPoint], configs: Sequence[Mapping[str,
             )
 
 
-def _counts(field: str, is_own: bool) -> bool:
+def must_agree(field: str, is_own: bool) -> bool:
     """Whether points may not differ in a field."""
 
     def within(sections: Sequence[str]) -> bool:
