@@ -93,7 +93,7 @@ def test_a_sweep_beside_has_its_own_amounts_but_the_same_recipes(tmp_path):
         size_levels(own, one_sided)
 
 
-@pytest.mark.parametrize("argument", ["", "rates", "tiny", "4m"])
+@pytest.mark.parametrize("argument", ["", "rates", "tiny", "5m"])
 def test_sizes_differ_in_width_and_rates_alone(argument, tmp_path):
     points = plan_points(
         model_size.get_config(argument), collect_points(model_size.sweep, argument), tmp_path
