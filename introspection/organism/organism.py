@@ -72,12 +72,12 @@ def organism_workdir(config: OrganismConfig, questions: Sequence[Question], cach
 
 def _identity(config: OrganismConfig, questions: Sequence[Question], cache: Path) -> dict[str, Any]:
     language, pretrain = world_language(config), plain(config.pretrain)
-    reading: dict[str, Any] = {name: pretrain.pop(name) for name in ("tokens", "pieces")}
+    # An organism of words is named as it was before others could read text.
+    del pretrain["tokens"], pretrain["pieces"]
+    reading = {}
     if config.pretrain.reads_text:
         tokenizer = text_tokenizer(config, questions)
         reading["tokenizer"] = fingerprint_json([tokenizer.tokenizer.to_str(), tokenizer.chat_format()])
-    else:
-        reading = {}  # an organism of words is named as it was before others could read text
     explained = config.pretrain.mixture.explained
     explainable = explainable_facts(config.task, questions).tolist() if explained else []
     return {
