@@ -16,6 +16,7 @@ from introspection.study.figures import MARKERS
 from introspection.sweeps.size import REFERENCES, SizeLevel
 
 QUANTITIES = ("gap", "orig", "drift")
+TICKS_APART = 1.7  # the least factor between two sizes that have a label
 
 
 def size_table(levels: Sequence[SizeLevel]) -> Table:
@@ -67,11 +68,19 @@ def size_numbers(levels: Sequence[SizeLevel]) -> list[dict[str, Any]]:
 @styled
 def size_figure(levels: Sequence[SizeLevel]) -> Figure:
     """Gap, Orig and drift against parameters: a colour an arm, a marker a sweep, a point a base with its 95%
-    interval, and lines through the means over bases of a sweep. Hollow: labels did not teach there."""
+    interval, and lines through the means over bases of a sweep. Hollow: labels did not teach there.
+
+    Args:
+      levels: in order of size.
+    """
     figure = new_figure(3.8)
     arms = list(dict.fromkeys(level.arm for level in levels))
     sweeps = list(dict.fromkeys(level.sweep for level in levels))
     styles = arm_styles(arms)
+    ticks: list[int] = []
+    for level in levels:
+        if not ticks or level.parameters >= TICKS_APART * ticks[-1]:
+            ticks.append(level.parameters)
     titles = ("Gap: Self − Orig (points)", "Orig (%)", "Drift (%)")
     for axes, name, title in zip(figure.subplots(1, 3), QUANTITIES, titles, strict=True):
         for place, arm in enumerate(arms):
@@ -80,8 +89,11 @@ def size_figure(levels: Sequence[SizeLevel]) -> Figure:
                 shift = 1.04 ** (place - (len(arms) - 1) / 2)  # arms of one base stand side by side
                 _draw(axes, own, name, styles[arm], MARKERS[sweeps.index(sweep) % len(MARKERS)], shift)
         axes.set_xscale("log")
+        axes.set_xticks(ticks, [f"{tick / 1e6:{'.2g' if tick < 1e8 else '.0f'}}" for tick in ticks])
+        axes.set_xticks([], minor=True)
+        axes.set_xlim(ticks[0] / 1.4, 1.4 * levels[-1].parameters)
         axes.set_title(title)
-        axes.set_xlabel("parameters of the base")
+        axes.set_xlabel("parameters of the base (M)")
         axes.grid(axis="y")
     figure.axes[0].axhline(0, color=INK, linewidth=0.8, zorder=1)
     handles = [Line2D([], [], label=printable(arm), **styles[arm]) for arm in arms]
