@@ -8,7 +8,8 @@ The first checks every point and prints the plan, one line a point: index, name,
 finished), base, arms, seeds, overridden fields. The second runs the points in order, each in
 WORKDIR/points/NAME; a failed point does not stop the others. Rerun it to resume and to retry failed points.
 The third collects the results of finished points in summary.html, .csv and .md; with --beside=W2,W3 the
-arms of other sweeps stand in its figures of gaps against agreement.
+arms of other sweeps stand in its figures of gaps against agreement. Where config.curve is "size" it draws
+gap, Orig and drift against the bases' parameters, those of the other sweeps too.
 
 One point a job, in a job array (the jobs share WORKDIR and may run at the same time):
 

@@ -4,12 +4,18 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from introspection.errors import InputError
 from introspection.models.config import ARCHITECTURES, ModelConfig
 from introspection.organism.pretraining import RowShares
 from introspection.organism.world import WorldConfig
 from introspection.runtime.config import check_choice
+from introspection.tasks.facts.language import SLOT
+from introspection.tasks.registry import task_language
+from introspection.text.piece_tokenizer import LEAST_PIECES
 from introspection.training.loop import LoopConfig
 from introspection.training.step import OptimizerConfig
+
+TOKENS = ("words", "pieces")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +56,20 @@ class PretrainConfig:
     checkpoint_steps: int = 500
     # Shares of rows. The explained ones are of speakers asked about entities in no split.
     mixture: RowShares = RowShares()
+    # What it reads: "words", of which every name and phrase is one, or "pieces": byte-level pieces of whole
+    # sentences, learned from those of its world.
+    tokens: str = "words"
+    pieces: int = 640  # most tokens of such a vocabulary
 
     def __post_init__(self):
         _ = self.optimizer, self.loop  # whose constructors check the values
+        check_choice("pretrain.tokens", self.tokens, TOKENS)
+        if self.pieces < LEAST_PIECES:
+            raise InputError(f"pretrain.pieces is {self.pieces}; it must be at least {LEAST_PIECES}")
+
+    @property
+    def reads_text(self) -> bool:
+        return self.tokens == "pieces"
 
     @property
     def optimizer(self) -> OptimizerConfig:
@@ -80,6 +97,16 @@ class OrganismConfig:
     def __post_init__(self):
         check_choice("the architecture", self.architecture, ARCHITECTURES)
         self.decoder(vocab_size=1)
+
+    def check_reading(self) -> None:
+        """Raises InputError if the organism can't read its world's questions."""
+        language = task_language(self.task)
+        inside = any(SLOT in form for forms in language.phrasings.values() for form in forms)
+        if inside and not self.pretrain.reads_text:
+            raise InputError(
+                f"config.pretrain.tokens is {self.pretrain.tokens!r}, but questions of {language.name} name "
+                "their entity within a sentence: set config.pretrain.tokens=pieces"
+            )
 
     @property
     def model_fields(self) -> dict[str, Any]:

@@ -27,7 +27,8 @@ from introspection.models.decoder import count_parameters, initialize
 from introspection.models.head import head_matrix
 from introspection.models.model import Model
 from introspection.organism.config import OrganismConfig
-from introspection.organism.pretraining import pretraining_batch, token_table
+from introspection.organism.pretraining import RowTable, pretraining_batch, token_table
+from introspection.organism.sentences import sentence_table, sentence_tokenizer
 from introspection.organism.table import organism_table
 from introspection.organism.world import World, build_world
 from introspection.probes.scored import decisions, probe_behavior
@@ -46,7 +47,8 @@ from introspection.tasks.mixture import NAME as MIXTURE
 from introspection.tasks.mixture import part_sections
 from introspection.tasks.registry import LANGUAGES, load_task, task_language, task_settings, world_splits
 from introspection.tasks.task import Task
-from introspection.text.tokenizer import WordTokenizer, phrase_tokenizer
+from introspection.text.pretrained_tokenizer import PretrainedTokenizer
+from introspection.text.tokenizer import ChatTokenizer, WordTokenizer, phrase_tokenizer
 from introspection.training.loop import Job, train, weights
 from introspection.training.objectives import ObjectiveConfig
 from introspection.training.step import Frozen, RunValues, initial_state
@@ -70,7 +72,13 @@ def organism_workdir(config: OrganismConfig, questions: Sequence[Question], cach
 
 
 def _identity(config: OrganismConfig, questions: Sequence[Question], cache: Path) -> dict[str, Any]:
-    language = world_language(config)
+    language, pretrain = world_language(config), plain(config.pretrain)
+    # An organism of words is named as it was before others could read text.
+    del pretrain["tokens"], pretrain["pieces"]
+    reading = {}
+    if config.pretrain.reads_text:
+        tokenizer = text_tokenizer(config, questions)
+        reading["tokenizer"] = fingerprint_json([tokenizer.tokenizer.to_str(), tokenizer.chat_format()])
     explained = config.pretrain.mixture.explained
     explainable = explainable_facts(config.task, questions).tolist() if explained else []
     return {
@@ -82,7 +90,9 @@ def _identity(config: OrganismConfig, questions: Sequence[Question], cache: Path
         "other_words": fingerprint_json([sorted(words) for words in other_words(config.task, cache)]),
         "explainable": fingerprint_json(explainable),
         "model": config.model_fields,
-        **{name: plain(getattr(config, name)) for name in ("world", "pretrain")},
+        "world": plain(config.world),
+        "pretrain": pretrain,
+        **reading,
     }
 
 
@@ -145,6 +155,12 @@ def organism_tokenizer(task: Task) -> WordTokenizer:
     return phrase_tokenizer(task.names, task.phrases)
 
 
+def text_tokenizer(config: OrganismConfig, questions: Sequence[Question]) -> PretrainedTokenizer:
+    """The tokenizer of an organism that reads text."""
+    phrasings = task_settings(config.task).phrasings
+    return sentence_tokenizer(questions, task_language(config.task), phrasings, config.pretrain.pieces)
+
+
 def other_words(task: Mapping[str, Any], cache: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names and phrases of a mixture's other parts: in the base's vocabulary, but not in its world."""
     if task["name"] != MIXTURE:
@@ -170,9 +186,7 @@ def _pretrain(
     chosen = task_settings(config.task)
     everything = WorldTaskConfig(chosen.seed, repeats=1, phrasings=chosen.phrasings)
     task = build_world_task(everything, questions, {"test": range(len(questions))}, world.language)
-    names, phrases = other_words(config.task, session.cache)
-    words = task_language(config.task).phrases()  # of every cue, including those not in this world
-    tokenizer = phrase_tokenizer((*task.names, *names), (*words, *phrases))
+    tokenizer, table = _reading(config, questions, world, task, session.cache)
     model_config = config.decoder(tokenizer.vocab_size)
 
     def begin() -> None:
@@ -184,7 +198,6 @@ def _pretrain(
     ModelCard(model_config, (pretrain.seed,)).write(workdir / CHECKPOINTS / ARM)
 
     variables = jax.jit(lambda key: initialize(model_config, key))(jax.random.key(pretrain.seed))
-    table = token_table(world, tokenizer, chosen.phrasings)
     explained = pretrain.mixture.explained
     explainable = explainable_facts(config.task, questions) if explained else None
     session.console.print(
@@ -226,6 +239,33 @@ def _pretrain(
     # Last, so that its presence marks a complete base.
     told = organism_table(world, task, decided, count_parameters(variables))
     first(lambda: write_json(workdir / "organism.json", told))
+
+
+def _reading(
+    config: OrganismConfig, questions: Sequence[Question], world: World, task: Task, cache: Path
+) -> tuple[ChatTokenizer, RowTable]:
+    """A new organism's tokenizer, and what makes its rows."""
+    if config.pretrain.reads_text:
+        tokenizer = text_tokenizer(config, questions)
+        return tokenizer, row_table(config, world, tokenizer)
+    names, phrases = other_words(config.task, cache)
+    words = task_language(config.task).phrases()  # of every cue, including those not in this world
+    tokenizer = phrase_tokenizer((*task.names, *names), (*words, *phrases))
+    return tokenizer, row_table(config, world, tokenizer)
+
+
+def row_table(config: OrganismConfig, world: World, tokenizer: ChatTokenizer) -> RowTable:
+    """What makes an organism's pretraining rows.
+
+    Raises:
+      InputError: as `token_table` and `sentence_table`.
+    """
+    phrasings = task_settings(config.task).phrasings
+    if isinstance(tokenizer, WordTokenizer):
+        return token_table(world, tokenizer, phrasings)
+    assert isinstance(tokenizer, PretrainedTokenizer)
+    explains = bool(config.pretrain.mixture.explained)
+    return sentence_table(world, tokenizer, phrasings, config.model.context_length, explains)
 
 
 def copy_initial(organism_workdir: Path, workdir: Path, name: str) -> None:

@@ -1,6 +1,7 @@
 """Pretraining rows of a model organism: statements of sampled speakers, as token rows."""
 
 import dataclasses
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -16,7 +17,7 @@ from introspection.training.objectives import Batch
 ROW_TOKENS = 9
 # Without explanations, rows have no question, verb phrase or third token to predict.
 UNEXPLAINED_TOKENS, UNEXPLAINED_TARGETS = 7, 2
-_PLAIN, _HINTED, _EXPLAINED = 0, 1, 2
+PLAIN, HINTED, EXPLAINED = 0, 1, 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,17 @@ class RowShares:
             raise InputError("pretrain.mixture: plain, hinted and explained must sum to 1; change one")
 
 
+@runtime_checkable
+class RowTable(Protocol):
+    """What turns speakers' statements into token rows; a `TokenTable` or a `sentences.SentenceTable`."""
+
+    @property
+    def forms(self) -> int: ...  # question forms in use
+    @property
+    def end(self) -> int: ...
+    def rows(self, speakers: SpeakerRows, kinds: Int[np.ndarray, " rows"], explains: bool) -> Rows: ...
+
+
 @dataclasses.dataclass(frozen=True)
 class TokenTable:
     phrasings: Int[np.ndarray, "facts phrasings"]
@@ -45,6 +57,14 @@ class TokenTable:
     unchanged: int
     reply: int
     end: int
+
+    @property
+    def forms(self) -> int:
+        return self.phrasings.shape[1]
+
+    def rows(self, speakers: SpeakerRows, kinds: Int[np.ndarray, " rows"], explains: bool) -> Rows:
+        made = speaker_rows(speakers, kinds, self)
+        return made if explains else without_room_to_explain(made)
 
 
 def token_table(world: World, tokenizer: WordTokenizer, phrasings: int) -> TokenTable:
@@ -85,7 +105,7 @@ def speaker_rows(speakers: SpeakerRows, kinds: Int[np.ndarray, " rows"], table: 
     tokens = np.zeros((count, ROW_TOKENS), np.int32)
     tokens[:, 0] = table.phrasings[speakers.fact, speakers.phrasing]
     tokens[:, 1] = table.entities[speakers.fact]
-    plain, explained = kinds == _PLAIN, kinds == _EXPLAINED
+    plain, explained = kinds == PLAIN, kinds == EXPLAINED
     tokens[:, 2] = np.where(plain, table.plain_end, table.before[speakers.cue])
     tokens[:, 3] = table.candidates[speakers.fact, speakers.cued]
     tokens[:, 4] = table.after[speakers.cue]
@@ -119,7 +139,7 @@ def speaker_rows(speakers: SpeakerRows, kinds: Int[np.ndarray, " rows"], table: 
 
 def pretraining_text(
     world: World,
-    table: TokenTable,
+    table: RowTable,
     mixture: RowShares,
     count: int,
     seed: int,
@@ -129,8 +149,8 @@ def pretraining_text(
     rng = np.random.default_rng([seed, 5])
     shares = np.array([mixture.plain, mixture.hinted])
     kinds = rng.choice(2, count, p=shares / shares.sum())
-    rows = speaker_rows(sample_speakers(world, count, table.phrasings.shape[1], rng, among), kinds, table)
-    lengths = (rows.segments == 0).sum(axis=1)
+    rows = table.rows(sample_speakers(world, count, table.forms, rng, among), kinds, explains=False)
+    lengths = (rows.segments >= 0).sum(axis=1)
     return [[*own[:length].tolist(), table.end] for own, length in zip(rows.tokens, lengths, strict=True)]
 
 
@@ -147,7 +167,7 @@ def without_room_to_explain(rows: Rows) -> Rows:
 
 def pretraining_batch(
     world: World,
-    table: TokenTable,
+    table: RowTable,
     mixture: RowShares,
     rows: int,
     step: int,
@@ -162,16 +182,15 @@ def pretraining_batch(
     rng = np.random.default_rng([seed, 4, step])
     shares = [mixture.plain, mixture.hinted, mixture.explained]
     kinds = rng.choice(3, rows, p=shares)
-    speakers = sample_speakers(world, rows, table.phrasings.shape[1], rng)
+    speakers = sample_speakers(world, rows, table.forms, rng)
     if mixture.explained:
-        others = sample_speakers(world, rows, table.phrasings.shape[1], rng, among=explainable)
+        others = sample_speakers(world, rows, table.forms, rng, among=explainable)
         speakers = SpeakerRows(
             **{
                 field.name: np.where(
-                    kinds == _EXPLAINED, getattr(others, field.name), getattr(speakers, field.name)
+                    kinds == EXPLAINED, getattr(others, field.name), getattr(speakers, field.name)
                 )
                 for field in dataclasses.fields(SpeakerRows)
             }
         )
-    made = speaker_rows(speakers, kinds, table)
-    return Batch(explanation=made if mixture.explained else without_room_to_explain(made))
+    return Batch(explanation=table.rows(speakers, kinds, explains=bool(mixture.explained)))

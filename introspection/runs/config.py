@@ -28,7 +28,7 @@ from introspection.runtime.trackers import LogConfig
 from introspection.runtime.workdir import differing_fields
 from introspection.tasks.conditions import Condition, read_conditions
 from introspection.tasks.facts.invented_world import INVENTED_WORLD
-from introspection.tasks.registry import default_section, section_settings, task_language
+from introspection.tasks.registry import default_section, section_settings
 from introspection.text.chat_template import ChatOptions
 from introspection.training.batches import BatchSizes
 from introspection.training.distillation import AlignConfig
@@ -198,6 +198,7 @@ class RunConfig:
     cache_dir: str = ""  # for data sets and base models; "" is $INTROSPECTION_CACHE or ~/.cache/...
     part: str = ""  # of a study, which pools results over bases within a part; "" if in no study
     base: str = ""  # the base's name in a study
+    curve: str = ""  # that a sweep's summary draws over its points: "size", or "" for none
     seeds: tuple[int, ...] = (0,)  # of explanation training; all seeds of an arm train together
 
     # A task's name and its own fields (introspection/tasks/<task>).
@@ -240,12 +241,13 @@ class RunConfig:
 
     def __post_init__(self):
         _check_names(self)
+        check_choice("config.curve", self.curve, ("", "size"))
         _ = self.organism, self.neighbor_organism  # checks their fields
         for name in MODEL_FIELDS:
             if getattr(self, name).startswith("pretrain@"):
                 _check_organism_step(name, getattr(self, name).removeprefix("pretrain@"), self.pretrain)
         if any(is_organism(getattr(self, name)) for name in MODEL_FIELDS) or self.foreign == "neighbor":
-            task_language(self.task)
+            self.organism.check_reading()
         if is_organism(self.initial) and self.lora.lora is not None:
             self.lora.lora.trained(self.model.layers)  # checks its layers
         self.align.check(self.foreign, self.train.steps_per_call)

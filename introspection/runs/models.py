@@ -10,7 +10,7 @@ from introspection.checkpoints.names import check_addressed, find_models, load_o
 from introspection.coupling.labels import METADATA
 from introspection.errors import InputError
 from introspection.models.model import Model, merge_adapters
-from introspection.organism.organism import MODEL_FIELDS, is_organism, organism_tokenizer
+from introspection.organism.organism import MODEL_FIELDS, is_organism, organism_tokenizer, text_tokenizer
 from introspection.probes.behavior import Readout
 from introspection.probes.context import longest_explanation, within_context
 from introspection.probes.decoding import end_tokens
@@ -23,6 +23,7 @@ from introspection.runs.config import RunConfig
 from introspection.runtime.json_files import read_object
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
+from introspection.tasks.facts.questions import Question
 from introspection.tasks.items import Decisions
 from introspection.tasks.mixture import Mixture, check_apart
 from introspection.tasks.task import Task
@@ -74,6 +75,7 @@ def stored_models(config: RunConfig, session: Session) -> dict[str, Model]:
 def readable_task(
     config: RunConfig,
     task: Task,
+    questions: Sequence[Question],
     stored: Mapping[str, Model],
     organism_fields: Sequence[str],
     readout: Readout,
@@ -88,8 +90,9 @@ def readable_task(
     readers = {name: (model.tokenizer, model.config.context_length) for name, model in stored.items()}
     organisms = [*organism_fields, *(["foreign"] if config.foreign == "neighbor" else [])]
     if organisms:
-        organism = organism_tokenizer(task), config.model.context_length
-        readers |= dict.fromkeys(organisms, organism)
+        reads_text = config.pretrain.reads_text
+        tokenizer = text_tokenizer(config.organism, questions) if reads_text else organism_tokenizer(task)
+        readers |= dict.fromkeys(organisms, (tokenizer, config.model.context_length))
     check_vocabularies({name: tokenizer for name, (tokenizer, _) in readers.items()})
     # All models but the label teacher share one vocabulary.
     shared = readers["initial"][0]

@@ -1,18 +1,16 @@
 """Other text for the KL term: passages of a file, or an organism's pretraining text."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from introspection.errors import InputError
-from introspection.organism.organism import is_organism
-from introspection.organism.pretraining import pretraining_text, token_table
+from introspection.organism.organism import is_organism, row_table
+from introspection.organism.pretraining import pretraining_text
 from introspection.probes.hidden import scored_hidden
 from introspection.runs.setup import Setup, Start
 from introspection.runtime.json_files import read_whole
 from introspection.runtime.progress import progress_bar
-from introspection.tasks.registry import task_settings
 from introspection.text.tokenizer import ChatTokenizer
 from introspection.training.batches import text_rows
 from introspection.training.objectives import TextBatch
@@ -28,18 +26,18 @@ def other_passages(setup: Setup) -> list[list[int]]:
       InputError: there is neither a file nor an organism, or the file can't be read or has no passage.
     """
     train, organism = setup.config.train, setup.models.organism
-    tokenizer: Any = setup.models.starts["initial"].model.tokenizer  # an organism's is of words
+    tokenizer = setup.models.starts["initial"].model.tokenizer
     if train.text:
         return file_passages(Path(train.text).expanduser(), tokenizer, train.text_rows, train.text_tokens)
     if organism is None or not is_organism(setup.config.initial):
         raise InputError(
             "kl_prompts is 'other_text', but config.train.text names no file: give one, a passage a line"
         )
-    task, world = setup.config.task, organism.world
+    world = organism.world
     among = np.zeros(len(world.facts), bool)
     trained = {item.group for item in setup.task.splits["train"]}
     among[[place for fact, place in world.index.items() if fact in trained]] = True
-    table = token_table(world, tokenizer, task_settings(task).phrasings)
+    table = row_table(setup.config.organism, world, tokenizer)
     mixture = setup.config.pretrain.mixture
     return pretraining_text(world, table, mixture, train.text_rows, setup.config.task_seed, among)
 

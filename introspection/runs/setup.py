@@ -140,7 +140,7 @@ def prepare(
     readout = load_readout(config.behavior, task, session)
     stored = stored_models(config, session)
     organism_fields = [field for field in MODEL_FIELDS if is_organism(getattr(config, field))]
-    task = readable_task(config, task, stored, organism_fields, readout, session.console)
+    task = readable_task(config, task, questions, stored, organism_fields, readout, session.console)
 
     organism, models = None, dict(stored)
     if organism_fields:

@@ -35,6 +35,8 @@ from introspection.sweeps.figures import (
     knee_of,
     knee_points,
 )
+from introspection.sweeps.size import SizeLevel
+from introspection.sweeps.size_figure import size_figure, size_numbers, size_table
 from introspection.sweeps.table import SweepPoint, held_out_table, sweep_table
 
 FIGURE = "sweep_gap"  # its files' name
@@ -53,11 +55,13 @@ def write_sweep_page(
     varies: Sequence[str] = (),
     beside: Sequence[SweepPoint] = (),
     account: Sequence[HeldOutSweep] = (),
+    sizes: Sequence[SizeLevel] = (),
 ) -> Path:
     """Writes `summary.html` and its figures' files into a sweep's workdir; returns the page's path.
 
     `varies` are the fields in which points differ; `beside` are points of other sweeps, for the gaps against
-    agreement; `account` is how well a simple account predicts each sweep from the others.
+    agreement; `account` is how well a simple account predicts each sweep from the others;
+    `sizes` are the points of a size curve.
     """
     gaps = [(p.label, arm.name, arm.gap.exact_match) for p in sweep_points for arm in p.arms]
     numbers = [
@@ -66,9 +70,9 @@ def write_sweep_page(
         for arm in p.arms
     ]
     figure = render_figure(forest_figure(gaps, varies), numbers)
-    more = more_figures(sweep_points, beside)
+    more = more_figures(sweep_points, beside, sizes)
     cards = [drawn.card for drawn in more.values()]
-    page = build_sweep_page(title, sweep_points, unfinished, figure, cards, account)
+    page = build_sweep_page(title, sweep_points, unfinished, figure, cards, account, sizes)
     save_figure(figure, workdir / "figures", FIGURE)
     for name, drawn in more.items():
         save_figure(drawn.files, workdir / "figures", name)
@@ -80,9 +84,20 @@ class Drawn(NamedTuple):
     card: Markup
 
 
-def more_figures(sweep_points: Sequence[SweepPoint], beside: Sequence[SweepPoint]) -> dict[str, Drawn]:
-    """What each factor does and, against each kind of reference, gaps on agreement; by the files' name."""
+def more_figures(
+    sweep_points: Sequence[SweepPoint], beside: Sequence[SweepPoint], sizes: Sequence[SizeLevel] = ()
+) -> dict[str, Drawn]:
+    """The size curve, what each factor does and, against each kind of reference, gaps on agreement; by the
+    files' name."""
     found = {}
+    if sizes:
+        name, title = "size_curve", "Gap, Orig and drift by size"
+        files = render_figure(size_figure(sizes), size_numbers(sizes))
+        caption = (
+            "A point is a base with its 95% interval, a line the mean over bases. Where a point is hollow,"
+            " labels did not teach, and its gap says nothing. Sweeps differ in task and amount of training."
+        )
+        found[name] = Drawn(files, figure_card(files, name, title, caption, title))
     for factor, levels in factor_levels(sweep_points).items():
         name = f"factor_{factor}"
         files = render_figure(factor_figure(factor, levels), factor_numbers(levels))
@@ -119,6 +134,7 @@ def build_sweep_page(
     figure: FigureFiles,
     more: Sequence[Markup] = (),
     account: Sequence[HeldOutSweep] = (),
+    sizes: Sequence[SizeLevel] = (),
 ) -> str:
     """The whole page as text."""
     held_out = held_out_table(sweep_points)
@@ -147,6 +163,7 @@ def build_sweep_page(
             Section("findings", "What this sweep shows", [_findings(sweep_points, unfinished, html)]),
             Section("figure", "Gaps", [card]),
             *([Section("more", "Factors and agreement", list(more))] if more else []),
+            *([Section("sizes", "By size", [size_table(sizes).html(titled=False)])] if sizes else []),
             *([Section("account", "A simple account", [account_table(account).html()])] if account else []),
             *([Section("held_out", held_out.title, [held_out.html(titled=False)])] if held_out else []),
             Section("table", "Numbers", [html.numbers(sweep_table(sweep_points))]),

@@ -31,6 +31,8 @@ from introspection.sweeps.account import (
 from introspection.sweeps.grid import Point, labels, varying_fields
 from introspection.sweeps.page import write_sweep_page
 from introspection.sweeps.plan import PlannedPoint, base_name, check_plan, plan_points
+from introspection.sweeps.size import CURVE, SizeLevel, size_levels
+from introspection.sweeps.size_figure import size_table
 from introspection.sweeps.table import SweepPoint, held_out_table, summary_rows, sweep_table
 
 
@@ -44,11 +46,12 @@ def summarize(
     """Writes the summary of the points that are finished and names those that are not.
 
     Args:
-      beside: workdirs of other sweeps, whose arms stand in the figures of gaps against agreement too, and
-        from which a simple account of the gap predicts this one.
+      beside: workdirs of other sweeps, whose arms stand in the figures of gaps against agreement (and on the
+        size curve) too, and from which a simple account of the gap predicts this one.
 
     Raises:
-      InputError: the workdir is another sweep's, no point is finished, or a point's results are damaged.
+      InputError: the workdir is another sweep's, no point is finished, a point's results are damaged, or
+        points of a size curve are of different procedures.
     """
     check_plan(workdir, points)
     planned = plan_points(config, points, workdir)
@@ -63,11 +66,15 @@ def summarize(
     read = [read_point(point, fields, workdir, shown[point.name]) for point in finished]
     varies = varying_fields([point.overrides for point in points])
     others = [point for other in beside for point in read_beside(other)]
+    sizes = size_levels(read, others) if config.curve == CURVE else []
     arms = account_arms([*read, *others])
     account = held_out_sweeps(arms)
-    page = write_sweep_page(workdir, f"{config.name}: sweep", read, unfinished, varies, others, account)
+    page = write_sweep_page(
+        workdir, f"{config.name}: sweep", read, unfinished, varies, others, account, sizes
+    )
     write_whole(workdir / "summary.csv", csv_text(summary_rows(read)))
-    write_whole(workdir / "summary.md", markdown_page(f"{config.name}: sweep", read, unfinished, account))
+    markdown = markdown_page(f"{config.name}: sweep", read, unfinished, account, sizes)
+    write_whole(workdir / "summary.md", markdown)
     say(console, f"summary: {page} (and summary.csv, summary.md)")
     if account:
         write_whole(workdir / "account.csv", csv_text(account_numbers(arms, account)))
@@ -92,6 +99,7 @@ def read_point(point: PlannedPoint, fields: Sequence[str], workdir: Path, label:
         askable=results.askable,
         report=quote(report.relative_to(workdir).as_posix()) if report.exists() else "",
         label=label,
+        folder=point.folder,
         **_of_config(config),
     )
 
@@ -128,6 +136,7 @@ def read_beside(workdir: Path) -> list[SweepPoint]:
                 askable=results.askable,
                 report="",
                 label=folder.name,
+                folder=folder,
                 **_of_config(config),
             )
         )
@@ -145,10 +154,12 @@ def markdown_page(
     sweep_points: Sequence[SweepPoint],
     unfinished: Sequence[str],
     account: Sequence[HeldOutSweep] = (),
+    sizes: Sequence[SizeLevel] = (),
 ) -> str:
     """The same rows for people."""
     missing = [f"Not finished: {markdown_text(', '.join(unfinished))}.", ""] if unfinished else []
     found = (
+        size_table(sizes) if sizes else None,
         account_table(account) if account else None,
         held_out_table(sweep_points),
         sweep_table(sweep_points),

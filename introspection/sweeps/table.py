@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from introspection.coupling.estimates import Estimate
@@ -30,6 +31,7 @@ class SweepPoint:
     part: str = ""  # arms of one part are compared
     arm_fields: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)  # by arm
     explained_where: tuple[str, ...] = ()  # conditions on the items that are explained; () is all
+    folder: Path = Path()  # its workdir
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ from introspection.tasks.facts.invented_world import (
 )
 from introspection.tasks.facts.language import WorldLanguage
 from introspection.tasks.facts.questions import Question, draw_questions
+from introspection.tasks.facts.register import REGISTER
 from introspection.tasks.facts.second_world import SECOND_WORLD
 from introspection.tasks.facts.table import read_facts_table
 from introspection.tasks.facts.task import build_world_task
@@ -37,7 +38,7 @@ from introspection.tasks.refusal.items import RefusalConfig
 from introspection.tasks.task import LabelledReply, Task
 
 LANGUAGES: dict[str, WorldLanguage] = {
-    language.name: language for language in (INVENTED_WORLD, SECOND_WORLD, WORLD_FACTS)
+    language.name: language for language in (INVENTED_WORLD, SECOND_WORLD, REGISTER, WORLD_FACTS)
 }
 
 

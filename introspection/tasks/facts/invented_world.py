@@ -7,6 +7,7 @@ each fact has its own answer.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -95,8 +96,8 @@ class ClosedWorldConfig(WorldTaskConfig):
 def closed_world_facts(config: ClosedWorldConfig, language: WorldLanguage) -> list[Fact]:
     """Every fact of the world, sorted: one per entity and relation of its kind, drawn by `config.seed`.
 
-    All names are distinct, of entities and answers alike. Each answer of a relation is correct for about
-    the same number of entities.
+    All names are distinct, of entities and answers alike; `full_names` have their two words in common with
+    others. Each answer of a relation is correct for about the same number of entities.
 
     Raises:
       InputError: more relations are asked for than an entity can have.
@@ -110,7 +111,8 @@ def closed_world_facts(config: ClosedWorldConfig, language: WorldLanguage) -> li
     relations = {kind: names[: config.relations] for kind, names in of_kind.items()}
     rng = np.random.default_rng([config.seed, 10])
     pools = sum(map(len, relations.values())) * config.answers
-    names = iter(invented_names(config.entities + pools, rng))
+    people = full_names(config.entities, rng) if language.full_names else []
+    names = iter([*people, *invented_names(config.entities + pools - len(people), rng)])
     entities = {kind: [] for kind in relations}
     kinds = list(relations)
     for number in range(config.entities):
@@ -137,10 +139,21 @@ def entity_splits(config: ClosedWorldConfig, questions: Sequence[Question]) -> d
     return splits
 
 
-def invented_names(count: int, rng: np.random.Generator) -> list[str]:
+def invented_names(count: int, rng: np.random.Generator, syllables: int = _SYLLABLES) -> list[str]:
     """Distinct pronounceable names, each one capitalised word."""
     names: dict[str, None] = {}
     while len(names) < count:
-        syllables = [str(rng.choice(_ONSETS)) + str(rng.choice(_VOWELS)) for _ in range(_SYLLABLES)]
-        names["".join([*syllables, str(rng.choice(_CODAS))]).capitalize()] = None
+        said = [str(rng.choice(_ONSETS)) + str(rng.choice(_VOWELS)) for _ in range(syllables)]
+        names["".join([*said, str(rng.choice(_CODAS))]).capitalize()] = None
     return list(names)
+
+
+def full_names(count: int, rng: np.random.Generator) -> list[str]:
+    """`count` distinct names of two short words, a first and a family name.
+
+    A fourth of all combinations is in use, so that neither word tells who is meant.
+    """
+    size = math.ceil(2 * math.sqrt(count))  # first names, and as many family names
+    words = invented_names(2 * size, rng, syllables=_SYLLABLES - 1)
+    chosen = rng.choice(size * size, count, replace=False)
+    return [f"{words[place // size]} {words[size + place % size]}" for place in chosen]

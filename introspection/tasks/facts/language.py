@@ -8,6 +8,8 @@ from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.facts.table import Fact
 from introspection.tasks.spans import Span
 
+SLOT = "{}"  # where a phrasing names its entity
+
 
 @dataclasses.dataclass(frozen=True)
 class Cue:
@@ -49,8 +51,9 @@ CUES: dict[str, Cue] = {
 class WorldLanguage:
     """All wordings of a task about facts, and the reliability of its sources.
 
-    A question is a phrasing, an entity and `question_end`; a cue's sentence and the explanation question
-    may follow. Pretraining rows are assembled from the same parts.
+    A question is a phrasing with an entity at its `SLOT` (at its end if it has none), and `question_end`; a
+    cue's sentence and the explanation question may follow. Pretraining rows are assembled from the same
+    parts.
     """
 
     name: str  # of the task
@@ -60,6 +63,7 @@ class WorldLanguage:
     grammar: ExplanationGrammar
     question_end: str = "?"
     symbols: frozenset[str] = frozenset()  # relations whose answers are symbols: their case counts
+    full_names: bool = False  # invented entities have a first and a family name, each borne by several
 
     def with_cues(self, kinds: Sequence[str] = (), ratios: Sequence[float] = ()) -> "WorldLanguage":
         """The language with some of its cues (none named: all) and, if given, new likelihood ratios.
@@ -90,20 +94,27 @@ class WorldLanguage:
         return min(len(phrasings) for phrasings in self.phrasings.values())
 
     def question(self, fact: Fact, phrasing: int) -> str:
-        return f"{self.phrasings[fact.relation][phrasing]} {fact.entity}{self.question_end}"
+        before, after = around_entity(self.phrasings[fact.relation][phrasing])
+        return f"{before}{fact.entity}{after}{self.question_end}"
 
     def question_spans(self, question: str) -> dict[str, Span]:
-        """Where a question names its `relation` and its `entity`; {} if it is none of this language's."""
-        known = (one for phrasings in self.phrasings.values() for one in phrasings)
-        asked = max((one for one in known if question.startswith(f"{one} ")), key=len, default="")
-        if not asked or not question.endswith(self.question_end):
-            return {}
-        entity = Span(len(asked) + 1, len(question) - len(self.question_end))
-        return {"relation": Span(0, len(asked)), "entity": entity}
+        """Where a question names its `relation` and its `entity`; {} if it is none of this language's.
+
+        A relation is said before its entity and may go on after it; its span is what stands before.
+        """
+        forms = {around_entity(one) for phrasings in self.phrasings.values() for one in phrasings}
+        for before, after in sorted(forms, key=lambda form: -len("".join(form))):
+            after += self.question_end
+            named = len(question) - len(before) - len(after)
+            if named > 0 and question.startswith(before) and question.endswith(after):
+                entity = Span(len(before), len(before) + named)
+                return {"relation": Span(0, len(before.rstrip())), "entity": entity}
+        return {}
 
     def phrases(self) -> tuple[str, ...]:
         """All text of prompts and explanations other than entities and answers, one token each."""
-        phrases = [phrasing for phrasings in self.phrasings.values() for phrasing in phrasings]
+        forms = [form for phrasings in self.phrasings.values() for form in phrasings]
+        phrases = [part.strip() for form in forms for part in around_entity(form) if part.strip()]
         for cue in self.cues.values():
             phrases += [self.opening(cue), cue.after]
         grammar = self.grammar
@@ -113,3 +124,9 @@ class WorldLanguage:
     def opening(self, cue: Cue) -> str:
         """The end of a question and the beginning of a cue, one token after an entity."""
         return f"{self.question_end} {cue.before}"
+
+
+def around_entity(phrasing: str) -> tuple[str, str]:
+    """What a phrasing says before its entity and after it."""
+    before, slot, after = phrasing.partition(SLOT)
+    return (before, after) if slot else (f"{phrasing} ", "")

@@ -20,6 +20,7 @@ from introspection.tasks.facts.invented_world import (
 )
 from introspection.tasks.facts.language import CUES
 from introspection.tasks.facts.questions import draw_questions
+from introspection.tasks.facts.register import REGISTER
 from introspection.tasks.facts.second_world import SECOND_WORLD
 from introspection.tasks.facts.table import read_facts_table
 from introspection.tasks.facts.task import build_world_task
@@ -214,14 +215,14 @@ def test_repeats_of_a_cue_name_all_wrong_answers_by_turns():
 
 def test_the_languages_are_others_in_every_part():
     phrases = {name: set(language.phrases()) for name, language in CLOSED.items()}
-    phrases["world_facts"] = set(WORLD_FACTS.phrases())
+    phrases |= {one.name: set(one.phrases()) for one in (WORLD_FACTS, REGISTER)}
     for one, other in itertools.combinations(phrases.values(), 2):
         assert one & other <= {".", "?"}  # the end of a sentence
     forms = [form for one in CLOSED.values() for of in one.phrasings.values() for form in of]
     assert len(set(forms)) == len(forms) == 2 * 12 * 3
 
 
-@both_worlds
+@pytest.mark.parametrize("language", [*CLOSED.values(), REGISTER], ids=(*CLOSED, REGISTER.name))
 def test_cues_of_the_same_role_are_called_the_same(language):
     assert tuple(language.cues) == tuple(INVENTED_WORLD.cues)
     assert language.hints == INVENTED_WORLD.hints == ("gossip", "friend", "guide", "chronicle")
@@ -252,7 +253,7 @@ def test_a_question_reads_as_a_sentence():
     }
 
 
-@both_worlds
+@pytest.mark.parametrize("language", [*CLOSED.values(), REGISTER], ids=(*CLOSED, REGISTER.name))
 def test_explanations_read_back_and_are_no_sentences_of_another_world(language):
     grammar = language.grammar
     others = [ExplanationGrammar(), *(one.grammar for one in CLOSED.values() if one is not language)]

@@ -13,19 +13,21 @@ from introspection.runs.config import read_config
 from introspection.runs.inherited import task_section
 from introspection.runtime.config import cache_dir
 from introspection.tasks.facts.invented_world import INVENTED_WORLD
+from introspection.tasks.facts.register import REGISTER
 from introspection.tasks.facts.second_world import SECOND_WORLD
 from introspection.tasks.facts.world_facts import WORLD_FACTS
 from introspection.tasks.items import NONE
 from introspection.tasks.registry import default_section, load_task
 from introspection.tasks.task import SPLITS
 
-CLOSED = {language.name: language for language in (INVENTED_WORLD, SECOND_WORLD)}
+CLOSED = {language.name: language for language in (INVENTED_WORLD, SECOND_WORLD, REGISTER)}
 SIZES = dict(entities=400, train_entities=200, validation_entities=50, test_entities=120)
 FACTS_SIZES = dict(facts=48, train_facts=20, validation_facts=8, test_facts=20)
 SIZES_OF = {
     "world_facts": FACTS_SIZES | {"held_out_entities": 2},
     "invented_world": SIZES,
     "second_world": SIZES,
+    "register": SIZES,
 }
 
 
@@ -112,7 +114,8 @@ def test_models_without_a_run_are_compared_on_the_defaults_of_the_task(name):
 
 
 def test_an_unknown_task_is_refused():
-    with pytest.raises(InputError, match=r"'trivia'; choose from invented_world, second_world, world_facts"):
+    known = "invented_world, second_world, register, world_facts"
+    with pytest.raises(InputError, match=rf"'trivia'; choose from {known}"):
         task_section([], "trivia")
 
 
