@@ -39,7 +39,8 @@ from introspection.probes.patching import (
 )
 from introspection.reports.console import program_table, say
 from introspection.reports.run_files import read_results
-from introspection.runs.config import RunConfig, completed, read_config
+from introspection.runs.config import RunConfig, read_config
+from introspection.runs.identity import completed
 from introspection.runs.run import FINISHED, is_finished, run
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.config import cache_dir

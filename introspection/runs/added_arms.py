@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from introspection.errors import InputError
-from introspection.runs.config import RunConfig, completed, identity
+from introspection.runs.config import RunConfig
+from introspection.runs.identity import completed, identity
 from introspection.runtime.json_files import read_object
 
 

@@ -22,7 +22,7 @@ from introspection.probes.behavior import BehaviorConfig
 from introspection.probes.patching import PatchingConfig
 from introspection.reports.run_files import ReportSettings
 from introspection.runs.arm_config import ArmConfig
-from introspection.runtime.config import check_choice, config_dict, plain, settings
+from introspection.runtime.config import check_choice, config_dict, settings
 from introspection.runtime.mesh import MeshConfig
 from introspection.runtime.trackers import LogConfig
 from introspection.runtime.workdir import differing_fields
@@ -299,19 +299,6 @@ def read_config(config: ConfigDict | Mapping[str, Any]) -> RunConfig:
             fields["arms"] = {name: fields["arms"][name] for name in arms._fields}
         config = fields
     return settings(RunConfig, config)
-
-
-def completed(stored: dict[str, Any]) -> dict[str, Any]:
-    """A workdir's config, with defaults for fields added since it was written; older ones have a mesh."""
-    try:
-        return identity(read_config(stored))
-    except InputError:
-        return stored
-
-
-def identity(config: RunConfig) -> dict[str, Any]:
-    """What a workdir's `config.json` holds: everything but where the run computes, which may change."""
-    return {name: value for name, value in plain(config).items() if name != "mesh"}
 
 
 def default_config() -> ConfigDict:

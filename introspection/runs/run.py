@@ -18,7 +18,8 @@ from introspection.runs.arm_labels import expected_labels, given_labels, labels_
 from introspection.runs.arm_rows import check_packs
 from introspection.runs.arm_shift import arm_shift
 from introspection.runs.assemble import assemble, is_stored
-from introspection.runs.config import RunConfig, identity
+from introspection.runs.config import RunConfig
+from introspection.runs.identity import identity
 from introspection.runs.measure import control_explanations
 from introspection.runs.models import PUBLISHED, check_same_models, published_decisions
 from introspection.runs.other_text import other_passages

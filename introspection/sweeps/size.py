@@ -20,7 +20,7 @@ from introspection.coupling.scores import estimates
 from introspection.errors import InputError
 from introspection.models.decoder import count_parameters
 from introspection.reports.run_files import MEND, named_values
-from introspection.runs.config import completed
+from introspection.runs.identity import completed
 from introspection.runtime.json_files import read_object
 from introspection.runtime.json_values import from_json
 from introspection.sweeps.table import SweepPoint

@@ -18,7 +18,8 @@ from introspection.reports.figure_style import FigureFiles
 from introspection.reports.page import build_page, write_report
 from introspection.reports.page_figures import page_figures
 from introspection.reports.run_files import read_run
-from introspection.runs.config import RunConfig, completed
+from introspection.runs.config import RunConfig
+from introspection.runs.identity import completed
 from introspection.runtime.config import plain
 from introspection.runtime.metrics_writer import MetricsWriter
 from introspection.runtime.workdir import check_workdir, write_json
