@@ -10,8 +10,9 @@ command reads validation explanation loss and accuracy at three rates, with the 
 rate here is to be what it finds. One pass over the items, one seed; `:tiny` is a smoke test. Not run yet;
 `configs/smollm2.py` says what 512 items gave.
 
-Differences from `configs/smollm2.py`: more facts and items about each, and no system line, so that prompts
-are short.
+Differences from `configs/smollm2.py`: more facts and items about each; no system line, so that prompts are
+short; the likeliest candidate decides, since SmolLM2's own margins tell best which of those decisions a cue
+changes (AUROC 72.7 within kinds of cue, of replies 59.6; experiments/notebook.md).
 """
 
 from ml_collections import ConfigDict
@@ -30,6 +31,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config = smollm2.get_config("tiny" if argument == "tiny" else "")
     config.name = "learning_curve" + (f"-{argument}" if argument else "")
     config.chat.system = ""
+    config.behavior.readout = "likeliest"
     config.run_arms = ARMS
     for name in config.arms:
         config.arms[name].learning_rate = LEARNING_RATE

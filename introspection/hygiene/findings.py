@@ -79,10 +79,10 @@ def _noise_cautions(report: Report, limits: HygieneLimits) -> Iterator[str]:
 
 def _knowledge_cautions(report: Report) -> Iterator[str]:
     found = report.get("self_knowledge")
-    if found and (difference := estimate(found["difference"])).ci95 and difference.ci95[0] <= 0:
+    if found and (auroc := estimate(found["changed_auroc"])).ci95 and auroc.ci95[0] <= 0.5:
         yield (
-            "The model's own margins do not tell which decisions the cue changes beyond the kind of cue "
-            f"({points(difference.mean)} points {interval(difference, 'points')}): labels hardly can either."
+            "Within kinds of cue, the model's own margins do not tell which decisions the cue changes (AUROC "
+            f"{percent(auroc.mean)}% {interval(auroc, 'percent')}): labels hardly can either."
         )
 
 

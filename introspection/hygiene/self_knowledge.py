@@ -31,8 +31,8 @@ def predictability(
 
     A logistic regression (scikit-learn's, L2, C = 1) on the log-probabilities *without* the cue, separately
     for each kind of cue: the margin of the first answer over the second, that over the answer which the cue
-    names, and the probability of `none`. Beside it, the more frequent class of each kind of cue. Five folds,
-    by group.
+    names, and the probability of `none`. Five folds, by group. Beside it, the more frequent class of each
+    kind of cue, of all these items: no prediction, so that it is never too low where both are as frequent.
 
     Args:
       behaviors: of the items; the decisions may be read otherwise, such as from replies.
@@ -52,10 +52,10 @@ def predictability(
     folds = group_folds(groups, rng)
     features = knowledge(items, behaviors)
     odds, majority = np.zeros(len(items)), np.zeros(len(items), bool)
-    for fold in range(FOLDS):
-        for kind in set(kinds):
+    for kind in set(kinds):
+        majority[kinds == kind] = changed[kinds == kind].mean() > 0.5
+        for fold in range(FOLDS):
             seen, unseen = (kinds == kind) & (folds != fold), (kinds == kind) & (folds == fold)
-            majority[unseen] = changed[seen].mean() > 0.5 if seen.any() else False
             odds[unseen] = _log_odds(features[seen], changed[seen], features[unseen])
 
     def outputs(weights: Float[np.ndarray, "resamples items"]) -> Float[np.ndarray, "resamples outputs"]:

@@ -196,7 +196,7 @@ def self_knowledge_table(found: Found) -> Table:
     note = (
         "“Does the cue change the decision?”, predicted for facts that the predictor has not seen, from the "
         "candidates' log-probabilities without the cue (logistic regression by cue kind, five folds). Where "
-        "this is no better than the more frequent class, labels can teach little more than the kind of cue."
+        "AUROC is near 50%, labels can teach little more than the kind of cue."
     )
     return Table("What the model's margins tell of its changes", ("Measure", "Value"), rows, note)
 
