@@ -11,12 +11,11 @@ from introspection.runs.added_arms import with_arms_added
 from introspection.runs.config import (
     RunConfig,
     arm,
-    completed,
     default_config,
-    identity,
     read_config,
     task_section,
 )
+from introspection.runs.identity import completed, identity
 from introspection.runtime.config import check_choices, plain
 from introspection.runtime.mesh import MeshConfig
 from introspection.runtime.workdir import check_workdir
