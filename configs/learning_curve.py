@@ -32,6 +32,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.name = "learning_curve" + (f"-{argument}" if argument else "")
     config.chat.system = ""
     config.behavior.readout = "likeliest"
+    config.train.pack_tokens = smollm2.PACK_TOKENS
     config.run_arms = ARMS
     for name in config.arms:
         config.arms[name].learning_rate = LEARNING_RATE

@@ -36,6 +36,9 @@ from introspection.tasks.facts.language import CUES
 # Lowest validation explanation loss after 64 steps among the rates that keep validation accuracy. The rate
 # 1e-3, chosen on a GPU with twice as many behaviour rows, does not keep it here (experiments/notebook.md).
 LEARNING_RATE = 3e-5
+# For `--config.train.pack_tokens`: all prompts begin with the template's system prompt, an item's also with its
+# question, and of a step's 740 tokens these repeat 310. Other tasks, whose prompts are longer, need more.
+PACK_TOKENS = 256
 OTHER_RATE = 1e-3  # of `:other`, which should change behaviour
 
 
@@ -83,9 +86,6 @@ def get_config(argument: str = "") -> ConfigDict:
     # At the start and the end: on a CPU an evaluation takes 1.5 minutes, the 64 steps 9.
     config.train.evaluation_steps = config.train.checkpoint_steps = 64
     config.train.head_chunk = 512  # a chunk's logits are 512 × 49,152 numbers
-    # All prompts begin with the template's system prompt, an item's also with its question: of a step's 740
-    # tokens these repeat 310.
-    config.train.pack_tokens = 256
 
     config.evaluation.validation_items = 70
     config.evaluation.agreement_items = 32

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs.smollm2 import get_config
+from configs.smollm2 import PACK_TOKENS, get_config
 from experiments.benchmarks.matrix_products import Product, forward_products
 from introspection.checkpoints.names import load_one, model_path
 from introspection.models.config import LoraConfig, ModelConfig
@@ -35,7 +35,7 @@ class Size:
     behavior_items: int = 2  # per step; each is two rows, with and without its cue
     reply: tuple[int, int] = (8, 24)  # random tokens, in number as SmolLM2's
     items: int = 64  # from which rows are drawn
-    pack_tokens: int = read_config(get_config()).train.pack_tokens
+    pack_tokens: int = PACK_TOKENS
     batches: int = 3
     rounds: int = 6
 
