@@ -36,8 +36,8 @@ from introspection.tasks.facts.language import CUES
 # Lowest validation explanation loss after 64 steps among the rates that keep validation accuracy. The rate
 # 1e-3, chosen on a GPU with twice as many behaviour rows, does not keep it here (experiments/notebook.md).
 LEARNING_RATE = 3e-5
-# For `--config.train.pack_tokens`: all prompts begin with the template's system prompt, an item's also with its
-# question, and of a step's 740 tokens these repeat 310. Other tasks, whose prompts are longer, need more.
+# For `--config.train.pack_tokens`: all prompts begin with the template's system prompt, an item's also with
+# its question, and of a step's 740 tokens these repeat 310. Other tasks, with longer prompts, need more.
 PACK_TOKENS = 256
 OTHER_RATE = 1e-3  # of `:other`, which should change behaviour
 

@@ -55,7 +55,8 @@ def test_a_model_explains_itself_beside_its_foreign_explainer(programs, tmp_path
         0 < noised["agreement"] < 1
     )  # with its own labels, though the arm before starts from the same model
     foreign = f"--config.foreign={other}:no_kl"
-    workdir, results = run("run", foreign, "--config.run_arms=('kl','foreign_kl')")
+    packs = "--config.train.pack_tokens=256"
+    workdir, results = run("run", foreign, packs, "--config.run_arms=('kl','foreign_kl')")
     assert set(results["arms"]) == {"kl", "foreign_kl"}
     assert results["arms"]["kl"]["n"] == 21
     assert results["fingerprints"]["foreign"] != results["fingerprints"]["initial"]
