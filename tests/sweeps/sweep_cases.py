@@ -17,7 +17,7 @@ class FakeRun:
     def __init__(self):
         self.names, self.programs, self.raises = [], [], {}
 
-    def __call__(self, config, workdir, console, programs):
+    def __call__(self, config, workdir, console, programs, mesh=""):
         self.names.append(workdir.name)
         self.programs.append(programs)
         error = self.raises.get(workdir.name)
