@@ -2,7 +2,6 @@
 
 import json
 import random
-import shutil
 import signal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -184,15 +183,3 @@ def test_a_killed_process_is_named_and_nothing_saved_is_lost(alone, request):
     lines = [(line["step"], "loss" in line) for line in read_lines(workdir / "metrics.jsonl")]
     assert len(set(lines)) == len(lines)  # no line twice, none of a step that was trained again
     assert json.loads((workdir / "results.json").read_text())["arms"].keys() == {"kl"}
-
-
-def test_folders_that_are_not_shared_are_refused(alone):
-    """Each process has a cache of its own, as hosts without shared storage would."""
-    workdir = alone.folder("apart") / "run"
-    other = alone.folder("another cache")
-    running = Together(2, "run", *TINY, f"--workdir={workdir}", cache=alone.cache, caches={1: other})
-    ended = running.wait()
-    assert [one.code for one in ended] == [2, 2], ended
-    assert "process 0 ends, too" in ended[0].stderr  # TINY's model is missed before the folders are compared
-    assert not workdir.exists()
-    shutil.rmtree(other, ignore_errors=True)
