@@ -138,17 +138,17 @@ def check_shared(folder: Path) -> None:
     made: list[Path] = []
 
     def leave_mark() -> str:
-        mark = folder / f".shared-{uuid.uuid4().hex}"
+        name = f".shared-{uuid.uuid4().hex}"
         try:
             missing = [one for one in (folder, *folder.parents) if not one.exists()]
             folder.mkdir(parents=True, exist_ok=True)
             made.extend(missing)
-            mark.touch()
+            (folder / name).touch()
         except OSError as error:
             raise InputError(f"{folder} can't be written to ({error.strerror}): give another") from error
-        return str(mark)
+        return name
 
-    mark = Path(first(leave_mark))
+    mark = folder / first(leave_mark)  # in the folder that each process itself has by this name
     seen = [pickle.loads(said) for said in _told_by_all(pickle.dumps(mark.exists()))]
     if is_first():
         with contextlib.suppress(OSError):
