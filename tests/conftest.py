@@ -23,9 +23,7 @@ hypothesis.settings.load_profile("project")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--kills", type=int, default=0, help="how often a slow test kills a process; 5, or 20 to soak"
-    )
+    parser.addoption("--kills", type=int, default=5, help="how often the slow test kills a process; 20: soak")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -138,6 +139,11 @@ def steps_of(workdir: Path) -> set[int]:
     return {int(name) for name in names if name.isdigit()}
 
 
+def logged_steps(workdir: Path) -> list[int]:
+    path = workdir / "metrics.jsonl"
+    return [0, *(line["step"] for line in read_lines(path))] if path.exists() else [0]
+
+
 def has_step(workdir: Path, step: int) -> bool:
     path = workdir / "metrics.jsonl"
     return path.exists() and f'"step": {step},' in path.read_text()
@@ -157,16 +163,15 @@ def finished(alone: Shared, command: tuple[str, ...], count: int, workdir: Path)
 
 def test_a_killed_process_is_named_and_nothing_saved_is_lost(alone, request):
     """`--kills` says how often; which process of how many, and when, is drawn."""
-    if not request.config.getoption("--kills"):
-        # Known gap: of a process killed while it starts, the others know only after --start-timeout.
-        pytest.skip("asked for by --kills; it fails where a process dies while it starts")
     draw = random.Random(0)
     workdir = alone.folder("killed") / "run"
     command = (*TINY, "--config.train.steps=400", f"--workdir={workdir}")
     saved = 0
     for _ in range(request.config.getoption("--kills")):
         count = draw.choice((1, 2, 3, 4))
-        who, later = draw.randrange(count), saved + draw.choice((20, 40, 60))
+        # Beyond all lines there are, some of which the dead run has not saved: else it would be killed at its
+        # start.
+        who, later = draw.randrange(count), max(logged_steps(workdir)) + draw.choice((20, 40, 60))
         running = Together(count, "run", *command, cache=alone.cache)
         running.when(lambda step=later: has_step(workdir, step))
         running.send(signal.SIGKILL, who)
@@ -183,3 +188,15 @@ def test_a_killed_process_is_named_and_nothing_saved_is_lost(alone, request):
     lines = [(line["step"], "loss" in line) for line in read_lines(workdir / "metrics.jsonl")]
     assert len(set(lines)) == len(lines)  # no line twice, none of a step that was trained again
     assert json.loads((workdir / "results.json").read_text())["arms"].keys() == {"kl"}
+
+
+def test_folders_that_are_not_shared_are_refused(alone):
+    """Each process has a cache of its own, as hosts without shared storage would."""
+    workdir = alone.folder("apart") / "run"
+    other = alone.folder("another cache")
+    running = Together(2, "run", *TINY, f"--workdir={workdir}", cache=alone.cache, caches={1: other})
+    ended = running.wait()
+    assert [one.code for one in ended] == [2, 2], ended
+    assert "is not the same folder for all 2 processes (process 1 can't see" in ended[0].stderr
+    assert not workdir.exists()
+    shutil.rmtree(other, ignore_errors=True)
