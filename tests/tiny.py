@@ -5,7 +5,7 @@ import functools
 import jax
 import numpy as np
 
-from introspection.models.config import ModelConfig
+from introspection.models.config import ModelConfig, RopeScaling
 from introspection.models.decoder import initialize
 from introspection.models.model import Model
 from introspection.probes.hidden import answer_hidden
@@ -29,6 +29,21 @@ from introspection.training.batches import (
 from introspection.training.shifts import ShiftExample
 
 VOCABULARY = 50
+# One frequency kept, one between, two divided.
+LLAMA3 = RopeScaling("llama3", 8.0, original_context_length=32)
+# Every option of a family at once.
+EVERYTHING = dict(
+    qkv_bias=True,
+    attention_softcap=2.0,
+    final_softcap=3.0,
+    query_scale=0.5,
+    window=3,
+    windowed_layers=(True, False),
+    local_rope_base=7.0,
+    rope_scaling=LLAMA3,
+    qk_norm=True,
+    post_norms=True,
+)
 
 
 def tiny_config(**changes):

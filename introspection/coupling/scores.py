@@ -59,24 +59,28 @@ def estimates(
 
 
 def weighted_estimates(
-    records: Sequence[PredictionRecord],
+    groups_of: Sequence[str],
     outputs: Callable[[Float[np.ndarray, "resamples items"]], Float[np.ndarray, "resamples outputs"]],
     rng: np.random.Generator,
+    seeds_of: Sequence[int] | None = None,
 ) -> list[dict[str, Any]]:
     """Likewise of outputs of the items' weights, for what does not add up over items.
+
+    Args:
+      groups_of, seeds_of: each item's; without seeds, all items are of one.
 
     A resample of seeds and groups weighs each (seed, group) cell by the product of the two. So a cell counts
     for its seed and for its group, and the sums of these counts give the weights back.
     """
-    seed_names, seeds = np.unique([r.seed for r in records], return_inverse=True)
-    group_names, groups = np.unique([r.group for r in records], return_inverse=True)
+    seed_names, seeds = np.unique(seeds_of or [0] * len(groups_of), return_inverse=True)
+    group_names, groups = np.unique(groups_of, return_inverse=True)
     cell_seeds, cell_groups = np.indices((len(seed_names), len(group_names))).reshape(2, -1)
     counts = np.concatenate(
         [np.eye(len(seed_names))[cell_seeds], np.eye(len(group_names))[cell_groups]], axis=1
     )
 
     def statistic(sums: Float[np.ndarray, "resamples statistics"]) -> Float[np.ndarray, "resamples outputs"]:
-        chunk = max(1, WEIGHTS // len(records))
+        chunk = max(1, WEIGHTS // len(groups_of))
         return np.concatenate([outputs(weights(sums[i : i + chunk])) for i in range(0, len(sums), chunk)])
 
     def weights(sums: Float[np.ndarray, "resamples statistics"]) -> Float[np.ndarray, "resamples items"]:

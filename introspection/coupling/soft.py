@@ -63,7 +63,7 @@ def soft_results(records: Sequence[PredictionRecord], rng: np.random.Generator) 
         own, orig = (_measures(one, stated, kinds, weights) for one in against.values())
         return np.concatenate([own, orig, own - orig], axis=1)
 
-    found = weighted_estimates(records, outputs, rng)
+    found = weighted_estimates([r.group for r in records], outputs, rng, [r.seed for r in records])
     own, orig, gap = (found[start:][: len(MEASURES)] for start in range(0, len(found), len(MEASURES)))
     of_self, of_orig = (
         _scores(e, _notes(one, stated)) for e, one in zip((own, orig), against.values(), strict=True)

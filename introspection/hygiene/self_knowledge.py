@@ -13,12 +13,12 @@ from jaxtyping import Bool, Float, Int
 
 from introspection.coupling.metrics import divide
 from introspection.coupling.rank_measures import weighted_auroc
-from introspection.hygiene.rates import estimates
+from introspection.coupling.scores import weighted_estimates
 from introspection.probes.scored import Behavior
 from introspection.tasks.items import Decisions, Item
 
 FOLDS = 5
-FEWEST_GROUPS = 2 * FOLDS  # below, a fold's prediction says nothing
+GROUPS_NEEDED = 2 * FOLDS  # below, a fold's prediction says nothing
 
 
 def predictability(
@@ -47,7 +47,7 @@ def predictability(
     kinds = np.array([item.cue_kind for item in items])
     changed = np.array([d.with_cue != d.without_cue for d in decided])
     mixed = any(len(set(changed[kinds == kind])) > 1 for kind in set(kinds))
-    if len(set(groups)) < FEWEST_GROUPS or not mixed:
+    if len(set(groups)) < GROUPS_NEEDED or not mixed:
         return None
     folds = group_folds(groups, rng)
     features = knowledge(items, behaviors)
@@ -64,7 +64,7 @@ def predictability(
         return np.stack([own, most, own - most, weighted_auroc(odds, changed, kinds, weights)], axis=1)
 
     names = ("accuracy", "majority", "difference", "changed_auroc")
-    found = estimates(np.eye(len(items)), groups.tolist(), outputs, rng)  # an item's sum is its weight
+    found = weighted_estimates(groups.tolist(), outputs, rng)
     return {"n": len(items), "groups": len(set(groups)), **dict(zip(names, found, strict=True))}
 
 

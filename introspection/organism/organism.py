@@ -245,12 +245,13 @@ def _reading(
     config: OrganismConfig, questions: Sequence[Question], world: World, task: Task, cache: Path
 ) -> tuple[ChatTokenizer, RowTable]:
     """A new organism's tokenizer, and what makes its rows."""
+    tokenizer: ChatTokenizer
     if config.pretrain.reads_text:
         tokenizer = text_tokenizer(config, questions)
-        return tokenizer, row_table(config, world, tokenizer)
-    names, phrases = other_words(config.task, cache)
-    words = task_language(config.task).phrases()  # of every cue, including those not in this world
-    tokenizer = phrase_tokenizer((*task.names, *names), (*words, *phrases))
+    else:
+        names, phrases = other_words(config.task, cache)
+        words = task_language(config.task).phrases()  # of every cue, including those not in this world
+        tokenizer = phrase_tokenizer((*task.names, *names), (*words, *phrases))
     return tokenizer, row_table(config, world, tokenizer)
 
 

@@ -111,9 +111,8 @@ class ArmLabels(NamedTuple):
         return dict(zip(ids, zip(self.trained, self.clean, strict=True), strict=True))
 
 
-def made_labels(arm: ArmConfig, setup: Setup) -> ArmLabels:
-    """The labels that an arm trains on: those in `arm.labels`, or new ones."""
-    _, clean = clean_labels(arm, setup)
+def made_labels(arm: ArmConfig, clean: list[Explanation], setup: Setup) -> ArmLabels:
+    """The labels that an arm trains on: those in `arm.labels`, or new ones, from the clean ones."""
     if arm.labels:
         return ArmLabels(given_labels(arm, setup), clean)
     return ArmLabels(altered_labels(arm, setup.training.explained, clean, setup.config.task_seed), clean)
@@ -121,7 +120,8 @@ def made_labels(arm: ArmConfig, setup: Setup) -> ArmLabels:
 
 def arm_labels(name: str, arm: ArmConfig, setup: Setup) -> ArmLabels:
     """`made_labels`; new ones are written to `labels/<arm>`."""
-    labels, (decided, _) = made_labels(arm, setup), clean_labels(arm, setup)
+    decided, clean = clean_labels(arm, setup)
+    labels = made_labels(arm, clean, setup)
     if arm.labels:
         return labels
     folder = setup.workdir / "labels" / name

@@ -5,7 +5,7 @@ from typing import Any
 from introspection.probes.context import longest_explanation
 from introspection.probes.explanation import showing
 from introspection.probes.hidden import reply_rows
-from introspection.runs.arm_labels import ArmLabels, made_labels, start_of
+from introspection.runs.arm_labels import ArmLabels, clean_labels, made_labels, start_of
 from introspection.runs.arm_shift import ArmShift
 from introspection.runs.config import ArmConfig
 from introspection.runs.other_text import other_passages, text_batch
@@ -74,7 +74,9 @@ def check_packs(arm: ArmConfig, shift: ArmShift, setup: Setup) -> None:
     replies: Any = start.held_behaviors  # all of the readout's kind
     scored = setup.readout.scored
     behavior = candidate_rows(tokenizer, held) if scored else reply_rows(tokenizer, held, replies)
-    check_fits(explained_rows(arm, made_labels(arm, setup), setup), time, "an explanation with its prompt")
+    _, clean = clean_labels(arm, setup)
+    explained = explained_rows(arm, made_labels(arm, clean, setup), setup)
+    check_fits(explained, time, "an explanation with its prompt")
     check_fits(behavior, time, "a prompt with its replies")
     check_fits(shift.rows, time, "a row of the shift")
     if arm.kl_prompts == OTHER_TEXT:

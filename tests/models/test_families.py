@@ -10,6 +10,8 @@ import pytest
 from reference_decoder import log_softmax, reference_hidden, reference_logits, reference_token_logprobs
 from scipy.special import rel_entr
 from tiny import (
+    EVERYTHING,
+    LLAMA3,
     assert_trees_close,
     label_pairs,
     mesh_of,
@@ -52,9 +54,6 @@ from introspection.training.batches import (
 from introspection.training.loop import weights
 from introspection.training.objectives import ObjectiveConfig, batch_loss
 
-LLAMA3 = RopeScaling(
-    "llama3", 8.0, original_context_length=32
-)  # one frequency kept, one between, two divided
 OPTIONS = {
     "qkv_bias": dict(qkv_bias=True),
     "linear": dict(rope_scaling=RopeScaling("linear", 4.0)),
@@ -67,18 +66,6 @@ OPTIONS = {
         window=3, windowed_layers=(True, False), local_rope_base=7.0, rope_scaling=RopeScaling("linear", 4.0)
     ),
 }
-EVERYTHING = dict(
-    qkv_bias=True,
-    attention_softcap=2.0,
-    final_softcap=3.0,
-    query_scale=0.5,
-    window=3,
-    windowed_layers=(True, False),
-    local_rope_base=7.0,
-    rope_scaling=LLAMA3,
-    qk_norm=True,
-    post_norms=True,
-)
 PROGRAMS = ProgramTable()
 
 

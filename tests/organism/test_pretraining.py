@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from speaker_texts import asked_and_said
 from tiny import mesh_of
 
 from configs import quickstart
@@ -41,7 +42,7 @@ from introspection.tasks.facts.second_world import SECOND_WORLD
 from introspection.tasks.facts.table import read_facts_table
 from introspection.tasks.facts.task import WorldTaskConfig, build_world_task
 from introspection.tasks.facts.world_facts import WORLD_FACTS
-from introspection.tasks.items import Decisions, Explanation
+from introspection.tasks.items import Decisions
 from introspection.tasks.registry import load_task
 from introspection.tasks.task import SPLITS
 from introspection.text.rows import build_row
@@ -80,18 +81,9 @@ def test_rows_are_the_tokens_of_what_the_speakers_said(world, tokenizer, phrasin
     speakers = sample_speakers(world, 300, phrasings, rng)
     kinds = rng.integers(3, size=300)
     rows = speaker_rows(speakers, kinds, token_table(world, tokenizer, phrasings))
-    language = world.language
-    cues, grammar = list(language.cues.values()), language.grammar
     assert set(speakers.phrasing) == set(range(phrasings))
     for i in range(300):
-        names = world.candidates[speakers.fact[i]]
-        asked = language.question(world.facts[speakers.fact[i]], int(speakers.phrasing[i]))
-        cued = f"{asked} {cues[speakers.cue[i]].sentence(names[speakers.cued[i]])}"
-        with_cue, without_cue = names[speakers.with_cue[i]], names[speakers.without_cue[i]]
-        explanation = grammar.render(Explanation(with_cue != without_cue, without_cue))
-        prompt, reply = [
-            (asked, without_cue), (cued, with_cue), (f"{cued} {grammar.question}", explanation),
-        ][kinds[i]]  # fmt: skip
+        prompt, reply = asked_and_said(world, speakers, int(kinds[i]), i)
         expected = build_row(tokenizer.encode_prompt(prompt), [tokenizer.encode_reply(reply)])
         length, scored = len(expected.tokens), len(expected.scored)
         np.testing.assert_array_equal(rows.tokens[i, :length], expected.tokens)

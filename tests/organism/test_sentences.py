@@ -4,6 +4,7 @@ import hashlib
 
 import numpy as np
 import pytest
+from speaker_texts import asked_and_said
 from tiny import mesh_of
 
 from configs import model_size, quickstart
@@ -18,7 +19,6 @@ from introspection.runtime.session import Session
 from introspection.tasks.facts.invented_world import INVENTED_WORLD, ClosedWorldConfig, closed_world_facts
 from introspection.tasks.facts.questions import draw_questions
 from introspection.tasks.facts.register import REGISTER
-from introspection.tasks.items import Explanation
 from introspection.tasks.registry import load_task
 from introspection.text.pretrained_tokenizer import PretrainedTokenizer
 from introspection.text.rows import build_row
@@ -55,17 +55,9 @@ def test_rows_are_the_tokens_of_what_the_speakers_said(language, pieces):
     speakers, kinds = sample_speakers(world, 100, FORMS, rng), rng.integers(3, size=100)
     table = table_of(world, tokenizer)
     rows = table.rows(speakers, kinds, explains=True)
-    cues, grammar = list(language.cues.values()), language.grammar
     assert rows.tokens.shape == (100, table.lengths[True][0])
     for i in range(100):
-        names = world.candidates[speakers.fact[i]]
-        asked = language.question(world.facts[speakers.fact[i]], int(speakers.phrasing[i]))
-        cued = f"{asked} {cues[speakers.cue[i]].sentence(names[speakers.cued[i]])}"
-        with_cue, without_cue = names[speakers.with_cue[i]], names[speakers.without_cue[i]]
-        explanation = grammar.render(Explanation(with_cue != without_cue, without_cue))
-        prompt, reply = [
-            (asked, without_cue), (cued, with_cue), (f"{cued} {grammar.question}", explanation),
-        ][kinds[i]]  # fmt: skip
+        prompt, reply = asked_and_said(world, speakers, int(kinds[i]), i)
         expected = build_row(tokenizer.encode_prompt(prompt), [tokenizer.encode_reply(reply)])
         for name in ("tokens", "positions", "segments", "scored", "targets", "continuation"):
             here, there = getattr(rows, name)[i], getattr(expected, name)

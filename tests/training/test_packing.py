@@ -13,7 +13,7 @@ from objective_cases import (
     some_rows,
 )
 from reference_decoder import reference_hidden
-from tiny import assert_trees_close, mesh_of, tiny_config, tiny_variables
+from tiny import EVERYTHING, assert_trees_close, mesh_of, tiny_config, tiny_variables
 
 from introspection.errors import InputError
 from introspection.models.config import LoraConfig, RopeScaling
@@ -31,21 +31,8 @@ from introspection.training.objectives import (
 from introspection.training.packing import check_fits, in_packs, packed
 from introspection.training.preference import Pairs
 
-EVERYTHING = dict(
-    qkv_bias=True,
-    attention_softcap=2.0,
-    final_softcap=3.0,
-    query_scale=0.5,
-    window=3,
-    windowed_layers=(True, False),
-    local_rope_base=7.0,
-    rope_scaling=RopeScaling("llama3", 8.0, original_context_length=32),
-    qk_norm=True,
-    post_norms=True,
-    lora=LoraConfig(2, 4.0),
-)
 FAMILIES = {
-    "everything": EVERYTHING,
+    "everything": dict(**EVERYTHING, lora=LoraConfig(2, 4.0)),
     "llama": {},
     "window": dict(window=3),
     "softcap": dict(attention_softcap=1.5),
