@@ -21,6 +21,7 @@ from introspection.coupling.run_results import RunResults
 from introspection.patching.results import PatchingResults
 from introspection.runs.config import RunConfig
 from introspection.sweeps.grid import Point
+from introspection.training.speed import Speed
 
 HEAD = """\
 # The files of a workdir
@@ -39,6 +40,7 @@ FILES = {
     "`matrix.json`: a comparison": Matrix,
     "`patching.json`: what patching found": PatchingResults,
     "`checkpoints/*/model.json`: what a store holds": ModelCard,
+    "`speed.jsonl`: how fast a stretch of training was, and where its time went": Speed,
     "`sweep.json`: a list of a sweep's points": Point,
 }
 OTHERS = """\

@@ -17,6 +17,7 @@ from introspection.reports.numbers import count, number, percent
 from introspection.reports.page_figures import PageFigure, page_figures
 from introspection.reports.run_files import RunFiles, read_run
 from introspection.reports.soft import soft_arms, soft_measure_tables, soft_table
+from introspection.reports.speed import speed_table
 from introspection.runtime.workdir import write_whole
 from introspection.text.chat_template import PLAIN_FORMAT, PLAIN_TEMPLATE
 
@@ -130,6 +131,8 @@ def _sections(run: RunFiles, cards: dict[str, Markup]) -> Iterator[Section]:
         yield Section("items", "Items", [_items(run, html)])
     elif run.arms:
         yield Section("items", "Items", [html.no_items()])
+    if run.speeds:
+        yield Section("speed", "Speed", [html.speed(speed_table(run.speeds))])
     config = json.dumps(run.config, indent=2, ensure_ascii=False) if run.config else ""
     named = [
         tables.names_table(values, title)

@@ -12,6 +12,7 @@ from introspection.coupling.records import WRITE_AGAIN, PredictionRecord
 from introspection.coupling.run_results import ArmResults, RunResults
 from introspection.errors import InputError
 from introspection.reports.few_groups import with_few_groups
+from introspection.reports.speed import read_speeds
 from introspection.runtime import json_files
 from introspection.runtime.digests import check_digest
 from introspection.runtime.json_files import json_lines, parsed
@@ -19,6 +20,7 @@ from introspection.runtime.json_values import from_json
 from introspection.runtime.metrics_writer import metrics_event
 from introspection.tasks.subsets import kept_places
 from introspection.text.pretrained_tokenizer import CHAT
+from introspection.training.speed import Speed
 
 Parsed = TypeVar("Parsed")
 
@@ -61,6 +63,7 @@ class RunFiles:
     matrix: Matrix | None
     organism: Mapping[str, Any] | None
     chat: Mapping[str, Any] | None = None  # the chat format of a pretrained model
+    speeds: tuple[Speed, ...] = ()
 
     @property
     def tiny(self) -> bool:
@@ -139,6 +142,7 @@ def read_run(workdir: Path) -> RunFiles:
         matrix=None if matrix is None else parsed(matrix_path, lambda: from_json(Matrix, matrix), MEND),
         organism=_organism(workdir / "organism.json"),
         chat=read_object(workdir / CHAT),
+        speeds=read_speeds(workdir),
     )
 
 

@@ -14,6 +14,8 @@ from introspection.checkpoints.store import CheckpointStore
 from introspection.coupling.records import read_records
 from introspection.models.head import head_matrix
 from introspection.models.model import Model, parameter_distance, select_seed
+from introspection.reports.console import say
+from introspection.reports.speed import read_speeds, speed_line
 from introspection.runs.arm_labels import (
     arm_labels,
     held_out_labels,
@@ -33,6 +35,7 @@ from introspection.runs.trainable import trainable_parts
 from introspection.runtime import processes
 from introspection.runtime.config import plain
 from introspection.runtime.metrics_writer import MetricsWriter
+from introspection.runtime.profiling import Profile
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.trackers import Trackers
 from introspection.tasks.items import Decisions, Item
@@ -47,6 +50,7 @@ def run_arms(
     shifts: Mapping[str, ArmShift],
     setup: Setup,
     measured: dict[tuple, dict[str, float]],
+    profile: Profile,
 ) -> None:
     """Trains arms (those that share an executable side by side), probes what came out, stores their records.
 
@@ -57,7 +61,7 @@ def run_arms(
     with contextlib.ExitStack() as stack:
         jobs = [arm_job(name, arm, shifts[name], setup, measured, stack) for name, arm in arms.items()]
         for together in stacked(jobs):
-            train_arms(together, arms, setup)
+            train_arms(together, arms, setup, profile)
 
 
 def stacked(jobs: Sequence[Job]) -> list[list[Job]]:
@@ -160,7 +164,7 @@ def trained_model(job: Job, state: TrainState, index: int, start: Start) -> Mode
     return Model(job.model, start.model.tokenizer, variables, f"arm {job.name}, seed {job.seeds[index]}")
 
 
-def train_arms(jobs: Sequence[Job], arms: Mapping[str, ArmConfig], setup: Setup) -> None:
+def train_arms(jobs: Sequence[Job], arms: Mapping[str, ArmConfig], setup: Setup, profile: Profile) -> None:
     """Trains jobs of one executable and stores what came out of each arm."""
     started, console, log = time.perf_counter(), setup.session.console, setup.config.log
     trackers = None
@@ -174,8 +178,12 @@ def train_arms(jobs: Sequence[Job], arms: Mapping[str, ArmConfig], setup: Setup)
             setup.session,
             progress=progress,
             say=lambda message: console.print(message, highlight=False),
+            profile=profile,
         )
     metrics.close()
+    for speed in processes.first(lambda: read_speeds(setup.workdir)):
+        if speed.arms == tuple(job.name for job in jobs):
+            say(console, speed_line(speed))
     shared = (time.perf_counter() - started) / len(jobs)
     for job, state in zip(jobs, states, strict=True):
         started, arm = time.perf_counter(), arms[job.name]

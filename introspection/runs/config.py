@@ -24,6 +24,7 @@ from introspection.reports.run_files import ReportSettings
 from introspection.runs.arm_config import ArmConfig
 from introspection.runtime.config import check_choice, config_dict, settings
 from introspection.runtime.mesh import MeshConfig
+from introspection.runtime.profiling import ProfileConfig
 from introspection.runtime.trackers import LogConfig
 from introspection.runtime.workdir import differing_fields
 from introspection.tasks.conditions import Condition, read_conditions
@@ -234,6 +235,7 @@ class RunConfig:
     mesh: MeshConfig = MeshConfig()
     report: ReportSettings = ReportSettings()
     log: LogConfig = LogConfig()
+    profile: ProfileConfig = ProfileConfig()
     patching: PatchingConfig = PatchingConfig()
 
     arms: Mapping[str, ArmConfig] = dataclasses.field(default_factory=lambda: {"kl": ArmConfig()})

@@ -1,4 +1,4 @@
-"""What tells a run's workdir from another's: its config, but for where it computes."""
+"""What tells a run's workdir from another's: its config, but for where it computes and what is traced."""
 
 from typing import Any
 
@@ -16,5 +16,6 @@ def completed(stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
-    """What a workdir's `config.json` holds: everything but where the run computes, which may change."""
-    return {name: value for name, value in plain(config).items() if name != "mesh"}
+    """What a workdir's `config.json` holds: everything but where the run computes and what is traced of it,
+    which may change."""
+    return {name: value for name, value in plain(config).items() if name not in ("mesh", "profile")}

@@ -15,8 +15,8 @@ from jax.errors import JaxRuntimeError
 from jax.sharding import Mesh
 
 from introspection.errors import RunError
-from introspection.models.config import ModelConfig
 from introspection.models.decoder import count_parameters
+from introspection.models.useful_flops import useful_flops
 from introspection.runs.planned_programs import PlannedProgram
 from introspection.runtime.collectives import Collective, collectives
 from introspection.runtime.flops import matrix_flops
@@ -151,35 +151,10 @@ def needed_bytes(message: str) -> tuple[float, bool] | None:
 
 
 def model_flops(planned: PlannedProgram, tokens: int) -> float:
-    """Operations that a program's mathematics needs (Kaplan et al. 2020, Appendix B; attention to the past
-    halved): 2 a parameter and token to read, 2 to send a gradient back, 2 more for the parameter's gradient.
-
-    A frozen base has no gradients of its parameters. Decoding counts every token up to its limit.
-    """
-    model, training = planned.model, planned.name == "train"
-    matrices = model.layers * (
-        model.width * model.head_dim * 2 * (model.query_heads + model.kv_heads)
-        + 3 * model.width * model.mlp_width
-    )
-    adapters = _adapter_parameters(model)
-    base_passes = (2 if model.lora else 3) if training else 1
+    """Operations that a program's mathematics needs; decoding counts every token up to its limit."""
     read = tokens + (planned.loop_steps if planned.name == "decode" else 0)
-    attention = 2 * model.layers * model.query_heads * model.head_dim * read
-    per_token = 2 * base_passes * matrices + 2 * (3 if training else 1) * adapters
-    per_token += (3 if training else 1) * attention
-    return float(per_token) * planned.rows * planned.runs * read
-
-
-def _adapter_parameters(model: ModelConfig) -> int:
-    if model.lora is None:
-        return 0
-    heads, kv = model.query_heads * model.head_dim, model.kv_heads * model.head_dim
-    sides = {
-        "query": model.width + heads, "key": model.width + kv, "value": model.width + kv,
-        "output": heads + model.width, "gate": model.width + model.mlp_width,
-        "up": model.width + model.mlp_width, "down": model.mlp_width + model.width,
-    }  # fmt: skip
-    return model.layers * model.lora.rank * sum(sides[name] for name in model.lora.targets)
+    texts = planned.rows * planned.runs
+    return useful_flops(planned.model, texts * read, texts * read * read / 2, planned.name == "train")
 
 
 def estimated(

@@ -30,6 +30,7 @@ from introspection.runtime.lock import held
 from introspection.runtime.mesh import check_rows, idle_devices
 from introspection.runtime.mesh_flag import chosen_mesh
 from introspection.runtime.processes import check_shared, first, first_before_others
+from introspection.runtime.profiling import Profile
 from introspection.runtime.session import Session
 from introspection.runtime.trackers import check_trackers
 from introspection.runtime.workdir import check_workdir, claim_workdir
@@ -127,6 +128,7 @@ def _run(config: RunConfig, workdir: Path, session: Session) -> Path:
                 highlight=False,
             )
         measured: dict[tuple, dict[str, float]] = {}
+        profile = Profile(workdir / "profile", config.profile.steps)
         waiting = {}
         for name in arms:
             if first(lambda name=name: is_stored(workdir, name, console)):
@@ -135,7 +137,7 @@ def _run(config: RunConfig, workdir: Path, session: Session) -> Path:
                 waiting[name] = arms[name]
         at_once = [waiting] if config.train.stack_arms else [{name: arm} for name, arm in waiting.items()]
         for chosen in at_once:
-            run_arms(chosen, shifts, setup, measured)
+            run_arms(chosen, shifts, setup, measured, profile)
         controls = control_explanations(setup)
     return first(lambda: assemble(setup, arms, controls, time.perf_counter() - started))
 

@@ -64,6 +64,10 @@ class ProgramTable:
             for compilation in program.compilations.values()
         ]
 
+    def compile_seconds(self) -> float:
+        """Of all executables so far."""
+        return sum((row[-1] for row in self.rows()), 0.0)
+
     def count(self, name: str) -> int:
         """How many executables the programs of this name have."""
         return sum(row[0] == name for row in self.rows())

@@ -14,6 +14,7 @@ from introspection.runtime.processes import is_first
 from introspection.runtime.trackers import Trackers
 from introspection.runtime.workdir import write_whole
 
+SPEED = "speed.jsonl"
 _KINDS = {"arm": str, "seed": int, "step": int}
 
 
@@ -42,14 +43,20 @@ class MetricsWriter:
     def __init__(self, workdir: Path, trackers: Trackers | None = None):
         self._trackers = trackers
         self._silent = not is_first()
-        self._path = workdir / "metrics.jsonl"
+        self._workdir, self._path = workdir, workdir / "metrics.jsonl"
         self._events = workdir / "tensorboard"
         self._writers: dict[tuple[str, int], SummaryWriter] = {}
+        self._speeds: dict[str, SummaryWriter] = {}
         self._lines = None
 
     def keep(self, wanted: Callable[[dict], bool]) -> None:
         """Drops lines that a resumed run will rewrite, and a last line that was cut short."""
-        if self._silent or not self._path.exists():
+        if self._silent:
+            return
+        if (speed := self._workdir / SPEED).exists():
+            whole = json_lines(speed, lambda fields: fields, may_be_torn=True)
+            write_whole(speed, "".join(f"{json.dumps(fields)}\n" for fields in whole))
+        if not self._path.exists():
             return
         if self._lines is not None:  # else what is written next would go to the file that is replaced here
             self.flush()
@@ -72,19 +79,31 @@ class MetricsWriter:
         if self._trackers is not None:
             self._trackers.write(seed, step, metrics)
 
+    def write_speed(self, arm: str, step: int, fields: Mapping[str, Any], drawn: Mapping[str, float]) -> None:
+        """Appends a line to `speed.jsonl`, which no later number depends on; `drawn` to TensorBoard."""
+        if self._silent:
+            return
+        with (self._workdir / SPEED).open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(fields) + "\n")
+        name = f"{arm}-speed"
+        if name not in self._speeds:
+            self._speeds[name] = SummaryWriter(str(self._events / name))
+        for measure, value in drawn.items():
+            self._speeds[name].add_scalar(measure, value, step)
+
     def flush(self) -> None:
         """Returns when all lines are on disk: a checkpoint must never be ahead of its metrics."""
         if self._lines is not None:
             self._lines.flush()
             os.fsync(self._lines.fileno())
-        for writer in self._writers.values():
+        for writer in (*self._writers.values(), *self._speeds.values()):
             writer.flush()
 
     def close(self) -> None:
         self.flush()
         if self._lines is not None:
             self._lines.close()
-        for writer in self._writers.values():
+        for writer in (*self._writers.values(), *self._speeds.values()):
             writer.close()
         if self._trackers is not None:
             self._trackers.close()

@@ -39,6 +39,19 @@ COMPILE_ONLY = {
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",  # any; without one, it warns on stderr
 }
+# Of other devices, by how their kind begins: dense bfloat16 operations a second (nvidia.com, data sheets).
+_DEVICE_FLOPS = {
+    "TPU v5 lite": CHIPS["v5e"].flops,
+    "TPU v6 lite": CHIPS["v6e"].flops,
+    "TPU v5": CHIPS["v5p"].flops,
+    "TPU v4": 275e12,
+    "NVIDIA B200": 2250e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA H100 PCIe": 756e12,
+    "NVIDIA H100": 989e12,
+    "NVIDIA A100": 312e12,
+    "NVIDIA L4": 121e12,
+}
 EXAMPLES = "v5e:4x4, v6e:16x16 or v5p:2x2x2"
 
 
@@ -48,6 +61,11 @@ def chip_of(topology: str) -> Chip:
     if kind not in CHIPS or not re.fullmatch(r"\d+x\d+(x\d+)?", shape):
         raise InputError(f"--topology is {topology!r}; give a slice such as {EXAMPLES}")
     return CHIPS[kind]
+
+
+def peak_flops(device_kind: str) -> float | None:
+    """A device's bfloat16 operations a second, by its kind in JAX; None if it is in no table, as a CPU."""
+    return next((flops for name, flops in _DEVICE_FLOPS.items() if re.match(rf"{name}\b", device_kind)), None)
 
 
 def compile_only_devices(topology: str, slices: int = 1) -> list[Any]:

@@ -30,7 +30,7 @@ REFERENCES = ("shuffled", "foreign")  # beside each arm's best static emitter
 # What a size sets, what names a point, and what changes how it is computed, not what.
 OF_SIZE = (
     *("name", "base", "part", "run_arms", "cache_dir", "model", "architecture", "neighbor"),
-    *("pretrain.seed", "pretrain.learning_rate", "mesh", "log", "report"),
+    *("pretrain.seed", "pretrain.learning_rate", "mesh", "log", "profile", "report"),
     *("train.head_chunk", "train.keep_checkpoints", "train.remat", "train.stack_seeds", "train.stack_arms"),
 )
 # What points of all sweeps on one curve have in common.

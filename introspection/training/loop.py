@@ -16,10 +16,12 @@ from introspection.runtime.config import check_choice
 from introspection.runtime.mesh import put_batch, put_parameters
 from introspection.runtime.metrics_writer import MetricsWriter
 from introspection.runtime.processes import first, gather
+from introspection.runtime.profiling import Profile
 from introspection.runtime.session import Session
 from introspection.runtime.stopping import deferred, is_asked, stop
 from introspection.training.batches import stack_batches
 from introspection.training.objectives import Batch, ObjectiveConfig, ObjectiveWeights
+from introspection.training.speed import STEP, SpeedMeter
 from introspection.training.stacking import call_together, join_runs, run_parts, split_runs, take_runs
 from introspection.training.step import Frozen, OptimizerConfig, RunValues, TrainState, train_steps
 
@@ -108,6 +110,7 @@ def train(
     session: Session,
     progress: Callable[..., None] = lambda count, note="": None,
     say: Callable[[str], None] = lambda message: None,
+    profile: Profile | None = None,
 ) -> list[TrainState]:
     """Trains each job from its newest good checkpoint to the last step, and returns their states.
 
@@ -129,7 +132,7 @@ def train(
         group = [job for job in jobs if steps[job.name] == step]
         before = [states[job.name] for job in group]
         with deferred():
-            trained = _train_from(step, group, before, metrics, session, progress)
+            trained = _train_from(step, group, before, metrics, session, progress, say, profile or Profile())
         states |= dict(zip((job.name for job in group), trained, strict=True))
     return [states[job.name] for job in jobs]
 
@@ -141,6 +144,8 @@ def _train_from(
     metrics: MetricsWriter,
     session: Session,
     progress: Callable[..., None],
+    say: Callable[[str], None],
+    profile: Profile,
 ) -> list[TrainState]:
     """`train` of jobs that all go on from `step`."""
     loop, mesh = jobs[0].loop, session.mesh
@@ -154,7 +159,7 @@ def _train_from(
     # second call would be compiled again.
     shardings = jax.tree.map(lambda leaf: leaf.sharding, parted[0])
     program = session.programs.program(
-        "train_steps",
+        STEP,
         (*jobs[0].program[:3], loop.stack_seeds, parts[0].stop - parts[0].start),
         lambda: functools.partial(train_steps, *jobs[0].program[:3], loop.stack_seeds),
         data=(2,),
@@ -163,28 +168,34 @@ def _train_from(
     )
     fresh = first(lambda: [job.name for job in jobs if not job.store.steps()])
     names = {job.name for job in jobs}
+    meter = SpeedMeter([job.name for job in jobs], jobs[0].model, session.programs, mesh)
     metrics.keep(lambda line: line["arm"] not in names or (line["step"] <= step and line["arm"] not in fresh))
 
     def states_of_jobs() -> list[TrainState]:
         return split_runs(join_runs(parted, mesh), own, mesh)
 
     def write_evaluations(step: int, states: Sequence[TrainState]) -> None:
-        for job, state in zip(jobs, states, strict=True):
-            for seed, measures in zip(job.seeds, job.evaluate(step, state), strict=False):
-                metrics.write(job.name, seed, step, measures)
-        metrics.flush()  # before a checkpoint, which must never be ahead of them, and for whoever watches
+        with meter.during("evaluation"):
+            for job, state in zip(jobs, states, strict=True):
+                for seed, measures in zip(job.seeds, job.evaluate(step, state), strict=False):
+                    metrics.write(job.name, seed, step, measures)
+            metrics.flush()  # before a checkpoint, which must never be ahead of them, and for whoever watches
 
-    def save(step: int, states: Sequence[TrainState]) -> None:
-        for job, state in zip(jobs, states, strict=True):
-            job.store.save(step, state.trainable, state.optimizer, job.metadata)
+    def save(step: int, states: Sequence[TrainState], wait: bool = False) -> None:
+        with meter.during("checkpoint"):
+            for job, state in zip(jobs, states, strict=True):
+                job.store.save(step, state.trainable, state.optimizer, job.metadata)
+            for job in jobs if wait else ():
+                job.store.wait()
 
     def renew(step: int, states: Sequence[TrainState], labels: bool, groups: bool) -> None:
         """Calls what changes the rows that later steps draw from."""
-        for job, state in zip(jobs, states, strict=True):
-            if labels:
-                job.refresh(step, state)
-            if groups:
-                job.roll_out(step, state)
+        with meter.during("data"):
+            for job, state in zip(jobs, states, strict=True):
+                if labels:
+                    job.refresh(step, state)
+                if groups:
+                    job.roll_out(step, state)
 
     def read_metrics(first_step: int, device_metrics) -> str:
         """Waits for a call's metrics (`steps runs` of every part), checks and averages them into the log."""
@@ -218,9 +229,12 @@ def _train_from(
     if (loop.refresh_steps or loop.rollout_steps) and step < loop.steps:
         renew(step, states_of_jobs(), bool(loop.refresh_steps), bool(loop.rollout_steps))
     while step < loop.steps:
-        batches = stack_batches(
-            [[job.batch(step + i, seed) for job, seed in runs] for i in range(loop.steps_per_call)]
-        )
+        profile.reached(step, parted)
+        with meter.during("data"):
+            batches = stack_batches(
+                [[job.batch(step + i, seed) for job, seed in runs] for i in range(loop.steps_per_call)]
+            )
+            meter.count(batches, loop.steps_per_call)
         by_step = [[job.values(step + i) for job, _ in runs] for i in range(loop.steps_per_call)]
         values = stack_batches(by_step)
         calls = [
@@ -255,15 +269,18 @@ def _train_from(
             metrics.flush()
             states = states_of_jobs()
         if at_checkpoint or stops:
-            save(step, states)
+            save(step, states, wait=stops or step == loop.steps)
+        if at_evaluation or stops:
+            speed = meter.stretch(step)
+            metrics.write_speed(speed.arms[0], step, dataclasses.asdict(speed), speed.drawn())
+            note = f"{note}, {speed.tokens_per_second:,.0f} tokens/s"
+            if again := meter.compiled_again():
+                say(again)
         if stops and step < loop.steps:
-            for job in jobs:
-                job.store.wait()
             stop(f"saved at step {step}")
         renew(step, states, bool(at_refresh), bool(at_rollout))
         progress(loop.steps_per_call, note)
-    for job in jobs:
-        job.store.wait()
+    profile.end(parted)
     return states_of_jobs()
 
 
