@@ -18,12 +18,14 @@ from rich.table import Table
 from experiments.benchmarks import (
     chunked_loss,
     first_step,
+    growth,
     interval_coverage,
     packed_rows,
     patching,
     prepared_reading,
     pretrained_objective,
     pretrained_scoring,
+    probing_precision,
     sharded_loading,
     shared_prefix_scoring,
     stacked_seeds,
@@ -45,8 +47,10 @@ BENCHMARKS: dict[str, Callable[[], list[Measure]]] = {
     "sharded_loading": sharded_loading.run,
     "prepared_reading": prepared_reading.run,
     "first_step": first_step.run,
+    "growth": growth.run,
     "pretrained_scoring": pretrained_scoring.run,
     "pretrained_objective": pretrained_objective.run,
+    "probing_precision": probing_precision.run,
 }
 
 flags.DEFINE_string("only", None, f"run only this benchmark: {', '.join(BENCHMARKS)}; default: all")

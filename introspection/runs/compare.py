@@ -111,7 +111,7 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
         )
     computed = [recipe for recipe in controls if recipe in COMPUTED]
     training = {one: labelled_training_items(one, task) for one in workdirs_of(rows) if computed}
-    task = dataclasses.replace(task, splits={"test": task.splits["test"]})
+    task = dataclasses.replace(task, splits={"test": evenly(task.splits["test"], limit)})
     if first((workdir / "matrix.json").exists):
         console.print(f"{workdir} is finished; delete the folder to run again")
         report = workdir / "report.html"
@@ -121,9 +121,8 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
     if idle := idle_devices(session.mesh, "--devices"):
         say(console, idle)
     with jax.set_mesh(session.mesh):
-        for one in stored:
-            task = readable_items(one, one.name, task, reading, console)
-        items = evenly(task.splits["test"], limit)
+        task = readable_items(stored, task, reading, console)
+        items = task.splits["test"]
         way = load_readout(settings(BehaviorConfig, reading), task, session)
         tokens = explanation_room(stored)
         thoughts = {one.name: tokenizer_of(one).thought for one in stored}

@@ -101,26 +101,32 @@ def shown_names(stored: Sequence[StoredModel | PretrainedModel]) -> dict[str, st
 
 
 def readable_items(
-    one: StoredModel | PretrainedModel,
-    name: str,
+    stored: Sequence[StoredModel | PretrainedModel],
     task: Task,
     reading: Mapping[str, Any],
     console: Console,
 ) -> Task:
     """The task without the items that exceed a model's context; `reading` is a `behavior` section.
 
+    Models whose tokenizers read alike are checked once, with the shortest context among them.
+
     Raises:
-      InputError: the tokenizer can't encode a candidate, or too many items are too long; names the model.
+      InputError: a tokenizer can't encode a candidate, or too many items are too long; names the model.
     """
     reply = reading["reply_tokens"] if reading["readout"] == "generate" else 0
-    try:
+    checked: list[ChatTokenizer] = []
+    for one in sorted(stored, key=context_length):
         tokenizer = tokenizer_of(one)
-        check_candidates(tokenizer, task.splits["test"])
-        if reading["readout"] != "generate":
-            task.check_scored(tokenizer.encode_reply)
-        task = within_context(task, tokenizer, context_length(one), SKIPPED_SHARE, console, reply)
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from error
+        if any(same_reading(tokenizer, other) for other in checked):
+            continue
+        checked.append(tokenizer)
+        try:
+            check_candidates(tokenizer, task.splits["test"])
+            if reading["readout"] != "generate":
+                task.check_scored(tokenizer.encode_reply)
+            task = within_context(task, tokenizer, context_length(one), SKIPPED_SHARE, console, reply)
+        except InputError as error:
+            raise InputError(f"{one.name}: {error}") from error
     return task
 
 

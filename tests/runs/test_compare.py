@@ -11,9 +11,14 @@ import jax
 import pytest
 from array_record.python import array_record_module
 from programs import NO_REPORT, TINY, read_json, read_lines
+from rich.console import Console
+from tiny import tiny_task
 
 from introspection.checkpoints.names import find_models, load_model, model_fingerprint
+from introspection.probes.context import within_context
 from introspection.probes.scored import decisions, probe_behavior
+from introspection.runs import compare_probes
+from introspection.runs.compare import CompareRequest, compare
 from introspection.runtime.config import cache_dir
 from introspection.runtime.mesh import MeshConfig, make_mesh
 from introspection.runtime.session import Session
@@ -244,3 +249,33 @@ def test_adapters_on_a_checkpoint_held_to_another_one(programs, finished_run, tm
         line["id"]: line["current"] for line in read_lines(workdir / "predictions.jsonl") if line["seed"] == 0
     }
     assert starts == ended
+
+
+def test_lengths_are_counted_once_a_tokenizer_against_its_shortest_context(finished_run, monkeypatch):
+    steps = {0: 64, 20: 60, 40: 99}  # and the context of the model stored there
+    stored = [one for step in steps for one in find_models(f"{finished_run.workdir}:kl:0@{step}")]
+    seen = []
+    monkeypatch.setattr(compare_probes, "context_length", lambda one: steps[one.step])
+    monkeypatch.setattr(
+        compare_probes, "within_context", lambda task, _, limit, *rest: seen.append(limit) or task
+    )
+    task, reading = tiny_task(), {"readout": "generate", "reply_tokens": 8}
+    monkeypatch.setattr(compare_probes, "check_candidates", lambda tokenizer, items: None)
+    assert compare_probes.readable_items(stored, task, reading, Console(quiet=True)) == task
+    assert len(stored) == 3
+    assert seen == [60]
+
+
+def test_a_limit_bounds_what_is_counted(programs, finished_run, tmp_path, monkeypatch):
+    counted = []
+
+    def counting(task, *rest):
+        counted.extend(len(items) for items in task.splits.values())
+        return within_context(task, *rest)
+
+    monkeypatch.setattr(compare_probes, "within_context", counting)
+    request = CompareRequest((f"{finished_run.workdir}:kl:0@40",), task="", limit=7)
+    monkeypatch.setenv("INTROSPECTION_CACHE", str(programs.cache))
+    compare(request, tmp_path / "limited", Console(quiet=True))
+    assert counted == [7]
+    assert read_json(tmp_path / "limited" / "matrix.json")["n"] == 7
