@@ -6,8 +6,9 @@ labels taught otherwise. Then Orig = a (1 - d s) and Self = a (1 - d (1 - s)), s
 
     gap = Orig d (2 s - 1) / (1 - d s) + b u
 
-where `u` is the gap of the untrained model's explanations on the same items: what drift does to an emitter
-that stays put. The account has two parameters for all arms, `s` and `b`; drift, Orig and `u` are measured.
+where `u` is the gap of the untrained model's explanations on the same items, or of the arm's best static
+emitter where none of these is valid: what drift does to an emitter that stays put. The account has two
+parameters for all arms, `s` and `b`; drift, Orig and `u` are measured.
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ from introspection.sweeps.table import SweepPoint
 
 UNTRAINED = "initial"  # the control
 FEWEST_SWEEPS, FEWEST_ARMS = 2, 4  # that an account is fitted to and held against
-_MEASURED = ("drift", "orig", "untrained", "gap")
+_MEASURED = ("drift", "orig", "static", "gap")
 _NOTHING_READ = np.array([0.5])
 _SHARES = np.linspace(0.0, 1.0, 1001)  # of `s`; given `s`, the best `b` has a closed form
 
@@ -37,7 +38,7 @@ class AccountArm:
     arm: str
     drift: float
     orig: float
-    untrained: float  # gap of the untrained model's explanations
+    static: float  # gap of the untrained model's explanations, or of the best static emitter's
     gap: float
 
 
@@ -46,11 +47,11 @@ class Account:
     """The two parameters; either may be held at the value at which it says nothing."""
 
     share: float  # s
-    untrained: float  # b
+    static: float  # b
 
     def gaps(self, arms: Sequence[AccountArm]) -> Float[np.ndarray, " arms"]:
-        drift, orig, untrained = (_column(arms, name) for name in ("drift", "orig", "untrained"))
-        return _read(drift, orig, self.share) + self.untrained * untrained
+        drift, orig, static = (_column(arms, name) for name in ("drift", "orig", "static"))
+        return _read(drift, orig, self.share) + self.static * static
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,8 +83,9 @@ def account_arms(sweep_points: Sequence[SweepPoint]) -> list[AccountArm]:
             fields = point.arm_fields.get(arm.name, {})
             if fields.get("shuffle_labels") or fields.get("foreign_to"):
                 continue
-            untrained = [one.gap.exact_match.mean for one in arm.controls if one.name == UNTRAINED]
-            shares = (arm.drift, arm.orig.exact_match.mean, *untrained, arm.gap.exact_match.mean)
+            gaps = {one.name: one.gap.exact_match.mean for one in arm.controls}
+            static = [gaps[name] for name in (UNTRAINED, arm.best_static) if gaps.get(name) is not None]
+            shares = (arm.drift, arm.orig.exact_match.mean, *static[:1], arm.gap.exact_match.mean)
             measured = [share for share in shares if share is not None]
             if len(measured) == len(_MEASURED):
                 found.append(AccountArm(point.sweep, point.base, f"{point.part}: {arm.name}", *measured))
@@ -91,14 +93,14 @@ def account_arms(sweep_points: Sequence[SweepPoint]) -> list[AccountArm]:
 
 
 def fit_account(
-    arms: Sequence[AccountArm], shares: Float[np.ndarray, " shares"] = _SHARES, with_untrained: bool = True
+    arms: Sequence[AccountArm], shares: Float[np.ndarray, " shares"] = _SHARES, with_static: bool = True
 ) -> Account:
-    """Least squares over arms, with `s` among `shares` and, without the untrained model's gap, `b` = 0."""
-    drift, orig, untrained, gap = (_column(arms, name) for name in _MEASURED)
+    """Least squares over arms, with `s` among `shares` and, without the static emitter's gap, `b` = 0."""
+    drift, orig, static, gap = (_column(arms, name) for name in _MEASURED)
     rest = gap - _read(drift, orig, shares[:, None])
-    scale = max(float(untrained @ untrained), 1e-12)
-    weights = rest @ untrained / scale * with_untrained
-    misses = np.sum((rest - weights[:, None] * untrained) ** 2, axis=1)
+    scale = max(float(static @ static), 1e-12)
+    weights = rest @ static / scale * with_static
+    misses = np.sum((rest - weights[:, None] * static) ** 2, axis=1)
     best = int(np.argmin(misses))
     return Account(float(shares[best]), float(weights[best]))
 
@@ -106,8 +108,8 @@ def fit_account(
 def held_out_sweeps(arms: Sequence[AccountArm]) -> list[HeldOutSweep]:
     """Every sweep with enough arms, predicted from the others; none where there are too few sweeps.
 
-    The simpler accounts are: the same gap everywhere (the mean of the other sweeps'), that of the untrained
-    model (`s` = 1/2), and reading alone (`b` = 0).
+    The simpler accounts are: the same gap everywhere (the mean of the other sweeps'), that of the static
+    emitter (`s` = 1/2), and reading alone (`b` = 0).
     """
     names = [name for name in dict.fromkeys(arm.sweep for arm in arms) if _of(arms, name)]
     found = []
@@ -124,8 +126,8 @@ def held_out_sweeps(arms: Sequence[AccountArm]) -> list[HeldOutSweep]:
                 miss=_size(missed),
                 simpler={
                     "one gap": _size(gap - _column(others, "gap").mean()),
-                    "untrained": _size(gap - fit_account(others, _NOTHING_READ).gaps(here)),
-                    "reading": _size(gap - fit_account(others, with_untrained=False).gaps(here)),
+                    "static": _size(gap - fit_account(others, _NOTHING_READ).gaps(here)),
+                    "reading": _size(gap - fit_account(others, with_static=False).gaps(here)),
                 },
                 worst=f"{here[worst].arm} of {here[worst].base}",
                 worst_miss=float(missed[worst]),
@@ -161,15 +163,15 @@ def account_table(held_out: Sequence[HeldOutSweep]) -> Table:
                 one.worst,
                 str(one.arms),
                 f"{one.account.share:.2f}",
-                f"{one.account.untrained:+.2f}",
+                f"{one.account.static:+.2f}",
                 *(Cell(f"{100 * miss:.1f}", order=miss) for miss in (one.miss, *one.simpler.values())),
                 Cell(in_points(one.worst_miss), order=one.worst_miss),
             )
             for one in held_out
         ),
         "Root mean square misses in points. s: the share of the current behaviour that explanations read; b: "
-        "how much of the untrained model's gap stays. Simpler accounts: one gap for all arms, the untrained "
-        "model's gap alone, and reading alone.",
+        "how much of the static emitter's gap stays (the untrained model, or the arm's best where that gives no "
+        "valid explanation). Simpler accounts: one gap for all arms, the static emitter's alone, reading alone.",
         text_columns=2,
     )
 

@@ -1,6 +1,7 @@
 """The account of the gap: recovered where it holds, refuted where it does not."""
 
 import csv
+import dataclasses
 import re
 
 import numpy as np
@@ -10,20 +11,22 @@ from scipy.optimize import least_squares
 from sweep_cases import FOUR, FakeRun, check_arms_and_workdir
 
 from configs import quickstart
+from introspection.coupling.estimates import Estimate
 from introspection.sweeps.account import (
     Account,
     AccountArm,
+    account_arms,
     account_numbers,
     account_sentence,
     account_table,
     fit_account,
     held_out_sweeps,
 )
-from introspection.sweeps.summary import summarize
+from introspection.sweeps.summary import read_beside, summarize
 from introspection.sweeps.sweep import run_sweep
 
 
-def simulated(share, untrained, sweeps=("rates", "noise", "labels"), count=12, noise=0.0, seed=0):
+def simulated(share, static, sweeps=("rates", "noise", "labels"), count=12, noise=0.0, seed=0):
     """Arms whose gaps follow an account, up to noise; by hand from Self and Orig, as the module has them."""
     rng = np.random.default_rng(seed)
     arms = []
@@ -32,16 +35,16 @@ def simulated(share, untrained, sweeps=("rates", "noise", "labels"), count=12, n
             drift, level, still = rng.uniform(0.05, 0.5), rng.uniform(0.5, 1.0), rng.uniform(-0.1, 0.1)
             own = level * (1 - drift * (1 - share))  # Self
             orig = level * (1 - drift * share)
-            gap = own - orig + untrained * still + noise * rng.normal()
+            gap = own - orig + static * still + noise * rng.normal()
             arms.append(AccountArm(sweep, "llama-0", f"arm{i}", drift, orig, still, gap))
     return arms
 
 
-@pytest.mark.parametrize(("share", "untrained"), [(0.8, 0.5), (0.3, 0.0), (0.5, 1.0)])
-def test_an_account_is_recovered_from_arms_that_follow_it(share, untrained):
-    found = fit_account(simulated(share, untrained))
+@pytest.mark.parametrize(("share", "static"), [(0.8, 0.5), (0.3, 0.0), (0.5, 1.0)])
+def test_an_account_is_recovered_from_arms_that_follow_it(share, static):
+    found = fit_account(simulated(share, static))
     assert found.share == pytest.approx(share, abs=1e-3)
-    assert found.untrained == pytest.approx(untrained, abs=0.02)
+    assert found.static == pytest.approx(static, abs=0.02)
 
 
 def test_the_fit_is_that_of_scipy():
@@ -49,7 +52,7 @@ def test_the_fit_is_that_of_scipy():
     gap = np.array([arm.gap for arm in arms])
     theirs = least_squares(lambda x: Account(*x).gaps(arms) - gap, [0.5, 0.0])
     ours = fit_account(arms)
-    np.testing.assert_allclose([ours.share, ours.untrained], theirs.x, atol=2e-3)
+    np.testing.assert_allclose([ours.share, ours.static], theirs.x, atol=2e-3)
 
 
 def test_one_arm_by_hand():
@@ -98,3 +101,23 @@ def test_a_summary_holds_the_account_against_the_sweeps_beside(tmp_path, monkeyp
 def test_one_sweep_or_few_arms_are_predicted_from_nothing():
     assert held_out_sweeps(simulated(0.8, 0.5, ("rates",))) == []
     assert held_out_sweeps(simulated(0.8, 0.5, count=3)) == []
+
+
+@pytest.mark.parametrize(("untrained", "static"), [(-0.1, -0.1), (None, -0.3)])
+def test_the_best_static_emitter_stands_in_for_an_untrained_model_that_says_nothing(
+    untrained, static, tmp_path, monkeypatch, console
+):
+    monkeypatch.setattr("introspection.sweeps.sweep.run", FakeRun())
+    monkeypatch.setattr("introspection.sweeps.sweep.check_run", check_arms_and_workdir)
+    run_sweep(quickstart.get_config(""), FOUR, tmp_path, None, console)
+    point = read_beside(tmp_path)[0]
+    arm, some = point.arms[0], point.arms[0].controls[0]
+    gaps = {"initial": untrained, "majority": -0.2, "input_only": -0.3}
+    controls = tuple(
+        dataclasses.replace(some, name=name, gap=dataclasses.replace(some.gap, exact_match=Estimate(gap)))
+        for name, gap in gaps.items()
+    )
+    arm = dataclasses.replace(arm, controls=controls, best_static="input_only")
+    (found,) = account_arms([dataclasses.replace(point, arms=(arm,))])
+    assert found.static == static
+    assert found.gap == arm.gap.exact_match.mean
