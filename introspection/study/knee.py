@@ -251,7 +251,7 @@ def _line_test(
 def _doubt(fit: KneeFit, settings: KneeSettings) -> str:
     """Why the knot is not identified; "" if it is."""
     if fit.line_p >= settings.significance:
-        return f"a straight line fits as well (p = {fit.line_p:.2f})"
+        return f"a straight line fits as well, p = {fit.line_p:.2f}"
     if fit.slope_change_ci95[0] <= 0 <= fit.slope_change_ci95[1]:
         return "the interval of the slope change includes 0"
     if fit.slope_change_without_one_arm[0] <= 0 <= fit.slope_change_without_one_arm[1]:
