@@ -84,8 +84,10 @@ def account_arms(sweep_points: Sequence[SweepPoint]) -> list[AccountArm]:
             if fields.get("shuffle_labels") or fields.get("foreign_to"):
                 continue
             gaps = {one.name: one.gap.exact_match.mean for one in arm.controls}
-            static = [gaps[name] for name in (UNTRAINED, arm.best_static) if gaps.get(name) is not None]
-            shares = (arm.drift, arm.orig.exact_match.mean, *static[:1], arm.gap.exact_match.mean)
+            static = gaps.get(UNTRAINED)
+            if static is None:
+                static = gaps.get(arm.best_static or "")
+            shares = (arm.drift, arm.orig.exact_match.mean, static, arm.gap.exact_match.mean)
             measured = [share for share in shares if share is not None]
             if len(measured) == len(_MEASURED):
                 found.append(AccountArm(point.sweep, point.base, f"{point.part}: {arm.name}", *measured))
