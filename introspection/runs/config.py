@@ -31,7 +31,7 @@ from introspection.tasks.conditions import Condition, read_conditions
 from introspection.tasks.facts.invented_world import INVENTED_WORLD
 from introspection.tasks.registry import default_section, section_settings
 from introspection.text.chat_template import ChatOptions
-from introspection.training.batches import BatchSizes
+from introspection.training.batches import BatchSizes, check_parts
 from introspection.training.distillation import AlignConfig
 from introspection.training.loop import LoopConfig
 from introspection.training.objectives import ObjectiveConfig
@@ -79,6 +79,7 @@ class TrainConfig:
     weight_decay: float = 0.0
     gradient_clip: float = 1.0  # maximum global norm
     head_chunk: int = 4096  # scored positions whose full-vocabulary logits exist at a time
+    microbatches: int = 1  # parts of a step's rows, whose gradients are summed: less memory, the same update
     # A step's rows lie in packs of at most so many tokens, in which a start that rows have in common is read
     # once; 0: each row by itself, padded to the longest. The losses are the same to rounding.
     pack_tokens: int = 0
@@ -101,6 +102,7 @@ class TrainConfig:
         least = dict(keep_checkpoints=0, explained_groups=0, text_rows=1, text_tokens=2, pack_tokens=0)
         _check_least("train", self, **least)
         _ = self.rows, self.conditions  # checks them
+        check_parts(self.microbatches, self.rows, self.pack_tokens)
 
     @property
     def conditions(self) -> tuple[Condition, ...]:

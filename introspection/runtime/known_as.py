@@ -26,6 +26,7 @@ KNOWN_AS = {
     "train.evaluation_steps": "eval_steps eval_every eval_interval",
     "train.log_steps": "logging_steps log_every log_interval",
     "train.remat": "gradient_checkpointing checkpoint_activations",
+    "train.microbatches": "grad_accum gradient_accumulation gradient_accumulation_steps accumulation_steps",
     "pretrain.rows": "batch_size",
     "initial": "model model_name model_path model_name_or_path base_model pretrained checkpoint",
     "label_teacher": "teacher teacher_model",
@@ -57,6 +58,7 @@ KNOWN_AS = {
 UNITS = {
     "train.steps": "optimizer steps, not epochs",
     "train.warmup_steps": "steps, not a share",
+    "train.microbatches": "parts of a step's rows, which stay as many",
     "seeds": "the seeds themselves, such as 0,1,2",
 }
 
@@ -67,8 +69,6 @@ NO_FIELD = {
     "bf16 fp16 fp32 dtype torch_dtype precision mixed_precision compute_dtype half": "no field sets"
     " it: on accelerators, training multiplies matrices in bfloat16; everything else is float32",
     "temperature top_p top_k do_sample num_beams": "replies are decoded greedily",
-    "grad_accum gradient_accumulation gradient_accumulation_steps accumulation_steps": "gradients aren't"
-    " accumulated; where memory is short, lower config.train.explanation_rows or set config.train.remat=full",
     "max_seq_length max_seq_len seq_len max_prompt_length": "prompts are never cut; items that exceed the"
     " model's context are left out, at most config.evaluation.skipped_share of them",
     "optimizer optim adam adamw": "it is AdamW; see config.arms.ARM.learning_rate and"

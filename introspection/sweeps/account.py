@@ -172,8 +172,9 @@ def account_table(held_out: Sequence[HeldOutSweep]) -> Table:
             for one in held_out
         ),
         "Root mean square misses in points. s: the share of the current behaviour that explanations read; b: "
-        "how much of the static emitter's gap stays (the untrained model, or the arm's best where that gives no "
-        "valid explanation). Simpler accounts: one gap for all arms, the static emitter's alone, reading alone.",
+        "how much of the static emitter's gap stays (the untrained model, or the arm's best where that gives "
+        "no valid explanation). Simpler accounts: one gap for all arms, the static emitter's alone, reading "
+        "alone.",
         text_columns=2,
     )
 

@@ -68,6 +68,22 @@ class BatchSizes:
                 raise InputError(f"a step needs at least one row of every kind; {name} is {size}: raise it")
 
 
+def check_parts(parts: int, sizes: BatchSizes, pack_tokens: int) -> None:
+    """Raises InputError if a step can't be read in so many equal parts (`training.microbatches`)."""
+    if parts < 1:
+        raise InputError(f"config.train.microbatches is {parts}; give 1 for the whole step at once, or more")
+    for name, size in dataclasses.asdict(sizes).items():
+        if size % parts:
+            raise InputError(
+                f"config.train.microbatches is {parts}, which doesn't divide config.train.{name} ({size})"
+            )
+    if parts > 1 and pack_tokens:
+        raise InputError(
+            "config.train.microbatches and config.train.pack_tokens exclude each other: a pack may hold rows "
+            "of several parts; set one of them to its default"
+        )
+
+
 def make_batch(rows: TrainingRows, sizes: BatchSizes, step: int, seed: int) -> Batch:
     """The rows of one step and seed, as host arrays."""
 

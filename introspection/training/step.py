@@ -14,6 +14,7 @@ from introspection.errors import InputError
 from introspection.models.config import ModelConfig
 from introspection.runtime.config import check_choice
 from introspection.runtime.mesh import parameter_shardings
+from introspection.training.microbatches import summed_gradient
 from introspection.training.objectives import Batch, ObjectiveConfig, ObjectiveWeights, batch_loss
 from introspection.training.policy_gradient import HostOrDevice
 
@@ -29,6 +30,7 @@ class OptimizerConfig:
     warmup_steps: int = 0  # linear from 0
     weight_decay: float = 0.0
     gradient_clip: float = 1.0  # largest global norm
+    microbatches: int = 1  # parts of a step's rows, whose gradients are summed
 
     def __post_init__(self):
         check_choice("schedule", self.schedule, SCHEDULES)
@@ -99,11 +101,12 @@ def train_step(
     """One update of one run."""
     update = make_optimizer(optimizer, jnp.asarray(values.learning_rate)).update
 
-    def loss(trainable):
+    def loss(trainable, rows, weights):
         variables = {**frozen.variables, **trainable}
-        return batch_loss(config, objective, variables, frozen.reference_head, batch, values.weights)
+        return batch_loss(config, objective, variables, frozen.reference_head, rows, weights)
 
-    gradients, metrics = jax.grad(loss, has_aux=True)(state.trainable)
+    parts = optimizer.microbatches
+    gradients, metrics = summed_gradient(loss, state.trainable, batch, values.weights, parts)
     if config.lora is not None and not all(trained := config.lora.trained(config.layers)):
         # Leaves of `layers/…` have a leading layer axis. A zero `B` without a gradient keeps `A` as it is.
         kept = jnp.array(trained, jnp.float32)[:, None, None]
