@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from introspection.runtime.bucket import AbsentError, Bucket, Stored
+from introspection.runtime.files import MOST_BYTES
 from introspection.runtime.workdir import LOCK, write_whole
 
 MARKER = ".whole"  # what follows a folder's name in its marker's
@@ -40,6 +41,7 @@ _TRIES = 3  # of a copy from a bucket that is being written to
 class FileState(NamedTuple):
     size: int  # bytes
     changed: int  # ns
+    inode: int  # another one has been put in its place, perhaps within the clock's tick
 
 
 class Known(NamedTuple):
@@ -148,7 +150,7 @@ class Mirror:
 
     def _listed(self, marker: str, there: Mapping[str, Stored]) -> dict[str, int]:
         """The files of a whole folder with their sizes; {} if it has no marker that can be read."""
-        if marker not in there:
+        if marker not in there or there[marker].size > MOST_BYTES:
             return {}
         try:
             return {str(name): int(size) for name, size in json.loads(self._bucket.read(marker)).items()}
@@ -282,7 +284,7 @@ def _state(file: Path) -> FileState | None:
         found = file.stat()
     except OSError:
         return None
-    return FileState(found.st_size, found.st_mtime_ns)
+    return FileState(found.st_size, found.st_mtime_ns, found.st_ino)
 
 
 def _remove(path: Path) -> None:

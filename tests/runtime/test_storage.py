@@ -315,7 +315,7 @@ def test_a_dead_command_s_hold_ends(bucket_server, hosts, monkeypatch):
     time.sleep(2.1)
     hosts("second")
     with working_folder(url):
-        assert b"dead" not in bucket_server.read(f"{url}/.lock")
+        assert json.loads(bucket_server.read(f"{url}/.lock"))["token"] != "dead"
     assert ".lock" not in bucket_server.names(url)
 
 
@@ -364,6 +364,14 @@ def test_a_part_of_a_workdir_that_many_write_to_is_a_workdir_of_its_own(bucket_s
             assert (other / "points/a/results.json").exists()
     assert not sweep.exists()  # a copy of this command's alone
     assert {f"points/a/{name}" for name in FILES} | {"plan.json"} <= bucket_server.names(url)
+
+
+def test_a_neighbour_whose_name_begins_alike_is_not_read(bucket_server, tmp_path):
+    url = bucket_server.new_url()
+    write_files(tmp_path / "ours" / "run")
+    mirror_of(url, tmp_path / "ours").push()
+    bucket_server.write(f"{url}2/results.json", b"a neighbour's")
+    assert pulled(url, tmp_path / "other") == {name: name for name in FILES}
 
 
 def test_a_model_is_read_once_and_a_run_may_go_on_writing(bucket_server, hosts):
