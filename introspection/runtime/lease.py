@@ -43,17 +43,17 @@ class Lease:
         self._thread.start()
 
     def _take(self, dead: str) -> None:
-        while not self._bucket.create(LOCK, self._signed()):
-            try:
-                data = self._bucket.read(LOCK)
+        taken = False
+        while not taken:
+            with contextlib.suppress(AbsentError):  # nobody's, or its holder has just ended
+                data = self._bucket.read(LOCK)  # also asked where `create` would do: not every server obeys it
                 if _token(data) != dead and self._age() < STALE_S:
                     raise HeldError(
                         f"{self._bucket.url} is in use {holder_in_words(data)}: wait for it to end, or name "
                         f"another folder (if it was killed, its hold ends {STALE_S} s after)"
                     )
-            except AbsentError:  # its holder has just ended
-                continue
-            self._bucket.delete(LOCK)
+                self._bucket.delete(LOCK)
+            taken = self._bucket.create(LOCK, self._signed())
 
     def _age(self) -> float:
         """Seconds since the lock was signed; what the server's clock says now, only a new object tells."""
