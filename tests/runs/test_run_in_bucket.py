@@ -39,9 +39,9 @@ def _forgets(monkeypatch, tmp_path):
 
 
 def host(programs, name: str):
-    """The cache of another host, which has the organism."""
+    """The cache of another host, which has the organism already."""
     cache = new_cache(programs.cache.parent / name)
-    shutil.copytree(programs.cache / "models", cache / "models")
+    shutil.copytree(programs.cache / "organisms", cache / "organisms")
     return cache
 
 
