@@ -46,7 +46,7 @@ class Lease:
         taken = False
         while not taken:
             with contextlib.suppress(AbsentError):  # nobody's, or its holder has just ended
-                data = self._bucket.read(LOCK)  # also asked where `create` would do: not every server obeys it
+                data = self._bucket.read(LOCK)  # `create` alone would do if every server obeyed it
                 if _token(data) != dead and self._age() < STALE_S:
                     raise HeldError(
                         f"{self._bucket.url} is in use {holder_in_words(data)}: wait for it to end, or name "

@@ -33,7 +33,7 @@ WRITER = ".last-writer"  # says which local copy wrote last
 STATE = "state.json"  # beside the local folder: what the bucket is known to hold of it
 _WHOLE = re.compile(r"(?:.+?/)?(?:checkpoints/[^/]+/[0-9]+|labels/[^/]+)(?=/)")
 _STORE = re.compile(r"(?:.+?/)?checkpoints/[^/]+(?=/)")
-_GROWS = re.compile(r"(?:.+/)?(?:metrics\.jsonl$|tensorboard/)")
+_GROWS = re.compile(r"(?:.+/)?(?:(?:metrics|speed)\.jsonl$|tensorboard/)")
 _FIRST = re.compile(r"(?:.+/)?config\.json$")
 _TRIES = 3  # of a copy from a bucket that is being written to
 
