@@ -62,8 +62,8 @@ class Bucket:
         listed = {}
         for path, info in found.items():
             name = path.removeprefix(self.root).removeprefix("/")
-            if path.endswith("/") or not f"{path}/".startswith(f"{self.root}/"):
-                continue  # what a console leaves for an empty folder, or a neighbour whose name begins alike
+            if path.endswith("/"):
+                continue  # what a console leaves for an empty folder
             if name and ({"", ".", ".."} & set(name.split("/")) or "\0" in name):
                 raise InputError(
                     f"{self.url}: it holds an object called {name!r}, which can't be a file here"
