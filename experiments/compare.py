@@ -18,8 +18,6 @@ diagonal, against which the models' gap to the model before training is held:
         --controls=initial,few_shot,majority,input_only,shuffled
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from introspection.coupling.matrix_results import RECIPES
@@ -30,6 +28,7 @@ from introspection.runs.inherited import DEFAULT_TASK
 from introspection.runs.model_list import listed_models
 from introspection.runtime.command import STARTS_AGAIN, define_place_flags, run_program
 from introspection.runtime.lock import held
+from introspection.runtime.storage import working_folder
 
 flags.DEFINE_list(
     "models",
@@ -76,8 +75,8 @@ def main(values, console) -> None:
         tuple(values.controls),
         values.mesh,
     )
-    with held(Path(values.workdir)):
-        report = compare(request, Path(values.workdir), console)
+    with working_folder(values.workdir) as workdir, held(workdir):
+        report = compare(request, workdir, console)
     console.print(f"report: {report}", highlight=False, soft_wrap=True)
 
 

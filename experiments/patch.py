@@ -16,6 +16,7 @@ from introspection.errors import InputError
 from introspection.patching.patch import finished_config, patch
 from introspection.runs.config import read_config
 from introspection.runtime.command import RESUMES, define_config_flag, define_place_flags, run_program
+from introspection.runtime.storage import working_folder
 
 define_config_flag()
 define_place_flags()
@@ -25,8 +26,10 @@ flags.DEFINE_string("workdir", None, "folder of the run; default: runs/<config's
 def main(values, console) -> None:
     if values.config is None and not values.workdir:
         raise InputError("give --config=FILE.py[:ARGUMENT] or the --workdir of a finished run")
-    config = finished_config(Path(values.workdir)) if values.config is None else read_config(values.config)
-    page = patch(config, Path(values.workdir or Path("runs") / config.name), console, values.mesh)
+    config = None if values.config is None else read_config(values.config)
+    default = Path("runs") / (config.name if config else "")
+    with working_folder(values.workdir or default) as workdir:
+        page = patch(config or finished_config(workdir), workdir, console, values.mesh)
     console.print(f"report: {page}", highlight=False, soft_wrap=True)
 
 

@@ -26,6 +26,7 @@ from introspection.hygiene.request import ProbeRequest
 from introspection.probes.readouts import READOUT_WORDS
 from introspection.runtime.command import STARTS_AGAIN, define_place_flags, run_program
 from introspection.runtime.lock import held
+from introspection.runtime.storage import working_folder
 
 flags.DEFINE_string(
     "task", None, "the task: world_facts, hint_mmlu, aita, refusal, jsonl, … (introspection/tasks/README.md)"
@@ -98,19 +99,19 @@ def main(values, console) -> None:
         )
         for model in listed_models([values.model], "--model")
     ]
-    workdir = Path(values.workdir or Path("runs") / f"probe-{values.task}")
-    for number, request in enumerate(requests, start=1):
-        # A list's models each have a folder: names are paths, so the number tells them apart.
-        own = workdir if len(requests) == 1 else workdir / f"{number}-{Path(request.model).name}"
-        if scan:
-            scan_cues(request, console)
-        elif find:
+    default = Path("runs") / f"probe-{values.task}"
+    if scan or dry or not values.model:  # nothing is written
+        for request in requests:
+            scan_cues(request, console) if scan else dry_run(request, console)
+        return
+    with working_folder(values.workdir or default) as workdir:
+        for number, request in enumerate(requests, start=1):
+            # A list's models each have a folder: names are paths, so the number tells them apart.
+            own = workdir if len(requests) == 1 else workdir / f"{number}-{Path(request.model).name}"
             with held(own):
-                find_spans(request, own, console)
-        elif dry or not request.model:
-            dry_run(request, console)
-        else:
-            with held(own):
+                if find:
+                    find_spans(request, own, console)
+                    continue
                 report = probe(request, own, console)
             console.print(f"report: {report}", highlight=False, soft_wrap=True)
 

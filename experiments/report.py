@@ -5,8 +5,6 @@
 It reads what the workdir holds and asks no model.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from introspection.errors import InputError
@@ -14,6 +12,7 @@ from introspection.reports.page import write_report
 from introspection.reports.run_files import check_reportable
 from introspection.runtime.command import STARTS_AGAIN, run_program
 from introspection.runtime.lock import held
+from introspection.runtime.storage import working_folder
 
 flags.DEFINE_string("workdir", None, "folder that holds results.json or matrix.json")
 
@@ -21,10 +20,10 @@ flags.DEFINE_string("workdir", None, "folder that holds results.json or matrix.j
 def main(values, console) -> None:
     if not values.workdir:
         raise InputError("give --workdir=W")
-    workdir = Path(values.workdir)
-    check_reportable(workdir)
-    with held(workdir):
-        report = write_report(workdir)
+    with working_folder(values.workdir, models=False) as workdir:
+        check_reportable(workdir)
+        with held(workdir):
+            report = write_report(workdir)
     console.print(f"report: {report}", highlight=False, soft_wrap=True)
 
 

@@ -15,18 +15,21 @@ from introspection.errors import InputError
 from introspection.runs.config import read_config
 from introspection.runs.run import run
 from introspection.runtime.command import RESUMES, define_config_flag, define_place_flags, run_program
+from introspection.runtime.storage import working_folder
 
 define_config_flag()
 define_place_flags()
-flags.DEFINE_string("workdir", None, "folder of this run; default: runs/<config's name>")
+flags.DEFINE_string(
+    "workdir", None, "folder of this run, also in a bucket (gs://, s3://); default: runs/<config's name>"
+)
 
 
 def main(values, console) -> None:
     if values.config is None:
         raise InputError("give --config=FILE.py[:ARGUMENT], such as --config=configs/quickstart.py")
     config = read_config(values.config)
-    workdir = Path(values.workdir or Path("runs") / config.name)
-    report = run(config, workdir, console, mesh=values.mesh)
+    with working_folder(values.workdir or Path("runs") / config.name) as workdir:
+        report = run(config, workdir, console, mesh=values.mesh)
     console.print(f"report: {report}", highlight=False, soft_wrap=True)
 
 

@@ -34,6 +34,7 @@ from introspection.runtime.command import (
 )
 from introspection.runtime.lock import held
 from introspection.runtime.processes import first
+from introspection.runtime.storage import fetched_parts, working_folder
 from introspection.sweeps.grid import collect_points
 from introspection.sweeps.summary import summarize
 from introspection.sweeps.sweep import dry_run, run_sweep
@@ -56,17 +57,19 @@ def main(values, console) -> None:
         raise InputError(f"--summarize and {other} contradict each other: give one of them")
     if values.beside and not values.summarize:
         raise InputError("--beside adds other sweeps to a summary: give --summarize, too")
-    workdir = Path(values.workdir or Path("runs") / f"{values.config.name}-sweep")
+    place = values.workdir or Path("runs") / f"{values.config.name}-sweep"
     file = config_argument(sys.argv) or ""  # there is one, or absl had no config
     points = collect_points(getattr(load_config_file(file), "sweep", None), file.partition(":")[2])
-    if values.summarize:
-        with held(workdir):
-            beside = [Path(other) for other in values.beside]
-            first(lambda: summarize(values.config, points, workdir, console, beside))
-    elif dry:
-        dry_run(values.config, points, workdir, values.index, console)
-    else:
-        run_sweep(values.config, points, workdir, values.index, console, values.mesh)
+    # A point's models are its own: each is run in its own folder, and other commands may run others.
+    with working_folder(place, models=False, alone=False) as workdir:
+        if values.summarize:
+            with held(workdir):
+                beside = [Path(fetched_parts("--beside", other)) for other in values.beside]
+                first(lambda: summarize(values.config, points, workdir, console, beside))
+        elif dry:
+            dry_run(values.config, points, workdir, values.index, console)
+        else:
+            run_sweep(values.config, points, workdir, values.index, console, values.mesh)
 
 
 if __name__ == "__main__":

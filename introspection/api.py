@@ -20,6 +20,7 @@ from introspection.probes.context import longest_explanation
 from introspection.probes.explanation import decode_explanations
 from introspection.reports.run_files import read_results
 from introspection.runtime.session import Session
+from introspection.runtime.storage import fetched_parts
 from introspection.tasks import registry
 from introspection.tasks.items import Decisions, Explanation, Item
 from introspection.tasks.task import Task
@@ -52,12 +53,12 @@ class Run:
 
 
 def load_run(workdir: str | Path) -> Run:
-    """The results and predictions of a finished run.
+    """The results and predictions of a finished run, also one in a bucket (`s3://…`, `gs://…`).
 
     Raises:
       InputError: there is no finished run in `workdir`, or a file of it can't be read.
     """
-    folder = Path(workdir)
+    folder = Path(fetched_parts("load_run", str(workdir)))
     try:
         results = read_results(folder / "results.json")
         return Run(folder, results, tuple(read_records(folder / "predictions.jsonl")))

@@ -8,6 +8,7 @@ from pathlib import Path
 import hypothesis
 import jax
 import pytest
+from bucket_server import BucketServer
 from programs import FinishedRun, Programs, new_cache, run_tiny_quickstart
 from xdist.scheduler import LoadScopeScheduling
 
@@ -41,6 +42,14 @@ def programs(tmp_path_factory) -> Iterator[Programs]:
     started = Programs(new_cache(tmp_path_factory.mktemp("programs") / "cache"))
     yield started
     started.close()
+
+
+@pytest.fixture(scope="module")
+def bucket_server() -> Iterator[BucketServer]:
+    """An empty server that speaks S3."""
+    server = BucketServer()
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

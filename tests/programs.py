@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,6 +104,7 @@ class Programs:
         folder: Path = ROOT,
         largest_file: int = 0,
         patch: str = "",
+        environment: Mapping[str, str] | None = None,
     ) -> Running:
         """Starts `python -m experiments.<name> <arguments>`."""
         if self._last is not None and not self._last.ended:  # of a test that failed
@@ -114,7 +115,11 @@ class Programs:
         command = {
             "module": f"experiments.{name}",
             "arguments": [str(argument) for argument in arguments],
-            "environment": {"INTROSPECTION_CACHE": str(cache or self.cache), "COLUMNS": "200"},
+            "environment": {
+                "INTROSPECTION_CACHE": str(cache or self.cache),
+                "COLUMNS": "200",
+                **(environment or {}),
+            },
             "folder": str(folder),
             "stdout": str(output / "stdout"),
             "stderr": str(output / "stderr"),

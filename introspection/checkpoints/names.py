@@ -21,6 +21,7 @@ from introspection.runtime.json_files import parsed, read_object
 from introspection.runtime.json_values import from_json, to_json
 from introspection.runtime.mesh import parameter_shardings
 from introspection.runtime.processes import first
+from introspection.runtime.storage import fetched_parts
 from introspection.runtime.workdir import write_whole
 from introspection.text.chat_template import ChatOptions
 from introspection.text.tokenizer import ChatTokenizer, load_tokenizer, reading_notes
@@ -290,11 +291,12 @@ def _restore(store: Path, step: int, abstract, seeds: int, mesh: jax.sharding.Me
 
 
 def model_path(name: str, cache: Path) -> str:
-    """A model's name with the short name of a fetched model, if any, replaced by its path.
+    """A model's name with the short name of a fetched model and URLs, if any, replaced by local paths.
 
     Raises:
-      InputError: that model has not been fetched.
+      InputError: that model has not been fetched, or as `fetched_parts`.
     """
+    name = fetched_parts("a model", name)
     base, adapters = base_and_adapters(name)
     if base not in FETCHED or Path(base).exists():
         return name

@@ -16,6 +16,7 @@ from introspection.probes.behavior import read_behavior
 from introspection.runs.config import ArmConfig
 from introspection.runs.measure import HeldOut
 from introspection.runs.setup import Probed, Setup, Start
+from introspection.runtime.places import local_path
 from introspection.runtime.processes import first
 from introspection.runtime.progress import progress_bar
 from introspection.tasks.items import Decisions, Explanation, Item
@@ -32,7 +33,7 @@ OTHER_ROUNDING = 0.01
 
 
 def labels_folder(arm: ArmConfig) -> Path:
-    return Path(arm.labels).expanduser()
+    return local_path("labels", arm.labels)
 
 
 def expected_labels(task: Task) -> dict[str, str]:

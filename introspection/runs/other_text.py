@@ -10,6 +10,7 @@ from introspection.organism.pretraining import pretraining_text
 from introspection.probes.hidden import scored_hidden
 from introspection.runs.setup import Setup, Start
 from introspection.runtime.json_files import read_whole
+from introspection.runtime.places import local_path
 from introspection.runtime.progress import progress_bar
 from introspection.text.tokenizer import ChatTokenizer
 from introspection.training.batches import text_rows
@@ -28,7 +29,9 @@ def other_passages(setup: Setup) -> list[list[int]]:
     train, organism = setup.config.train, setup.models.organism
     tokenizer = setup.models.starts["initial"].model.tokenizer
     if train.text:
-        return file_passages(Path(train.text).expanduser(), tokenizer, train.text_rows, train.text_tokens)
+        return file_passages(
+            local_path("config.train.text", train.text), tokenizer, train.text_rows, train.text_tokens
+        )
     if organism is None or not is_organism(setup.config.initial):
         raise InputError(
             "kl_prompts is 'other_text', but config.train.text names no file: give one, a passage a line"

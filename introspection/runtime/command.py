@@ -25,12 +25,18 @@ from introspection.runtime.interrupts import leave
 from introspection.runtime.joining import end, place_of, start, wait_for_news
 from introspection.runtime.json_files import parsed
 from introspection.runtime.known_as import by_meaning, meant, suggestion, with_arm
+from introspection.runtime.places import check_schemes, local_path
 from introspection.runtime.terminal import Terminal, one_line, visible
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # of an OSError
 _EXPLAINED = (*FULL_DISK, errno.EACCES, errno.EPERM, errno.EROFS)  # need no traceback
 RESUMES = "what is finished is kept, and the same command resumes from the last checkpoint"
+# Flags that name places: in buckets, too, or local ones alone.
+PLACES, LOCAL_PLACES = (
+    ("workdir", "beside", "model", "models", "judge-model", "controls"),
+    ("data", "to", "out", "table"),
+)
 STARTS_AGAIN = "nothing of it is kept, and the same command starts again"
 
 
@@ -62,6 +68,7 @@ def _run_main(
     try:
         stopping.listen(False)
         parse_flags(flag_values, sys.argv)
+        check_places(flag_values)
         keep_compiled_programs()
         keep_freed_memory()
         if "processes" in flag_values:
@@ -145,6 +152,16 @@ def parse_flags(flag_values: flags.FlagValues, arguments: list[str]) -> None:
         raise InputError(_sentence(error)) from error
     if len(rest) > 1:
         raise InputError(f"unexpected argument {rest[1]!r}; flags are given as --name=value")
+
+
+def check_places(flag_values: flags.FlagValues) -> None:
+    """Raises InputError if a flag names a place that can't be reached from here, such as `foo://x`."""
+    for flag in (*PLACES, *LOCAL_PLACES):
+        value = flag_values[flag].value if flag in flag_values else None
+        for text in [value] if isinstance(value, str) else value or ():
+            check_schemes(f"--{flag}", text)
+            if flag in LOCAL_PLACES:
+                local_path(f"--{flag}", text)
 
 
 def with_tuples(arguments: list[str], config: ConfigDict) -> list[str]:

@@ -14,6 +14,7 @@ from ml_collections.config_dict import placeholder
 
 from introspection.errors import InputError
 from introspection.runtime.known_as import by_meaning, with_arm
+from introspection.runtime.places import local_path
 
 T = TypeVar("T")
 
@@ -111,9 +112,13 @@ def _config_value(value: Any) -> Any:
 
 
 def cache_dir(chosen: str | None = "") -> Path:
-    """The folder of data sets, organisms and compiled programs: a config's `cache_dir`, or the default."""
+    """The folder of data sets, organisms and compiled programs: a config's `cache_dir`, or the default.
+
+    Raises:
+      InputError: it is a URL; what is cached is locked, mapped and read by child processes.
+    """
     folder = chosen or os.environ.get("INTROSPECTION_CACHE") or "~/.cache/introspective-coupling"
-    return Path(folder).expanduser()
+    return local_path("config.cache_dir" if chosen else "INTROSPECTION_CACHE", folder)
 
 
 def plain(config: Any) -> Any:

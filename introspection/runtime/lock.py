@@ -127,7 +127,7 @@ def _locked(workdir: Path) -> int:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             current = os.stat(path, follow_symlinks=False)
         except BlockingIOError as error:
-            by = _holder(file)
+            by = holder_in_words(os.pread(file, 4096, 0))
             os.close(file)
             raise HeldError(
                 f"{workdir} is in use {by}: wait for it to end, or name another folder"
@@ -144,11 +144,12 @@ def _locked(workdir: Path) -> int:
             break
         os.close(file)
     os.ftruncate(file, 0)
-    os.write(file, json.dumps(_this_process()).encode())
+    os.write(file, json.dumps(this_process()).encode())
     return file
 
 
-def _this_process() -> dict[str, Any]:
+def this_process() -> dict[str, Any]:
+    """What a lock says of the process that holds it."""
     program, *arguments = sys.argv or [""]
     return {
         "pid": os.getpid(),
@@ -158,9 +159,8 @@ def _this_process() -> dict[str, Any]:
     }
 
 
-def _holder(file: int) -> str:
-    """Who wrote a lock's file, in words."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        fields = json.loads(os.pread(file, 4096, 0))
-        return "by process {pid} on {host} since {since} ({command})".format(**fields)
+def holder_in_words(data: bytes) -> str:
+    """Who wrote a lock: `by process 12 on tpu-0 since …`, or `by another process` if the data don't say."""
+    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return "by process {pid} on {host} since {since} ({command})".format(**json.loads(data))
     return "by another process"

@@ -127,8 +127,14 @@ def gather(array: Any) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
-def check_shared(folder: Path) -> None:
+SHARE = "give --workdir, and the variable INTROSPECTION_CACHE, on shared storage"
+
+
+def check_shared(folder: Path, advice: str = SHARE) -> None:
     """Checks that all processes see the same folder, and leaves it as it was.
+
+    Args:
+      advice: what the message says to do where they don't.
 
     Raises:
       InputError: a process does not, or the first can't write there.
@@ -159,7 +165,7 @@ def check_shared(folder: Path) -> None:
         blind = ", ".join(str(i) for i, sees in enumerate(seen) if not sees)
         raise InputError(
             f"{folder} is not the same folder for all {len(seen)} processes (process {blind} can't see what "
-            "process 0 writes): give --workdir, and the variable INTROSPECTION_CACHE, on shared storage"
+            f"process 0 writes): {advice}"
         )
 
 

@@ -14,9 +14,24 @@ LONGEST_LINE = 2_000  # characters of a message; a file's names and lists may ha
 _ACTING = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+_names: dict[str, str] = {}  # by local path: what the user called it
+
+
+def show_as(path: str, name: str) -> None:
+    """From now on, messages call a local path by the name that the user gave, such as a URL."""
+    _names[path] = name
+
+
+def shown(text: str) -> str:
+    """The text with local paths as `show_as` says."""
+    for path, name in _names.items():
+        text = text.replace(path, name)
+    return text
+
+
 def visible(text: str) -> str:
-    r"""The text with control characters and the like written as escapes, such as `\x1b` and `\u202e`."""
-    return _ACTING.sub(lambda found: repr(found[0])[1:-1], text)
+    r"""The text as `shown`, with control characters and the like as escapes, such as `\x1b` and `\u202e`."""
+    return _ACTING.sub(lambda found: repr(found[0])[1:-1], shown(text))
 
 
 def one_line(message: object, most: int = LONGEST_LINE) -> str:

@@ -22,6 +22,7 @@ from introspection.runtime.config import plain
 from introspection.runtime.lock import HeldError, check_inside
 from introspection.runtime.mesh_flag import chosen_mesh
 from introspection.runtime.progress import clock
+from introspection.runtime.storage import own_folder
 from introspection.runtime.terminal import one_line
 from introspection.runtime.workdir import write_whole
 from introspection.sweeps.grid import Point, labels
@@ -130,7 +131,8 @@ def run_point(
     """Runs a point; what it raises is reported and kept as a file, except a full disk, which stops all."""
     started = time.perf_counter()
     try:
-        run(point.config, point.folder, console, programs, mesh)
+        with own_folder(point.folder) as folder:
+            run(point.config, folder, console, programs, mesh)
     except HeldError:
         raise
     except Exception as error:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from introspection.errors import InputError
 from introspection.runtime.files import check_file
+from introspection.runtime.places import local_path
 from introspection.runtime.terminal import visible
 from introspection.tasks.file_bytes import byte_lines, decode_text, opened, read_bytes
 
@@ -47,7 +48,7 @@ def raw_source(data: str, data_dir: Path, task: str) -> Path:
     """The file or folder that a task's `data` field names: "sample", a path, or "" for the default folder."""
     if data == "sample":
         return Path(__file__).parent / task / "sample"
-    return Path(data).expanduser() if data else data_dir / "raw" / task
+    return local_path("data", data) if data else data_dir / "raw" / task
 
 
 def file_kind(path: Path) -> str:

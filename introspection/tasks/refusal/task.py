@@ -27,6 +27,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from introspection.runtime.places import local_path
 from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.items import Item
 from introspection.tasks.prepared import load_prepared
@@ -49,7 +50,7 @@ def build_refusal(config: RefusalConfig, data_dir: Path) -> Task:
       InputError: the raw files are missing or unusable, or too few requests pass the filters.
     """
     files = data_files(raw_source(config.data, data_dir, NAME), SUFFIXES, DOWNLOAD)
-    spans = [Path(config.spans).expanduser()] if config.spans else []
+    spans = [local_path("spans", config.spans)] if config.spans else []
     settings = dataclasses.replace(config, data="", spans=spans[0].name if spans else "")
     made = load_prepared(RefusalRequests, [*files, *spans], settings, data_dir)
     convert = functools.partial(_item, config)
