@@ -58,6 +58,7 @@ def test_a_scheme_that_nobody_knows_is_refused_and_makes_no_folder(name, program
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_run_killed_on_one_host_ends_on_another_as_if_nothing_had_happened(
     programs, finished_run, bucket_server, tmp_path
 ):
