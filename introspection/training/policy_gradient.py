@@ -78,11 +78,12 @@ def check_rewards(rewards: Float[np.ndarray, "rows group"], kind: str) -> None:
 def group_advantages(rewards: Float[Array, "rows group"]) -> Float[Array, "rows group"]:
     """Each reward minus its group's mean, over the group's standard deviation (of a sample, n − 1) + 1e-4.
 
-    A group of equal rewards has advantages of 0.
+    A group of equal rewards has advantages of 0, whatever the mean is rounded to.
     """
     mean = jnp.mean(rewards, axis=-1, keepdims=True)
     spread = jnp.std(rewards, axis=-1, ddof=1, keepdims=True)
-    return (rewards - mean) / (spread + SPREAD_FLOOR)
+    varied = jnp.ptp(rewards, axis=-1, keepdims=True) > 0
+    return jnp.where(varied, (rewards - mean) / (spread + SPREAD_FLOOR), 0.0)
 
 
 def policy_gradient_loss(

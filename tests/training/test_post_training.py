@@ -62,6 +62,14 @@ def test_advantages_are_in_standard_deviations_of_the_group():
     np.testing.assert_allclose(advantages[2], [-0.4998, -0.4998, -0.4998, 1.4997], atol=2e-4)
 
 
+@pytest.mark.parametrize("count", [3, 7, 8])
+def test_equal_rewards_have_no_advantage_however_their_mean_is_rounded(count):
+    """The mean of equal numbers need not be that number, and a sign is enough to count a token as clipped."""
+    rewards = jnp.full((50, count), 1.0, jnp.float32) * jnp.linspace(0.1, 1.3, 50)[:, None]
+    assert np.abs(rewards - rewards.mean(axis=-1, keepdims=True)).max() > 0 or count == 8
+    np.testing.assert_array_equal(jax.jit(group_advantages)(rewards), np.zeros((50, count)))
+
+
 def test_the_policy_gradient_is_clipped_where_it_is_worked_out_by_hand():
     ratios = np.array([[1.5, 1.1, 0.5, 1.5]])
     sampled = np.full((1, 4), -1.0, np.float32)
