@@ -75,7 +75,8 @@ def test_a_run_killed_on_one_host_ends_on_another_as_if_nothing_had_happened(
     assert f"{url} is in use by process {running.pid} on " in one_error_line(outcome)
     options["patch"] += "introspection.runtime.lease.STALE_S = 1\n"
     outcome = programs.run_well(*command, cache=second, **options)
-    assert outcome.stderr == ""
+    # It may have been killed while it stored the step after.
+    assert all(f"warning: {url}: not stored whole" in line for line in outcome.stderr.splitlines())
     assert f"report: {url}/report.html" in outcome.stdout
     assert str(second) not in outcome.stdout
     assert ".lock" not in bucket_server.names(url)
