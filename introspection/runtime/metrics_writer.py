@@ -45,8 +45,7 @@ class MetricsWriter:
         self._silent = not is_first()
         self._workdir, self._path = workdir, workdir / "metrics.jsonl"
         self._events = workdir / "tensorboard"
-        self._writers: dict[tuple[str, int], SummaryWriter] = {}
-        self._speeds: dict[str, SummaryWriter] = {}
+        self._writers: dict[str, SummaryWriter] = {}  # by folder
         self._lines = None
 
     def keep(self, wanted: Callable[[dict], bool]) -> None:
@@ -71,11 +70,7 @@ class MetricsWriter:
         if self._lines is None:
             self._lines = self._path.open("a", buffering=1, encoding="utf-8")  # a line is seen at once
         self._lines.write(json.dumps({"arm": arm, "seed": seed, "step": step, **metrics}) + "\n")
-        if (arm, seed) not in self._writers:
-            folder = self._events / f"{arm}-seed{seed}"
-            self._writers[arm, seed] = SummaryWriter(str(folder), purge_step=step)
-        for name, value in metrics.items():
-            self._writers[arm, seed].add_scalar(name, value, step)
+        self._draw(f"{arm}-seed{seed}", step, metrics)
         if self._trackers is not None:
             self._trackers.write(seed, step, metrics)
 
@@ -85,25 +80,27 @@ class MetricsWriter:
             return
         with (self._workdir / SPEED).open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(fields) + "\n")
-        name = f"{arm}-speed"
-        if name not in self._speeds:
-            self._speeds[name] = SummaryWriter(str(self._events / name))
-        for measure, value in drawn.items():
-            self._speeds[name].add_scalar(measure, value, step)
+        self._draw(f"{arm}-speed", step, drawn)
+
+    def _draw(self, folder: str, step: int, values: Mapping[str, float]) -> None:
+        if folder not in self._writers:
+            self._writers[folder] = SummaryWriter(str(self._events / folder), purge_step=step)
+        for name, value in values.items():
+            self._writers[folder].add_scalar(name, value, step)
 
     def flush(self) -> None:
         """Returns when all lines are on disk: a checkpoint must never be ahead of its metrics."""
         if self._lines is not None:
             self._lines.flush()
             os.fsync(self._lines.fileno())
-        for writer in (*self._writers.values(), *self._speeds.values()):
+        for writer in self._writers.values():
             writer.flush()
 
     def close(self) -> None:
         self.flush()
         if self._lines is not None:
             self._lines.close()
-        for writer in (*self._writers.values(), *self._speeds.values()):
+        for writer in self._writers.values():
             writer.close()
         if self._trackers is not None:
             self._trackers.close()
