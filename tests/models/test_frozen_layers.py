@@ -53,7 +53,7 @@ def test_what_is_read_and_the_adapters_gradient_are_the_whole_decoders(family):
     whole = dataclasses.replace(config, lora=LoraConfig(2, 4.0))
     gradient, found = hidden(lambda variables: trained_hidden(config, variables, *arrays))
     expected, there = hidden(lambda variables: forward(whole, variables, *arrays).hidden)
-    np.testing.assert_allclose(found, there, atol=1e-5)
+    np.testing.assert_allclose(found, there, atol=1e-4)  # of values up to 2; two programs round apart by 1e-5
     above = [jax.tree.map(lambda leaf: leaf[1:], tree) for tree in (gradient, expected)]
     largest = max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(expected))  # about 30
     assert_trees_close(*above, atol=2e-5 * largest, rtol=1e-3)
