@@ -24,7 +24,7 @@ from introspection.models.config import ModelConfig
 from introspection.models.interventions import Activations, Patch, replaced
 from introspection.models.products import product
 from introspection.models.rotary import rotary_frequencies, rotate
-from introspection.runtime.mesh import for_lookups, missing_rows, split_rows
+from introspection.runtime.mesh import for_lookups, missing_rows, split_rows, split_width
 
 
 class DecoderOutput(NamedTuple):
@@ -88,11 +88,12 @@ class Layer(nn.Module):
     return_activations: bool
     branched: bool
     recomputed: bool  # attention's weights in the backward pass
+    stationary: bool  # matrices stay where they are and activations move
 
     @nn.compact
     def __call__(self, x, prefix_keys_values, windowed, patch, view, prefix_places, masks):
         config = self.config
-        x = split_rows(x)
+        x = split_width(x) if self.stationary else split_rows(x)
         rows, time, _ = x.shape
         frequencies = rotary_frequencies(config.head_dim, config.rope_base, config.rope_scaling)
         if config.local_rope_base is not None:
@@ -110,6 +111,8 @@ class Layer(nn.Module):
             queries = project("query", config.query_heads * config.head_dim, config.qkv_bias)(normed)
             keys = project("key", config.kv_heads * config.head_dim, config.qkv_bias)(normed)
             values = project("value", config.kv_heads * config.head_dim, config.qkv_bias)(normed)
+            if self.stationary:  # each row's keys are where the row is
+                queries, keys, values = map(split_rows, (queries, keys, values))
             queries = queries.reshape(rows, time, config.query_heads, config.head_dim)
             keys = keys.reshape(rows, time, config.kv_heads, config.head_dim)
             values = values.reshape(rows, time, config.kv_heads, config.head_dim)
@@ -172,6 +175,7 @@ class Decoder(nn.Module):
         branched: bool = True,
         start: Float[Array, "rows time width"] | None = None,
         normed: bool = True,
+        stationary: bool = False,
     ) -> DecoderOutput:
         """Final hidden states of every token.
 
@@ -180,7 +184,8 @@ class Decoder(nn.Module):
         `attention.span_mask` in their place; rows that share a prefix are consecutive.
         `patch` replaces activations on the way; those returned are the replaced ones. `branched` is as for
         `attention`: False promises at most one continuation a row. Of some of a model's layers, `start` is
-        what the layer below them gives, and `normed` False leaves out the final norm.
+        what the layer below them gives, and `normed` False leaves out the final norm. On a mesh, `stationary`
+        leaves split matrices where they are and moves activations: less, where rows are of one token.
         """
         config = self.config
         embedding = self.param(
@@ -191,7 +196,8 @@ class Decoder(nn.Module):
         if start is not None:
             x = start
         else:
-            x = split_rows(for_lookups(embedding.astype(config.dtype), tokens.size)[tokens])
+            looked_up = for_lookups(embedding.astype(config.dtype), tokens.size)[tokens]
+            x = split_width(looked_up) if stationary else split_rows(looked_up)
             if config.scale_embedding:
                 x = x * jnp.asarray(config.width**0.5, config.dtype)
 
@@ -206,7 +212,7 @@ class Decoder(nn.Module):
             in_axes=(0, 0, 0, *[nn.broadcast] * 3),  # pyright: ignore[reportArgumentType]
             length=config.layers,
             unroll=config.scan_unroll,
-        )(config, return_cache, return_activations, branched, segments is None, name="layers")
+        )(config, return_cache, return_activations, branched, segments is None, stationary, name="layers")
         if segments is not None:
             ends = row_ends(segments)
         assert ends is not None  # one of them is given

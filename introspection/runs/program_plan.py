@@ -127,7 +127,7 @@ def plan_program(make: Callable[[], PlannedProgram], tokens: int, mesh: Mesh, ch
     memory: Any = compiled.memory_analysis()
     results = memory.output_size_in_bytes - memory.alias_size_in_bytes
     sizes = (memory.argument_size_in_bytes, results, memory.temp_size_in_bytes)
-    sent = collectives(compiled.as_text())
+    sent = collectives(compiled.as_text(), planned.loop_steps)
     return dataclasses.replace(
         made,
         device_bytes=sum(sizes) + memory.generated_code_size_in_bytes,

@@ -15,7 +15,7 @@ _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.-]+) = (.+?) ([a-z][\w-]*)\((.*
 _CALLED = re.compile(r"(?:body|condition|calls|to_apply|true_computation|false_computation)=%?([\w.-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _ARRAY = re.compile(r"\b(pred|[a-z]+\d+)\w*\[([\d,]*)\]")
-_NUMBER = re.compile(r"constant\((\d+)\)")
+_NOTED_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,13 +34,13 @@ class _Instruction:
     rest: str
 
 
-def collectives(program: str) -> dict[str, Collective]:
+def collectives(program: str, unknown_trips: int = 1) -> dict[str, Collective]:
     """The collectives of a compiled program's text, with loops' bodies counted as often as they run.
 
-    A loop whose count can't be read from its condition counts once.
+    A loop whose count the program does not tell (decoding ends early) counts `unknown_trips` times.
     """
     computations, entry = _computations(program)
-    times = _times(computations, entry)
+    times = _times(computations, entry, unknown_trips)
     calls: dict[str, float] = collections.defaultdict(float)
     received: dict[str, float] = collections.defaultdict(float)
     for name, instructions in computations.items():
@@ -64,7 +64,9 @@ def _computations(program: str) -> tuple[dict[str, list[_Instruction]], str]:
     return found, entry
 
 
-def _times(computations: Mapping[str, list[_Instruction]], entry: str) -> dict[str, float]:
+def _times(
+    computations: Mapping[str, list[_Instruction]], entry: str, unknown_trips: int
+) -> dict[str, float]:
     """How often each computation runs."""
     times: dict[str, float] = collections.defaultdict(float)
 
@@ -73,7 +75,9 @@ def _times(computations: Mapping[str, list[_Instruction]], entry: str) -> dict[s
         for one in computations.get(name, ()):
             called = _CALLED.findall(one.rest)
             called += [part.strip(" %") for group in _BRANCHES.findall(one.rest) for part in group.split(",")]
-            trips = _trips(computations, one.rest) if one.operation == "while" else 1
+            trips = 1
+            if one.operation == "while":
+                trips = _trips(computations, one.rest) or unknown_trips
             for other in called:
                 run(other, often * trips)
 
@@ -81,8 +85,10 @@ def _times(computations: Mapping[str, list[_Instruction]], entry: str) -> dict[s
     return times
 
 
-def _trips(computations: Mapping[str, list[_Instruction]], rest: str) -> int:
-    """How often a loop runs: the number that its counter stays below."""
+def _trips(computations: Mapping[str, list[_Instruction]], rest: str) -> int | None:
+    """How often a loop runs: what the compiler noted, or the number that its counter stays below."""
+    if noted := _NOTED_TRIPS.search(rest):
+        return int(noted[1])
     condition = re.search(r"condition=%?([\w.-]+)", rest)
     instructions = computations.get(condition[1], []) if condition else []
     numbers = {}
@@ -94,7 +100,7 @@ def _trips(computations: Mapping[str, list[_Instruction]], rest: str) -> int:
             for name in re.findall(r"%([\w.-]+)", one.rest.partition(")")[0]):
                 if name in numbers:
                     return numbers[name]
-    return 1
+    return None
 
 
 def _received(one: _Instruction) -> float:

@@ -188,6 +188,22 @@ def split_rows(activations: jax.Array) -> jax.Array:
     return jax.lax.with_sharding_constraint(activations, P(ROW_AXES, *free))
 
 
+def split_width(activations: jax.Array) -> jax.Array:
+    """Constrains activations of few tokens to meet matrices where these lie: split over fsdp along the width
+    (the last dimension), as the matrices are, and by row over data alone.
+
+    For use inside a program that reads one token at a time: then devices send each other activations, not
+    matrices ("2D weight-stationary", Pope et al. 2022, section 3.2.2). Does nothing outside of
+    `jax.set_mesh`, or if the dimensions do not divide.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.shape["fsdp"] == 1 or activations.shape[-1] % mesh.shape["fsdp"]:
+        return activations
+    rows = _dividing("data", activations.shape[0], mesh)
+    between = [None] * (activations.ndim - 2)
+    return jax.lax.with_sharding_constraint(activations, P(rows, *between, "fsdp"))
+
+
 def check_rows(rows: int, of: str, mesh: Mesh) -> None:
     """Raises InputError if a mesh splits rows into more parts than there are."""
     if rows < row_parts(mesh):

@@ -5,19 +5,25 @@ import functools
 
 import chat_templates
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from chat_tokenizers import pretrained
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 from reference_decoder import log_softmax, reference_logits
 from small_tokenizers import byte_level
-from tiny import mesh_of, random_tokens, task_model, tiny_model, tiny_task
+from tiny import mesh_of, random_tokens, task_model, tiny_config, tiny_model, tiny_task, tiny_variables
 
 from introspection.models.config import LoraConfig
+from introspection.models.decoder import count_parameters
 from introspection.probes import decoding
-from introspection.probes.decoding import Decoded, decode, end_tokens
+from introspection.probes.decoding import Decoded, decode, end_tokens, greedy_decode
 from introspection.probes.explanation import decode_explanations
+from introspection.runs.planned_programs import placed
+from introspection.runtime.collectives import collectives
 from introspection.runtime.compiled import ProgramTable
-from introspection.runtime.mesh import put_parameters
+from introspection.runtime.mesh import ROW_AXES, put_parameters
 from introspection.runtime.session import Session
 from introspection.tasks.items import INVALID, Explanation
 from introspection.text import buckets
@@ -98,6 +104,25 @@ def test_replies_are_the_same_on_every_mesh(sizes):
     placed = model.with_variables(put_parameters(model.variables, mesh))
     expected = [naive_decode(model, prompt) for prompt in prompts]
     assert_same_replies(decode_here(placed, prompts, mesh=mesh), expected)
+
+
+@pytest.mark.parametrize("sizes", [(1, 4, 1), (2, 2, 1)], ids=str)
+def test_a_token_moves_activations_between_devices_and_no_matrices(sizes):
+    config, mesh, rows = tiny_config(width=64, mlp_width=256, lora=LoraConfig(2, 4.0)), mesh_of(*sizes), 8
+    variables = placed(jax.eval_shape(lambda: tiny_variables(config)), mesh)
+    by_row = NamedSharding(mesh, P(ROW_AXES))
+    shapes = ((rows, 8), jnp.int32), ((rows,), jnp.int32), ((rows,), jnp.bool_)
+    arrays = [jax.ShapeDtypeStruct(*shape, sharding=by_row) for shape in shapes]
+
+    def received(tokens):
+        decode = functools.partial(greedy_decode, config, end_ids=(0,), max_tokens=tokens)
+        with jax.set_mesh(mesh):
+            program = jax.jit(decode).lower(variables, *arrays).compile()
+        return sum(one.bytes for one in collectives(program.as_text(), tokens).values())
+
+    matrices = 4 * count_parameters(variables["params"]["layers"])  # bytes
+    a_token = (received(6) - received(2)) / 4
+    assert 0 < a_token < 0.25 * matrices
 
 
 def test_decoding_compiles_once_a_bucket_for_every_checkpoint():

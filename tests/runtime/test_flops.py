@@ -40,6 +40,7 @@ HloModule jit_step
 ENTRY %main (a: f32[8,4]) -> f32[8,4] {
   %layers = (s32[], f32[8,4]) while(%t), condition=%outer_condition, body=%outer_body
   %some = (s32[], f32[8,4]) while(%t), condition=%unknown_condition, body=%inner_body
+  %noted = (s32[]) while(%t), condition=%go, body=%inner_body, backend_config={"known_trip_count":{"n":"3"}}
   ROOT %sum = f32[8,4]{1,0} all-reduce(%z), to_apply=%add
 }
 """
@@ -49,7 +50,8 @@ def test_collectives_count_as_often_as_their_loops_run():
     found = collectives(PROGRAM)
     assert found["all-gather"].calls == 36
     assert found["all-gather"].bytes == 36 * 8 * 4 * 2
-    assert found["collective-permute"].calls == 36 * 5 + 1
+    assert found["collective-permute"].calls == 36 * 5 + 1 + 3
+    assert collectives(PROGRAM, unknown_trips=7)["collective-permute"].calls == 36 * 5 + 7 + 3
     assert found["all-reduce"].bytes == 8 * 4 * 4
     assert list(found) == ["all-gather", "all-reduce", "collective-permute"]
 
