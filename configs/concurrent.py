@@ -20,7 +20,7 @@ sees no gap (experiments/notebook.md). `:refusal` is SmolLM2, first taught to re
 
 `:tiny_taught` and `:tiny_refusal` are these on the sample of 38 requests, smoke tests. `:qwen3_8b` is the
 refusal form for a pod, as configs/refusal.py; Qwen3-8B refuses without being taught. It has not been run, nor
-has `:refusal` on published data. The organism's sweep has not been run either.
+has `:refusal` on published data, nor have the sweep's variants.
 """
 
 from ml_collections import ConfigDict
