@@ -78,6 +78,7 @@ def pretrained(folder: str) -> ConfigDict:
     config.seeds = (0, 1, 2)
     config.lora.rank = 128  # coupling appears from 96 on [S]
     config.lora.alpha = 128.0
+    config.lora.base_dtype = "bfloat16"  # as published
     config.train.explained_items = 0  # all that can be balanced between changed and unchanged
     config.train.steps = 800
     config.train.explanation_rows = config.train.shift_rows = 32

@@ -3,6 +3,7 @@
 import functools
 import json
 
+import ml_dtypes
 import numpy as np
 from safetensors.numpy import load_file, save_file
 from tiny import mesh_of, tiny_config, tiny_variables
@@ -54,6 +55,14 @@ def change_tensors(file, **changes) -> None:
     """Rewrites a safetensors file with tensors changed, added or, where None, left out."""
     tensors = {**load_file(file), **changes}
     save_file({name: array for name, array in tensors.items() if array is not None}, file)
+
+
+def halved(folder, keep=()):
+    """A model folder of one file, whose tensors become bfloat16, but for those named."""
+    file = folder / "model.safetensors"
+    tensors = {name: array for name, array in load_file(file).items() if name not in keep}
+    change_tensors(file, **{name: array.astype(ml_dtypes.bfloat16) for name, array in tensors.items()})
+    return folder
 
 
 def change_json(file, **changes) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from introspection.runtime.processes import gather
@@ -21,15 +22,19 @@ def fingerprint_json(value: Any) -> str:
 
 
 def fingerprint_tree(tree, configuration: Any = None) -> str:
-    """16 hex digits of a tree of arrays (names, shapes, dtypes, bytes) and a configuration."""
+    """16 hex digits of a tree of arrays (names, shapes, dtypes, bytes) and a configuration.
+
+    bfloat16 counts as the float32 numbers that it stands for, so that a model has one name in both.
+    """
     digest = hashlib.sha256(fingerprint_json(configuration).encode())
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     for path, leaf in leaves:
         array = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
         name = jax.tree_util.keystr(path, simple=True, separator="/")
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        dtype = np.dtype(np.float32) if array.dtype == jnp.bfloat16 else array.dtype
+        digest.update(f"{name} {dtype} {array.shape}".encode())
         for part in _parts(array):
-            digest.update(np.ascontiguousarray(gather(part)).tobytes())
+            digest.update(np.ascontiguousarray(gather(part), dtype).tobytes())
     return digest.hexdigest()[:16]
 
 

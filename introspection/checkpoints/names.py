@@ -204,11 +204,16 @@ def tokenizer_of(found: StoredModel | PretrainedModel) -> ChatTokenizer:
 
 
 def load_model(
-    stored: StoredModel | PretrainedModel, mesh: jax.sharding.Mesh, held: dict[Path, Any] | None = None
+    stored: StoredModel | PretrainedModel,
+    mesh: jax.sharding.Mesh,
+    held: dict[Path, Any] | None = None,
+    keep_bfloat16: bool = False,
 ) -> Model:
     """Loads a model onto the mesh.
 
     Args:
+      keep_bfloat16: whether an external model's matrices stay bfloat16 if all its files are. A checkpoint's
+        are as they were trained.
       held: by its store, the frozen base of the adapters that were loaded before, which adapters of the same
         base share; holds this model's afterwards.
 
@@ -216,7 +221,7 @@ def load_model(
       InputError, CorruptCheckpointError: as `CheckpointStore.restore` and `load_pretrained_model`.
     """
     if isinstance(stored, PretrainedModel):
-        return load_pretrained_model(stored, mesh)
+        return load_pretrained_model(stored, mesh, keep_bfloat16)
     card = ModelCard.read(stored.store)
     tokenizer = load_tokenizer(stored.workdir / TOKENIZER)
     variables = abstract_variables(card.model)
@@ -232,10 +237,15 @@ def load_model(
     return Model(card.model, tokenizer, loaded, address(stored))
 
 
-def load_one(name: str, mesh: jax.sharding.Mesh, chat: ChatOptions | None = None) -> Model:
-    """The single model that a name means. Raises InputError if it means several different models."""
+def load_one(
+    name: str, mesh: jax.sharding.Mesh, chat: ChatOptions | None = None, keep_bfloat16: bool = False
+) -> Model:
+    """The single model that a name means; arguments as `load_model`.
+
+    Raises InputError if it means several different models.
+    """
     found = find_models(name, chat)
-    models = [load_model(stored, mesh) for stored in found]
+    models = [load_model(stored, mesh, keep_bfloat16=keep_bfloat16) for stored in found]
     if len({model_fingerprint(model) for model in models}) > 1:
         choices = listed(map(address, found), most=20)
         raise InputError(f"{name} means {len(found)} different models; name one of: {choices}")
@@ -257,8 +267,9 @@ def model_fingerprint(model: Model) -> str:
         del variables["lora"]
     if "lora" not in variables:
         config = dataclasses.replace(config, lora=None)
-    # These change how it is computed, not what.
+    # These change how it is kept and computed, not what.
     config = dataclasses.replace(config, remat="none", scan_unroll=1, compute_dtype="auto", attention="auto")
+    config = dataclasses.replace(config, parameter_dtype="float32")
     return fingerprint_tree(variables, changed_fields(config))
 
 

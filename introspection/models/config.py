@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from introspection.errors import InputError
 from introspection.runtime.config import check_choice, check_choices
 
+PARAMETER_DTYPES = ("float32", "bfloat16")
 COMPUTE_DTYPES = ("auto", "float32", "bfloat16", "float16")
 REMAT_POLICIES = ("none", "full", "dots_saveable", "dots_with_no_batch_dims_saveable")
 ACTIVATIONS = ("silu", "gelu")
@@ -138,6 +139,9 @@ class ModelConfig:
     # Of matrix products: "auto" (float32 on a CPU and in probes, else bfloat16) or a dtype's name. Softmax,
     # norms and losses are always float32.
     compute_dtype: str = "auto"
+    # Of matrices and biases in memory. "bfloat16" halves what a frozen model takes and loses nothing of one
+    # whose files are bfloat16; norms' scales and adapters are always float32.
+    parameter_dtype: str = "float32"
     attention: str = "auto"  # the kernel: that of the platform (`KERNELS`), or one by name
     lora: LoraConfig | None = None
 
@@ -155,6 +159,7 @@ class ModelConfig:
         if self.head_dim % 2:
             raise InputError(f"model.head_dim is {self.head_dim}; rotary embeddings need an even number")
         check_choice("model.compute_dtype", self.compute_dtype, COMPUTE_DTYPES)
+        check_choice("model.parameter_dtype", self.parameter_dtype, PARAMETER_DTYPES)
         check_choice("model.activation", self.activation, ACTIVATIONS)
         check_choice("model.remat", self.remat, REMAT_POLICIES)
         check_choice("model.attention", self.attention, ATTENTIONS)

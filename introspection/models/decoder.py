@@ -60,12 +60,12 @@ class Projection(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        dtype, lora = self.config.dtype, self.config.lora
+        dtype, lora, stored = self.config.dtype, self.config.lora, jnp.dtype(self.config.parameter_dtype)
         shape = (x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, stored)
         y = product(x, kernel.astype(dtype))
         if self.bias:
-            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), stored)
             y = y + bias.astype(dtype)
         if lora is not None and self.name in lora.targets:
             # A is random and B zero, so that training starts from the base's function.
@@ -188,11 +188,10 @@ class Decoder(nn.Module):
         leaves split matrices where they are and moves activations: less, where rows are of one token.
         """
         config = self.config
-        embedding = self.param(
-            "embedding", nn.initializers.normal(0.02), (config.vocab_size, config.width), jnp.float32
-        )
+        table = (config.vocab_size, config.width), jnp.dtype(config.parameter_dtype)
+        embedding = self.param("embedding", nn.initializers.normal(0.02), *table)
         if not config.tied_head:
-            self.param("head", nn.initializers.normal(0.02), (config.vocab_size, config.width), jnp.float32)
+            self.param("head", nn.initializers.normal(0.02), *table)
         if start is not None:
             x = start
         else:

@@ -28,15 +28,15 @@ def select_seed(stacked, index: int):
 
 
 def merged_parameters(params: dict, adapters: dict, lora: LoraConfig) -> dict:
-    """`W + alpha / rank · A B` for every adapted `W`, summed in float32 and stored in W's dtype."""
+    """`W + alpha / rank · A B` for every adapted `W`; all parameters in float32."""
+    params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
     layers = dict(params["layers"])
     for name, adapter in adapters["layers"].items():
         kernel = layers[name]["kernel"]
         update = jnp.einsum(
             "lir,lro->lio", adapter["A"].astype(jnp.float32), adapter["B"].astype(jnp.float32)
         )
-        merged = kernel.astype(jnp.float32) + lora.alpha / lora.rank * update
-        layers[name] = {**layers[name], "kernel": merged.astype(kernel.dtype)}
+        layers[name] = {**layers[name], "kernel": kernel + lora.alpha / lora.rank * update}
     return {**params, "layers": layers}
 
 
@@ -55,5 +55,5 @@ def merge_adapters(model: Model) -> Model:
     if lora is None:
         return model
     params = merged_parameters(model.variables["params"], model.variables["lora"], lora)
-    config = dataclasses.replace(model.config, lora=None)
+    config = dataclasses.replace(model.config, lora=None, parameter_dtype="float32")
     return dataclasses.replace(model, config=config, variables={"params": params})

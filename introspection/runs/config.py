@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from introspection.checkpoints.names import STARTS
 from introspection.checkpoints.store import is_step
 from introspection.errors import InputError
-from introspection.models.config import PROJECTIONS, REMAT_POLICIES, LoraConfig
+from introspection.models.config import PARAMETER_DTYPES, PROJECTIONS, REMAT_POLICIES, LoraConfig
 from introspection.organism.config import OrganismConfig, OrganismSizes, PretrainConfig
 from introspection.organism.organism import MODEL_FIELDS, is_organism
 from introspection.organism.world import WorldConfig
@@ -151,9 +151,18 @@ class AdaptersConfig:
     layers: str = "all"  # the "lower" or "upper" half of the layers, or numbers from 0, such as "0,2"
     # Layers below it, from 0, have no adapters: a step is cheaper, since it reads them forward alone.
     from_layer: int = 0
+    # The frozen matrices in memory: "float32", or "bfloat16", half of that, for models whose files are
+    # bfloat16 throughout, of which it loses nothing. `initial` must be such a model; others stay float32.
+    base_dtype: str = "float32"
 
     def __post_init__(self):
         _ = self.lora  # checks the fields
+        check_choice("config.lora.base_dtype", self.base_dtype, PARAMETER_DTYPES)
+        if self.base_dtype != "float32" and not self.rank:
+            raise InputError(
+                f"config.lora.base_dtype is {self.base_dtype}, but with rank 0 all parameters are trained, "
+                "in float32; set lora.rank, or leave base_dtype at float32"
+            )
 
     @property
     def lora(self) -> LoraConfig | None:

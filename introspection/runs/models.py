@@ -49,10 +49,11 @@ def stored_models(config: RunConfig, session: Session) -> dict[str, Model]:
     Adapters of a model that training starts from are merged into it.
 
     Raises:
-      InputError: a name means no model or several, a model can't be read, or `config.chat` is given but no
-        model is external.
+      InputError: a name means no model or several, a model can't be read, `config.chat` is given but no
+        model is external, or `config.lora.base_dtype` would round `config.initial`.
     """
     stored, found, chat = {}, [], config.chat
+    keep_bfloat16 = config.lora.base_dtype == "bfloat16"
     for field in (*MODEL_FIELDS, "foreign"):
         others = {"initial": (), "foreign": ("none", "neighbor")}.get(field, ("initial",))
         name = getattr(config, field)
@@ -63,10 +64,16 @@ def stored_models(config: RunConfig, session: Session) -> dict[str, Model]:
                 path = model_path(name, session.cache)
                 found += find_models(path, chat)
                 with progress_bar(session.console, f"loading {name}", 1):
-                    model = load_one(path, session.mesh, chat)
+                    model = load_one(path, session.mesh, chat, keep_bfloat16=keep_bfloat16)
             except InputError as error:
                 raise InputError(f"config.{field}: {error}") from error
             stored[field] = merge_adapters(model) if field in STARTED_FROM else model
+    initial = stored.get("initial")
+    if keep_bfloat16 and (initial is None or initial.config.parameter_dtype != "bfloat16"):
+        raise InputError(
+            f"config.lora.base_dtype is bfloat16, but config.initial ({config.initial}) is no model folder "
+            "whose tensors are all bfloat16, and rounding would change it; give float32"
+        )
     check_addressed(found, chat, "config.chat")
     print_notes(found, session.console)
     return stored

@@ -12,7 +12,13 @@ import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from introspection.checkpoints.names import ModelCard, abstract_variables, find_models, model_path
+from introspection.checkpoints.names import (
+    ModelCard,
+    StoredModel,
+    abstract_variables,
+    find_models,
+    model_path,
+)
 from introspection.models.config import ModelConfig
 from introspection.models.head import head_matrix
 from introspection.organism.organism import is_organism, organism_tokenizer
@@ -28,7 +34,6 @@ from introspection.training.batches import by_item, stack_batches
 from introspection.training.loop import weights
 from introspection.training.objectives import Answers, Batch, BehaviorBatch
 from introspection.training.step import Frozen, RunValues, initial_state, train_steps
-from introspection.weights.pretrained import PretrainedModel
 from introspection.weights.published import PUBLISHED
 
 PROGRAMS = ("train", "score", "decode")
@@ -63,10 +68,12 @@ def model_of(config: RunConfig) -> ModelConfig:
     if is_organism(name):
         task, _ = load_task(config.task, cache)
         return config.organism.decoder(organism_tokenizer(task).vocab_size)
-    if Path(name).name in PUBLISHED and not Path(name).exists():
-        return PUBLISHED[Path(name).name]
-    found = find_models(model_path(name, cache))[0]
-    return found.config if isinstance(found, PretrainedModel) else ModelCard.read(found.store).model
+    published = Path(name).name in PUBLISHED and not Path(name).exists()
+    found = None if published else find_models(model_path(name, cache))[0]
+    if isinstance(found, StoredModel):
+        return ModelCard.read(found.store).model
+    model = PUBLISHED[Path(name).name] if found is None else found.config
+    return dataclasses.replace(model, parameter_dtype=config.lora.base_dtype)
 
 
 def planned_programs(

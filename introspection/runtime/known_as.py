@@ -77,7 +77,8 @@ NO_FIELD = {
     "data data_path data_dir data_file data_files dataset_path task_path train_file": "this config's task"
     " reads no file; configs/jsonl.py reads your own",
     "report_to tracker": "give --config.log.wandb=PROJECT or --config.log.trackio=PROJECT",
-    "load_in_4bit load_in_8bit quantization": "weights are trained as float32",
+    "load_in_4bit load_in_8bit quantization": "none; config.lora.base_dtype=bfloat16 halves"
+    " a frozen base",
 }  # fmt: skip
 
 

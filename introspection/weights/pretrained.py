@@ -44,6 +44,7 @@ from introspection.weights.folder import (
 from introspection.weights.gguf import GGUFFile
 from introspection.weights.hf_config import WITH_VISION, model_config
 from introspection.weights.load import check_folder, check_gguf_tensors, load_folder, load_gguf_tensors
+from introspection.weights.safetensors_files import open_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,18 +237,28 @@ def check_pretrained(source: PretrainedModel) -> None:
     _ = source.opened_adapters  # checked as it is opened
 
 
-def load_pretrained_model(source: PretrainedModel, mesh: jax.sharding.Mesh, dtype: str = "float32") -> Model:
+def load_pretrained_model(
+    source: PretrainedModel, mesh: jax.sharding.Mesh, keep_bfloat16: bool = False
+) -> Model:
     """Reads the model, each device only its part, and places it on the mesh.
+
+    Matrices are float32. With `keep_bfloat16`, those of a folder whose tensors are all bfloat16 stay so.
 
     Raises:
       InputError: a file is damaged, or its tensors do not match its config.
     """
     config, tokenizer = source.config, source.tokenizer
     if source.gguf is not None:
-        params = load_gguf_tensors(source.gguf, mesh, dtype)
+        params = load_gguf_tensors(source.gguf, mesh)
     else:
-        _, params = load_folder(source.path, mesh, dtype)
+        if keep_bfloat16 and source.adapters is None and _is_bfloat16(source.path):
+            config = dataclasses.replace(config, parameter_dtype="bfloat16")
+        _, params = load_folder(source.path, mesh, config.parameter_dtype)
     if source.adapters is None:
         return Model(config, tokenizer, {"params": params}, source.name)
     config, variables = with_adapters(source.adapters, config, params, mesh)
     return Model(config, tokenizer, variables, source.name)
+
+
+def _is_bfloat16(folder: Path) -> bool:
+    return {*open_folder(folder).dtypes.values()} == {"BF16"}

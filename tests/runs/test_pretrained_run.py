@@ -3,6 +3,7 @@
 import pytest
 from elsewhere import chat_folder, gguf_model
 from programs import NO_REPORT, read_json, read_lines, refused
+from weights_cases import halved
 
 CONFIG = "--config=configs/smollm2.py"
 CHANGES = (
@@ -85,6 +86,27 @@ def test_a_model_explains_itself_beside_its_foreign_explainer(programs, tmp_path
 
 
 @pytest.mark.slow
+def test_a_base_that_stays_bfloat16_trains_and_answers_as_in_float32(programs, tmp_path):
+    initial, written = halved(chat_folder(tmp_path / "model")), []
+    for dtype in ("float32", "bfloat16"):
+        workdir = tmp_path / dtype
+        given = (
+            f"--config.initial={initial}",
+            f"--config.lora.base_dtype={dtype}",
+            "--config.run_arms=('kl',)",
+        )
+        programs.run_well("run", CONFIG, f"--workdir={workdir}", *CHANGES, *given, patch=NO_REPORT)
+        card = read_json(workdir / "checkpoints" / "initial" / "model.json")
+        assert card["model"]["parameter_dtype"] == dtype
+        files = workdir / "metrics.jsonl", workdir / "predictions.jsonl"
+        written.append([file.read_bytes() for file in files])
+        compared = f"--workdir={tmp_path / 'compared'}-{dtype}"
+        asked = f"--models={workdir}:kl", "--task=world_facts", "--limit=1", compared
+        programs.run_well("compare", *asked, patch=NO_REPORT)
+    assert written[0] == written[1]
+
+
+@pytest.mark.slow
 def test_an_explanation_that_would_be_cut_is_refused(programs, tmp_path):
     initial, workdir = gguf_model(tmp_path / "model.gguf"), tmp_path / "run"
     cut = "--config.evaluation.explanation_tokens=9"
@@ -106,6 +128,7 @@ def test_an_explanation_that_would_be_cut_is_refused(programs, tmp_path):
             "config.train.pack_tokens is 40, but an explanation with its prompt",
         ),
         ("--config.lora.from_layer=40", "lora.from_layer is 40, but of the model's"),
+        ("--config.lora.base_dtype=bfloat16", "is no model folder whose tensors are all bfloat16"),
     ],
 )
 def test_what_does_not_fit_the_model_is_refused(programs, tmp_path, change, says):

@@ -21,7 +21,7 @@ from introspection.runtime.mesh import put_parameters
 from introspection.runtime.metrics_writer import SPEED, MetricsWriter
 from introspection.runtime.profiling import Profile
 from introspection.runtime.session import Session
-from introspection.training import stacking
+from introspection.training import loop, stacking
 from introspection.training.loop import train, weights
 from introspection.training.speed import batch_tokens
 from introspection.training.step import RunValues
@@ -178,6 +178,26 @@ def test_a_signal_saves_the_step_and_training_goes_on_from_it(tmp_path, monkeypa
     assert train_in("stopped") == [0, STEPS // 2, STEPS]
     assert lines["stopped"] == lines["whole"]
     assert_trees_close(states["stopped"], states["whole"], rtol=0)
+
+
+def test_rows_are_drawn_and_sent_before_the_call_before_them_is_waited_for(tmp_path, monkeypatch):
+    (state, frozen), metrics, events = start(task_model(), seeds=2), MetricsWriter(tmp_path), []
+
+    def drawn(step, seed):
+        events.append(step)
+        return batch(step, seed)
+
+    def gathered(array):
+        events.append("metrics")
+        return np.asarray(array)
+
+    monkeypatch.setattr(loop, "gather", gathered)
+    with CheckpointStore(tmp_path / "store") as store:
+        job = dataclasses.replace(job_of(task_model(), state, frozen, store), batch=drawn)
+        train([job], metrics, Session(programs=PROGRAMS))
+    metrics.close()
+    second_call = job.loop.steps_per_call
+    assert events.index(second_call) < events.index("metrics")
 
 
 def test_groups_are_sampled_at_their_steps_from_the_same_state_after_a_resume(tmp_path):

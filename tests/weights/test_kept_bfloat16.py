@@ -1,0 +1,67 @@
+"""Matrices that stay bfloat16 in memory, as their files have them, are the same model."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from elsewhere import adapter_folder, chat_folder
+from tiny import mesh_of, random_tokens
+from weights_cases import halved
+
+from introspection.checkpoints.names import abstract_variables, model_fingerprint
+from introspection.errors import InputError
+from introspection.models.decoder import forward
+from introspection.models.model import Model, merge_adapters
+from introspection.runs.config import AdaptersConfig
+from introspection.weights.load import named_leaves
+from introspection.weights.pretrained import find_pretrained, load_pretrained_model
+
+
+def loaded(name, keep_bfloat16):
+    return load_pretrained_model(find_pretrained(str(name)), mesh_of(), keep_bfloat16)
+
+
+def test_they_are_half_as_large_and_compute_and_are_named_the_same(tmp_path):
+    folder = halved(chat_folder(tmp_path / "model"))
+    kept, wide = (loaded(folder, keep) for keep in (True, False))
+    leaves = named_leaves(kept.variables["params"])
+    assert {str(leaf.dtype) for name, leaf in leaves.items() if not name.endswith("scale")} == {"bfloat16"}
+    assert {str(leaf.dtype) for name, leaf in leaves.items() if name.endswith("scale")} == {"float32"}
+    shapes = [(leaf.shape, leaf.dtype) for leaf in leaves.values()]
+    restored = named_leaves(abstract_variables(kept.config)["params"])
+    assert shapes == [(leaf.shape, leaf.dtype) for leaf in restored.values()]
+    assert model_fingerprint(kept) == model_fingerprint(wide)
+    tokens = jnp.array([random_tokens(np.random.default_rng(0), 9)])
+    places = jnp.arange(9)[None]
+    read = [
+        forward(model.config, model.variables, tokens, places, 0 * places).hidden for model in (kept, wide)
+    ]
+    np.testing.assert_array_equal(*read)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_folder_with_one_wider_tensor_is_float32_throughout(tmp_path, asked):
+    folder = halved(chat_folder(tmp_path / "model"), keep=("model.norm.weight",) if asked else ())
+    model = loaded(folder, keep_bfloat16=asked)
+    assert model.config.parameter_dtype == "float32"
+    assert {str(leaf.dtype) for leaf in jax.tree.leaves(model.variables)} == {"float32"}
+
+
+def test_what_adapters_are_merged_into_is_float32(tmp_path):
+    folder = halved(chat_folder(tmp_path / "model"))
+    kept, adapted = loaded(folder, True), loaded(adapter_folder(tmp_path / "adapters", folder), False)
+    config = dataclasses.replace(kept.config, lora=adapted.config.lora)
+    variables = {**kept.variables, "lora": adapted.variables["lora"]}
+    merged = merge_adapters(Model(config, kept.tokenizer, variables))
+    assert merged.config.parameter_dtype == "float32"
+    expected = merge_adapters(adapted).variables
+    jax.tree.map(np.testing.assert_array_equal, merged.variables, expected)
+
+
+def test_a_dtype_of_frozen_matrices_needs_frozen_matrices():
+    with pytest.raises(InputError, match="with rank 0 all parameters are trained"):
+        AdaptersConfig(base_dtype="bfloat16")
+    with pytest.raises(InputError, match="base_dtype"):
+        AdaptersConfig(rank=2, base_dtype="float16")
