@@ -11,7 +11,7 @@ from introspection.models.config import ModelConfig
 from introspection.models.decoder import initialize
 from introspection.models.head import head_matrix
 from introspection.organism.config import OrganismSizes
-from introspection.runs.config import TrainConfig
+from introspection.runs.train_config import TrainConfig
 from introspection.text.rows import build_row, pad_time, stack_rows
 from introspection.training.batches import by_item, stack_batches
 from introspection.training.loop import weights

@@ -1,4 +1,4 @@
-"""Every field of an arm, with its default, unit and meaning (`config.py` has the rest of a run)."""
+"""Every field of an arm, with its default, unit and meaning."""
 
 import dataclasses
 

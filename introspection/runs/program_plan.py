@@ -168,19 +168,16 @@ def estimated(
     """The longest of what the products, the weights' way from memory and the links need at their peaks.
 
     Float32 products (probes) take six passes of the bfloat16 units. A chip reads all weights that its part of
-    the tensor axis has, in the compute dtype: once to read, three times to train (backward, and again if it
-    recomputes), once a token to decode.
+    the tensor axis has, in the compute dtype: once to read a prompt, three times to train (backward, and
+    again if it recomputes); to decode a token, only those that it holds.
     """
     passes = 6 if planned.model.compute_dtype == "float32" else 1
     weights = count_parameters(planned.arguments[1] if planned.name == "train" else planned.arguments[0])
-    read = {"train": 3, "score": 1, "decode": 1 + planned.loop_steps}[planned.name]
+    tensor, held = mesh.shape["tensor"], mesh.shape["tensor"] * mesh.shape["fsdp"]
+    read = {"train": 3 / tensor, "score": 1 / tensor, "decode": 1 / tensor + planned.loop_steps / held}
     bound = {
         "compute": passes * flops / mesh.size / chip.flops,
-        "memory": read
-        * weights
-        * planned.model.dtype.itemsize
-        / mesh.shape["tensor"]
-        / chip.memory_bandwidth,
+        "memory": read[planned.name] * weights * planned.model.dtype.itemsize / chip.memory_bandwidth,
         "links": sum(one.bytes for one in sent.values()) / chip.link_bandwidth,
     }
     slowest = max(bound, key=lambda name: bound[name])

@@ -45,6 +45,14 @@ def settings(cls: type[T], section: Mapping[str, Any], path: str = "config", **e
         raise InputError(f"{path}: {error}") from error
 
 
+def check_least(section: str, values: Any, **least: int) -> None:
+    """Raises InputError if a field of a config's section is below its smallest value."""
+    for name, smallest in least.items():
+        value = getattr(values, name)
+        if value < smallest:
+            raise InputError(f"config.{section}.{name} is {value}; it must be at least {smallest}")
+
+
 def check_choice(field: str, chosen: Any, known: Collection[str]) -> None:
     """Raises InputError unless a field's text is known."""
     if chosen not in known:

@@ -13,8 +13,9 @@ from introspection.errors import InputError, RunError
 from introspection.runs import arm_labels
 from introspection.runs.arm_labels import clean_labels, refreshed_labels, teacher_decisions
 from introspection.runs.arm_rows import behavior_places
-from introspection.runs.config import ArmConfig, TrainConfig, read_config
+from introspection.runs.config import ArmConfig, read_config
 from introspection.runs.setup import Models, Probed, Setup, Start
+from introspection.runs.train_config import TrainConfig
 from introspection.runs.training_items import TrainingItems, labelled_items, other_items
 from introspection.tasks.items import Decisions
 

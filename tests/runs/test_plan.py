@@ -35,8 +35,8 @@ def test_a_plan_names_every_leaf_with_its_part_of_a_device(capsys):
     assert plan(PlanRequest(config_of(QWEN), mesh="data=4,fsdp=64"), Console()) == []
     lines = capsys.readouterr().out.splitlines()
     (gate,) = (line.split() for line in lines if "params/layers/gate/kernel" in line)
-    part = 36 * 4096 // 64 * 12_288 * 4 / 1e6
-    assert gate[1:] == ["36×4096×12288", "float32", "-", "fsdp", "tensor", f"{part:.1f}", "MB"]
+    part = 36 * 4096 // 64 * 12_288 * 2 / 1e6
+    assert gate[1:] == ["36×4096×12288", "bfloat16", "-", "fsdp", "tensor", f"{part:.1f}", "MB"]
     assert any("lora/layers/down/B" in line and "3×36×128×4096" in line for line in lines)
     assert any("of 256" in line for line in lines)
 

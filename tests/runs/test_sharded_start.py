@@ -8,7 +8,8 @@ from tiny import assert_placed, mesh_of, task_model, tiny_config, tiny_variables
 
 from introspection.checkpoints import fingerprint
 from introspection.checkpoints.fingerprint import fingerprint_tree
-from introspection.runs.config import AdaptersConfig, RunConfig
+from introspection.runs.config import RunConfig
+from introspection.runs.train_config import AdaptersConfig
 from introspection.runs.trainable import trainable_parts
 from introspection.runtime.mesh import put_parameters
 from introspection.training.step import OptimizerConfig, initial_state

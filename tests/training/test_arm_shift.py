@@ -18,9 +18,10 @@ from introspection.probes.decoding import Decoded
 from introspection.probes.scored import decisions, probe_behavior
 from introspection.runs import arm_shift as arm_shift_module
 from introspection.runs.arm_shift import ArmShift, arm_shift
-from introspection.runs.config import ArmConfig, TrainConfig
+from introspection.runs.config import ArmConfig
 from introspection.runs.rollouts import roll_out
 from introspection.runs.setup import Probed, Setup, Start
+from introspection.runs.train_config import TrainConfig
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.session import Session
 from introspection.tasks.explanations import ExplanationGrammar

@@ -12,7 +12,7 @@ from training_jobs import OPTIMIZER, SIZES, VALUES, batch, start
 
 from introspection.errors import InputError
 from introspection.models.head import head_matrix
-from introspection.runs.config import TrainConfig
+from introspection.runs.train_config import TrainConfig
 from introspection.runtime.mesh import put_batch, put_parameters
 from introspection.text.rows import build_row, stack_rows
 from introspection.training.batches import check_parts, stack_batches

@@ -12,7 +12,8 @@ from reference_decoder import reference_token_logprobs
 from row_files import refusal
 from tiny import assert_trees_close
 
-from introspection.runs.config import ArmConfig, TrainConfig
+from introspection.runs.config import ArmConfig
+from introspection.runs.train_config import TrainConfig
 from introspection.tasks.items import NONE, Decisions
 from introspection.tasks.refusal.phrases import CLASSES, COMPLY, REFUSE
 from introspection.text.rows import build_row, pad_scored, pad_time, stack_rows

@@ -14,7 +14,7 @@ from introspection.checkpoints.names import abstract_variables, model_fingerprin
 from introspection.errors import InputError
 from introspection.models.decoder import forward
 from introspection.models.model import Model, merge_adapters
-from introspection.runs.config import AdaptersConfig
+from introspection.runs.train_config import AdaptersConfig
 from introspection.weights.load import named_leaves
 from introspection.weights.pretrained import find_pretrained, load_pretrained_model
 
