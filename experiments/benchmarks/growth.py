@@ -139,6 +139,7 @@ def grown(factor: str, sizes: Sequence[int], most_seconds: float) -> Measure:
         if found and found[-1]["seconds"] > most_seconds:
             break
         found.append(in_process(factor, size))
+        print(f"{factor}: {size:,} in {found[-1]['seconds']:.2f} s", file=sys.stderr, flush=True)
     ran = sizes[: len(found)]
     seconds, memory = ([one[name] for one in found] for name in ("seconds", "peak_bytes"))
     added = [one["peak_bytes"] - one["before_bytes"] for one in found]
