@@ -7,8 +7,8 @@ Asked: Self and Orig (against the teacher of the labels) where a share α of the
 labels, for every ordered pair of three bases, so that each pair is asked in both directions; and where all
 labels are those of the base's own checkpoint at 10 to 70% of pretraining (100% is the arm `kl`), or of a
 base that is twice or half as wide. The paper's readers report Self > Orig even at α = 1, with explanations
-less accurate by 19% [S]. Two seeds; `:tiny` is a smoke test. About an hour on 2 idle cores, an estimate
-from one arm (65 s of a core) and not a measurement. `:qwen3_8b` and `:llama31_8b` run one model on
+less accurate by 19% [S]. Two seeds; `:tiny` is a smoke test. All points took 75 minutes on
+2 cores, beside other work; results: experiments/results.md. `:qwen3_8b` and `:llama31_8b` run one model on
 Hint-MMLU and need `--config.foreign`, a model with the same tokenizer; they have not been run.
 """
 
