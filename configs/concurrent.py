@@ -9,7 +9,8 @@ follow? An arm is named by its objective and direction (`dpo_less`); for the les
 shift alone, before or after the explanations, with refreshed labels, with another weight, or in every fourth
 step. Each run's page shows behaviour and explanations by step, of shifted and unshifted facts apart.
 
-`:organism` is the default. `:tiny` is a smoke test of minutes, whose numbers are no evidence. The settings of
+`:organism` is the default: a point of its main part took 12 to 15 minutes of one core; results:
+experiments/results.md. `:tiny` is a smoke test of minutes, whose numbers are no evidence. The settings of
 DPO and of the policy gradient are their papers'; that behaviour moves with them was checked, by a rule that
 sees no gap (experiments/notebook.md). `:refusal` is SmolLM2, first taught to refuse by `:taught`:
 

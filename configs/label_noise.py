@@ -6,8 +6,8 @@
 Asked: gap minus the reference emitters' against the mean agreement with the trained labels, with a share of
 0 to 75% of the labels replaced by another explanation, and with only `changed`, only the answer, or both
 wrong, uniformly or towards the cue's answer. The paper's readers report that coupling needs an agreement of
-about 60 to 70% [S]. Three bases, two seeds; `:tiny` is a smoke test. About 35 minutes on 2 idle cores, an
-estimate from one arm (65 s of a core) and not a measurement. `:qwen3_8b` and `:llama31_8b` run one model on
+about 60 to 70% [S]. Three bases, two seeds; `:tiny` is a smoke test. A point (18 arms) took 27 to 32
+minutes of one core; results: experiments/results.md. `:qwen3_8b` and `:llama31_8b` run one model on
 Hint-MMLU; they have not been run.
 """
 

@@ -5,9 +5,9 @@
 
 Asked: gap minus that of the reference emitters trained at the same rate, at a quarter to four times the
 rate of the organism study, with drift and accuracy beside it. The paper's readers report that a higher rate
-widens the gap [S]. Three bases, two seeds; `:tiny` is a smoke test. About 25 minutes on 2 idle cores, an
-estimate from one arm (65 s of a core) and not a measurement. `:qwen3_8b` and `:llama31_8b` run one model on
-Hint-MMLU; they have not been run.
+widens the gap [S]. Three bases, two seeds; `:tiny` is a smoke test. A point (13 arms) took 19 to 22
+minutes of one core, its base being there; results: experiments/results.md. `:qwen3_8b` and `:llama31_8b` run
+one model on Hint-MMLU; they have not been run.
 """
 
 from ml_collections import ConfigDict

@@ -17,7 +17,7 @@ and without the cue (`introspection/patching`), before and after training, and w
 Three bases with two seeds each, and one report a base:
 
     python -m experiments.sweep --config=configs/mechanism.py --workdir=runs/mechanism_bases
-    for point in runs/mechanism_bases/points/*; do python -m experiments.patch --workdir=$point; done
+    for point in runs/mechanism_bases/points/mech*; do python -m experiments.patch --workdir=$point; done
 
 `--config.patching.against=weaker_cue` takes the same question with a cue that changes nothing for the other
 run, instead of none: trained explainers say nothing sensible of a prompt without a cue.

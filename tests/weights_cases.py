@@ -83,5 +83,5 @@ def one_device():
     return mesh_of()
 
 
-def load(folder, mesh=None, dtype="float32"):
-    return load_folder(folder, mesh or one_device(), dtype)
+def load(folder, mesh=None, parameter_dtype="float32"):
+    return load_folder(folder, mesh or one_device(), parameter_dtype)

@@ -203,6 +203,14 @@ def tokenizer_of(found: StoredModel | PretrainedModel) -> ChatTokenizer:
     return load_tokenizer(found.workdir / TOKENIZER)
 
 
+def keeps_bfloat16(found: StoredModel | PretrainedModel) -> bool:
+    """Whether a model's matrices can stay bfloat16, as they are stored."""
+    if isinstance(found, PretrainedModel):
+        return found.keeps_bfloat16
+    card = ModelCard.read(found.store)
+    return card.base is None and card.model.parameter_dtype == "bfloat16"
+
+
 def load_model(
     stored: StoredModel | PretrainedModel,
     mesh: jax.sharding.Mesh,
@@ -212,8 +220,8 @@ def load_model(
     """Loads a model onto the mesh.
 
     Args:
-      keep_bfloat16: whether an external model's matrices stay bfloat16 if all its files are. A checkpoint's
-        are as they were trained.
+      keep_bfloat16: whether an external model's matrices stay bfloat16 if its files have them so. A
+        checkpoint's are as they are stored.
       held: by its store, the frozen base of the adapters that were loaded before, which adapters of the same
         base share; holds this model's afterwards.
 

@@ -63,7 +63,7 @@ class Projection(nn.Module):
         dtype, lora, stored = self.config.dtype, self.config.lora, jnp.dtype(self.config.parameter_dtype)
         shape = (x.shape[-1], self.features)
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, stored)
-        y = product(x, kernel.astype(dtype))
+        y = product(x, kernel)
         if self.bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,), stored)
             y = y + bias.astype(dtype)
@@ -77,7 +77,7 @@ class Projection(nn.Module):
                 ),
             )
             up = self.variable("lora", "B", lambda: jnp.zeros((lora.rank, shape[1]), jnp.float32))
-            update = product(product(x, down.value.astype(dtype)), up.value.astype(dtype))
+            update = product(product(x, down.value), up.value)
             y = y + update * (lora.alpha / lora.rank)
         return y
 
@@ -175,7 +175,6 @@ class Decoder(nn.Module):
         branched: bool = True,
         start: Float[Array, "rows time width"] | None = None,
         normed: bool = True,
-        stationary: bool = False,
     ) -> DecoderOutput:
         """Final hidden states of every token.
 
@@ -184,14 +183,15 @@ class Decoder(nn.Module):
         `attention.span_mask` in their place; rows that share a prefix are consecutive.
         `patch` replaces activations on the way; those returned are the replaced ones. `branched` is as for
         `attention`: False promises at most one continuation a row. Of some of a model's layers, `start` is
-        what the layer below them gives, and `normed` False leaves out the final norm. On a mesh, `stationary`
-        leaves split matrices where they are and moves activations: less, where rows are of one token.
+        what the layer below them gives, and `normed` False leaves out the final norm.
         """
         config = self.config
         table = (config.vocab_size, config.width), jnp.dtype(config.parameter_dtype)
         embedding = self.param("embedding", nn.initializers.normal(0.02), *table)
         if not config.tied_head:
             self.param("head", nn.initializers.normal(0.02), *table)
+        # On a mesh, the activations of fewer tokens than the width are less than the matrices that they meet.
+        stationary = tokens.size < config.width
         if start is not None:
             x = start
         else:

@@ -22,14 +22,20 @@ class Model:
         return dataclasses.replace(self, variables=variables, name="")
 
 
+def in_float32(model: Model) -> Model:
+    """The model with all parameters in float32: the same numbers."""
+    variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), model.variables)
+    config = dataclasses.replace(model.config, parameter_dtype="float32")
+    return dataclasses.replace(model, config=config, variables=variables)
+
+
 def select_seed(stacked, index: int):
     """One seed of a tree whose leaves have a leading seed axis."""
     return jax.tree.map(lambda leaf: leaf[index], stacked)
 
 
 def merged_parameters(params: dict, adapters: dict, lora: LoraConfig) -> dict:
-    """`W + alpha / rank · A B` for every adapted `W`; all parameters in float32."""
-    params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
+    """`W + alpha / rank · A B` for every adapted `W`, of parameters in float32."""
     layers = dict(params["layers"])
     for name, adapter in adapters["layers"].items():
         kernel = layers[name]["kernel"]
@@ -50,10 +56,11 @@ def parameter_distance(one: Model, other: Model) -> float:
 
 
 def merge_adapters(model: Model) -> Model:
-    """The model with its adapters, if any, merged into its parameters."""
+    """The model with its adapters, if any, merged into its parameters, which are float32 then."""
     lora = model.config.lora
     if lora is None:
         return model
+    model = in_float32(model)
     params = merged_parameters(model.variables["params"], model.variables["lora"], lora)
-    config = dataclasses.replace(model.config, lora=None, parameter_dtype="float32")
+    config = dataclasses.replace(model.config, lora=None)
     return dataclasses.replace(model, config=config, variables={"params": params})

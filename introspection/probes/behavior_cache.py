@@ -8,6 +8,7 @@ workdirs, upgrading, or changing how behaviour is read.
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,9 @@ def behavior_key(model: Model, fingerprint: str, items: Sequence[Item], readout:
         prompts = model.tokenizer.encode_prompts(both, through_thought=True)
         asked = [prompts, end_tokens(model.tokenizer), readout.tokens]
     kind = "score" if readout.scored else "generate"  # scores are the same, whatever is decided from them
-    return fingerprint_json([VERSION, fingerprint, repr(model.config.for_probes()), kind, asked])
+    # How a model is kept changes nothing, and would rename what was read before there was a choice.
+    read_as = re.sub(", parameter_dtype='[a-z0-9]+'", "", repr(model.config.for_probes()))
+    return fingerprint_json([VERSION, fingerprint, read_as, kind, asked])
 
 
 def read_kept(

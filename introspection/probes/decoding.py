@@ -172,7 +172,6 @@ def _decode(
             jnp.zeros((rows, 1), jnp.int32),
             (prompt.block, said),
             return_cache=True,
-            stationary=True,
         )
         assert out.keys is not None  # `return_cache`
         assert out.values is not None

@@ -75,7 +75,8 @@ def difference_gradients(
             base, _ = unpatched_differences(config, {**variables, collection: trained}, batch)
             return jnp.sum(base * counted)
 
-        return jax.grad(total)(variables[collection])
+        # By float32 numbers: gradients of bfloat16 ones would be summed in bfloat16.
+        return jax.grad(total)(jax.tree.map(lambda leaf: leaf.astype(jnp.float32), variables[collection]))
 
     program = patching_program(f"difference_gradients of {collection}", config, summed, session)
     total = None

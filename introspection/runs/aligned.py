@@ -78,8 +78,10 @@ def aligned_model(
     error: it is said, and no verdict rests on it.
     """
     asked = behavior_key(teacher.model, teacher.fingerprint, items, readout)
-    given = (config.align, config.lora, config.task_seed, config.train.steps_per_call)
-    identity = [VERSION, student.fingerprint, asked, *map(plain, given)]
+    adapters = plain(config.lora)
+    del adapters["base_dtype"]  # how the base is kept: the same model
+    given = (plain(config.align), adapters, config.task_seed, config.train.steps_per_call)
+    identity = [VERSION, student.fingerprint, asked, *given]
     folder = session.cache / ALIGNED / fingerprint_json(identity)
     with one_at_a_time(folder.with_suffix(".lock"), session.console, "aligning this model"):
         model, found = _aligned(config, student, teacher, items, readout, session, folder)

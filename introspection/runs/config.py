@@ -1,4 +1,4 @@
-"""Every field of a run, with its default, unit and meaning; more in `arm_config.py` and `train_config.py`.
+"""The fields of a run, with default, unit and meaning; an arm's and training's are in files of their own.
 
 A config file changes defaults (`default_config`, `arm`, `task_section`), a command reads it once
 (`read_config`), and everything downstream uses these frozen values.

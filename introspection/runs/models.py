@@ -6,10 +6,17 @@ from typing import Any
 
 from rich.console import Console
 
-from introspection.checkpoints.names import check_addressed, find_models, load_one, model_path, print_notes
+from introspection.checkpoints.names import (
+    check_addressed,
+    find_models,
+    keeps_bfloat16,
+    load_one,
+    model_path,
+    print_notes,
+)
 from introspection.coupling.labels import METADATA
 from introspection.errors import InputError
-from introspection.models.model import Model, merge_adapters
+from introspection.models.model import Model, in_float32, merge_adapters
 from introspection.organism.organism import MODEL_FIELDS, is_organism, organism_tokenizer, text_tokenizer
 from introspection.probes.behavior import Readout
 from introspection.probes.context import longest_explanation, within_context
@@ -54,6 +61,8 @@ def stored_models(config: RunConfig, session: Session) -> dict[str, Model]:
     """
     stored, found, chat = {}, [], config.chat
     keep_bfloat16 = config.lora.base_dtype == "bfloat16"
+    if keep_bfloat16:
+        check_kept(config.initial, session.cache)
     for field in (*MODEL_FIELDS, "foreign"):
         others = {"initial": (), "foreign": ("none", "neighbor")}.get(field, ("initial",))
         name = getattr(config, field)
@@ -65,18 +74,22 @@ def stored_models(config: RunConfig, session: Session) -> dict[str, Model]:
                 found += find_models(path, chat)
                 with progress_bar(session.console, f"loading {name}", 1):
                     model = load_one(path, session.mesh, chat, keep_bfloat16=keep_bfloat16)
+                    model = model if keep_bfloat16 else in_float32(model)
             except InputError as error:
                 raise InputError(f"config.{field}: {error}") from error
             stored[field] = merge_adapters(model) if field in STARTED_FROM else model
-    initial = stored.get("initial")
-    if keep_bfloat16 and (initial is None or initial.config.parameter_dtype != "bfloat16"):
-        raise InputError(
-            f"config.lora.base_dtype is bfloat16, but config.initial ({config.initial}) is no model folder "
-            "whose tensors are all bfloat16, and rounding would change it; give float32"
-        )
     check_addressed(found, chat, "config.chat")
     print_notes(found, session.console)
     return stored
+
+
+def check_kept(initial: str, cache: Path) -> None:
+    """Raises InputError if the matrices of `config.initial` can't stay bfloat16, as they are stored."""
+    if is_organism(initial) or not all(map(keeps_bfloat16, find_models(model_path(initial, cache)))):
+        raise InputError(
+            f"config.lora.base_dtype is bfloat16, but the matrices of config.initial ({initial}) are not "
+            "all stored so, and rounding would change it; give float32"
+        )
 
 
 def readable_task(

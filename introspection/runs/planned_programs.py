@@ -17,6 +17,7 @@ from introspection.checkpoints.names import (
     StoredModel,
     abstract_variables,
     find_models,
+    keeps_bfloat16,
     model_path,
 )
 from introspection.models.config import ModelConfig
@@ -71,9 +72,11 @@ def model_of(config: RunConfig) -> ModelConfig:
     published = Path(name).name in PUBLISHED and not Path(name).exists()
     found = None if published else find_models(model_path(name, cache))[0]
     if isinstance(found, StoredModel):
-        return ModelCard.read(found.store).model
-    model = PUBLISHED[Path(name).name] if found is None else found.config
-    return dataclasses.replace(model, parameter_dtype=config.lora.base_dtype)
+        model = ModelCard.read(found.store).model
+    else:
+        model = PUBLISHED[Path(name).name] if found is None else found.config
+    kept = found is None or keeps_bfloat16(found)
+    return dataclasses.replace(model, parameter_dtype=config.lora.base_dtype if kept else "float32")
 
 
 def planned_programs(

@@ -15,7 +15,6 @@ from jax.errors import JaxRuntimeError
 from jax.sharding import Mesh
 
 from introspection.errors import RunError
-from introspection.models.decoder import count_parameters
 from introspection.models.useful_flops import useful_flops
 from introspection.runs.planned_programs import PlannedProgram
 from introspection.runtime.collectives import Collective, collectives
@@ -168,16 +167,20 @@ def estimated(
     """The longest of what the products, the weights' way from memory and the links need at their peaks.
 
     Float32 products (probes) take six passes of the bfloat16 units. A chip reads all weights that its part of
-    the tensor axis has, in the compute dtype: once to read a prompt, three times to train (backward, and
-    again if it recomputes); to decode a token, only those that it holds.
+    the tensor axis has: once to read a prompt, three times to train (backward, and again if it recomputes);
+    to decode a token, only those that it holds.
     """
     passes = 6 if planned.model.compute_dtype == "float32" else 1
-    weights = count_parameters(planned.arguments[1] if planned.name == "train" else planned.arguments[0])
+    computed = planned.model.dtype.itemsize
+    weights = sum(
+        leaf.size * min(leaf.dtype.itemsize, computed)
+        for leaf in jax.tree.leaves(planned.arguments[1] if planned.name == "train" else planned.arguments[0])
+    )
     tensor, held = mesh.shape["tensor"], mesh.shape["tensor"] * mesh.shape["fsdp"]
     read = {"train": 3 / tensor, "score": 1 / tensor, "decode": 1 / tensor + planned.loop_steps / held}
     bound = {
         "compute": passes * flops / mesh.size / chip.flops,
-        "memory": read[planned.name] * weights * planned.model.dtype.itemsize / chip.memory_bandwidth,
+        "memory": read[planned.name] * weights / chip.memory_bandwidth,
         "links": sum(one.bytes for one in sent.values()) / chip.link_bandwidth,
     }
     slowest = max(bound, key=lambda name: bound[name])

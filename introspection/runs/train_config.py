@@ -112,8 +112,8 @@ class AdaptersConfig:
     layers: str = "all"  # the "lower" or "upper" half of the layers, or numbers from 0, such as "0,2"
     # Layers below it, from 0, have no adapters: a step is cheaper, since it reads them forward alone.
     from_layer: int = 0
-    # The frozen matrices in memory: "float32", or "bfloat16", half of that, for models whose files are
-    # bfloat16 throughout, of which it loses nothing. `initial` must be such a model; others stay float32.
+    # The frozen matrices in memory: "float32", or "bfloat16", which takes half and loses nothing of a model
+    # that is stored so. `initial` must be one; of the run's other models, those that are not stay float32.
     base_dtype: str = "float32"
 
     def __post_init__(self):

@@ -8,7 +8,7 @@ from jax.sharding import Mesh
 
 from introspection.models.config import ModelConfig
 from introspection.models.decoder import initialize
-from introspection.models.model import Model
+from introspection.models.model import Model, in_float32
 from introspection.runs.config import RunConfig
 from introspection.runtime.mesh import parameter_shardings
 
@@ -20,7 +20,9 @@ def trainable_parts(
     adapters, drawn for every seed and the same in all arms and on every mesh."""
     model_config = dataclasses.replace(initial.config, remat=config.train.remat, lora=config.lora.lora)
     if model_config.lora is None:
-        return model_config, [{"params": initial.variables["params"]}] * len(seeds), {}
+        whole = in_float32(initial)  # an update of a bfloat16 number would mostly vanish
+        model_config = dataclasses.replace(model_config, parameter_dtype=whole.config.parameter_dtype)
+        return model_config, [{"params": whole.variables["params"]}] * len(seeds), {}
     key = jax.random.key(config.task_seed)
 
     def adapters_of(key: jax.Array) -> dict:

@@ -37,7 +37,7 @@ class _Instruction:
 def collectives(program: str, unknown_trips: int = 1) -> dict[str, Collective]:
     """The collectives of a compiled program's text, with loops' bodies counted as often as they run.
 
-    A loop whose count the program does not tell (decoding ends early) counts `unknown_trips` times.
+    A loop whose count the program does not state (decoding ends early) counts `unknown_trips` times.
     """
     computations, entry = _computations(program)
     times = _times(computations, entry, unknown_trips)

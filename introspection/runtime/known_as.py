@@ -66,8 +66,9 @@ UNITS = {
 NO_FIELD = {
     "output_dir out_dir workdir save_dir log_dir": "give --workdir=W",
     "dropout lora_dropout attention_dropout": "nothing here has dropout",
-    "bf16 fp16 fp32 dtype torch_dtype precision mixed_precision compute_dtype half": "no field sets"
-    " it: on accelerators, training multiplies matrices in bfloat16; everything else is float32",
+    "bf16 fp16 fp32 dtype torch_dtype precision mixed_precision compute_dtype half": "on accelerators,"
+    " training multiplies matrices in bfloat16, and everything else is float32;"
+    " config.lora.base_dtype=bfloat16 keeps a frozen base as its files have it",
     "temperature top_p top_k do_sample num_beams": "replies are decoded greedily",
     "max_seq_length max_seq_len seq_len max_prompt_length": "prompts are never cut; items that exceed the"
     " model's context are left out, at most config.evaluation.skipped_share of them",
@@ -77,8 +78,8 @@ NO_FIELD = {
     "data data_path data_dir data_file data_files dataset_path task_path train_file": "this config's task"
     " reads no file; configs/jsonl.py reads your own",
     "report_to tracker": "give --config.log.wandb=PROJECT or --config.log.trackio=PROJECT",
-    "load_in_4bit load_in_8bit quantization": "none; config.lora.base_dtype=bfloat16 halves"
-    " a frozen base",
+    "load_in_4bit load_in_8bit quantization": "nothing is quantised;"
+    " config.lora.base_dtype=bfloat16 halves a frozen base",
 }  # fmt: skip
 
 

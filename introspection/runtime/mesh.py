@@ -193,12 +193,12 @@ def split_width(activations: jax.Array) -> jax.Array:
     (the last dimension), as the matrices are, and by row over data alone.
 
     For use inside a program that reads one token at a time: then devices send each other activations, not
-    matrices ("2D weight-stationary", Pope et al. 2022, section 3.2.2). Does nothing outside of
-    `jax.set_mesh`, or if the dimensions do not divide.
+    matrices ("2D weight-stationary", Pope et al. 2022, section 3.2.2). If the width does not divide, as
+    `split_rows`.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.shape["fsdp"] == 1 or activations.shape[-1] % mesh.shape["fsdp"]:
-        return activations
+        return split_rows(activations)
     rows = _dividing("data", activations.shape[0], mesh)
     between = [None] * (activations.ndim - 2)
     return jax.lax.with_sharding_constraint(activations, P(rows, *between, "fsdp"))

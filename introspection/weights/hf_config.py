@@ -101,7 +101,7 @@ def hf_config(config: ModelConfig, dtype: str = "float32", **more: Any) -> dict[
     """The config.json, in both layouts, with which transformers computes the same as `config`.
 
     `more` are further keys, such as eos_token_id. Reading the result gives `config` again, except for fields
-    outside the function (adapters, remat, compute dtype).
+    outside the function (adapters, remat, the dtypes in memory and of products).
 
     Raises:
       InputError: no model_type has everything that the config switches on.

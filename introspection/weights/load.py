@@ -1,12 +1,12 @@
 """Checkpoints into our parameter tree; each device reads only its part of each leaf from the file."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from introspection.errors import InputError, listed
@@ -28,9 +28,9 @@ from introspection.weights.tensor_names import (
     tree_of,
 )
 
-PARAMETER_DTYPES = ("float32", "bfloat16", "float16")
 # Buffers stored by old versions of transformers; the decoder computes them.
 _HARMLESS = ("rotary_emb.inv_freq",)
+_NORM = "norm.weight"
 _HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 _COMPARED_ROWS = 4096
 _CHECKED_BYTES = 1 << 26  # at a time, for finite numbers
@@ -47,10 +47,10 @@ class TensorSource(Protocol):
     def unreadable(self, names: Any) -> list[str]: ...
 
 
-def load_folder(folder: Path, mesh: jax.sharding.Mesh, dtype: str = "float32") -> tuple[ModelConfig, dict]:
+def load_folder(
+    folder: Path, mesh: jax.sharding.Mesh, parameter_dtype: str = "float32"
+) -> tuple[ModelConfig, dict]:
     """A Hugging Face model folder as `(config, params)`, placed on the mesh.
-
-    Matrices, the embedding and biases have `dtype`; norm scales are float32, as they are computed in it.
 
     Raises:
       InputError: the model is not supported, a file is damaged, the tensors do not match config.json, or a
@@ -59,7 +59,16 @@ def load_folder(folder: Path, mesh: jax.sharding.Mesh, dtype: str = "float32") -
     if kind_of(folder) != MODEL_FOLDER:
         raise InputError(f"{folder} is not a model folder with {CONFIG} and weights")
     config = model_config(read_json_object(folder / CONFIG), str(folder / CONFIG))
-    return config, load_safetensors(open_folder(folder), str(folder), config, mesh, dtype)
+    config = dataclasses.replace(config, parameter_dtype=parameter_dtype)
+    return config, load_safetensors(open_folder(folder), str(folder), config, mesh)
+
+
+def is_bfloat16(folder: Path) -> bool:
+    """Whether a model folder's matrices are bfloat16 throughout, so that keeping them so loses nothing.
+    Norms' scales are float32 in any case."""
+    dtypes = open_folder(folder).dtypes
+    kept = {dtype for name, dtype in dtypes.items() if not name.endswith((*_HARMLESS, _NORM))}
+    return kept == {"BF16"}
 
 
 def check_folder(folder: Path, config: ModelConfig) -> None:
@@ -77,15 +86,15 @@ def check_gguf_tensors(file: GGUFFile) -> None:
     check_tensors(file, str(file.path), abstract, gguf_names(named_leaves(abstract)))
 
 
-def load_gguf_tensors(file: GGUFFile, mesh: jax.sharding.Mesh, dtype: str = "float32") -> dict:
+def load_gguf_tensors(file: GGUFFile, mesh: jax.sharding.Mesh) -> dict:
     """The parameters of an open GGUF file. Raises InputError as `load_folder`."""
     check_sizes(file, str(file.path), file.config)
-    abstract = abstract_parameters(file.config, dtype)
+    abstract = abstract_parameters(file.config)
     return load_tree(file, str(file.path), abstract, gguf_names(named_leaves(abstract)), mesh)
 
 
 def load_safetensors(
-    files: SafetensorsFiles, where: str, config: ModelConfig, mesh: jax.sharding.Mesh, dtype: str = "float32"
+    files: SafetensorsFiles, where: str, config: ModelConfig, mesh: jax.sharding.Mesh
 ) -> dict:
     """The parameters of `config` from open files; `where` starts an error message.
 
@@ -93,7 +102,7 @@ def load_safetensors(
       InputError: as `check_safetensors`.
     """
     check_safetensors(files, where, config)
-    abstract = abstract_parameters(config, dtype)
+    abstract = abstract_parameters(config)
     names = hugging_face_names(named_leaves(abstract), config.post_norms)
     return load_tree(files, where, abstract, names, mesh, _surplus(files, config))
 
@@ -145,18 +154,9 @@ def check_sizes(source: TensorSource, where: str, config: ModelConfig) -> None:
             )
 
 
-def abstract_parameters(config: ModelConfig, dtype: str = "float32") -> dict:
-    """Shapes and dtypes of the parameter tree. Raises InputError if parameters can't have this `dtype`."""
-    if dtype not in PARAMETER_DTYPES:
-        raise InputError(f"parameters can't be {dtype!r}; choose from {', '.join(PARAMETER_DTYPES)}")
-    params = jax.eval_shape(lambda key: initialize(config, key)["params"], jax.random.key(0))
-
-    def typed(path, leaf):
-        # 1 + w of a zero-centred norm would be rounded in a narrower type.
-        own = jnp.float32 if path[-1].key == "scale" else jnp.dtype(dtype)
-        return jax.ShapeDtypeStruct(leaf.shape, own)
-
-    return jax.tree_util.tree_map_with_path(typed, params)
+def abstract_parameters(config: ModelConfig) -> dict:
+    """Shapes and dtypes of the parameter tree."""
+    return jax.eval_shape(lambda key: initialize(config, key)["params"], jax.random.key(0))
 
 
 def load_tree(

@@ -43,8 +43,13 @@ from introspection.weights.folder import (
 )
 from introspection.weights.gguf import GGUFFile
 from introspection.weights.hf_config import WITH_VISION, model_config
-from introspection.weights.load import check_folder, check_gguf_tensors, load_folder, load_gguf_tensors
-from introspection.weights.safetensors_files import open_folder
+from introspection.weights.load import (
+    check_folder,
+    check_gguf_tensors,
+    is_bfloat16,
+    load_folder,
+    load_gguf_tensors,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +72,11 @@ class PretrainedModel:
         if self.gguf is not None:
             return self.gguf.config
         return model_config(read_json_object(self.path / CONFIG), str(self.path / CONFIG))
+
+    @functools.cached_property
+    def keeps_bfloat16(self) -> bool:
+        """Whether its matrices can stay bfloat16, as its files have them."""
+        return self.gguf is None and self.adapters is None and is_bfloat16(self.path)
 
     @functools.cached_property
     def tokenizer(self) -> ChatTokenizer:
@@ -242,7 +252,7 @@ def load_pretrained_model(
 ) -> Model:
     """Reads the model, each device only its part, and places it on the mesh.
 
-    Matrices are float32. With `keep_bfloat16`, those of a folder whose tensors are all bfloat16 stay so.
+    Matrices are float32, or with `keep_bfloat16`, where that loses nothing, bfloat16.
 
     Raises:
       InputError: a file is damaged, or its tensors do not match its config.
@@ -251,14 +261,10 @@ def load_pretrained_model(
     if source.gguf is not None:
         params = load_gguf_tensors(source.gguf, mesh)
     else:
-        if keep_bfloat16 and source.adapters is None and _is_bfloat16(source.path):
+        if keep_bfloat16 and source.keeps_bfloat16:
             config = dataclasses.replace(config, parameter_dtype="bfloat16")
         _, params = load_folder(source.path, mesh, config.parameter_dtype)
     if source.adapters is None:
         return Model(config, tokenizer, {"params": params}, source.name)
     config, variables = with_adapters(source.adapters, config, params, mesh)
     return Model(config, tokenizer, variables, source.name)
-
-
-def _is_bfloat16(folder: Path) -> bool:
-    return {*open_folder(folder).dtypes.values()} == {"BF16"}

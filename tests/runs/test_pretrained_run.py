@@ -100,9 +100,10 @@ def test_a_base_that_stays_bfloat16_trains_and_answers_as_in_float32(programs, t
         assert card["model"]["parameter_dtype"] == dtype
         files = workdir / "metrics.jsonl", workdir / "predictions.jsonl"
         written.append([file.read_bytes() for file in files])
-        compared = f"--workdir={tmp_path / 'compared'}-{dtype}"
-        asked = f"--models={workdir}:kl", "--task=world_facts", "--limit=1", compared
+        compared = tmp_path / f"compared-{dtype}"
+        asked = f"--models={workdir}:kl", "--task=world_facts", "--limit=1", f"--workdir={compared}"
         programs.run_well("compare", *asked, patch=NO_REPORT)
+        written[-1].append((compared / "compared.jsonl").read_bytes().replace(dtype.encode(), b"RUN"))
     assert written[0] == written[1]
 
 
@@ -128,7 +129,7 @@ def test_an_explanation_that_would_be_cut_is_refused(programs, tmp_path):
             "config.train.pack_tokens is 40, but an explanation with its prompt",
         ),
         ("--config.lora.from_layer=40", "lora.from_layer is 40, but of the model's"),
-        ("--config.lora.base_dtype=bfloat16", "is no model folder whose tensors are all bfloat16"),
+        ("--config.lora.base_dtype=bfloat16", "are not all stored so, and rounding would change it"),
     ],
 )
 def test_what_does_not_fit_the_model_is_refused(programs, tmp_path, change, says):

@@ -47,7 +47,7 @@ def test_every_field_that_is_suggested_exists():
         ("test_size", "you may mean config.task.test_entities"),  # of those that the task has
         ("data", "this config's task reads no file"),  # not the mesh's axis
         ("lora.dropout", "nothing here has dropout"),
-        ("bf16", "no field sets it"),
+        ("bf16", "config.lora.base_dtype=bfloat16 keeps"),
         ("output_dir", "give --workdir=W"),
         ("zzz", "choose from align, architecture, "),
     ],

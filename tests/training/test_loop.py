@@ -180,7 +180,7 @@ def test_a_signal_saves_the_step_and_training_goes_on_from_it(tmp_path, monkeypa
     assert_trees_close(states["stopped"], states["whole"], rtol=0)
 
 
-def test_rows_are_drawn_and_sent_before_the_call_before_them_is_waited_for(tmp_path, monkeypatch):
+def test_rows_are_drawn_while_the_call_before_them_runs(tmp_path, monkeypatch):
     (state, frozen), metrics, events = start(task_model(), seeds=2), MetricsWriter(tmp_path), []
 
     def drawn(step, seed):

@@ -100,13 +100,13 @@ def test_on_a_mesh_each_device_gets_its_part_and_each_byte_is_read_once(tmp_path
     assert files.bytes_read == sum(leaf.nbytes for leaf in jax.tree.leaves(params))
 
 
-@pytest.mark.parametrize("asked", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("asked", ["float32", "bfloat16"])
 @pytest.mark.parametrize("stored", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16])
 def test_any_dtype_on_disk_gives_the_one_asked_for(tmp_path, stored, asked):
     write_model(tmp_path / "model")
     file = tmp_path / "model" / "model.safetensors"
     change_tensors(file, **{name: array.astype(stored) for name, array in load_file(file).items()})
-    _, params = load(tmp_path / "model", dtype=asked)
+    _, params = load(tmp_path / "model", parameter_dtype=asked)
     expected = jax.tree_util.tree_map_with_path(
         lambda path, leaf: (
             np.asarray(leaf).astype(stored).astype(jnp.float32 if path[-1].key == "scale" else asked)
@@ -120,7 +120,7 @@ def test_bfloat16_parameters_come_back_bit_by_bit(tmp_path):
     params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params_of("llama"))
     export_model(tmp_path / "model", config_of("llama"), params, {}, {})
     assert json.loads((tmp_path / "model" / "config.json").read_text())["dtype"] == "bfloat16"
-    _, loaded = load(tmp_path / "model", dtype="bfloat16")
+    _, loaded = load(tmp_path / "model", parameter_dtype="bfloat16")
     scales = {name for name in named_leaves(params) if name.endswith("scale")}
     for name, leaf in named_leaves(loaded).items():
         assert leaf.dtype == (jnp.float32 if name in scales else jnp.bfloat16)
@@ -131,8 +131,8 @@ def test_bfloat16_parameters_come_back_bit_by_bit(tmp_path):
 
 def test_an_unknown_dtype_is_refused(tmp_path):
     write_model(tmp_path / "model")
-    with pytest.raises(InputError, match="'int8'; choose from float32, bfloat16, float16"):
-        load(tmp_path / "model", dtype="int8")
+    with pytest.raises(InputError, match="'int8'; choose from float32, bfloat16"):
+        load(tmp_path / "model", parameter_dtype="int8")
 
 
 def test_tokenizer_files_and_token_ids_are_written_as_given(tmp_path):
@@ -197,15 +197,13 @@ def test_a_number_that_is_not_finite_is_refused_with_its_tensor(tmp_path, sizes,
     refusal(load, tmp_path / "model", mesh_of(*sizes), says=says)
 
 
-def test_what_overflows_in_the_dtype_asked_for_is_refused_and_a_long_list_is_cut(tmp_path):
+def test_what_overflows_is_refused_and_a_long_list_is_cut(tmp_path):
     write_model(tmp_path / "model")
     file = tmp_path / "model" / "model.safetensors"
-    tensors = {name: array.astype(np.float64) * 1e30 for name, array in load_file(file).items()}
+    tensors = {name: array.astype(np.float64) * 1e300 for name, array in load_file(file).items()}
     change_tensors(file, **tensors)
-    load(tmp_path / "model")
-    kept = sum("norm" in name for name in tensors)  # in float32, whatever is asked for
-    line = refusal(load, tmp_path / "model", dtype="float16")
-    assert f" and {len(tensors) - kept - 5} more;" in line
+    line = refusal(load, tmp_path / "model")
+    assert f" and {len(tensors) - 5} more;" in line
 
 
 def test_old_rotary_buffers_are_harmless(tmp_path):
