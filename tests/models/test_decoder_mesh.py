@@ -11,7 +11,9 @@ from jax.sharding import PartitionSpec as P
 from tiny import mesh_of, tiny_config, tiny_variables
 
 from introspection.models.config import LoraConfig
-from introspection.models.decoder import forward
+from introspection.models.decoder import count_parameters, forward
+from introspection.runs.planned_programs import placed
+from introspection.runtime.collectives import collectives
 from introspection.runtime.mesh import ROW_AXES, parameter_shardings
 
 
@@ -40,6 +42,24 @@ def test_where_parameters_are_split_each_device_computes_its_own_rows_alone(seed
         program = jax.jit(jax.grad(loss)).lower(variables, tokens).compile().as_text()
     assert f"{-(-rows // 4)},{time},{config.mlp_width}]" in program
     assert f"{rows},{time},{config.mlp_width}]" not in program  # what one device would hold of all rows
+
+
+@pytest.mark.parametrize(("time", "gathers"), [(1, False), (16, True)])
+def test_devices_send_each_other_matrices_or_the_activations_of_few_tokens(time, gathers):
+    config, mesh, rows = tiny_config(width=64, mlp_width=256), mesh_of(fsdp=4), 8
+    variables = placed(jax.eval_shape(lambda: tiny_variables(config)), mesh)
+    tokens = jax.ShapeDtypeStruct((rows, time), jnp.int32, sharding=NamedSharding(mesh, P(ROW_AXES)))
+
+    def read(variables, tokens):
+        positions = jnp.broadcast_to(jnp.arange(time), tokens.shape)
+        return forward(config, variables, tokens, positions, 0 * positions).hidden
+
+    with jax.set_mesh(mesh):
+        program = jax.jit(read).lower(variables, tokens).compile()
+    received = sum(one.bytes for one in collectives(program.as_text()).values())
+    matrices = 4 * count_parameters(variables["params"]["layers"])  # bytes
+    assert (received > 0.9 * matrices) == gathers
+    assert gathers or received < 0.25 * matrices
 
 
 def test_every_matrix_of_an_adapter_is_split_along_fsdp():
