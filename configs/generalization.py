@@ -6,9 +6,9 @@
 Asked: Orig and gap on kinds of items that explanation training never saw (a cue kind, half of the
 relations, a wording of the questions), beside those that it saw; the summary has the table, trained by held
 out. Behaviour rows (the KL term) are of the explained items. All settings explain as many facts. Three
-bases, two seeds; `:tiny` is a smoke test. About 40 minutes on 2 idle cores, an estimate from one arm (65 s
-of a core) and not a measurement. `:qwen3_8b` and `:llama31_8b` leave out one cue kind on Hint-MMLU; they
-have not been run. Other tasks: configs/jabberwocky.py.
+bases, two seeds; `:tiny` is a smoke test. All points took 35 minutes on 2 cores; results:
+experiments/results.md. `:qwen3_8b` and `:llama31_8b` leave out one cue kind on Hint-MMLU; they have not been
+run. Other tasks: configs/jabberwocky.py.
 """
 
 from ml_collections import ConfigDict
