@@ -100,11 +100,9 @@ def test_a_base_that_stays_bfloat16_trains_and_answers_as_in_float32(programs, t
         assert card["model"]["parameter_dtype"] == dtype
         files = workdir / "metrics.jsonl", workdir / "predictions.jsonl"
         written.append([file.read_bytes() for file in files])
-        compared = tmp_path / f"compared-{dtype}"
-        asked = f"--models={workdir}:kl", "--task=world_facts", "--limit=1", f"--workdir={compared}"
-        programs.run_well("compare", *asked, patch=NO_REPORT)
-        written[-1].append((compared / "compared.jsonl").read_bytes().replace(dtype.encode(), b"RUN"))
     assert written[0] == written[1]
+    asked = f"--models={tmp_path / 'bfloat16'}:kl", "--task=world_facts", "--limit=1"
+    programs.run_well("compare", *asked, f"--workdir={tmp_path / 'compared'}", patch=NO_REPORT)
 
 
 @pytest.mark.slow
