@@ -220,10 +220,10 @@ def load_model(
     """Loads a model onto the mesh.
 
     Args:
-      keep_bfloat16: whether an external model's matrices stay bfloat16 if its files have them so. A
-        checkpoint's are as they are stored.
       held: by its store, the frozen base of the adapters that were loaded before, which adapters of the same
         base share; holds this model's afterwards.
+      keep_bfloat16: whether an external model's matrices stay bfloat16 if its files have them so. A
+        checkpoint's are as they are stored.
 
     Raises:
       InputError, CorruptCheckpointError: as `CheckpointStore.restore` and `load_pretrained_model`.

@@ -192,8 +192,8 @@ def split_width(activations: jax.Array) -> jax.Array:
     """Constrains activations of few tokens to meet matrices where these lie: split over fsdp along the width
     (the last dimension), as the matrices are, and by row over data alone.
 
-    For use inside a program that reads one token at a time: then devices send each other activations, not
-    matrices ("2D weight-stationary", Pope et al. 2022, section 3.2.2). If the width does not divide, as
+    For use inside a program, where tokens are fewer than the width: devices then send each other activations,
+    not matrices ("2D weight-stationary", Pope et al. 2022, section 3.2.2). If the width does not divide, as
     `split_rows`.
     """
     mesh = jax.sharding.get_abstract_mesh()
