@@ -145,6 +145,8 @@ def parse_flags(flag_values: flags.FlagValues, arguments: list[str]) -> None:
     except flags.UnrecognizedFlagError as error:
         fields = field_names(values) if values is not None else ()
         hint = by_meaning(error.flagname, fields=fields, prefix="--config.") if fields else ""
+        if not all(name in flag_values for name in re.findall(r"--(\w+)", hint)):
+            hint = ""  # it names a flag of other commands
         raise InputError("; ".join(filter(None, (_sentence(error), hint)))) from error
     except AttributeError as error:  # an unknown config field
         raise InputError(f"--config: {_sentence(error)}") from error

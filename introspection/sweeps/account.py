@@ -20,26 +20,12 @@ from jaxtyping import Float
 
 from introspection.reports.numbers import points as in_points
 from introspection.reports.table import Cell, Table
-from introspection.sweeps.table import SweepPoint
+from introspection.sweeps.arms import SweepArm
 
-UNTRAINED = "initial"  # the control
 FEWEST_SWEEPS, FEWEST_ARMS = 2, 4  # that an account is fitted to and held against
-_MEASURED = ("drift", "orig", "static", "gap")
+_MEASURED = ("drift", "orig", "static_gap", "gap")
 _NOTHING_READ = np.array([0.5])
 _SHARES = np.linspace(0.0, 1.0, 1001)  # of `s`; given `s`, the best `b` has a closed form
-
-
-@dataclasses.dataclass(frozen=True)
-class AccountArm:
-    """An arm of one base, as the account sees it."""
-
-    sweep: str
-    base: str
-    arm: str
-    drift: float
-    orig: float
-    static: float  # gap of the untrained model's explanations, or of the best static emitter's
-    gap: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +35,8 @@ class Account:
     share: float  # s
     static: float  # b
 
-    def gaps(self, arms: Sequence[AccountArm]) -> Float[np.ndarray, " arms"]:
-        drift, orig, static = (_column(arms, name) for name in ("drift", "orig", "static"))
+    def gaps(self, arms: Sequence[SweepArm]) -> Float[np.ndarray, " arms"]:
+        drift, orig, static = (_column(arms, name) for name in ("drift", "orig", "static_gap"))
         return _read(drift, orig, self.share) + self.static * static
 
 
@@ -72,30 +58,21 @@ class HeldOutSweep:
         return all(self.miss < miss for miss in self.simpler.values())
 
 
-def account_arms(sweep_points: Sequence[SweepPoint]) -> list[AccountArm]:
+def account_arms(arms: Sequence[SweepArm]) -> list[SweepArm]:
     """The arms that an account speaks of: their labels describe a model, and nothing about them is undefined.
 
     Arms with shuffled labels and foreign explainers are left out; so are those of `tiny` runs.
     """
-    found = []
-    for point in sweep_points:
-        for arm in point.arms if not point.tiny else ():
-            fields = point.arm_fields.get(arm.name, {})
-            if fields.get("shuffle_labels") or fields.get("foreign_to"):
-                continue
-            gaps = {one.name: one.gap.exact_match.mean for one in arm.controls}
-            static = gaps.get(UNTRAINED)
-            if static is None:
-                static = gaps.get(arm.best_static or "")
-            shares = (arm.drift, arm.orig.exact_match.mean, static, arm.gap.exact_match.mean)
-            measured = [share for share in shares if share is not None]
-            if len(measured) == len(_MEASURED):
-                found.append(AccountArm(point.sweep, point.base, f"{point.part}: {arm.name}", *measured))
-    return found
+    return [
+        arm
+        for arm in arms
+        if not (arm.tiny or arm.is_reference)
+        and all(getattr(arm, measure) is not None for measure in _MEASURED)
+    ]
 
 
 def fit_account(
-    arms: Sequence[AccountArm], shares: Float[np.ndarray, " shares"] = _SHARES, with_static: bool = True
+    arms: Sequence[SweepArm], shares: Float[np.ndarray, " shares"] = _SHARES, with_static: bool = True
 ) -> Account:
     """Least squares over arms, with `s` among `shares` and, without the static emitter's gap, `b` = 0."""
     drift, orig, static, gap = (_column(arms, name) for name in _MEASURED)
@@ -107,7 +84,7 @@ def fit_account(
     return Account(float(shares[best]), float(weights[best]))
 
 
-def held_out_sweeps(arms: Sequence[AccountArm]) -> list[HeldOutSweep]:
+def held_out_sweeps(arms: Sequence[SweepArm]) -> list[HeldOutSweep]:
     """Every sweep with enough arms, predicted from the others; none where there are too few sweeps.
 
     The simpler accounts are: the same gap everywhere (the mean of the other sweeps'), that of the static
@@ -131,7 +108,7 @@ def held_out_sweeps(arms: Sequence[AccountArm]) -> list[HeldOutSweep]:
                     "static": _size(gap - fit_account(others, _NOTHING_READ).gaps(here)),
                     "reading": _size(gap - fit_account(others, with_static=False).gaps(here)),
                 },
-                worst=f"{here[worst].arm} of {here[worst].base}",
+                worst=f"{here[worst].part}: {here[worst].arm} of {here[worst].base}",
                 worst_miss=float(missed[worst]),
             )
         )
@@ -179,7 +156,7 @@ def account_table(held_out: Sequence[HeldOutSweep]) -> Table:
     )
 
 
-def account_numbers(arms: Sequence[AccountArm], held_out: Sequence[HeldOutSweep]) -> list[dict[str, Any]]:
+def account_numbers(arms: Sequence[SweepArm], held_out: Sequence[HeldOutSweep]) -> list[dict[str, Any]]:
     """Every arm with its gap and the gap that the other sweeps predict."""
     found = []
     for one in held_out:
@@ -194,11 +171,11 @@ def _read(drift: Any, orig: Any, share: Any) -> Any:
     return orig * drift * (2 * share - 1) / np.maximum(1 - drift * share, 1e-6)
 
 
-def _column(arms: Sequence[AccountArm], name: str) -> Float[np.ndarray, " arms"]:
+def _column(arms: Sequence[SweepArm], name: str) -> Float[np.ndarray, " arms"]:
     return np.array([getattr(arm, name) for arm in arms], float)
 
 
-def _of(arms: Sequence[AccountArm], sweep: str) -> list[AccountArm]:
+def _of(arms: Sequence[SweepArm], sweep: str) -> list[SweepArm]:
     """A sweep's arms; none if they are too few to be predicted."""
     own = [arm for arm in arms if arm.sweep == sweep]
     return own if len(own) >= FEWEST_ARMS else []

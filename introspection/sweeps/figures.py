@@ -23,6 +23,7 @@ from introspection.reports.figure_style import (
 )
 from introspection.study.figures import MARKERS
 from introspection.study.knee import fit_knee
+from introspection.sweeps.arms import SweepArm
 from introspection.sweeps.table import SweepPoint
 
 FACTORS = {
@@ -132,33 +133,28 @@ def factor_numbers(levels: Sequence[FactorLevel]) -> list[dict[str, Any]]:
     ]
 
 
-def knee_points(sweep_points: Sequence[SweepPoint], reference: str) -> list[dict[str, Any]]:
+def knee_points(arms: Sequence[SweepArm], reference: str) -> list[dict[str, Any]]:
     """One point per arm and base: the mean agreement with the trained labels over training, and the gap minus
-    that of the reference ("" is each arm's best static emitter). Arms that lack either are left out.
+    that of the reference ("static" is each arm's best static emitter). Arms that lack either are left out.
 
     Reference emitters (shuffled labels, foreign explainers) are no arms of their own here.
     """
     found = []
-    for point in sweep_points:
-        for arm in point.arms:
-            fields = point.arm_fields.get(arm.name, {})
-            name = reference or arm.best_static
-            held = arm.references.get(name) if name else None
-            if held is None or not held.usable or fields.get("shuffle_labels") or fields.get("foreign_to"):
-                continue
-            if arm.agreement.mean is not None and held.gap_difference.mean is not None:
-                found.append(
-                    {
-                        "arm": f"{point.part}: {arm.name}",
-                        "shown": point.sweep,
-                        "part": point.part,
-                        "base": point.base,
-                        "agreement": arm.agreement.mean,
-                        "moved": arm.update_norm,
-                        "gap": held.gap_difference.mean,
-                        "reference": name,
-                    }
-                )
+    for arm in arms:
+        gap = getattr(arm, f"gap_minus_{reference}")
+        if not arm.is_reference and arm.agreement_mean is not None and gap is not None:
+            found.append(
+                {
+                    "arm": f"{arm.part}: {arm.arm}",
+                    "shown": arm.sweep,
+                    "part": arm.part,
+                    "base": arm.base,
+                    "agreement": arm.agreement_mean,
+                    "moved": arm.update_norm,
+                    "gap": gap,
+                    "reference": arm.best_static if reference == "static" else reference,
+                }
+            )
     return found
 
 

@@ -27,6 +27,7 @@ from introspection.reports.page import QUESTION
 from introspection.runtime.workdir import write_whole
 from introspection.study.figures import knee_figure
 from introspection.sweeps.account import HeldOutSweep, account_table
+from introspection.sweeps.arms import SweepArm, arms_of
 from introspection.sweeps.figures import (
     distance_figure,
     factor_figure,
@@ -37,7 +38,7 @@ from introspection.sweeps.figures import (
 )
 from introspection.sweeps.size import SizeLevel
 from introspection.sweeps.size_figure import size_figure, size_numbers, size_table
-from introspection.sweeps.table import SweepPoint, held_out_table, sweep_table
+from introspection.sweeps.table import REFERENCES, SweepPoint, held_out_table, sweep_table
 
 FIGURE = "sweep_gap"  # its files' name
 FEWEST_ARMS = 4  # of a figure of gaps against agreement
@@ -53,15 +54,15 @@ def write_sweep_page(
     sweep_points: Sequence[SweepPoint],
     unfinished: Sequence[str],
     varies: Sequence[str] = (),
-    beside: Sequence[SweepPoint] = (),
+    arms: Sequence[SweepArm] = (),
     account: Sequence[HeldOutSweep] = (),
     sizes: Sequence[SizeLevel] = (),
 ) -> Path:
     """Writes `summary.html` and its figures' files into a sweep's workdir; returns the page's path.
 
-    `varies` are the fields in which points differ; `beside` are points of other sweeps, for the gaps against
-    agreement; `account` is how well a simple account predicts each sweep from the others;
-    `sizes` are the points of a size curve.
+    `varies` are the fields in which points differ; `arms` are those of this and other sweeps, for the gaps
+    against agreement; `account` is how well a simple account predicts each sweep from the others; `sizes` are
+    the points of a size curve.
     """
     gaps = [(p.label, arm.name, arm.gap.exact_match) for p in sweep_points for arm in p.arms]
     numbers = [
@@ -70,7 +71,7 @@ def write_sweep_page(
         for arm in p.arms
     ]
     figure = render_figure(forest_figure(gaps, varies), numbers)
-    more = more_figures(sweep_points, beside, sizes)
+    more = more_figures(sweep_points, arms, sizes)
     cards = [drawn.card for drawn in more.values()]
     page = build_sweep_page(title, sweep_points, unfinished, figure, cards, account, sizes)
     save_figure(figure, workdir / "figures", FIGURE)
@@ -85,7 +86,7 @@ class Drawn(NamedTuple):
 
 
 def more_figures(
-    sweep_points: Sequence[SweepPoint], beside: Sequence[SweepPoint], sizes: Sequence[SizeLevel] = ()
+    sweep_points: Sequence[SweepPoint], arms: Sequence[SweepArm], sizes: Sequence[SizeLevel] = ()
 ) -> dict[str, Drawn]:
     """The size curve, what each factor does and, against each kind of reference, gaps on agreement; by the
     files' name."""
@@ -106,17 +107,18 @@ def more_figures(
             f"Part {levels[0].part}: arms that differ from {sweep_points[0].arms[0].name} in this alone."
         )
         found[name] = Drawn(files, figure_card(files, name, title, caption, title))
-    moved = [point for point in knee_points(sweep_points, "") if point["moved"]]
+    moved = [point for point in knee_points(arms_of(sweep_points), "static") if point["moved"]]
     if len({point["part"] for point in moved}) > 1:
         name, title = "gap_on_distance", "Gap minus best static's against the distance moved"
         files = render_figure(distance_figure(moved), moved)
         caption = "One point per arm and base, by part of the sweep: what moves a model, or only how far?"
         found[name] = Drawn(files, figure_card(files, name, title, caption, title))
-    for reference in ("", "shuffled", "foreign"):
-        found_points = knee_points([*sweep_points, *beside], reference)
+    for reference in REFERENCES:
+        found_points = knee_points(arms, reference)
         if len({point["arm"] for point in found_points}) < FEWEST_ARMS:
             continue
-        shown, name = reference or "best static", f"gap_on_agreement_{reference or 'static'}"
+        shown = "best static" if reference == "static" else reference
+        name = f"gap_on_agreement_{reference}"
         files = render_figure(knee_figure(knee_of(found_points), shown), found_points)
         title = f"Gap minus {shown}'s against agreement, all arms"
         caption = (

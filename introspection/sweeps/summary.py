@@ -28,6 +28,7 @@ from introspection.sweeps.account import (
     account_table,
     held_out_sweeps,
 )
+from introspection.sweeps.arms import arms_of, distinct, read_arms
 from introspection.sweeps.grid import Point, labels, varying_fields
 from introspection.sweeps.page import write_sweep_page
 from introspection.sweeps.plan import PlannedPoint, base_name, check_plan, plan_points
@@ -46,8 +47,9 @@ def summarize(
     """Writes the summary of the points that are finished and names those that are not.
 
     Args:
-      beside: workdirs of other sweeps, whose arms stand in the figures of gaps against agreement (and on the
-        size curve) too, and from which a simple account of the gap predicts this one.
+      beside: workdirs of other sweeps, or their `summary.csv`. Their arms stand in the figures of gaps
+        against agreement (a workdir's on the size curve, too), and from them a simple account of the gap
+        predicts this sweep's.
 
     Raises:
       InputError: the workdir is another sweep's, no point is finished, a point's results are damaged, or
@@ -65,19 +67,20 @@ def summarize(
     shown = labels(points)
     read = [read_point(point, fields, workdir, shown[point.name]) for point in finished]
     varies = varying_fields([point.overrides for point in points])
-    others = [point for other in beside for point in read_beside(other)]
-    sizes = size_levels(read, others) if config.curve == CURVE else []
-    arms = account_arms([*read, *others])
-    account = held_out_sweeps(arms)
-    page = write_sweep_page(
-        workdir, f"{config.name}: sweep", read, unfinished, varies, others, account, sizes
-    )
+    others = {other: read_beside(other) for other in beside if not other.is_file()}
+    on_curve = [point for points in others.values() for point in points]
+    sizes = size_levels(read, on_curve) if config.curve == CURVE else []
+    further = [arms_of(others[other]) if other in others else read_arms(other) for other in beside]
+    arms = distinct(arm for sweep_arms in (arms_of(read), *further) for arm in sweep_arms)
+    spoken_of = account_arms(arms)
+    account = held_out_sweeps(spoken_of)
+    page = write_sweep_page(workdir, f"{config.name}: sweep", read, unfinished, varies, arms, account, sizes)
     write_whole(workdir / "summary.csv", csv_text(summary_rows(read)))
     markdown = markdown_page(f"{config.name}: sweep", read, unfinished, account, sizes)
     write_whole(workdir / "summary.md", markdown)
     say(console, f"summary: {page} (and summary.csv, summary.md)")
     if account:
-        write_whole(workdir / "account.csv", csv_text(account_numbers(arms, account)))
+        write_whole(workdir / "account.csv", csv_text(account_numbers(spoken_of, account)))
         say(console, account_sentence(account))
     if config.part:
         from introspection.study.study import write_study
@@ -122,7 +125,9 @@ def read_beside(workdir: Path) -> list[SweepPoint]:
     """
     folders = sorted(path.parent for path in (workdir / "points").glob(f"*/{FINISHED}"))
     if not folders:
-        raise InputError(f"--beside: {workdir} has no finished point of a sweep; name a sweep's workdir")
+        raise InputError(
+            f"--beside: {workdir} has no finished point of a sweep; name a sweep's workdir or its summary.csv"
+        )
     found = []
     for folder in folders:
         config, results = read_object(folder / "config.json") or {}, read_results(folder / FINISHED)

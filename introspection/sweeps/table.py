@@ -13,6 +13,8 @@ from introspection.reports.numbers import DASH, count, number, percent, points
 from introspection.reports.table import Cell, Table, estimate_cell
 
 Value = str | int | float | None
+UNTRAINED = "initial"  # the control
+REFERENCES = ("static", "shuffled", "foreign")  # static: an arm's best static emitter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,13 +107,32 @@ def summary_rows(sweep_points: Sequence[SweepPoint]) -> list[dict[str, Value]]:
     columns = _columns(sweep_points)
     return [
         {
-            key: value
-            for column in columns
-            for key, value in _numbers(column.key, column.read(point, arm)).items()
+            "sweep": point.sweep,
+            "part": point.part,
+            "tiny": point.tiny,
+            "is_reference": _is_reference(point.arm_fields.get(arm.name, {})),
+            **{
+                key: value
+                for column in columns
+                for key, value in _numbers(column.key, column.read(point, arm)).items()
+            },
+            "static_gap": _static_gap(arm),
         }
         for point in sweep_points
         for arm in point.arms
     ]
+
+
+def _is_reference(recipe: Mapping[str, Any]) -> bool:
+    """Whether an arm is there for others to be held against: its labels describe no model, or not its own."""
+    return bool(recipe.get("shuffle_labels") or recipe.get("foreign_to"))
+
+
+def _static_gap(arm: ArmResults) -> float | None:
+    """The gap of the untrained model's explanations; of the best static emitter's if too few are valid."""
+    untrained, best = arm.references.get(UNTRAINED), arm.references.get(arm.best_static or "")
+    held = untrained if untrained is not None and untrained.usable else best
+    return None if held is None else held.gap
 
 
 def _numbers(key: str, value: Value | Estimate) -> dict[str, Value]:
@@ -133,6 +154,8 @@ def _columns(sweep_points: Sequence[SweepPoint]) -> list[Column]:
         _share("orig", "Orig %", lambda arm: arm.orig.exact_match.mean),
         # In no colour: a gap by itself is not judged against 0.
         Column("gap", "Gap, points", lambda point, arm: arm.gap.exact_match, estimate_cell),
+        Column("best_static", "Best static", lambda point, arm: arm.best_static or "", _words),
+        *(_reference_column(name) for name in REFERENCES),
         _share("drift", "Drift %", lambda arm: arm.drift),
         _share("current_share", "Current share %", lambda arm: arm.disagreement.current_share),
         _share("agreement_end", "Agreement at the end %", lambda arm: arm.agreement.end),
@@ -158,6 +181,17 @@ def _share(key: str, heading: str, read: Callable[[ArmResults], float | None]) -
 def _words(value: Value) -> Cell:
     order = None if isinstance(value, str) else number(value)
     return Cell("" if value is None else str(value), order=order)
+
+
+def _reference_column(name: str) -> Column:
+    """The gap minus a reference emitter's, where that says enough that is valid."""
+
+    def read(point: SweepPoint, arm: ArmResults) -> Estimate:
+        held = arm.references.get(arm.best_static or "" if name == "static" else name)
+        return held.gap_difference if held is not None and held.usable else Estimate()
+
+    heading = f"Gap minus {'best static' if name == 'static' else name}'s"
+    return Column(f"gap_minus_{name}", heading, read, estimate_cell)
 
 
 def _control_columns(control: str, sweep_points: Sequence[SweepPoint]) -> list[Column]:

@@ -76,9 +76,20 @@ def test_data_is_the_tasks_where_it_reads_a_file():
 def test_an_unknown_flag_is_answered_by_meaning(flag, hint):
     values = flags.FlagValues()
     config_flags.DEFINE_config_file("config", flag_values=values, lock_config=True)
+    flags.DEFINE_string("workdir", None, "", flag_values=values)
     with pytest.raises(InputError) as refusal:
         parse_flags(values, ["run", f"--config={ROOT / 'configs/quickstart.py'}:tiny", flag])
     assert hint in str(refusal.value)
+
+
+def test_no_command_is_told_of_a_flag_that_it_lacks():
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values, lock_config=True)
+    with pytest.raises(InputError) as refusal:
+        parse_flags(
+            values, ["pretrain", f"--config={ROOT / 'configs/quickstart.py'}:tiny", "--workdir=runs/x"]
+        )
+    assert "--workdir=W" not in str(refusal.value)
 
 
 def test_a_config_file_with_such_a_field_gets_the_same_answer():

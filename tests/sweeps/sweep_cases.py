@@ -44,12 +44,15 @@ def points_of(*mappings):
     return collect_points(lambda add: [add(mapping) for mapping in mappings], "")
 
 
-FOUR = points_of(
-    *(
-        {"point": f"rate{i}", **p}
-        for i, p in enumerate(vary("arms.kl.learning_rate", (0.01, 0.02, 0.03, 0.04)))
+def four_rates(least):
+    rates = tuple(least + step / 100 for step in range(4))
+    return points_of(
+        *({"point": f"rate{i}", **p} for i, p in enumerate(vary("arms.kl.learning_rate", rates)))
     )
-)
+
+
+FOUR = four_rates(0.01)
+FOUR_MORE = four_rates(0.05)  # with other results
 
 
 def late(error):

@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 from report_workdir import ARMS
 from scipy.optimize import least_squares
-from sweep_cases import FOUR, FakeRun, check_arms_and_workdir
+from sweep_cases import FOUR, FOUR_MORE, FakeRun, check_arms_and_workdir
 
 from configs import quickstart
-from introspection.coupling.estimates import Estimate
 from introspection.sweeps.account import (
     Account,
-    AccountArm,
     account_arms,
     account_numbers,
     account_sentence,
@@ -22,8 +20,30 @@ from introspection.sweeps.account import (
     fit_account,
     held_out_sweeps,
 )
+from introspection.sweeps.arms import SweepArm, arms_of
 from introspection.sweeps.summary import read_beside, summarize
 from introspection.sweeps.sweep import run_sweep
+
+
+def arm_of(drift, orig, static_gap, gap, sweep="rates", name="kl"):
+    return SweepArm(
+        sweep=sweep,
+        part="main",
+        base="llama-0",
+        arm=name,
+        tiny=False,
+        is_reference=False,
+        drift=drift,
+        orig=orig,
+        gap=gap,
+        agreement_mean=None,
+        update_norm=None,
+        best_static="majority",
+        static_gap=static_gap,
+        gap_minus_static=None,
+        gap_minus_shuffled=None,
+        gap_minus_foreign=None,
+    )
 
 
 def simulated(share, static, sweeps=("rates", "noise", "labels"), count=12, noise=0.0, seed=0):
@@ -36,7 +56,7 @@ def simulated(share, static, sweeps=("rates", "noise", "labels"), count=12, nois
             own = level * (1 - drift * (1 - share))  # Self
             orig = level * (1 - drift * share)
             gap = own - orig + static * still + noise * rng.normal()
-            arms.append(AccountArm(sweep, "llama-0", f"arm{i}", drift, orig, still, gap))
+            arms.append(arm_of(drift, orig, still, gap, sweep, f"arm{i}"))
     return arms
 
 
@@ -57,7 +77,7 @@ def test_the_fit_is_that_of_scipy():
 
 def test_one_arm_by_hand():
     """Orig .6, drift .25, s .8: a = .6 / (1 - .2) = .75, Self = .75 (1 - .25 · .2) = .7125."""
-    arm = AccountArm("rates", "llama-0", "kl", 0.25, 0.6, -0.04, 0.0)
+    arm = arm_of(0.25, 0.6, -0.04, 0.0)
     assert Account(0.8, 0.5).gaps([arm]) == pytest.approx([0.7125 - 0.6 - 0.02])
 
 
@@ -82,18 +102,17 @@ def test_a_sweep_with_its_own_share_refutes_the_account():
 
 def test_a_summary_holds_the_account_against_the_sweeps_beside(tmp_path, monkeypatch, console):
     """An arm with shuffled labels is none of those that it speaks of."""
-    monkeypatch.setattr("introspection.sweeps.account.UNTRAINED", "majority")  # synthetic runs lack `initial`
     monkeypatch.setattr("introspection.sweeps.sweep.run", FakeRun())
     monkeypatch.setattr("introspection.sweeps.sweep.check_run", check_arms_and_workdir)
-    for name in ("first", "second"):
+    for name, points in {"first": FOUR_MORE, "second": FOUR}.items():
         config = quickstart.get_config("")
         config.name, config.arms.no_kl.shuffle_labels = name, True
-        run_sweep(config, FOUR, tmp_path / name, None, console)
+        run_sweep(config, points, tmp_path / name, None, console)
     summarize(config, FOUR, tmp_path / "second", console, [tmp_path / "first"])
     with (tmp_path / "second" / "account.csv").open(encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines))
     assert {row["sweep"] for row in rows} == {"first", "second"}
-    assert {row["arm"].split(": ")[1] for row in rows} == set(ARMS) - {"no_kl"}
+    assert {row["arm"] for row in rows} == set(ARMS) - {"no_kl"}
     assert "A simple account" in (tmp_path / "second" / "summary.html").read_text(encoding="utf-8")
     assert re.search("The account predicts|No simple account predicts", console.export_text())
 
@@ -111,13 +130,13 @@ def test_the_best_static_emitter_stands_in_for_an_untrained_model_that_says_noth
     monkeypatch.setattr("introspection.sweeps.sweep.check_run", check_arms_and_workdir)
     run_sweep(quickstart.get_config(""), FOUR, tmp_path, None, console)
     point = read_beside(tmp_path)[0]
-    arm, some = point.arms[0], point.arms[0].controls[0]
+    arm = point.arms[0]
+    some = arm.references["majority"]
     gaps = {"initial": untrained, "majority": -0.2, "input_only": -0.3}
-    controls = tuple(
-        dataclasses.replace(some, name=name, gap=dataclasses.replace(some.gap, exact_match=Estimate(gap)))
-        for name, gap in gaps.items()
-    )
-    arm = dataclasses.replace(arm, controls=controls, best_static="input_only")
-    (found,) = account_arms([dataclasses.replace(point, arms=(arm,))])
-    assert found.static == static
+    references = {
+        name: dataclasses.replace(some, gap=gap, usable=gap is not None) for name, gap in gaps.items()
+    }
+    arm = dataclasses.replace(arm, references=references, best_static="input_only")
+    (found,) = account_arms(arms_of([dataclasses.replace(point, arms=(arm,))]))
+    assert found.static_gap == static
     assert found.gap == arm.gap.exact_match.mean

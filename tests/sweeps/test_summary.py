@@ -35,6 +35,7 @@ def test_the_summary_is_the_numbers_of_the_results(finished_sweep, console):
             "gap": entry["gap"]["exact_match"]["mean"],
             "gap_lo": entry["gap"]["exact_match"]["ci95"][0],
             "gap_hi": entry["gap"]["exact_match"]["ci95"][1],
+            "static_gap": entry["references"]["majority"]["gap"],
             "drift": entry["drift"],
             "current_share": entry["disagreement"]["current_share"],
             "update_norm": entry.get("update_norm"),
@@ -45,6 +46,11 @@ def test_the_summary_is_the_numbers_of_the_results(finished_sweep, console):
             "accuracy_current": entry["behavior_accuracy"]["current"],
             "config.arms.kl.learning_rate": 0.01 * (1 + int(point[-1])),
         }
+        for name in ("static", "shuffled", "foreign"):  # none is held against the last two
+            held = entry["references"]["majority"]["gap_difference"] if name == "static" else {}
+            low, high = held.get("ci95", (None, None))
+            expected |= {f"gap_minus_{name}": held.get("mean")}
+            expected |= {f"gap_minus_{name}_lo": low, f"gap_minus_{name}_hi": high}
         for name in CONTROLS:
             control = results["controls"][name][arm]
             for score in ("self", "orig"):
@@ -54,12 +60,10 @@ def test_the_summary_is_the_numbers_of_the_results(finished_sweep, console):
             expected[f"control.{name}.paired_self_lo"], expected[f"control.{name}.paired_self_hi"] = paired[
                 "ci95"
             ]
-        assert {name: row.pop(name) for name in ("point", "base", "arm", "seeds")} == {
-            "point": point,
-            "base": "seed 0",
-            "arm": arm,
-            "seeds": "0 1",
-        }
+        words = {"point": point, "base": "seed 0", "arm": arm, "seeds": "0 1", "best_static": "majority"}
+        words |= {"sweep": "quickstart-tiny", "part": "quickstart-tiny"}
+        words |= {"tiny": "False", "is_reference": "False"}
+        assert {name: row.pop(name) for name in words} == words
         assert {name: float(value) if value else None for name, value in row.items()} == expected
     assert {row["current_share"] for (_, arm), row in rows.items() if arm == "no_kl"} == {""}
     assert {float(row["drift"]) for row in rows.values()} == {0.01 / 3, 0.03 / 3, 0.04 / 3}

@@ -8,6 +8,7 @@ from report_workdir import synthetic_arm
 from introspection.coupling.run_results import NOT_RECORDED, ArmResults
 from introspection.errors import InputError
 from introspection.runtime.json_values import from_json
+from introspection.sweeps.arms import arms_of
 from introspection.sweeps.figures import factor_levels, factor_numbers, knee_of, knee_points
 from introspection.sweeps.page import more_figures
 from introspection.sweeps.summary import read_beside
@@ -69,23 +70,25 @@ def test_a_factors_levels_are_the_arms_that_differ_in_it_alone():
 
 
 def test_gaps_stand_against_agreement_without_the_reference_emitters():
-    points = knee_points([point(0), point(1, part="another")], "")
+    points = knee_points(arms_of([point(0), point(1, part="another")]), "static")
     assert len(points) == 2 * (len(ARMS) - 2)
     one = next(p for p in points if p["arm"] == "another: kl_other")
     assert one["agreement"] == pytest.approx(0.9 - 0.05 * 4 - 0.001)
     assert one["reference"] == "majority"  # the best static emitter of the synthetic arms
     assert one["gap"] == pytest.approx(0.04 + 0.002 * 3)
-    assert knee_points([point(0)], "foreign") == []  # nothing was held against one
+    assert knee_points(arms_of([point(0)]), "foreign") == []  # nothing was held against one
     fit = knee_of(points)["fit"]
     assert (fit["n"], fit["bases"], fit["arms"]) == (12, 2, 12)
 
 
 def test_a_page_has_a_figure_a_factor_and_a_reference_with_enough_arms():
-    assert set(more_figures([point(0), point(1)], [])) == {"factor_kl_weight", "gap_on_agreement_static"}
+    both = [point(0), point(1)]
+    assert set(more_figures(both, arms_of(both))) == {"factor_kl_weight", "gap_on_agreement_static"}
     few = {name: ARMS[name] for name in ("kl", "no_kl", "kl_other")}
-    assert more_figures([point(0, few)], []) == {}
-    assert "gap_on_distance" in more_figures([point(0, few), point(0, few, part="b")], [])
-    assert set(more_figures([point(0, few)], [point(0, few, part="beside")])) == {"gap_on_agreement_static"}
+    own, beside = [point(0, few)], point(0, few, part="beside")
+    assert more_figures(own, arms_of(own)) == {}
+    assert "gap_on_distance" in more_figures([*own, point(0, few, part="b")], [])
+    assert set(more_figures(own, arms_of([*own, beside]))) == {"gap_on_agreement_static"}
 
 
 def test_held_out_by_trained_is_the_mean_over_bases():
