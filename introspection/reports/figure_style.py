@@ -37,6 +37,7 @@ ARM_COLORS = ("#009E73", "#AA4499", "#E69F00", "#333333", "#56B4E9", "#882255", 
 ARM_DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
 
 WIDTH = 8.0  # inches; the page shows a figure at about 800 px, so sizes below are what a reader sees
+LEGEND_WIDTH, LEGEND_SYMBOL = 115, 8  # characters: all its columns, and what stands before a label
 PNG_DPI = 160
 
 STYLE: dict[str, Any] = {
@@ -182,6 +183,13 @@ def percent_axis(axes: Axes, label: str, low: int = 0, high: int = 100) -> None:
     axes.grid(axis="x")
     axes.set_xlabel(label)
     axes.spines["left"].set_visible(False)
+
+
+def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
+    """A legend under all axes, in as many columns as its longest label leaves room for."""
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    columns = min(4, max(1, LEGEND_WIDTH // (longest + LEGEND_SYMBOL)))
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
 def grid_shape(count: int, most_columns: int) -> tuple[int, int]:

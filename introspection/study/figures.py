@@ -20,6 +20,7 @@ from introspection.reports.figure_style import (
     SELF_COLOR,
     arm_styles,
     draw_interval,
+    legend_below,
     new_figure,
     printable,
     styled,
@@ -152,7 +153,7 @@ def knee_figure(claim: Entry, reference: str = "best static") -> Figure:
     axes.set_xlabel("mean agreement of trained labels over training (%); grey: 95% interval of the knee")
     axes.set_ylabel(f"gap minus {reference}'s (points)")
     axes.set_title(wrapped(f"{claim['name']}: {claim['verdict']}", 70))
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    legend_below(figure, handles)
     return figure
 
 
@@ -196,5 +197,5 @@ def slope_figure(claim: Entry) -> Figure:
         )
         for name in conditions
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    legend_below(figure, handles)
     return figure

@@ -121,7 +121,7 @@ def account_sentence(held_out: Sequence[HeldOutSweep]) -> str:
     misses = ", ".join(f"{one.sweep} by {100 * one.miss:.1f}" for one in held_out)
     if failed:
         return (
-            f"No simple account predicts the gap: in {' and '.join(failed)} a simpler one misses by no more "
+            f"No simple account predicts the gap: in {', '.join(failed)} a simpler one misses by no more "
             f"(the account misses {misses} points)."
         )
     shares = ", ".join(f"{one.account.share:.2f}" for one in held_out)

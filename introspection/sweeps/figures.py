@@ -17,6 +17,7 @@ from introspection.reports.figure_style import (
     RULE,
     SELF_COLOR,
     arm_styles,
+    legend_below,
     new_figure,
     printable,
     styled,
@@ -111,7 +112,7 @@ def factor_figure(factor: str, levels: Sequence[FactorLevel]) -> Figure:
         Line2D([], [], color=INK, label="drift"),
         Patch(color=BAND, label="10 to 50% drift, the paper's authors' band"),
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    legend_below(figure, handles)
     return figure
 
 
@@ -175,7 +176,7 @@ def distance_figure(points: Sequence[Mapping[str, Any]]) -> Figure:
     axes.set_xscale("log")
     axes.set_xlabel("distance moved: Euclidean norm of the change of all parameters (log scale)")
     axes.set_ylabel("gap minus best static's (points)")
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    legend_below(figure, handles)
     return figure
 
 

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from introspection.coupling.estimates import Estimate
 from introspection.reports.figure_numbers import estimate_columns
-from introspection.reports.figure_style import INK, arm_styles, new_figure, printable, styled
+from introspection.reports.figure_style import INK, arm_styles, legend_below, new_figure, printable, styled
 from introspection.reports.numbers import count
 from introspection.reports.table import Table, estimate_cell
 from introspection.study.figures import MARKERS
@@ -101,7 +101,7 @@ def size_figure(levels: Sequence[SizeLevel]) -> Figure:
         Line2D([], [], label=printable(sweep), color=INK, linestyle="", marker=MARKERS[i % len(MARKERS)])
         for i, sweep in enumerate(sweeps)
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4)
+    legend_below(figure, handles)
     return figure
 
 
