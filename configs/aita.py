@@ -10,7 +10,8 @@ cues with `python -m experiments.probe --task=aita --data=PATH --model=M --scan-
 
 Mesh of the 8 B models: all devices along `fsdp`, up to as many as a step has rows (64); of more, give some to
 `tensor`. What slices of TPUs would need: `python -m experiments.plan --config=configs/aita.py:qwen3_8b
---topology=v5e:4x4`, and experiments/pods.md. We have not run it, for lack of such a machine.
+--topology=v5e:4x4`, and experiments/pods.md. The 8 B forms have not been run:
+no such machine was at hand.
 
 For comparison: for Qwen3-8B with the KL term, readers of the paper report Self - Orig = +7.0 points on this
 task. Our 8 B results are not known yet; `:tiny` took 3 minutes on 2 cores.
@@ -86,7 +87,7 @@ def pretrained(folder: str) -> ConfigDict:
     config.train.head_chunk = 512  # a chunk's logits are 512 × 151,936 numbers
     config.train.steps_per_call, config.train.log_steps = 10, 10
     config.train.evaluation_steps = config.train.checkpoint_steps = 100
-    config.train.remat = "full"  # otherwise a device stores every layer's activations of three seeds
+    config.train.remat = "full"  # otherwise a device stores every layer's activations
     config.train.stack_seeds = "loop"  # at once, three seeds' activations take three times the memory
     config.evaluation.validation_items = 256
     config.evaluation.agreement_items = 256

@@ -11,7 +11,8 @@ wordings; set `--config.task.cue_kinds` to the chosen one.
 
 Mesh of the 8 B models: all devices along `fsdp`, up to as many as a step has rows (64); of more, give some to
 `tensor`. What slices of TPUs would need: `python -m experiments.plan --config=configs/hint_mmlu.py:qwen3_8b
---topology=v5e:4x4`, and experiments/pods.md. We have not run it, for lack of such a machine.
+--topology=v5e:4x4`, and experiments/pods.md. The 8 B forms have not been run:
+no such machine was at hand.
 
 For comparison: for Qwen3-8B with the KL term, readers of the paper report Self - Orig = +11.1 points on this
 task. Its predecessor (arXiv:2511.08579), which trains Qwen3-8B to explain itself, reports exact match 83.4,

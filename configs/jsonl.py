@@ -37,4 +37,6 @@ def get_config(argument: str = "smollm2") -> ConfigDict:
 
 
 def sweep(add) -> None:
-    smollm2.sweep(add)
+    """The rate of the arm `kl`, by validation loss and accuracy."""
+    for learning_rate in (3e-5, 1e-4, 3e-4):
+        add({"arms.kl.learning_rate": learning_rate, "run_arms": ("kl",)})

@@ -6,13 +6,14 @@
 
 Asked: Orig on held-out facts against the number of explained items, beside `shuffled` and the emitters that
 do not look at the model (majority per kind of cue, input-only). Before that, no gap is read. The first
-command reads validation explanation loss and accuracy at three rates, with the most items and no test; the
-rate here is to be what it finds. One pass over the items, one seed; `:tiny` is a smoke test. Not run yet;
-`configs/smollm2.py` says what 512 items gave.
+command has the most items and two test facts, and reads validation explanation loss and accuracy at three
+rates; the rate here is to be what it finds. One pass over the items, one seed; `:tiny` is a smoke test. Not
+run yet; `configs/smollm2.py` says what 512 items gave.
 
 Differences from `configs/smollm2.py`: more facts and items about each; no system line, so that prompts are
-short; the likeliest candidate decides, since SmolLM2's own margins tell best which of those decisions a cue
-changes (AUROC 72.7 within kinds of cue, of replies 59.6; experiments/notebook.md).
+short; rows lie in packs (`train.pack_tokens`); the likeliest candidate decides, since SmolLM2's own margins
+tell best which of those decisions a cue changes (AUROC 72.7 within kinds of cue, of replies 59.6;
+experiments/notebook.md).
 """
 
 from ml_collections import ConfigDict

@@ -21,7 +21,11 @@ Time, an estimate from single steps and not a measurement: at 0.95 M parameters 
 second of training, at 7.6 M 1,600. A base reads 4.6 M tokens (2,500 steps of 64 rows of 29), the five arms
 4.2 M (200 steps of 96 to 128 rows of 41), and probes cost as much as 1.2 M. A size's first point trains both
 bases: at 5.3 M parameters 6,500 core seconds, 55 minutes of 2 idle cores, and 28 for the second point; at
-0.95 M 15 and 8 minutes. All sizes: about 2.5 hours. Neither has been run.
+0.95 M 15 and 8 minutes. All sizes: about 2.5 hours.
+
+Pilots (experiments/notebook.md, 2026-11-30): after these steps the smallest base is right on 42% without a
+cue, so that labels can't teach; a fact needs 200 to 250 rows. The sweep has not been run; `word_size.py` asks
+about size instead.
 """
 
 from ml_collections import ConfigDict

@@ -15,7 +15,7 @@ from introspection.runs.config import arm, default_config
 def get_config(argument: str = "") -> ConfigDict:
     if argument not in ("", "tiny"):
         raise ValueError(f"quickstart takes no argument or 'tiny', not {argument!r}")
-    config = default_config()  # introspection/runs/*config.py document every field
+    config = default_config()  # introspection/workdir_files.md lists every field
     config.name = "quickstart" + (f"-{argument}" if argument else "")
     config.tiny = argument == "tiny"
     config.seeds = (0, 1)

@@ -12,7 +12,8 @@ reports how far the judges agree.
 
 Mesh of the 8 B models: all devices along `fsdp`, up to as many as a step has rows (64); of more, give some to
 `tensor`. What slices of TPUs would need: `python -m experiments.plan --config=configs/refusal.py:qwen3_8b
---topology=v5e:4x4`, and experiments/pods.md. We have not run it, for lack of such a machine.
+--topology=v5e:4x4`, and experiments/pods.md. The 8 B forms have not been run:
+no such machine was at hand.
 
 For comparison: for Qwen3-8B with the KL term, readers of the paper report Self - Orig = +9.5 points on this
 task. Our 8 B results are not known yet; `:tiny` took 3 minutes on 2 cores.

@@ -1,6 +1,6 @@
 """What a run would need: every parameter's shape, sharding and bytes a device, and compiled programs.
 
-    python -m experiments.plan --config=configs/hint_mmlu.py:qwen3_8b --mesh=data=4,fsdp=64
+    python -m experiments.plan --config=configs/hint_mmlu.py:qwen3_8b --mesh=fsdp=64,tensor=4
     python -m experiments.plan --config=configs/hint_mmlu.py:qwen3_8b --topology=v5e:4x4 --tokens=512,2048
 
 Nothing is allocated and no data or weights are read. The first prints the parameters as the mesh would split
@@ -20,7 +20,7 @@ from introspection.runs.plan_table import markdown_table
 from introspection.runtime.command import STARTS_AGAIN, define_config_flag, run_program
 
 define_config_flag()
-flags.DEFINE_string("mesh", "", "axes and their sizes, such as data=4,fsdp=64; default: config.mesh")
+flags.DEFINE_string("mesh", "", "axes and their sizes, such as fsdp=64,tensor=4; default: config.mesh")
 flags.DEFINE_string("topology", "", "a TPU slice to compile for, such as v5e:16x16; default: compile nothing")
 flags.DEFINE_list("tokens", ["512"], "row lengths to compile for, such as 512,2048,8192")
 flags.DEFINE_list("programs", ["train"], "what to compile: train, score, decode")

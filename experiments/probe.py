@@ -1,9 +1,9 @@
 """Behaviour and hygiene of one task and model: a page, the same as JSON, and every item's behaviour.
 
     python -m experiments.probe --task=world_facts --model=smollm2
-    python -m experiments.probe --task=hint_mmlu --model=smollm2 --scan-cues
+    python -m experiments.probe --task=hint_mmlu --data=sample --model=smollm2 --scan-cues
     python -m experiments.probe --task=jsonl --data=questions.jsonl --dry-run
-    python -m experiments.probe --task=refusal --model=smollm2 --find-spans
+    python -m experiments.probe --task=refusal --data=sample --model=smollm2 --find-spans
 
 The first asks a model (named as for experiments.compare) the task's test items and writes hygiene.html,
 hygiene.json and behaviors.jsonl. The second asks the same training questions with every wording of the cue,

@@ -8,8 +8,9 @@ The first checks every point and prints the plan, one line a point: index, name,
 finished), base, arms, seeds, overridden fields. The second runs the points in order, each in
 WORKDIR/points/NAME; a failed point does not stop the others. Rerun it to resume and to retry failed points.
 The third collects the results of finished points in summary.html, .csv and .md; with --beside=W2,W3 the
-arms of other sweeps stand in its figures of gaps against agreement. Where config.curve is "size" it draws
-gap, Orig and drift against the bases' parameters, those of the other sweeps too.
+arms of other sweeps, of which a summary.csv is enough, stand in its figures of gaps against agreement. Where
+config.curve is "size" it draws gap, Orig and drift against the bases' parameters, with those of other
+sweeps' workdirs.
 
 One point a job, in a job array (the jobs share WORKDIR and may run at the same time):
 
@@ -45,7 +46,7 @@ flags.DEFINE_string("workdir", None, "folder of this sweep; default: runs/<confi
 flags.DEFINE_bool("dry-run", False, "print the plan (with --index, only that point) and write nothing")
 flags.DEFINE_integer("index", None, "run only this point, counted from 0")
 flags.DEFINE_bool("summarize", False, "collect the results of finished points and run nothing")
-flags.DEFINE_list("beside", [], "workdirs of other sweeps, for --summarize")
+flags.DEFINE_list("beside", [], "other sweeps, for --summarize: their workdirs, or their summary.csv")
 
 
 def main(values, console) -> None:

@@ -116,7 +116,7 @@ def compare(
     session: Session | None = None,
     seed: int = 0,
 ) -> Matrix:
-    """Every model's explanations against every model's behaviour, as `matrix.json` has it (design.md §7).
+    """Every model's explanations against every model's behaviour, as `matrix.json` has it (workdir_files.md).
 
     `exact_match` holds shares, rows emitters and columns teachers, in the order of `models`; `ci95` their 95%
     intervals over groups of items, resampled by `seed`.

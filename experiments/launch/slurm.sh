@@ -2,7 +2,7 @@
 # A sweep as a job array: every task of the array is one point, on several nodes.
 #
 #   python -m experiments.sweep --config=configs/learning_rate.py --workdir=W --dry-run    # how many points
-#   sbatch --array=0-3 experiments/launch/slurm.sh
+#   sbatch --array=0-2 experiments/launch/slurm.sh
 #
 # One process a node, which sees all of its GPUs. The folders must be on storage that the nodes share.
 #SBATCH --job-name=coupling

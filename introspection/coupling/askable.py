@@ -1,4 +1,4 @@
-"""Whether a run can be asked about coupling: labels must teach before any gap is read (design.md §1)."""
+"""Whether a run can be asked about coupling: labels must teach before any gap is read (README.md)."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What `matrix.json` holds (design.md §7), as values: a field is a key."""
+"""What `matrix.json` holds (workdir_files.md), as values: a field is a key."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -34,7 +34,7 @@ class Said(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class PredictionRecord:
-    """A line of `predictions.jsonl` (design.md §7), plus the prompts, which reports show."""
+    """A line of `predictions.jsonl` (workdir_files.md), plus the prompts, which reports show."""
 
     arm: str
     seed: int

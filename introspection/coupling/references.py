@@ -88,7 +88,7 @@ def reference_verdict(
     where behaviour drifts away from what it says, and above where it drifts towards it. Neither is coupling.
     How far depends on the emitter's level: the more often it says what the teacher does, the more it has to
     lose. So references on one side of the arm's level decide nothing, however many they are: an arm
-    that only imitates better than all of them differs from all of them in one direction. (design.md §1)
+    that only imitates better than all of them differs from all of them in one direction. (coupling/README.md)
 
     What remains is a reference whose errors are of another kind than the arm's: of two emitters at one level
     the one that errs towards the truth gains where behaviour drifts to the truth. Hence every reference must

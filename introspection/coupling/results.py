@@ -1,4 +1,4 @@
-"""The arms and controls of `results.json` (design.md §7), from prediction records and logged agreement."""
+"""The arms and controls of `results.json` (workdir_files.md), from records and logged agreement."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -100,7 +100,7 @@ def control_results(
 def paired_results(
     records: Sequence[PredictionRecord], control: Sequence[PredictionRecord], rng: np.random.Generator
 ) -> Paired:
-    """An arm minus its control, paired by item and seed (design.md §1: what a gap is held against).
+    """An arm minus its control, paired by item and seed (coupling/README.md: what a gap is held against).
 
     In `self` both are scored against E(current).
 

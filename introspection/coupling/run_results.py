@@ -1,4 +1,4 @@
-"""What `results.json` holds (design.md §7), as values: a field is a key.
+"""What `results.json` holds (workdir_files.md), as values: a field is a key.
 
 Shares and differences of shares lie between −1 and 1. None is an undefined value, such as a share of nothing.
 """
@@ -207,7 +207,7 @@ class Reference:
 
 @dataclasses.dataclass(frozen=True)
 class Criterion:
-    """One of those by which a run is askable (design.md §1)."""
+    """One of those by which a run is askable (coupling/README.md)."""
 
     against: str | None
     mean: float | None

@@ -45,7 +45,7 @@ SHIFT_PANELS = (
         ),
     ),
 )
-# Where the paper stops seeing coupling is not known more exactly than this (design.md §1).
+# Where the paper stops seeing coupling is not known more exactly than this (coupling/README.md).
 AGREEMENT_BAND = (0.6, 0.7)
 
 

@@ -1,7 +1,7 @@
 """What a run shows, in plain words and from its numbers alone: a verdict, levels, and cautions.
 
 A verdict holds an arm's gap against those of reference emitters (`reference_verdict`), never against 0, and
-stands only where labels taught (design.md §1).
+stands only where labels taught (coupling/README.md).
 """
 
 import dataclasses

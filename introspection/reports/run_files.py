@@ -1,4 +1,4 @@
-"""Reads what a run left in its workdir (design.md §7) into one value that the figures and the page share."""
+"""Reads what a run left in its workdir (workdir_files.md) into one value that figures and page share."""
 
 import dataclasses
 import itertools

@@ -88,7 +88,7 @@ def assemble(
     controls: Mapping[str, Mapping[str, Sequence[Said]]],
     runtime_s: float,
 ) -> Path:
-    """Writes everything of design.md §7 from the arms' stored records and prints the tables.
+    """Writes everything of workdir_files.md from the arms' stored records and prints the tables.
 
     `controls` are explanations by what an arm starts from (of `STARTS`) and by control. Beside them an arm is
     held against the arm with shuffled labels and, where it has them, its foreign explainers; these also stand

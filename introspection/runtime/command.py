@@ -283,7 +283,7 @@ def help_text(doc: str, flag_values: flags.FlagValues, arguments: list[str]) -> 
         lines += ["", f"Fields of {config}:", *listed]
     elif "config" in flag_values:
         lines += ["", "Add --config=FILE to list the config's fields too."]
-    return "\n".join([*lines, "", "Exit codes: 0 done; 1 failed while running; 2 bad input.", ""])
+    return "\n".join([*lines, "", "Exit codes: 0 done; 1 failed while running; 2 bad input; 130 Ctrl-C.", ""])
 
 
 def _fields(section: ConfigDict, prefix: str = "") -> Iterator[tuple[str, Any]]:

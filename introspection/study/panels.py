@@ -1,9 +1,9 @@
 """Gaps against references: an arm's and other emitters' explanations of the same items, in one bootstrap.
 
-The estimand is never a raw gap but `gap(arm) - gap(reference emitter)` on the same items (design.md §1). A
-contrast of two arms, or of one arm's shifted and unshifted groups, is the difference of two of these, each
-with its own reference on its own items. All counts are columns of one array, so every resample draws the same
-bases, seeds and groups for all emitters.
+The estimand is never a raw gap but `gap(arm) - gap(reference emitter)` on the same items
+(coupling/README.md). A contrast of two arms, or of one arm's shifted and unshifted groups, is the difference
+of two of these, each with its own reference on its own items. All counts are columns of one array, so every
+resample draws the same bases, seeds and groups for all emitters.
 """
 
 import dataclasses
