@@ -73,7 +73,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.pretrain.tokens = "pieces"
     config.pretrain.rows, config.pretrain.steps = 64, 2500
     config.model.context_length = 64
-    config.evaluation.explanation_tokens = 10
+    config.evaluation.explanation_tokens = 11
 
     config.train.steps, config.train.explanation_rows, config.train.behavior_items = 200, 64, 16
     config.train.shift_rows = 32

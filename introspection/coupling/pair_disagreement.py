@@ -30,8 +30,8 @@ def pair_disagreements(
     """Each two teachers' disagreement set, with every emitter's matches there.
 
     With several seeds, an item counts by the share of the pairs of seeds that differ on it. An emitter that
-    is one of the two is held to each seed's behaviour with that seed's explanations. Intervals are over
-    groups.
+    is one of the two is held to both behaviours of a pair with its own seed's explanations. Intervals are
+    over groups.
     """
     number: dict[Explanation, int] = {}
     said = {one: _numbers(of, number) for one, of in explanations.items()}
@@ -45,7 +45,7 @@ def pair_disagreements(
         found = [
             differs(pair) & (said[one] == does[pair[side]])
             for pair in itertools.product(members[names[0]], members[names[1]])
-            for one in ([pair[side]] if emitter == names[side] else members[emitter])
+            for one in ([pair[names.index(emitter)]] if emitter in names else members[emitter])
         ]
         return np.mean(found, axis=0)
 

@@ -70,11 +70,11 @@ def reference_entry(
 
 
 def best_static(references: Mapping[str, Reference]) -> str | None:
-    """The emitter that no training moves with the highest Orig, the first of equal ones; None without one."""
+    """The usable emitter that no training moves with the highest Orig, the first of equal ones; None without
+    one."""
+    usable = {name: one for name, one in references.items() if one.usable}
     static = ("initial", *CONTROLS, "bayes_optimal")
-    known = {
-        name: orig for name in static if name in references and (orig := references[name].orig) is not None
-    }
+    known = {name: orig for name in static if name in usable and (orig := usable[name].orig) is not None}
     return max(known, key=lambda name: known[name], default=None)
 
 

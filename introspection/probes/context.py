@@ -15,9 +15,14 @@ from introspection.text.tokenizer import ChatTokenizer
 
 def longest_explanation(items: Sequence[Item], task: Task, tokenizer: ChatTokenizer) -> int:
     """Tokens of the longest possible correct explanation of any item, including its end."""
-    choices = {choice for item in items for choice in task.grammar.all_explanations(item.candidates)}
-    choices.add(Explanation(True, NONE))
+    choices = {choice for item in items for choice in possible_explanations(item, task)}
     return max(len(tokenizer.encode_reply(task.grammar.render(choice))) for choice in choices)
+
+
+def possible_explanations(item: Item, task: Task) -> list[Explanation]:
+    """What can be right of an item: each candidate or `none`, changed or not."""
+    neither = [Explanation(changed, NONE) for changed in (True, False)]
+    return [*task.grammar.all_explanations(item.candidates), *neither]
 
 
 def token_counter(
@@ -39,7 +44,7 @@ def token_counter(
         found = []
         for item, behaving, uncued, explaining in zip(items, lengths, lengths, lengths, strict=True):
             reply = reply_tokens or max(map(said, item.candidates))
-            explanation = max(map(explained, task.grammar.all_explanations(item.candidates)))
+            explanation = max(map(explained, possible_explanations(item, task)))
             found.append(max(explaining + explanation, max(behaving, uncued) + reply))
         return found
 

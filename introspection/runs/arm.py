@@ -89,6 +89,7 @@ def arm_job(
     model_config, trainables, frozen = trainable_parts(config, start.model, seeds, setup.session.mesh)
     shifted = shifted_of(arm, setup)
     optimizer, held_out = options.optimizer(arm), held_out_labels(arm, labels, shifted, setup)
+    held_out_of = dict.fromkeys(seeds, held_out)
     loop, batch = options.loop(arm), lambda step, seed: make_batch(rows[seed], options.rows, step, seed)
     if options.pack_tokens:
         batch = in_packs(batch, loop.steps, seeds, options.pack_tokens, setup.session.mesh)
@@ -107,7 +108,10 @@ def arm_job(
         if step:
             return [
                 live_measures(
-                    f"{name}: evaluating seed {seed}, step {step}", model_of(state, i), setup, held_out
+                    f"{name}: evaluating seed {seed}, step {step}",
+                    model_of(state, i),
+                    setup,
+                    held_out_of[seed],
                 )
                 for i, seed in enumerate(seeds)
             ]
@@ -126,6 +130,7 @@ def arm_job(
             refreshed = refreshed_labels(name, arm, now, seed, step, setup)
             if refreshed is not None:
                 rows[seed] = relabelled(rows[seed], labels._replace(trained=refreshed), arm, setup)
+                held_out_of[seed] = held_out.relabelled(refreshed)
 
     def sample_groups(step: int, state: TrainState) -> None:
         explanation = rows[seeds[0]].explanation

@@ -51,10 +51,21 @@ class ArmConfig:
             raise InputError(f"foreign_labels is {self.foreign_labels}; it is a share, from 0 to 1")
         if self.refresh_steps < 0:
             raise InputError(f"refresh_steps is {self.refresh_steps}; it is a number of steps, 0 for never")
-        if self.labels and (self.foreign_labels or self.refresh_steps):
+        altering = ("foreign_labels", "refresh_steps", "label_noise", "shuffle_labels")
+        altered = [name for name in altering if getattr(self, name)]
+        if self.labels and altered:
             raise InputError(
-                f"labels is {self.labels!r}, but foreign_labels and refresh_steps make labels too; set "
-                "either labels or these"
+                f"labels is {self.labels!r}, and given labels are trained as they are: set either labels or "
+                f"{' and '.join(altered)}"
+            )
+        if self.foreign_labels and self.refresh_steps:
+            raise InputError(
+                "foreign_labels and refresh_steps can't be combined: refreshed labels are the current model's"
+            )
+        if self.learning_rate <= 0 or self.kl_weight < 0:
+            raise InputError(
+                f"learning_rate is {self.learning_rate} and kl_weight {self.kl_weight}; a rate must be above "
+                "0 and a weight at least 0"
             )
         ObjectiveConfig(self.kl_support, self.kl_direction)  # checks both
         if self.shown and self.refresh_steps:

@@ -217,6 +217,7 @@ def held_out_labels(arm: ArmConfig, labels: ArmLabels, shifted: Collection[str],
         [labels.clean[i] for i in held],
         *tested_items(arm, shifted, setup),
         arm.shown,
+        held,
     )
 
 

@@ -1,5 +1,6 @@
 """Controls of a comparison that are computed from the models' runs: few-shot, majority, input-only."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from introspection.tasks.items import Explanation, Item
 from introspection.tasks.task import Task
 
 SHOTS = 8  # worked examples, half of them changed
+REFRESHED = re.compile(r"-seed\d+-step\d+$")  # the name of labels that were made while an arm trained
 Labelled = tuple[Sequence[Item], Sequence[Explanation]]
 
 
@@ -30,7 +32,7 @@ def labelled_training_items(workdir: Path, task: Task) -> Labelled:
       InputError: the labels are missing, or of another task.
     """
     folders = sorted(path.parent for path in (workdir / "labels").glob("*/metadata.json"))
-    own = [folder for folder in folders if folder.name != "clean" and "-step" not in folder.name]
+    own = [folder for folder in folders if folder.name != "clean" and not REFRESHED.search(folder.name)]
     folder = own[0] if own else workdir / "labels" / "clean"
     labels = labels_by_id(folder, {"task": task.name, "template_version": task.template_version})
     items = [item for item in task.splits["train"] if item.id in labels]

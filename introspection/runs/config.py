@@ -49,6 +49,10 @@ class EvaluationConfig:
     def __post_init__(self):
         least = dict(validation_items=1, explanation_tokens=1, agreement_items=1, shift_items=0, seed=0)
         check_least("evaluation", self, **least)
+        if not 0 <= self.skipped_share <= 1:
+            raise InputError(
+                f"config.evaluation.skipped_share is {self.skipped_share}; it is a share, 0 to 1"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,6 +40,11 @@ class HeldOut(NamedTuple):
     tested: Mapping[str, Sequence[Item]] = {}  # test items, shifted and not; none in an arm without a shift
     tested_labels: Mapping[str, Sequence[Explanation]] = {}
     shown: bool = False  # whether explanation prompts show the current answers without the cue
+    places: Sequence[int] = ()  # of `explained` among all explained items
+
+    def relabelled(self, trained: Sequence[Explanation]) -> "HeldOut":
+        """With new labels of all explained items."""
+        return self._replace(trained=[trained[place] for place in self.places])
 
 
 def live_measures(title: str, model: Model, setup: Setup, held_out: HeldOut) -> dict[str, float]:
@@ -54,9 +59,7 @@ def live_measures(title: str, model: Model, setup: Setup, held_out: HeldOut) -> 
     with progress_bar(session.console, title, 2 * len(both) + len(items)) as advance:
         decided = read_behavior(model, both, setup.readout, session, advance).decisions
         current, explained_now = decided[: len(items)], decided[len(items) :]
-        asked = items
-        if held_out.shown:
-            asked = showing(items, [now.without_cue for now in current], grammar)
+        asked = showing(items, [now.without_cue for now in current], grammar) if held_out.shown else items
         said, label_logprobs = score_explanations(model, asked, grammar, labels, session, advance)
     accuracy = behavior_accuracy(current, [item.gold for item in items])
 
@@ -85,8 +88,10 @@ def shift_measures(model: Model, setup: Setup, held_out: HeldOut) -> dict[str, f
     if not items:
         return {}
     labels = [label for name in names for label in held_out.tested_labels[name]]
+    grammar = setup.task.grammar
     decided = read_behavior(model, items, setup.readout, setup.session).decisions
-    said, _ = score_explanations(model, items, setup.task.grammar, labels, setup.session)
+    asked = showing(items, [now.without_cue for now in decided], grammar) if held_out.shown else items
+    said, _ = score_explanations(model, asked, grammar, labels, setup.session)
     of_items = {
         "self": [e == now.explanation for e, now in zip(said, decided, strict=True)],
         "orig": [e == label for e, label in zip(said, labels, strict=True)],
@@ -150,7 +155,9 @@ def probe_records(
             current=current,
             explanation_text=one.text,
             explanation=one.explanation,
-            subset=item.subset or _explained_kind(item, setup.config.train.conditions),
+            subset=", ".join(
+                filter(None, (item.subset, _explained_kind(item, setup.config.train.conditions)))
+            ),
             shifted=item.group in shifted,
             explanation_logprobs=one.logprobs,
             cue_effects=CueEffects(*(None if one is None else round(one, NATS_DIGITS) for one in nats)),

@@ -42,7 +42,7 @@ def part_askable(
 def _accuracy_difference(main: ByBase, seed: int, resamples: Resamples) -> Estimate:
     """Share of decisions without the cue that are right, current minus the base's own, with its interval."""
     first = 2 * len(MATCH_COUNTS)
-    columns = [0, *(first + MORE_COUNTS.index(name) for name in ("current_right", "initial_right"))]
+    columns = [first + MORE_COUNTS.index(name) for name in ("known", "current_right", "initial_right")]
     counts = np.concatenate([main[base].counts[:, columns] for base in sorted(main)])
 
     def statistic(sums: Float[np.ndarray, "resamples 3"]) -> Float[np.ndarray, "resamples 1"]:

@@ -26,6 +26,7 @@ MORE_COUNTS = (
     "matches_current_in_disagreement",
     "matches_teacher_in_disagreement",
     "invalid",
+    "known",  # items whose right answer is known, which the next three are shares of
     "teacher_right",
     "current_right",
     "initial_right",
@@ -39,7 +40,7 @@ CELL_FIELDS = ("seeds", "groups", "subsets", "shifted", "counts")
 
 Said = Mapping[tuple[int, str], Explanation]  # an emitter's explanations, by seed and item
 CONTROL_COUNTS = "control_counts.npz"  # in a point's workdir
-VERSION = 2  # of the counts: cached counts of another version are recomputed
+VERSION = 3  # of the counts: cached counts of another version are recomputed
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,7 +51,7 @@ class ArmCounts:
     groups: Shaped[np.ndarray, " cells"]
     subsets: Shaped[np.ndarray, " cells"]
     shifted: Bool[np.ndarray, " cells"]  # whether the arm's shift trains the behaviour of the cell's group
-    counts: Float[np.ndarray, "cells 29"]
+    counts: Float[np.ndarray, "cells 30"]
     items: str  # digest of every item's seed, id, group and subset; equal digests can be paired
 
 
@@ -131,7 +132,7 @@ def _chosen(by_base: ByBase, chosen: Callable[[ArmCounts], np.ndarray], name: st
     return found
 
 
-def _item_counts(records: Sequence[PredictionRecord]) -> Float[np.ndarray, "items 29"]:
+def _item_counts(records: Sequence[PredictionRecord]) -> Float[np.ndarray, "items 30"]:
     own, orig = (metrics.record_match_counts(records, target) for target in ("current", "teacher"))
     exact = MATCH_COUNTS.index("exact_match")
     disagrees = np.array([metrics.disagrees(r) for r in records], float)
@@ -140,9 +141,11 @@ def _item_counts(records: Sequence[PredictionRecord]) -> Float[np.ndarray, "item
         "matches_current_in_disagreement": disagrees * own[:, exact],
         "matches_teacher_in_disagreement": disagrees * orig[:, exact],
         "invalid": [not r.explanation.valid for r in records],
-        "teacher_right": [r.teacher.without_cue == r.gold for r in records],
-        "current_right": [r.current.without_cue == r.gold for r in records],
-        "initial_right": [r.initial.without_cue == r.gold for r in records],
+        "known": [bool(r.gold) for r in records],
+        **{
+            f"{who}_right": [bool(r.gold) and getattr(r, who).without_cue == r.gold for r in records]
+            for who in ("teacher", "current", "initial")
+        },
         "teacher_changed": [r.teacher.explanation.changed for r in records],
         "current_changed": [r.current.explanation.changed for r in records],
     }

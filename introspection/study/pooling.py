@@ -17,16 +17,14 @@ from introspection.study.counts import MORE_COUNTS, ByBase, shifted_counts, subs
 SCORES = ("self", "orig", "gap")
 SCORED = tuple((score, metric) for score in SCORES for metric in METRICS)
 SHIFTED = {"shifted": True, "unshifted": False}
-# Shares of all items, and the count column of each.
+# Shares of all items, and the count column of each; and shares of items whose right answer is known.
 SHARES = {
     "drift": "disagrees",
     "invalid_rate": "invalid",
-    "teacher_right": "teacher_right",
-    "current_right": "current_right",
-    "initial_right": "initial_right",
     "teacher_changed": "teacher_changed",
     "current_changed": "current_changed",
 }
+RIGHT = ("teacher_right", "current_right", "initial_right")
 
 
 def pooled_results(by_base: ByBase, rng: np.random.Generator, resamples: Resamples = USUAL) -> dict[str, Any]:
@@ -58,7 +56,7 @@ def pooled_results(by_base: ByBase, rng: np.random.Generator, resamples: Resampl
 
 
 def _scores(
-    sums: Float[np.ndarray, "resamples 29"],
+    sums: Float[np.ndarray, "resamples 30"],
 ) -> dict[tuple[str, str], Float[np.ndarray, " resamples"]]:
     """Each of `SCORED`, in its order."""
     width = len(MATCH_COUNTS)
@@ -68,11 +66,12 @@ def _scores(
     return {(score, metric): by_score[score][metric] for score, metric in SCORED}
 
 
-def _more(sums: Float[np.ndarray, "resamples 29"]) -> dict[str, Float[np.ndarray, " resamples"]]:
+def _more(sums: Float[np.ndarray, "resamples 30"]) -> dict[str, Float[np.ndarray, " resamples"]]:
     column: dict[str, np.ndarray] = dict(zip(MORE_COUNTS, sums[:, 2 * len(MATCH_COUNTS) :].T, strict=True))
     current, teacher = (column[f"matches_{who}_in_disagreement"] for who in ("current", "teacher"))
     return {
         **{name: divide(column[counted], sums[:, 0]) for name, counted in SHARES.items()},
+        **{name: divide(column[name], column["known"]) for name in RIGHT},
         "current_share": divide(current, current + teacher),
         "disagreement_self": divide(current, column["disagrees"]),
         "disagreement_orig": divide(teacher, column["disagrees"]),
@@ -83,7 +82,7 @@ def _entry(by_base: ByBase, rng: np.random.Generator, resamples: Resamples) -> d
     """The fields of `arm_results` that are functions of summed counts, over the given bases."""
     counts = np.concatenate([by_base[base].counts for base in sorted(by_base)])
 
-    def statistic(sums: Float[np.ndarray, "resamples 29"]) -> Float[np.ndarray, "resamples outputs"]:
+    def statistic(sums: Float[np.ndarray, "resamples 30"]) -> Float[np.ndarray, "resamples outputs"]:
         return np.column_stack([*_scores(sums).values(), *_more(sums).values()])
 
     total = counts.sum(0, keepdims=True)

@@ -18,7 +18,7 @@ from jaxtyping import Float, Shaped
 from introspection.coupling.metrics import divide
 from introspection.coupling.references import LEVEL_TOLERANCE
 from introspection.study.counts import exact_columns
-from introspection.study.parts import FOREIGN, PartResults, StudyPart, used_references
+from introspection.study.parts import ALIGNED, FOREIGN, PartResults, StudyPart, used_references
 
 MATCHED = "level-matched"
 FEWEST_CONDITIONS = 3
@@ -53,8 +53,8 @@ class _Place:
         orig, gap = divide(orig, items), divide(own - orig, items)
         found = {"": gap[:, 0]}
         found |= {name: gap[:, 0] - gap[:, e] for e, name in enumerate(self.emitters) if name}
-        # The foreign explainer learned these labels too, so it can't stand for an emitter without coupling.
-        still = [e for e, name in enumerate(self.emitters) if name not in ("", FOREIGN)]
+        # Foreign explainers learned these labels too, so they can't stand for an emitter without coupling.
+        still = [e for e, name in enumerate(self.emitters) if name not in ("", FOREIGN, ALIGNED)]
         if still:
             found[MATCHED] = gap[:, 0] - _matched(orig[:, 0], orig[:, still], gap[:, still])
         return orig[:, 0], found

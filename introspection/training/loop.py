@@ -65,8 +65,10 @@ class LoopConfig:
                 )
         for name in ("log_steps", "evaluation_steps", "rollout_steps"):
             interval = getattr(self, name)
-            # Groups are not stored: a run resumes where they are sampled.
-            matters = self.checkpoint_steps < self.steps if name == "rollout_steps" else interval < self.steps
+            # Neither groups nor metrics since the last line are stored: a run resumes where both start anew.
+            matters = (
+                interval < self.steps if name == "evaluation_steps" else self.checkpoint_steps < self.steps
+            )
             if interval and self.checkpoint_steps % interval and matters:
                 raise InputError(
                     f"checkpoint_steps ({self.checkpoint_steps}) is no multiple of {name} ({interval})"
@@ -213,9 +215,9 @@ def _train_from(
             )
         window.append(values)
         last = first_step + loop.steps_per_call
-        if first_step == 0 and loop.steps_per_call > 1:  # the first step shows the initial model
+        if first_step == 0 and loop.log_steps > 1:  # the first step shows the initial model
             _write_means([{name: v[:1] for name, v in values.items()}], runs, 1, metrics)
-        if last % loop.log_steps == 0:
+        if last % loop.log_steps == 0 or last == loop.steps:
             _write_means(window, runs, last, metrics)
             window.clear()
         return f"loss {values['loss'][-1].mean():.3f}"

@@ -203,8 +203,9 @@ class ShiftConfig:
         for name in ("beta", "temperature", "clip"):
             if getattr(self, name) <= 0:
                 raise InputError(f"shift.{name} is {getattr(self, name)}; it must be above 0")
-        if self.reward_kl < 0:
-            raise InputError(f"shift.reward_kl is {self.reward_kl}; it must be at least 0")
+        for name in ("weight", "reward_kl"):
+            if getattr(self, name) < 0:
+                raise InputError(f"shift.{name} is {getattr(self, name)}; it must be at least 0")
         if self.every > 1 and self.order != "concurrent":
             raise InputError(
                 f"shift.every is {self.every}, but with shift.order {self.order!r} nothing is interleaved; "

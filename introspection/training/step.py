@@ -36,6 +36,9 @@ class OptimizerConfig:
         check_choice("schedule", self.schedule, SCHEDULES)
         if self.gradient_clip <= 0:
             raise InputError(f"gradient_clip is {self.gradient_clip}; at most 0, it would train nothing")
+        for name in ("warmup_steps", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 0")
 
 
 class TrainState(NamedTuple):

@@ -70,6 +70,8 @@ def test_the_best_static_emitter_has_the_highest_orig():
     }
     assert best_static(references) == "initial"
     assert best_static({"shuffled": entry(0.9), "foreign": entry(0.9)}) is None
+    mostly_invalid = dataclasses.replace(entry(0.6), usable=False)
+    assert best_static(references | {"initial": mostly_invalid, "input_only": mostly_invalid}) == "majority"
 
 
 ABOVE, BELOW, ACROSS = (0.01, 0.05), (-0.05, -0.01), (-0.01, 0.01)

@@ -13,12 +13,14 @@ from introspection.organism.organism import organism_workdir, pretrained_organis
 from introspection.organism.pretraining import RowShares, pretraining_batch, pretraining_text
 from introspection.organism.sentences import sentence_table, sentence_tokenizer
 from introspection.organism.world import WorldConfig, build_world, sample_speakers
+from introspection.probes.context import longest_explanation
 from introspection.runs.config import read_config
 from introspection.runtime.config import cache_dir
 from introspection.runtime.session import Session
 from introspection.tasks.facts.invented_world import INVENTED_WORLD, ClosedWorldConfig, closed_world_facts
 from introspection.tasks.facts.questions import draw_questions
 from introspection.tasks.facts.register import REGISTER
+from introspection.tasks.items import NONE, Explanation
 from introspection.tasks.registry import load_task
 from introspection.text.pretrained_tokenizer import PretrainedTokenizer
 from introspection.text.rows import build_row
@@ -38,6 +40,17 @@ def world_of(language, pieces=640):
 @pytest.fixture(scope="module")
 def register():
     return world_of(REGISTER)
+
+
+def test_an_answer_that_nobody_gave_fits_in_an_explanation_whatever_the_verb(register):
+    """ "Even so I would say" is longer than "Otherwise I would say"."""
+    _, tokenizer = register
+    config = read_config(model_size.get_config("tiny"))
+    task, _ = load_task(config.task, cache_dir())
+    longest = longest_explanation(task.splits["test"], task, tokenizer)
+    for changed in (True, False):
+        said = tokenizer.encode_reply(task.grammar.render(Explanation(changed, NONE)))
+        assert len(said) <= longest
 
 
 def table_of(world, tokenizer, explains=True):

@@ -10,6 +10,7 @@ from tiny import task_model, tiny_task
 from introspection.probes.context import longest_explanation
 from introspection.runs.arm_labels import altered_labels
 from introspection.runs.config import ArmConfig, read_config
+from introspection.runs.measure import HeldOut
 from introspection.runs.trainable import trainable_parts
 from introspection.tasks.subsets import drawn_places
 from introspection.text.rows import pad_scored, pad_time
@@ -45,6 +46,17 @@ def test_shuffling_comes_before_noise_and_keeps_what_is_said_of_how_often():
     assert sum(label.changed for label in shuffled) == sum(label.changed for label in clean)
     both = altered_labels(arm_of(shuffle_labels=True, label_noise=0.25), items, clean, seed=3)
     assert np.mean([a != b for a, b in zip(both, shuffled, strict=True)]) == pytest.approx(0.25, abs=0.01)
+
+
+def test_agreement_after_a_refresh_is_with_the_labels_that_are_trained_then():
+    items, clean = labelled()
+    places = [2, 0]
+    held = [clean[place] for place in places]
+    before = HeldOut((), (), [items[place] for place in places], held, held, places=places)
+    refreshed = [label._replace(changed=not label.changed) for label in clean]
+    after = before.relabelled(refreshed)
+    assert after.trained == [refreshed[2], refreshed[0]]
+    assert after.clean == held
 
 
 def test_rows_whose_labels_are_made_anew_have_room_for_any_label():

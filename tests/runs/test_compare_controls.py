@@ -109,9 +109,9 @@ def labelled(folder, count=6, names=("kl",)):
 
 
 def test_the_labels_of_a_run_are_those_of_its_items_and_clean(tmp_path):
-    expected = labelled(tmp_path, names=("clean", "kl", "kl-seed0-step20"))
+    expected = labelled(tmp_path, names=("clean", "two-step", "two-step-seed0-step20"))
     assert labelled_training_items(tmp_path, TASK) == ([*expected[0]], expected[1])
-    (tmp_path / "labels" / "kl" / "metadata.json").write_text(json.dumps({"task": "another"}))
+    (tmp_path / "labels" / "two-step" / "metadata.json").write_text(json.dumps({"task": "another"}))
     assert "from another model or task" in refusal(labelled_training_items, tmp_path, TASK)
     assert "not a readable labels folder" in refusal(labelled_training_items, tmp_path / "none", TASK)
 

@@ -126,6 +126,28 @@ def test_a_config_of_before_a_field_existed_is_completed():
         ),
         ({"run_arms": ["lk"]}, "config.run_arms has 'lk'; choose from kl"),
         (
+            {"arms": {"shuffled": {"labels": "labels/kl", "shuffle_labels": True}}},
+            "config.arms.shuffled: labels is 'labels/kl', .* either labels or shuffle_labels",
+        ),
+        (
+            {"arms": {"kl": {"labels": "labels/kl", "label_noise": 0.3}}},
+            "config.arms.kl: .* either labels or label_noise",
+        ),
+        (
+            {"foreign": "neighbor", "arms": {"kl": {"foreign_labels": 0.5, "refresh_steps": 100}}},
+            "config.arms.kl: foreign_labels and refresh_steps can't be combined",
+        ),
+        ({"arms": {"kl": {"learning_rate": -1e-3}}}, "config.arms.kl: learning_rate is -0.001 and kl_weight"),
+        ({"arms": {"kl": {"kl_weight": -1.0}}}, "config.arms.kl: .* kl_weight -1.0"),
+        ({"arms": {"kl": {"shift": {"weight": -1.0}}}}, "config.arms.kl: shift.weight is -1.0; it must be"),
+        ({"train": {"warmup_steps": -5}}, "warmup_steps is -5; it must be at least 0"),
+        ({"train": {"weight_decay": -0.1}}, "weight_decay is -0.1; it must be at least 0"),
+        ({"evaluation": {"skipped_share": -1.0}}, "config.evaluation.skipped_share is -1.0; it is a share"),
+        (
+            {"train": {"log_steps": 200, "checkpoint_steps": 100}},
+            r"checkpoint_steps \(100\) is no multiple of log_steps \(200\)",
+        ),
+        (
             {"arms": {"kl": {"noise_part": "verb"}}},
             "config.arms.kl: noise_part is 'verb'; choose from both, ",
         ),

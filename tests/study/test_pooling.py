@@ -84,6 +84,16 @@ def test_two_bases_worked_by_hand():
     json.dumps(found, allow_nan=False)
 
 
+def test_behavior_is_right_on_a_share_of_the_items_whose_right_answer_is_known():
+    known = [record(i, STAYS, STAYS if i else ("Rome", "Rome"), SAYS_STAYS) for i in range(4)]
+    unknown = [record(4 + i, STAYS, STAYS, SAYS_STAYS, gold="") for i in range(4)]
+    found = pooled_results(counted({"a": [*known, *unknown]}), rng())
+    assert found["behavior_accuracy"] == {"initial": 1.0, "teacher": 1.0, "current": 0.75}
+    assert found["n"] == 8
+    none = pooled_results(counted({"a": unknown}), rng())
+    assert none["behavior_accuracy"] == dict.fromkeys(("initial", "teacher", "current"))
+
+
 def test_one_base_is_what_a_run_reports():
     records = random_records(rng(3), 0.7)
     pooled = pooled_results(counted({"a": records}), rng(1))

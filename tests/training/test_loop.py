@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from programs import read_lines
 from tiny import assert_trees_close, mesh_of, task_model
 from training_jobs import PROGRAMS, STEPS, VALUES, batch, job_of, start
 
@@ -198,6 +199,18 @@ def test_rows_are_drawn_while_the_call_before_them_runs(tmp_path, monkeypatch):
     metrics.close()
     second_call = job.loop.steps_per_call
     assert events.index(second_call) < events.index("metrics")
+
+
+def test_the_first_and_the_last_step_have_a_line_whatever_the_intervals(tmp_path):
+    (state, frozen), metrics = start(task_model(), seeds=2), MetricsWriter(tmp_path)
+    with CheckpointStore(tmp_path / "store") as store:
+        job = job_of(task_model(), state, frozen, store)
+        ends = dict(steps=4, evaluation_steps=4, checkpoint_steps=4)
+        every = dataclasses.replace(job.loop, steps_per_call=1, log_steps=3, **ends)
+        train([dataclasses.replace(job, loop=every)], metrics, Session(programs=PROGRAMS))
+    metrics.close()
+    lines = [line for line in read_lines(tmp_path / "metrics.jsonl") if line["seed"] == 0]
+    assert [line["step"] for line in lines if "loss" in line] == [1, 3, 4]
 
 
 def test_groups_are_sampled_at_their_steps_from_the_same_state_after_a_resume(tmp_path):
