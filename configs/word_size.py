@@ -1,4 +1,4 @@
-"""Size, in the organism of words: does the effect change from 0.35 to 2.2 M parameters?
+"""Size, in the organism of words: does the effect change from 0.15 to 2.2 M parameters?
 
     python -m experiments.sweep --config=configs/word_size.py:rates --workdir=runs/word_size_rates
     python -m experiments.sweep --config=configs/word_size.py --workdir=runs/word_size
@@ -21,6 +21,7 @@ from introspection.runs.config import arm
 NAME = "word_size"
 # By name: width, the peak rate of pretraining, and that of explanation training.
 SIZES = {
+    "0.15m": (32, 4.5e-3, 2e-3),
     "0.35m": (64, 3e-3, 1e-3),
     "1m": (128, 2e-3, 5e-4),
     "2m": (192, 1.5e-3, 3.3e-4),
