@@ -26,7 +26,7 @@ SIZES = {
     "1m": (128, 2e-3, 5e-4),
     "2m": (192, 1.5e-3, 3.3e-4),  # a guess: it has not run
 }
-# Arms of `:rates`: times 1e-3 · 64 / width. The grid ended at double, which was best at 0.35 M: it was moved once.
+# Arms of `:rates`: times 1e-3 · 64 / width. The grid ended at double, the best at 0.35 M: it was moved once.
 RATES = {"kl": 1.0, "lr_quarter": 0.25, "lr_half": 0.5, "lr_double": 2.0, "lr_fourfold": 4.0}
 BASES = (0, 1)  # seeds of pretraining
 TINY = {"tiny-16": (16, 1e-2, 3e-3), "tiny-32": (32, 5e-3, 1e-3)}
