@@ -27,7 +27,6 @@ from introspection.patching.page import write_patching_page
 from introspection.patching.results import PatchedModel, PatchingResults
 from introspection.patching.summary import patching_table, summary
 from introspection.patching.weights import gradient_similarity, swap
-from introspection.probes.behavior import load_readout
 from introspection.probes.contrasts import GROUPS, open_groups
 from introspection.probes.patching import (
     Differences,
@@ -39,8 +38,9 @@ from introspection.probes.patching import (
 )
 from introspection.reports.console import program_table, say
 from introspection.reports.run_files import read_results
+from introspection.runs.added_arms import with_arms_added
 from introspection.runs.config import RunConfig, read_config
-from introspection.runs.identity import completed
+from introspection.runs.identity import completed, identity
 from introspection.runs.run import FINISHED, is_finished, run
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.config import cache_dir
@@ -48,11 +48,12 @@ from introspection.runtime.json_files import read_object
 from introspection.runtime.json_values import to_json
 from introspection.runtime.lock import held
 from introspection.runtime.mesh_flag import chosen_mesh
-from introspection.runtime.processes import first
+from introspection.runtime.processes import first, first_before_others
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
-from introspection.runtime.workdir import write_json
+from introspection.runtime.workdir import check_workdir, write_json
 from introspection.tasks.items import Decisions
+from introspection.tasks.refusal.phrases import CLASSES
 from introspection.tasks.registry import LANGUAGES, load_task
 from introspection.tasks.task import Task
 
@@ -96,11 +97,19 @@ def patch(config: RunConfig, workdir: Path, console: Console, mesh: str = "") ->
     """
     if config.initial == "pretrain":  # before anything is trained
         all_sites(config.organism.decoder(vocab_size=1), GROUPS, config.patching)
-    if not first(lambda: is_finished(workdir, config.run_arms)):
+    task, _ = first_before_others(lambda: load_task(config.task, cache_dir(config.cache_dir)))
+    if config.behavior.judge or any(item.candidates == CLASSES for item in task.splits["test"]):
+        raise InputError(
+            f"{task.name}: its candidates are a judge's classes, not texts, so no token tells them apart; "
+            "patching needs a task whose candidates are texts"
+        )
+    if first(lambda: is_finished(workdir, config.run_arms)):
+        first(lambda: check_workdir(workdir, identity(config), with_arms_added(config)))
+    else:
         run(config, workdir, console, mesh=mesh)
     session = Session(chosen_mesh(mesh, config.mesh), ProgramTable(), console, cache_dir(config.cache_dir))
     with held(workdir), jax.set_mesh(session.mesh):
-        results = patch_models(config, workdir, session)
+        results = patch_models(config, workdir, task, session)
         first(lambda: write_json(workdir / PATCHING, to_json(results)))
         page = first(lambda: write_patching_page(workdir, config.name, results))
     console.print(patching_table(results))
@@ -109,14 +118,8 @@ def patch(config: RunConfig, workdir: Path, console: Console, mesh: str = "") ->
     return page
 
 
-def patch_models(config: RunConfig, workdir: Path, session: Session) -> PatchingResults:
+def patch_models(config: RunConfig, workdir: Path, task: Task, session: Session) -> PatchingResults:
     """Everything that `patching.json` holds."""
-    task, _ = load_task(config.task, session.cache)
-    if load_readout(config.behavior, task, session).judge is not None:
-        raise InputError(
-            f"{task.name}: its candidates are a judge's classes, not texts, so no token tells them apart; "
-            "patching needs a task whose candidates are texts"
-        )
     run_results = read_results(workdir / FINISHED)
     subjects = find_subjects(config, workdir)
     models: dict[str, PatchedModel] = {}
@@ -169,8 +172,7 @@ def find_subjects(config: RunConfig, workdir: Path) -> dict[str, list[Subject]]:
             raise InputError(
                 f"{workdir} has no trained arm {arm!r}: run it first, or leave it out of run_arms"
             )
-        start = "foreign" if recipe.foreign_to else "initial"
-        if start not in found:
+        if (start := recipe.start) not in found:
             (before,) = find_stored(f"{workdir}:{start}")
             found[start] = [Subject(before, None, {record.id: record.initial for record in own})]
     for arm in config.chosen_arms:

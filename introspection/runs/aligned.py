@@ -81,7 +81,9 @@ def aligned_model(
     adapters = plain(config.lora)
     del adapters["base_dtype"]  # how the base is kept: the same model
     given = (plain(config.align), adapters, config.task_seed, config.train.steps_per_call)
-    identity = [VERSION, student.fingerprint, asked, *given]
+    # Two ways to decide may read the same scores or replies.
+    decided = (readout.kind, config.behavior.judge, config.behavior.judge_model)
+    identity = [VERSION, student.fingerprint, asked, *given, *decided]
     folder = session.cache / ALIGNED / fingerprint_json(identity)
     with one_at_a_time(folder.with_suffix(".lock"), session.console, "aligning this model"):
         model, found = _aligned(config, student, teacher, items, readout, session, folder)

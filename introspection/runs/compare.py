@@ -41,7 +41,7 @@ from introspection.runtime.config import cache_dir, settings
 from introspection.runtime.json_values import to_json
 from introspection.runtime.mesh import idle_devices
 from introspection.runtime.mesh_flag import chosen_mesh
-from introspection.runtime.processes import first, first_before_others
+from introspection.runtime.processes import check_shared, first, first_before_others
 from introspection.runtime.session import Session
 from introspection.runtime.workdir import check_workdir, claim_workdir, write_json, write_whole
 from introspection.tasks.items import Item
@@ -79,6 +79,7 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
       InputError: a model, data or field does not exist, or the models' runs used different tasks or readouts.
     """
     cache, limit = cache_dir(), request.limit
+    check_shared(cache)
     evenly((), limit)  # checks the limit before anything is loaded
     chat, controls = assigned_chat(request.chat), asked_controls(request.controls)
     rows = first(lambda: compared_rows(request.models, controls, cache, chat))

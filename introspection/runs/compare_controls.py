@@ -26,16 +26,18 @@ Labelled = tuple[Sequence[Item], Sequence[Explanation]]
 def labelled_training_items(workdir: Path, task: Task) -> Labelled:
     """The training items that a run explains, with their clean labels.
 
-    They are those of an arm's labels or, if all arms were given labels, all that could be explained.
+    The items are those of an arm's labels or, if all arms were given labels, all that could be explained.
 
     Raises:
       InputError: the labels are missing, or of another task.
     """
     folders = sorted(path.parent for path in (workdir / "labels").glob("*/metadata.json"))
     own = [folder for folder in folders if folder.name != "clean" and not REFRESHED.search(folder.name)]
-    folder = own[0] if own else workdir / "labels" / "clean"
-    labels = labels_by_id(folder, {"task": task.name, "template_version": task.template_version})
-    items = [item for item in task.splits["train"] if item.id in labels]
+    folder, clean = own[0] if own else workdir / "labels" / "clean", workdir / "labels" / "clean"
+    expected = {"task": task.name, "template_version": task.template_version}
+    # An arm's own clean labels may describe another model (config.foreign_labels).
+    explained, labels = labels_by_id(folder, expected), labels_by_id(clean, expected)
+    items = [item for item in task.splits["train"] if item.id in explained.keys() & labels.keys()]
     if not items:
         raise InputError(f"{folder}: no training item of this task has a label there; leave --controls out")
     return items, [labels[item.id].clean for item in items]

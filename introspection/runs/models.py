@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from introspection.checkpoints.fingerprint import fingerprint_json
 from introspection.checkpoints.names import (
     check_addressed,
     find_models,
@@ -188,12 +189,33 @@ def check_reference(config: RunConfig, initial: Model, reference: Model) -> None
         )
 
 
-def check_same_models(workdir: Path, fingerprints: Mapping[str, str]) -> None:
-    """Raises InputError if the config's model names meant other models when the workdir was begun."""
+def items_digest(task: Task) -> str:
+    """16 hex digits of what every split asks. A file of data may change under one name."""
+    return fingerprint_json(
+        [
+            (split, item.id, str(item.prompt_with_cue), str(item.prompt_without_cue))
+            for split, items in task.splits.items()
+            for item in items
+        ]
+    )
+
+
+def check_same_inputs(workdir: Path, fingerprints: Mapping[str, str], items: str) -> None:
+    """Raises InputError if the workdir was begun with other models under the config's names, or other items.
+
+    Args:
+      items: `items_digest` of the run's task.
+    """
     path = workdir / "labels" / "clean" / METADATA
     if not path.is_file():
         return
-    begun = read_object(path).get("models", {})
+    metadata = read_object(path)
+    begun = metadata.get("models", {})
+    if metadata.get("items", items) != items:
+        raise InputError(
+            f"{workdir} was begun with other items: the data of config.task have changed since; give another "
+            "--workdir, or the data that it was begun with"
+        )
     if not isinstance(begun, dict):
         raise InputError(f"{path}: models is {begun!r:.60}, not an object; give another --workdir")
     for field, fingerprint in fingerprints.items():

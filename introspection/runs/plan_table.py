@@ -16,12 +16,16 @@ def markdown_table(path: Path) -> str:
 
     Least seconds and MFU are estimates (`program_plan.Estimate`). Raises InputError if the file is none.
     """
-    newest: dict[tuple, dict[str, Any]] = {}
-    for one in json_lines(path, dict):
-        key = (one["config"], one["program"], one["topology"], one["tokens"], *one["mesh"].values())
-        newest[key] = one
-    rows = [COLUMNS, ["---"] * len(COLUMNS), *map(_row, newest.values())]
+    newest: dict[tuple, list[str]] = {}
+    for key, row in json_lines(path, _keyed_row, "give a file that --out has written"):
+        newest[key] = row
+    rows = [COLUMNS, ["---"] * len(COLUMNS), *newest.values()]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _keyed_row(one: dict[str, Any]) -> tuple[tuple, list[str]]:
+    """What a plan is of, and its row."""
+    return (one["config"], one["program"], one["topology"], one["tokens"], *one["mesh"].values()), _row(one)
 
 
 def _row(one: dict[str, Any]) -> list[str]:

@@ -42,6 +42,7 @@ from introspection.runs.models import (
     PUBLISHED,
     check_reference,
     check_vocabularies,
+    items_digest,
     published_decisions,
     readable_task,
     say_cut,
@@ -238,7 +239,8 @@ def _leave_texts(setup: Setup) -> None:
         metadata = label_metadata(
             setup.task, setup.config.task_seed, setup.models.teacher.fingerprint, noise=0.0
         )
-        metadata["models"] = setup.models.fingerprints  # which a resumed run must have, too
+        # What a resumed run must have, too.
+        metadata |= {"models": setup.models.fingerprints, "items": items_digest(setup.task)}
         write_labels(workdir / "labels" / "clean", labels, metadata)
 
 

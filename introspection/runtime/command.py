@@ -266,13 +266,16 @@ def field_names(config: ConfigDict) -> list[str]:
 
 def help_text(doc: str, flag_values: flags.FlagValues, arguments: list[str]) -> str:
     """The command's docstring, its flags, and the fields of the given config."""
-    own = [flag for flag in flag_values.get_flags_for_module("__main__") if flag.name != "config"]
+    defining = ("__main__", define_place_flags.__module__)
+    own = [flag for name in defining for flag in flag_values.get_flags_for_module(name)]
     lines = [doc.strip(), "", "Flags:"]
     if "config" in flag_values:
         lines.append(
             "  --config=FILE.py[:ARGUMENT]  the experiment; --config.<field>=<value> overrides a field"
         )
     for flag in own:
+        if flag.name == "config":
+            continue
         default = f" (default: {flag.default!r})" if flag.default else ""
         said = str(flag.help).partition("\n")[0].removesuffix(";")  # absl adds how lists are given
         lines.append(f"  --{flag.name}  {said}{default}")

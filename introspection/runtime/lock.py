@@ -20,7 +20,7 @@ from introspection.runtime.processes import only_first_holds
 from introspection.runtime.workdir import LOCK
 
 # What `flock` says where the file system has no locks.
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 class HeldError(InputError):
@@ -81,6 +81,9 @@ def _one_at_a_time(lock: Path, console: Console, what: str) -> Iterator[None]:
         except BlockingIOError:
             console.print(f"another process is {what}; waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
         yield
 
 
@@ -136,7 +139,7 @@ def _locked(workdir: Path) -> int:
             os.close(file)
             continue
         except OSError as error:
-            if error.errno in _NO_LOCKS:
+            if error.errno in NO_LOCKS:
                 return file
             os.close(file)
             raise

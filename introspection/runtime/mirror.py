@@ -66,10 +66,12 @@ class Mirror:
         self._claimed = False
         self._remains: list[str] = []  # objects of half folders
         self._copy, self._known = uuid.uuid4().hex, {}
+        self._partial = False  # whether steps and labels were left out when others' files were copied last
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             stored = json.loads(self._state.read_text(encoding="utf-8"))
             known = {name: Known(tag, FileState(*state)) for name, (tag, state) in stored["files"].items()}
             self._copy, self._known = stored["copy"], known
+            self._partial = bool(stored.get("partial"))
 
     def pull(self, keep_ahead: bool) -> None:
         """Makes the local folder what the bucket's is.
@@ -93,6 +95,8 @@ class Mirror:
                     raise
 
     def _is_ahead(self, there: Mapping[str, Stored]) -> bool:
+        if self._models and self._partial:
+            return False
         ours = {name for name in self._known if self._is_ours(name)}
         return WRITER in there and ours <= there.keys() and self._bucket.read(WRITER) == self._copy.encode()
 
@@ -128,6 +132,7 @@ class Mirror:
         here = self._scan()
         others = {name: known for name, known in self._known.items() if not self._is_ours(name)}
         self._known = others | {name: Known(wanted[name].tag, here[name]) for name in wanted}
+        self._partial = not self._models
         self._save()
 
     def _whole(self, there: Mapping[str, Stored]) -> dict[str, Stored]:
@@ -231,7 +236,7 @@ class Mirror:
 
     def _save(self) -> None:
         files = {name: (known.tag, known.state) for name, known in self._known.items()}
-        write_whole(self._state, json.dumps({"copy": self._copy, "files": files}))
+        write_whole(self._state, json.dumps({"copy": self._copy, "files": files, "partial": self._partial}))
 
     def _is_ours(self, name: str) -> bool:
         return self._models or _WHOLE.match(name) is None

@@ -12,7 +12,7 @@ import time
 from introspection.errors import RunError
 
 _PAUSE_S = 0.5  # between tries to reach the first process, which may start last
-_LONGEST = 10_000  # bytes of a message
+_LONGEST, _LONGEST_ANSWER = 10_000, 10_000_000  # bytes: of a call; of the answer, which lists all hosts
 
 
 def roll_call(
@@ -47,7 +47,7 @@ def _call(coordinator: str, process: int, deadline: float, waited: str) -> list[
             line.sendall(json.dumps([process, socket.gethostname()]).encode() + b"\n")
             # The first answers when its own time is over, which may have begun later.
             line.settimeout(deadline - time.monotonic() + 3600.0)
-            return json.loads(_received(line))
+            return json.loads(_received(line, _LONGEST_ANSWER))
         time.sleep(_PAUSE_S)
     return (
         f"process 0 can't be reached at {coordinator} since {waited}: start it, check the address in "
@@ -83,7 +83,7 @@ def _collect(
             try:
                 line, _ = server.accept()
                 line.settimeout(5.0)
-                number, host = json.loads(_received(line))
+                number, host = json.loads(_received(line, _LONGEST))
             except (OSError, ValueError):  # the time is over, or it was a stranger
                 continue
             lines.append(line)
@@ -103,6 +103,6 @@ def _collect(
     return answer
 
 
-def _received(line: socket.socket) -> bytes:
+def _received(line: socket.socket, longest: int) -> bytes:
     with line.makefile("rb") as lines:
-        return lines.readline(_LONGEST)
+        return lines.readline(longest)

@@ -87,6 +87,16 @@ def test_what_can_not_be_patched_is_one_line(programs, finished_run, flags, says
     refused(programs, "patch", TINY, *flags, workdir=finished_run.workdir, says=says)
 
 
+def test_a_finished_run_of_another_config_is_not_patched(programs, finished_run):
+    says = ["belongs to another config", "task.seed"]
+    refused(programs, "patch", TINY, "--config.task.seed=1", workdir=finished_run.workdir, says=says)
+
+
+def test_a_judges_classes_are_refused_before_anything_is_trained(programs, tmp_path):
+    config = "--config=configs/refusal.py:tiny"
+    refused(programs, "patch", config, workdir=tmp_path / "run", says=["candidates are a judge's classes"])
+
+
 def test_a_workdir_without_a_run_is_one_line(programs, tmp_path):
     outcome = programs.run("patch", f"--workdir={tmp_path}")
     assert outcome.code == 2

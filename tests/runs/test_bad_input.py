@@ -343,6 +343,13 @@ def test_help_tells_what_a_program_does(programs, name):
         assert "absl" not in line
 
 
+def test_help_lists_the_flags_for_meshes_and_processes(programs):
+    outcome = programs.run_well("run", "--help")
+    for name in ("workdir", "mesh", "coordinator", "processes", "process", "start-timeout"):
+        assert f"  --{name}  " in outcome.stdout
+    assert outcome.stdout.count("--config=FILE.py") == 1
+
+
 @pytest.mark.parametrize("name", ["run", "pretrain"])
 def test_help_lists_the_fields_of_a_config(programs, name):
     outcome = programs.run_well(name, TINY, "--help")

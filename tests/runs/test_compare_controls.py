@@ -116,6 +116,17 @@ def test_the_labels_of_a_run_are_those_of_its_items_and_clean(tmp_path):
     assert "not a readable labels folder" in refusal(labelled_training_items, tmp_path / "none", TASK)
 
 
+def test_controls_are_fitted_on_the_label_teachers_behaviour_whoever_an_arm_explains(tmp_path):
+    """The clean labels of an arm with foreign ones describe the other model, too."""
+    items, clean = labelled(tmp_path, names=("clean",))
+    foreign = [
+        Label(item.id, item.group, Decisions(*item.candidates[1:3]), label)
+        for item, label in zip(items, clean, strict=True)
+    ]
+    write_labels(tmp_path / "labels" / "alpha50", foreign[:4], label_metadata(TASK, 0, "x", 0.0, foreign=0.5))
+    assert labelled_training_items(tmp_path, TASK) == ([*items[:4]], clean[:4])
+
+
 def test_examples_are_of_other_groups_and_of_both_kinds(tmp_path):
     training = labelled(tmp_path, count=20)
     items = [*training[0][:2], *TASK.splits["test"]]

@@ -1,5 +1,8 @@
 """The external models of a config: where training starts, how they are addressed, what does not fit."""
 
+import dataclasses
+import json
+
 import chat_templates
 import jax
 import numpy as np
@@ -12,7 +15,7 @@ from elsewhere import (
     vocabulary,
     with_adapters,
 )
-from tiny import mesh_of, task_model, tiny_model
+from tiny import mesh_of, task_model, tiny_model, tiny_task
 from weights_cases import change_json
 
 from introspection.checkpoints.names import (
@@ -23,7 +26,13 @@ from introspection.errors import InputError
 from introspection.models.decoder import Decoder
 from introspection.models.head import head_matrix
 from introspection.runs.config import ArmConfig, RunConfig, read_config
-from introspection.runs.models import check_reference, check_vocabularies, stored_models
+from introspection.runs.models import (
+    check_reference,
+    check_same_inputs,
+    check_vocabularies,
+    items_digest,
+    stored_models,
+)
 from introspection.runtime.session import Session
 from introspection.text.chat_template import ChatOptions
 
@@ -116,3 +125,21 @@ def test_more_tokens_than_rows_of_the_embedding_are_refused(tmp_path):
     change_json(folder / "config.json", vocab_size=rows + 1)
     with pytest.raises(InputError, match=rf"embed_tokens.weight is \({rows}, 16\) in the checkpoint"):
         load_one(str(folder), mesh_of())
+
+
+def test_a_workdir_begun_with_other_items_is_not_resumed(tmp_path):
+    """The file of a task's data may change under the same name."""
+    task = tiny_task()
+    folder = tmp_path / "labels" / "clean"
+    folder.mkdir(parents=True)
+    (folder / "metadata.json").write_text(
+        json.dumps({"models": {"initial": "a"}, "items": items_digest(task)})
+    )
+    check_same_inputs(tmp_path, {"initial": "a"}, items_digest(task))
+    with pytest.raises(InputError, match=r"begun with another model as config\.initial"):
+        check_same_inputs(tmp_path, {"initial": "b"}, items_digest(task))
+    first, *others = task.splits["test"]
+    changed = dataclasses.replace(first, prompt_with_cue=f"{first.prompt_with_cue} More.")
+    other = dataclasses.replace(task, splits={**task.splits, "test": (changed, *others)})
+    with pytest.raises(InputError, match=r"begun with other items: the data of config\.task have changed"):
+        check_same_inputs(tmp_path, {"initial": "a"}, items_digest(other))

@@ -16,6 +16,7 @@ from tiny import mesh_of
 from introspection.errors import InputError
 from introspection.runs.config import read_config
 from introspection.runs.plan import PlanRequest, plan
+from introspection.runs.plan_table import markdown_table
 from introspection.runs.planned_programs import PROGRAMS, model_of, planned_programs, train_state
 from introspection.runs.program_plan import leaf_plans, model_flops, needed_bytes, plan_program
 from introspection.runtime import topology
@@ -145,3 +146,9 @@ def test_long_steps_are_lowered_to_the_kernel_without_square_arrays():
             lowered = traced.lower().as_text()
         assert "tpu_custom_call" in lowered, name
         assert "8192x8192" not in lowered, name
+
+
+def test_a_table_of_what_is_no_plan_is_one_line(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"a": 1}\n')
+    assert "metrics.jsonl:1 can't be read" in refusal(markdown_table, path)

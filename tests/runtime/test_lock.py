@@ -10,10 +10,11 @@ import time
 
 import pytest
 from programs import ROOT, TINY, one_error_line, refused
+from rich.console import Console
 
 from introspection.errors import InputError
 from introspection.runtime import lock
-from introspection.runtime.lock import HeldError, check_inside, held
+from introspection.runtime.lock import HeldError, check_inside, held, one_at_a_time
 from introspection.runtime.workdir import check_workdir, whole, write_whole
 
 COMMANDS = {
@@ -71,7 +72,7 @@ def test_without_locks_in_the_file_system_it_goes_on(tmp_path, monkeypatch):
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr(lock.fcntl, "flock", unsupported)
-    with held(tmp_path), held(tmp_path):
+    with held(tmp_path), held(tmp_path), one_at_a_time(tmp_path / "made.lock", Console(), "making it"):
         pass
 
 

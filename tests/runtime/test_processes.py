@@ -1,5 +1,6 @@
 """Which process of how many a command is, who is missing, and what a single process does not pay for."""
 
+import json
 import socket
 import threading
 
@@ -8,6 +9,7 @@ import pytest
 
 from introspection.errors import InputError, RunError
 from introspection.runtime import joining, mesh_flag, processes
+from introspection.runtime import roll_call as roll_call_module
 from introspection.runtime.joining import Place, place_of
 from introspection.runtime.mesh import MeshConfig
 from introspection.runtime.mesh_flag import chosen_mesh, read_mesh
@@ -49,6 +51,16 @@ def called(address: str, count: int, numbers: list[int], names=(), seconds: floa
 
 def test_all_learn_the_hosts_of_all(address):
     assert called(address, 3, [2, 0, 1]) == [[socket.gethostname()] * 3] * 3
+
+
+def test_the_answer_may_list_many_hosts_with_long_names():
+    hosts = [f"{'host' * 12}-{number}" for number in range(400)]
+    here, there = socket.socketpair()
+    with here, there:
+        sender = threading.Thread(target=there.sendall, args=(json.dumps(hosts).encode() + b"\n",))
+        sender.start()
+        assert json.loads(roll_call_module._received(here, roll_call_module._LONGEST_ANSWER)) == hosts
+        sender.join()
 
 
 def test_missing_processes_are_named_with_their_hosts_to_all_that_wait(address):

@@ -99,6 +99,21 @@ def test_what_a_command_writes_is_there_for_the_next_on_another_host(bucket_serv
     assert bucket_server.names(url) == {*left, *markers, ".last-writer"} - {"checkpoints/kl/0.whole"}
 
 
+def test_a_copy_that_left_models_out_is_not_ahead_of_them(bucket_server, hosts):
+    """Another host trained on; a report is written here; then a command here reads the models."""
+    url = bucket_server.new_url()
+    with working_folder(url) as folder:
+        write_files(folder)
+    hosts("second")
+    with working_folder(url) as folder:
+        write_files(folder, ("checkpoints/kl/500/d/1", "results.json"), "later ")
+    hosts("first")
+    with working_folder(url, models=False) as folder:
+        (folder / "report.html").write_text("a page")
+    with working_folder(url) as folder:
+        assert contents(folder)["checkpoints/kl/500/d/1"] == "later checkpoints/kl/500/d/1"
+
+
 def test_what_a_failing_command_has_written_is_stored(bucket_server, hosts):
     url = bucket_server.new_url()
 

@@ -110,7 +110,8 @@ def _drawn_splits(rows: Sequence[JsonlRow], config: JsonlConfig) -> dict[str, li
     split_of |= dict.fromkeys(order[test : test + validation], "validation")
     splits = {split: [] for split in SPLITS}
     for row in rows:
-        splits[split_of[joined[row.group]]].append(row)
+        group = joined[row.group]
+        splits[split_of[group]].append(dataclasses.replace(row, group=group))
     return splits
 
 
