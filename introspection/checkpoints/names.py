@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,11 @@ def address(model: "StoredModel | PretrainedModel") -> str:
     if isinstance(model, StoredModel):
         return f"{model.workdir}:{model.arm}:{model.seed}@{model.step}"
     return model.name
+
+
+def meant_steps(models: Iterable["StoredModel | PretrainedModel"]) -> list[str]:
+    """What names of models in workdirs mean now: without a step the newest, and a run may have gone on."""
+    return [f"{one.arm}:{one.seed}@{one.step}" for one in models if isinstance(one, StoredModel)]
 
 
 def find_models(name: str, chat: ChatOptions | None = None) -> list[StoredModel | PretrainedModel]:

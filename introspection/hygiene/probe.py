@@ -16,6 +16,7 @@ from introspection.checkpoints.names import (
     StoredModel,
     context_length,
     load_model,
+    meant_steps,
     model_fingerprint,
     notes_of,
     tokenizer_of,
@@ -44,7 +45,7 @@ from introspection.runtime.mesh_flag import chosen_mesh
 from introspection.runtime.processes import first
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
-from introspection.runtime.workdir import check_workdir, claim_workdir, write_json, write_whole
+from introspection.runtime.workdir import check_workdir, claim_workdir, with_newer, write_json, write_whole
 from introspection.tasks.items import Item
 from introspection.tasks.registry import TASKS, section_settings
 from introspection.tasks.task import Task, print_task_notes
@@ -67,13 +68,14 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
     config = {
         "probe": request.model,
         "task": section,
-        "template_version": task.template_version,  # includes the content of a user's file
+        "template_version": task.template_version,  # of `jsonl`, it includes the file's content
         "behavior": reading,
         "chat": dataclasses.asdict(assigned_chat(request.chat)),
         "limit": request.limit,
         "margin": request.margin,
+        "stored": meant_steps([found]),
     }
-    first(lambda: check_workdir(workdir, config))
+    first(lambda: check_workdir(workdir, config, with_newer(config, "stored")))
     if first((workdir / HYGIENE).exists):
         console.print(f"{workdir} is finished; delete the folder to probe again")
         return first(lambda: write_hygiene_page(workdir))
@@ -130,7 +132,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
     console.print(program_table(session.programs))
 
     def write() -> Path:
-        claim_workdir(workdir, config)
+        claim_workdir(workdir, config, with_newer(config, "stored"))
         write_behaviors(workdir / "behaviors.jsonl", items, answers)
         write_json(workdir / HYGIENE, report)
         return write_hygiene_page(workdir)

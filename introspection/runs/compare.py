@@ -13,6 +13,7 @@ from rich.console import Console
 from introspection.checkpoints.names import (
     check_addressed,
     check_loadable,
+    meant_steps,
     print_notes,
     tokenizer_of,
 )
@@ -43,7 +44,7 @@ from introspection.runtime.mesh import idle_devices
 from introspection.runtime.mesh_flag import chosen_mesh
 from introspection.runtime.processes import check_shared, first, first_before_others
 from introspection.runtime.session import Session
-from introspection.runtime.workdir import check_workdir, claim_workdir, write_json, write_whole
+from introspection.runtime.workdir import check_workdir, claim_workdir, with_newer, write_json, write_whole
 from introspection.tasks.items import Item
 from introspection.tasks.subsets import evenly
 from introspection.tasks.task import print_task_notes
@@ -99,12 +100,13 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
         "compare": list(request.models),
         **({"controls": list(request.controls)} if controls else {}),
         "task": section,
-        "template_version": task.template_version,  # includes the content of a user's file
+        "template_version": task.template_version,  # of `jsonl`, it includes the file's content
         "behavior": reading,
         "chat": dataclasses.asdict(chat),
         "limit": limit,
+        "stored": meant_steps(stored),
     }
-    first(lambda: check_workdir(workdir, config))
+    first(lambda: check_workdir(workdir, config, with_newer(config, "stored")))
     if any(one != section for _, one in theirs):
         console.print(
             "warning: these are not the items that the models' runs held out: the models may have been "
@@ -166,7 +168,7 @@ def _write(
     console = session.console
     notes = [*notes, *(one.cut for one in compared.values() if one.cut)]
     matrix = dataclasses.replace(compared_matrix(compared, shown, items), notes=tuple(notes))
-    claim_workdir(workdir, config)
+    claim_workdir(workdir, config, with_newer(config, "stored"))
     write_items(workdir / "compared.jsonl", items, compared)
     write_json(workdir / "matrix.json", to_json(matrix))
     console.print(matrix_table(matrix))

@@ -56,6 +56,11 @@ def check_workdir(
         raise InputError(f"{workdir} is not empty and has no config.json: give another --workdir")
 
 
+def with_newer(config: dict[str, Any], field: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """What completes a stored config that was written before it had `field`: as this config has it."""
+    return lambda stored: {field: config[field]} | stored
+
+
 def _is_half_written(child: Path, path: Path) -> bool:
     """Whether a file is a lock, or a leftover of an interrupted write."""
     return child.name == LOCK or (child.name.startswith(f"{path.name}.") and child.suffix == ".tmp")
