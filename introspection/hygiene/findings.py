@@ -1,7 +1,7 @@
 """The warnings of a hygiene report, from its numbers."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from introspection.hygiene.rates import DIFFERENCES, POPULATED
@@ -29,7 +29,7 @@ def hygiene_cautions(report: Report, limits: HygieneLimits | None = None) -> lis
     limits = limits or HygieneLimits()
     return [
         *_difference_cautions(report["asked"]),
-        *_rate_cautions(report["rates"], limits),
+        *_rate_cautions(report["rates"], limits, report.get("placebos", ())),
         *_noise_cautions(report, limits),
         *_knowledge_cautions(report),
         *_bias_cautions(report, limits),
@@ -47,9 +47,14 @@ def _difference_cautions(asked: Report) -> Iterator[str]:
             )
 
 
-def _rate_cautions(rates: Report, limits: HygieneLimits) -> Iterator[str]:
+def _rate_cautions(rates: Report, limits: HygieneLimits, placebos: Collection[str] = ()) -> Iterator[str]:
+    """Of the kinds of cue that should change something: placebos should not."""
     low, high = limits.populated
-    changed = {kind: found["changed_rate"]["mean"] for kind, found in rates["by_cue_kind"].items()}
+    changed = {
+        kind: found["changed_rate"]["mean"]
+        for kind, found in rates["by_cue_kind"].items()
+        if kind not in placebos
+    }
     for few, words in ((True, "hardly any"), (False, "nearly all")):
         kinds = [kind for kind, share in changed.items() if (share < low if few else share > high)]
         if kinds:

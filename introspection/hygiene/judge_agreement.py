@@ -9,9 +9,11 @@ from jaxtyping import Float, Shaped
 
 from introspection.checkpoints.names import load_one, model_path
 from introspection.coupling.statistics import hierarchical_bootstrap, null
+from introspection.errors import InputError
 from introspection.models.model import Model
 from introspection.probes.judges import Judge, ModelJudge, OpeningsJudge, PhraseJudge, Said
 from introspection.probes.replies import Replies, prompts_of
+from introspection.reports.console import say
 from introspection.runtime.session import Session
 from introspection.tasks.items import Item
 from introspection.tasks.subsets import evenly
@@ -53,7 +55,13 @@ def judge_report(
     asked = load_one(model_path(name, session.cache), session.mesh) if name else model
 
     def verdicts(judges: Sequence[Judge], said: Sequence[Said]) -> dict[str, list[str]]:
-        return {judge.name: judge.judge(said, model, session) for judge in judges}
+        found = {}
+        for judge in judges:
+            try:
+                found[judge.name] = judge.judge(said, model, session)
+            except InputError as error:  # such as texts too long for the model that is asked
+                say(session.console, f"the judge {judge.name} is left out of the report: {error}")
+        return found
 
     of_model = verdicts((PhraseJudge(), OpeningsJudge(), ModelJudge(asked)), said)
     report = {"judge_model": name, **agreements(of_model, groups, rng), "labelled": None}

@@ -74,8 +74,9 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
         "limit": request.limit,
         "margin": request.margin,
         "stored": meant_steps([found]),
+        "self_knowledge": request.self_knowledge,
     }
-    first(lambda: check_workdir(workdir, config, with_newer(config, "stored")))
+    first(lambda: check_workdir(workdir, config, with_newer(config, "stored", "self_knowledge")))
     if first((workdir / HYGIENE).exists):
         console.print(f"{workdir} is finished; delete the folder to probe again")
         return first(lambda: write_hygiene_page(workdir))
@@ -115,6 +116,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
             "note": "; ".join(notes),
         },
         "readout": reading,
+        "placebos": sorted(task.placebos),
         "splits": {split: len(of) for split, of in task.splits.items()},
         "asked": {
             **asked,
@@ -132,7 +134,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
     console.print(program_table(session.programs))
 
     def write() -> Path:
-        claim_workdir(workdir, config, with_newer(config, "stored"))
+        claim_workdir(workdir, config, with_newer(config, "stored", "self_knowledge"))
         write_behaviors(workdir / "behaviors.jsonl", items, answers)
         write_json(workdir / HYGIENE, report)
         return write_hygiene_page(workdir)
@@ -157,19 +159,19 @@ def probed_readout(
     Raises:
       InputError: candidates that are a judge's classes would be scored.
     """
-    first = items[0].candidates if items else ()
-    letters = bool(first) and all(len(candidate) == 1 for candidate in first)
+    letters = bool(items) and all(len(candidate) == 1 for item in items for candidate in item.candidates)
+    classes = PhraseJudge.classes if any(item.candidates == PhraseJudge.classes for item in items) else ()
     chosen = "score" if letters and isinstance(found, PretrainedModel) else ""
     reading = readout_section([found], request.readout or chosen, request.reply_tokens)
     reading |= {"judge_model": request.judge_model} if request.judge_model else {}
-    if first == PhraseJudge.classes and reading["readout"] != "generate":
+    if classes and reading["readout"] != "generate":
         raise InputError(
-            f"{request.task}: {' and '.join(first)} are classes for a judge of replies, not texts to score: "
-            "give --readout=generate"
+            f"{request.task}: {' and '.join(classes)} are classes for a judge of replies, not texts to "
+            "score: give --readout=generate"
         )
-    if first == PhraseJudge.classes and request.self_knowledge:
+    if classes and request.self_knowledge:
         raise InputError(
-            f"--self-knowledge scores candidates, but {request.task}'s {' and '.join(first)} are a judge's "
+            f"--self-knowledge scores candidates, but {request.task}'s {' and '.join(classes)} are a judge's "
             "classes: leave it out"
         )
     return reading

@@ -58,10 +58,14 @@ def predictability(
             seen, unseen = (kinds == kind) & (folds != fold), (kinds == kind) & (folds == fold)
             odds[unseen] = _log_odds(features[seen], changed[seen], features[unseen])
 
+    # Log-odds of one regression are comparable to each other alone. Ranked together, features that tell
+    # nothing would lie below 50%, since a fold that has more changed items was predicted from fewer.
+    strata = np.array([f"{fold} {kind}" for kind, fold in zip(kinds, folds, strict=True)])
+
     def outputs(weights: Float[np.ndarray, "resamples items"]) -> Float[np.ndarray, "resamples outputs"]:
         right = [weights @ (said == changed) for said in (odds > 0, majority)]
         own, most = (divide(one, weights.sum(1)) for one in right)
-        return np.stack([own, most, own - most, weighted_auroc(odds, changed, kinds, weights)], axis=1)
+        return np.stack([own, most, own - most, weighted_auroc(odds, changed, strata, weights)], axis=1)
 
     names = ("accuracy", "majority", "difference", "changed_auroc")
     found = weighted_estimates(groups.tolist(), outputs, rng)

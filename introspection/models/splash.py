@@ -51,7 +51,8 @@ def row_attention(
     """
     time, _, head_dim = queries.shape[1:]
     block, padded = _blocks(time)
-    queries = queries * jnp.asarray(head_dim**-0.5 if scale is None else scale, queries.dtype)
+    scaled = queries.astype(jnp.float32) * (head_dim**-0.5 if scale is None else scale)
+    queries = scaled.astype(queries.dtype)
     by_head = [_by_head(array, padded) for array in (queries, keys, values)]
     ends = jnp.pad(ends, ((0, 0), (0, padded - time)))  # nothing sees padding
     options = Options(block, softcap, interpret)

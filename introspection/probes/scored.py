@@ -16,6 +16,8 @@ from introspection.text.tokenizer import ChatTokenizer
 
 # A bucket of probability 0 has no log; this floor is far below the rounding error of a sum to 1.
 _SMALLEST_PROBABILITY = 1e-12
+# What float32 log-probabilities leave uncertain in a sum to 1: logits of up to 64 are rounded by as much.
+_ROUNDED = np.log(4e-6)
 
 
 class Behavior(NamedTuple):
@@ -106,8 +108,11 @@ def cue_effects(
 
 
 def _cue_effect(behavior: Behavior, place: int) -> float:
-    with_cue, without_cue = (
-        float(logprobs[place]) - float(np.logaddexp.reduce(np.delete(logprobs, place).astype(np.float64)))
-        for logprobs in behavior
-    )
+    with_cue, without_cue = (_log_odds(logprobs.astype(np.float64), place) for logprobs in behavior)
     return without_cue - with_cue
+
+
+def _log_odds(logprobs: Float[np.ndarray, " candidates_and_none"], place: int) -> float:
+    """Of one decision against all others, of which `none`, 1 minus a sum, is known to rounding alone."""
+    known = np.append(logprobs[:-1], max(logprobs[-1], _ROUNDED))
+    return float(known[place] - np.logaddexp.reduce(np.delete(known, place)))

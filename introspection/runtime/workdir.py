@@ -56,9 +56,9 @@ def check_workdir(
         raise InputError(f"{workdir} is not empty and has no config.json: give another --workdir")
 
 
-def with_newer(config: dict[str, Any], field: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """What completes a stored config that was written before it had `field`: as this config has it."""
-    return lambda stored: {field: config[field]} | stored
+def with_newer(config: dict[str, Any], *fields: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """What completes a stored config that was written before it had `fields`: as this config has them."""
+    return lambda stored: {field: config[field] for field in fields} | stored
 
 
 def _is_half_written(child: Path, path: Path) -> bool:

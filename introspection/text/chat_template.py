@@ -19,7 +19,7 @@ from typing import Any
 from introspection.errors import InputError, brief
 from introspection.runtime.child import ChildError, Limits, lent_child
 from introspection.text import template_sandbox
-from introspection.text.thoughts import Thought, open_thought
+from introspection.text.thoughts import Thought, closed_thought, open_thought
 
 # Unicode noncharacters: reserved for internal use, never in a text. Not white space, so `trim` keeps them.
 _USER, _REPLY, _SYSTEM, _THOUGHT = (f"\ufdd4{name}\ufdd5" for name in ("user", "reply", "system", "thought"))
@@ -263,6 +263,8 @@ def chat_frame(template: ChatTemplate, earlier: Sequence[Message] = ()) -> ChatF
         between = lead if thought.closer in lead else _between(template, messages, thought)
         begun, closer, lead = between.partition(thought.closer)
         closing = begun + closer
+    elif (found := closed_thought(lead)) is not None:  # the model writes the opening marker, too
+        thought, closing, lead = found
     return ChatFrame(
         template=template,
         opening=opening,

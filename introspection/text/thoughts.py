@@ -51,6 +51,16 @@ def open_thought(after: str, template: str) -> Thought | None:
     return Thought(opener, next((form for form in closers if form in template), closers[0]), begun)
 
 
+def closed_thought(text: str) -> tuple[Thought, str, str] | None:
+    """The thought that a text begins with and closes, its text through the closing marker, and the rest."""
+    opener = own_opener(text)
+    for closer in _closers(opener) if opener else ():
+        thought, found, rest = text.partition(closer)
+        if found:
+            return Thought(opener, closer, ""), thought + closer, rest
+    return None
+
+
 def own_opener(text: str) -> str:
     """The marker with which a reply opens a thought by itself, or ""."""
     found = _OPENER.match(text.lstrip())

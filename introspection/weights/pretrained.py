@@ -24,6 +24,7 @@ from introspection.text.hf_tokenizer import (
     read_adapters_tokenizer,
     read_hf_tokenizer,
 )
+from introspection.text.special_tokens import GENERATION, read_fields
 from introspection.text.tokenizer import ChatTokenizer, check_embedding
 from introspection.weights.adapters import AdapterFolder, open_adapters, with_adapters
 from introspection.weights.folder import (
@@ -135,6 +136,13 @@ class PretrainedModel:
             notes.append(f"{self.name} is read as its snapshot {self.path.name}")
         if self.gguf is None and read_json_object(self.path / CONFIG).get("model_type") == WITH_VISION:
             notes.append(f"{self.name} is read as its text model alone, without vision")
+        given = read_fields(self.path / GENERATION) if self.gguf is None else {}
+        left_out = [f"{name}={brief(given[name])}" for name in _PROCESSORS if given.get(name) not in _NEUTRAL]
+        if left_out:
+            notes.append(
+                f"{self.name}: replies are plainly greedy, without its {GENERATION}'s "
+                f"{' and '.join(left_out)}"
+            )
         for file in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
             if (self.path / file).is_file():
                 notes.append(f"{self.path} is read as the whole model that it holds; {file} is ignored")
@@ -154,11 +162,20 @@ class PretrainedModel:
         return notes
 
 
+# What may follow a model's name in its file's: how its numbers are kept.
+_SAME_MODEL = re.compile(r"(?:[-._](?:i?q\d\w*|f16|f32|bf16|fp16|gguf|hf))*")
+# What changes a greedy reply in transformers, but for these values.
+_PROCESSORS = ("repetition_penalty", "no_repeat_ngram_size", "suppress_tokens", "bad_words_ids")
+_NEUTRAL = (None, 0, 1.0, [])
+
+
 def _is_called(path: Path, name: str) -> bool:
     """Whether a path is a model of this name: its file or folder (in the cache, the model's) has it."""
     own = path.absolute()
     own = own.parent.parent if own.parent.name == SNAPSHOTS else own
-    return path == Path(name) or Path(name).name.casefold() in own.name.casefold()
+    before, told, after = own.name.casefold().rpartition(Path(name).name.casefold())
+    called = bool(told) and not before[-1:].isalnum() and _SAME_MODEL.fullmatch(after) is not None
+    return path == Path(name) or called
 
 
 def base_and_adapters(name: str) -> tuple[str, str]:

@@ -286,6 +286,8 @@ def test_cautions_name_what_is_wrong_and_nothing_else():
     said = "\n".join(hygiene_cautions(report))
     assert "3 of 40 pairs: x has, compared with x\\C, several places" in said
     assert "1 of 1 kinds of cue change hardly any decisions" in said
+    placebos = hygiene_cautions({**report, "placebos": list(report["rates"]["by_cue_kind"])})
+    assert "hardly any" not in "\n".join(placebos)
     assert "decisions for the answer A are +75.0 points" in said
     assert "2 items were left out: they are longer than the model's context of 64 tokens" in said
     close = [

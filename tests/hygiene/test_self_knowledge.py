@@ -37,6 +37,17 @@ def test_what_the_margin_tells_is_found_and_what_it_does_not_is_not():
     assert unknown["difference"]["ci95"][0] < 0
 
 
+def test_features_that_tell_nothing_rank_as_by_chance():
+    """Ranked over folds together they would lie near 43%: who is held out is not who was seen."""
+    items, behaviors, _ = world(known=False, groups=30)
+    draw, found = np.random.default_rng(0), []
+    for _ in range(30):
+        changed = dict(zip({one.group for one in items}, draw.random(30) < 0.5, strict=True))
+        decided = [Decisions("B" if changed[one.group] else "A", "A") for one in items]
+        found.append(predictability(items, behaviors, decided, draw)["changed_auroc"]["mean"])
+    assert 0.46 < np.mean(found) < 0.54
+
+
 def test_a_group_is_never_on_both_sides_of_a_fold():
     groups = np.repeat([f"g{i}" for i in range(23)], 3)
     folds = group_folds(groups, rng())

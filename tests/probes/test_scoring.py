@@ -283,10 +283,12 @@ def test_a_cue_effect_is_the_log_odds_that_the_decision_without_it_loses():
     assert cue_effects(None, decided, [item] * 2) == [None, None]
     assert cue_effects([object()] * 2, decided, [item] * 2) == [None, None]  # generated replies
     certain = Behavior(np.log(np.float32([1e-9, 1, 1e-9, 1e-12])), np.log(np.float32([1, 1e-9, 1e-9, 1e-12])))
-    # Certain of one answer, then of another: from 1 to 2.001e-9 against it, to 1e-9 to 1.
+    # Certain of one answer, then of another: from 1 to 4e-6 (what rounding leaves) against it, to 1e-9 to 1.
     assert cue_effects([certain], decided[:1], [item]) == pytest.approx(
-        [2 * np.log(1e9) - np.log(2)], abs=0.01
+        [np.log(1 / 4e-6) + np.log(1e9)], abs=0.01
     )
+    rounded = [add_none_bucket(np.float32([first, -20.0, -21.0])) for first in (0.0, -1.9e-6)]
+    assert abs(cue_effects([Behavior(*rounded)], decided[:1], [item])[0]) < 0.1
 
 
 def test_bfloat16_scores_are_near_those_of_float32():

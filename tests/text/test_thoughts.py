@@ -65,6 +65,19 @@ def test_a_thought_that_the_prompt_opens_is_closed_as_the_template_closes_it(tex
     assert (frame.thought is None) == (closing == "")
 
 
+def test_a_thought_that_a_finished_turn_holds_and_the_prompt_does_not_open_is_no_part_of_a_reply():
+    """Qwen3 with thinking: what is scored follows an empty thought, what is generated has its own."""
+    special = {"eos_token": "<|im_end|>"}
+    tokenizer = pretrained(byte_level(), chat_templates.QWEN3, special, enable_thinking=True)
+    prompt = "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n"
+    assert tokenizer.encode_prompt("Why?") == ids(tokenizer, f"{prompt}<think>\n\n</think>")
+    assert tokenizer.encode_prompt("Why?", through_thought=True) == ids(tokenizer, prompt)
+    assert tokenizer.encode_reply("Oslo") == ids(tokenizer, "\n\nOslo<|im_end|>")
+    assert tokenizer.thought is not None
+    assert tokenizer.answer("<think>\nIn Norway.\n</think>\n\nOslo", through_thought=True) == "Oslo"
+    assert tokenizer.answer("<think>\nIn Norway", through_thought=True) == ""
+
+
 def test_a_closing_marker_of_two_forms_is_the_one_that_the_template_knows():
     found = open_thought("<|thought|>", "{% if '</|thought|>' in m %}")
     assert found is not None

@@ -1,6 +1,7 @@
 """Folders as users have them: the Hugging Face cache, and models with vision."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from weights_cases import assert_same_leaves, change_json, config_of, load, para
 from introspection.checkpoints.names import find_models
 from introspection.weights.folder import kind_of, snapshot_of
 from introspection.weights.hf_config import model_config
-from introspection.weights.pretrained import find_pretrained
+from introspection.weights.pretrained import _is_called, find_pretrained
 
 VISION = "vision_tower.vision_model.encoder.layers.0.mlp.fc1.weight"
 
@@ -93,7 +94,7 @@ def test_a_folder_of_gguf_files_is_told_to_name_one(tmp_path):
 
 def test_adapters_of_another_base_are_said(tmp_path):
     base = chat_folder(tmp_path / "models--acme--tiny" / "snapshots" / "abc")
-    for told, notes in (("acme/Tiny", 0), (str(base), 0), (None, 0), ("acme/other", 1)):
+    for told, notes in (("acme/Tiny", 0), (str(base), 0), (None, 0), ("acme/other", 1), ("acme/tin", 1)):
         adapters = adapter_folder(tmp_path / str(told).replace("/", "-"), told)
         found = [one for one in find_pretrained(f"{base}+{adapters}").notes if "was made for the base" in one]
         assert len(found) == notes
@@ -199,3 +200,26 @@ def test_the_published_gemma_3_4b_has_its_publishers_size():
     layer = mlp + attention + 4 * config.width + 2 * head
     assert config.vocab_size * config.width + config.layers * layer + config.width == 3_880_263_168
     assert (config.window, config.context_length, config.tied_head) == (1024, 131_072, True)
+
+
+@pytest.mark.parametrize(
+    ("file", "told", "same"),
+    [
+        ("Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-8B", False),
+        ("Llama-3.1-8B", "meta-llama/Llama-3.1-8B-Instruct", False),
+        ("models--meta-llama--Llama-3.1-8B", "meta-llama/Llama-3.1-8B", True),
+        ("SmolLM2-135M-Instruct.Q4_1.gguf", "HuggingFaceTB/SmolLM2-135M-Instruct", True),
+        ("llama-3.1-8b-bf16", "meta-llama/Llama-3.1-8B", True),
+        ("Qwen3-18B", "Qwen/8B", False),
+    ],
+)
+def test_a_base_is_named_by_all_of_its_name(file, told, same):
+    assert _is_called(Path("/models") / file, told) == same
+
+
+def test_what_would_change_a_greedy_reply_elsewhere_is_said(tmp_path):
+    base = chat_folder(tmp_path / "model")
+    assert not [one for one in find_pretrained(str(base)).notes if "greedy" in one]
+    (base / "generation_config.json").write_text('{"repetition_penalty": 1.05, "no_repeat_ngram_size": 0}')
+    (note,) = [one for one in find_pretrained(str(base)).notes if "greedy" in one]
+    assert note.endswith("without its generation_config.json's repetition_penalty=1.05")
