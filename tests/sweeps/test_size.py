@@ -7,7 +7,7 @@ import pytest
 from programs import one_error_line, read_json, read_lines
 from report_workdir import ARMS, write_workdir
 
-from configs import model_size
+from configs import model_size, word_size
 from introspection.checkpoints.names import CHECKPOINTS, ModelCard
 from introspection.coupling.metrics import drift
 from introspection.coupling.records import read_records
@@ -112,6 +112,27 @@ def test_sizes_differ_in_width_and_rates_alone(argument, tmp_path):
     assert not [field for field in fields if must_agree(field, is_own=True)]
     sizes = {p.config.part: p.config.model.width for p in points}
     assert len(set(sizes.values())) == len(sizes) == (1 if argument in model_size.SIZES else len(sizes))
+
+
+@pytest.mark.parametrize("argument", ["", "tiny"])
+def test_organisms_of_words_differ_in_width_and_rates_alone(argument, tmp_path):
+    points = plan_points(word_size.get_config(argument), collect_points(word_size.sweep, argument), tmp_path)
+    fields = {field for point in points for field in point.overrides}
+    assert not [field for field in fields if must_agree(field, is_own=True)]
+    sizes = word_size.TINY if argument else word_size.SIZES
+    assert [point.config.organism.model.width for point in points if point.config.pretrain.seed == 0] == [
+        width for width, *_ in sizes.values()
+    ]
+    for point in points:
+        assert point.config.neighbor_organism.model == point.config.organism.model
+        assert len({arm.learning_rate for arm in point.config.chosen_arms.values()}) == 1
+
+
+def test_the_rates_of_every_size_are_arms_of_one_point(tmp_path):
+    points = plan_points(word_size.get_config("rates"), collect_points(word_size.sweep, "rates"), tmp_path)
+    for point, (width, *_) in zip(points, word_size.SIZES.values(), strict=True):
+        rates = [arm.learning_rate * width / 0.064 for arm in point.config.chosen_arms.values()]
+        assert rates == pytest.approx([1, 0.25, 0.5, 2, 4])
 
 
 @pytest.mark.slow
