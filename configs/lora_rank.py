@@ -7,9 +7,9 @@ Asked: gap minus the reference emitters' at ranks 2 to 96 and with all parameter
 updates are scaled by alpha / rank, with alpha equal to the rank, or fixed, so that the scale falls as the
 rank rises. The organism is 64 wide, so adapters of rank 64 can move a matrix anywhere; 96 is where the
 paper's readers saw coupling begin [S]. Then, at rank 32: adapters in the lower or upper half of the layers,
-in attention or in the MLPs. Three bases, two seeds; `:tiny` is a smoke test. About two hours on 2 idle
-cores, an estimate from 65 to 105 s of a core an arm. `:qwen3_8b` and `:llama31_8b` run one model on
-Hint-MMLU, without full fine-tuning; they have not been run.
+in attention or in the MLPs. Three bases, two seeds; `:tiny` is a smoke test. A point of five arms took 7 to
+18 minutes of one core; one base has run (experiments/results.md), without rank 96 at a fixed alpha.
+`:qwen3_8b` and `:llama31_8b` run one model on Hint-MMLU, without full fine-tuning; they have not been run.
 """
 
 from ml_collections import ConfigDict

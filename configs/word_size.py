@@ -1,4 +1,4 @@
-"""Size, in the organism of words: does the effect change from 0.15 to 2.2 M parameters?
+"""Size, in the organism of words: does the effect change from 0.13 to 2.2 M parameters?
 
     python -m experiments.sweep --config=configs/word_size.py:rates --workdir=runs/word_size_rates
     python -m experiments.sweep --config=configs/word_size.py --workdir=runs/word_size
@@ -9,7 +9,7 @@ to teach them; these have, so their size can be asked about. World, rows and ste
 differ in width and rates alone. Two bases a size, each the other's neighbour, and one seed of explanation
 training. `:rates` reads validation explanation loss and accuracy of `kl` at four rates, and no gap: it has
 two test people. `:tiny` is a smoke test; its numbers are no evidence. Procedure: experiments/notebook.md,
-2026-11-30.
+2026-11-30; results, all but the largest size: experiments/results.md.
 """
 
 from ml_collections import ConfigDict
@@ -21,7 +21,7 @@ from introspection.runs.config import arm
 NAME = "word_size"
 # By name: width, the peak rate of pretraining, and that of explanation training, which `:rates` found.
 SIZES = {
-    "0.15m": (32, 4.5e-3, 4e-3),
+    "0.13m": (32, 4.5e-3, 4e-3),
     "0.35m": (64, 3e-3, 2e-3),
     "1m": (128, 2e-3, 5e-4),
     "2m": (192, 1.5e-3, 3.3e-4),  # a guess: it has not run
