@@ -104,7 +104,9 @@ def patch(config: RunConfig, workdir: Path, console: Console, mesh: str = "") ->
             "patching needs a task whose candidates are texts"
         )
     if first(lambda: is_finished(workdir, config.run_arms)):
-        first(lambda: check_workdir(workdir, identity(config), with_arms_added(config)))
+        here, added = identity(config), with_arms_added(config)
+        some = {"run_arms": here["run_arms"]}  # of the arms that ran, some may be patched
+        first(lambda: check_workdir(workdir, here, lambda stored: added(stored) | some))
     else:
         run(config, workdir, console, mesh=mesh)
     session = Session(chosen_mesh(mesh, config.mesh), ProgramTable(), console, cache_dir(config.cache_dir))
