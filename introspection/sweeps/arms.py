@@ -76,7 +76,7 @@ def distinct(arms: Iterable[SweepArm]) -> list[SweepArm]:
 
 
 def _arm(row: Mapping[str, Any]) -> SweepArm:
-    return SweepArm(**{field.name: row.get(field.name) for field in dataclasses.fields(SweepArm)})
+    return SweepArm(**{field.name: row[field.name] for field in dataclasses.fields(SweepArm)})
 
 
 def _value(cell: str | None, name: str, where: str) -> str | float | bool | None:
