@@ -7,14 +7,14 @@
 The organisms that read text (`configs/model_size.py`) have not learned enough facts on two cores for labels
 to teach them; these have, so their size can be asked about. World, rows and steps are the quickstart's; sizes
 differ in width and rates alone. Two bases a size, each the other's neighbour, and one seed of explanation
-training. `:rates` reads validation explanation loss and accuracy of `kl` at four rates, and no gap: it has
+training. `:rates` reads validation explanation loss and accuracy of `kl` at five rates, and no gap: it has
 two test people. `:tiny` is a smoke test; its numbers are no evidence. Procedure: experiments/notebook.md,
 2026-11-30; results, all but the largest size: experiments/results.md.
 """
 
 from ml_collections import ConfigDict
 
-from configs import organism
+from configs import model_size, organism
 from introspection.organism.config import OrganismSizes
 from introspection.runs.config import arm
 
@@ -28,8 +28,7 @@ SIZES = {
 }
 # Arms of `:rates`: times 1e-3 · 64 / width. The grid ended at double, the best at 0.35 M: it was moved once.
 RATES = {"kl": 1.0, "lr_quarter": 0.25, "lr_half": 0.5, "lr_double": 2.0, "lr_fourfold": 4.0}
-BASES = (0, 1)  # seeds of pretraining
-TINY = {"tiny-16": (16, 1e-2, 3e-3), "tiny-32": (32, 5e-3, 1e-3)}
+BASES, TINY = model_size.BASES, model_size.TINY
 
 
 def get_config(argument: str = "") -> ConfigDict:

@@ -22,6 +22,7 @@ from introspection.probes.scored import cue_effects
 from introspection.runs.setup import Setup, Start
 from introspection.runtime.progress import progress_bar
 from introspection.tasks.conditions import Condition, meets
+from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.items import Decisions, Explanation, Item
 
 # Subsets of the test items where only some kinds of items are explained in training.
@@ -42,6 +43,12 @@ class HeldOut(NamedTuple):
     shown: bool = False  # whether explanation prompts show the current answers without the cue
     places: Sequence[int] = ()  # of `explained` among all explained items
 
+    def asked(
+        self, items: Sequence[Item], decided: Sequence[Decisions], grammar: ExplanationGrammar
+    ) -> Sequence[Item]:
+        """The items as explanations are asked for: with the current answers, where these are shown."""
+        return showing(items, [now.without_cue for now in decided], grammar) if self.shown else items
+
     def relabelled(self, trained: Sequence[Explanation]) -> "HeldOut":
         """With new labels of all explained items."""
         return self._replace(trained=[trained[place] for place in self.places])
@@ -59,7 +66,7 @@ def live_measures(title: str, model: Model, setup: Setup, held_out: HeldOut) -> 
     with progress_bar(session.console, title, 2 * len(both) + len(items)) as advance:
         decided = read_behavior(model, both, setup.readout, session, advance).decisions
         current, explained_now = decided[: len(items)], decided[len(items) :]
-        asked = showing(items, [now.without_cue for now in current], grammar) if held_out.shown else items
+        asked = held_out.asked(items, current, grammar)
         said, label_logprobs = score_explanations(model, asked, grammar, labels, session, advance)
     accuracy = behavior_accuracy(current, [item.gold for item in items])
 
@@ -90,7 +97,7 @@ def shift_measures(model: Model, setup: Setup, held_out: HeldOut) -> dict[str, f
     labels = [label for name in names for label in held_out.tested_labels[name]]
     grammar = setup.task.grammar
     decided = read_behavior(model, items, setup.readout, setup.session).decisions
-    asked = showing(items, [now.without_cue for now in decided], grammar) if held_out.shown else items
+    asked = held_out.asked(items, decided, grammar)
     said, _ = score_explanations(model, asked, grammar, labels, setup.session)
     of_items = {
         "self": [e == now.explanation for e, now in zip(said, decided, strict=True)],

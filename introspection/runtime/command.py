@@ -267,15 +267,14 @@ def field_names(config: ConfigDict) -> list[str]:
 def help_text(doc: str, flag_values: flags.FlagValues, arguments: list[str]) -> str:
     """The command's docstring, its flags, and the fields of the given config."""
     defining = ("__main__", define_place_flags.__module__)
-    own = [flag for name in defining for flag in flag_values.get_flags_for_module(name)]
+    found = (flag for name in defining for flag in flag_values.get_flags_for_module(name))
+    own = [flag for flag in found if flag.name != "config"]
     lines = [doc.strip(), "", "Flags:"]
     if "config" in flag_values:
         lines.append(
             "  --config=FILE.py[:ARGUMENT]  the experiment; --config.<field>=<value> overrides a field"
         )
     for flag in own:
-        if flag.name == "config":
-            continue
         default = f" (default: {flag.default!r})" if flag.default else ""
         said = str(flag.help).partition("\n")[0].removesuffix(";")  # absl adds how lists are given
         lines.append(f"  --{flag.name}  {said}{default}")

@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console
 
@@ -20,7 +20,7 @@ from introspection.runtime.processes import only_first_holds
 from introspection.runtime.workdir import LOCK
 
 # What `flock` says where the file system has no locks.
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 class HeldError(InputError):
@@ -64,6 +64,15 @@ def _held(workdir: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
+def flock(file: IO[str] | int, operation: int) -> None:
+    """`fcntl.flock`, but without effect where the file system has no locks. Raises BlockingIOError."""
+    try:
+        fcntl.flock(file, operation)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+
+
 def one_at_a_time(lock: Path, console: Console, what: str) -> contextlib.AbstractContextManager[None]:
     """Locks a file beside what a cache holds: of two runs that need the same, one makes it and one waits.
 
@@ -77,13 +86,10 @@ def _one_at_a_time(lock: Path, console: Console, what: str) -> Iterator[None]:
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             console.print(f"another process is {what}; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
+            flock(file, fcntl.LOCK_EX)
         yield
 
 
@@ -139,7 +145,7 @@ def _locked(workdir: Path) -> int:
             os.close(file)
             continue
         except OSError as error:
-            if error.errno in NO_LOCKS:
+            if error.errno in _NO_LOCKS:
                 return file
             os.close(file)
             raise

@@ -26,7 +26,7 @@ from introspection.runtime import processes
 from introspection.runtime.bucket import Bucket, StorageError
 from introspection.runtime.config import cache_dir
 from introspection.runtime.lease import Lease
-from introspection.runtime.lock import NO_LOCKS, HeldError, holder_in_words, this_process
+from introspection.runtime.lock import HeldError, flock, holder_in_words, this_process
 from introspection.runtime.mirror import Mirror
 from introspection.runtime.places import URL, check_schemes, is_url
 from introspection.runtime.terminal import one_line, show_as, shown
@@ -152,15 +152,12 @@ def _leased(bucket: Bucket, beside: Path) -> Iterator[Lease]:
     try:
         before = os.pread(file, 4096, 0)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise HeldError(
                 f"{bucket.url} is in use {holder_in_words(before)}: wait for it to end, or name "
                 "another folder"
             ) from error
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
         dead = ""
         with contextlib.suppress(ValueError, KeyError, TypeError):
             dead = json.loads(before)["token"]

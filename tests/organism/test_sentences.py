@@ -43,7 +43,7 @@ def register():
 
 
 def test_an_answer_that_nobody_gave_fits_in_an_explanation_whatever_the_verb(register):
-    """ "Even so I would say" is longer than "Otherwise I would say"."""
+    """The words for an unchanged answer are longer here than those for a changed one."""
     _, tokenizer = register
     config = read_config(model_size.get_config("tiny"))
     task, _ = load_task(config.task, cache_dir())
