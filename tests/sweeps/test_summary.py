@@ -176,21 +176,22 @@ def test_a_study_is_written_for_configs_that_are_part_of_one(config, console, fi
 
 @pytest.mark.browser
 def test_browser_sorts_by_the_fragment(finished_sweep):
-    def column(fragment, index):
+    def column(fragment, key):
         document = open_page(finished_sweep / "summary.html", fragment)
+        place = re.findall(r'<th [^>]*data-key="(\w+)"', document).index(key)
         body = document[document.index("<tbody>") : document.index("</tbody>")]
         rows = [
             re.findall(r"<t[hd].*?</t[hd]>", row) for row in re.findall("<tr>(.*?)</tr>", body, re.DOTALL)
         ]
-        return document, [re.sub("<.*?>", "", row[index]) for row in rows]
+        return document, [re.sub("<.*?>", "", row[place]) for row in rows]
 
-    document, gaps = column("sort=gap&order=descending", 7)
+    document, gaps = column("sort=gap&order=descending", "gap")
     assert [gap.split()[0] for gap in gaps] == ["+11.0"] * 3 + ["+2.0"] * 3 + ["−5.0"] * 3
     assert re.findall(r'<th [^>]*data-key="(\w+)"[^>]*aria-sort="descending"', document) == ["gap"]
-    _, drifts = column("sort=drift&order=ascending", 8)
+    _, drifts = column("sort=drift&order=ascending", "drift")
     assert drifts == ["0.3"] * 3 + ["1.0"] * 3 + ["1.3"] * 3
     for order in ("ascending", "descending"):
-        _, shares = column(f"sort=current_share&order={order}", 9)
+        _, shares = column(f"sort=current_share&order={order}", "current_share")
         assert shares[-3:] == ["–"] * 3
-    _, planned = column("", 0)
+    _, planned = column("", "point")
     assert planned == [f"rate{i}" for i in (0, 0, 0, 2, 2, 2, 3, 3, 3)]
