@@ -29,7 +29,7 @@ ARGUMENTS = [
     ("privileged", ""),
     ("privileged", "tiny"),
     *(("smollm2", argument) for argument in ("", "other", "large", "large_other", "tiny")),
-    *(("learning_curve", argument) for argument in ("", "rates", "tiny")),
+    *(("learning_curve", argument) for argument in ("", "tiny")),
     *(("concurrent", argument) for argument in ("", "tiny", "taught", "refusal", "tiny_refusal", "qwen3_8b")),
     *((name, argument) for name in ("hint_mmlu", "aita", "refusal") for argument in ("qwen3_8b", "tiny")),
     *(("jsonl", argument) for argument in ("smollm2", "tiny")),
