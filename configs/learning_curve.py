@@ -35,7 +35,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.train.pack_tokens = smollm2.PACK_TOKENS
     config.run_arms = ARMS
     if argument != "tiny":
-        config.task.train_facts, config.task.validation_facts, config.task.test_facts = 640, 30, 120
+        config.task.train_facts, config.task.validation_facts, config.task.test_facts = 665, 30, 120
         config.task.cue_kinds, config.task.test_repeats = HINTS, 1
         config.evaluation.validation_items = 120
     return config
