@@ -88,6 +88,7 @@ def test_a_run_killed_on_one_host_ends_on_another_as_if_nothing_had_happened(
     assert events[0] == events[1]
 
 
+@pytest.mark.slow
 def test_what_lies_in_a_bucket_is_reported_compared_and_exported(
     programs, finished_run, bucket_server, tmp_path
 ):

@@ -91,6 +91,7 @@ def test_gradient_and_metrics_are_those_of_the_whole_step(change):
         np.testing.assert_allclose(of_metrics[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_steps_on_a_mesh_update_alike():
     mesh = mesh_of(2, 2, 1)
     batches = stack_batches([[batch(step, 0)] for step in range(3)])
@@ -113,6 +114,7 @@ def test_a_part_takes_every_nth_row():
     assert interleaved(jnp.arange(6), 2).tolist() == [[0, 2, 4], [1, 3, 5]]
 
 
+@pytest.mark.slow
 def test_parts_need_less_memory():
     whole = jax.tree.map(lambda leaf: jnp.asarray(np.concatenate([leaf] * 8)), batch(0, 0))
 

@@ -67,6 +67,7 @@ def test_all_that_is_trained_is_float32(tmp_path):
         assert config.parameter_dtype == ("bfloat16" if frozen else "float32")
 
 
+@pytest.mark.slow
 def test_the_backward_pass_keeps_no_wider_copy_of_a_matrix(tmp_path):
     kept = loaded(halved(chat_folder(tmp_path / "model")), True)
     config = dataclasses.replace(kept.config, lora=LoraConfig(2, 2.0))
