@@ -29,11 +29,17 @@ from introspection.hygiene.report import hygiene_report
 from introspection.hygiene.request import ProbeRequest, find_model, probed_task
 from introspection.hygiene.survey import evenly_by_question, survey, token_lengths
 from introspection.models.model import Model
-from introspection.probes.behavior import BehaviorConfig, Probe, Readout, load_readout, read_behavior
+from introspection.probes.behavior import (
+    BehaviorConfig,
+    Probe,
+    Readout,
+    load_readout,
+    read_behavior,
+    request_count,
+)
 from introspection.probes.context import check_candidates, token_counter
 from introspection.probes.decoding import end_tokens
 from introspection.probes.judges import PhraseJudge
-from introspection.probes.replies import prompts_of
 from introspection.probes.scored import Behavior, probe_behavior
 from introspection.reports.console import program_table, say, say_thoughts
 from introspection.runs.assemble import VERSIONED
@@ -95,7 +101,7 @@ def probe(request: ProbeRequest, workdir: Path, console: Console) -> Path:
             console.print(
                 "scoring the candidates, for what the model knows of its decisions", highlight=False
             )
-            with progress_bar(console, "scoring", 2 * len(items)) as advance:
+            with progress_bar(console, "scoring", request_count(items, Readout("score"))) as advance:
                 known = probe_behavior(model, items, session, advance)
         if readout.judge is not None:
             console.print("asking all judges about the same replies", highlight=False)
@@ -221,10 +227,7 @@ def ask(
     session: Session,
 ) -> Probe:
     """The model's behaviour on all items, with a progress bar."""
-    # Repeated requests are made once: for replies by prompt, for scores also by candidates.
-    scored = readout.scored
-    asked = {(p, item.candidates if scored else ()) for item in items for p in prompts_of(item)}
-    with progress_bar(session.console, "asking", len(asked)) as advance:
+    with progress_bar(session.console, "asking", request_count(items, readout)) as advance:
         return read_behavior(model, items, readout, session, advance)
 
 

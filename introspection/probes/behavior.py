@@ -24,6 +24,7 @@ from introspection.probes.replies import (
     judge_replies,
     judge_texts,
     probe_replies,
+    prompts_of,
     read_reply,
 )
 from introspection.probes.scored import Behavior, decisions, probe_behavior
@@ -108,6 +109,12 @@ def read_behavior(
     """B(M) on every item, with and without its cue; `progress` is called with prompts done."""
     behaviors = probe_readout(model, items, readout, session, progress)
     return Probe(behaviors, decide_behavior(model, behaviors, items, readout, session))
+
+
+def request_count(items: Sequence[Item], readout: Readout) -> int:
+    """How many requests `read_behavior` makes: one of a prompt; where it scores, of one set of candidates."""
+    scored = readout.scored
+    return len({(p, item.candidates if scored else ()) for item in items for p in prompts_of(item)})
 
 
 def probe_readout(

@@ -12,7 +12,7 @@ from introspection.coupling.controls import add_label_noise, kept_share, shuffle
 from introspection.coupling.labels import Label, label_metadata, read_labels, write_labels
 from introspection.errors import InputError, RunError
 from introspection.models.model import Model
-from introspection.probes.behavior import read_behavior
+from introspection.probes.behavior import read_behavior, request_count
 from introspection.runs.config import ArmConfig
 from introspection.runs.measure import HeldOut
 from introspection.runs.setup import Probed, Setup, Start
@@ -185,7 +185,8 @@ def refreshed_labels(
             "folder, or start again in another --workdir"
         )
     now = model()
-    with progress_bar(setup.session.console, f"{name}: relabelling seed {seed}", 2 * len(items)) as advance:
+    title, count = f"{name}: relabelling seed {seed}", request_count(items, setup.readout)
+    with progress_bar(setup.session.console, title, count) as advance:
         decided = read_behavior(now, items, setup.readout, setup.session, advance).decisions
     clean = [one.explanation for one in decided]
     labels = altered_labels(arm, items, clean, setup.config.task_seed)

@@ -18,7 +18,7 @@ from introspection.checkpoints.names import (
 )
 from introspection.errors import InputError
 from introspection.models.model import Model
-from introspection.probes.behavior import Readout, read_behavior
+from introspection.probes.behavior import Readout, read_behavior, request_count
 from introspection.probes.context import check_candidates, longest_explanation, within_context
 from introspection.probes.explanation import decode_explanations
 from introspection.reports.console import say
@@ -142,7 +142,9 @@ def probe_model(
 ) -> Compared:
     """One model's decisions and explanations, allowing as many tokens as the longest right explanation."""
     tokens = max(longest_explanation(items, task, model.tokenizer), explanation_tokens)
-    with progress_bar(session.console, f"probing {name}", 3 * len(items)) as advance:
+    with progress_bar(
+        session.console, f"probing {name}", request_count(items, readout) + len(items)
+    ) as advance:
         behaviors, decided = read_behavior(model, items, readout, session, advance)
         said = decode_explanations(model, items, task.grammar, tokens, session, advance)
     return Compared(fingerprint, decided, said, say_cut(session.console, name, model, behaviors, readout))

@@ -26,7 +26,7 @@ from introspection.organism.organism import (
     organism_at,
     pretrained_organism,
 )
-from introspection.probes.behavior import Readout, load_readout
+from introspection.probes.behavior import Readout, load_readout, request_count
 from introspection.probes.behavior_cache import behavior_key, read_behavior_once
 from introspection.probes.hidden import answer_hidden, reply_hidden
 from introspection.probes.readouts import none_advice
@@ -273,7 +273,7 @@ def probe_all(
             f"{name}: its behaviour is known from before, {path}", highlight=False, soft_wrap=True
         )
 
-    with progress_bar(session.console, f"probing {name}", 2 * len(items)) as advance:
+    with progress_bar(session.console, f"probing {name}", request_count(items, readout)) as advance:
         behaviors, decided = read_behavior_once(model, items, readout, path, session, advance, known)
     none = none_rate(decided)
     if none >= Cautions().none_rate:

@@ -11,7 +11,7 @@ from tiny import mesh_of, task_model, tiny_task
 
 from introspection.checkpoints.names import load_one, model_fingerprint
 from introspection.probes import behavior_cache
-from introspection.probes.behavior import Readout, read_behavior
+from introspection.probes.behavior import Readout, read_behavior, request_count
 from introspection.probes.behavior_cache import behavior_key, read_behavior_once
 from introspection.probes.judges import PhraseJudge
 from introspection.runtime.compiled import ProgramTable
@@ -49,6 +49,15 @@ def assert_equal(one, other):
                 np.testing.assert_array_equal(a, b)
             else:
                 assert a == b
+
+
+@pytest.mark.parametrize("readout", READOUTS.values(), ids=READOUTS)
+def test_progress_counts_what_is_asked_once(readout):
+    items = [*ITEMS, dataclasses.replace(ITEMS[0], id="again"), ITEMS[1]]
+    items.append(dataclasses.replace(ITEMS[2], id="others", candidates=ITEMS[2].candidates[:-1]))
+    done = []
+    read_behavior(model(), items, readout, Session(mesh_of()), done.append)
+    assert sum(done) == request_count(items, readout) < 2 * len(items)
 
 
 @pytest.mark.parametrize("kind", READOUTS)
