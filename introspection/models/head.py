@@ -33,6 +33,8 @@ def token_logits(
 def _in_chunks(function: Callable, arrays: tuple[Array, ...], chunk: int):
     """Maps `function` over chunks of the leading axis; the backward pass recomputes each chunk."""
     tokens = arrays[0].shape[0]
+    if any(array.shape[0] != tokens for array in arrays):
+        raise ValueError(f"arrays of {[array.shape[0] for array in arrays]} positions")
     if tokens <= chunk:
         return function(*arrays)
     chunks = tuple(_split(array, chunk) for array in arrays)

@@ -155,6 +155,11 @@ def organism_tokenizer(task: Task) -> WordTokenizer:
     return phrase_tokenizer(task.names, task.phrases)
 
 
+def tokenizer_for(config: OrganismConfig, task: Task, questions: Sequence[Question]) -> ChatTokenizer:
+    """The tokenizer of the organism that a config describes."""
+    return text_tokenizer(config, questions) if config.pretrain.reads_text else organism_tokenizer(task)
+
+
 def text_tokenizer(config: OrganismConfig, questions: Sequence[Question]) -> PretrainedTokenizer:
     """The tokenizer of an organism that reads text."""
     phrasings = task_settings(config.task).phrasings

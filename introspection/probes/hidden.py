@@ -1,6 +1,7 @@
 """A reference model's hidden states where the KL term is taken, and log-probabilities of rows' targets."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +10,7 @@ from jaxtyping import Float
 from introspection.models.decoder import count_parameters, forward
 from introspection.models.head import head_matrix, target_logprobs
 from introspection.models.model import Model
-from introspection.probes.replies import Replies
+from introspection.probes.replies import Replies, prompts_of
 from introspection.probes.scoring import (
     HEAD_CHUNK,
     ScoreRequest,
@@ -33,7 +34,8 @@ def answer_hidden(
     session: Session,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Float[np.ndarray, "items 2 1 width"]:
-    """The model's final hidden states at the answer positions of both prompts of every item.
+    """The model's final hidden states at the answer positions of both prompts of every item; a prompt that
+    several items share is read once.
 
     `progress` is called with prompts done.
     """
@@ -48,8 +50,8 @@ def answer_hidden(
         ),
         data=(1,),
     )
-    prompts = [p for item in items for p in (item.prompt_with_cue, item.prompt_without_cue)]
-    tokens = model.tokenizer.encode_prompts(prompts)
+    asked, places = distinct([p for item in items for p in prompts_of(item)])
+    tokens = model.tokenizer.encode_prompts(asked)
     requests = [ScoreRequest(t, ()) for t in tokens]
     longest = score_shape(max(map(len, tokens)), 1, 1)
     parameters, hidden = count_parameters(model.variables), []
@@ -60,7 +62,13 @@ def answer_hidden(
             gather(program(model.variables, *put_rows((padded, lengths), session.mesh)))[: len(chunk)]
         )
         progress(len(chunk))
-    return np.concatenate(hidden).reshape(len(items), 2, 1, -1)
+    return np.concatenate(hidden)[places].reshape(len(items), 2, 1, -1)
+
+
+def distinct(asked: Sequence[Hashable]) -> tuple[list[Any], list[int]]:
+    """What is asked, each once, and the place there of everything asked."""
+    places = {one: place for place, one in enumerate(dict.fromkeys(asked))}
+    return list(places), [places[one] for one in asked]
 
 
 def reply_rows(tokenizer: ChatTokenizer, items: Sequence[Item], replies: Sequence[Replies]) -> Rows:
@@ -81,11 +89,16 @@ def reply_hidden(
     session: Session,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Float[np.ndarray, "items 2 scored width"]:
-    """The model's final hidden states at every position that predicts a token of its replies.
+    """The model's final hidden states at every position that predicts a token of its replies; a prompt with
+    its reply that several items share is read once.
 
     `progress` is called with prompts done.
     """
-    hidden = scored_hidden(model, reply_rows(model.tokenizer, items, replies), session, progress)
+    prompts = [p for item in items for p in prompts_of(item)]
+    said = [reply.tokens for both in replies for reply in both]
+    asked, places = distinct(list(zip(prompts, said, strict=True)))
+    rows = [build_row(model.tokenizer.encode_prompt(p, through_thought=True), [r]) for p, r in asked]
+    hidden = scored_hidden(model, stack_rows(rows), session, progress)[places]
     return hidden.reshape(len(items), 2, *hidden.shape[1:])
 
 

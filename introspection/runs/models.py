@@ -1,5 +1,7 @@
 """The models that a config names: loading them, and checking them against the task and each other."""
 
+import dataclasses
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from introspection.checkpoints.names import (
 from introspection.coupling.labels import METADATA
 from introspection.errors import InputError
 from introspection.models.model import Model, in_float32, merge_adapters
-from introspection.organism.organism import MODEL_FIELDS, is_organism, organism_tokenizer, text_tokenizer
+from introspection.organism.organism import MODEL_FIELDS, is_organism, tokenizer_for
 from introspection.probes.behavior import Readout
 from introspection.probes.context import longest_explanation, within_context
 from introspection.probes.decoding import end_tokens
@@ -28,14 +30,16 @@ from introspection.reports.console import say
 from introspection.reports.findings import Cautions
 from introspection.reports.numbers import percent
 from introspection.runs.config import RunConfig
-from introspection.runtime.json_files import read_object
+from introspection.runtime.json_files import read_object, read_whole
+from introspection.runtime.places import local_path
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.tasks.facts.questions import Question
-from introspection.tasks.items import Decisions
+from introspection.tasks.items import Decisions, Item
 from introspection.tasks.mixture import Mixture, check_apart
 from introspection.tasks.task import Task
 from introspection.text.tokenizer import ChatTokenizer, chat_format
+from introspection.training.batches import OTHER_TEXT
 
 STARTED_FROM = ("initial", "foreign")  # fields of models that training starts from
 PUBLISHED = "published:"  # config.label_teacher: whoever made the decisions that the task's data bring
@@ -111,8 +115,7 @@ def readable_task(
     readers = {name: (model.tokenizer, model.config.context_length) for name, model in stored.items()}
     organisms = [*organism_fields, *(["foreign"] if config.foreign == "neighbor" else [])]
     if organisms:
-        reads_text = config.pretrain.reads_text
-        tokenizer = text_tokenizer(config.organism, questions) if reads_text else organism_tokenizer(task)
+        tokenizer = tokenizer_for(config.organism, task, questions)
         readers |= dict.fromkeys(organisms, (tokenizer, config.model.context_length))
     check_vocabularies({name: tokenizer for name, (tokenizer, _) in readers.items()})
     # All models but the label teacher share one vocabulary.
@@ -189,35 +192,53 @@ def check_reference(config: RunConfig, initial: Model, reference: Model) -> None
         )
 
 
-def items_digest(task: Task) -> str:
-    """16 hex digits of what every split asks. A file of data may change under one name."""
-    return fingerprint_json(
-        [
-            (split, item.id, str(item.prompt_with_cue), str(item.prompt_without_cue))
-            for split, items in task.splits.items()
-            for item in items
-        ]
-    )
+def check_adapters(config: RunConfig, models: Mapping[str, Model]) -> None:
+    """Raises InputError if `config.lora` doesn't fit a model that an arm starts from."""
+    foreign = any(arm.foreign_to for arm in config.chosen_arms.values())
+    for name in ("initial", "foreign") if foreign else ("initial",):
+        try:
+            dataclasses.replace(models[name].config, lora=config.lora.lora)
+        except InputError as error:
+            raise InputError(f"{error}; it is config.{name} that they don't fit") from error
 
 
-def check_same_inputs(workdir: Path, fingerprints: Mapping[str, str], items: str) -> None:
-    """Raises InputError if the workdir was begun with other models under the config's names, or other items.
+def data_digests(config: RunConfig, task: Task) -> dict[str, str]:
+    """16 hex digits of what is read from data, by the config's field: a file may change under one name."""
+    items = {
+        split: [dataclasses.astuple(dataclasses.replace(item, **_texts(item))) for item in items]
+        for split, items in task.splits.items()
+    }
+    found = {"task": fingerprint_json([task.template_version, items])}
+    if config.train.text and any(arm.kl_prompts == OTHER_TEXT for arm in config.chosen_arms.values()):
+        text = read_whole(local_path("config.train.text", config.train.text))
+        found["train.text"] = hashlib.sha256(text).hexdigest()[:16]
+    return found
+
+
+def _texts(item: Item) -> dict[str, str]:
+    return {name: str(getattr(item, name)) for name in ("prompt_with_cue", "prompt_without_cue")}
+
+
+def check_same_inputs(workdir: Path, fingerprints: Mapping[str, str], data: Mapping[str, str]) -> None:
+    """Raises InputError if the workdir was begun with other models or data under the config's names.
 
     Args:
-      items: `items_digest` of the run's task.
+      data: `data_digests` of the run.
     """
     path = workdir / "labels" / "clean" / METADATA
     if not path.is_file():
         return
     metadata = read_object(path)
-    begun = metadata.get("models", {})
-    if metadata.get("items", items) != items:
-        raise InputError(
-            f"{workdir} was begun with other items: the data of config.task have changed since; give another "
-            "--workdir, or the data that it was begun with"
-        )
-    if not isinstance(begun, dict):
-        raise InputError(f"{path}: models is {begun!r:.60}, not an object; give another --workdir")
+    begun, begun_data = metadata.get("models", {}), metadata.get("data", {})
+    for name, one in (("models", begun), ("data", begun_data)):
+        if not isinstance(one, dict):
+            raise InputError(f"{path}: {name} is {one!r:.60}, not an object; give another --workdir")
+    for field, digest in data.items():
+        if begun_data.get(field, digest) != digest:
+            raise InputError(
+                f"{workdir} was begun with other data: those of config.{field} have changed since; give "
+                "another --workdir, or the data that it was begun with"
+            )
     for field, fingerprint in fingerprints.items():
         if begun.get(field, fingerprint) != fingerprint:
             raise InputError(

@@ -3,15 +3,19 @@
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Bool
 
 from introspection.errors import InputError
 from introspection.organism.organism import is_organism, row_table
 from introspection.organism.pretraining import pretraining_text
+from introspection.organism.world import World
 from introspection.probes.hidden import scored_hidden
 from introspection.runs.setup import Setup, Start
 from introspection.runtime.json_files import read_whole
 from introspection.runtime.places import local_path
 from introspection.runtime.progress import progress_bar
+from introspection.tasks.mixture import unmixed
+from introspection.tasks.task import Task
 from introspection.text.tokenizer import ChatTokenizer
 from introspection.training.batches import text_rows
 from introspection.training.objectives import TextBatch
@@ -36,13 +40,16 @@ def other_passages(setup: Setup) -> list[list[int]]:
         raise InputError(
             "kl_prompts is 'other_text', but config.train.text names no file: give one, a passage a line"
         )
-    world = organism.world
-    among = np.zeros(len(world.facts), bool)
-    trained = {item.group for item in setup.task.splits["train"]}
-    among[[place for fact, place in world.index.items() if fact in trained]] = True
+    world, among = organism.world, trained_facts(setup.task, organism.world)
     table = row_table(setup.config.organism, world, tokenizer)
     mixture = setup.config.pretrain.mixture
     return pretraining_text(world, table, mixture, train.text_rows, setup.config.task_seed, among)
+
+
+def trained_facts(task: Task, world: World) -> Bool[np.ndarray, " facts"]:
+    """Which of the world's facts are of the task's training groups."""
+    trained = {unmixed(task, item).group for item in task.splits["train"]}
+    return np.array([fact in trained for fact in world.index])
 
 
 def file_passages(path: Path, tokenizer: ChatTokenizer, count: int, longest: int) -> list[list[int]]:

@@ -22,7 +22,7 @@ from introspection.checkpoints.names import (
 )
 from introspection.models.config import ModelConfig
 from introspection.models.head import head_matrix
-from introspection.organism.organism import is_organism, organism_tokenizer
+from introspection.organism.organism import is_organism, tokenizer_for
 from introspection.probes.decoding import greedy_decode
 from introspection.probes.scoring import continuation_logprobs, exact_products
 from introspection.runs.config import RunConfig
@@ -67,8 +67,8 @@ def model_of(config: RunConfig) -> ModelConfig:
     """
     name, cache = config.initial, cache_dir(config.cache_dir)
     if is_organism(name):
-        task, _ = load_task(config.task, cache)
-        return config.organism.decoder(organism_tokenizer(task).vocab_size)
+        task, questions = load_task(config.task, cache)
+        return config.organism.decoder(tokenizer_for(config.organism, task, questions).vocab_size)
     published = Path(name).name in PUBLISHED and not Path(name).exists()
     found = None if published else find_models(model_path(name, cache))[0]
     if isinstance(found, StoredModel):

@@ -172,10 +172,9 @@ def estimated(
     """
     passes = 6 if planned.model.compute_dtype == "float32" else 1
     computed = planned.model.dtype.itemsize
-    weights = sum(
-        leaf.size * min(leaf.dtype.itemsize, computed)
-        for leaf in jax.tree.leaves(planned.arguments[1] if planned.name == "train" else planned.arguments[0])
-    )
+    first, second = planned.arguments[:2]
+    read_weights = (first.trainable, second) if planned.name == "train" else first
+    weights = sum(leaf.size * min(leaf.dtype.itemsize, computed) for leaf in jax.tree.leaves(read_weights))
     tensor, held = mesh.shape["tensor"], mesh.shape["tensor"] * mesh.shape["fsdp"]
     read = {"train": 3 / tensor, "score": 1 / tensor, "decode": 1 / tensor + planned.loop_steps / held}
     bound = {

@@ -21,7 +21,7 @@ from introspection.runs.assemble import assemble, is_stored
 from introspection.runs.config import RunConfig
 from introspection.runs.identity import identity
 from introspection.runs.measure import control_explanations
-from introspection.runs.models import PUBLISHED, check_same_inputs, items_digest, published_decisions
+from introspection.runs.models import PUBLISHED, check_same_inputs, data_digests, published_decisions
 from introspection.runs.other_text import other_passages
 from introspection.runs.setup import leave_shared, prepare
 from introspection.runtime.compiled import ProgramTable
@@ -117,7 +117,7 @@ def _run(config: RunConfig, workdir: Path, session: Session) -> Path:
             if arm.kl_prompts == OTHER_TEXT:
                 other_passages(setup)
             check_packs(arm, shifts[name], setup)
-        first(lambda: check_same_inputs(workdir, setup.models.fingerprints, items_digest(setup.task)))
+        first(lambda: check_same_inputs(workdir, setup.models.fingerprints, data_digests(config, setup.task)))
         # Nothing is refused from here on.
         first(lambda: claim_workdir(workdir, identity(config), with_arms_added(config)))
         leave_shared(setup)

@@ -29,8 +29,9 @@ from introspection.organism.organism import (
 from introspection.probes.behavior import Readout, load_readout, request_count
 from introspection.probes.behavior_cache import behavior_key, read_behavior_once
 from introspection.probes.hidden import answer_hidden, reply_hidden
+from introspection.probes.judges import ModelJudge
 from introspection.probes.readouts import none_advice
-from introspection.probes.replies import Replies
+from introspection.probes.replies import Replies, prompts_of
 from introspection.probes.scored import Behavior, cue_effects
 from introspection.reports.console import say, say_thoughts
 from introspection.reports.findings import Cautions
@@ -40,9 +41,10 @@ from introspection.runs.aligned import Behaving, aligned_model
 from introspection.runs.config import RunConfig
 from introspection.runs.models import (
     PUBLISHED,
+    check_adapters,
     check_reference,
     check_vocabularies,
-    items_digest,
+    data_digests,
     published_decisions,
     readable_task,
     say_cut,
@@ -158,7 +160,7 @@ def prepare(
             models[field] = models["initial"]
     check_vocabularies({name: model.tokenizer for name, model in models.items()})
     check_reference(config, models["initial"], models["kl_reference"])
-    dataclasses.replace(models["initial"].config, lora=config.lora.lora)  # raises if they don't fit
+    check_adapters(config, models)
     thoughts = {name: model.tokenizer.thought for name, model in models.items()}
     notes = say_thoughts(session.console, thoughts, readout.kind, readout.tokens)
 
@@ -210,6 +212,8 @@ def prepare(
     if alignment is not None:
         starts["aligned"] = start("aligned", "aligned", None)
     fingerprints = {name: one.fingerprint for name, one in probed.items()}
+    if isinstance(readout.judge, ModelJudge):
+        fingerprints["behavior.judge_model"] = model_fingerprint(readout.judge.asked)
     found = Models(organism, probed["label_teacher"], starts, fingerprints, notes, alignment)
     return Setup(config, workdir, session, task, readout, found, training)
 
@@ -240,7 +244,7 @@ def _leave_texts(setup: Setup) -> None:
             setup.task, setup.config.task_seed, setup.models.teacher.fingerprint, noise=0.0
         )
         # What a resumed run must have, too.
-        metadata |= {"models": setup.models.fingerprints, "items": items_digest(setup.task)}
+        metadata |= {"models": setup.models.fingerprints, "data": data_digests(setup.config, setup.task)}
         write_labels(workdir / "labels" / "clean", labels, metadata)
 
 
@@ -315,7 +319,8 @@ def held_hidden(
     readout: Readout,
     session: Session,
 ) -> np.ndarray:
-    with progress_bar(session.console, "reading the KL term's reference", 2 * len(items)) as advance:
+    prompts = len({prompt for item in items for prompt in prompts_of(item)})
+    with progress_bar(session.console, "reading the KL term's reference", prompts) as advance:
         if readout.scored:
             return answer_hidden(model, items, session, advance)
         return reply_hidden(model, items, behaviors, session, advance)

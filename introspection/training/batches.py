@@ -254,7 +254,8 @@ def reply_batch(
 ) -> BehaviorBatch:
     """Every item's two prompts with kl_reference's replies, for generated behaviour; see `behavior_batch`."""
     rows = reply_rows(tokenizer, items, replies)
-    return BehaviorBatch(by_item(rows), held, hidden.astype(np.float32))
+    said = rows.scored.shape[-1]  # `hidden` may be of more items, whose longest reply is longer
+    return BehaviorBatch(by_item(rows), held, hidden[:, :, :said].astype(np.float32))
 
 
 def by_item(rows: Rows) -> Rows:

@@ -64,10 +64,20 @@ class AlignConfig:
 
 
 def held_out_prompts(items: Sequence[Item], share: float, seed: int) -> frozenset[Prompt]:
-    """A share of the items' distinct prompts, with and without the cue, drawn by `seed`; at least one."""
+    """A share of the items' distinct prompts, with and without the cue, drawn by `seed`; at least one.
+
+    Raises:
+      InputError: no item is left of which both prompts are distilled.
+    """
     prompts = list(
         dict.fromkeys(p for item in items for p in (item.prompt_with_cue, item.prompt_without_cue))
     )
     count = max(round(share * len(prompts)), 1)
     order = np.random.default_rng([seed, 15]).permutation(len(prompts))
-    return frozenset(prompts[place] for place in order[:count])
+    held_out = frozenset(prompts[place] for place in order[:count])
+    if all(not held_out.isdisjoint((item.prompt_with_cue, item.prompt_without_cue)) for item in items):
+        raise InputError(
+            f"config.align.held_out is {share:g}: of each of the {len(items)} items, a prompt would be "
+            "held out; lower it"
+        )
+    return held_out

@@ -155,6 +155,17 @@ def divergence_by_hand(model, reference, prompt, reply, direction):
     return rel_entr(p, q).sum(-1).mean()
 
 
+def test_a_part_of_the_items_is_held_at_its_own_replies_length(reference, replies):
+    """Arms hold different items; the reference's hidden states are read once, of all of them."""
+    hidden = reply_hidden(reference, ITEMS, replies, Session(mesh_of()))
+    few = [i for i, both in enumerate(replies) if max(len(r.tokens) for r in both) < hidden.shape[2]][:2]
+    short = [[Reply(r.tokens[:2], r.text) for r in replies[i]] for i in few]
+    asked = [ITEMS[i] for i in few]
+    held = held_prompts(asked, "both", set(), {item.group for item in asked})
+    batch = reply_batch(reference.tokenizer, asked, [Replies(*both) for both in short], hidden[few], held)
+    assert batch.rows.scored.shape[-1] == batch.reference_hidden.shape[2] == 2 < hidden.shape[2]
+
+
 @pytest.mark.parametrize("direction", ["reference_to_current", "current_to_reference"])
 def test_the_divergence_is_the_mean_over_a_replys_tokens(reference, replies, direction):
     model = task_model(2)

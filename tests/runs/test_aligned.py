@@ -9,7 +9,7 @@ from programs import read_lines
 from tiny import mesh_of, task_model, tiny_task
 
 from introspection.checkpoints.names import model_fingerprint
-from introspection.errors import RunError
+from introspection.errors import InputError, RunError
 from introspection.probes.behavior import Readout, read_behavior
 from introspection.runs import aligned
 from introspection.runs.aligned import Behaving, aligned_model, distillation_rows
@@ -75,7 +75,9 @@ def test_the_share_of_prompts_is_held_out_whatever_their_number():
     assert drawn < prompts
     assert len(drawn) == round(0.25 * len(prompts))
     assert drawn == held_out_prompts(ITEMS, 0.25, 0) != held_out_prompts(ITEMS, 0.25, 1)
-    assert len(held_out_prompts(ITEMS[:1], 0.01, 0)) == 1
+    assert len(held_out_prompts(ITEMS[:2], 0.01, 0)) == 1
+    with pytest.raises(InputError, match=r"align\.held_out is 0\.99: .* lower it"):
+        held_out_prompts(ITEMS, 0.99, 0)
 
 
 @pytest.mark.slow

@@ -25,12 +25,13 @@ from introspection.checkpoints.names import (
 from introspection.errors import InputError
 from introspection.models.decoder import Decoder
 from introspection.models.head import head_matrix
-from introspection.runs.config import ArmConfig, RunConfig, read_config
+from introspection.runs.config import AdaptersConfig, ArmConfig, RunConfig, TrainConfig, read_config
 from introspection.runs.models import (
+    check_adapters,
     check_reference,
     check_same_inputs,
     check_vocabularies,
-    items_digest,
+    data_digests,
     stored_models,
 )
 from introspection.runtime.session import Session
@@ -129,17 +130,47 @@ def test_more_tokens_than_rows_of_the_embedding_are_refused(tmp_path):
 
 def test_a_workdir_begun_with_other_items_is_not_resumed(tmp_path):
     """The file of a task's data may change under the same name."""
-    task = tiny_task()
+    task, config = tiny_task(), RunConfig()
     folder = tmp_path / "labels" / "clean"
     folder.mkdir(parents=True)
-    (folder / "metadata.json").write_text(
-        json.dumps({"models": {"initial": "a"}, "items": items_digest(task)})
-    )
-    check_same_inputs(tmp_path, {"initial": "a"}, items_digest(task))
+    begun = data_digests(config, task)
+    (folder / "metadata.json").write_text(json.dumps({"models": {"initial": "a"}, "data": begun}))
+    check_same_inputs(tmp_path, {"initial": "a"}, begun)
     with pytest.raises(InputError, match=r"begun with another model as config\.initial"):
-        check_same_inputs(tmp_path, {"initial": "b"}, items_digest(task))
+        check_same_inputs(tmp_path, {"initial": "b"}, begun)
     first, *others = task.splits["test"]
-    changed = dataclasses.replace(first, prompt_with_cue=f"{first.prompt_with_cue} More.")
-    other = dataclasses.replace(task, splits={**task.splits, "test": (changed, *others)})
-    with pytest.raises(InputError, match=r"begun with other items: the data of config\.task have changed"):
-        check_same_inputs(tmp_path, {"initial": "a"}, items_digest(other))
+    for change in (
+        {"prompt_with_cue": f"{first.prompt_with_cue} More."},
+        {"gold": first.candidates[-1], "cued": first.candidates[0]},
+        {"candidates": first.candidates[:-1]},
+        {"group": "another"},
+    ):
+        changed = dataclasses.replace(first, **change)
+        other = dataclasses.replace(task, splits={**task.splits, "test": (changed, *others)})
+        with pytest.raises(InputError, match=r"begun with other data: those of config\.task have changed"):
+            check_same_inputs(tmp_path, {"initial": "a"}, data_digests(config, other))
+
+
+def test_a_text_that_has_changed_is_not_resumed(tmp_path):
+    path, task = tmp_path / "text.txt", tiny_task()
+    path.write_text("one\n")
+    arms = {"kl": ArmConfig(kl_prompts="other_text"), "plain": ArmConfig()}
+    config = RunConfig(arms=arms, train=TrainConfig(text=str(path)), run_arms=("kl",))
+    begun = data_digests(config, task)
+    assert data_digests(dataclasses.replace(config, run_arms=("plain",)), task) == {"task": begun["task"]}
+    (tmp_path / "labels" / "clean").mkdir(parents=True)
+    (tmp_path / "labels" / "clean" / "metadata.json").write_text(json.dumps({"data": begun}))
+    check_same_inputs(tmp_path, {}, begun)
+    path.write_text("two\n")
+    with pytest.raises(InputError, match=r"those of config\.train\.text have changed"):
+        check_same_inputs(tmp_path, {}, data_digests(config, task))
+
+
+def test_adapters_must_fit_the_foreign_model_that_an_arm_starts_from():
+    models = {"initial": tiny_model(layers=2), "foreign": tiny_model(layers=1)}
+    lora = AdaptersConfig(rank=2, from_layer=1)
+    arms = {"kl": ArmConfig(), "foreign_kl": ArmConfig(foreign_to="kl")}
+    config = RunConfig(arms=arms, lora=lora, run_arms=("kl",))
+    check_adapters(config, models)
+    with pytest.raises(InputError, match=r"lora\.from_layer is 1, .* config\.foreign"):
+        check_adapters(dataclasses.replace(config, run_arms=("kl", "foreign_kl")), models)

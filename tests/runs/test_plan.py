@@ -14,14 +14,17 @@ from row_files import refusal
 from tiny import mesh_of
 
 from introspection.errors import InputError
+from introspection.organism.organism import text_tokenizer
 from introspection.runs.config import read_config
 from introspection.runs.plan import PlanRequest, plan
 from introspection.runs.plan_table import markdown_table
 from introspection.runs.planned_programs import PROGRAMS, model_of, planned_programs, train_state
-from introspection.runs.program_plan import leaf_plans, model_flops, needed_bytes, plan_program
+from introspection.runs.program_plan import estimated, leaf_plans, model_flops, needed_bytes, plan_program
 from introspection.runtime import topology
 from introspection.runtime.command import get_config_of
+from introspection.runtime.config import cache_dir
 from introspection.runtime.flops import matrix_flops
+from introspection.tasks.registry import load_task
 from introspection.weights.hf_config import model_config
 from introspection.weights.published import PUBLISHED
 
@@ -66,6 +69,23 @@ def test_programs_are_of_shapes_alone_and_as_large_as_the_mathematics_asks():
         counted = matrix_flops(planned.traced(mesh).jaxpr, planned.loop_steps)
         # The count has the head, too, and attention to the future.
         assert 1 < counted / model_flops(planned, tokens) < 4, name
+
+
+def test_an_organism_that_reads_text_has_the_vocabulary_of_its_sentences():
+    config = config_of("configs/model_size.py:tiny")
+    _, questions = load_task(config.task, cache_dir())
+    assert model_of(config).vocab_size == text_tokenizer(config.organism, questions).vocab_size
+
+
+def test_all_that_is_trained_is_read_from_memory():
+    config, mesh = config_of("configs/quickstart.py:tiny"), mesh_of(data=2, fsdp=2)
+    model = model_of(config)
+    planned = planned_programs(config, model, mesh, 128, "cpu")["train"]()
+    chip = dataclasses.replace(topology.CHIPS["v5e"], memory_bandwidth=1.0)
+    made = estimated(planned, 0.0, 0.0, {}, mesh, chip)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(planned.arguments[0].trainable))
+    assert made.bound_by == "memory"
+    assert made.seconds >= 3 * parameters * model.dtype.itemsize
 
 
 @pytest.mark.slow
