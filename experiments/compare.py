@@ -52,8 +52,8 @@ flags.DEFINE_multi_string("set", [], "FIELD=VALUE of the task's config; may be r
 flags.DEFINE_list(
     "controls",
     [],
-    f"rows that the models are held against: {', '.join(RECIPES)}; RECIPE=MODEL gives one, which "
-    "aligned_foreign needs; separated by commas",
+    f"rows that the models are held against: {', '.join(RECIPES)}; those that are arms are found in the "
+    "models' runs, or given as RECIPE=MODEL; separated by commas",
 )
 flags.DEFINE_multi_string("chat", [], "FIELD=VALUE of config.chat, for external models; may be repeated")
 define_place_flags()

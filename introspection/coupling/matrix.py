@@ -1,6 +1,7 @@
 """Every emitter's explanations against every teacher's behaviour; coupling is a diagonal that stands out."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -104,6 +105,16 @@ def coupling_matrix(
         name: Estimate(float(np.sum(contrast * shares)), interval)
         for (name, contrast), interval in zip(contrasts.items(), ends[shares.size :], strict=True)
     }
+
+    def drifted_groups(rows: Sequence[str]) -> int:
+        moved = {name for row in rows for name in controls[row].of if starts.get(name, name) != name}
+        differs = np.zeros(len(groups), bool)
+        for name in moved:
+            for one, other in itertools.product(members[name], members[starts[name]]):
+                both = zip(decisions[one], decisions[other], strict=True)
+                differs |= np.array([own.explanation != before.explanation for own, before in both])
+        return len(set(groups[differs]))
+
     places = [np.array([names.index(name) for name in models], int) for names in (emitters, teachers)]
     _, group = np.unique(groups, return_inverse=True)
     by_group = np.zeros((int(group.max()) + 1, len(models), len(models)))
@@ -126,7 +137,7 @@ def coupling_matrix(
         permutation=_permutation(by_group, rng),
         pairs=tuple(pair_disagreements(explanations, decisions, members, emitters, teachers, groups, rng)),
         excess=tuple(
-            Excess(recipe, tuple(rows), estimate["excess", recipe])
+            Excess(recipe, tuple(rows), estimate["excess", recipe], drifted_groups(rows))
             for recipe, rows in _by_recipe(controls).items()
             if ("excess", recipe) in estimate
         ),

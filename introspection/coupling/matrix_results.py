@@ -80,6 +80,7 @@ class Excess:
     control: str  # the recipe
     emitters: tuple[str, ...]  # the rows made by it
     gap_difference: Estimate
+    groups: int | None = None  # on which a model differs from what it started from: no other carries a gap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,6 +134,16 @@ class Matrix:
     def models(self) -> tuple[str, ...]:
         """The names that are emitter and teacher and no control: those of the diagonal."""
         return tuple(name for name in self.emitters if name in self.teachers and name not in self.controls)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether no explanation of a model is valid, so that nothing it says is about anyone."""
+        rates = dict(zip(self.emitters, self.invalid_rate, strict=False))
+        return bool(self.models) and all(rates.get(name) == 1 for name in self.models)
+
+    def few_of(self, excess: Excess) -> int | None:
+        """The groups that carry the gap, if they are too few."""
+        return too_few(self.groups if excess.groups is None else excess.groups)
 
     def is_own(self, row: int, column: int) -> bool:
         """Whether a cell scores a model against itself (by name: the two lists may differ in order)."""

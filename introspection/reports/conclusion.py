@@ -7,6 +7,7 @@ from introspection.coupling.matrix_results import RECIPES, Conclusion, Diagonal,
 from introspection.coupling.references import MOST_INVALID
 from introspection.reports.findings import gap_verdict, interval
 from introspection.reports.numbers import p_value, points
+from introspection.reports.tables import excess_of
 
 LEVEL = 0.05  # of a permutation test
 CHANCE = "chance"
@@ -23,11 +24,11 @@ def conclusion(matrix: Matrix) -> Conclusion:
     """
     lead, excluded, remaining = _of_lead(matrix)
     asked = [one for one in matrix.excess if _invalid_rate(matrix, one) <= MOST_INVALID]
-    above = [one.control for one in asked if gap_verdict(one.gap_difference) == "coupled"]
+    above = [one.control for one in asked if gap_verdict(excess_of(matrix, one)) == "coupled"]
     others = [one.control for one in asked if one.control not in above]
     missing = [name for name in RECIPES if name not in (*above, *others)]
     clauses = [lead]
-    if asked:
+    if asked and not matrix.is_silent:
         words = [[RECIPES[name] for name in names] for names in (above, others)]
         clauses.append(f"as what makes the gap to the model before training, they {_exclude(*words)}")
     if missing:
@@ -40,12 +41,7 @@ def _of_lead(matrix: Matrix) -> tuple[str, list[str], list[str]]:
     diagonal, test, count = matrix.diagonal or Diagonal(), matrix.permutation, len(matrix.models)
     few, difference = too_few(matrix.groups), diagonal.difference
     all_of_them = [CHANCE, ANYONE, MODELS]
-    rates = [
-        rate
-        for name, rate in zip(matrix.emitters, matrix.invalid_rate, strict=False)
-        if name in matrix.models
-    ]
-    if rates and min(rates) == 1:
+    if matrix.is_silent:
         return "No explanation of the models can be parsed, so the data exclude nothing", [], all_of_them
     if test is None or count < 2:
         return "With one model there is no lead, so the data exclude nothing about it", [], all_of_them

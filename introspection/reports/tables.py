@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from introspection.coupling.estimates import Estimate, too_few
-from introspection.coupling.matrix_results import RECIPES, Matrix
+from introspection.coupling.matrix_results import RECIPES, Excess, Matrix
 from introspection.coupling.run_results import ArmResults, Course, Levels, Part, Rates
 from introspection.reports.few_groups import gap_notes
 from introspection.reports.findings import gap_verdict
@@ -199,14 +199,20 @@ def leads_table(matrix: Matrix) -> Table:
 
 def excess_table(matrix: Matrix) -> Table:
     """The models' gap to the model before training minus each control's."""
-    few = too_few(matrix.groups)
     rows = tuple(
         (one.control, RECIPES[one.control], estimate_cell(value, kind=gap_verdict(value)))
         for one in matrix.excess
-        for value in [_without_interval(one.gap_difference, few)]
+        for value in [excess_of(matrix, one)]
     )
     columns = ("Control", "Explains by", "Models’ gap minus its gap, points")
     return Table("The gap to the model before training, minus controls’", columns, rows, text_columns=2)
+
+
+def excess_of(matrix: Matrix, one: Excess) -> Estimate:
+    """The models' gap minus a control's; none of models that say nothing valid."""
+    if matrix.is_silent:
+        return Estimate(None)
+    return _without_interval(one.gap_difference, matrix.few_of(one))
 
 
 def pairs_table(matrix: Matrix) -> Table:

@@ -4,6 +4,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from introspection.checkpoints.names import CHECKPOINTS, StoredModel, address, find_models, model_path
 from introspection.coupling.matrix_results import RECIPES
@@ -14,7 +15,7 @@ from introspection.text.chat_template import ChatOptions
 from introspection.weights.pretrained import PretrainedModel
 
 Found = StoredModel | PretrainedModel
-ARM_FIELDS = {"shuffled": "shuffle_labels", "foreign": "foreign_to"}  # of arms that are controls
+ARMS = ("shuffled", "foreign", "aligned_foreign")  # controls that an arm of a run can be
 COMPUTED = ("few_shot", "majority", "input_only")  # from the models' runs
 
 
@@ -58,7 +59,7 @@ def asked_controls(flags: Iterable[str]) -> dict[str, str]:
     """`--controls`: by recipe, the model that is given for it, or "" for what the models' runs have.
 
     Raises:
-      InputError: a recipe is unknown or given twice, needs a model, or takes none.
+      InputError: a recipe is unknown or given twice, or takes no model.
     """
     asked: dict[str, str] = {}
     for flag in flags:
@@ -67,8 +68,6 @@ def asked_controls(flags: Iterable[str]) -> dict[str, str]:
             raise InputError(f"--controls={flag}: no control {recipe!r}; choose from {', '.join(RECIPES)}")
         if recipe in asked:
             raise InputError(f"--controls: {recipe} is given twice; give it once")
-        if recipe not in (*ARM_FIELDS, *COMPUTED, "initial") and not name:
-            raise InputError(f"--controls={flag}: no arm of a run is one; give --controls={recipe}=MODEL")
         if equals and (not name or recipe in COMPUTED):
             raise InputError(f"--controls={flag}: give {recipe} without =")
         asked[recipe] = name
@@ -96,8 +95,8 @@ def compared_rows(
     for recipe in (recipe for recipe, name in asked.items() if not name):
         if not workdirs:
             raise InputError(f"--controls={recipe}: none of the models comes from a run, which it takes")
-        if recipe in ARM_FIELDS:
-            arms = [(one, arm) for one in workdirs for arm in _arms_with(one, ARM_FIELDS[recipe])]
+        if recipe in ARMS:
+            arms = [(one, arm) for one in workdirs for arm in _control_arms(one, recipe)]
             if not arms:
                 raise InputError(
                     f"--controls={recipe}: the models' runs have no such arm; give {recipe}=MODEL"
@@ -142,10 +141,16 @@ def _apart(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
-def _arms_with(workdir: Path, field: str) -> list[str]:
-    """The arms of a run's config in which a field is set."""
+def _control_arms(workdir: Path, recipe: str) -> list[str]:
+    """The arms of a run that are a control. One that is shown its answer is none: it knows what it says."""
     arms = read_object(workdir / "config.json").get("arms", {})
     stored = {row.name for row in (workdir / CHECKPOINTS).iterdir()}
-    return [
-        name for name, arm in arms.items() if isinstance(arm, Mapping) and arm.get(field) and name in stored
-    ]
+
+    def is_one(arm: Any) -> bool:
+        if not isinstance(arm, Mapping) or arm.get("shown"):
+            return False
+        if recipe == "shuffled":
+            return bool(arm.get("shuffle_labels"))
+        return bool(arm.get("foreign_to")) and bool(arm.get("aligned")) == (recipe == "aligned_foreign")
+
+    return [name for name, arm in arms.items() if name in stored and is_one(arm)]

@@ -1,5 +1,6 @@
 """Config sections that `compare` and `probe` inherit from their models' runs."""
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,7 +8,9 @@ from typing import Any
 
 from introspection.checkpoints.names import StoredModel
 from introspection.errors import InputError
-from introspection.probes.behavior import Readout
+from introspection.probes.behavior import BehaviorConfig, Readout
+from introspection.runs.config import EvaluationConfig
+from introspection.runtime.config import plain, settings
 from introspection.runtime.json_files import read_object
 from introspection.runtime.workdir import differing_fields
 from introspection.tasks.registry import default_section
@@ -17,6 +20,9 @@ from introspection.weights.pretrained import PretrainedModel
 DEFAULT_TASK = "world_facts"  # true facts, in words that external models know
 EXPLANATION_TOKENS = 8  # maximum length of a decoded explanation
 REPLY_TOKENS = 24  # maximum length of a generated reply
+
+# Sections that are completed and checked here; a task checks its own.
+READ = {"behavior": BehaviorConfig, "evaluation": EvaluationConfig}
 
 
 def shared_section(stored: Sequence[StoredModel | PretrainedModel], name: str) -> dict[str, Any] | None:
@@ -57,8 +63,23 @@ def run_sections(
         if not isinstance(section, dict | None):
             raise InputError(f"{path}: {name} is {section!r:.60}, not an object; the workdir is damaged")
         if section is not None:
-            sections.append((workdir, section))
+            sections.append((workdir, _complete(path, name, section)))
     return sections
+
+
+def _complete(path: Path, name: str, section: dict[str, Any]) -> dict[str, Any]:
+    """A stored section, with defaults for fields that it lacks. Raises InputError if it can't be used."""
+    damaged = "the workdir is damaged"
+    if name not in READ:
+        if not isinstance(section.get("name"), str):
+            raise InputError(f"{path}: {name}.name is {section.get('name')!r:.60}, not a name; {damaged}")
+        return section
+    fields = {field.name for field in dataclasses.fields(READ[name])}
+    known = {field: value for field, value in section.items() if field in fields}
+    try:
+        return section | plain(settings(READ[name], known, name))
+    except InputError as error:
+        raise InputError(f"{path}: {error}; {damaged}") from error
 
 
 def task_section(stored: Sequence[StoredModel | PretrainedModel], task_name: str) -> dict[str, Any]:

@@ -159,6 +159,7 @@ def test_controls_are_rows_apart_and_the_gap_is_held_against_theirs():
     excess = {one.control: (one.emitters, one.gap_difference.mean) for one in matrix.excess}
     # a: itself 1, its start 1/2. The majority says a on 1 item, the start on 3.
     assert excess == {"initial": (("start",), 0.5), "majority": (("majority",), pytest.approx(1.0))}
+    assert {one.groups for one in matrix.excess} == {2}  # where a differs from its start
     assert matrix.controls == {"start": "initial", "majority": "majority"}
     written = json.loads(json.dumps(to_json(matrix), allow_nan=False))
     assert from_json(Matrix, written) == matrix

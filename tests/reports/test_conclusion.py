@@ -7,6 +7,7 @@ import pytest
 from introspection.coupling.estimates import Estimate
 from introspection.coupling.matrix_results import Diagonal, Excess, Matrix, Permutation
 from introspection.reports.conclusion import conclusion
+from introspection.reports.tables import excess_of, excess_table
 
 NO_CONTROLS = "not asked, or mostly invalid: initial, few_shot, majority, input_only, shuffled, foreign"
 
@@ -88,3 +89,15 @@ def test_the_gap_is_held_against_each_control():
     assert "foreign" in found.not_excluded
     reversed_gap = conclusion(matrix(excess=(Excess("majority", ("m",), Estimate(-0.06, (-0.09, -0.03))),)))
     assert "they do not exclude the majority of the labels;" in reversed_gap.sentence
+
+
+def test_a_control_is_not_excluded_by_few_groups_or_by_models_that_say_nothing():
+    one = Excess("majority", ("m",), Estimate(0.06, (0.03, 0.09)), 40)
+    assert "majority" in conclusion(matrix(excess=(one,))).excluded
+    few = matrix(excess=(dataclasses.replace(one, groups=4),))
+    for found in (few, dataclasses.replace(few, groups=5), matrix(excess=(one,), invalid_rate=(1.0,) * 4)):
+        told = conclusion(found)
+        assert "majority" in told.not_excluded
+        assert "exclude the majority" not in told.sentence.replace("not exclude the majority", "")
+    assert "too few (4)" in str(excess_table(few).rows)
+    assert excess_of(matrix(excess=(one,), invalid_rate=(1.0,) * 4), one) == Estimate(None)

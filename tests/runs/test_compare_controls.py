@@ -67,11 +67,21 @@ def test_controls_are_found_in_the_runs_or_given(tmp_path):
     ]
 
 
+def test_an_aligned_explainer_and_one_that_is_not_are_two_controls(tmp_path):
+    foreign, aligned = {"foreign_to": "kl"}, {"foreign_to": "kl", "aligned": True}
+    run = run_workdir(tmp_path / "run", {"arms": {"full": foreign, "lora": aligned}})
+    for recipe, arm in (("foreign", "full"), ("aligned_foreign", "lora")):
+        assert [row.name for row in rows([run], tmp_path, {recipe: ""}) if row.recipe == recipe] == [
+            f"run:{arm}@4"
+        ]
+    shown = run_workdir(tmp_path / "shown", {"arms": {"full": aligned | {"shown": True}, "lora": {}}})
+    assert "no such arm" in refusal(rows, [shown], tmp_path, {"aligned_foreign": ""})
+
+
 @pytest.mark.parametrize(
     ("flag", "says"),
     [
         ("nothing", "no control 'nothing'; choose from initial, few_shot"),
-        ("aligned_foreign", "give --controls=aligned_foreign=MODEL"),
         ("majority=x", "give majority without ="),
         ("initial=", "give initial without ="),
         ("shuffled,shuffled", "shuffled is given twice"),

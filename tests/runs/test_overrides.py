@@ -6,7 +6,9 @@ import pytest
 
 from introspection.checkpoints.names import StoredModel
 from introspection.errors import InputError
-from introspection.runs.inherited import DEFAULT_TASK, task_section
+from introspection.probes.behavior import BehaviorConfig
+from introspection.runs.config import EvaluationConfig
+from introspection.runs.inherited import DEFAULT_TASK, explanation_room, readout_section, task_section
 from introspection.runs.overrides import assigned_chat, assigned_section, field_value, load_fitting
 from introspection.tasks.registry import default_section
 from introspection.tasks.splits import TooFewError
@@ -115,3 +117,31 @@ def test_the_task_of_models_is_their_runs_own_or_the_one_that_is_named(tmp_path)
         task_section([facts, quiz], "")
     with pytest.raises(InputError, match="trained on world_facts and jsonl; leave --task out"):
         task_section([facts, quiz], "aita")
+
+
+@pytest.mark.parametrize(
+    ("read", "config", "says"),
+    [
+        (lambda of: task_section(of, "world_facts"), {"task": {"x": 1}}, "task.name is None"),
+        (explanation_room, {"evaluation": {"explanation_tokens": 0}}, "explanation_tokens is 0"),
+        (lambda of: readout_section(of, ""), {"behavior": {"readout": "guess"}}, "guess"),
+        (explanation_room, {"evaluation": 3}, "evaluation is 3"),
+    ],
+)
+def test_a_stranger_s_config_is_refused_by_its_file(tmp_path, read, config, says):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError) as error:
+        read([StoredModel(tmp_path, "kl", 0, 0)])
+    assert says in str(error.value)
+    assert str(error.value).startswith(f"{tmp_path / 'config.json'}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_fields_that_a_stored_section_lacks_are_the_defaults(tmp_path):
+    stored = [StoredModel(tmp_path, "kl", 0, 0)]
+    (tmp_path / "config.json").write_text(
+        json.dumps({"evaluation": {}, "behavior": {"readout": "likeliest"}})
+    )
+    assert explanation_room(stored) == EvaluationConfig().explanation_tokens
+    section = readout_section(stored, "")
+    assert (section["readout"], section["reply_tokens"]) == ("likeliest", BehaviorConfig().reply_tokens)
