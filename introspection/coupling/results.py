@@ -146,7 +146,6 @@ def _by_cue_kind(records: Sequence[PredictionRecord], rng: np.random.Generator) 
                 "teacher": metrics.changed_rate([r.teacher for r in part]),
                 "current": metrics.changed_rate([r.current for r in part]),
             },
-            "invalid_rate": metrics.invalid_rate([r.explanation for r in part]),
         }
     return parts
 
@@ -159,7 +158,13 @@ def _by_subset(records: Sequence[PredictionRecord], rng: np.random.Generator) ->
 
 def _gap_and_drift(part: Sequence[PredictionRecord], rng: np.random.Generator) -> dict[str, Any]:
     gap = record_scores(part, rng)["gap"]["exact_match"]
-    return {"gap": gap["mean"], "gap_ci95": gap["ci95"], "drift": metrics.drift(part)}
+    return {
+        "gap": gap["mean"],
+        "gap_ci95": gap["ci95"],
+        "drift": metrics.drift(part),
+        "groups": len({r.group for r in part if metrics.disagrees(r)}),
+        "invalid_rate": metrics.invalid_rate([r.explanation for r in part]),
+    }
 
 
 def _by_drift(

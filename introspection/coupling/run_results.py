@@ -130,17 +130,22 @@ class Subset(Levels):
     gap: float | None = None
     gap_ci95: Ends | None = None
     drift: float | None = None
+    groups: int | None = None  # of the items on which behaviour drifted
+    invalid_rate: float | None = None
 
     @property
     def gap_estimate(self) -> Estimate:
-        few = None if self.drift is None else too_few(round(self.drift * self.n))  # items: at least as many
+        """None if no explanation is valid; without an interval if too few groups carry it."""
+        if self.invalid_rate == 1:
+            return Estimate()
+        drifted = None if self.drift is None else round(self.drift * self.n)  # items: at least as many
+        few = too_few(drifted if self.groups is None else self.groups)
         return Estimate(self.gap, self.gap_ci95 if few is None else None, few)
 
 
 @dataclasses.dataclass(frozen=True)
 class CueKind(Subset):
     changed_rate: Rates = Rates()
-    invalid_rate: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

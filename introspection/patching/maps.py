@@ -33,8 +33,10 @@ class Maps:
 
 
 def joined(maps: Sequence[Maps]) -> Maps:
-    """The maps of several seeds as one."""
+    """The maps of several seeds as one. Raises ValueError if they are not of the same sites."""
     first = maps[0]
+    if any(one.sites != first.sites for one in maps):
+        raise ValueError("maps of different sites")
 
     def together(name: str) -> Differences:
         return Differences(*map(np.concatenate, zip(*(getattr(one, name) for one in maps), strict=True)))

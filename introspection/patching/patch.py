@@ -37,6 +37,7 @@ from introspection.probes.patching import (
     patch_sites,
 )
 from introspection.reports.console import program_table, say
+from introspection.reports.few_groups import with_few_groups
 from introspection.reports.run_files import read_results
 from introspection.runs.added_arms import with_arms_added
 from introspection.runs.config import RunConfig, read_config
@@ -127,11 +128,10 @@ def patch_models(config: RunConfig, workdir: Path, task: Task, session: Session)
     models: dict[str, PatchedModel] = {}
     skipped: dict[str, str] = {}
     fingerprints: dict[str, dict[str, str]] = {}
-    main = next(name for name in subjects if name in config.chosen_arms)
     for name, of_name in subjects.items():
         rng = np.random.default_rng([config.patching.seed, 70, list(subjects).index(name)])
         try:
-            patched = [patch_subject(name, one, task, config, session, rng) for one in of_name]
+            patched = patch_subjects(name, of_name, task, config, session, rng)
         except InputError as error:
             skipped[name] = str(error)
             say(session.console, f"{name} is skipped: {error}")
@@ -140,8 +140,9 @@ def patch_models(config: RunConfig, workdir: Path, task: Task, session: Session)
         prints = map(model_fingerprint, (one.model for one in patched))
         fingerprints[name] = dict(zip(map(str, seeds), prints, strict=True))
         found = pooled(patched, config.patching, rng)
-        donors = donors_of(name, main, config, subjects)
+        donors = donors_of(name, config, subjects)
         arm = run_results.arms.get(name)
+        arm = arm and with_few_groups(arm)
         models[name] = dataclasses.replace(
             found,
             seeds=seeds,
@@ -188,30 +189,58 @@ def find_subjects(config: RunConfig, workdir: Path) -> dict[str, list[Subject]]:
 
 
 def donors_of(
-    name: str, main: str, config: RunConfig, subjects: Mapping[str, Sequence[Subject]]
+    name: str, config: RunConfig, subjects: Mapping[str, Sequence[Subject]]
 ) -> dict[str, list[StoredModel]]:
     """Whose weights are put into an arm: its own before training and, from the same start, the main arm's."""
     own = subjects[name]
     if name not in config.chosen_arms:
         return {}
     found = {"start": [one.start for one in own if one.start is not None]}
+    main = next((arm for arm, recipe in config.chosen_arms.items() if not recipe.foreign_to), name)
     if name != main and not config.arms[name].foreign_to:
         found[main] = [one.stored for one in subjects[main]]
     return found
 
 
-def patch_subject(
-    name: str, subject: Subject, task: Task, config: RunConfig, session: Session, rng: np.random.Generator
-) -> Patched:
-    """Both maps of one model, in both directions and to first order, and its strongest sites together.
+def patch_subjects(
+    name: str,
+    subjects: Sequence[Subject],
+    task: Task,
+    config: RunConfig,
+    session: Session,
+    rng: np.random.Generator,
+) -> list[Patched]:
+    """Every seed of one model, patched at the sites that are open in any of them.
 
     Raises:
       InputError: the cue changes none of its decisions, or as `all_sites`.
     """
-    model, settings = load_model(subject.stored, session.mesh), config.patching
-    language = LANGUAGES.get(config.task["name"])
-    contrasts = item_contrasts(name, task, subject.decided, model, language, settings)
-    maps = measure(contrasts, model, settings, subject.stored.seed, session, name)
+    language, found = LANGUAGES.get(config.task["name"]), []
+    for subject in subjects:
+        model = load_model(subject.stored, session.mesh)
+        contrasts = item_contrasts(name, task, subject.decided, model, language, config.patching)
+        found.append((model, contrasts, subject.stored.seed))
+    groups = open_groups([one for _, contrasts, _ in found for one in contrasts.explanation])
+    turned = open_groups([one.swapped() for _, contrasts, _ in found for one in contrasts.explanation])
+    return [patch_subject(name, *one, (groups, turned), config.patching, session, rng) for one in found]
+
+
+def patch_subject(
+    name: str,
+    model: Model,
+    contrasts: Contrasts,
+    seed: int,
+    groups: tuple[Sequence[str], Sequence[str]],
+    settings: PatchingConfig,
+    session: Session,
+    rng: np.random.Generator,
+) -> Patched:
+    """Both maps of one model, in both directions and to first order, and its strongest sites together.
+
+    Args:
+      groups: of positions that are sites, where activations go into runs with the cue and into those without.
+    """
+    maps = measure(contrasts, model, settings, seed, groups[0], session, name)
     behavior, explanation = contrasts.behavior, contrasts.explanation
     turned = contrasts._replace(
         behavior=[one.swapped() for one in behavior], explanation=[one.swapped() for one in explanation]
@@ -228,7 +257,7 @@ def patch_subject(
         model,
         contrasts,
         maps,
-        measure(turned, model, settings, subject.stored.seed, session, f"{name}, reversed"),
+        measure(turned, model, settings, seed, groups[1], session, f"{name}, reversed"),
         (
             attribute_sites(model, behavior, maps.sites, session),
             attribute_sites(model, explanation, maps.sites, session),
@@ -238,10 +267,16 @@ def patch_subject(
 
 
 def measure(
-    contrasts: Contrasts, model: Model, settings: PatchingConfig, seed: int, session: Session, title: str
+    contrasts: Contrasts,
+    model: Model,
+    settings: PatchingConfig,
+    seed: int,
+    groups: Sequence[str],
+    session: Session,
+    title: str,
 ) -> Maps:
-    """Both maps over all sites where the runs can differ."""
-    sites = all_sites(model.config, open_groups(contrasts.explanation), settings)
+    """Both maps over all sites in some groups of positions; of a group that a run lacks, without effect."""
+    sites = all_sites(model.config, groups, settings)
     sets = [[site] for site in sites]
     with progress_bar(session.console, f"patching {title}", 2 * len(contrasts.items)) as advance:
         behavior = patch_sites(model, contrasts.behavior, sets, session, advance)

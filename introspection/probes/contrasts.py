@@ -13,6 +13,7 @@ cue's one by one: then both runs are of the form that explanation training knows
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -210,11 +211,19 @@ def _group(
 ) -> str:
     """What a token with these characters belongs to; one with a character of the cue belongs to the cue."""
     if any(in_cue[c] for c in words):
-        at = text.find(cued, in_cue.index(True)) if cued else -1
-        return "cued_answer" if at >= 0 and all(at <= c < at + len(cued) for c in words) else "cue"
+        named_at = last_word(text, cued, in_cue)
+        return "cued_answer" if all(c in named_at for c in words) else "cue"
     if words[0] >= asked_from:
         return "ask"
     return next((name for name, span in named.items() if span.start <= words[0] < span.stop), "question")
+
+
+def last_word(text: str, word: str, in_cue: Sequence[bool]) -> range:
+    """Where the cue last has the word whole: an article before it may read as one."""
+    first, end = in_cue.index(True), len(in_cue) - in_cue[::-1].index(True)
+    found = re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", text) if word else ()
+    spans = [range(*one.span()) for one in found if first <= one.start() and one.end() <= end]
+    return spans[-1] if spans else range(0)
 
 
 def _counterparts(here: Sequence[set], there: Sequence[set]) -> Float[np.ndarray, "time other_time"]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -129,11 +130,13 @@ def read_part(
     for base, own in bases.items():
         explainers = _foreign_explainers(name, base, own, folder_of, configs)
         shuffled_of = _shuffled_arms(base, own, folder_of, configs)
-        shuffled = set(shuffled_of.values())
-        emitters = {*explainers.values(), *shuffled}
+        needed = {arm: {shuffled_of[arm]} if arm in shuffled_of else set() for arm in own}
+        for (arm, _), explainer in explainers.items():
+            needed[arm].add(explainer)
+        emitters = set().union(*needed.values())
         said: dict[str, dict[tuple[int, str], Explanation]] = {}
-        # Emitters come before the arms that they are references for; those with shuffled labels come first.
-        for arm in sorted(own, key=lambda arm: (arm not in shuffled, arm not in emitters)):
+        # Emitters come before the arms that they are references for, which may be emitters, too.
+        for arm in TopologicalSorter(needed).static_order():
             records = _read_arm(folder_of[base, arm][1], arm)
             arms[arm][base] = count_records(records)
             if arm in shuffled_of:
@@ -188,10 +191,14 @@ def _shuffled_arms(
             recipes = {}
             break
     found = {arm: (shuffled_arm(recipes, arm) if recipes else None) or SHUFFLED for arm in arms}
+
+    def is_shuffled(arm: str) -> bool:
+        return bool((configs[folder_of[base, arm][0]].get("arms") or {}).get(arm, {}).get("shuffle_labels"))
+
     return {
         arm: shuffled
         for arm, shuffled in found.items()
-        if shuffled in arms and arm != shuffled and not (recipes and recipes[arm].shuffle_labels)
+        if shuffled in arms and arm != shuffled and not is_shuffled(arm)
     }
 
 

@@ -96,7 +96,8 @@ def more_figures(
         files = render_figure(size_figure(sizes), size_numbers(sizes))
         caption = (
             "A point is a base with its 95% interval, a line the mean over bases. Where a point is hollow,"
-            " labels did not teach, and its gap says nothing. Sweeps differ in task and amount of training."
+            " labels did not teach, or it is not known whether they did, and its gap says nothing. Sweeps"
+            " differ in task and amount of training."
         )
         found[name] = Drawn(files, figure_card(files, name, title, caption, title))
     for factor, levels in factor_levels(sweep_points).items():

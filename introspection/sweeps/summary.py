@@ -15,10 +15,11 @@ from introspection.errors import InputError
 from introspection.reports.console import say
 from introspection.reports.few_groups import with_few_groups
 from introspection.reports.figure_numbers import csv_text
-from introspection.reports.run_files import read_object, read_results
+from introspection.reports.run_files import MEND, read_object, read_results
 from introspection.reports.table import markdown_text
 from introspection.runs.run import FINISHED, is_finished
 from introspection.runtime.config import plain
+from introspection.runtime.json_files import parsed
 from introspection.runtime.workdir import write_whole
 from introspection.sweeps.account import (
     HeldOutSweep,
@@ -95,7 +96,7 @@ def read_point(point: PlannedPoint, fields: Sequence[str], workdir: Path, label:
     results = read_results(point.folder / FINISHED)
     return SweepPoint(
         name=point.name,
-        base=base_name(config),
+        base=parsed(config_path, lambda: base_name(config), MEND),
         fields={field: _field(config, field) for field in fields},
         tiny=results.tiny,
         arms=tuple(map(with_few_groups, results.arms.values())),
@@ -103,18 +104,20 @@ def read_point(point: PlannedPoint, fields: Sequence[str], workdir: Path, label:
         report=quote(report.relative_to(workdir).as_posix()) if report.exists() else "",
         label=label,
         folder=point.folder,
-        **_of_config(config),
+        **parsed(config_path, lambda: _of_config(config), MEND),
     )
 
 
 def _of_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a `SweepPoint` that are a config's."""
-    train = config.get("train")
+    train, arms = config.get("train") or {}, config.get("arms") or {}
+    if not all(isinstance(section, Mapping) for section in (train, arms, *dict(arms).values())):
+        raise ValueError("train, arms or one of these is not an object")
     return {
         "sweep": str(config.get("name", "")),
         "part": str(config.get("part") or config.get("name", "")),
-        "arm_fields": config.get("arms") or {},
-        "explained_where": tuple(train.get("explained_where", ())) if isinstance(train, Mapping) else (),
+        "arm_fields": arms,
+        "explained_where": tuple(train.get("explained_where", ())),
     }
 
 
@@ -130,11 +133,13 @@ def read_beside(workdir: Path) -> list[SweepPoint]:
         )
     found = []
     for folder in folders:
-        config, results = read_object(folder / "config.json") or {}, read_results(folder / FINISHED)
+        config_path = folder / "config.json"
+        config, results = read_object(config_path) or {}, read_results(folder / FINISHED)
+        base, own = parsed(config_path, lambda config=config: (base_name(config), _of_config(config)), MEND)
         found.append(
             SweepPoint(
                 name=folder.name,
-                base=base_name(config),
+                base=base,
                 fields={},
                 tiny=results.tiny,
                 arms=tuple(map(with_few_groups, results.arms.values())),
@@ -142,7 +147,7 @@ def read_beside(workdir: Path) -> list[SweepPoint]:
                 report="",
                 label=folder.name,
                 folder=folder,
-                **_of_config(config),
+                **own,
             )
         )
     return found

@@ -9,8 +9,10 @@ from results_records import ANSWERS, E, eight_records, random_records, record, r
 from row_files import write_lines
 
 from introspection.coupling import metrics, statistics
+from introspection.coupling.estimates import Estimate
 from introspection.coupling.matrix import coupling_matrix
 from introspection.coupling.results import arm_results, control_results, paired_results
+from introspection.coupling.run_results import Subset
 from introspection.coupling.training_log import read_series
 from introspection.errors import InputError
 from introspection.runtime.json_values import to_json
@@ -63,6 +65,25 @@ def test_eight_records_worked_by_hand():
     assert (guess["n"], guess["self"], guess["orig"]) == (6, 4 / 6, 2 / 6)
     assert guess["changed_rate"] == {"teacher": 4 / 6, "current": 3 / 6}
     assert results["by_cue_kind"]["placebo"]["gap"] == 0
+    assert guess["groups"] == len(
+        {r.group for r in eight_records() if r.cue_kind == "guess" and metrics.disagrees(r)}
+    )
+    assert (guess["invalid_rate"], results["by_cue_kind"]["placebo"]["invalid_rate"]) == (0, 1 / 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        ({}, Estimate(0.1, (0.05, 0.2))),
+        ({"groups": 2}, Estimate(0.1, few=2)),  # 12 items of three seeds
+        ({"groups": None}, Estimate(0.1, (0.05, 0.2))),
+        ({"groups": None, "drift": 0.1}, Estimate(0.1, few=2)),
+        ({"invalid_rate": 1.0}, Estimate()),
+    ],
+)
+def test_a_part_s_gap_needs_groups_and_something_valid(change, shown):
+    part = Subset(20, 0.5, 0.4, 0.1, (0.05, 0.2), drift=0.6, groups=9, invalid_rate=0.0)
+    assert dataclasses.replace(part, **change).gap_estimate == shown
 
 
 def test_initial_is_scored_against_the_initial_models_explanation():

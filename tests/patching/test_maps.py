@@ -1,5 +1,7 @@
 """What maps and flips say, on numbers whose answer is known."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -99,6 +101,9 @@ def test_an_effect_is_its_share_of_the_whole_runs():
     assert [effect.behavior.mean for effect in effects[:3]] == [1, 0.25, 0]
     both = joined([maps(changes, changes), maps(3 * changes, changes, seed=1)])
     assert site_effects(both, np.random.default_rng(0))[1].behavior.mean == pytest.approx(0.5)
+    others = dataclasses.replace(maps(changes, changes), sites=[*SITES[1:], SITES[0]])
+    with pytest.raises(ValueError, match="different sites"):
+        joined([maps(changes, changes), others])
 
 
 def test_correlations_are_undefined_for_constant_rows():

@@ -2,13 +2,16 @@
 
 import csv
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from programs import one_error_line, read_json, refused, snapshot
 
-from introspection.patching.patch import PATCHING
+from introspection.checkpoints.names import StoredModel
+from introspection.patching.patch import PATCHING, Subject, donors_of
 from introspection.patching.results import PatchingResults
+from introspection.runs.config import ArmConfig, RunConfig
 from introspection.runtime.json_values import from_json, to_json
 
 FEW = ("--config.patching.test_items=6", "--config.patching.draws=2", "--config.run_arms=kl,no_kl")
@@ -27,6 +30,18 @@ def patched(programs, finished_run):
         path: found for path, found in before.items() if path not in (".", "figures")
     }
     return workdir, outcome.stdout
+
+
+def test_the_main_arm_s_weights_go_into_arms_of_its_own_start_alone():
+    arms = {"foreign_kl": ArmConfig(foreign_to="kl"), "kl": ArmConfig(), "no_kl": ArmConfig()}
+    config = RunConfig(arms=arms, foreign="neighbor")
+    stored = {name: StoredModel(Path("run"), name, 0, 4) for name in arms}
+    subjects = {name: [Subject(one, None, {})] for name, one in stored.items()}
+    assert {name: donors_of(name, config, subjects) for name in arms} == {
+        "foreign_kl": {"start": []},
+        "kl": {"start": []},
+        "no_kl": {"start": [], "kl": [stored["kl"]]},
+    }
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from introspection.probes.contrasts import (
     behavior_contrast,
     contrast_batch,
     explanation_contrast,
+    last_word,
     open_groups,
 )
 from introspection.probes.patching import (
@@ -250,3 +251,20 @@ def test_tokens_of_another_cue_stand_for_the_cues_one_by_one():
         assert [GROUPS[group] for group in run.groups][2:] == ["cue", "cued_answer", "cue", "answer"]
         np.testing.assert_array_equal(run.counterpart, np.eye(6))
     assert open_groups([one]) == ["cue", "cued_answer", "answer"]
+
+
+@pytest.mark.parametrize(
+    ("cue", "cued", "start"),
+    [
+        ("A Stanford professor says that the answer is A.", "A", 45),
+        ("I think it is I.", "I", 14),
+        ("I know that it is no.", "no", 18),
+        ("I know it.", "no", None),
+        ("Somebody said so.", "", None),
+    ],
+)
+def test_the_cued_answer_is_the_cues_last_whole_word_of_it(cue, cued, start):
+    text = f"A question, no? {cue} no A I"
+    in_cue = [16 <= place < 16 + len(cue) for place in range(len(text))]
+    found = last_word(text, cued, in_cue)
+    assert found == (range(0) if start is None else range(16 + start, 16 + start + len(cued)))

@@ -293,6 +293,20 @@ def test_foreign_explainers_are_told_apart_and_one_that_is_not_aligned_is_left_o
     assert used == {"foreign": True, "aligned": True, "shown": False}
 
 
+def test_a_reference_may_be_held_against_another(tmp_path):
+    """A foreign explainer of the arm with shuffled labels, which has shuffled labels itself."""
+    rng = np.random.default_rng(1)
+    arms = {arm: random_records(rng, 0.5, arm=arm) for arm in ("kl", "shuffled", "foreign_shuffled")}
+    folder = write_point(tmp_path / "a", "a", arms, foreign_to={"foreign_shuffled": "shuffled"})
+    (folder / "controls.jsonl").touch()
+    config = read_json(folder / "config.json")
+    for arm in ("shuffled", "foreign_shuffled"):
+        config["arms"][arm]["shuffle_labels"] = True
+    part = read_part("main", [("a", folder)], {"a": config})
+    assert set(part.references["shuffled"]) == {"foreign"}
+    assert set(part.references["kl"]) == {"shuffled"}
+
+
 @pytest.mark.parametrize(
     ("second", "seeds", "message"),
     [

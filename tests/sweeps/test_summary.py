@@ -15,7 +15,7 @@ from report_workdir import ARMS, CONTROLS, HOSTILE, synthetic_results
 from sweep_cases import FOUR, points_of
 
 from introspection.errors import InputError
-from introspection.sweeps.summary import summarize
+from introspection.sweeps.summary import read_beside, summarize
 from introspection.sweeps.sweep import run_sweep
 
 
@@ -157,6 +157,27 @@ def test_damaged_results_are_named(config, console, finished_sweep, damage):
     with pytest.raises(InputError, match=str(path)):
         summarize(config, FOUR, finished_sweep, console)
     assert snapshot(finished_sweep) == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        '{"initial": "pretrain"}',
+        '{"base": "b", "train": 3}',
+        '{"base": "b", "train": {"explained_where": null}}',
+        '{"base": "b", "arms": ["kl"]}',
+        '{"base": "b", "arms": {"kl": 3}}',
+    ],
+)
+def test_a_damaged_config_is_named(config, console, finished_sweep, damage):
+    path = finished_sweep / "points" / "rate2" / "config.json"
+    path.write_text(damage)
+    for read in (
+        lambda: summarize(config, FOUR, finished_sweep, console),
+        lambda: read_beside(finished_sweep),
+    ):
+        with pytest.raises(InputError, match=str(path)):
+            read()
 
 
 def test_a_study_is_written_for_configs_that_are_part_of_one(config, console, finished_sweep, monkeypatch):
