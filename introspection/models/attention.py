@@ -21,6 +21,7 @@ MASKED = -1e30
 # Plain attention computes longer rows for so many queries at a time, and their logits again in the backward
 # pass: it never holds those of a whole row.
 QUERY_BLOCK, LONGEST_WHOLE = 512, 1024  # tokens
+CUDNN_HEAD_DIM = 128  # the largest on every GPU; it must be a multiple of 8
 
 
 class PrefixBlock(NamedTuple):
@@ -198,8 +199,8 @@ def attention(
 
     Args:
       implementation: "splash" (TPU), "cudnn" (GPU) or "plain". What a kernel can't express (prefixes,
-        windows, rows shorter than a TPU's lanes; for cuDNN also softcaps, float32 and `branched`) is computed
-        plainly, in blocks of queries where rows are long.
+        windows, rows shorter than a TPU's lanes; for cuDNN also softcaps, float32, `branched` and some sizes
+        of heads) is computed plainly, in blocks of queries where rows are long.
       branched: False promises that every token sees all before it, but for padding at a row's end.
       window: tokens that a query in a windowed layer sees; 0: no layer is windowed. `windowed` says whether
         this layer is.
@@ -210,8 +211,9 @@ def attention(
     time, alone = queries.shape[1], not prefixes and not window
     if implementation == "splash" and alone and time >= splash.LANES:
         return splash.row_attention(queries, keys, values, view.ends, scale, softcap)
-    is_half = queries.dtype in (jnp.bfloat16, jnp.float16)
-    if implementation == "cudnn" and alone and is_half and not (branched or softcap):
+    is_half, head_dim = queries.dtype in (jnp.bfloat16, jnp.float16), queries.shape[-1]
+    fits = is_half and head_dim % 8 == 0 and head_dim <= CUDNN_HEAD_DIM
+    if implementation == "cudnn" and alone and fits and not (branched or softcap):
         return jax.nn.dot_product_attention(
             queries, keys, values, scale=scale, is_causal=True, implementation="cudnn"
         )

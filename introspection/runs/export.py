@@ -28,7 +28,7 @@ from introspection.text.hf_tokenizer import TEMPLATE, has_tokenizer, hf_tokenize
 from introspection.text.pretrained_tokenizer import PretrainedTokenizer
 from introspection.weights.adapters import export_adapters
 from introspection.weights.export import check_empty, check_makeable, export_model
-from introspection.weights.pretrained import PretrainedModel, find_pretrained, is_pretrained
+from introspection.weights.pretrained import PretrainedModel, find_pretrained, has_vision, is_pretrained
 
 FORMATS = ("hf", "peft")
 DTYPES = ("float32", "bfloat16")
@@ -60,12 +60,18 @@ def export(name: str, folder: Path, kind: str, dtype: str, console: Console, mes
     if kind == "peft":
         if model.config.lora is None:
             raise InputError(f"{name} has no adapters; export it with --format=hf")
+        base = base_path(found[0], cache)
+        if base is not None and has_vision(base):
+            raise InputError(
+                f"{name}: its base {base} has vision, where PEFT doesn't find layers by the text model's "
+                "names; export it with --format=hf"
+            )
         if isinstance(found[0], PretrainedModel) and found[0].replaced:
             raise InputError(
                 f"{name}: its adapters replace the base's {' and '.join(found[0].replaced)}, which adapters "
                 "written here can't; export it with --format=hf"
             )
-        base, lora = base_path(found[0], cache), model.config.lora
+        lora = model.config.lora
         called = base_name(found[0]) if base is None else str(base)  # readers expect text
         files = {CARD: model_card(name, found[0], called, lora).encode()}
         if options and options.template is not None:

@@ -64,7 +64,7 @@ def _detected() -> Place | None:
         hosts, devices = (), None
         if cluster is not SlurmCluster:
             hosts = tuple(cast(Any, cluster)._get_worker_list_in_slice())
-        elif not os.environ.get("SLURM_STEP_TASKS_PER_NODE", "1").startswith("1"):
+        elif not re.match(r"1(\D|$)", os.environ.get("SLURM_STEP_TASKS_PER_NODE", "1")):  # such as 1(x4)
             devices = (int(os.environ["SLURM_LOCALID"]),)
         port = os.environ.get("JAX_COORDINATOR_PORT")
         address = cluster.get_coordinator_address(timeout_secs=300, override_coordinator_port=port)

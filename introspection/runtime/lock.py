@@ -64,13 +64,18 @@ def _held(workdir: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def flock(file: IO[str] | int, operation: int) -> None:
-    """`fcntl.flock`, but without effect where the file system has no locks. Raises BlockingIOError."""
+def flock(file: IO[str] | int, operation: int) -> bool:
+    """`fcntl.flock`, but without effect where the file system has no locks; returns whether it has some.
+
+    Raises BlockingIOError.
+    """
     try:
         fcntl.flock(file, operation)
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
+        return False
+    return True
 
 
 def one_at_a_time(lock: Path, console: Console, what: str) -> contextlib.AbstractContextManager[None]:

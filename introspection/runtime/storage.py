@@ -145,14 +145,15 @@ def _mirrored(bucket: Bucket, folder: Path, models: bool, alone: bool, flag: str
 
 @contextlib.contextmanager
 def _leased(bucket: Bucket, beside: Path) -> Iterator[Lease]:
-    """Holds the local folder by the system's lock, then the bucket's. Who had the first has ended, and with
-    it whatever hold on the second it had left."""
+    """Holds the local folder by the system's lock, then the bucket's. Who had the first on this host has
+    ended, and with it whatever hold on the second it had left; of another host, or without locks, nobody
+    knows."""
     token = uuid.uuid4().hex
     file = os.open(beside / "lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
         before = os.pread(file, 4096, 0)
         try:
-            flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locks = flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise HeldError(
                 f"{bucket.url} is in use {holder_in_words(before)}: wait for it to end, or name "
@@ -160,7 +161,9 @@ def _leased(bucket: Bucket, beside: Path) -> Iterator[Lease]:
             ) from error
         dead = ""
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            dead = json.loads(before)["token"]
+            holder = json.loads(before)
+            if locks and holder["host"] == this_process()["host"]:
+                dead = holder["token"]
         lease = Lease(bucket, token, dead)
         os.ftruncate(file, 0)
         os.pwrite(file, json.dumps({**this_process(), "token": token}).encode(), 0)

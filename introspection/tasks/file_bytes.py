@@ -89,6 +89,11 @@ class _Expanded(io.RawIOBase):
             data = self.stream.read(len(buffer))
         except (OSError, EOFError, zlib.error, lzma.LZMAError, pyarrow.ArrowException) as error:
             why = " ".join(str(error).split())
+            if "too much memory" in why:  # a long window, as in archives of Reddit
+                raise InputError(
+                    f"{self.path}: unpacking it takes more memory than is allowed here: unpack it yourself, "
+                    "such as by zstd -d --long=31"
+                ) from error
             raise InputError(f"{self.path}: the compressed file is damaged ({why})") from error
         self.left -= len(data)
         if self.left < 0:

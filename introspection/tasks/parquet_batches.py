@@ -29,7 +29,7 @@ def answers(path: str, columns: Sequence[str] | None, most: int) -> Iterator[byt
       most: bytes that the rows may expand to.
     """
     try:
-        with pyarrow.parquet.ParquetFile(path, memory_map=True) as file:
+        with pyarrow.parquet.ParquetFile(path, memory_map=False) as file:
             names = file.schema_arrow.names
             yield FOUND + json.dumps(names).encode()
             if columns is not None:

@@ -18,7 +18,7 @@ from introspection.errors import InputError
 from introspection.runtime.files import check_file
 from introspection.runtime.places import local_path
 from introspection.runtime.terminal import visible
-from introspection.tasks.file_bytes import byte_lines, decode_text, opened, read_bytes
+from introspection.tasks.file_bytes import MOST_LINE, byte_lines, decode_text, opened, read_bytes
 
 ROWS_NAMED = 20  # bad rows listed in a message; the rest are counted
 MOST_PROBLEMS = 100_000  # bad rows after which a file is given up
@@ -220,6 +220,7 @@ def csv_rows(path: Path) -> Iterator[RawRow]:
     Raises:
       InputError: as `byte_lines`; a row has more or fewer fields than the header; a quote is left open.
     """
+    csv.field_size_limit(MOST_LINE)  # a line's own bound
     reader = csv.reader(_text_lines(path), strict=True)
     try:
         header, count = next(reader, []), 0

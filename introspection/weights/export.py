@@ -144,6 +144,14 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     if unfinished.is_symlink():
         raise InputError(f"{unfinished} is a link: remove it")
+
+    def replace() -> None:
+        check_empty(folder)
+        if folder.exists():
+            folder.rmdir()
+        unfinished.rename(folder)
+        (folder / LOCK).unlink(missing_ok=True)
+
     with held(unfinished):  # by one command at a time
         first(lambda: _clear(unfinished))  # of what a killed one left
         try:
@@ -152,14 +160,7 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
             if is_first():
                 _clear(unfinished)
             raise
-
-    def replace() -> None:
-        check_empty(folder)
-        if folder.exists():
-            folder.rmdir()
-        unfinished.rename(folder)
-
-    first(replace)
+        first(replace)
 
 
 def _clear(folder: Path) -> None:

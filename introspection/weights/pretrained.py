@@ -134,7 +134,7 @@ class PretrainedModel:
         notes = []
         if self.path.parent.name == SNAPSHOTS:
             notes.append(f"{self.name} is read as its snapshot {self.path.name}")
-        if self.gguf is None and read_json_object(self.path / CONFIG).get("model_type") == WITH_VISION:
+        if self.gguf is None and has_vision(self.path):
             notes.append(f"{self.name} is read as its text model alone, without vision")
         given = read_fields(self.path / GENERATION) if self.gguf is None else {}
         left_out = [f"{name}={brief(given[name])}" for name in _PROCESSORS if given.get(name) not in _NEUTRAL]
@@ -176,6 +176,11 @@ def _is_called(path: Path, name: str) -> bool:
     before, told, after = own.name.casefold().rpartition(Path(name).name.casefold())
     called = bool(told) and not before[-1:].isalnum() and _SAME_MODEL.fullmatch(after) is not None
     return path == Path(name) or called
+
+
+def has_vision(path: Path) -> bool:
+    """Whether a model folder holds a text model beside one that sees."""
+    return (path / CONFIG).is_file() and read_json_object(path / CONFIG).get("model_type") == WITH_VISION
 
 
 def base_and_adapters(name: str) -> tuple[str, str]:

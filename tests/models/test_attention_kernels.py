@@ -89,3 +89,16 @@ def test_no_array_of_a_long_row_is_square(implementation):
     program = jax.make_jaxpr(jax.grad(loss))(variables)
     shapes = [var.aval.shape for one in equations(program.jaxpr) for var in one.outvars]
     assert [shape for shape in shapes if shape.count(8192) > 1] == []
+
+
+@pytest.mark.parametrize("head_dim", [4, 12, 136])
+def test_what_cudnn_does_not_read_is_computed_plainly(head_dim):
+    """There is no GPU here, so that cuDNN itself would be refused."""
+    like = jax.ShapeDtypeStruct((ROWS, 16, HEADS, head_dim), jnp.bfloat16)
+    ends = jnp.full((ROWS, 16), 16, jnp.int32)
+    view = RowView(ends, jnp.broadcast_to(jnp.arange(16), ends.shape))
+    of_cudnn = functools.partial(attention, view=view, implementation="cudnn", branched=False)
+    assert jax.eval_shape(of_cudnn, like, like, like).shape == like.shape
+    fits = jax.ShapeDtypeStruct((ROWS, 16, HEADS, 64), jnp.bfloat16)
+    with pytest.raises(RuntimeError, match="cuDNN"):
+        jax.eval_shape(of_cudnn, fits, fits, fits)

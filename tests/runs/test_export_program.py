@@ -22,6 +22,7 @@ from introspection.errors import InputError
 from introspection.models.decoder import Decoder
 from introspection.models.head import head_matrix
 from introspection.models.model import merge_adapters
+from introspection.runs import export as export_module
 from introspection.runs.export import export
 from introspection.text.chat_template import ChatOptions
 from introspection.text.tokenizer import WordTokenizer
@@ -127,6 +128,14 @@ def test_adapters_alone_keep_the_template_that_they_are_addressed_by(tmp_path):
     exported(name, tmp_path / "out", "peft")
     assert_same_model(load(f"{base}+{tmp_path / 'out'}"), load(name))
     assert load(f"{base}+{tmp_path / 'plain'}").tokenizer.frame != load(name).tokenizer.frame
+
+
+def test_adapters_of_a_model_with_vision_are_exported_merged_alone(tmp_path, monkeypatch):
+    name = with_adapters(tmp_path)
+    monkeypatch.setattr(export_module, "has_vision", lambda base: base == (tmp_path / "base").resolve())
+    with pytest.raises(InputError, match=r"has vision.*export it with --format=hf"):
+        exported(name, tmp_path / "refused", "peft")
+    assert not (tmp_path / "refused").exists()
 
 
 def test_adapters_that_replace_the_head_are_exported_merged(tmp_path):

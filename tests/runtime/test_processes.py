@@ -91,8 +91,9 @@ def test_slurm_says_the_place_unless_a_step_has_one_task(monkeypatch):
     assert found is not None
     assert found[1:] == (4, 2, (), None)  # one task a node sees all of its GPUs
     assert found.coordinator.startswith("node07:")
-    monkeypatch.setenv("SLURM_STEP_TASKS_PER_NODE", "8(x2)")
-    assert getattr(place_of(None, None, None), "local_devices", None) == (0,)
+    for tasks, devices in (("1(x4)", None), ("1", None), ("8(x2)", (0,)), ("16(x2)", (0,)), ("10", (0,))):
+        monkeypatch.setenv("SLURM_STEP_TASKS_PER_NODE", tasks)
+        assert getattr(place_of(None, None, None), "local_devices", "no place") == devices
     monkeypatch.setenv("SLURM_NTASKS", "1")  # a sweep's job array
     assert place_of(None, None, None) is None
 

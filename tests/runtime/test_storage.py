@@ -1,8 +1,11 @@
 """Workdirs in buckets, against a server that speaks S3: what is stored, in which order, and what counts."""
 
+import errno
+import fcntl
 import json
 import os
 import shutil
+import socket
 import time
 from pathlib import Path
 
@@ -329,14 +332,32 @@ def test_two_commands_do_not_write_into_one_folder(bucket_server, hosts):
         pass
 
 
+def test_without_locks_a_living_command_keeps_its_hold(bucket_server, hosts, monkeypatch):
+    def no_locks(file, operation):
+        raise OSError(errno.ENOSYS, "no locks")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    url = bucket_server.new_url()
+    with working_folder(url):
+        token = json.loads(bucket_server.read(f"{url}/.lock"))["token"]
+        with pytest.raises(HeldError), working_folder(url):
+            pass
+        assert json.loads(bucket_server.read(f"{url}/.lock"))["token"] == token
+
+
 def test_a_dead_command_s_hold_ends(bucket_server, hosts, monkeypatch):
     url = bucket_server.new_url()
-    held = {"token": "dead", "pid": 1, "host": "h", "since": "2026", "command": "run"}
+    here = socket.gethostname()
+    held = {"token": "dead", "pid": 1, "host": here, "since": "2026", "command": "run"}
     bucket_server.write(f"{url}/.lock", json.dumps(held).encode())
-    with pytest.raises(HeldError, match="by process 1 on h since 2026"), working_folder(url):
+    by = f"by process 1 on {here} since 2026"
+    with pytest.raises(HeldError, match=by), working_folder(url):
         pass
     # At once where it was on this host, whose own lock has ended with it.
     staging = storage._local_folder(url, "").parent
+    (staging / "lock").write_text(json.dumps(held | {"host": "another"}))
+    with pytest.raises(HeldError, match=by), working_folder(url):
+        pass
     (staging / "lock").write_text(json.dumps(held))
     with working_folder(url):
         pass

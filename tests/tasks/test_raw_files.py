@@ -60,6 +60,17 @@ def test_a_damaged_one_is_refused(tmp_path, suffix, damage):
     refusal(fields_of, path, says=[str(path)])
 
 
+def test_an_archive_of_a_long_window_is_not_called_damaged(tmp_path):
+    path = tmp_path / "a.jsonl.zst"
+    path.write_bytes(bytes.fromhex("28b52ffd00a8010000"))  # a frame of 2 GiB, as of zstd --long=31
+    refusal(fields_of, path, says=[str(path), "zstd -d --long=31"])
+
+
+def test_a_long_cell_of_a_table_is_read(tmp_path):
+    long = "x" * 140_000
+    assert [row.fields for row in csv_rows(write_csv(tmp_path / "t.csv", [["a"], [long]]))] == [{"a": long}]
+
+
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst"])
 @pytest.mark.parametrize("filling", [b" ", b"xxxx", b"{}\n"])
 def test_a_bomb_is_refused_in_little_memory(tmp_path, monkeypatch, suffix, filling):

@@ -13,7 +13,7 @@ from weights_cases import assert_same_leaves, change_json, config_of, load, para
 from introspection.checkpoints.names import find_models
 from introspection.weights.folder import kind_of, snapshot_of
 from introspection.weights.hf_config import model_config
-from introspection.weights.pretrained import _is_called, find_pretrained
+from introspection.weights.pretrained import _is_called, find_pretrained, has_vision
 
 VISION = "vision_tower.vision_model.encoder.layers.0.mlp.fc1.weight"
 
@@ -149,11 +149,13 @@ def with_vision(folder, prefix="language_model.model."):
 @pytest.mark.parametrize("prefix", ["language_model.model.", "model.language_model."])
 def test_of_a_model_with_vision_the_text_model_is_read(tmp_path, prefix):
     own = with_vision(tmp_path / "model", prefix)
+    assert has_vision(tmp_path / "model")
     config, params = load(tmp_path / "model")
     assert config == config_of("gemma3_text")
     assert_same_leaves(params, params_of("gemma3_text"))
     assert "read as its text model alone" in find_models(str(tmp_path / "model"))[0].notes[0]
     (tmp_path / "model" / "config.json").write_text(json.dumps(own))  # with its text_config put in place
+    assert not has_vision(tmp_path / "model")
     assert_same_leaves(load(tmp_path / "model")[1], params_of("gemma3_text"))
 
 

@@ -24,7 +24,7 @@ _COMPARED_CHARACTERS = 1000
 class AitaPosts(TaskBuilder):
     """A row is a post, one of its cue kinds, and the order in which its question lists the verdicts."""
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("1.2.0")
     DESCRIPTION: ClassVar[str] = (
         "Posts of r/AmItheAsshole with the community's verdicts (Scruples Anecdotes, or a plain table), each "
         "with the kind of sentence that pleads for a verdict."

@@ -165,8 +165,12 @@ def _columns(row: RawRow) -> dict[str, str]:
 
 
 def _plain(found: str) -> str:
-    """Reddit's text as readers see it: HTML entities decoded, zero-width spaces removed."""
-    return html.unescape(found).replace("\u200b", "").strip()
+    """Reddit's text as readers see it: HTML entities decoded, zero-width spaces removed.
+
+    Decoded twice: of an entity that the Markdown itself has, such as `&#x200B;` for a blank line, Reddit
+    escapes the `&` once more.
+    """
+    return html.unescape(html.unescape(found)).replace("\u200b", "").strip()
 
 
 def _verdicts(said: str, binarized: Any) -> tuple[str, str]:

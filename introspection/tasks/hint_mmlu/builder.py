@@ -12,6 +12,8 @@ from introspection.tasks.prepared import TaskBuilder
 from introspection.tasks.sequences import Row
 from introspection.tasks.splits import NearDuplicates, split_questions
 
+USUAL_TRAIN = 12_642  # questions to train on
+
 
 @dataclasses.dataclass(frozen=True)
 class MmluDraw:

@@ -168,6 +168,7 @@ def _archived_questions(path: Path, names: dict[str, str]) -> Iterator[_RawQuest
 
 def _csv_questions(data: bytes, folder: Path, name: str, stem: str, part: str) -> Iterator[_RawQuestion]:
     subject = stem.removesuffix(f"_{PARTS[part]}")
+    csv.field_size_limit(MOST_LINE)  # a line's own bound
     reader = csv.reader(io.StringIO(decode_text(data, f"{folder}/{name}"), newline=""))
     try:
         for number, values in enumerate(filter(None, reader), start=1):

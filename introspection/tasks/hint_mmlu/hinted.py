@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 
 from introspection.errors import InputError
 from introspection.tasks.cells import boolean, cell, is_missing, name, text
-from introspection.tasks.hint_mmlu.builder import MmluDraw
+from introspection.tasks.hint_mmlu.builder import USUAL_TRAIN, MmluDraw
 from introspection.tasks.hint_mmlu.files import LETTERS, answer_place
 from introspection.tasks.items import NONE, Conversation, Decisions, Item, Prompt, Turn
 from introspection.tasks.parquet import parquet_columns
@@ -138,10 +138,11 @@ class HintedMmlu(TaskBuilder):
 
     def splits(self) -> tuple[Mapping[str, Iterator[Row]], Mapping[str, Any]]:
         draw, questions = self.settings, read_hinted(self.files)
-        # As many training questions as are left: all of MMLU's test part, which these data are, has fewer
-        # than the usual sizes ask for.
+        # As many training questions as are left, unless a number was chosen: all of MMLU's test part, which
+        # these data are, has fewer than the usual sizes ask for.
         left = len(questions) - draw.validation - draw.test
-        train = draw.train if draw.train < left else 0
+        is_usual = draw.train == USUAL_TRAIN and draw.validation and draw.test
+        train = 0 if is_usual and left <= draw.train else draw.train
         split = split_questions(
             [question.id for question in questions],
             [question.without_hint for question in questions],

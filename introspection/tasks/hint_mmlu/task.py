@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 from introspection.errors import InputError
 from introspection.runtime.config import check_choice, check_choices
 from introspection.tasks.explanations import ExplanationGrammar
-from introspection.tasks.hint_mmlu.builder import HintMmlu, MmluDraw
+from introspection.tasks.hint_mmlu.builder import USUAL_TRAIN, HintMmlu, MmluDraw
 from introspection.tasks.hint_mmlu.files import LETTERS, PARTS, question_files
 from introspection.tasks.hint_mmlu.hinted import HintedMmlu, hinted_files, hinted_item, published_decisions
 from introspection.tasks.items import Item
@@ -77,7 +77,7 @@ WORDINGS: dict[str, Wording] = {
 class HintMmluConfig:
     data: str = ""  # the archive, or a folder with it, CSV or parquet files; "" is raw/hint_mmlu; or "sample"
     seed: int = 0  # draws questions, splits and the letters that hints name
-    train_items: int = 12_642  # 0 is all remaining, here and below
+    train_items: int = USUAL_TRAIN  # 0 is all remaining, here and below
     validation_items: int = 500
     test_items: int = 1_400
     parts: tuple[str, ...] = ("test", "validation")  # the publishers' parts to draw questions from

@@ -71,6 +71,7 @@ def build_jsonl(config: JsonlConfig, data_dir: Path) -> Task:
     """
     source = raw_source(config.data, data_dir, NAME)
     rows = read_jsonl(source)
+    rows = _merged(rows, config)
     splits = _given_splits(rows) if rows[0].split else _drawn_splits(rows, config)
     rng = np.random.default_rng([config.seed, 41])
     chosen = {split: _some(splits[split], getattr(config, f"{split}_items"), rng) for split in SPLITS}
@@ -83,7 +84,22 @@ def build_jsonl(config: JsonlConfig, data_dir: Path) -> Task:
     )
 
 
+def _merged(rows: Sequence[JsonlRow], config: JsonlConfig) -> list[JsonlRow]:
+    """The rows, with one group for all that ask the same."""
+    asked = [str(row.prompt_without_cue).removeprefix("user: ") for row in rows]
+    joined = merge_near_duplicates([row.group for row in rows], asked, NearDuplicates(config.near_duplicates))
+    return [dataclasses.replace(row, group=joined[row.group]) for row in rows]
+
+
 def _given_splits(rows: Sequence[JsonlRow]) -> dict[str, list[JsonlRow]]:
+    """The rows by split. Raises InputError if a split has none, or two splits ask the same."""
+    first: dict[str, JsonlRow] = {}
+    for row in rows:
+        if (one := first.setdefault(row.group, row)).split != row.split:
+            raise InputError(
+                f"{row.file}: {row.unit} {row.line} asks in {row.split} what {one.unit} {one.line} asks in "
+                f"{one.split}: put both into one split, or leave one out"
+            )
     splits = {split: [row for row in rows if row.split == split] for split in SPLITS}
     for split, there in splits.items():
         if not there:
@@ -92,10 +108,8 @@ def _given_splits(rows: Sequence[JsonlRow]) -> dict[str, list[JsonlRow]]:
 
 
 def _drawn_splits(rows: Sequence[JsonlRow], config: JsonlConfig) -> dict[str, list[JsonlRow]]:
-    """The rows by split, drawn by group; groups that ask the same stay together."""
-    asked = [str(row.prompt_without_cue).removeprefix("user: ") for row in rows]
-    joined = merge_near_duplicates([row.group for row in rows], asked, NearDuplicates(config.near_duplicates))
-    groups = sorted(set(joined.values()))
+    """The rows by split, drawn by group."""
+    groups = sorted({row.group for row in rows})
     if len(groups) < len(SPLITS):
         raise InputError(
             f"{rows[0].file}: only {len(groups)} groups ask different questions, but {len(SPLITS)} splits "
@@ -110,8 +124,7 @@ def _drawn_splits(rows: Sequence[JsonlRow], config: JsonlConfig) -> dict[str, li
     split_of |= dict.fromkeys(order[test : test + validation], "validation")
     splits = {split: [] for split in SPLITS}
     for row in rows:
-        group = joined[row.group]
-        splits[split_of[group]].append(dataclasses.replace(row, group=group))
+        splits[split_of[row.group]].append(row)
     return splits
 
 

@@ -119,6 +119,7 @@ def test_sizes_beyond_the_data_train_on_what_is_left_and_what_is_left_out_is_sai
     path = write_lines(tmp_path / "a.jsonl", [hinted(i) for i in range(30)])
     assert len(built(tmp_path, path).splits["train"]) == 21
     assert built(tmp_path, path).notes == ()
+    refusal(built, tmp_path, path, train_items=100, says=["100"])  # chosen, so not as many as are left
     (note,) = built(tmp_path, path, train_items=4).notes
     assert note.startswith("uses 13 of 30 questions (train 4, validation 3, test 6; config.task.train_items")
 

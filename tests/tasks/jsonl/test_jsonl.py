@@ -56,6 +56,17 @@ def test_splits_are_drawn_by_group_and_no_question_is_on_both_sides(tmp_path):
     assert built(tmp_path, *rows, seed=1).splits == built(tmp_path, *rows, seed=1).splits
 
 
+def test_given_splits_have_one_group_a_question_and_ask_none_in_two(tmp_path):
+    rows = [r | {"split": SPLITS[i // 2 % 3], "group": f"own {i}"} for i, r in enumerate(many(30))]
+    task = built(tmp_path, *rows)
+    asked = {item.group: item.prompt_without_cue for split in SPLITS for item in task.splits[split]}
+    assert len(asked) == len(set(asked.values()))
+    again = rows[0] | {"id": "again", "group": "another", "split": "test"}
+    again["prompt_without_cue"] = again["prompt_without_cue"].removesuffix("?")
+    with pytest.raises(InputError, match=r"asks in test what line 1 asks in train: put both into one split"):
+        built(tmp_path, *rows, again)
+
+
 def test_given_splits_stand_and_fewer_items_are_drawn_by_group(tmp_path):
     rows = [r | {"split": SPLITS[i // 2 % 3]} for i, r in enumerate(many(30))]
     task = built(tmp_path, *rows, train_items=7)
