@@ -12,7 +12,7 @@ The peer has two variants, which alternate:
 - tuned: by hand what this library does: the reference's hidden states are computed before training, only
   scored positions reach the head, no mask for padding that nothing sees, and a fused optimizer.
 
-Ours has two as well: `packs`, as `configs/smollm2.py` trains, and `rows`, each row by itself, which is what
+Ours has two as well: `packs` (`config.train.pack_tokens`), and `rows`, each row by itself, which is what
 the peer reads. Packs are exact (`training.packing`): what rows begin with, here the system prompt and, of one
 item, the question, is read once.
 
@@ -24,7 +24,7 @@ import dataclasses
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ def run(size: Size | None = None) -> list[Measure]:
                 reference=round(examples / both[other], 3),
                 ratio=both[other] / both[own],
                 extra={
-                    "ratio_is": f"ours in {own} / {SIDES[other]}",
+                    "ratio_is": f"ours in {own} / {SIDES[other]}{beside_first(other, numbers)}",
                     **target(own, other),
                     **numbers,
                     **shared,
@@ -117,6 +117,14 @@ def run(size: Size | None = None) -> list[Measure]:
             for other in others
         ]
     return [*measures, gradient_measure(base, tokens, raw, versions)]
+
+
+def beside_first(other: str, numbers: Mapping[str, float]) -> str:
+    """The first reading, to be printed beside today's."""
+    if other not in TARGETS:
+        return ""
+    share = f"{numbers['share_of_limit']:.0%} of the products' limit"
+    return f", at {share} (first reading: {FIRST_READING[other]}, at {FIRST_READING['share_of_limit']:.0%})"
 
 
 def target(own: str, other: str) -> dict[str, str]:

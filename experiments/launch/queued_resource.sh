@@ -29,7 +29,7 @@ test -d .venv || python3 -m venv .venv
 .venv/bin/pip install -q -r requirements.txt 'jax[tpu]'"
 
 RUN="cd coupling && INTROSPECTION_CACHE=/shared/cache .venv/bin/python -m experiments.run \
-  --config=configs/hint_mmlu.py:qwen3_8b --workdir=$WORKDIR --mesh=data=-1,fsdp=8"
+  --config=configs/hint_mmlu.py:qwen3_8b --workdir=$WORKDIR"
 
 until [ "$(state)" = ACTIVE ] && on_all "test -f $WORKDIR/results.json"; do
   case "$(state)" in

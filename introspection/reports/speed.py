@@ -31,11 +31,12 @@ def read_speeds(workdir: Path) -> tuple[Speed, ...]:
 def speed_line(speed: Speed) -> str:
     """One line for a terminal."""
     mfu = f", MFU {percent(speed.mfu)}%" if speed.mfu is not None else ""
+    memory = f", {speed.peak_bytes / GIB:.1f} GiB a device" if speed.peak_bytes is not None else ""
     arms, padding = ", ".join(speed.arms), percent(speed.padding)
     parts = ", ".join(f"{cause} {speed.seconds[cause]:.1f}" for cause in CAUSES)
     return (
         f"{arms}: {speed.steps_per_second:.2f} steps/s, {speed.tokens_per_second:,.0f} tokens/s without "
-        f"padding ({padding}% is padding){mfu}; seconds: {parts}"
+        f"padding ({padding}% is padding){mfu}{memory}; goodput {percent(speed.goodput)}%; seconds: {parts}"
     )
 
 

@@ -81,6 +81,7 @@ class Speed:
             "goodput": self.goodput,
             "mfu": self.mfu,
             "peak_bytes": self.peak_bytes,
+            **{f"share/{cause}": seconds / self.total for cause, seconds in self.seconds.items()},
         }
         return {name: float(value) for name, value in values.items() if value is not None}
 

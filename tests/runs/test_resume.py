@@ -190,10 +190,10 @@ def readable_steps(workdir: Path, arm: str) -> list[int]:
 
 
 FULL_DISK = """
-import errno
+import errno, os
 from orbax.checkpoint import v1 as ocp
 def full(self, step, *arguments, **options):
-    raise OSError(errno.ENOSPC, "No space left on device")
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 ocp.training.Checkpointer.save_checkpointables_async = full
 """
 
@@ -202,7 +202,11 @@ ocp.training.Checkpointer.save_checkpointables_async = full
 def test_a_full_disk_stops_the_run_and_keeps_earlier_checkpoints(programs, finished_run, tmp_path):
     workdir = unfinished_copy(finished_run.workdir, tmp_path / "run", "kl")
     shutil.rmtree(workdir / "checkpoints" / "kl" / "40")
-    full = (({"patch": FULL_DISK}, "the disk is full"), ({"largest_file": 200_000}, "File too large"))
+    full = (
+        ({"patch": FULL_DISK}, "the disk is full"),
+        ({"largest_file": 200_000}, "File too large"),
+        ({"patch": FULL_DISK.replace("ENOSPC", "EROFS")}, "Read-only file system"),
+    )
     for broken, why in full:
         outcome = programs.run("run", TINY, f"--workdir={workdir}", **broken)
         assert outcome.code == 1

@@ -9,6 +9,7 @@ from tiny import mesh_of, task_model
 
 from introspection.models.config import LoraConfig
 from introspection.models.useful_flops import useful_flops
+from introspection.reports.speed import speed_line
 from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.json_values import from_json
 from introspection.runtime.topology import CHIPS, peak_flops
@@ -122,6 +123,11 @@ def test_figures_of_a_stretch_by_hand():
     assert SPEED.mfu == 0.5  # 1e12 a second on two devices of 1e12
     assert dataclasses.replace(SPEED, device_flops=None).mfu is None
     assert "mfu" not in dataclasses.replace(SPEED, device_flops=None).drawn()
+    shares = {name: value for name, value in SPEED.drawn().items() if name.startswith("share/")}
+    assert shares == {f"share/{cause}": (3 if cause == "step" else 1) / 7 for cause in CAUSES}
+    line = speed_line(dataclasses.replace(SPEED, peak_bytes=3 * 2**29))
+    assert ", 1.5 GiB a device; goodput 42.9%; seconds: compile 1.0, " in line
+    assert "GiB" not in speed_line(dataclasses.replace(SPEED, peak_bytes=None))
     both = joined([SPEED, dataclasses.replace(SPEED, step=20, peak_bytes=4)])
     assert (both.step, both.steps, both.tokens, both.peak_bytes) == (20, 20, 160, 5)
     assert both.seconds["step"] == 6
