@@ -45,7 +45,8 @@ def sweep(add, argument: str = "") -> None:
     if argument == "tiny":
         add({"point": "items-16"})
         return
-    rows = smollm2.get_config().train.explanation_rows
+    config = get_config()
+    rows = config.train.explanation_rows
     for items, repeats in ITEMS.items():
         for rate in RATES:
             add(
@@ -56,6 +57,6 @@ def sweep(add, argument: str = "") -> None:
                     "train.steps": items // rows,
                     "train.evaluation_steps": items // rows,
                     "train.checkpoint_steps": items // rows,
-                    **{f"arms.{arm}.learning_rate": rate for arm in ARMS},
+                    **{f"arms.{arm}.learning_rate": rate for arm in config.arms},
                 }
             )

@@ -134,3 +134,14 @@ patch.read_records = unchanged
 """
     line = refused(programs, "patch", TINY, *FEW, workdir=workdir, patch=never)
     assert "the cue changes its decision on none of 80 test items" in line
+
+
+@pytest.mark.slow
+def test_the_config_of_mechanism_patches_every_arm_and_both_bases(programs, tmp_path):
+    programs.run_well("patch", "--config=configs/mechanism.py:tiny", f"--workdir={tmp_path / 'run'}")
+    results = from_json(PatchingResults, read_json(tmp_path / "run" / PATCHING))
+    patched = {*results.models, *results.skipped}
+    assert patched == {"initial", "foreign", "kl", "no_kl", "shuffled", "foreign_kl"}
+    donors = {name: [swap.donor for swap in model.swaps] for name, model in results.models.items()}
+    assert donors["no_kl"] == ["start", "kl"]
+    assert donors["foreign_kl"] == ["start"]

@@ -9,7 +9,14 @@ from elsewhere import chat_folder
 from programs import NO_REPORT, Programs, read_json, read_lines, refused
 
 CONFIG = "--config=configs/concurrent.py:tiny"
-ARMS = ("supervised_less", "supervised_less_every4", "dpo_less", "reward_less", "reward_less_before")
+VARIANTS = ("alone", "after", "light", "heavy", "refreshed", "every4")
+ARMS = (
+    "supervised_less",
+    *(f"supervised_less_{variant}" for variant in VARIANTS),
+    "dpo_less",
+    "reward_less",
+    "reward_less_before",
+)
 FIELDS = (f"--config.run_arms={ARMS}", "--config.seeds=(0,1)")
 
 
@@ -67,6 +74,22 @@ def test_an_interleaved_shift_is_trained_in_one_step_of_four(finished):
 
 
 @pytest.mark.slow
+def test_every_variant_of_a_shift_trains_something_else(finished):
+    workdir, _ = finished
+    arms = ["supervised_less", *(f"supervised_less_{variant}" for variant in VARIANTS)]
+    logged = {arm: [lines_of(workdir, arm, key) for key in ("loss", "shift_loss")] for arm in arms}
+    assert len({repr(one) for one in logged.values()}) == len(arms)
+    explained = {arm: lines_of(workdir, arm, "explanation_loss") for arm in arms}
+    assert explained["supervised_less_alone"][40, 0] > explained["supervised_less"][40, 0]  # not trained
+    heavy, plain, light = (
+        lines_of(workdir, f"supervised_less{name}")[40, 0] for name in ("_heavy", "", "_light")
+    )
+    assert heavy < plain < light
+    assert max(step for step, _ in explained["supervised_less_after"]) == 80
+    assert list((workdir / "labels").glob("supervised_less_refreshed-seed0-step*"))
+
+
+@pytest.mark.slow
 def test_a_resumed_run_samples_as_the_uninterrupted_one(programs, finished, tmp_path):
     workdir, _ = finished
     resumed = tmp_path / "run"
@@ -89,7 +112,8 @@ def test_a_resumed_run_samples_as_the_uninterrupted_one(programs, finished, tmp_
 def test_each_objective_has_one_train_step(finished):
     _, output = finished
     rows = [line for line in output.splitlines() if re.match("│ train_steps +│ 10×", line)]  # not pretraining
-    assert len(rows) == len(ARMS) - 1  # the two supervised arms share theirs; `before` has a longer schedule
+    # The supervised arms share theirs, but for `after`, which like `before` has a longer schedule.
+    assert len(rows) == 5
 
 
 BAD = {

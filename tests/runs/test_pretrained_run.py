@@ -32,6 +32,21 @@ CHANGES = (
 
 
 @pytest.mark.slow
+def test_the_learning_curve_reads_packs_of_short_prompts(programs, tmp_path):
+    initial, curve = chat_folder(tmp_path / "model"), tmp_path / "curve"
+    config = "--config=configs/learning_curve.py:tiny"
+    programs.run_well(
+        "sweep", config, f"--workdir={curve}", f"--config.initial={initial}", *CHANGES, patch=NO_REPORT
+    )
+    point = curve / "points" / "items-16"
+    stored, results = (read_json(point / f"{name}.json") for name in ("config", "results"))
+    assert (stored["chat"]["system"], stored["behavior"]["readout"]) == ("", "likeliest")
+    assert stored["train"]["pack_tokens"] > 0
+    assert list(results["arms"]) == ["kl", "shuffled"]
+    assert results["askable"]["arm"] == "kl"
+
+
+@pytest.mark.slow
 def test_a_model_explains_itself_beside_its_foreign_explainer(programs, tmp_path):
     initial = chat_folder(tmp_path / "model")
 
