@@ -94,6 +94,22 @@ class Mirror:
                 if not left:
                     raise
 
+    def is_current(self) -> bool:
+        """Whether the local folder is what the bucket's is. Raises as `pull`."""
+        wanted, here = self._wanted(self._bucket.list()), self._scan()
+        return here.keys() == wanted.keys() == self._same(wanted, here)
+
+    def _wanted(self, there: Mapping[str, Stored]) -> dict[str, Stored]:
+        return {name: found for name, found in self._whole(there).items() if self._is_ours(name)}
+
+    def _same(self, wanted: Mapping[str, Stored], here: Mapping[str, FileState]) -> set[str]:
+        """The files that are known to be as wanted."""
+        return {
+            name
+            for name in wanted.keys() & here.keys()
+            if self._known.get(name) == (wanted[name][0], here[name])
+        }
+
     def _is_ahead(self, there: Mapping[str, Stored]) -> bool:
         if self._models and self._partial:
             return False
@@ -101,17 +117,11 @@ class Mirror:
         return WRITER in there and ours <= there.keys() and self._bucket.read(WRITER) == self._copy.encode()
 
     def _copy_from(self, there: Mapping[str, Stored]) -> None:
-        wanted = {name: found for name, found in self._whole(there).items() if self._is_ours(name)}
-        here = self._scan()
+        wanted, here = self._wanted(there), self._scan()
         for name in here.keys() - wanted.keys():
             (self._folder / name).unlink()
         _remove_empty(self._folder)
-        same = {
-            name
-            for name in wanted.keys() & here.keys()
-            if self._known.get(name) == (wanted[name][0], here[name])
-        }
-        missing = wanted.keys() - same
+        missing = wanted.keys() - self._same(wanted, here)
         moves: dict[Path, Path] = {}
         copies: list[tuple[str, Path]] = []
         for unit, names in _units(wanted):

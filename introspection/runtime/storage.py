@@ -9,6 +9,7 @@ Of several processes the first reads and stores, and all work in its local folde
 on storage that they share (`check_shared`).
 """
 
+import atexit
 import contextlib
 import fcntl
 import hashlib
@@ -32,7 +33,8 @@ from introspection.runtime.places import URL, check_schemes, is_url
 from introspection.runtime.terminal import one_line, show_as, shown
 
 STORE_S = 10  # seconds between two looks for what has changed
-_fetched: dict[str, Path] = {}  # a command sees one state of what it reads
+# What this command reads: one state of it, held by the lock of its copy until the process ends.
+_fetched: dict[str, tuple[Path, int]] = {}
 
 
 @contextlib.contextmanager
@@ -78,29 +80,51 @@ def fetched(what: str, url: str) -> Path:
     """The local copy of a folder or file in a bucket, which nobody may write to. A run may still write there:
     what it has stored whole is read.
 
-    Each process copies for itself, as far as a copy of an earlier command differs.
+    A copy of an earlier command is brought up to date. If a command that still runs reads it, and it is not
+    what the bucket holds now, this one has a copy of its own for as long as it runs.
 
     Raises:
       InputError: it can't be read, or there is nothing; names `what`.
     """
     bucket = Bucket(what, url)
     if bucket.url not in _fetched:
-        folder = _local_folder(bucket.url, "read")
-        show_as(str(folder), bucket.url)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        mirror = Mirror(bucket, folder)
-        with (folder.parent / "lock").open("a") as file:
-            with contextlib.suppress(OSError):  # a file system without locks
-                fcntl.flock(file, fcntl.LOCK_EX)
-            try:
-                mirror.pull(keep_ahead=False)
-            except StorageError as error:
-                raise InputError(f"{what}: {error}") from error
-        _say_half(mirror, bucket)
-        if not folder.exists():
+        try:
+            _fetched[bucket.url] = _copied(bucket)
+        except StorageError as error:
+            raise InputError(f"{what}: {error}") from error
+        if not _fetched[bucket.url][0].exists():
+            os.close(_fetched.pop(bucket.url)[1])
             raise InputError(f"{what}: {bucket.url}: there is nothing of that name")
-        _fetched[bucket.url] = folder
-    return _fetched[bucket.url]
+    return _fetched[bucket.url][0]
+
+
+def _copied(bucket: Bucket) -> tuple[Path, int]:
+    """A current copy, and the open file whose lock holds it."""
+
+    def opened(apart: str) -> tuple[Path, int]:
+        folder = _local_folder(bucket.url, apart)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return folder, os.open(folder.parent / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+
+    folder, lock = opened("read")
+    mirror, current = Mirror(bucket, folder), False
+    try:
+        flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:  # somebody reads it, or makes it
+        flock(lock, fcntl.LOCK_SH)
+        mirror = Mirror(bucket, folder)
+        current = mirror.is_current()
+        if not current:
+            os.close(lock)
+            folder, lock = opened(f"read {uuid.uuid4().hex}")
+            atexit.register(shutil.rmtree, folder.parent, ignore_errors=True)
+            mirror = Mirror(bucket, folder)
+    if not current:
+        mirror.pull(keep_ahead=False)
+    flock(lock, fcntl.LOCK_SH)
+    show_as(str(folder), bucket.url)
+    _say_half(mirror, bucket)
+    return folder, lock
 
 
 def fetched_parts(what: str, name: str) -> str:

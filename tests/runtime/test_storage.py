@@ -432,6 +432,26 @@ def test_a_model_is_read_once_and_a_run_may_go_on_writing(bucket_server, hosts):
     assert one.read_text() == "tokenizer.json"
 
 
+def test_what_a_living_command_reads_does_not_change_under_it(bucket_server, hosts, monkeypatch, tmp_path):
+    url = bucket_server.new_url()
+    with working_folder(url) as folder:
+        write_files(folder)
+    read = fetched("--models", url)
+    before, others = contents(read), dict(storage._fetched)
+    monkeypatch.setattr(storage, "_fetched", {})  # as of another command
+    assert fetched("--models", url) == read  # nothing has changed, so they share it
+    with working_folder(url) as folder:
+        shutil.rmtree(folder / "checkpoints/kl/0")
+        (folder / "config.json").write_text("another")
+    monkeypatch.setattr(storage, "_fetched", {})
+    now = fetched("--models", url)
+    assert now != read
+    assert (now / "config.json").read_text() == "another"
+    assert contents(read) == before
+    for _, lock in others.values():
+        os.close(lock)
+
+
 def test_messages_show_the_url(bucket_server, hosts):
     url = bucket_server.new_url()
     with working_folder(url) as folder:
