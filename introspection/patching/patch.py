@@ -222,7 +222,10 @@ def patch_subjects(
         found.append((model, contrasts, subject.stored.seed))
     groups = open_groups([one for _, contrasts, _ in found for one in contrasts.explanation])
     turned = open_groups([one.swapped() for _, contrasts, _ in found for one in contrasts.explanation])
-    return [patch_subject(name, *one, (groups, turned), config.patching, session, rng) for one in found]
+    return [
+        patch_subject(name, model, contrasts, seed, (groups, turned), config.patching, session, rng)
+        for model, contrasts, seed in found
+    ]
 
 
 def patch_subject(
