@@ -52,7 +52,8 @@ OTHERS = """\
   `preference_margin`, `preference_accuracy`; by policy gradient `policy_loss`, `reward_kl`, `reward`,
   `clipped`, `constant_groups` (means over steps). Beside a shift, `shifted_` and `unshifted_` with each of
   `self`, `orig`, `drift`, `cued`, of test items (at an evaluation). `tensorboard/` has the same.
-- `labels/*/metadata.json`: LABELS; `labels.array_record` holds `id`, `group`, `teacher`, `changed`, `answer`.
+- `labels/*/metadata.json`: LABELS; `labels.array_record` holds `id`, `group`, `teacher`, `changed`, `answer`;
+  those of `labels/clean` have `models` and `data`, too: what a resumed run must have, by the config's field.
 - `compared.jsonl` (of `compare`): `model`, `id`, `group`, `cue_kind`, `decisions` (null of a control that
   only explains), `explanation`.
 - `behaviors.jsonl` (of `probe`): `id`, `group`, `cue_kind`, `subset`, the prompts, `candidates`, `gold`,
