@@ -10,6 +10,7 @@ from tiny import task_model, tiny_task
 
 from configs import quickstart
 from introspection.errors import InputError, RunError
+from introspection.probes.behavior import Readout
 from introspection.runs import arm_labels
 from introspection.runs.arm_labels import clean_labels, refreshed_labels, teacher_decisions
 from introspection.runs.arm_rows import behavior_places
@@ -53,7 +54,7 @@ def setup_of(tmp_path, **fields):
     explained = TASK.splits["train"][:24]
     labels = tuple(decided.explanation for decided in teacher.decisions["train"][:24])
     setup.training = TrainingItems(explained, labels, explained)
-    setup.readout = None
+    setup.readout = Readout()
     for name, value in fields.items():
         setattr(setup, name, value)
     (tmp_path / "labels").mkdir(exist_ok=True)

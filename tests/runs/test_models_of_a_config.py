@@ -170,7 +170,7 @@ def test_adapters_must_fit_the_foreign_model_that_an_arm_starts_from():
     models = {"initial": tiny_model(layers=2), "foreign": tiny_model(layers=1)}
     lora = AdaptersConfig(rank=2, from_layer=1)
     arms = {"kl": ArmConfig(), "foreign_kl": ArmConfig(foreign_to="kl")}
-    config = RunConfig(arms=arms, lora=lora, run_arms=("kl",))
+    config = RunConfig(arms=arms, lora=lora, foreign="neighbor", run_arms=("kl",))
     check_adapters(config, models)
     with pytest.raises(InputError, match=r"lora\.from_layer is 1, .* config\.foreign"):
         check_adapters(dataclasses.replace(config, run_arms=("kl", "foreign_kl")), models)
