@@ -5,10 +5,14 @@
 
 Asked: Orig on held-out facts against the number of explained items, beside `shuffled` and the emitters that
 do not look at the model (majority per kind of cue, input-only). Before that, no gap is read. A point is a
-number of items at a rate. On a CPU, the most items are first trained at every rate with
+number of items at a rate. On a CPU, 2,048 items are first trained at every rate with
 `--config.run_arms=kl --index=I`; the rate with the lowest validation explanation loss, among those that keep
 validation accuracy, is then read at every size. One pass over the items, one seed; `:tiny` is a smoke test.
-4,096 items have not run; 8,192 balanced ones would need more facts than these relations have.
+
+512 and 2,048 items have run at 1e-4, up to an hour of one core an arm: Orig 17 and 34, with shuffled labels
+10 and 18, input-only 46 and 47, so not askable (experiments/results.md). Not run: 4,096 items, and
+`shift_less` (half of the held-out facts), which is for where labels teach. 8,192 balanced items would need
+more facts.
 
 Differences from `configs/smollm2.py`: more facts, hints alone; no system line, so that prompts are short;
 rows lie in packs (`train.pack_tokens`); the likeliest candidate decides, since SmolLM2's own margins tell
@@ -18,6 +22,7 @@ best which of those decisions a cue changes (experiments/notebook.md).
 from ml_collections import ConfigDict
 
 from configs import smollm2
+from introspection.runs.config import arm
 
 ITEMS = {512: 1, 2048: 1, 4096: 3}  # explained items: items about each fact and hint (wrong answers named)
 RATES = (3e-5, 1e-4, 3e-4)
@@ -33,6 +38,7 @@ def get_config(argument: str = "") -> ConfigDict:
     config.chat.system = ""
     config.behavior.readout = "likeliest"
     config.train.pack_tokens = smollm2.PACK_TOKENS
+    config.arms.shift_less = arm(shift=dict(kind="less_sycophantic"))
     config.run_arms = ARMS
     if argument != "tiny":
         config.task.train_facts, config.task.validation_facts, config.task.test_facts = 665, 30, 120
@@ -57,6 +63,6 @@ def sweep(add, argument: str = "") -> None:
                     "train.steps": items // rows,
                     "train.evaluation_steps": items // rows,
                     "train.checkpoint_steps": items // rows,
-                    **{f"arms.{arm}.learning_rate": rate for arm in config.arms},
+                    **{f"arms.{name}.learning_rate": rate for name in config.arms},
                 }
             )

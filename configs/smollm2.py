@@ -96,8 +96,6 @@ def get_config(argument: str = "") -> ConfigDict:
     config.arms.no_kl = arm(learning_rate=LEARNING_RATE, kl_weight=0.0)
     config.arms.shuffled = arm(learning_rate=LEARNING_RATE, shuffle_labels=True)
     config.arms.foreign_kl = arm(learning_rate=LEARNING_RATE, foreign_to="kl")
-    shift = dict(kind="less_sycophantic")  # on half of the held-out facts
-    config.arms.shift_less = arm(learning_rate=LEARNING_RATE, shift=shift)
     config.run_arms = ("kl", "no_kl", "shuffled")
     if argument.startswith("large"):
         config.seeds = (0, 1, 2, 3, 4)

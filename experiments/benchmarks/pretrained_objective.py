@@ -108,7 +108,7 @@ def run(size: Size | None = None) -> list[Measure]:
                 reference=round(examples / both[other], 3),
                 ratio=both[other] / both[own],
                 extra={
-                    "ratio_is": f"ours in {own} / {SIDES[other]}{beside_first(other, numbers)}",
+                    "ratio_is": f"ours in {own} / {SIDES[other]}{first_reading_note(other, numbers)}",
                     **target(own, other),
                     **numbers,
                     **shared,
@@ -119,8 +119,8 @@ def run(size: Size | None = None) -> list[Measure]:
     return [*measures, gradient_measure(base, tokens, raw, versions)]
 
 
-def beside_first(other: str, numbers: Mapping[str, float]) -> str:
-    """The first reading, to be printed beside today's."""
+def first_reading_note(other: str, numbers: Mapping[str, float]) -> str:
+    """Today's share of the limit and the first reading, for the printed line."""
     if other not in TARGETS:
         return ""
     share = f"{numbers['share_of_limit']:.0%} of the products' limit"

@@ -80,7 +80,7 @@ class Excess:
     control: str  # the recipe
     emitters: tuple[str, ...]  # the rows made by it
     gap_difference: Estimate
-    groups: int | None = None  # on which a model differs from what it started from: no other carries a gap
+    groups: int | None = None  # where a model differs from its start: only these carry a gap
 
 
 @dataclasses.dataclass(frozen=True)

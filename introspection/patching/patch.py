@@ -278,7 +278,7 @@ def measure(
     session: Session,
     title: str,
 ) -> Maps:
-    """Both maps over all sites in some groups of positions; of a group that a run lacks, without effect."""
+    """Both maps over all sites in some groups of positions; a group that a run lacks has no effect."""
     sites = all_sites(model.config, groups, settings)
     sets = [[site] for site in sites]
     with progress_bar(session.console, f"patching {title}", 2 * len(contrasts.items)) as advance:

@@ -24,6 +24,7 @@ from introspection.errors import InputError
 from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.facts.language import WorldLanguage
 from introspection.tasks.items import Decisions, Explanation, Item, Prompt, add_to_prompt
+from introspection.tasks.matching import is_whole
 from introspection.tasks.spans import Span, prompt_difference
 from introspection.text.buckets import bucket
 from introspection.text.tokenizer import ChatTokenizer
@@ -219,11 +220,11 @@ def _group(
 
 
 def last_word(text: str, word: str, in_cue: Sequence[bool]) -> range:
-    """Where the cue last has the word whole: an article before it may read as one."""
+    """Where the cue last mentions the word whole; an earlier mention may be an article."""
     first, end = in_cue.index(True), len(in_cue) - in_cue[::-1].index(True)
-    found = re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", text) if word else ()
-    spans = [range(*one.span()) for one in found if first <= one.start() and one.end() <= end]
-    return spans[-1] if spans else range(0)
+    starts = [one.start() for one in re.finditer(f"(?={re.escape(word)})", text[:end])] if word else []
+    spans = [range(start, start + len(word)) for start in starts if first <= start]
+    return next((one for one in reversed(spans) if is_whole(text, one.start, one.stop)), range(0))
 
 
 def _counterparts(here: Sequence[set], there: Sequence[set]) -> Float[np.ndarray, "time other_time"]:

@@ -142,7 +142,7 @@ def _apart(rows: Sequence[Row]) -> list[Row]:
 
 
 def _control_arms(workdir: Path, recipe: str) -> list[str]:
-    """The arms of a run that are a control. One that is shown its answer is none: it knows what it says."""
+    """The arms of a run that are a control. One that is shown an answer is none: it may copy it."""
     arms = read_object(workdir / "config.json").get("arms", {})
     stored = {row.name for row in (workdir / CHECKPOINTS).iterdir()}
 

@@ -199,7 +199,7 @@ def check_adapters(config: RunConfig, models: Mapping[str, Model]) -> None:
         try:
             dataclasses.replace(models[name].config, lora=config.lora.lora)
         except InputError as error:
-            raise InputError(f"{error}; it is config.{name} that they don't fit") from error
+            raise InputError(f"config.{name}: {error}") from error
 
 
 def data_digests(config: RunConfig, task: Task) -> dict[str, str]:
@@ -208,7 +208,7 @@ def data_digests(config: RunConfig, task: Task) -> dict[str, str]:
         split: [dataclasses.astuple(dataclasses.replace(item, **_texts(item))) for item in items]
         for split, items in task.splits.items()
     }
-    found = {"task": fingerprint_json([task.template_version, items])}
+    found = {"task": fingerprint_json(items)}
     if config.train.text and any(arm.kl_prompts == OTHER_TEXT for arm in config.chosen_arms.values()):
         text = read_whole(local_path("config.train.text", config.train.text))
         found["train.text"] = hashlib.sha256(text).hexdigest()[:16]

@@ -95,8 +95,11 @@ class Mirror:
                     raise
 
     def is_current(self) -> bool:
-        """Whether the local folder is what the bucket's is. Raises as `pull`."""
-        wanted, here = self._wanted(self._bucket.list()), self._scan()
+        """Whether the local folder is what the bucket's is. Raises as `Bucket.list`."""
+        try:
+            wanted, here = self._wanted(self._bucket.list()), self._scan()
+        except AbsentError:  # its writer has just deleted something
+            return False
         return here.keys() == wanted.keys() == self._same(wanted, here)
 
     def _wanted(self, there: Mapping[str, Stored]) -> dict[str, Stored]:

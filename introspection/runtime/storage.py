@@ -107,21 +107,25 @@ def _copied(bucket: Bucket) -> tuple[Path, int]:
         return folder, os.open(folder.parent / "lock", os.O_RDWR | os.O_CREAT, 0o666)
 
     folder, lock = opened("read")
-    mirror, current = Mirror(bucket, folder), False
     try:
-        flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:  # somebody reads it, or makes it
-        flock(lock, fcntl.LOCK_SH)
-        mirror = Mirror(bucket, folder)
-        current = mirror.is_current()
-        if not current:
-            os.close(lock)
-            folder, lock = opened(f"read {uuid.uuid4().hex}")
-            atexit.register(shutil.rmtree, folder.parent, ignore_errors=True)
+        mirror, current = Mirror(bucket, folder), False
+        try:
+            flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # somebody reads it, or makes it
+            flock(lock, fcntl.LOCK_SH)
             mirror = Mirror(bucket, folder)
-    if not current:
-        mirror.pull(keep_ahead=False)
-    flock(lock, fcntl.LOCK_SH)
+            current = mirror.is_current()
+            if not current:
+                os.close(lock)
+                folder, lock = opened(f"read {uuid.uuid4().hex}")
+                atexit.register(shutil.rmtree, folder.parent, ignore_errors=True)
+                mirror = Mirror(bucket, folder)
+        if not current:
+            mirror.pull(keep_ahead=False)
+        flock(lock, fcntl.LOCK_SH)
+    except BaseException:  # whoever tries again would wait for it
+        os.close(lock)
+        raise
     show_as(str(folder), bucket.url)
     _say_half(mirror, bucket)
     return folder, lock
@@ -169,9 +173,11 @@ def _mirrored(bucket: Bucket, folder: Path, models: bool, alone: bool, flag: str
 
 @contextlib.contextmanager
 def _leased(bucket: Bucket, beside: Path) -> Iterator[Lease]:
-    """Holds the local folder by the system's lock, then the bucket's. Who had the first on this host has
-    ended, and with it whatever hold on the second it had left; of another host, or without locks, nobody
-    knows."""
+    """Holds the local folder by the system's lock, then the bucket's.
+
+    A previous holder on this host has ended, so its hold on the bucket ends, too; of other hosts, or without
+    locks, that is not known.
+    """
     token = uuid.uuid4().hex
     file = os.open(beside / "lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:

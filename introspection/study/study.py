@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +136,7 @@ def read_part(
         emitters = set().union(*needed.values())
         said: dict[str, dict[tuple[int, str], Explanation]] = {}
         # Emitters come before the arms that they are references for, which may be emitters, too.
-        for arm in TopologicalSorter(needed).static_order():
+        for arm in _in_order(f"part {name}: base {base}", needed):
             records = _read_arm(folder_of[base, arm][1], arm)
             arms[arm][base] = count_records(records)
             if arm in shuffled_of:
@@ -157,6 +157,14 @@ def read_part(
                 references[arm].setdefault(control, {})[base] = counts
         advance(1)
     return StudyPart(name, arms, references, training)
+
+
+def _in_order(place: str, needed: Mapping[str, set[str]]) -> list[str]:
+    """Arms after those that they are held against. Raises InputError if these go in a circle."""
+    try:
+        return list(TopologicalSorter(needed).static_order())
+    except CycleError as error:
+        raise InputError(f"{place}: arms are references of each other: {', '.join(error.args[1])}") from error
 
 
 def _places(
@@ -193,7 +201,8 @@ def _shuffled_arms(
     found = {arm: (shuffled_arm(recipes, arm) if recipes else None) or SHUFFLED for arm in arms}
 
     def is_shuffled(arm: str) -> bool:
-        return bool((configs[folder_of[base, arm][0]].get("arms") or {}).get(arm, {}).get("shuffle_labels"))
+        arms = configs[folder_of[base, arm][0]].get("arms") or {}
+        return bool((arms.get(arm) or {}).get("shuffle_labels"))
 
     return {
         arm: shuffled

@@ -112,7 +112,7 @@ def _of_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a `SweepPoint` that are a config's."""
     train, arms = config.get("train") or {}, config.get("arms") or {}
     if not all(isinstance(section, Mapping) for section in (train, arms, *dict(arms).values())):
-        raise ValueError("train, arms or one of these is not an object")
+        raise ValueError("train, arms or an arm is not an object")
     return {
         "sweep": str(config.get("name", "")),
         "part": str(config.get("part") or config.get("name", "")),

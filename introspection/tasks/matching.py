@@ -100,7 +100,7 @@ def mentions(text: str, candidates: Sequence[str], case_counts: bool = False) ->
         for candidate in candidates
         for words in [fold(candidate, folding)]
         for at in re.finditer(f"(?={_JOINED.sub(joint, re.escape(words))})", folded)
-        if words and _is_whole(folded, at.start(), at.start() + len(words))
+        if words and is_whole(folded, at.start(), at.start() + len(words))
     ]
     kept, spans, taken = [], set(), bytearray(len(folded))
     for one in sorted(found, key=lambda one: (one.start - one.end, one.start)):
@@ -112,7 +112,7 @@ def mentions(text: str, candidates: Sequence[str], case_counts: bool = False) ->
     return sorted(kept, key=lambda one: one.start)
 
 
-def _is_whole(text: str, start: int, end: int) -> bool:
+def is_whole(text: str, start: int, end: int) -> bool:
     """Whether a stretch is a whole name, outside longer words and numbers: 1 is not in 10, 1.5 or 1/2."""
     # Underscores around a name are Markdown's, inside a word they are the word's.
     before, name, after = text[:start].rstrip("_"), text[start:end], text[end : end + 99].lstrip("_")

@@ -260,6 +260,7 @@ def test_tokens_of_another_cue_stand_for_the_cues_one_by_one():
         ("I think it is I.", "I", 14),
         ("I know that it is no.", "no", 18),
         ("I know it.", "no", None),
+        ("ある人は東京だと言った。", "東京", 4),
         ("Somebody said so.", "", None),
     ],
 )

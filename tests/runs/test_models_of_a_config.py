@@ -172,5 +172,5 @@ def test_adapters_must_fit_the_foreign_model_that_an_arm_starts_from():
     arms = {"kl": ArmConfig(), "foreign_kl": ArmConfig(foreign_to="kl")}
     config = RunConfig(arms=arms, lora=lora, foreign="neighbor", run_arms=("kl",))
     check_adapters(config, models)
-    with pytest.raises(InputError, match=r"lora\.from_layer is 1, .* config\.foreign"):
+    with pytest.raises(InputError, match=r"config\.foreign: .*lora\.from_layer is 1"):
         check_adapters(dataclasses.replace(config, run_arms=("kl", "foreign_kl")), models)

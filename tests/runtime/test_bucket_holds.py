@@ -11,10 +11,12 @@ import time
 import pytest
 from bucket_files import contents, write_files
 
+from introspection.errors import InputError
 from introspection.runtime import lease, storage
-from introspection.runtime.bucket import Bucket
+from introspection.runtime.bucket import Bucket, StorageError
 from introspection.runtime.lease import Lease
 from introspection.runtime.lock import HeldError
+from introspection.runtime.mirror import Mirror
 from introspection.runtime.storage import fetched, working_folder
 
 
@@ -97,6 +99,21 @@ def test_a_holder_signs_and_notices_that_another_has_taken_over(bucket_server, m
     assert not ours.is_held()
     ours.release()
     assert json.loads(bucket_server.read(f"{url}/.lock"))["token"] == "theirs"
+
+
+def test_what_could_not_be_read_can_be_tried_again(bucket_server, hosts, monkeypatch):
+    url = bucket_server.new_url()
+    with working_folder(url) as folder:
+        write_files(folder)
+
+    def fails(mirror, keep_ahead):
+        raise StorageError("it is away")
+
+    with monkeypatch.context() as away:
+        away.setattr(Mirror, "pull", fails)
+        with pytest.raises(InputError, match="--models: it is away"):
+            fetched("--models", url)
+    assert contents(fetched("--models", url))
 
 
 def test_what_a_living_command_reads_does_not_change_under_it(bucket_server, hosts, monkeypatch, tmp_path):

@@ -9,6 +9,7 @@ For any task with a removable cue beyond the paper's four. Choices:
 
 import dataclasses
 import hashlib
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -67,12 +68,11 @@ def build_jsonl(config: JsonlConfig, data_dir: Path) -> Task:
     """The task of a file.
 
     Raises:
-      InputError: the file has no rows or a bad row, or too few groups to split.
+      InputError: the file has no rows or a bad row, too few groups to split, or splits that ask the same.
     """
     source = raw_source(config.data, data_dir, NAME)
     rows = read_jsonl(source)
-    rows = _merged(rows, config)
-    splits = _given_splits(rows) if rows[0].split else _drawn_splits(rows, config)
+    splits = _given_splits(rows, config) if rows[0].split else _drawn_splits(_merged(rows, config), config)
     rng = np.random.default_rng([config.seed, 41])
     chosen = {split: _some(splits[split], getattr(config, f"{split}_items"), rng) for split in SPLITS}
     return Task(
@@ -91,11 +91,13 @@ def _merged(rows: Sequence[JsonlRow], config: JsonlConfig) -> list[JsonlRow]:
     return [dataclasses.replace(row, group=joined[row.group]) for row in rows]
 
 
-def _given_splits(rows: Sequence[JsonlRow]) -> dict[str, list[JsonlRow]]:
-    """The rows by split. Raises InputError if a split has none, or two splits ask the same."""
-    first: dict[str, JsonlRow] = {}
+def _given_splits(rows: Sequence[JsonlRow], config: JsonlConfig) -> dict[str, list[JsonlRow]]:
+    """The rows by split. Raises InputError if a split has none, or two splits ask the same but for signs."""
+    asked: dict[str, JsonlRow] = {}
     for row in rows:
-        if (one := first.setdefault(row.group, row)).split != row.split:
+        said = unicodedata.normalize("NFC", str(row.prompt_without_cue).removeprefix("user: ").casefold())
+        one = asked.setdefault("".join(filter(str.isalnum, said)) or said, row)
+        if one.split != row.split:
             raise InputError(
                 f"{row.file}: {row.unit} {row.line} asks in {row.split} what {one.unit} {one.line} asks in "
                 f"{one.split}: put both into one split, or leave one out"
@@ -104,7 +106,7 @@ def _given_splits(rows: Sequence[JsonlRow]) -> dict[str, list[JsonlRow]]:
     for split, there in splits.items():
         if not there:
             raise InputError(f"{rows[0].file}: no row has the split {split!r}; every split needs a row")
-    return splits
+    return {split: _merged(there, config) for split, there in splits.items()}
 
 
 def _drawn_splits(rows: Sequence[JsonlRow], config: JsonlConfig) -> dict[str, list[JsonlRow]]:

@@ -61,6 +61,11 @@ def test_given_splits_have_one_group_a_question_and_ask_none_in_two(tmp_path):
     task = built(tmp_path, *rows)
     asked = {item.group: item.prompt_without_cue for split in SPLITS for item in task.splits[split]}
     assert len(asked) == len(set(asked.values()))
+    accents = [
+        row(prompt_without_cue=f"¿Qué {word} es?", id=word, group=word, split=split, prompt_with_cue="Hm?")
+        for word, split in (("año", "train"), ("ano", "test"))
+    ]
+    assert len(built(tmp_path, *rows, *accents).splits["train"]) == 21
     again = rows[0] | {"id": "again", "group": "another", "split": "test"}
     again["prompt_without_cue"] = again["prompt_without_cue"].removesuffix("?")
     with pytest.raises(InputError, match=r"asks in test what line 1 asks in train: put both into one split"):
