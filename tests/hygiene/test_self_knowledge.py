@@ -42,7 +42,7 @@ def test_features_that_tell_nothing_rank_as_by_chance():
     items, behaviors, _ = world(known=False, groups=30)
     draw, found = np.random.default_rng(0), []
     for _ in range(30):
-        changed = dict(zip({one.group for one in items}, draw.random(30) < 0.5, strict=True))
+        changed = dict(zip(dict.fromkeys(one.group for one in items), draw.random(30) < 0.5, strict=True))
         decided = [Decisions("B" if changed[one.group] else "A", "A") for one in items]
         found.append(predictability(items, behaviors, decided, draw)["changed_auroc"]["mean"])
     assert 0.46 < np.mean(found) < 0.54
