@@ -6,6 +6,7 @@ import numpy as np
 
 from introspection.coupling.run_results import Alignment
 from introspection.tasks.items import Decisions, Item, Prompt
+from introspection.training.distillation import is_held_out
 
 
 def alignment(
@@ -24,9 +25,7 @@ def alignment(
       held_out: prompts that were not distilled. An item with such a prompt counts as held out.
       threshold: what both shares must reach.
     """
-    is_held = np.array(
-        [not held_out.isdisjoint((item.prompt_with_cue, item.prompt_without_cue)) for item in items]
-    )
+    is_held = np.array([is_held_out(item, held_out) for item in items])
     same, same_before = (
         np.array([one == other for one, other in zip(decided, teacher, strict=True)])
         for decided in (now, before)

@@ -14,6 +14,11 @@ def too_few(groups: int | None) -> int | None:
     return groups if groups is not None and groups < FEWEST_GROUPS else None
 
 
+def is_silent(invalid_rate: float | None) -> bool:
+    """Whether an emitter says nothing valid."""
+    return invalid_rate == 1.0
+
+
 @dataclasses.dataclass(frozen=True)
 class Estimate:
     """A mean and its 95% interval; each may be undefined."""
@@ -21,6 +26,10 @@ class Estimate:
     mean: float | None = None
     ci95: Ends | None = None
     few: int | None = unstored(None)  # the number of groups that it rests on, if too few for an interval
+
+    def resting_on(self, few: int | None) -> "Estimate":
+        """Without its interval if it rests on too few groups (`too_few`)."""
+        return self if few is None else Estimate(self.mean, few=few)
 
     @property
     def low(self) -> float | None:

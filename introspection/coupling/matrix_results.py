@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
-from introspection.coupling.estimates import Ends, Estimate, too_few
+from introspection.coupling.estimates import Ends, Estimate, is_silent, too_few
 
 # Controls, and what each gives explanations from.
 RECIPES = {
@@ -139,11 +139,14 @@ class Matrix:
     def is_silent(self) -> bool:
         """Whether no explanation of a model is valid, so that nothing it says is about anyone."""
         rates = dict(zip(self.emitters, self.invalid_rate, strict=False))
-        return bool(self.models) and all(rates.get(name) == 1 for name in self.models)
+        return bool(self.models) and all(is_silent(rates.get(name)) for name in self.models)
 
-    def few_of(self, excess: Excess) -> int | None:
-        """The groups that carry the gap, if they are too few."""
-        return too_few(self.groups if excess.groups is None else excess.groups)
+    def shown_excess(self, excess: Excess) -> Estimate:
+        """Without an interval if too few groups carry the gap; none of models that say nothing valid."""
+        if self.is_silent:
+            return Estimate()
+        groups = self.groups if excess.groups is None else excess.groups
+        return excess.gap_difference.resting_on(too_few(groups))
 
     def is_own(self, row: int, column: int) -> bool:
         """Whether a cell scores a model against itself (by name: the two lists may differ in order)."""

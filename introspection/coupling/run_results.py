@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from introspection.coupling.estimates import Ends, Estimate, too_few
+from introspection.coupling.estimates import Ends, Estimate, is_silent, too_few
 from introspection.coupling.matrix_results import Matrix
 from introspection.runtime.json_values import optional, unstored
 
@@ -82,7 +82,7 @@ class Disagreement:
 
     @property
     def share(self) -> Estimate:
-        return Estimate(self.current_share, self.current_share_ci95 if self.few is None else None, self.few)
+        return Estimate(self.current_share, self.current_share_ci95).resting_on(self.few)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,11 +136,11 @@ class Subset(Levels):
     @property
     def gap_estimate(self) -> Estimate:
         """None if no explanation is valid; without an interval if too few groups carry it."""
-        if self.invalid_rate == 1:
+        if is_silent(self.invalid_rate):
             return Estimate()
         drifted = None if self.drift is None else round(self.drift * self.n)  # items: at least as many
         few = too_few(drifted if self.groups is None else self.groups)
-        return Estimate(self.gap, self.gap_ci95 if few is None else None, few)
+        return Estimate(self.gap, self.gap_ci95).resting_on(few)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,8 +35,7 @@ def percent_interval(value: Any) -> str:
 def rate_of(found: Found, name: str) -> Estimate:
     """A rate of some items as it is shown: with the number of their groups where these are too few for an
     interval."""
-    value, few = estimate(found[name]), too_few(found["groups"])
-    return value if few is None else Estimate(value.mean, few=few)
+    return estimate(found[name]).resting_on(too_few(found["groups"]))
 
 
 def rates_table(title: str, heading: str, parts: Mapping[str, Found], note: str = "") -> Table:

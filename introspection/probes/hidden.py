@@ -1,5 +1,6 @@
 """A reference model's hidden states where the KL term is taken, and log-probabilities of rows' targets."""
 
+import functools
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ from introspection.runtime.mesh import put_rows, row_parts
 from introspection.runtime.processes import gather
 from introspection.runtime.session import Session
 from introspection.runtime.stopping import stop_if_asked
-from introspection.tasks.items import Item
+from introspection.tasks.items import Item, Prompt
 from introspection.text.buckets import batches, score_shape
 from introspection.text.rows import Rows, build_row, pad_time, stack_rows
 from introspection.text.tokenizer import ChatTokenizer
@@ -73,13 +74,22 @@ def distinct(asked: Sequence[Hashable]) -> tuple[list[Any], list[int]]:
 
 def reply_rows(tokenizer: ChatTokenizer, items: Sequence[Item], replies: Sequence[Replies]) -> Rows:
     """Two rows per item, with and without the cue: the prompt and its reply."""
-    return stack_rows(
-        [
-            build_row(tokenizer.encode_prompt(prompt, through_thought=True), [reply.tokens])
-            for item, both in zip(items, replies, strict=True)
-            for prompt, reply in zip((item.prompt_with_cue, item.prompt_without_cue), both, strict=True)
-        ]
-    )
+    return _rows(tokenizer, _prompts_and_replies(items, replies))
+
+
+def _prompts_and_replies(
+    items: Sequence[Item], replies: Sequence[Replies]
+) -> list[tuple[Prompt, tuple[int, ...]]]:
+    return [
+        (prompt, reply.tokens)
+        for item, both in zip(items, replies, strict=True)
+        for prompt, reply in zip(prompts_of(item), both, strict=True)
+    ]
+
+
+def _rows(tokenizer: ChatTokenizer, said: Sequence[tuple[Prompt, Sequence[int]]]) -> Rows:
+    encode = functools.partial(tokenizer.encode_prompt, through_thought=True)
+    return stack_rows([build_row(encode(prompt), [tokens]) for prompt, tokens in said])
 
 
 def reply_hidden(
@@ -94,11 +104,8 @@ def reply_hidden(
 
     `progress` is called with prompts done.
     """
-    prompts = [p for item in items for p in prompts_of(item)]
-    said = [reply.tokens for both in replies for reply in both]
-    asked, places = distinct(list(zip(prompts, said, strict=True)))
-    rows = [build_row(model.tokenizer.encode_prompt(p, through_thought=True), [r]) for p, r in asked]
-    hidden = scored_hidden(model, stack_rows(rows), session, progress)[places]
+    asked, places = distinct(_prompts_and_replies(items, replies))
+    hidden = scored_hidden(model, _rows(model.tokenizer, asked), session, progress)[places]
     return hidden.reshape(len(items), 2, *hidden.shape[1:])
 
 

@@ -7,7 +7,6 @@ from introspection.coupling.matrix_results import RECIPES, Conclusion, Diagonal,
 from introspection.coupling.references import MOST_INVALID
 from introspection.reports.findings import gap_verdict, interval
 from introspection.reports.numbers import p_value, points
-from introspection.reports.tables import excess_of
 
 LEVEL = 0.05  # of a permutation test
 CHANCE = "chance"
@@ -24,7 +23,7 @@ def conclusion(matrix: Matrix) -> Conclusion:
     """
     lead, excluded, remaining = _of_lead(matrix)
     asked = [one for one in matrix.excess if _invalid_rate(matrix, one) <= MOST_INVALID]
-    above = [one.control for one in asked if gap_verdict(excess_of(matrix, one)) == "coupled"]
+    above = [one.control for one in asked if gap_verdict(matrix.shown_excess(one)) == "coupled"]
     others = [one.control for one in asked if one.control not in above]
     missing = [name for name in RECIPES if name not in (*above, *others)]
     clauses = [lead]

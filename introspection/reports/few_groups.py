@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import TypeVar
 
-from introspection.coupling.estimates import FEWEST_GROUPS, Estimate
+from introspection.coupling.estimates import FEWEST_GROUPS, Estimate, is_silent
 from introspection.coupling.run_results import (
     ArmResults,
     ControlResults,
@@ -43,11 +43,6 @@ def with_few_groups(arm: ArmResults) -> ArmResults:
 def control_with_few(control: ControlResults, few: int | None) -> ControlResults:
     """A control as it is shown, whose arm differs from its label teacher on `few` groups if these are few."""
     return dataclasses.replace(control, gap=_scores(control.gap, few, is_silent(control.invalid_rate)))
-
-
-def is_silent(invalid_rate: float | None) -> bool:
-    """Whether an emitter says nothing valid."""
-    return invalid_rate == 1.0
 
 
 def gap_notes(arms: Iterable[ArmResults]) -> str:
@@ -98,6 +93,4 @@ def _scores(scores: Scores, few: int | None, silent: bool) -> Scores:
 
 
 def _estimate(value: Estimate, few: int | None, silent: bool) -> Estimate:
-    if silent:
-        return Estimate()
-    return value if few is None else Estimate(value.mean, few=few)
+    return Estimate() if silent else value.resting_on(few)

@@ -1,6 +1,6 @@
 """What a comparison's matrix shows, in plain words, and why its cells may be low."""
 
-from introspection.coupling.estimates import Estimate, too_few
+from introspection.coupling.estimates import too_few
 from introspection.coupling.matrix_results import Diagonal, Matrix
 from introspection.reports.findings import Cautions, Finding, gap_verdict, interval, isolated
 from introspection.reports.numbers import percent
@@ -10,8 +10,7 @@ def matrix_finding(matrix: Matrix, limits: Cautions | None = None) -> Finding:
     """Whether models match their own behaviour better than the other models' of the matrix."""
     limits = limits or Cautions()
     diagonal = matrix.diagonal or Diagonal()
-    few = too_few(matrix.groups)
-    difference = diagonal.difference if few is None else Estimate(diagonal.difference.mean, few=few)
+    difference = diagonal.difference.resting_on(too_few(matrix.groups))
     verdict = gap_verdict(difference)
     sentences = []
     if diagonal.own is not None and diagonal.others is not None:

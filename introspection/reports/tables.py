@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from introspection.coupling.estimates import Estimate, too_few
-from introspection.coupling.matrix_results import RECIPES, Excess, Matrix
+from introspection.coupling.matrix_results import RECIPES, Matrix
 from introspection.coupling.run_results import ArmResults, Course, Levels, Part, Rates
 from introspection.reports.few_groups import gap_notes
 from introspection.reports.findings import gap_verdict
@@ -182,9 +182,9 @@ def leads_table(matrix: Matrix) -> Table:
     rows = tuple(
         (
             lead.model,
-            estimate_cell(_without_interval(lead.row, few)),
+            estimate_cell(lead.row.resting_on(few)),
             probability(lead.row_p),
-            estimate_cell(_without_interval(lead.column, few)),
+            estimate_cell(lead.column.resting_on(few)),
             probability(lead.column_p),
         )
         for lead in matrix.leads
@@ -202,17 +202,10 @@ def excess_table(matrix: Matrix) -> Table:
     rows = tuple(
         (one.control, RECIPES[one.control], estimate_cell(value, kind=gap_verdict(value)))
         for one in matrix.excess
-        for value in [excess_of(matrix, one)]
+        for value in [matrix.shown_excess(one)]
     )
     columns = ("Control", "Explains by", "Models’ gap minus its gap, points")
     return Table("The gap to the model before training, minus controls’", columns, rows, text_columns=2)
-
-
-def excess_of(matrix: Matrix, one: Excess) -> Estimate:
-    """The models' gap minus a control's; none of models that say nothing valid."""
-    if matrix.is_silent:
-        return Estimate(None)
-    return _without_interval(one.gap_difference, matrix.few_of(one))
 
 
 def pairs_table(matrix: Matrix) -> Table:
@@ -222,7 +215,7 @@ def pairs_table(matrix: Matrix) -> Table:
         items = f"{count(pair.n)} items in {count(pair.groups)} groups"
         rows.append(Row((f"{pair.first} against {pair.second}: {items}",), "heading", starts=True))
         for one in pair.matches:
-            difference = estimate_cell(_without_interval(one.difference, pair.few))
+            difference = estimate_cell(one.difference.resting_on(pair.few))
             rows.append(Row((one.emitter, percent(one.first), percent(one.second), difference)))
     columns = ("Emitter", "Matches the first %", "the second %", "First minus second, points")
     note = (
@@ -231,10 +224,6 @@ def pairs_table(matrix: Matrix) -> Table:
         else ""
     )
     return Table("Where two models differ", columns, tuple(rows), note)
-
-
-def _without_interval(value: Estimate, few: int | None) -> Estimate:
-    return value if few is None else Estimate(value.mean, few=few)
 
 
 def organism_table(organism: Mapping[str, Any]) -> Table:

@@ -11,7 +11,7 @@ from introspection.coupling.metrics import behavior_accuracy
 from introspection.coupling.records import CueEffects, PredictionRecord, Said
 from introspection.models.model import Model
 from introspection.organism.world import optimal_decisions
-from introspection.probes.behavior import read_behavior
+from introspection.probes.behavior import read_behavior, request_count
 from introspection.probes.explanation import (
     decode_explanations,
     explanation_logprobs,
@@ -63,7 +63,8 @@ def live_measures(title: str, model: Model, setup: Setup, held_out: HeldOut) -> 
     items, labels = held_out.items, held_out.labels
     grammar, session = setup.task.grammar, setup.session
     both = [*items, *held_out.explained]
-    with progress_bar(session.console, title, 2 * len(both) + len(items)) as advance:
+    count = request_count(both, setup.readout) + len(items)
+    with progress_bar(session.console, title, count) as advance:
         decided = read_behavior(model, both, setup.readout, session, advance).decisions
         current, explained_now = decided[: len(items)], decided[len(items) :]
         asked = held_out.asked(items, current, grammar)

@@ -35,7 +35,7 @@ from introspection.runtime.places import local_path
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.tasks.facts.questions import Question
-from introspection.tasks.items import Decisions, Item
+from introspection.tasks.items import Decisions
 from introspection.tasks.mixture import Mixture, check_apart
 from introspection.tasks.task import Task
 from introspection.text.tokenizer import ChatTokenizer, chat_format
@@ -204,19 +204,11 @@ def check_adapters(config: RunConfig, models: Mapping[str, Model]) -> None:
 
 def data_digests(config: RunConfig, task: Task) -> dict[str, str]:
     """16 hex digits of what is read from data, by the config's field: a file may change under one name."""
-    items = {
-        split: [dataclasses.astuple(dataclasses.replace(item, **_texts(item))) for item in items]
-        for split, items in task.splits.items()
-    }
-    found = {"task": fingerprint_json(items)}
+    found = {"task": fingerprint_json(dict(task.splits))}
     if config.train.text and any(arm.kl_prompts == OTHER_TEXT for arm in config.chosen_arms.values()):
         text = read_whole(local_path("config.train.text", config.train.text))
         found["train.text"] = hashlib.sha256(text).hexdigest()[:16]
     return found
-
-
-def _texts(item: Item) -> dict[str, str]:
-    return {name: str(getattr(item, name)) for name in ("prompt_with_cue", "prompt_without_cue")}
 
 
 def check_same_inputs(workdir: Path, fingerprints: Mapping[str, str], data: Mapping[str, str]) -> None:

@@ -117,10 +117,11 @@ def _run(config: RunConfig, workdir: Path, session: Session) -> Path:
             if arm.kl_prompts == OTHER_TEXT:
                 other_passages(setup)
             check_packs(arm, shifts[name], setup)
-        first(lambda: check_same_inputs(workdir, setup.models.fingerprints, data_digests(config, setup.task)))
+        data = first(lambda: data_digests(config, setup.task))
+        first(lambda: check_same_inputs(workdir, setup.models.fingerprints, data))
         # Nothing is refused from here on.
         first(lambda: claim_workdir(workdir, identity(config), with_arms_added(config)))
-        leave_shared(setup)
+        leave_shared(setup, data)
         for other, alike in setup.models.similarity().items():
             console.print(
                 f"initial and {other}: {alike.decisions:.1%} of decisions and {alike.explanations:.1%} of "

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,6 @@ from introspection.runs.models import (
     check_adapters,
     check_reference,
     check_vocabularies,
-    data_digests,
     published_decisions,
     readable_task,
     say_cut,
@@ -218,15 +217,19 @@ def prepare(
     return Setup(config, workdir, session, task, readout, found, training)
 
 
-def leave_shared(setup: Setup) -> None:
-    """Writes what all arms share to the workdir: tokenizer, initial model, clean labels, the base's table."""
-    first(lambda: _leave_texts(setup))
+def leave_shared(setup: Setup, data: Mapping[str, str]) -> None:
+    """Writes what all arms share to the workdir: tokenizer, initial model, clean labels, the base's table.
+
+    Args:
+      data: `data_digests` of the run.
+    """
+    first(lambda: _leave_texts(setup, data))
     for start in setup.models.starts.values():
         if start.workdir is None:
             save_initial(start, setup.workdir)
 
 
-def _leave_texts(setup: Setup) -> None:
+def _leave_texts(setup: Setup, data: Mapping[str, str]) -> None:
     """All that the first process can write alone: files, and copies of them."""
     workdir = setup.workdir
     if setup.models.organism is not None:
@@ -244,7 +247,7 @@ def _leave_texts(setup: Setup) -> None:
             setup.task, setup.config.task_seed, setup.models.teacher.fingerprint, noise=0.0
         )
         # What a resumed run must have, too.
-        metadata |= {"models": setup.models.fingerprints, "data": data_digests(setup.config, setup.task)}
+        metadata |= {"models": setup.models.fingerprints, "data": dict(data)}
         write_labels(workdir / "labels" / "clean", labels, metadata)
 
 

@@ -138,7 +138,8 @@ def _locked(workdir: Path) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
         file = os.open(path, flags, 0o666)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                return file
             current = os.stat(path, follow_symlinks=False)
         except BlockingIOError as error:
             by = holder_in_words(os.pread(file, 4096, 0))
@@ -149,9 +150,7 @@ def _locked(workdir: Path) -> int:
         except FileNotFoundError:  # its holder has just removed it
             os.close(file)
             continue
-        except OSError as error:
-            if error.errno in _NO_LOCKS:
-                return file
+        except OSError:
             os.close(file)
             raise
         if current.st_ino == os.fstat(file).st_ino:

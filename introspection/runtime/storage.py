@@ -100,32 +100,41 @@ def fetched(what: str, url: str) -> Path:
 
 def _copied(bucket: Bucket) -> tuple[Path, int]:
     """A current copy, and the open file whose lock holds it."""
-
-    def opened(apart: str) -> tuple[Path, int]:
-        folder = _local_folder(bucket.url, apart)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        return folder, os.open(folder.parent / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-
-    folder, lock = opened("read")
+    alone = fcntl.LOCK_EX | fcntl.LOCK_NB
+    with contextlib.suppress(BlockingIOError):
+        return _copy(bucket, "read", alone)
     try:
-        mirror, current = Mirror(bucket, folder), False
-        try:
-            flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # somebody reads it, or makes it
-            flock(lock, fcntl.LOCK_SH)
-            mirror = Mirror(bucket, folder)
-            current = mirror.is_current()
-            if not current:
-                os.close(lock)
-                folder, lock = opened(f"read {uuid.uuid4().hex}")
-                atexit.register(shutil.rmtree, folder.parent, ignore_errors=True)
-                mirror = Mirror(bucket, folder)
-        if not current:
+        return _copy(bucket, "read", fcntl.LOCK_SH)  # somebody reads it, or makes it
+    except _OutdatedError:
+        own = f"read {uuid.uuid4().hex}"
+        atexit.register(shutil.rmtree, _local_folder(bucket.url, own).parent, ignore_errors=True)
+        return _copy(bucket, own, alone)
+
+
+class _OutdatedError(Exception):
+    """What others read is not what the bucket holds now."""
+
+
+def _copy(bucket: Bucket, apart: str, operation: int) -> tuple[Path, int]:
+    """A copy under a lock; what is not locked alone is left as it is.
+
+    Raises:
+      BlockingIOError: as `flock`.
+      _OutdatedError: it is not locked alone, and not current.
+    """
+    folder = _local_folder(bucket.url, apart)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as failed:
+        lock = os.open(folder.parent / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        failed.callback(os.close, lock)  # else whoever tries again would wait for it
+        flock(lock, operation)
+        mirror = Mirror(bucket, folder)
+        if operation != fcntl.LOCK_SH:
             mirror.pull(keep_ahead=False)
-        flock(lock, fcntl.LOCK_SH)
-    except BaseException:  # whoever tries again would wait for it
-        os.close(lock)
-        raise
+            flock(lock, fcntl.LOCK_SH)
+        elif not mirror.is_current():
+            raise _OutdatedError
+        failed.pop_all()
     show_as(str(folder), bucket.url)
     _say_half(mirror, bucket)
     return folder, lock

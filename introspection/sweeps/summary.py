@@ -96,7 +96,6 @@ def read_point(point: PlannedPoint, fields: Sequence[str], workdir: Path, label:
     results = read_results(point.folder / FINISHED)
     return SweepPoint(
         name=point.name,
-        base=parsed(config_path, lambda: base_name(config), MEND),
         fields={field: _field(config, field) for field in fields},
         tiny=results.tiny,
         arms=tuple(map(with_few_groups, results.arms.values())),
@@ -104,21 +103,26 @@ def read_point(point: PlannedPoint, fields: Sequence[str], workdir: Path, label:
         report=quote(report.relative_to(workdir).as_posix()) if report.exists() else "",
         label=label,
         folder=point.folder,
-        **parsed(config_path, lambda: _of_config(config), MEND),
+        **_of_config(config_path, config),
     )
 
 
-def _of_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a `SweepPoint` that are a config's."""
-    train, arms = config.get("train") or {}, config.get("arms") or {}
-    if not all(isinstance(section, Mapping) for section in (train, arms, *dict(arms).values())):
-        raise ValueError("train, arms or an arm is not an object")
-    return {
-        "sweep": str(config.get("name", "")),
-        "part": str(config.get("part") or config.get("name", "")),
-        "arm_fields": arms,
-        "explained_where": tuple(train.get("explained_where", ())),
-    }
+def _of_config(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a `SweepPoint` that are a config's. Raises InputError if it is damaged."""
+
+    def fields() -> dict[str, Any]:
+        train, arms = config.get("train") or {}, config.get("arms") or {}
+        if not all(isinstance(section, Mapping) for section in (train, arms, *dict(arms).values())):
+            raise ValueError("train, arms or an arm is not an object")
+        return {
+            "base": base_name(config),
+            "sweep": str(config.get("name", "")),
+            "part": str(config.get("part") or config.get("name", "")),
+            "arm_fields": arms,
+            "explained_where": tuple(train.get("explained_where", ())),
+        }
+
+    return parsed(path, fields, MEND)
 
 
 def read_beside(workdir: Path) -> list[SweepPoint]:
@@ -135,11 +139,9 @@ def read_beside(workdir: Path) -> list[SweepPoint]:
     for folder in folders:
         config_path = folder / "config.json"
         config, results = read_object(config_path) or {}, read_results(folder / FINISHED)
-        base, own = parsed(config_path, lambda config=config: (base_name(config), _of_config(config)), MEND)
         found.append(
             SweepPoint(
                 name=folder.name,
-                base=base,
                 fields={},
                 tiny=results.tiny,
                 arms=tuple(map(with_few_groups, results.arms.values())),
@@ -147,7 +149,7 @@ def read_beside(workdir: Path) -> list[SweepPoint]:
                 report="",
                 label=folder.name,
                 folder=folder,
-                **own,
+                **_of_config(config_path, config),
             )
         )
     return found

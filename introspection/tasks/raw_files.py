@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -214,14 +214,19 @@ def _is_unicode(fields: Any) -> bool:
     return True
 
 
+def csv_reader(lines: Iterable[str], strict: bool = False) -> Any:
+    """`csv.reader`, of cells as long as a line may be."""
+    csv.field_size_limit(MOST_LINE)
+    return csv.reader(lines, strict=strict)
+
+
 def csv_rows(path: Path) -> Iterator[RawRow]:
     """The rows of a comma-separated file with a header; quoted fields may contain line ends.
 
     Raises:
       InputError: as `byte_lines`; a row has more or fewer fields than the header; a quote is left open.
     """
-    csv.field_size_limit(MOST_LINE)  # a line's own bound
-    reader = csv.reader(_text_lines(path), strict=True)
+    reader = csv_reader(_text_lines(path), strict=True)
     try:
         header, count = next(reader, []), 0
         refuse_twice(path, header)

@@ -5,7 +5,7 @@ temperature 1, on every prompt of the task, with and without its cue, but those 
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import numpy as np
 
@@ -75,9 +75,14 @@ def held_out_prompts(items: Sequence[Item], share: float, seed: int) -> frozense
     count = max(round(share * len(prompts)), 1)
     order = np.random.default_rng([seed, 15]).permutation(len(prompts))
     held_out = frozenset(prompts[place] for place in order[:count])
-    if all(not held_out.isdisjoint((item.prompt_with_cue, item.prompt_without_cue)) for item in items):
+    if all(is_held_out(item, held_out) for item in items):
         raise InputError(
             f"config.align.held_out is {share:g}: of each of the {len(items)} items, a prompt would be "
             "held out; lower it"
         )
     return held_out
+
+
+def is_held_out(item: Item, held_out: Set[Prompt]) -> bool:
+    """Whether one of an item's prompts was not distilled."""
+    return not held_out.isdisjoint((item.prompt_with_cue, item.prompt_without_cue))

@@ -7,7 +7,7 @@ import pytest
 from introspection.coupling.estimates import Estimate
 from introspection.coupling.matrix_results import Diagonal, Excess, Matrix, Permutation
 from introspection.reports.conclusion import conclusion
-from introspection.reports.tables import excess_of, excess_table
+from introspection.reports.tables import excess_table
 
 NO_CONTROLS = "not asked, or mostly invalid: initial, few_shot, majority, input_only, shuffled, foreign"
 
@@ -100,4 +100,4 @@ def test_a_control_is_not_excluded_by_few_groups_or_by_models_that_say_nothing()
         assert "majority" in told.not_excluded
         assert "exclude the majority" not in told.sentence.replace("not exclude the majority", "")
     assert "too few (4)" in str(excess_table(few).rows)
-    assert excess_of(matrix(excess=(one,), invalid_rate=(1.0,) * 4), one) == Estimate(None)
+    assert matrix(excess=(one,), invalid_rate=(1.0,) * 4).shown_excess(one) == Estimate()

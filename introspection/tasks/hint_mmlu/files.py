@@ -23,7 +23,7 @@ from introspection.errors import InputError, brief
 from introspection.tasks.cells import CellError, integer, unwritable
 from introspection.tasks.file_bytes import MOST_LINE, decode_text, opened, read_bytes
 from introspection.tasks.parquet import parquet_rows
-from introspection.tasks.raw_files import file_kind, files_below, refuse_rows
+from introspection.tasks.raw_files import csv_reader, file_kind, files_below, refuse_rows
 
 LETTERS = ("A", "B", "C", "D")
 # The hub's name of each of the publishers' splits, and the archive's.
@@ -168,8 +168,7 @@ def _archived_questions(path: Path, names: dict[str, str]) -> Iterator[_RawQuest
 
 def _csv_questions(data: bytes, folder: Path, name: str, stem: str, part: str) -> Iterator[_RawQuestion]:
     subject = stem.removesuffix(f"_{PARTS[part]}")
-    csv.field_size_limit(MOST_LINE)  # a line's own bound
-    reader = csv.reader(io.StringIO(decode_text(data, f"{folder}/{name}"), newline=""))
+    reader = csv_reader(io.StringIO(decode_text(data, f"{folder}/{name}"), newline=""))
     try:
         for number, values in enumerate(filter(None, reader), start=1):
             yield _RawQuestion(f"{name}: row {number}", part, subject, number, tuple(values))
