@@ -112,9 +112,10 @@ def sweep(add, argument: str = "") -> None:
     if argument not in ("", "organism"):
         add({})
         return
-    names = list(get_config().arms)
-    for part in ("main", "variants"):
-        main = list(get_config().run_arms)
-        chosen = main if part == "main" else [name for name in names if name not in main]
-        for point in organism.bases(part, tuple(chosen), "main", chosen=organism.BASES[:3]):
+    main = get_config().run_arms
+    varied = [name for name in get_config().arms if name not in main]
+    parts = {"main": main}
+    parts |= {kind: tuple(name for name in varied if name.startswith(kind)) for kind in OBJECTIVES}
+    for part, chosen in parts.items():
+        for point in organism.bases(part, chosen, "main", chosen=organism.BASES[:3]):
             add(point)

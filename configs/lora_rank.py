@@ -2,14 +2,19 @@
 
     python -m experiments.sweep --config=configs/lora_rank.py --workdir=runs/lora_rank
     python -m experiments.sweep --config=configs/lora_rank.py --workdir=runs/lora_rank --summarize
+    python -m experiments.sweep --config=configs/lora_rank.py:rates --workdir=runs/lora_rank_rates
+    python -m experiments.sweep --config=configs/lora_rank.py:chosen --workdir=runs/lora_rank_chosen
 
 Asked: gap minus the reference emitters' at ranks 2 to 96 and with all parameters, each at four rates;
 updates are scaled by alpha / rank, with alpha equal to the rank, or fixed, so that the scale falls as the
 rank rises. The organism is 64 wide, so adapters of rank 64 can move a matrix anywhere; 96 is where the
 paper's readers saw coupling begin [S]. Then, at rank 32: adapters in the lower or upper half of the layers,
 in attention or in the MLPs. Three bases, two seeds; `:tiny` is a smoke test. A point of five arms took 7 to
-18 minutes of one core; one base has run (experiments/results.md), without rank 96 at a fixed alpha.
-`:qwen3_8b` and `:llama31_8b` run one model on Hint-MMLU, without full fine-tuning; they have not been run.
+18 minutes of one core; one base has run (experiments/results.md), without rank 96 at a fixed alpha. There
+`kl`'s rate hardly taught adapters. So `:rates` trains one seed of one base at four rates a rank, with two
+test people and no gap, and `:chosen` compares three bases at the rate of each rank with the lowest validation
+explanation loss. `:qwen3_8b` and `:llama31_8b` run one model on Hint-MMLU, without full fine-tuning; they
+have not been run.
 """
 
 from ml_collections import ConfigDict
@@ -27,6 +32,10 @@ PARTS = {
     **{f"rank-{rank}-alpha-8": (rank, FIXED_ALPHA) for rank in (2, 32, 96)},  # at rank 8 both are the same
 }
 
+# `:rates`: times the rate of `kl`; and what it chose for each part (experiments/notebook.md, 2026-12-01).
+RATES = {"kl": 1.0, "lr_double": 2.0, "lr_fourfold": 4.0, "lr_eightfold": 8.0}
+CHOSEN: dict[str, float] = {}
+
 # Where the adapters are, at one rank and rate.
 PLACES = {
     "lower": {"lora.layers": "lower"},
@@ -38,16 +47,25 @@ PLACED_RANK = 32
 
 
 def get_config(argument: str = "organism") -> ConfigDict:
-    config = organism.fork(
-        NAME, argument, {**{arm: {} for arm in TIMES}, "shuffled": {"shuffle_labels": True}}
-    )
+    times = {"rates": RATES, "chosen": {"kl": 1.0}}.get(argument, TIMES)
+    recipes: dict[str, dict] = {arm: {} for arm in times}
+    if argument != "rates":
+        recipes["shuffled"] = {"shuffle_labels": True}
+    config = organism.fork(NAME, "organism" if argument in ("rates", "chosen") else argument, recipes)
     rate = config.arms.kl.learning_rate
-    for arm, times in TIMES.items():
-        config.arms[arm].learning_rate = times * rate
+    for arm in times:
+        config.arms[arm].learning_rate = times[arm] * rate
+    if argument in ("rates", "chosen"):
+        config.name = f"{NAME}-{argument}"
+    if argument == "rates":
+        config.seeds, config.task.test_entities = (10,), 2
     return config
 
 
 def sweep(add, argument: str = "organism") -> None:
+    if argument in ("rates", "chosen"):
+        sweep_rates(add, argument)
+        return
     parts = PARTS
     if argument == "tiny":
         parts = {"rank-2": PARTS["rank-2"]}  # and one point of every place
@@ -61,4 +79,18 @@ def sweep(add, argument: str = "organism") -> None:
     for place, fields in PLACES.items():
         name = f"rank-{PLACED_RANK}-{place}"
         for point in organism.forked(name, argument, ("kl", "shuffled"), **rank, **fields):
+            add(point)
+
+
+def sweep_rates(add, argument: str) -> None:
+    """The rate of each part, alpha equal to the rank: found on one base, or as found on three."""
+    rate = get_config(argument).arms.kl.learning_rate
+    for name in ("full", *(f"rank-{rank}" for rank in (96, 64, 32, 8, 2))):
+        rank, alpha = PARTS[name]
+        fields = {"lora.rank": rank, "lora.alpha": alpha, "foreign": "none"}
+        arms, chosen = tuple(RATES), organism.BASES[:1]
+        if argument == "chosen":
+            arms, chosen = ("kl", "shuffled"), organism.BASES[:3]
+            fields |= {f"arms.{arm}.learning_rate": CHOSEN[name] * rate for arm in arms}
+        for point in organism.bases(name, arms, chosen=chosen, **fields):
             add(point)
