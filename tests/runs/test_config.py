@@ -26,8 +26,7 @@ ARGUMENTS = [
     ("quickstart", "tiny"),
     ("organism", ""),
     ("organism", "tiny"),
-    ("privileged", ""),
-    ("privileged", "tiny"),
+    *(("privileged", argument) for argument in ("", "tiny", "qwen3_8b", "llama31_8b")),
     *(("smollm2", argument) for argument in ("", "other", "large", "large_other", "tiny")),
     *(("learning_curve", argument) for argument in ("", "tiny")),
     *(("concurrent", argument) for argument in ("", "tiny", "taught", "refusal", "tiny_refusal", "qwen3_8b")),
@@ -45,6 +44,7 @@ ARGUMENTS = [
         )
         for argument in ("organism", "tiny", "llama31_8b")
     ),
+    *(("lora_rank", argument) for argument in ("rates", "chosen")),
     *(("mechanism", argument) for argument in ("organism", "smollm2", "qwen3_8b", "tiny")),
     *(("jabberwocky", argument) for argument in ("qwen3_8b", "organism", "tiny")),
 ]
