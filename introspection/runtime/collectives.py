@@ -38,15 +38,26 @@ def collectives(program: str, unknown_trips: int = 1) -> dict[str, Collective]:
     """The collectives of a compiled program's text, with loops' bodies counted as often as they run.
 
     A loop whose count the program does not state (decoding ends early) counts `unknown_trips` times.
+
+    A TPU's program carries one asynchronous collective through a chain of fusions, each of which names it
+    again (`chain_id`), so that it goes on while they compute: it counts where it starts.
     """
     computations, entry = _computations(program)
     times = _times(computations, entry, unknown_trips)
+    starts = {
+        called
+        for instructions in computations.values()
+        for one in instructions
+        if one.name.startswith("async-collective-start")
+        for called in _CALLED.findall(one.rest)
+    }
     calls: dict[str, float] = collections.defaultdict(float)
     received: dict[str, float] = collections.defaultdict(float)
     for name, instructions in computations.items():
         for one in instructions:
             kind = one.operation.removesuffix("-start")
-            if kind in KINDS and times.get(name):
+            carried_on = "chain_id=" in one.rest and name not in starts
+            if kind in KINDS and times.get(name) and not carried_on:
                 calls[kind] += times[name]
                 received[kind] += times[name] * _received(one)
     return {kind: Collective(calls[kind], received[kind]) for kind in KINDS if calls[kind]}

@@ -56,6 +56,37 @@ def test_collectives_count_as_often_as_their_loops_run():
     assert list(found) == ["all-gather", "all-reduce", "collective-permute"]
 
 
+# As libtpu writes one gather that goes on through a loop of eight products, from start to end.
+CHAIN = """
+%started (p: bf16[2,4]) -> bf16[8,4] {
+  %gather.1 = bf16[8,4]{1,0} all-gather(%p), channel_id=384, frontend_attributes={chain_id="3"}
+}
+
+%carried (p: bf16[2,4]) -> bf16[8,4] {
+  %gather.2 = bf16[8,4]{1,0} all-gather(%p), channel_id=384, frontend_attributes={chain_id="3"}
+}
+
+%ended (p: bf16[2,4]) -> bf16[8,4] {
+  %gather.3 = bf16[8,4]{1,0} all-gather(%p), channel_id=384, frontend_attributes={chain_id="3"}
+}
+
+%products (p: (s32[])) -> (s32[]) {
+  %fusion.7 = bf16[8,4]{1,0} fusion(%y), kind=kCustom, calls=%carried
+}
+
+ENTRY %main (a: bf16[2,4]) -> bf16[8,4] {
+  %async-collective-start.1 = bf16[8,4]{1,0} fusion(%a), kind=kCustom, calls=%started
+  %loop = (s32[]) while(%t), condition=%go, body=%products, backend_config={"known_trip_count":{"n":"8"}}
+  ROOT %async-collective-done.1 = bf16[8,4]{1,0} fusion(%b), kind=kCustom, calls=%ended
+}
+"""
+
+
+def test_a_collective_that_is_carried_through_a_chain_of_fusions_counts_once():
+    gather = collectives(CHAIN)["all-gather"]
+    assert (gather.calls, gather.bytes) == (1, 8 * 4 * 2)
+
+
 def test_operations_count_as_often_as_their_loops_run():
     def layers(x):
         return jnp.sum(jax.lax.scan(lambda x, _: (x @ x, None), x, None, length=7)[0])
