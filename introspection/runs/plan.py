@@ -13,6 +13,7 @@ from rich.console import Console
 
 from introspection.errors import InputError
 from introspection.runs.config import RunConfig
+from introspection.runs.plan_table import what_fits
 from introspection.runs.planned_programs import PROGRAMS, model_of, planned_programs, train_state
 from introspection.runs.program_plan import LeafPlan, ProgramPlan, leaf_plans, plan_program
 from introspection.runtime.mesh import AXES, MeshConfig, make_mesh
@@ -116,8 +117,8 @@ def program_lines(made: ProgramPlan) -> list[str]:
     title = f"{made.program}, {seeds}{made.rows} rows of {made.tokens} tokens"
     needed = f"{made.device_bytes / 2**30:.1f} GiB a chip"
     if not made.fits:
-        rows = f"about {made.most_rows} rows would fit" if made.most_rows else "no row would fit"
-        return [f"{title}: does not fit, needs {needed}; {rows} ({made.compile_seconds:.0f} s)"]
+        fitting = f"{what_fits(made.most_rows, made.most_tokens)} would fit"
+        return [f"{title}: does not fit, needs {needed}; {fitting} ({made.compile_seconds:.0f} s)"]
     lines = [f"{title}: fits, {needed} ({made.compile_seconds:.0f} s to compile)"]
     lines.append(
         f"  {made.flops:.3g} operations of matrix products; the mathematics needs {made.model_flops:.3g}"

@@ -33,7 +33,7 @@ def _row(one: dict[str, Any]) -> list[str]:
     mesh = ", ".join(f"{axis} {size}" for axis, size in one["mesh"].items() if size > 1)
     seeds = f"{one['runs']} × " if one["runs"] > 1 else ""
     together = {"loop": " in turn", "vectorize": " at once"}[one["stack_seeds"]] if seeds else ""
-    fits = "yes" if one["fits"] else f"no; about {one['most_rows']} rows would"
+    fits = "yes" if one["fits"] else f"no; {what_fits(one['most_rows'], one.get('most_tokens'))} would"
     row = [f"{name}, {one['program']}", one["topology"], mesh, f"{one['tokens']:,}"]
     row += [f"{seeds}{one['rows']}{together}", f"{one['device_bytes'] / 2**30:.1f}", fits]
     row += [f"{one['flops']:.2g}", f"{one['model_flops'] / one['flops']:.0%}"]
@@ -43,3 +43,9 @@ def _row(one: dict[str, Any]) -> list[str]:
     estimate = one["estimate"]
     row += [f"{sent / 1e9:.0f}", f"{estimate['seconds']:.2g}", estimate["bound_by"], f"{estimate['mfu']:.0%}"]
     return [*row, f"{one['compile_seconds']:.0f}"]
+
+
+def what_fits(rows: int | None, tokens: int | None) -> str:
+    """Of a program that does not fit: so many rows as long, or as many of so many tokens."""
+    found = [f"{rows} rows"] * bool(rows) + [f"rows of {tokens:,} tokens"] * bool(tokens)
+    return f"about {' or '.join(found)}" if found else "no row"

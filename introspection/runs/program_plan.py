@@ -22,6 +22,8 @@ from introspection.runtime.flops import matrix_flops
 from introspection.runtime.mesh import row_parts
 from introspection.runtime.topology import Chip
 
+TOKENS_STEP = 128  # lengths are named in steps of this
+
 
 @dataclasses.dataclass(frozen=True)
 class LeafPlan:
@@ -58,9 +60,9 @@ class ProgramPlan:
     # Arguments, results, temporaries and the program itself on a device, or what the compiler asked for.
     device_bytes: int = 0
     fits: bool = False
-    most_rows: int | None = (
-        None  # if it does not fit: about how many rows would, as temporaries grow with rows
-    )
+    # If it does not fit: about how many rows, or how long ones, would; temporaries grow with either.
+    most_rows: int | None = None
+    most_tokens: int | None = None
     compile_seconds: float = 0.0
     collectives: dict[str, Collective] = dataclasses.field(default_factory=dict)
     estimate: Estimate | None = None
@@ -120,9 +122,13 @@ def plan_program(make: Callable[[], PlannedProgram], tokens: int, mesh: Mesh, ch
         needed = round(asked[0]) + (0 if asked[1] else made.argument_bytes)
         share = (chip.memory_bytes - made.argument_bytes) / max(needed - made.argument_bytes, 1)
         parts = row_parts(mesh)
-        most = max(int(planned.rows * share) // parts * parts, 0)
-        seconds = time.perf_counter() - started
-        return dataclasses.replace(made, device_bytes=needed, most_rows=most, compile_seconds=seconds)
+        return dataclasses.replace(
+            made,
+            device_bytes=needed,
+            most_rows=max(int(planned.rows * share) // parts * parts, 0),
+            most_tokens=max(int(tokens * share) // TOKENS_STEP * TOKENS_STEP, 0),
+            compile_seconds=time.perf_counter() - started,
+        )
     memory: Any = compiled.memory_analysis()
     results = memory.output_size_in_bytes - memory.alias_size_in_bytes
     sizes = (memory.argument_size_in_bytes, results, memory.temp_size_in_bytes)

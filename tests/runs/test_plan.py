@@ -16,7 +16,7 @@ from tiny import mesh_of
 from introspection.errors import InputError
 from introspection.organism.organism import text_tokenizer
 from introspection.runs.config import read_config
-from introspection.runs.plan import PlanRequest, plan
+from introspection.runs.plan import PlanRequest, plan, program_lines
 from introspection.runs.plan_table import markdown_table
 from introspection.runs.planned_programs import PROGRAMS, model_of, planned_programs, train_state
 from introspection.runs.program_plan import estimated, leaf_plans, model_flops, needed_bytes, plan_program
@@ -101,17 +101,21 @@ def test_a_compiled_program_fits_by_what_its_chip_has():
     assert made.estimate.seconds > 0
 
 
-def test_of_a_program_that_does_not_fit_a_plan_says_how_many_rows_would(monkeypatch):
+def test_of_a_program_that_does_not_fit_a_plan_says_how_many_or_how_long_rows_would(monkeypatch):
     def refuse(lowered):
         raise JaxRuntimeError("RESOURCE_EXHAUSTED: Used 31.5G of 15.75G hbm. Exceeded hbm capacity")
 
     monkeypatch.setattr(jax.stages.Lowered, "compile", refuse)
     config, mesh = config_of("configs/quickstart.py:tiny"), mesh_of(data=2, fsdp=2)
-    make = planned_programs(config, model_of(config), mesh, 128, "cpu")["train"]
-    made = plan_program(make, 128, mesh, topology.CHIPS["v5e"])
+    make = planned_programs(config, model_of(config), mesh, 512, "cpu")["train"]
+    made = plan_program(make, 512, mesh, topology.CHIPS["v5e"])
     assert (made.fits, made.device_bytes, made.estimate) == (False, 31.5 * 2**30, None)
     assert made.rows == 32
     assert made.most_rows == 12  # just below half: of whole rows a device
+    assert made.most_tokens == 128
+    assert program_lines(made)[0].endswith("about 12 rows or rows of 128 tokens would fit (0 s)")
+    short = dataclasses.replace(made, most_rows=0, most_tokens=0)
+    assert "needs 31.5 GiB a chip; no row would fit" in program_lines(short)[0]
 
 
 def test_what_a_compiler_asked_for_in_vain_is_read_from_its_message():
