@@ -12,8 +12,6 @@ other chat model by its path, `--config.initial=PATH/TO/MODEL`. Behaviour is a g
 candidates; `--config.behavior.readout=likeliest` takes the likeliest candidate instead, which suits single
 letters (`score` does so, too, but decides for none where all other text together is likelier). `:tiny` is
 a smoke test on the sample of 50 hand-written rows; its numbers are no evidence.
-
-`:tiny` took 17 minutes of processor time: a batch is padded to 8,192 tokens, even if it has few rows.
 """
 
 from ml_collections import ConfigDict

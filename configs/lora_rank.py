@@ -84,6 +84,8 @@ def sweep(add, argument: str = "organism") -> None:
 
 def sweep_rates(add, argument: str) -> None:
     """The rate of each part, alpha equal to the rank: found on one base, or as found on three."""
+    if argument == "chosen" and not CHOSEN:
+        raise ValueError("lora_rank:chosen has no rates yet: run lora_rank:rates, and fill in CHOSEN")
     rate = get_config(argument).arms.kl.learning_rate
     for name in ("full", *(f"rank-{rank}" for rank in (96, 64, 32, 8, 2))):
         rank, alpha = PARTS[name]

@@ -5,7 +5,7 @@
 
 Asked: how drift, Self and Orig change with the KL term's weight λ, direction, support, prompts and groups.
 The paper's readers report that coupling vanishes or reverses at λ = 0 [S]. Three bases, two seeds; `:tiny`
-is a smoke test. A base took 50 minutes of one core, so about 75 on 2; results: experiments/results.md.
+is a smoke test. A base took 50 to 96 minutes of one core beside other work; results: experiments/results.md.
 `:qwen3_8b` and `:llama31_8b` run one model on Hint-MMLU (`--config.initial`,
 `--config.task.data` as in configs/hint_mmlu.py); they have not been run.
 """

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # One run on a TPU slice from a queued resource. A preempted slice is asked for again, and the run resumes.
 #
-#   PROJECT=my-project ZONE=us-west4-a SHARED=10.0.0.2:/share experiments/launch/queued_resource.sh
+#   PROJECT=my-project ZONE=us-west4-a SHARED=10.0.0.2:/share CODE=https://github.com/ME/REPOSITORY \
+#       experiments/launch/queued_resource.sh
 #
-# SHARED is an NFS export (Filestore) that the slice's network reaches: hosts share the workdir and the cache.
+# SHARED is an NFS export (Filestore) that the slice's network reaches, and that has MODEL and DATA: hosts share
+# the workdir and the cache.
 set -euo pipefail
 
 : "${PROJECT:?the Google Cloud project}" "${ZONE:?the zone}" "${SHARED:?an NFS export, HOST:/PATH}"
@@ -12,6 +14,8 @@ ACCELERATOR=${ACCELERATOR:-v5litepod-16}
 RUNTIME=${RUNTIME:-v2-alpha-tpuv5-lite}
 KIND=${KIND:---spot}              # or --reserved
 CODE=${CODE:?a git address of this repository that the hosts can clone}
+MODEL=${MODEL:-/shared/models/Qwen3-8B}    # its folder, as published
+DATA=${DATA:-/shared/data/mmlu/data.tar}   # MMLU, as published
 WORKDIR=/shared/runs/hint_mmlu
 
 cloud() { gcloud compute tpus "$@" --project="$PROJECT" --zone="$ZONE"; }
@@ -26,12 +30,19 @@ mountpoint -q /shared || sudo mount -t nfs $SHARED /shared
 test -d coupling || git clone -q $CODE coupling
 cd coupling
 test -d .venv || python3 -m venv .venv
-.venv/bin/pip install -q -r requirements.txt 'jax[tpu]'"
+.venv/bin/pip install -q -r requirements.txt 'jax[tpu]'
+rm -f /shared/bad_input"
 
+# Exit code 2 is bad input: the same command would fail again.
 RUN="cd coupling && INTROSPECTION_CACHE=/shared/cache .venv/bin/python -m experiments.run \
-  --config=configs/hint_mmlu.py:qwen3_8b --workdir=$WORKDIR"
+  --config=configs/hint_mmlu.py:qwen3_8b --config.initial=$MODEL --config.task.data=$DATA --workdir=$WORKDIR \
+  || { code=\$?; [ \$code -ne 2 ] || touch /shared/bad_input; exit \$code; }"
 
 until [ "$(state)" = ACTIVE ] && on_all "test -f $WORKDIR/results.json"; do
+  if [ "$(state)" = ACTIVE ] && on_all "test -e /shared/bad_input"; then
+    echo "bad input: the run's own line above says what; the slice is still there" >&2
+    exit 2
+  fi
   case "$(state)" in
     NONE)
       cloud queued-resources create "$NAME" --node-id="$NAME" --accelerator-type="$ACCELERATOR" \

@@ -4,7 +4,8 @@
 #   python -m experiments.sweep --config=configs/learning_rate.py --workdir=W --dry-run    # how many points
 #   sbatch --array=0-2 experiments/launch/slurm.sh
 #
-# One process a node, which sees all of its GPUs. The folders must be on storage that the nodes share.
+# One process per node, which sees all of its GPUs. The folders must be on storage that the nodes share. This config
+# is an example and needs no GPU: set CONFIG and WORKDIR to yours, and --nodes and --gpus-per-node to match.
 #SBATCH --job-name=coupling
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -17,7 +18,7 @@
 set -uo pipefail
 
 CONFIG=${CONFIG:-configs/learning_rate.py}
-WORKDIR=${WORKDIR:-$SLURM_SUBMIT_DIR/runs/learning_rates}
+WORKDIR=${WORKDIR:-$SLURM_SUBMIT_DIR/runs/learning_rate}
 export INTROSPECTION_CACHE=${INTROSPECTION_CACHE:-$SLURM_SUBMIT_DIR/cache}
 cd "$SLURM_SUBMIT_DIR"
 

@@ -13,6 +13,7 @@ from programs import ROOT, one_error_line
 LAUNCH = ROOT / "experiments" / "launch"
 COMMAND = re.compile(r"python -m experiments\.(\w+)((?:[^\n\\)&]|\\\n)*)")
 VALUES = {"CONFIG": "configs/learning_rate.py", "WORKDIR": "W", "SLURM_ARRAY_TASK_ID": "0", "HOST0": "h"}
+VALUES |= {"MODEL": "PATH/TO/MODEL", "DATA": "PATH/TO/DATA"}
 
 
 def commands(path: Path) -> list[tuple[str, list[str]]]:
@@ -60,3 +61,24 @@ def test_the_jobset_has_as_many_processes_as_its_slice_has_hosts():
     done = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     assert script.rstrip().endswith('test -f "$WORKDIR/results.json"')  # what says that it is finished
+    (policy,) = spec["podFailurePolicy"]["rules"]
+    assert policy["onExitCodes"]["containerName"] == container["name"]
+
+
+@pytest.mark.parametrize(
+    ("code", "finished", "exit_code"), [(2, False, 2), (1, False, 1), (0, True, 0), (0, False, 1)]
+)
+def test_the_jobsets_script_passes_bad_input_on_and_is_done_by_its_results(
+    tmp_path, code, finished, exit_code
+):
+    jobset = yaml.safe_load((LAUNCH / "jobset.yaml").read_text(encoding="utf-8"))
+    (job,) = jobset["spec"]["replicatedJobs"]
+    (container,) = job["template"]["spec"]["template"]["spec"]["containers"]
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nexit {code}\n", encoding="utf-8")
+    python.chmod(0o755)
+    if finished:
+        (tmp_path / "results.json").touch()
+    places = {"WORKDIR": str(tmp_path), "MODEL": "M", "DATA": "D", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", container["args"][0]], env=places, check=False)
+    assert done.returncode == exit_code
