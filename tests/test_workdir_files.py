@@ -6,9 +6,10 @@ from pathlib import Path
 
 from report_workdir import synthetic_results
 from results_records import eight_records
-from workdir_schemas import document
+from workdir_schemas import comments, document, is_object, stored_fields, with_insides
 
 from introspection.coupling.records import CueEffects
+from introspection.runs.config import RunConfig
 
 DOCUMENT = Path(__file__).parents[1] / "introspection" / "workdir_files.md"
 
@@ -21,6 +22,16 @@ def keys_of(title: str) -> set[str]:
 def test_the_document_is_up_to_date():
     remake = "PYTHONPATH=. python tests/workdir_schemas.py > introspection/workdir_files.md"
     assert DOCUMENT.read_text(encoding="utf-8") == document(), f"make it again: {remake}"
+
+
+def test_every_field_of_a_config_says_what_it_means():
+    silent = [
+        f"{kind.__name__}.{name}"
+        for kind in with_insides(RunConfig)
+        for name, hint in stored_fields(kind).items()
+        if not comments(kind).get(name) and not is_object(hint)
+    ]
+    assert not silent
 
 
 def test_it_has_the_keys_that_are_written():

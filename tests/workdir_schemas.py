@@ -5,6 +5,7 @@ PYTHONPATH=. python tests/workdir_schemas.py > introspection/workdir_files.md
 
 import dataclasses
 import inspect
+import json
 import re
 import types
 import typing
@@ -30,9 +31,19 @@ Written by `tests/workdir_schemas.py` from the dataclasses that write and read t
 them. Files are JSON, UTF-8; JSON Lines have one object a line. Shares and differences of shares lie
 between −1 and 1; `null` is an undefined value. "by name" is an object whose keys are names: of arms, of
 controls, of cue kinds.
+
+Start with `report.html`. `results.json` has every number that is on it; `predictions.jsonl` has a row for
+each item, arm and seed, from which all of them can be computed again; `metrics.jsonl` is the log of training;
+`checkpoints/ARM/STEP` are the models and `labels/` what they were trained on. `NAME.sha256` is a digest of
+NAME; `.lock` says which command is writing.
+
+Keys that need no line of their own: `n` items; `seeds` how many; `self` and `orig` exact match with the
+current model and with the label teacher, `gap` their difference; `drift` the share of items whose decisions
+differ from the initial model's; `invalid_rate` the share of explanations that can't be parsed; `mean`, `ci95`
+an estimate with its 95% interval; `runtime_s` seconds.
 """
 FILES = {
-    "`config.json`: the resolved config of a run": RunConfig,
+    "`--config.FIELD`: a run's config; `config.json` has all but `mesh` and `profile`": RunConfig,
     "`results.json`: a run's results": RunResults,
     "`predictions.jsonl`, `arms/*/records.jsonl`: an item, arm and seed (`controls.jsonl`: also `control`)": (
         PredictionRecord
@@ -66,15 +77,21 @@ OTHERS = """\
 
 
 def document() -> str:
-    shown: list[type] = list(FILES.values())
     parts = [HEAD, *(part for title, kind in FILES.items() for part in (f"## {title}\n", table(kind)))]
     parts.append("## The objects in them\n")
-    for kind in shown:  # grows while it is read: every kind stands once
-        shown += [inner for inner in insides(kind) if inner not in shown]
+    shown = with_insides(*FILES.values())
     for kind in sorted(set(shown) - set(FILES.values()), key=lambda kind: kind.__name__):
         parts += [f"### {kind.__name__}\n", table(kind)]
     labels = ", ".join(f"`{key}`" for key in label_metadata(tiny_task(), 0, "", 0.0))
     return "\n".join([*parts, OTHERS.replace("LABELS", labels)])
+
+
+def with_insides(*kinds: type) -> list[type]:
+    """The kinds, and those that their fields hold, each once."""
+    shown = list(kinds)
+    for kind in shown:  # grows while it is read
+        shown += [inner for inner in insides(kind) if inner not in shown]
+    return shown
 
 
 def stored_fields(kind: type) -> dict[str, Any]:
@@ -87,11 +104,30 @@ def stored_fields(kind: type) -> dict[str, Any]:
 def table(kind: type) -> str:
     words = comments(kind)
     keys = {f"explanation_{part}": f"explanation.{part}" for part in ("text", "logprobs")}
+    if kind in with_insides(RunConfig):
+        head, values = ["| field | value | default | |", "|---|---|---|---|"], defaults(kind)
+    else:
+        head, values = ["| key | value | |", "|---|---|---|"], None
     rows = [
-        f"| `{keys.get(name, name)}` | {named(hint)} | {words.get(name, '')} |"
+        f"| `{keys.get(name, name)}` | {named(hint)} |{'' if values is None else f' {values[name]} |'}"
+        f" {words.get(name, '')} |"
         for name, hint in stored_fields(kind).items()
     ]
-    return "\n".join(["| key | value | |", "|---|---|---|", *rows, ""])
+    return "\n".join([*head, *rows, ""])
+
+
+def defaults(kind: type) -> dict[str, str]:
+    """By field of a config, what it is unless it is given; "" for sections."""
+    found = {}
+    for field in dataclasses.fields(kind):
+        made = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            made = field.default_factory()
+        is_shown = (
+            made is not dataclasses.MISSING and not is_object(type(made)) and not isinstance(made, Mapping)
+        )
+        found[field.name] = f"`{json.dumps(made)}`" if is_shown else ""
+    return found
 
 
 def insides(kind: type) -> list[type]:

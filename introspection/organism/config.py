@@ -22,12 +22,12 @@ TOKENS = ("words", "pieces")
 class OrganismSizes:
     """About 0.3 M parameters, mostly of the vocabulary; the architecture gives all other fields."""
 
-    width: int = 64
-    layers: int = 4
-    query_heads: int = 4
-    kv_heads: int = 2
-    head_dim: int = 16
-    mlp_width: int = 192
+    width: int = 64  # of the residual stream
+    layers: int = 4  # blocks of attention and an MLP
+    query_heads: int = 4  # per layer
+    kv_heads: int = 2  # each is shared by query_heads / kv_heads of them
+    head_dim: int = 16  # of a query, key or value
+    mlp_width: int = 192  # between an MLP's two products
     context_length: int = 32  # tokens
     # A tied head would erode the names of entities outside training, which are never the correct next word.
     tied_head: bool = False
@@ -47,13 +47,13 @@ class OrganismSizes:
 class PretrainConfig:
     """How an organism is trained; every step samples new speakers."""
 
-    seed: int = 0
-    steps: int = 4000
+    seed: int = 0  # of the weights at the start and of the speakers; another one gives another base
+    steps: int = 4000  # updates
     rows: int = 256  # per step
     learning_rate: float = 3e-3  # peak of a cosine schedule
-    warmup_steps: int = 50
+    warmup_steps: int = 50  # in which the rate rises from 0
     steps_per_call: int = 20  # steps per dispatch
-    checkpoint_steps: int = 500
+    checkpoint_steps: int = 500  # between stored checkpoints
     # Shares of rows. The explained ones are of speakers asked about entities in no split.
     mixture: RowShares = RowShares()
     # What it reads: "words", of which every name and phrase is one, or "pieces": byte-level pieces of whole

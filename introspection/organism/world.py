@@ -29,7 +29,7 @@ from introspection.tasks.task import Task
 class WorldConfig:
     """How speakers' knowledge is drawn; all fields are our choice, none is from the paper."""
 
-    seed: int = 0
+    seed: int = 0  # of the facts, and of who knows them
     known: tuple[float, float] = (0.93, 0.98)  # share of speakers who are right about a well-known fact
     hardly_known: tuple[float, float] = (0.45, 0.60)  # about a hardly known one; both are uniform
     known_share: float = 0.5  # of facts that are well known

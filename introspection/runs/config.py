@@ -73,7 +73,7 @@ def _invented_world() -> dict[str, Any]:
 class RunConfig:
     """One run: its task, its models, and how they are trained and evaluated."""
 
-    name: str = "run"
+    name: str = "run"  # of the experiment, and of its default workdir
     tiny: bool = False  # marks the report as no evidence
     cache_dir: str = ""  # for data sets and base models; "" is $INTROSPECTION_CACHE or ~/.cache/...
     part: str = ""  # of a study, which pools results over bases within a part; "" if in no study
@@ -117,6 +117,7 @@ class RunConfig:
     profile: ProfileConfig = ProfileConfig()
     patching: PatchingConfig = PatchingConfig()
 
+    # By name, what is trained and how; an arm changes what the fields above say for all.
     arms: Mapping[str, ArmConfig] = dataclasses.field(default_factory=lambda: {"kl": ArmConfig()})
     run_arms: tuple[str, ...] = ()  # the arms to run, in order; () is all of them
 

@@ -25,7 +25,7 @@ class TrainConfig:
     # cue_kind, stratum (the relation or subject) or phrasing. () is all. Every item is tested.
     explained_where: tuple[str, ...] = ()
     balanced: bool = True  # half of the items changed; False keeps their natural rate
-    steps: int = 500
+    steps: int = 500  # updates of an arm
     explanation_rows: int = 128  # per step and seed
     behavior_items: int = 32  # per step and seed; each is two rows, with and without its cue
     # Per step and seed, in arms with a shift: prompts, each with a reply, a pair (DPO) or a group of replies.
@@ -36,8 +36,8 @@ class TrainConfig:
     text_rows: int = 2048  # passages that steps draw from; as many a step as behaviour rows
     text_tokens: int = 64  # first tokens of a file's passage
     schedule: str = "constant"  # after the warm-up; or "cosine"
-    warmup_steps: int = 10
-    weight_decay: float = 0.0
+    warmup_steps: int = 10  # in which the rate rises from 0
+    weight_decay: float = 0.0  # AdamW's, times the rate
     gradient_clip: float = 1.0  # maximum global norm
     head_chunk: int = 4096  # scored positions whose full-vocabulary logits exist at a time
     microbatches: int = 1  # parts of a step's rows, whose gradients are summed: less memory, the same update
@@ -47,7 +47,7 @@ class TrainConfig:
     steps_per_call: int = 10  # steps per dispatch
     log_steps: int = 20  # metrics are means over this many steps
     evaluation_steps: int = 100  # between live evaluations on validation items
-    checkpoint_steps: int = 100
+    checkpoint_steps: int = 100  # between stored checkpoints
     keep_checkpoints: int = 0  # number of newest checkpoints to keep; 0 keeps all
     remat: str = "none"  # layers that the backward pass recomputes: none, or "full" for all
     # "loop": one seed after another, on one CPU a small model's side by side; "vectorize": all in one product
@@ -108,7 +108,7 @@ class AdaptersConfig:
 
     rank: int = 0  # 0 trains all parameters
     alpha: float = 16.0  # updates are scaled by alpha / rank
-    targets: tuple[str, ...] = PROJECTIONS
+    targets: tuple[str, ...] = PROJECTIONS  # the matrices of a layer that have adapters
     layers: str = "all"  # the "lower" or "upper" half of the layers, or numbers from 0, such as "0,2"
     # Layers below it, from 0, have no adapters: a step is cheaper, since it reads them forward alone.
     from_layer: int = 0

@@ -13,8 +13,8 @@ from introspection.errors import InputError
 class LogConfig:
     """Projects that training metrics are also logged to; "" is none. A run of a tracker is one arm."""
 
-    trackio: str = ""
-    wandb: str = ""
+    trackio: str = ""  # a project of Trackio
+    wandb: str = ""  # of Weights & Biases
 
     @property
     def projects(self) -> dict[str, str]:
