@@ -24,8 +24,8 @@ run, instead of none: trained explainers say nothing sensible of a prompt withou
 
 `:smollm2` (first `python -m experiments.fetch --model=smollm2`) has the arms of `configs/smollm2.py` without
 a foreign model. `:qwen3_8b` and `:llama31_8b` are those of `configs/hint_mmlu.py`, for a pod: they have not
-been run. `:tiny` is a smoke test; its numbers are no evidence. Expected time and result:
-experiments/results.md.
+been run. A base takes about 7 minutes of one core to train and 40 s to patch; no sharing of parts was shown
+(experiments/results.md). `:tiny` is a smoke test; its numbers are no evidence.
 """
 
 from ml_collections import ConfigDict

@@ -5,8 +5,8 @@
     python -m experiments.sweep --config=configs/organism.py --workdir=runs/organism --summarize
 
 The argument chooses parts, such as `:main` or `:mixtures+baselines`; `:tiny` is a smoke test (its numbers
-are no evidence). Procedure, claims, settings tried: experiments/notebook.md. Results:
-experiments/results.md.
+are no evidence). It was planned as 5 to 6 hours on 2 cores; `:many+explore` has not been run.
+Procedure, claims, settings tried: experiments/notebook.md. Results: experiments/results.md.
 """
 
 from ml_collections import ConfigDict

@@ -7,8 +7,9 @@ Three bases of the organism, two seeds an arm. It asks whether a model explains 
 another base does that behaved as it did before both were trained on the same labels (`aligned_kl`); whether
 that one couples to itself; how far one black-box query an item goes (`shown`, `aligned_shown`); and whether
 explanations move along when behaviour is replaced by another model's while their form is held (`transplant`,
-beside its two halves alone). `:tiny` is a smoke test; its numbers are no evidence. Procedure, time and
-result: experiments/notebook.md and experiments/results.md.
+beside its two halves alone). A point took 26 to 33 minutes of one core; nothing privileged was found
+(experiments/results.md; procedure: experiments/notebook.md). `:tiny` is a smoke test; its numbers are no
+evidence.
 
 `:qwen3_8b` and `:llama31_8b` run the same arms on Hint-MMLU, for a pod; they have not been run. The other
 base is a smaller one of the same family, since both must have one tokenizer and chat format:

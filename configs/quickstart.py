@@ -2,8 +2,9 @@
 
     python -m experiments.run --config=configs/quickstart.py --workdir=runs/quickstart
 
-Expected time and result: experiments/results.md. Training on labels works here, so the gap is meaningful; but
-two seeds of one base are far too few to confirm or refute the paper. `:tiny` is a smoke test of under a
+It takes about 7 minutes on 2 cores; expect Self and Orig of about 83% for `kl` (experiments/results.md).
+Training on labels works here, so the gap is meaningful; but two seeds of one base are far too few to confirm
+or refute the paper. `:tiny` is a smoke test of under a
 minute; its numbers are never evidence.
 """
 
