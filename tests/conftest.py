@@ -58,12 +58,43 @@ def finished_run(programs) -> FinishedRun:
     return run_tiny_quickstart(programs)
 
 
+# Begun first, the longest first, so that no worker waits for another at the end. Of other files the order is
+# pytest's own.
+_LONG_FILES = (
+    "test_together.py",
+    "test_factor_configs.py",
+    "test_study_simulation.py",
+    "test_study.py",
+    "test_step.py",
+    "test_scoring.py",
+    "test_claims.py",
+    "test_world_configs.py",
+    "test_tour.py",
+    "test_lock.py",
+    "test_size.py",
+)
+_ALONE = ("test_factor_configs.py",)  # whose tests share nothing that takes time
+
+
 class _FilesTogether(LoadScopeScheduling):
     """A file's tests run in one process, and those of all files that need the finished run in one."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
+        if file.endswith(_ALONE):
+            return nodeid
         return "finished_run" if _needs_finished_run(file) else file
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The finished run's tests first, which all are one worker's; then the long files."""
+
+    def place(item: pytest.Item) -> int:
+        if _needs_finished_run(item.nodeid.partition("::")[0]):
+            return -1
+        return _LONG_FILES.index(item.path.name) if item.path.name in _LONG_FILES else len(_LONG_FILES)
+
+    items.sort(key=place)
 
 
 @functools.cache

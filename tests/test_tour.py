@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from programs import ROOT
+from programs import ROOT, new_cache
 
 TOUR = ROOT / "experiments" / "tour.ipynb"
 
@@ -20,6 +20,8 @@ def cells(kind):
 @pytest.mark.slow
 def test_the_tour_runs(tmp_path):
     environment = os.environ | {"MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT)}
+    environment |= {"INTROSPECTION_CACHE": str(new_cache(tmp_path / "cache"))}
+    environment |= {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache" / "programs")}
     done = subprocess.run(
         [sys.executable, "-c", "\n\n".join(cells("code"))],
         cwd=ROOT / "experiments",

@@ -116,7 +116,7 @@ def reference_verdict(
     if sides["unknown"]:
         return "undecided", f"the difference from {_names(sides['unknown'])} has no interval"
     if sides["level"]:
-        return "undecided", f"the gap is not told apart from that of {_names(sides['level'])}"
+        return "undecided", f"the gap is not distinguishable from that of {_names(sides['level'])}"
     if sides["above"] and sides["below"]:
         return "undecided", (
             f"the gap lies above that of {_names(sides['above'])} but below that of {_names(sides['below'])}"

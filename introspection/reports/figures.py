@@ -171,7 +171,7 @@ def gap_figure(arms: Sequence[ArmResults]) -> Figure:
             Line2D([], [], marker="o", color=color, label=label, linewidth=2)
             for color, label in (
                 (SELF_COLOR, "right: above this reference"),
-                (MUTED, "not told apart"),
+                (MUTED, "not distinguishable"),
                 (ORIG_COLOR, "below this reference"),
             )
         ]

@@ -82,8 +82,8 @@ ABOVE, BELOW, ACROSS = (0.01, 0.05), (-0.05, -0.01), (-0.01, 0.01)
     [
         ({"a": (0.8, ABOVE), "b": (0.6, ABOVE)}, "coupled", "above that of every reference (a and b)"),
         ({"a": (0.8, BELOW), "b": (0.6, BELOW)}, "reversed", "below that of every reference"),
-        ({"a": (0.8, ABOVE), "b": (0.6, ACROSS)}, "undecided", "not told apart from that of b"),
-        ({"a": (0.8, (0.0, 0.05)), "b": (0.6, ABOVE)}, "undecided", "not told apart from that of a"),
+        ({"a": (0.8, ABOVE), "b": (0.6, ACROSS)}, "undecided", "not distinguishable from that of b"),
+        ({"a": (0.8, (0.0, 0.05)), "b": (0.6, ABOVE)}, "undecided", "not distinguishable from that of a"),
         ({"a": (0.8, ABOVE), "b": (0.6, BELOW)}, "undecided", "above that of a but below that of b"),
         ({"a": (0.8, ABOVE), "b": (0.6, None)}, "undecided", "difference from b has no interval"),
         ({"a": (0.67, ABOVE), "b": (0.6, ABOVE)}, "undecided", "no reference is at or above its level"),

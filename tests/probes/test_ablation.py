@@ -1,6 +1,7 @@
 """Parts of a model are taken out: against the reference decoder, and where a part is planted."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +50,11 @@ def without(config, variables, part):
     return config, {"params": {**variables["params"], "layers": layers}}
 
 
+@functools.cache
+def program(config):
+    return jax.jit(Decoder(config).apply)
+
+
 @pytest.mark.parametrize("architecture", list(ARCHITECTURES))
 @pytest.mark.parametrize("part", [Part(0, 0), Part(1, 2), Part(0, None), Part(1, None)], ids=lambda p: p.name)
 def test_an_ablated_model_is_the_reference_without_the_part(architecture, part):
@@ -56,7 +62,7 @@ def test_an_ablated_model_is_the_reference_without_the_part(architecture, part):
     variables, tokens = tiny_variables(config), random_tokens(np.random.default_rng(0), 9)
     array = jnp.asarray([tokens])
     positions, segments = jnp.arange(9)[None], jnp.zeros((1, 9), jnp.int32)
-    hidden = Decoder(config).apply(ablate(variables, config, part), array, positions, segments).hidden[0]
+    hidden = program(config)(ablate(variables, config, part), array, positions, segments).hidden[0]
     expected = reference_hidden(*without(config, variables, part), tokens)
     np.testing.assert_allclose(hidden, expected, atol=1e-4)
     assert np.abs(hidden - reference_hidden(config, variables, tokens)).max() > 0.05

@@ -21,6 +21,7 @@ from introspection.text.chat_template import ChatOptions
 
 ITEMS = tiny_task().splits["train"][:5]
 READOUTS = {"score": Readout(), "generate": Readout("generate", 3)}
+PROGRAMS = ProgramTable()
 
 
 @functools.cache
@@ -34,9 +35,13 @@ def key(model, items=ITEMS, readout=READOUTS["score"]) -> str:
 
 def asked(path, items=ITEMS, readout=READOUTS["score"]):
     """What is read, and how many calls of a program it took."""
-    programs = ProgramTable()
-    probe = read_behavior_once(model(), items, readout, path, Session(mesh_of(), programs))
-    return probe, sum(calls for _, _, calls, _ in programs.rows())
+    before = call_count()
+    probe = read_behavior_once(model(), items, readout, path, Session(mesh_of(), PROGRAMS))
+    return probe, call_count() - before
+
+
+def call_count() -> int:
+    return sum(calls for _, _, calls, _ in PROGRAMS.rows())
 
 
 def assert_equal(one, other):

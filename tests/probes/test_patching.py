@@ -29,6 +29,7 @@ from introspection.probes.patching import (
     patch_sites,
     site_weights,
 )
+from introspection.runtime.compiled import ProgramTable
 from introspection.runtime.session import Session
 from introspection.tasks.facts.world_facts import WORLD_FACTS
 from introspection.tasks.items import Decisions
@@ -52,8 +53,11 @@ def device_batch():
     return jax.tree.map(jax.numpy.asarray, contrast_batch(contrasts()))
 
 
+PROGRAMS = ProgramTable()
+
+
 def session():
-    return Session(mesh_of())
+    return Session(mesh_of(), PROGRAMS)
 
 
 ROWS, TIME = 2, 7

@@ -74,7 +74,11 @@ def test_a_verdict_rests_on_the_references_and_never_on_the_side_of_0() -> None:
     across = {**synthetic_references(0.01, 0.04)["majority"], "orig": 0.6}
     for fields, expected, reason in (
         (with_references(), "coupled", "Coupled: the gap lies above that of every reference"),
-        (with_references(shuffled=across), "undecided", "not told apart from that of \u2068shuffled\u2069"),
+        (
+            with_references(shuffled=across),
+            "undecided",
+            "not distinguishable from that of \u2068shuffled\u2069",
+        ),
         (
             with_references(**{"foreign explainer": None, "shuffled labels": None}),
             "undecided",

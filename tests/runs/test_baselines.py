@@ -24,7 +24,7 @@ FIELDS = [f"--config.run_arms={ARMS}", "--config.seeds=(0,1)", "--config.arms.re
 @pytest.fixture(scope="module")
 def workdir(programs: Programs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("baselines") / "run"
-    programs.run_well("run", CONFIG, *FIELDS, f"--workdir={folder}")
+    programs.run_well("run", CONFIG, *FIELDS, f"--workdir={folder}", patch=NO_REPORT)
     return folder
 
 

@@ -238,9 +238,8 @@ def test_adapters_on_a_checkpoint_held_to_another_one(programs, finished_run, tm
 
     # A model with adapters starts another run with them merged into it.
     again = tmp_path / "again"
-    programs.run_well(
-        "run", TINY, f"--config.initial={workdir}:kl:0@40", f"--workdir={again}", patch=NO_REPORT
-    )
+    flags = (TINY, f"--config.initial={workdir}:kl:0@40", "--config.run_arms=kl", "--config.seeds=0")
+    programs.run_well("run", *flags, f"--workdir={again}", patch=NO_REPORT)
     (stored,) = find_models(f"{again}:initial")
     merged = load_model(stored, mesh)
     assert "lora" not in merged.variables

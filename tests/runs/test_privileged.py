@@ -11,6 +11,7 @@ ARMS = ("kl", "aligned_kl", "foreign_kl", "transplant", "distill_alone", "replay
 CONFIG = "--config=configs/privileged.py:tiny"
 # Gemma's norms, so that the neighbour's model is another; an agreement that a tiny alignment reaches.
 FIELDS = ["--config.neighbor.architecture=gemma", "--config.align.agreement=0.5", f"--config.run_arms={ARMS}"]
+FIELDS.append("--config.seeds=(0,)")
 
 pytestmark = pytest.mark.slow
 

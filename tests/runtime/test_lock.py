@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from programs import ROOT, TINY, one_error_line, refused
+from programs import NO_REPORT, ROOT, TINY, one_error_line, refused
 from rich.console import Console
 
 from introspection.errors import InputError
@@ -136,32 +136,31 @@ def test_a_whole_file_replaces_a_link_and_follows_none(tmp_path):
     assert (tmp_path / "x").read_text() == "y"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_says_who_writes_there_and_does_not_wait(command, holder, programs, tmp_path):
-    if command == "report":
-        (tmp_path / "run" / "results.json").write_text("{}")
-    refused(
-        programs, command, *COMMANDS[command], workdir=tmp_path / "run", says=[f"process {holder.pid} on"]
-    )
+def test_every_command_says_who_writes_there_and_does_not_wait(holder, programs, tmp_path):
+    for command, flags in COMMANDS.items():
+        if command == "report":
+            (tmp_path / "run" / "results.json").write_text("{}")
+        refused(programs, command, *flags, workdir=tmp_path / "run", says=[f"process {holder.pid} on"])
 
 
 @pytest.mark.slow
 def test_two_runs_at_once_and_one_after_a_killed_one(programs, tmp_path):
-    """The quickstart, twice, as a user would start it by mistake."""
+    """One arm of the quickstart, twice, as a user would start it by mistake."""
     workdir = tmp_path / "run"
     environment = os.environ | {"INTROSPECTION_CACHE": str(programs.cache)}
-    command = [sys.executable, "-m", "experiments.run", TINY, f"--workdir={workdir}"]
+    flags = [TINY, "--config.run_arms=kl", "--config.seeds=0", f"--workdir={workdir}"]
+    command = [sys.executable, "-m", "experiments.run", *flags]
     first = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while not (workdir / "config.json").exists():
         assert first.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    second = programs.run("run", TINY, f"--workdir={workdir}")
+    second = programs.run("run", *flags)
     assert second.code == 2
     assert f"in use by process {first.pid} on" in one_error_line(second)
     first.send_signal(signal.SIGKILL)
     first.wait()
     assert (workdir / lock.LOCK).exists()
-    programs.run_well("run", TINY, f"--workdir={workdir}")
+    programs.run_well("run", *flags, patch=NO_REPORT)
     assert not (workdir / lock.LOCK).exists()

@@ -88,8 +88,8 @@ def test_training_probing_and_labels_are_one_process_s(alone, together):
     assert read_json(workdir / "config.json") == read_json(alone.run / "config.json")
 
 
-def test_they_compare_probe_and_export_as_one(alone, together):
-    count, _ = together
+def test_four_compare_probe_and_export_as_one(alone):
+    count = 4  # two would tell no more
     commands = {
         "compare": (f"--models={alone.run}@0,{alone.run}", "--limit=40"),
         "probe": (f"--model={alone.run}", "--task=invented_world", "--limit=40"),
@@ -131,7 +131,8 @@ def test_a_signal_to_one_stops_all_at_one_step_and_another_number_goes_on(alone,
     assert "the same command resumes" in line
     assert step % 20 == 0  # between lines of metrics it could not go on as before
     assert ended[1].said == []
-    finished(alone, command, 1, workdir)
+    if number == signal.SIGTERM:
+        finished(alone, command, 1, workdir)
 
 
 def steps_of(workdir: Path) -> set[int]:
@@ -183,8 +184,8 @@ def test_a_killed_process_is_named_and_nothing_saved_is_lost(alone, request):
                 assert any(f"process {who} of {count} " in line and "died" in line for line in one.said), one
         assert max(steps_of(workdir)) >= saved
         saved = max(steps_of(workdir))
-    finished_run = Together(2, "run", *command, cache=alone.cache).wait_well()[0]
-    assert saved == 0 or f"continuing from step {saved}" in finished_run.stdout
+    last = Together(2, "run", *command, cache=alone.cache).wait_well()[0]
+    assert saved == 0 or f"continuing from step {saved}" in last.stdout
     lines = [(line["step"], "loss" in line) for line in read_lines(workdir / "metrics.jsonl")]
     assert len(set(lines)) == len(lines)  # no line twice, none of a step that was trained again
     assert json.loads((workdir / "results.json").read_text())["arms"].keys() == {"kl"}

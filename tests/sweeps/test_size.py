@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from programs import one_error_line, read_json, read_lines
+from programs import NO_REPORT, one_error_line, read_json, read_lines
 from report_workdir import ARMS, write_workdir
 
 from configs import model_size, word_size
@@ -138,7 +138,7 @@ def test_the_rates_of_every_size_are_arms_of_one_point(tmp_path):
 @pytest.mark.slow
 def test_the_tiny_curve_has_two_sizes_and_refuses_another_procedure(programs, tmp_path):
     sweep = ("sweep", "--config=configs/model_size.py:tiny", f"--workdir={tmp_path}/sizes")
-    programs.run_well(*sweep)
+    programs.run_well(*sweep, patch=NO_REPORT)
     programs.run_well(*sweep, "--summarize")
     rows = (tmp_path / "sizes/figures/size_curve.csv").read_text().splitlines()
     assert len(rows) == 1 + 2 * 2  # two sizes, two arms

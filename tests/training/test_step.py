@@ -19,11 +19,16 @@ from introspection.training.step import RunValues, train_steps
 
 
 @functools.cache
+def program(config, stack_seeds="loop"):
+    return jax.jit(functools.partial(train_steps, config, ObjectiveConfig(), OPTIMIZER, stack_seeds))
+
+
+@functools.cache
 def losses_of(seeds=(0,), stack_seeds="loop", sizes=(1, 1, 1), steps_per_call=STEPS):
     """Losses of 20 steps, `steps seeds`, and the final parameters."""
     model, mesh = task_model(), mesh_of(*sizes)
     state, frozen = put_parameters(start(model, len(seeds)), mesh)
-    step = jax.jit(functools.partial(train_steps, model.config, ObjectiveConfig(), OPTIMIZER, stack_seeds))
+    step = program(model.config, stack_seeds)
     losses = []
     for first in range(0, STEPS, steps_per_call):
         batches = stack_batches([[batch(first + i, seed) for seed in seeds] for i in range(steps_per_call)])
@@ -73,7 +78,7 @@ def test_adapters_of_layers_left_out_stay_as_they_were():
         lambda path, leaf: leaf * (path[-1].key != "B"), model.variables["lora"]
     )
     state, frozen = start(model.with_variables({**model.variables, "lora": zero_b}), 1)
-    step = jax.jit(functools.partial(train_steps, model.config, ObjectiveConfig(), OPTIMIZER, "loop"))
+    step = program(model.config)
     before = jax.tree.map(np.asarray, state.trainable)
     batches = stack_batches([[batch(i, 0)] for i in range(5)])
     state, _ = step(state, frozen, batches, VALUES)
@@ -108,10 +113,9 @@ def test_each_step_of_a_call_has_its_own_weights():
     batches = stack_batches([[batch(step, 0)] for step in range(3)])
 
     def losses(shift):
-        step = jax.jit(functools.partial(train_steps, model.config, ObjectiveConfig(), OPTIMIZER, "loop"))
         of_steps = ObjectiveWeights(*(np.array(term, np.float32) for term in ([1, 1, 1], [1, 1, 1], shift)))
         values = RunValues(np.float32(3e-3), jax.tree.map(lambda term: term[:, None], of_steps))
-        metrics = jax.tree.map(np.asarray, step(state, frozen, batches, values)[1])
+        metrics = jax.tree.map(np.asarray, program(model.config)(state, frozen, batches, values)[1])
         return metrics["loss"][:, 0], metrics["explanation_loss"] + metrics["kl"], metrics["shift_loss"][:, 0]
 
     loss, rest, of_shift = losses([1, 0, 0.5])
