@@ -10,16 +10,20 @@ updates are scaled by alpha / rank, with alpha equal to the rank, or fixed, so t
 rank rises. The organism is 64 wide, so adapters of rank 64 can move a matrix anywhere; 96 is where the
 paper's readers saw coupling begin [S]. Then, at rank 32: adapters in the lower or upper half of the layers,
 in attention or in the MLPs. Three bases, two seeds; `:tiny` is a smoke test. A point of five arms took 7 to
-18 minutes of one core; one base has run (experiments/results.md), without rank 96 at a fixed alpha. There
-`kl`'s rate hardly taught adapters. So `:rates` trains one seed of one base at four rates a rank, with two
-test people and no gap, and `:chosen` compares three bases at the rate of each rank with the lowest validation
-explanation loss. `:qwen3_8b` and `:llama31_8b` run one model on Hint-MMLU, without full fine-tuning; they
-have not been run.
+18 minutes of one core; one base has run (experiments/results.md), without rank 96 at a fixed alpha.
+
+There adapters hardly learned what full training learns, for two reasons. The organism's pretraining never says
+the words of an explanation, so that their rows of the head are all but equal and a frozen head can't tell
+them apart; and `kl`'s rate is full training's. So in `:rates` and `:chosen` the head has an adapter, too:
+`:rates` trains one seed of one base at four rates a rank, with two test people and no gap, and `:chosen`
+compares three bases at the rate of each rank with the lowest validation explanation loss. `:qwen3_8b` and
+`:llama31_8b` run one model on Hint-MMLU, without full fine-tuning; they have not been run.
 """
 
 from ml_collections import ConfigDict
 
 from configs import aita, organism
+from introspection.models.config import HEAD, PROJECTIONS
 
 NAME = "lora_rank"
 TIMES = {"kl": 1.0, "lr_low": 0.25, "lr_high": 4.0, "lr_higher": 16.0}  # the rate of `kl`
@@ -87,9 +91,11 @@ def sweep_rates(add, argument: str) -> None:
     if argument == "chosen" and not CHOSEN:
         raise ValueError("lora_rank:chosen has no rates yet: run lora_rank:rates, and fill in CHOSEN")
     rate = get_config(argument).arms.kl.learning_rate
-    for name in ("full", *(f"rank-{rank}" for rank in (96, 64, 32, 8, 2))):
+    for name in ("full", *(f"rank-{rank}" for rank in (64, 32, 8, 2))):
         rank, alpha = PARTS[name]
         fields = {"lora.rank": rank, "lora.alpha": alpha, "foreign": "none"}
+        if rank:
+            fields["lora.targets"] = (*PROJECTIONS, HEAD)
         arms, chosen = tuple(RATES), organism.BASES[:1]
         if argument == "chosen":
             arms, chosen = ("kl", "shuffled"), organism.BASES[:3]

@@ -36,7 +36,7 @@ REFERENCE_CONFIG = tiny_config(vocab_size=8, width=24)
 REFERENCE = tiny_variables(REFERENCE_CONFIG, seed=1)
 
 
-REFERENCE_HEAD = head_matrix(REFERENCE["params"], REFERENCE_CONFIG)
+REFERENCE_HEAD = head_matrix(REFERENCE, REFERENCE_CONFIG)
 
 
 TIME = 12

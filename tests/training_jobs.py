@@ -28,7 +28,8 @@ def start(model, seeds):
     """The state of seeds and what they share: adapters alone are trained where there are some."""
     trained = "lora" if "lora" in model.variables else "params"
     frozen = {name: tree for name, tree in model.variables.items() if name != trained}
-    reference = head_matrix(task_model(1).variables["params"], model.config)
+    other = task_model(1)
+    reference = head_matrix(other.variables, other.config)
     state = initial_state([{trained: model.variables[trained]}] * seeds, OPTIMIZER)
     return state, Frozen(frozen, reference)
 

@@ -148,7 +148,7 @@ def stepper(size: Size) -> Callable[[Batch], Callable[[], Any]]:
     program = jax.jit(
         lambda *arrays: train_steps(config, objective, OPTIMIZER, "loop", *arrays), donate_argnums=(0,)
     )
-    frozen = Frozen({"params": params}, head_matrix(params, config))
+    frozen = Frozen({"params": params}, head_matrix({"params": params}, config))
     values = RunValues(jnp.float32(1e-4), weights(1.0, 0.0))
 
     def repeated(batch: Batch) -> Callable[[], Any]:

@@ -175,7 +175,7 @@ def our_step(case: Case, given: Sequence[Batch]) -> Callable[[int], float]:
     )
     values = RunValues(jnp.float32(LEARNING_RATE), weights(1.0, 0.0))
     state = initial_state([{"lora": case.adapters}], OPTIMIZER)
-    frozen = Frozen({"params": params}, head_matrix(params, config))
+    frozen = Frozen({"params": params}, head_matrix({"params": params}, config))
     batches = [jax.device_put(stack_batches([[batch]])) for batch in given]
     chosen = [batches[0]]
     call = carried(lambda held: program(held, frozen, chosen[0], values), state)
@@ -197,7 +197,7 @@ def our_gradient(config: ModelConfig, params: dict, tokens: np.ndarray) -> Calla
         out = forward(config, {"params": params}, tokens, positions, jnp.zeros_like(tokens))
         hidden, targets = out.hidden[:, :-1].reshape(-1, config.width), tokens[:, 1:].reshape(-1)
         ones = jnp.full(targets.shape, 1.0 / targets.size)
-        head = head_matrix(params, config)
+        head = head_matrix({"params": params}, config)
         return cross_entropy(head, hidden, targets, ones, HEAD_CHUNK, config.final_softcap)
 
     program, placed = jax.jit(jax.value_and_grad(loss)), jnp.asarray(tokens)

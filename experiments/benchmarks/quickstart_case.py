@@ -64,7 +64,7 @@ def make_case(shapes: StepShapes, seeds: int) -> Case:
     """Random parameters, the same for every seed; λ is 1."""
     config = shapes.model()
     variables = jax.jit(lambda key: initialize(config, key))(jax.random.key(0))
-    frozen = Frozen({}, jnp.array(head_matrix(variables["params"], config), copy=True))
+    frozen = Frozen({}, jnp.array(head_matrix(variables, config), copy=True))
     state = initial_state([{"params": variables["params"]}] * seeds, OPTIMIZER)
     return Case(jax.tree.map(jnp.array, state), frozen, RunValues(jnp.float32(1e-3), weights(1.0, 0.0)))
 

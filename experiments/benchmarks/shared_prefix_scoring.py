@@ -66,7 +66,7 @@ def naive_logprobs(
     positions = jnp.broadcast_to(index, tokens.shape)
     hidden = forward(config, variables, tokens, positions, segments).hidden
     hidden = jnp.take_along_axis(hidden, scored[:, :, None], axis=1)
-    head = head_matrix(variables["params"], config)
+    head = head_matrix(variables, config)
     logprobs = target_logprobs(
         head, hidden.reshape(-1, config.width), targets.reshape(-1, 1), HEAD_CHUNK, config.final_softcap
     )

@@ -31,11 +31,12 @@ SIZES = (
     *("context_length", "scan_unroll"),
 )
 PROJECTIONS = ("query", "key", "value", "output", "gate", "up", "down")
+HEAD = "head"  # as a target of adapters
 
 
 @dataclasses.dataclass(frozen=True)
 class LoraConfig:
-    """Low-rank adapters (Hu et al. 2021): `W + alpha / rank * A B` on the named projections.
+    """Low-rank adapters (Hu et al. 2021): `W + alpha / rank * A B` on the named projections, and the head.
 
     Every layer has the two matrices; those that `layers` leaves out are not trained, so their `B` stays zero.
     """
@@ -51,7 +52,11 @@ class LoraConfig:
             raise InputError(
                 f"lora.rank is {self.rank}; it must be at least 1 (0 in a config turns LoRA off)"
             )
-        check_choices("lora.targets", self.targets, PROJECTIONS)
+        check_choices("lora.targets", self.targets, (*PROJECTIONS, HEAD))
+        if not set(self.targets) & set(PROJECTIONS):
+            raise InputError(
+                f"lora.targets is {self.targets}; beside the head, name a projection of the layers"
+            )
 
     def trained(self, layers: int) -> tuple[bool, ...]:
         """Whether each of a model's layers is trained; of an odd number, the middle one is in the lower half.
@@ -151,6 +156,10 @@ class ModelConfig:
                 raise InputError(f"model.{name} is {getattr(self, name)}; it must be at least 1")
         if self.lora is not None:
             self.lora.trained(self.layers)  # checks them
+            if HEAD in self.lora.targets and self.tied_head:
+                raise InputError(
+                    "lora.targets has the head, but this model's head is its embedding: leave it out"
+                )
         if self.query_heads % self.kv_heads:
             raise InputError(
                 f"model.query_heads ({self.query_heads}) must be a multiple of model.kv_heads "

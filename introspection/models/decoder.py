@@ -20,7 +20,8 @@ from introspection.models.attention import (
     attention,
     row_ends,
 )
-from introspection.models.config import ModelConfig
+from introspection.models.config import HEAD, ModelConfig
+from introspection.models.head import HEAD_ADAPTER
 from introspection.models.interventions import Activations, Patch, replaced
 from introspection.models.products import product
 from introspection.models.rotary import rotary_frequencies, rotate
@@ -68,18 +69,28 @@ class Projection(nn.Module):
             bias = self.param("bias", nn.initializers.zeros, (self.features,), stored)
             y = y + bias.astype(dtype)
         if lora is not None and self.name in lora.targets:
-            # A is random and B zero, so that training starts from the base's function.
-            down = self.variable(
-                "lora",
-                "A",
-                lambda: nn.initializers.lecun_normal()(
-                    self.make_rng("params"), (shape[0], lora.rank), jnp.float32
-                ),
-            )
-            up = self.variable("lora", "B", lambda: jnp.zeros((lora.rank, shape[1]), jnp.float32))
-            update = product(product(x, down.value), up.value)
-            y = y + update * (lora.alpha / lora.rank)
+            down, up = adapter(self, *shape, lora.rank)
+            y = y + product(product(x, down), up) * (lora.alpha / lora.rank)
         return y
+
+
+def adapter(module: nn.Module, inner: int, outer: int, rank: int) -> tuple[jax.Array, jax.Array]:
+    """A module's `A` and `B`. A is random and B zero, so that training starts from the base's function."""
+    start, shape = nn.initializers.lecun_normal(), (inner, rank)
+    down = module.variable("lora", "A", lambda: start(module.make_rng("params"), shape, jnp.float32))
+    up = module.variable("lora", "B", lambda: jnp.zeros((rank, outer), jnp.float32))
+    return down.value, up.value
+
+
+class HeadAdapter(nn.Module):
+    """The head's adapter, which `models.head` applies."""
+
+    config: ModelConfig
+    rank: int
+
+    @nn.compact
+    def __call__(self) -> None:
+        adapter(self, self.config.width, self.config.vocab_size, self.rank)
 
 
 class Layer(nn.Module):
@@ -190,6 +201,8 @@ class Decoder(nn.Module):
         embedding = self.param("embedding", nn.initializers.normal(0.02), *table)
         if not config.tied_head:
             self.param("head", nn.initializers.normal(0.02), *table)
+        if config.lora is not None and HEAD in config.lora.targets:
+            HeadAdapter(config, config.lora.rank, name=HEAD_ADAPTER)()
         # On a mesh, the activations of fewer tokens than the width are less than the matrices that they meet.
         stationary = tokens.size < config.width
         if start is not None:

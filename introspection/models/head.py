@@ -1,20 +1,34 @@
 """The language-model head, in token chunks: logits of a whole batch are never in memory."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from introspection.models.config import ModelConfig
+from introspection.models.config import HEAD, LoraConfig, ModelConfig
 
 KL_DIRECTIONS = ("reference_to_current", "current_to_reference", "symmetric")
+HEAD_ADAPTER = "head_adapter"  # of the collection `lora`
 
 
-def head_matrix(params: dict, config: ModelConfig) -> Float[Array, "vocab width"]:
-    """The matrix that turns a final hidden state into logits."""
-    return params["embedding"] if config.tied_head else params["head"]
+def head_matrix(variables: Mapping[str, Any], config: ModelConfig) -> Float[Array, "vocab width"]:
+    """The matrix that turns a final hidden state into logits, with its adapter, if it has one."""
+    params = variables["params"]
+    head = params["embedding"] if config.tied_head else params["head"]
+    if config.lora is None or HEAD not in config.lora.targets:
+        return head
+    return adapted_head(head, variables["lora"], config.lora)
+
+
+def adapted_head(
+    head: Float[Array, "vocab width"], adapters: Mapping[str, Any], lora: LoraConfig
+) -> Float[Array, "vocab width"]:
+    """`W + alpha / rank · (A B)ᵀ` in float32."""
+    update = jnp.einsum("wr,rv->vw", adapters[HEAD_ADAPTER]["A"], adapters[HEAD_ADAPTER]["B"])
+    return head.astype(jnp.float32) + lora.alpha / lora.rank * update
 
 
 def token_logits(

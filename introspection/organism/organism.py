@@ -223,7 +223,7 @@ def _pretrain(
             optimizer=pretrain.optimizer,
             loop=pretrain.loop,
             values=lambda step: RunValues(jnp.float32(pretrain.learning_rate), weights(0.0, 0.0)),
-            frozen=Frozen({}, head_matrix(variables["params"], model_config)),
+            frozen=Frozen({}, head_matrix(variables, model_config)),
             batch=lambda step, seed: pretraining_batch(
                 world, table, pretrain.mixture, pretrain.rows, step, seed, explainable
             ),

@@ -150,7 +150,7 @@ def _decode(
     generated tokens a second one, so a step attends exactly as a full forward pass.
     """
     prompt = read_prompts(config, variables, prompts, prompt_lengths)
-    head = head_matrix(variables["params"], config)
+    head = head_matrix(variables, config)
     starts = jnp.repeat(prompt_lengths, replies)
     layers, rows = prompt.block.keys.shape[0], starts.shape[0]
     cache_shape = (layers, rows, max_tokens, config.kv_heads, config.head_dim)

@@ -144,7 +144,7 @@ def row_logprobs(
     def read(variables, tokens, positions, segments, scored, targets, continuation):
         hidden = forward(config, variables, tokens, positions, segments).hidden
         at = jnp.take_along_axis(hidden, scored[..., None], axis=1).reshape(-1, config.width)
-        head, flat = head_matrix(variables["params"], config), targets.reshape(-1, targets.shape[-1])
+        head, flat = head_matrix(variables, config), targets.reshape(-1, targets.shape[-1])
         found = target_logprobs(head, at, flat, HEAD_CHUNK, config.final_softcap, temperature)
         return jnp.where(continuation >= 0, found.reshape(targets.shape), 0.0)
 

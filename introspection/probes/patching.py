@@ -219,7 +219,7 @@ def _difference(
     """The logit of `says` minus that of `denies` after each base run's last token."""
     hidden = forward(config, variables, *_run(batch.base, batch.base_length), patch=patch).hidden
     last = jnp.take_along_axis(hidden, (batch.base_length - 1)[:, None, None], axis=1)[:, 0]
-    rows = head_matrix(variables["params"], config)[jnp.stack([batch.says, batch.denies])]
+    rows = head_matrix(variables, config)[jnp.stack([batch.says, batch.denies])]
     logits = jnp.einsum("nw,knw->kn", last, rows.astype(last.dtype), preferred_element_type=jnp.float32)
     if config.final_softcap is not None:
         logits = config.final_softcap * jnp.tanh(logits / config.final_softcap)

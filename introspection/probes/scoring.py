@@ -66,7 +66,7 @@ def continuation_logprobs(
 ) -> Float[Array, "prompts continuations"]:
     """Summed log-probability (nats) of each continuation; length 0 marks padding and gives 0."""
     state = read_prompts(config, variables, prompts, prompt_lengths)
-    head = head_matrix(variables["params"], config)
+    head = head_matrix(variables, config)
     count, k, length = continuations.shape
     softcap = config.final_softcap
     first = target_logprobs(head, state.last_hidden, continuations[:, :, 0], HEAD_CHUNK, softcap)

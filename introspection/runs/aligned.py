@@ -119,7 +119,7 @@ def _aligned(
         ),
         optimizer=align.optimizer,
         values=lambda step: RunValues(jnp.float32(align.learning_rate), weights(kl=1.0, shift=0.0)),
-        frozen=Frozen(frozen, head_matrix(teacher.model.variables["params"], teacher.model.config)),
+        frozen=Frozen(frozen, head_matrix(teacher.model.variables, teacher.model.config)),
         batch=lambda step, seed: make_batch(rows, BatchSizes(1, align.items, 1), step, seed),
         metadata={"kind": ALIGNED, "teacher": teacher.fingerprint, "student": student.fingerprint},
     )

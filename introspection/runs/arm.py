@@ -151,7 +151,7 @@ def arm_job(
         optimizer=optimizer,
         loop=loop,
         values=values,
-        frozen=Frozen(frozen, head_matrix(start.reference.variables["params"], start.reference.config)),
+        frozen=Frozen(frozen, head_matrix(start.reference.variables, start.reference.config)),
         batch=batch,
         metadata={"arm": name, "seeds": list(seeds), "initial": start.probed.fingerprint},
         state=initial_state(trainables, optimizer, setup.session.mesh),

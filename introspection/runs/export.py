@@ -17,6 +17,7 @@ from introspection.checkpoints.names import (
     print_notes,
 )
 from introspection.errors import InputError
+from introspection.models.config import HEAD
 from introspection.models.model import merge_adapters
 from introspection.runs.model_card import model_card
 from introspection.runtime.config import cache_dir, check_choice
@@ -72,6 +73,10 @@ def export(name: str, folder: Path, kind: str, dtype: str, console: Console, mes
                 "written here can't; export it with --format=hf"
             )
         lora = model.config.lora
+        if HEAD in lora.targets:
+            raise InputError(
+                f"{name} has an adapter of its head, which PEFT is not given; export it with --format=hf"
+            )
         called = base_name(found[0]) if base is None else str(base)  # readers expect text
         files = {CARD: model_card(name, found[0], called, lora).encode()}
         if options and options.template is not None:

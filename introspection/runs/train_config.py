@@ -108,7 +108,7 @@ class AdaptersConfig:
 
     rank: int = 0  # 0 trains all parameters
     alpha: float = 16.0  # updates are scaled by alpha / rank
-    targets: tuple[str, ...] = PROJECTIONS  # the matrices of a layer that have adapters
+    targets: tuple[str, ...] = PROJECTIONS  # matrices of a layer that have adapters; "head" adds the head's
     layers: str = "all"  # the "lower" or "upper" half of the layers, or numbers from 0, such as "0,2"
     # Layers below it, from 0, have no adapters: a step is cheaper, since it reads them forward alone.
     from_layer: int = 0

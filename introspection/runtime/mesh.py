@@ -35,6 +35,8 @@ PARAMETER_RULES: tuple[tuple[str, P], ...] = (
     (r"(query|key|value|gate|up)/B$", P("fsdp", "tensor")),
     (r"(output|down)/A$", P("tensor", "fsdp")),
     (r"(output|down)/B$", P(None, "fsdp")),
+    (r"head_adapter/A$", P("fsdp", None)),
+    (r"head_adapter/B$", P(None, ("tensor", "fsdp"))),
     (r"(embedding|head)$", P(("tensor", "fsdp"), None)),
     (r".*", P()),
 )

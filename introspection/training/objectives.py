@@ -188,7 +188,7 @@ def batch_loss(
     flat: Any = parts.get("behavior")
     with jax.named_scope("one_forward"):
         scored = scored_hidden(config, variables, parts, batch.packs)
-    head = head_matrix(variables["params"], config)
+    head = head_matrix(variables, config)
 
     def mean_loss(name: str) -> Float[Array, ""]:
         """Nats a counted token of rows with one continuation each."""

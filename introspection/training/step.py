@@ -112,8 +112,9 @@ def train_step(
     gradients, metrics = summed_gradient(loss, state.trainable, batch, values.weights, parts)
     if config.lora is not None and not all(trained := config.lora.trained(config.layers)):
         # Leaves of `layers/…` have a leading layer axis. A zero `B` without a gradient keeps `A` as it is.
-        kept = jnp.array(trained, jnp.float32)[:, None, None]
-        gradients = jax.tree.map(lambda leaf: leaf * kept.astype(leaf.dtype), gradients)
+        kept, adapters = jnp.array(trained, jnp.float32)[:, None, None], gradients["lora"]
+        layers = jax.tree.map(lambda leaf: leaf * kept.astype(leaf.dtype), adapters["layers"])
+        gradients = {"lora": {**adapters, "layers": layers}}
     with jax.named_scope("optimizer"):
         updates, optimizer_state = update(gradients, state.optimizer, state.trainable)
         trainable: Any = optax.apply_updates(state.trainable, updates)

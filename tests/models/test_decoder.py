@@ -228,8 +228,8 @@ def test_a_tied_head_is_the_embedding_and_an_untied_one_is_not():
     tied, untied = tiny_config(), tiny_config(tied_head=False)
     params, more = tiny_variables(tied)["params"], tiny_variables(untied)["params"]
     assert set(more) - set(params) == {"head"}
-    assert head_matrix(params, tied) is params["embedding"]
-    assert head_matrix(more, untied) is more["head"]
+    assert head_matrix({"params": params}, tied) is params["embedding"]
+    assert head_matrix({"params": more}, untied) is more["head"]
     assert count_parameters(more) - count_parameters(params) == untied.vocab_size * untied.width
 
 

@@ -233,7 +233,7 @@ def test_the_objective_softcaps_the_current_model_and_its_reference():
     explanation, held, _ = same_time(explanation, behavior.rows, None)
     rows = TrainingRows(explanation, behavior._replace(rows=held), None)
     batch = make_batch(rows, BatchSizes(4, 4, 1), step=0, seed=0)
-    head = head_matrix(model.variables["params"], model.config)
+    head = head_matrix(model.variables, model.config)
 
     def metrics(**objective):
         loss = functools.partial(batch_loss, model.config, ObjectiveConfig(**objective))

@@ -51,7 +51,7 @@ def case(checkpoints, family):
 
 
 def logits_of(config, variables, hidden):
-    head = head_matrix(variables["params"], config)
+    head = head_matrix(variables, config)
     logits = token_logits(head, hidden.reshape(-1, config.width), config.final_softcap)
     return logits.reshape(*hidden.shape[:-1], -1)
 

@@ -141,7 +141,7 @@ def metrics_of(model, reference, replies, direction="reference_to_current", shif
     time = max(rows.tokens.shape[-1], batch.rows.tokens.shape[-1])
     both = Batch(pad_time(rows, time), behavior=batch._replace(rows=pad_time(batch.rows, time)))
     objective = ObjectiveConfig(kl_direction=direction, head_chunk=5)
-    head = head_matrix(reference.variables["params"], reference.config)
+    head = head_matrix(reference.variables, reference.config)
     loss, metrics = program(model.config, objective)(model.variables, head, both, weights(2.0, 1.0))
     assert float(loss) == pytest.approx(
         float(metrics["explanation_loss"]) + 2.0 * float(metrics["kl"]), rel=1e-5

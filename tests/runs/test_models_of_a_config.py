@@ -41,7 +41,7 @@ from introspection.text.chat_template import ChatOptions
 def logits(model) -> np.ndarray:
     tokens = jax.numpy.arange(20, 40)[None]
     hidden = Decoder(model.config).apply(model.variables, tokens, tokens - 20, tokens * 0).hidden
-    return np.asarray(hidden[0] @ head_matrix(model.variables["params"], model.config).T)
+    return np.asarray(hidden[0] @ head_matrix(model.variables, model.config).T)
 
 
 def models_of(tmp_path, chat=(), **names):

@@ -133,7 +133,7 @@ def row_logprobs():
         at = jnp.take_along_axis(hidden, rows.scored[:, :, None], axis=1)
         count, scored, targets = rows.targets.shape
         logprobs = target_logprobs(
-            head_matrix(variables["params"], config),
+            head_matrix(variables, config),
             at.reshape(-1, config.width),
             rows.targets.reshape(-1, targets),
             1024,

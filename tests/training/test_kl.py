@@ -124,7 +124,7 @@ def test_a_model_agrees_with_itself_and_has_no_divergence_from_itself():
         rows = jax.tree.map(lambda leaf: leaf[:2], tiny_training_rows().explanation)
         time = max(rows.tokens.shape[-1], batch.rows.tokens.shape[-1])
         both = Batch(pad_time(rows, time), batch._replace(rows=pad_time(batch.rows, time)))
-        head = head_matrix(model.variables["params"], model.config)
+        head = head_matrix(model.variables, model.config)
         step = compiled(ObjectiveConfig(with_none=with_none), model.config)
         _, metrics = step(model.variables, head, both, weights(1.0, 1.0))
         assert float(metrics["agreement"]) == 1

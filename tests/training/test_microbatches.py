@@ -24,7 +24,7 @@ from introspection.training.preference import Pairs
 from introspection.training.step import train_steps
 
 MODEL = task_model()
-REFERENCE = head_matrix(task_model(1).variables["params"], MODEL.config)
+REFERENCE = head_matrix(task_model(1).variables, MODEL.config)
 
 
 def branched(continuations, rows=4):

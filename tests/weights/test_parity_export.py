@@ -113,7 +113,7 @@ def hidden_states(config, variables, array):
 def our_logits(config, variables) -> np.ndarray:
     array = jnp.asarray(tokens())
     hidden = hidden_states(config, variables, array)
-    head = head_matrix(variables["params"], config)
+    head = head_matrix(variables, config)
     logits = token_logits(head, hidden.reshape(-1, config.width), config.final_softcap)
     return np.asarray(logits).reshape(*array.shape, -1)
 
@@ -177,7 +177,7 @@ def test_adapters_whose_modules_differ_compute_what_peft_does(answers, name):
 def test_twenty_steps_of_lora_have_pefts_losses(answers, family):
     config, params = config_of(family, lora=LORA), params_of(family)
     state = initial_state([{"lora": starting_adapters(family)}], OPTIMIZER)
-    frozen = Frozen({"params": params}, head_matrix(params, config))
+    frozen = Frozen({"params": params}, head_matrix({"params": params}, config))
     step = jax.jit(functools.partial(train_steps, config, ObjectiveConfig(), OPTIMIZER, "loop"))
     stacked = stack_batches([[Batch(explanation=rows)] for rows in batches()])
     with jax.set_mesh(mesh_of()):
