@@ -47,5 +47,5 @@ def _row(one: dict[str, Any]) -> list[str]:
 
 def what_fits(rows: int | None, tokens: int | None) -> str:
     """Of a program that does not fit: so many rows as long, or as many of so many tokens."""
-    found = [f"{rows} rows"] * bool(rows) + [f"rows of {tokens:,} tokens"] * bool(tokens)
+    found = ([f"{rows} rows"] if rows else []) + ([f"rows of {tokens:,} tokens"] if tokens else [])
     return f"about {' or '.join(found)}" if found else "no row"
