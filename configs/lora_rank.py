@@ -12,12 +12,12 @@ paper's readers saw coupling begin [S]. Then, at rank 32: adapters in the lower 
 in attention or in the MLPs. Three bases, two seeds; `:tiny` is a smoke test. A point of five arms took 7 to
 18 minutes of one core; one base has run (experiments/results.md), without rank 96 at a fixed alpha.
 
-There adapters hardly learned what full training learns, for two reasons. The organism's pretraining never
-says the words of an explanation, so that their rows of the head are all but equal and a frozen head can't
-tell them apart; and `kl`'s rate is full training's. So in `:rates` and `:chosen` the head has an adapter,
-too: `:rates` trains one seed of one base at four rates a rank, with two test people and no gap, and `:chosen`
-compares three bases at the rate of each rank with the lowest validation explanation loss. `:qwen3_8b` and
-`:llama31_8b` run one model on Hint-MMLU, without full fine-tuning; they have not been run.
+There, at full training's rate, adapters hardly learned. The organism's pretraining never says the words of an
+explanation, so that their rows of the head are all but equal and a frozen head can't tell them apart; and
+adapters want other rates. So in `:rates` and `:chosen` the head has an adapter, too: `:rates` trains one seed
+of one base at four rates a rank, with two test people and no gap, and `:chosen` compares three bases at the
+rate of each rank with the lowest validation explanation loss. `:qwen3_8b` and `:llama31_8b` run one model on
+Hint-MMLU, without full fine-tuning; they have not been run.
 """
 
 from ml_collections import ConfigDict
@@ -51,6 +51,9 @@ PLACED_RANK = 32
 
 
 def get_config(argument: str = "organism") -> ConfigDict:
+    known = (*organism.FORKS, "rates", "chosen")
+    if argument not in known:
+        raise ValueError(f"{NAME} takes one of {', '.join(known)}, not {argument!r}")
     times = {"rates": RATES, "chosen": {"kl": 1.0}}.get(argument, TIMES)
     recipes: dict[str, dict] = {arm: {} for arm in times}
     if argument != "rates":

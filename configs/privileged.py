@@ -12,7 +12,8 @@ beside its two halves alone). A point took 26 to 33 minutes of one core; nothing
 evidence.
 
 `:qwen3_8b` and `:llama31_8b` run the same arms on Hint-MMLU, for a pod; they have not been run. The other
-base is a smaller one of the same family, since both must have one tokenizer and chat format:
+base is a smaller one of the same family, since both must have one tokenizer and chat format (where templates
+differ, as those of Llama 3.1 and 3.2 may, give both one by --config.chat.template):
 
     python -m experiments.run --config=configs/privileged.py:qwen3_8b --workdir=runs/privileged_8b \\
         --config.initial=PATH/TO/Qwen3-8B --config.foreign=PATH/TO/Qwen3-4B \\
@@ -35,14 +36,14 @@ def get_config(argument: str = "") -> ConfigDict:
         raise ValueError(f"privileged takes no argument, tiny, {' or '.join(OTHERS)}, not {argument!r}")
     if argument in OTHERS:
         config = hint_mmlu.get_config(argument)
-        config.foreign = OTHERS[argument]
+        config.foreign, config.base = OTHERS[argument], argument
         config.align.learning_rate, config.align.items = config.arms.kl.learning_rate, 32
     else:
         config = quickstart.get_config(argument)
         config.foreign, config.base = "neighbor", "llama-0"
         config.neighbor.architecture, config.neighbor.seed = BASES[1]
     config.name, config.part = "privileged" + (f"-{argument}" if argument else ""), "privileged"
-    # To the end of its schedule: bases of one world agree on about 93% to begin with; 95% soon comes.
+    # To the end of its schedule. Organisms of one world agree on about 93% to begin with; 95% soon comes.
     config.align.steps = config.align.check_steps = ALIGN_STEPS
     if config.tiny:
         config.align.update(steps=40, check_steps=20, items=16)

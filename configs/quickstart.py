@@ -3,9 +3,8 @@
     python -m experiments.run --config=configs/quickstart.py --workdir=runs/quickstart
 
 It takes about 7 minutes on 2 cores; expect Self and Orig of about 83% for `kl` (experiments/results.md).
-Training on labels works here, so the gap is meaningful; but two seeds of one base are far too few to confirm
-or refute the paper. `:tiny` is a smoke test of under a
-minute; its numbers are never evidence.
+Labels teach here, but two seeds of one base are far too few to confirm or refute the paper. `:tiny` is a
+smoke test of about a minute; its numbers are never evidence.
 """
 
 from ml_collections import ConfigDict
@@ -44,7 +43,7 @@ def get_config(argument: str = "") -> ConfigDict:
 
 
 def _make_tiny(config: ConfigDict) -> None:
-    """A smoke test of under a minute, on a base that has learned hardly anything."""
+    """A smoke test of about a minute, on a base that has learned hardly anything."""
     config.task.entities, config.task.relations = 27, 2
     config.task.train_entities, config.task.validation_entities, config.task.test_entities = 12, 5, 10
     config.train.explained_groups = 16

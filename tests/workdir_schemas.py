@@ -32,15 +32,15 @@ them. Files are JSON, UTF-8; JSON Lines have one object a line. Shares and diffe
 between −1 and 1; `null` is an undefined value. "by name" is an object whose keys are names: of arms, of
 controls, of cue kinds.
 
-Start with `report.html`. `results.json` has every number that is on it; `predictions.jsonl` has a row for
-each item, arm and seed, from which all of them can be computed again; `metrics.jsonl` is the log of training;
-`checkpoints/ARM/STEP` are the models and `labels/` what they were trained on. `NAME.sha256` is a digest of
-NAME; `.lock` says which command is writing.
+Start with `report.html`. `results.json` has the numbers of its tables; `predictions.jsonl` has a row for each
+item, arm and seed (`controls.jsonl` for the controls), from which they can be computed again; `metrics.jsonl`
+is the log of training; `checkpoints/ARM/STEP` are the models and `labels/` what they were trained on.
+`NAME.sha256` is a digest of NAME; `.lock` says which command is writing.
 
-Keys that need no line of their own: `n` items; `seeds` how many; `self` and `orig` exact match with the
-current model and with the label teacher, `gap` their difference; `drift` the share of items whose decisions
-differ from the initial model's; `invalid_rate` the share of explanations that can't be parsed; `mean`, `ci95`
-an estimate with its 95% interval; `runtime_s` seconds.
+Keys that need no line of their own: `n` items; `seeds` the seeds; `self` and `orig` how well explanations
+match the current model and the label teacher, `gap` their difference; `drift` the share of items whose right
+explanation differs between the label teacher and the current model; `invalid_rate` the share of explanations
+that can't be parsed; `mean`, `ci95` an estimate with its 95% interval; `runtime_s` seconds.
 """
 FILES = {
     "`--config.FIELD`: a run's config; `config.json` has all but `mesh` and `profile`": RunConfig,

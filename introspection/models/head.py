@@ -26,7 +26,7 @@ def head_matrix(variables: Mapping[str, Any], config: ModelConfig) -> Float[Arra
 def adapted_head(
     head: Float[Array, "vocab width"], adapters: Mapping[str, Any], lora: LoraConfig
 ) -> Float[Array, "vocab width"]:
-    """`W + alpha / rank · (A B)ᵀ` in float32."""
+    """`W + alpha / rank · (A B)ᵀ` in float32; `token_logits` rounds the sum to its own dtype."""
     update = jnp.einsum("wr,rv->vw", adapters[HEAD_ADAPTER]["A"], adapters[HEAD_ADAPTER]["B"])
     return head.astype(jnp.float32) + lora.alpha / lora.rank * update
 

@@ -16,7 +16,7 @@ from introspection.runtime.mesh import put_rows
 from introspection.runtime.processes import gather
 from introspection.runtime.session import Session
 
-REST = "rest"  # embedding, head and final norm
+REST = "rest"  # embedding, head (or its adapter) and final norm
 
 
 class WeightPart(NamedTuple):

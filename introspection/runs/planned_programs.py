@@ -109,7 +109,7 @@ def train_state(config: RunConfig, model: ModelConfig, mesh: Mesh | AbstractMesh
         kind = "params" if model.lora is None else "lora"
         frozen = {} if model.lora is None else {"params": variables["params"]}
         state = initial_state([{kind: variables[kind]}] * len(config.seeds), optimizer)
-        return state, Frozen(frozen, head_matrix(variables, model))
+        return state, Frozen(frozen, head_matrix(variables, dataclasses.replace(model, lora=None)))
 
     return tuple(placed(tree, mesh) for tree in jax.eval_shape(start, abstract_variables(model)))
 

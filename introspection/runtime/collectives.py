@@ -15,6 +15,7 @@ _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.-]+) = (.+?) ([a-z][\w-]*)\((.*
 _CALLED = re.compile(r"(?:body|condition|calls|to_apply|true_computation|false_computation)=%?([\w.-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _ARRAY = re.compile(r"\b(pred|[a-z]+\d+)\w*\[([\d,]*)\]")
+_CHAIN = re.compile(r'chain_id="?(\w+)')
 _NOTED_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
@@ -51,12 +52,19 @@ def collectives(program: str, unknown_trips: int = 1) -> dict[str, Collective]:
         if one.name.startswith("async-collective-start")
         for called in _CALLED.findall(one.rest)
     }
+    started = {
+        chain[1]
+        for name in starts
+        for one in computations.get(name, ())
+        if (chain := _CHAIN.search(one.rest))
+    }
     calls: dict[str, float] = collections.defaultdict(float)
     received: dict[str, float] = collections.defaultdict(float)
     for name, instructions in computations.items():
         for one in instructions:
             kind = one.operation.removesuffix("-start")
-            carried_on = "chain_id=" in one.rest and name not in starts
+            chain = _CHAIN.search(one.rest)
+            carried_on = chain is not None and chain[1] in started and name not in starts
             if kind in KINDS and times.get(name) and not carried_on:
                 calls[kind] += times[name]
                 received[kind] += times[name] * _received(one)

@@ -14,7 +14,7 @@ class LogConfig:
     """Projects that training metrics are also logged to; "" is none. A run of a tracker is one arm."""
 
     trackio: str = ""  # a project of Trackio
-    wandb: str = ""  # of Weights & Biases
+    wandb: str = ""  # a project of Weights & Biases
 
     @property
     def projects(self) -> dict[str, str]:

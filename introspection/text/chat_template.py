@@ -51,7 +51,7 @@ class ChatOptions:
     (Gemma 2, older Mistral), the text starts the user's turn, followed by a blank line.
     """
 
-    system: str | None = None  # the system message, as above
+    system: str | None = None  # the system message; null is the template's own, "" is none
     enable_thinking: bool = False  # Qwen3: False closes an empty thought before the reply
     date: str = "2024-07-26"  # for templates that ask for today's date
     template: str | None = None  # overrides the model's own Jinja template

@@ -9,12 +9,14 @@ import pytest
 from tiny import mesh_of, task_model, tiny_config, tiny_variables
 from training_jobs import OPTIMIZER, VALUES, batch, start
 
+from configs import quickstart
 from introspection.checkpoints.names import model_fingerprint
 from introspection.errors import InputError
 from introspection.models.config import PROJECTIONS, LoraConfig
 from introspection.models.decoder import forward
 from introspection.models.head import HEAD_ADAPTER, head_matrix
 from introspection.models.model import merge_adapters
+from introspection.runs.config import read_config
 from introspection.runtime.mesh import parameter_shardings
 from introspection.training.batches import stack_batches
 from introspection.training.objectives import ObjectiveConfig
@@ -24,7 +26,7 @@ LORA = LoraConfig(2, 4.0, targets=(*PROJECTIONS, "head"))
 
 
 def adapted_model():
-    """A model whose adapters have done nothing yet."""
+    """A model with random adapters."""
     return task_model(lora=LORA, tied_head=False)
 
 
@@ -87,12 +89,18 @@ def test_it_is_trained_whatever_layers_are(layers):
 def test_no_device_of_a_mesh_has_all_of_it():
     mesh, adapters = mesh_of(fsdp=2, tensor=2), adapted_model().variables["lora"][HEAD_ADAPTER]
     placed = parameter_shardings({HEAD_ADAPTER: adapters}, mesh)[HEAD_ADAPTER]
-    assert placed["A"].shard_shape(adapters["A"].shape) == (adapters["A"].shape[0] // 2, 2)
+    width, vocab = adapters["A"].shape[0], adapters["B"].shape[1]
+    assert placed["A"].shard_shape((width, 2)) == (width // 2, 2)
+    assert placed["B"].shard_shape((2, vocab)) == (2, vocab // 4)
 
 
 def test_a_tied_head_or_the_head_alone_is_refused():
     with pytest.raises(InputError, match="head is its embedding"):
         tiny_config(lora=LORA, tied_head=True)
+    config = quickstart.get_config("tiny")
+    config.lora.rank, config.lora.targets, config.model.tied_head = 2, LORA.targets, True
+    with pytest.raises(InputError, match="has the head, but with"):
+        read_config(config)
     with pytest.raises(InputError, match="beside the head, name a projection"):
         LoraConfig(2, 4.0, targets=("head",))
     assert "head_adapter" in tiny_variables(tiny_config(lora=LORA, tied_head=False))["lora"]

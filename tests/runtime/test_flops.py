@@ -85,6 +85,8 @@ ENTRY %main (a: bf16[2,4]) -> bf16[8,4] {
 def test_a_collective_that_is_carried_through_a_chain_of_fusions_counts_once():
     gather = collectives(CHAIN)["all-gather"]
     assert (gather.calls, gather.bytes) == (1, 8 * 4 * 2)
+    unknown_start = CHAIN.replace("async-collective-start.1", "fusion.1")
+    assert collectives(unknown_start)["all-gather"].calls == 10  # rather too many than none
 
 
 def test_operations_count_as_often_as_their_loops_run():

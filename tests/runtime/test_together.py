@@ -133,6 +133,8 @@ def test_a_signal_to_one_stops_all_at_one_step_and_another_number_goes_on(alone,
     assert ended[1].said == []
     if number == signal.SIGTERM:
         finished(alone, command, 1, workdir)
+    else:
+        Together(1, "run", *command, cache=alone.cache).wait_well()
 
 
 def steps_of(workdir: Path) -> set[int]:

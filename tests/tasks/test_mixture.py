@@ -7,7 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 from ml_collections import ConfigDict
-from programs import NO_REPORT, read_json, stored_labels
+from programs import read_json, stored_labels
 from row_files import refusal
 from tiny import tiny_questions, tiny_task
 
@@ -364,8 +364,7 @@ def test_parts_of_one_name_are_refused():
 def test_a_run_on_a_mixture_explains_one_task_teaches_the_other_and_reports_both(programs, tmp_path):
     workdir = tmp_path / "run"
     arms = "--config.run_arms=('kl','behavior_only')"
-    flags = ("--config=configs/jabberwocky.py:tiny", arms, f"--workdir={workdir}")
-    programs.run_well("run", *flags, patch=NO_REPORT)
+    programs.run_well("run", "--config=configs/jabberwocky.py:tiny", arms, f"--workdir={workdir}")
     for name in ("clean", "kl", "behavior_only"):
         labels = stored_labels(workdir, name)
         assert {label["group"].split("/")[0] for label in labels} == {"invented_world"}
