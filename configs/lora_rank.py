@@ -38,7 +38,7 @@ PARTS = {
 
 # `:rates`: times the rate of `kl`; and what it chose for each part (experiments/notebook.md, 2026-12-01).
 RATES = {"kl": 1.0, "lr_double": 2.0, "lr_fourfold": 4.0, "lr_eightfold": 8.0}
-CHOSEN: dict[str, float] = {}
+CHOSEN = {"full": 1.0, "rank-64": 2.0, "rank-32": 2.0, "rank-8": 4.0, "rank-2": 8.0}
 
 # Where the adapters are, at one rank and rate.
 PLACES = {
@@ -91,8 +91,6 @@ def sweep(add, argument: str = "organism") -> None:
 
 def sweep_rates(add, argument: str) -> None:
     """The rate of each part, alpha equal to the rank: found on one base, or as found on three."""
-    if argument == "chosen" and not CHOSEN:
-        raise ValueError("lora_rank:chosen has no rates yet: run lora_rank:rates, and fill in CHOSEN")
     rate = get_config(argument).arms.kl.learning_rate
     for name in ("full", *(f"rank-{rank}" for rank in (64, 32, 8, 2))):
         rank, alpha = PARTS[name]
