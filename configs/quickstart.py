@@ -2,7 +2,7 @@
 
     python -m experiments.run --config=configs/quickstart.py --workdir=runs/quickstart
 
-It takes about 7 minutes on 2 cores; expect Self and Orig of about 83% for `kl` (experiments/results.md).
+It takes 7 to 10 minutes on 2 cores; expect Self and Orig of about 83% for `kl` (experiments/results.md).
 Labels teach here, but two seeds of one base are far too few to confirm or refute the paper. `:tiny` is a
 smoke test of about a minute; its numbers are never evidence.
 """
