@@ -112,8 +112,8 @@ def sweep(add, argument: str = "") -> None:
     if argument not in ("", "organism"):
         add({})
         return
-    main = get_config().run_arms
-    varied = [name for name in get_config().arms if name not in main]
+    config = get_config()
+    main, varied = config.run_arms, [name for name in config.arms if name not in config.run_arms]
     parts = {"main": main}
     parts |= {kind: tuple(name for name in varied if name.startswith(kind)) for kind in OBJECTIVES}
     for part, chosen in parts.items():

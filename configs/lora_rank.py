@@ -36,8 +36,12 @@ PARTS = {
     **{f"rank-{rank}-alpha-8": (rank, FIXED_ALPHA) for rank in (2, 32, 96)},  # at rank 8 both are the same
 }
 
-# `:rates`: times the rate of `kl`; and what it chose for each part (experiments/notebook.md, 2026-12-01).
-RATES = {"kl": 1.0, "lr_double": 2.0, "lr_fourfold": 4.0, "lr_eightfold": 8.0}
+# Arms with adapters of the head, too, by argument: times the rate of `kl`, or of what `:rates` chose for each
+# part (experiments/notebook.md, 2026-12-01).
+SEARCHES = {
+    "rates": {"kl": 1.0, "lr_double": 2.0, "lr_fourfold": 4.0, "lr_eightfold": 8.0},
+    "chosen": {"kl": 1.0},
+}
 CHOSEN = {"full": 1.0, "rank-64": 2.0, "rank-32": 2.0, "rank-8": 4.0, "rank-2": 8.0}
 
 # Where the adapters are, at one rank and rate.
@@ -51,18 +55,18 @@ PLACED_RANK = 32
 
 
 def get_config(argument: str = "organism") -> ConfigDict:
-    known = (*organism.FORKS, "rates", "chosen")
+    known = (*organism.FORKS, *SEARCHES)
     if argument not in known:
         raise ValueError(f"{NAME} takes one of {', '.join(known)}, not {argument!r}")
-    times = {"rates": RATES, "chosen": {"kl": 1.0}}.get(argument, TIMES)
+    times = SEARCHES.get(argument, TIMES)
     recipes: dict[str, dict] = {arm: {} for arm in times}
     if argument != "rates":
         recipes["shuffled"] = {"shuffle_labels": True}
-    config = organism.fork(NAME, "organism" if argument in ("rates", "chosen") else argument, recipes)
+    config = organism.fork(NAME, "organism" if argument in SEARCHES else argument, recipes)
     rate = config.arms.kl.learning_rate
     for arm in times:
         config.arms[arm].learning_rate = times[arm] * rate
-    if argument in ("rates", "chosen"):
+    if argument in SEARCHES:
         config.name = f"{NAME}-{argument}"
     if argument == "rates":
         config.seeds, config.task.test_entities = (10,), 2
@@ -70,7 +74,7 @@ def get_config(argument: str = "organism") -> ConfigDict:
 
 
 def sweep(add, argument: str = "organism") -> None:
-    if argument in ("rates", "chosen"):
+    if argument in SEARCHES:
         sweep_rates(add, argument)
         return
     parts = PARTS
@@ -91,15 +95,15 @@ def sweep(add, argument: str = "organism") -> None:
 
 def sweep_rates(add, argument: str) -> None:
     """The rate of each part, alpha equal to the rank: found on one base, or as found on three."""
-    rate = get_config(argument).arms.kl.learning_rate
-    for name in ("full", *(f"rank-{rank}" for rank in (64, 32, 8, 2))):
+    rate, on_three = get_config(argument).arms.kl.learning_rate, argument == "chosen"
+    arms = (*SEARCHES[argument], *(["shuffled"] if on_three else []))
+    for name, times in CHOSEN.items():
         rank, alpha = PARTS[name]
         fields = {"lora.rank": rank, "lora.alpha": alpha, "foreign": "none"}
         if rank:
             fields["lora.targets"] = (*PROJECTIONS, HEAD)
-        arms, chosen = tuple(RATES), organism.BASES[:1]
-        if argument == "chosen":
-            arms, chosen = ("kl", "shuffled"), organism.BASES[:3]
-            fields |= {f"arms.{arm}.learning_rate": CHOSEN[name] * rate for arm in arms}
-        for point in organism.bases(name, arms, chosen=chosen, **fields):
+        if on_three:
+            fields |= {f"arms.{arm}.learning_rate": times * rate for arm in arms}
+        bases = organism.BASES[: 3 if on_three else 1]
+        for point in organism.bases(name, arms, chosen=bases, **fields):
             add(point)

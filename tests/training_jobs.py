@@ -1,5 +1,6 @@
 """Small trainings, for the tests of the step and of the loop."""
 
+import jax
 import jax.numpy as jnp
 from tiny import task_model, tiny_training_rows
 
@@ -22,6 +23,14 @@ VALUES = RunValues(jnp.float32(3e-3), weights(1.0, 0.5))
 
 def batch(step, seed):
     return make_batch(tiny_training_rows(), SIZES, step, seed)
+
+
+def with_new_adapters(model):
+    """The model with adapters that have done nothing yet: B is zero."""
+    adapters = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf * (path[-1].key != "B"), model.variables["lora"]
+    )
+    return model.with_variables({**model.variables, "lora": adapters})
 
 
 def start(model, seeds):

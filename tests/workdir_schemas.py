@@ -4,6 +4,7 @@ PYTHONPATH=. python tests/workdir_schemas.py > introspection/workdir_files.md
 """
 
 import dataclasses
+import functools
 import inspect
 import json
 import re
@@ -86,12 +87,13 @@ def document() -> str:
     return "\n".join([*parts, OTHERS.replace("LABELS", labels)])
 
 
-def with_insides(*kinds: type) -> list[type]:
+@functools.cache
+def with_insides(*kinds: type) -> tuple[type, ...]:
     """The kinds, and those that their fields hold, each once."""
     shown = list(kinds)
     for kind in shown:  # grows while it is read
         shown += [inner for inner in insides(kind) if inner not in shown]
-    return shown
+    return tuple(shown)
 
 
 def stored_fields(kind: type) -> dict[str, Any]:

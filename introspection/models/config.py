@@ -53,9 +53,26 @@ class LoraConfig:
                 f"lora.rank is {self.rank}; it must be at least 1 (0 in a config turns LoRA off)"
             )
         check_choices("lora.targets", self.targets, (*PROJECTIONS, HEAD))
-        if not set(self.targets) & set(PROJECTIONS):
+        if not self.projections:
             raise InputError(
                 f"lora.targets is {self.targets}; beside the head, name a projection of the layers"
+            )
+
+    @property
+    def projections(self) -> tuple[str, ...]:
+        """The targets that are matrices of a layer."""
+        return tuple(target for target in self.targets if target != HEAD)
+
+    @property
+    def adapts_head(self) -> bool:
+        return HEAD in self.targets
+
+    def check(self, layers: int, tied_head: bool) -> None:
+        """Raises InputError if a model of so many layers, with or without a tied head, can't have them."""
+        self.trained(layers)
+        if self.adapts_head and tied_head:
+            raise InputError(
+                "lora.targets has the head, but with model.tied_head the head is its embedding: leave it out"
             )
 
     def trained(self, layers: int) -> tuple[bool, ...]:
@@ -155,11 +172,7 @@ class ModelConfig:
             if getattr(self, name) < 1:
                 raise InputError(f"model.{name} is {getattr(self, name)}; it must be at least 1")
         if self.lora is not None:
-            self.lora.trained(self.layers)  # checks them
-            if HEAD in self.lora.targets and self.tied_head:
-                raise InputError(
-                    "lora.targets has the head, but this model's head is its embedding: leave it out"
-                )
+            self.lora.check(self.layers, self.tied_head)
         if self.query_heads % self.kv_heads:
             raise InputError(
                 f"model.query_heads ({self.query_heads}) must be a multiple of model.kv_heads "

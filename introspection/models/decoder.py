@@ -20,7 +20,7 @@ from introspection.models.attention import (
     attention,
     row_ends,
 )
-from introspection.models.config import HEAD, ModelConfig
+from introspection.models.config import ModelConfig
 from introspection.models.head import HEAD_ADAPTER
 from introspection.models.interventions import Activations, Patch, replaced
 from introspection.models.products import product
@@ -85,12 +85,13 @@ def adapter(module: nn.Module, inner: int, outer: int, rank: int) -> tuple[jax.A
 class HeadAdapter(nn.Module):
     """The head's adapter, which `models.head` applies."""
 
-    config: ModelConfig
+    width: int
+    vocab_size: int
     rank: int
 
     @nn.compact
     def __call__(self) -> None:
-        adapter(self, self.config.width, self.config.vocab_size, self.rank)
+        adapter(self, self.width, self.vocab_size, self.rank)
 
 
 class Layer(nn.Module):
@@ -201,8 +202,8 @@ class Decoder(nn.Module):
         embedding = self.param("embedding", nn.initializers.normal(0.02), *table)
         if not config.tied_head:
             self.param("head", nn.initializers.normal(0.02), *table)
-        if config.lora is not None and HEAD in config.lora.targets:
-            HeadAdapter(config, config.lora.rank, name=HEAD_ADAPTER)()
+        if config.lora is not None and config.lora.adapts_head:
+            HeadAdapter(config.width, config.vocab_size, config.lora.rank, name=HEAD_ADAPTER)()
         # On a mesh, the activations of fewer tokens than the width are less than the matrices that they meet.
         stationary = tokens.size < config.width
         if start is not None:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float, Int
 
-from introspection.models.config import HEAD, ModelConfig
+from introspection.models.config import ModelConfig
 from introspection.models.decoder import forward
 
 
@@ -46,10 +46,9 @@ def trained_hidden(
 
 def _stack(config: ModelConfig, start: int, stop: int) -> ModelConfig:
     """The config of some of a decoder's layers, all with adapters."""
-    lora = config.lora  # the head's adapter is applied outside
-    if lora is not None:
-        targets = tuple(target for target in lora.targets if target != HEAD)
-        lora = dataclasses.replace(lora, targets=targets, layers="all", from_layer=0)
+    lora = config.lora and dataclasses.replace(  # the head's adapter is applied outside
+        config.lora, targets=config.lora.projections, layers="all", from_layer=0
+    )
     windowed = config.windowed_layers[start:stop]
     window = config.window if not config.windowed_layers or any(windowed) else 0
     return dataclasses.replace(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from introspection.models.config import HEAD, LoraConfig, ModelConfig
+from introspection.models.config import LoraConfig, ModelConfig
 
 KL_DIRECTIONS = ("reference_to_current", "current_to_reference", "symmetric")
 HEAD_ADAPTER = "head_adapter"  # of the collection `lora`
@@ -18,7 +18,7 @@ def head_matrix(variables: Mapping[str, Any], config: ModelConfig) -> Float[Arra
     """The matrix that turns a final hidden state into logits, with its adapter, if it has one."""
     params = variables["params"]
     head = params["embedding"] if config.tied_head else params["head"]
-    if config.lora is None or HEAD not in config.lora.targets:
+    if config.lora is None or not config.lora.adapts_head:
         return head
     return adapted_head(head, variables["lora"], config.lora)
 

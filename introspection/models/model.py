@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from introspection.models.config import HEAD, LoraConfig, ModelConfig
+from introspection.models.config import LoraConfig, ModelConfig
 from introspection.models.head import adapted_head
 from introspection.text.tokenizer import ChatTokenizer
 
@@ -37,7 +37,7 @@ def select_seed(stacked, index: int):
 
 def merged_parameters(params: dict, adapters: dict, lora: LoraConfig) -> dict:
     """`W + alpha / rank · A B` for every adapted `W`, of parameters in float32."""
-    if HEAD in lora.targets:
+    if lora.adapts_head:
         params = {**params, "head": adapted_head(params["head"], adapters, lora)}
     layers = dict(params["layers"])
     for name, adapter in adapters["layers"].items():

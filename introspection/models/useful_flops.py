@@ -36,4 +36,4 @@ def _adapter_parameters(model: ModelConfig) -> int:
         "output": heads + model.width, "gate": model.width + model.mlp_width,
         "up": model.width + model.mlp_width, "down": model.mlp_width + model.width,
     }  # fmt: skip
-    return model.lora.rank * sum(sides[name] for name in model.lora.targets if name in sides)
+    return model.lora.rank * sum(sides[name] for name in model.lora.projections)

@@ -14,7 +14,6 @@ from ml_collections import ConfigDict
 from introspection.checkpoints.names import STARTS
 from introspection.checkpoints.store import is_step
 from introspection.errors import InputError
-from introspection.models.config import HEAD
 from introspection.organism.config import OrganismConfig, OrganismSizes, PretrainConfig
 from introspection.organism.organism import MODEL_FIELDS, is_organism
 from introspection.organism.world import WorldConfig
@@ -132,12 +131,7 @@ class RunConfig:
         if any(is_organism(getattr(self, name)) for name in MODEL_FIELDS) or self.foreign == "neighbor":
             self.organism.check_reading()
         if is_organism(self.initial) and self.lora.lora is not None:
-            self.lora.lora.trained(self.model.layers)  # checks its layers
-            if HEAD in self.lora.targets and self.model.tied_head:
-                raise InputError(
-                    "config.lora.targets has the head, but with config.model.tied_head it is the embedding: "
-                    "leave one of them out"
-                )
+            self.lora.lora.check(self.model.layers, self.model.tied_head)
         self.align.check(self.foreign, self.train.steps_per_call)
         if self.train.stack_arms and self.log.projects:
             raise InputError(

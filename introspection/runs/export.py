@@ -17,7 +17,6 @@ from introspection.checkpoints.names import (
     print_notes,
 )
 from introspection.errors import InputError
-from introspection.models.config import HEAD
 from introspection.models.model import merge_adapters
 from introspection.runs.model_card import model_card
 from introspection.runtime.config import cache_dir, check_choice
@@ -73,7 +72,7 @@ def export(name: str, folder: Path, kind: str, dtype: str, console: Console, mes
                 "written here can't; export it with --format=hf"
             )
         lora = model.config.lora
-        if HEAD in lora.targets:
+        if lora.adapts_head:
             raise InputError(
                 f"{name} has an adapter of its head, which PEFT is not given; export it with --format=hf"
             )

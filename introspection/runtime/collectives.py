@@ -63,11 +63,13 @@ def collectives(program: str, unknown_trips: int = 1) -> dict[str, Collective]:
     for name, instructions in computations.items():
         for one in instructions:
             kind = one.operation.removesuffix("-start")
+            if kind not in KINDS or not times.get(name):
+                continue
             chain = _CHAIN.search(one.rest)
-            carried_on = chain is not None and chain[1] in started and name not in starts
-            if kind in KINDS and times.get(name) and not carried_on:
-                calls[kind] += times[name]
-                received[kind] += times[name] * _received(one)
+            if chain and chain[1] in started and name not in starts:
+                continue
+            calls[kind] += times[name]
+            received[kind] += times[name] * _received(one)
     return {kind: Collective(calls[kind], received[kind]) for kind in KINDS if calls[kind]}
 
 

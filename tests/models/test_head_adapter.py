@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny import mesh_of, task_model, tiny_config, tiny_variables
-from training_jobs import OPTIMIZER, VALUES, batch, start
+from training_jobs import OPTIMIZER, VALUES, batch, start, with_new_adapters
 
 from configs import quickstart
 from introspection.checkpoints.names import model_fingerprint
@@ -51,10 +51,7 @@ def test_it_starts_at_nothing_and_is_trained_and_merged():
     model = adapted_model()
     down, up = (model.variables["lora"][HEAD_ADAPTER][side] for side in "AB")
     assert (down.shape, up.shape) == ((model.config.width, 2), (2, model.config.vocab_size))
-    fresh = model.with_variables(
-        {**model.variables, "lora": jax.tree_util.tree_map_with_path(
-            lambda path, leaf: leaf * (path[-1].key != "B"), model.variables["lora"])}
-    )  # fmt: skip
+    fresh = with_new_adapters(model)
     np.testing.assert_array_equal(
         head_matrix(fresh.variables, fresh.config), model.variables["params"]["head"]
     )

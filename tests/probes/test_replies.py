@@ -31,6 +31,10 @@ ITEMS = tiny_task().splits["train"][:5]
 PROGRAMS = ProgramTable()
 
 
+def session():
+    return Session(mesh_of(), PROGRAMS)
+
+
 @pytest.fixture(scope="module")
 def reference():
     return task_model(1)
@@ -39,7 +43,7 @@ def reference():
 @pytest.fixture(scope="module")
 def replies(reference):
     # Of unequal lengths, so that padding is there.
-    said = probe_replies(reference, ITEMS, 4, Session(mesh_of(), PROGRAMS))
+    said = probe_replies(reference, ITEMS, 4, session())
     return [
         Replies(*(Reply(r.tokens[: 1 + (i + j) % 4], r.text) for j, r in enumerate(both)))
         for i, both in enumerate(said)
@@ -58,7 +62,7 @@ def prompts_of(item):
 
 
 def test_replies_are_what_the_model_says_greedily(reference):
-    said = probe_replies(reference, ITEMS, 3, Session(mesh_of(), PROGRAMS))
+    said = probe_replies(reference, ITEMS, 3, session())
     for item, both in zip(ITEMS, said, strict=True):
         for prompt, reply in zip(prompts_of(item), both, strict=True):
             tokens = reference.tokenizer.encode_prompt(prompt)
@@ -91,7 +95,7 @@ def test_a_reply_decides_by_what_follows_its_thought_and_none_if_that_does_not_e
         return [Decoded(tokens, (0.0,) * len(tokens)) for tokens in said]
 
     monkeypatch.setattr("introspection.probes.replies.decode", decode)
-    (both,) = probe_replies(model, [item], 30, Session(mesh_of(), PROGRAMS))
+    (both,) = probe_replies(model, [item], 30, session())
     assert decide_replies(both, item) == Decisions(second, NONE)
     assert [reply.thought for reply in both] == [f"{first}?\n</think>\n\n", f"{first}, {second}"]
     # The KL term reads these tokens after the prompt that they followed.
@@ -105,8 +109,8 @@ def test_a_reply_decides_by_what_follows_its_thought_and_none_if_that_does_not_e
 
 
 def test_the_readout_decides_which_behaviour_is_read(reference):
-    scored = read_behavior(reference, ITEMS, Readout(), Session(mesh_of(), PROGRAMS))
-    generated = read_behavior(reference, ITEMS, Readout("generate", 3), Session(mesh_of(), PROGRAMS))
+    scored = read_behavior(reference, ITEMS, Readout(), session())
+    generated = read_behavior(reference, ITEMS, Readout("generate", 3), session())
     assert len(scored.decisions) == len(generated.decisions) == len(ITEMS)
     assert all(np.exp(b.with_cue).sum() == pytest.approx(1, abs=1e-4) for b in scored.behaviors)
     assert generated.decisions == [
@@ -119,7 +123,7 @@ def test_the_readout_decides_which_behaviour_is_read(reference):
 
 
 def test_hidden_states_are_those_that_say_the_reply(reference, replies):
-    hidden = reply_hidden(reference, ITEMS, replies, Session(mesh_of(), PROGRAMS))
+    hidden = reply_hidden(reference, ITEMS, replies, session())
     for i, (item, both) in enumerate(zip(ITEMS, replies, strict=True)):
         for j, (prompt, reply) in enumerate(zip(prompts_of(item), both, strict=True)):
             start = reference.tokenizer.encode_prompt(prompt)
@@ -134,7 +138,7 @@ def program(config, objective):
 
 
 def metrics_of(model, reference, replies, direction="reference_to_current", shifted=(), prompts="both"):
-    hidden = reply_hidden(reference, ITEMS, replies, Session(mesh_of(), PROGRAMS))
+    hidden = reply_hidden(reference, ITEMS, replies, session())
     held = held_prompts(ITEMS, prompts, set(shifted), {item.group for item in ITEMS})
     batch = reply_batch(reference.tokenizer, ITEMS, replies, hidden, held)
     rows = jax.tree.map(lambda leaf: leaf[:2], tiny_training_rows().explanation)
@@ -163,7 +167,7 @@ def divergence_by_hand(model, reference, prompt, reply, direction):
 
 def test_a_part_of_the_items_is_held_at_its_own_replies_length(reference, replies):
     """Arms hold different items; the reference's hidden states are read once, of all of them."""
-    hidden = reply_hidden(reference, ITEMS, replies, Session(mesh_of(), PROGRAMS))
+    hidden = reply_hidden(reference, ITEMS, replies, session())
     few = [i for i, both in enumerate(replies) if max(len(r.tokens) for r in both) < hidden.shape[2]][:2]
     short = [[Reply(r.tokens[:2], r.text) for r in replies[i]] for i in few]
     asked = [ITEMS[i] for i in few]

@@ -48,10 +48,15 @@ def test_its_commands_are_understood_but_for_the_mesh(path, programs, tmp_path):
         assert "--mesh has 'bogus=1'" in one_error_line(outcome)
 
 
-def test_the_jobset_has_as_many_processes_as_its_slice_has_hosts():
+def jobset_spec() -> dict:
+    """Of the JobSet's only job."""
     jobset = yaml.safe_load((LAUNCH / "jobset.yaml").read_text(encoding="utf-8"))
     (job,) = jobset["spec"]["replicatedJobs"]
-    spec = job["template"]["spec"]
+    return job["template"]["spec"]
+
+
+def test_the_jobset_has_as_many_processes_as_its_slice_has_hosts():
+    spec = jobset_spec()
     pod = spec["template"]["spec"]
     rows, columns = map(int, pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"].split("x"))
     (container,) = pod["containers"]
@@ -71,9 +76,7 @@ def test_the_jobset_has_as_many_processes_as_its_slice_has_hosts():
 def test_the_jobsets_script_passes_bad_input_on_and_is_done_by_its_results(
     tmp_path, code, finished, exit_code
 ):
-    jobset = yaml.safe_load((LAUNCH / "jobset.yaml").read_text(encoding="utf-8"))
-    (job,) = jobset["spec"]["replicatedJobs"]
-    (container,) = job["template"]["spec"]["template"]["spec"]["containers"]
+    (container,) = jobset_spec()["template"]["spec"]["containers"]
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\nexit {code}\n", encoding="utf-8")
     python.chmod(0o755)

@@ -88,8 +88,8 @@ def test_training_probing_and_labels_are_one_process_s(alone, together):
     assert read_json(workdir / "config.json") == read_json(alone.run / "config.json")
 
 
-def test_four_compare_probe_and_export_as_one(alone):
-    count = 4  # two would tell no more
+def test_they_compare_probe_and_export_as_one(alone, together):
+    count, _ = together
     commands = {
         "compare": (f"--models={alone.run}@0,{alone.run}", "--limit=40"),
         "probe": (f"--model={alone.run}", "--task=invented_world", "--limit=40"),
@@ -131,10 +131,7 @@ def test_a_signal_to_one_stops_all_at_one_step_and_another_number_goes_on(alone,
     assert "the same command resumes" in line
     assert step % 20 == 0  # between lines of metrics it could not go on as before
     assert ended[1].said == []
-    if number == signal.SIGTERM:
-        finished(alone, command, 1, workdir)
-    else:
-        Together(1, "run", *command, cache=alone.cache).wait_well()
+    finished(alone, command, 1, workdir)
 
 
 def steps_of(workdir: Path) -> set[int]:

@@ -211,11 +211,11 @@ def test_several_processes_prepare_it_at_once(source, damaged):
     started = [
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root,
                          env=os.environ | {"PYTHONPATH": str(root)})
-        for _ in range(2)
+        for _ in range(3)
     ]  # fmt: skip
     ended = [process.communicate(timeout=600) for process in started]
     folder = load(source).folder
-    assert [out.strip() for out, _ in ended] == [f"{folder} {sum(range(300))}"] * 2, ended
+    assert [out.strip() for out, _ in ended] == [f"{folder} {sum(range(300))}"] * 3, ended
     assert [path.name for path in (source.parent / "datasets").iterdir()] == ["toy_rows"]
 
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 from tiny import assert_trees_close, mesh_of, task_model
-from training_jobs import OPTIMIZER, STEPS, VALUES, batch, start
+from training_jobs import OPTIMIZER, STEPS, VALUES, batch, start, with_new_adapters
 
 from introspection.errors import InputError
 from introspection.models.config import LoraConfig
@@ -74,10 +74,7 @@ def test_losses_do_not_depend_on_the_steps_in_a_call(steps_per_call):
 
 def test_adapters_of_layers_left_out_stay_as_they_were():
     model = task_model(lora=LoraConfig(2, 4.0, layers="1"))
-    zero_b = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: leaf * (path[-1].key != "B"), model.variables["lora"]
-    )
-    state, frozen = start(model.with_variables({**model.variables, "lora": zero_b}), 1)
+    state, frozen = start(with_new_adapters(model), 1)
     step = program(model.config)
     before = jax.tree.map(np.asarray, state.trainable)
     batches = stack_batches([[batch(i, 0)] for i in range(5)])
