@@ -17,6 +17,9 @@ more facts.
 Differences from `configs/smollm2.py`: more facts, hints alone; no system line, so that prompts are short;
 rows lie in packs (`train.pack_tokens`); the likeliest candidate decides, since SmolLM2's own margins tell
 best which of those decisions a cue changes (experiments/notebook.md).
+
+`:rates` trains all parameters instead of adapters, on 2,048 items at three rates, and has two test facts, so
+that there is no gap to see; `:full` reads them at the rate that it finds.
 """
 
 from ml_collections import ConfigDict
@@ -26,14 +29,16 @@ from introspection.runs.config import arm
 
 ITEMS = {512: 1, 2048: 1, 4096: 3}  # explained items: items about each fact and hint (wrong answers named)
 RATES = (3e-5, 1e-4, 3e-4)
+FULL_RATES = (1e-5, 3e-5, 1e-4)  # of all parameters
+FULL_ITEMS = 2048
 HINTS = ("unsure", "friend", "teacher", "encyclopedia")
 ARMS = ("kl", "shuffled")
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    if argument not in ("", "tiny"):
-        raise ValueError(f"learning_curve takes no argument or 'tiny', not {argument!r}")
-    config = smollm2.get_config(argument)
+    if argument not in ("", "full", "rates", "tiny"):
+        raise ValueError(f"learning_curve takes no argument, 'full', 'rates' or 'tiny', not {argument!r}")
+    config = smollm2.get_config("tiny" if argument == "tiny" else "")
     config.name = "learning_curve" + (f"-{argument}" if argument else "")
     config.chat.system = ""
     config.behavior.readout = "likeliest"
@@ -44,6 +49,11 @@ def get_config(argument: str = "") -> ConfigDict:
         config.task.train_facts, config.task.validation_facts, config.task.test_facts = 665, 30, 120
         config.task.cue_kinds, config.task.test_repeats = HINTS, 1
         config.evaluation.validation_items = 120
+    if argument in ("full", "rates"):
+        config.lora.rank = 0
+    if argument == "rates":
+        config.task.test_facts = 2
+        config.run_arms = ("kl",)
     return config
 
 
@@ -51,18 +61,25 @@ def sweep(add, argument: str = "") -> None:
     if argument == "tiny":
         add({"point": "items-16"})
         return
+    if argument == "rates":
+        for rate in FULL_RATES:
+            add(_point(FULL_ITEMS, rate) | {"train.evaluation_steps": 64})
+        return
+    for items in ITEMS:
+        for rate in FULL_RATES if argument == "full" else RATES:
+            add(_point(items, rate))
+
+
+def _point(items: int, rate: float) -> dict:
+    """One pass over `items` at `rate`."""
     config = get_config()
-    rows = config.train.explanation_rows
-    for items, repeats in ITEMS.items():
-        for rate in RATES:
-            add(
-                {
-                    "point": f"items-{items}-rate-{rate:g}",
-                    "task.repeats": repeats,
-                    "train.explained_items": items,
-                    "train.steps": items // rows,
-                    "train.evaluation_steps": items // rows,
-                    "train.checkpoint_steps": items // rows,
-                    **{f"arms.{name}.learning_rate": rate for name in config.arms},
-                }
-            )
+    steps = items // config.train.explanation_rows
+    return {
+        "point": f"items-{items}-rate-{rate:g}",
+        "task.repeats": ITEMS[items],
+        "train.explained_items": items,
+        "train.steps": steps,
+        "train.evaluation_steps": steps,
+        "train.checkpoint_steps": steps,
+        **{f"arms.{name}.learning_rate": rate for name in config.arms},
+    }
