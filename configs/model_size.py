@@ -5,7 +5,7 @@
         --beside=runs/smollm2_sweep
 
 Asked: gap, Orig and drift of the arm `kl` against the number of parameters, each held against the reference
-emitters of the same size. A base learns a register of 400 invented people in sentences (task `register`,
+emitters of the same size. A base learns a register of 1,000 invented people in sentences (task `register`,
 byte-level pieces); all sizes have the same shape, sentences, arms, steps and items, and differ in width and
 rates alone. Two bases a size, each the other's neighbour. The summary has one curve (`config.curve`); points
 of other sweeps, such as SmolLM2's, stand on it with `--beside` where their arms are the same recipes.
@@ -64,18 +64,19 @@ def get_config(argument: str = "") -> ConfigDict:
     config.task = task_section(
         REGISTER.name,
         cue_kinds=REGISTER.hints,
-        entities=400,
-        train_entities=240,
-        validation_entities=32,
-        test_entities=128,
+        entities=1000,
+        train_entities=700,
+        validation_entities=60,
+        test_entities=200,
         repeats=1,
     )
     config.pretrain.tokens = "pieces"
-    config.pretrain.rows, config.pretrain.steps = 64, 2500
+    config.pretrain.rows, config.pretrain.steps = 64, 15_000  # 240 rows a fact, half of them without a cue
+    config.pretrain.mixture.plain = config.pretrain.mixture.hinted = 0.5
     config.model.context_length = 64
     config.evaluation.explanation_tokens = 11
 
-    config.train.steps, config.train.explanation_rows, config.train.behavior_items = 200, 64, 16
+    config.train.steps, config.train.explanation_rows, config.train.behavior_items = 500, 64, 16
     config.train.shift_rows = 32
 
     config.arms = ConfigDict()
