@@ -19,7 +19,11 @@ rows lie in packs (`train.pack_tokens`); the likeliest candidate decides, since 
 best which of those decisions a cue changes (experiments/notebook.md).
 
 `:rates` trains all parameters instead of adapters, on 2,048 items at three rates, and has two test facts, so
-that there is no gap to see; `:full` reads them at the rate that it finds.
+that there is no gap to see; `:full` reads them at the rate that it finds. Neither has been run.
+
+`:named` asks about decisions between the right answer and the one that the hint names, about facts of all
+relations: there SmolLM2's own margins tell far more of what a hint changes, and an explanation can name every
+decision, since its prompt does (experiments/notebook.md, 2026-12-01).
 """
 
 from ml_collections import ConfigDict
@@ -32,12 +36,16 @@ RATES = (3e-5, 1e-4, 3e-4)
 FULL_RATES = (1e-5, 3e-5, 1e-4)  # of all parameters
 FULL_ITEMS = 2048
 HINTS = ("unsure", "friend", "teacher", "encyclopedia")
+NAMED_HINTS = ("unsure", "friend")
+NAMED_ITEMS, NAMED_RATE = 2048, 1e-4  # the rate of the curve; it has not been searched anew
 ARMS = ("kl", "shuffled")
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    if argument not in ("", "full", "rates", "tiny"):
-        raise ValueError(f"learning_curve takes no argument, 'full', 'rates' or 'tiny', not {argument!r}")
+    if argument not in ("", "full", "named", "rates", "tiny"):
+        raise ValueError(
+            f"learning_curve takes no argument, 'full', 'named', 'rates' or 'tiny', not {argument!r}"
+        )
     config = smollm2.get_config("tiny" if argument == "tiny" else "")
     config.name = "learning_curve" + (f"-{argument}" if argument else "")
     config.chat.system = ""
@@ -49,6 +57,10 @@ def get_config(argument: str = "") -> ConfigDict:
         config.task.train_facts, config.task.validation_facts, config.task.test_facts = 665, 30, 120
         config.task.cue_kinds, config.task.test_repeats = HINTS, 1
         config.evaluation.validation_items = 120
+    if argument == "named":
+        config.task.relations, config.task.named_only = (), True
+        config.task.train_facts, config.task.validation_facts, config.task.test_facts = 1300, 60, 150
+        config.task.cue_kinds = NAMED_HINTS
     if argument in ("full", "rates"):
         config.lora.rank = 0
     if argument == "rates":
@@ -64,6 +76,9 @@ def sweep(add, argument: str = "") -> None:
     if argument == "rates":
         for rate in FULL_RATES:
             add(_point(FULL_ITEMS, rate) | {"train.evaluation_steps": 64})
+        return
+    if argument == "named":
+        add(_point(NAMED_ITEMS, NAMED_RATE))
         return
     for items in ITEMS:
         for rate in FULL_RATES if argument == "full" else RATES:

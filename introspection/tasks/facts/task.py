@@ -21,6 +21,9 @@ from introspection.tasks.task import Task
 class WorldTaskConfig:
     seed: int = 0  # draws the facts, their split, the wrong candidates and the phrasings
     candidates: int = 4  # per question, the correct answer included
+    # An item's candidates are the correct answer and the wrong one that its cue names (the placebo that names
+    # the correct one: one other), so that a prompt names what a decision may be.
+    named_only: bool = False
     cue_kinds: tuple[str, ...] = ()  # of the world's cues; () is all
     repeats: int = 3  # items per fact and cue kind; each names another wrong candidate if possible
     test_repeats: int = 0  # the same for test items; 0 is `repeats`
@@ -87,7 +90,8 @@ def _items(
     for kind, cue in language.cues.items():
         named = rng.permutation(len(wrong))  # each kind starts at another wrong answer
         for repeat in range(repeats):
-            cued = fact.answer if cue.names_gold else wrong[named[repeat % len(wrong)]]
+            rival = wrong[named[repeat % len(wrong)]]
+            cued = fact.answer if cue.names_gold else rival
             phrasing = int(rng.integers(config.phrasings))
             without_cue = language.question(fact, phrasing)
             yield Item(
@@ -97,7 +101,7 @@ def _items(
                 cue_kind=kind,
                 prompt_with_cue=f"{without_cue} {cue.sentence(cued)}",
                 prompt_without_cue=without_cue,
-                candidates=(fact.answer, *wrong),
+                candidates=(fact.answer, rival) if config.named_only else (fact.answer, *wrong),
                 gold=fact.answer,
                 cued=cued,
                 subset=subset,

@@ -133,6 +133,14 @@ def test_candidates_are_distinct_answers_of_the_relation_in_alphabetical_order()
         assert (item.cued == item.gold) == CUES[item.cue_kind].names_gold
 
 
+def test_with_named_only_a_prompt_names_the_only_other_candidate():
+    for item in items(task(named_only=True)):
+        assert len(item.candidates) == 2
+        assert {item.gold, item.cued} <= set(item.candidates)
+    same = [dataclasses.replace(item, candidates=()) for item in items()]
+    assert [dataclasses.replace(item, candidates=()) for item in items(task(named_only=True))] == same
+
+
 def named_by(of, repeat=None):
     """By group, which wrong answers each cue kind names, in the order of repeats."""
     named = {}
