@@ -125,7 +125,7 @@ def task_settings(section: Mapping[str, Any]) -> ClosedWorldConfig | WorldFactsC
     smallest = {"facts": 0, "candidates": 2, "held_out_entities": 0, "test_repeats": 0}
     for field in dataclasses.fields(chosen):
         value, least = getattr(chosen, field.name), smallest.get(field.name, 1)
-        if field.name != "seed" and isinstance(value, int) and value < least:
+        if field.name != "seed" and type(value) is int and value < least:
             raise InputError(f"config.task.{field.name} is {value}; it must be at least {least}")
     return chosen
 
