@@ -9,7 +9,7 @@ import hypothesis
 import jax
 import pytest
 from bucket_server import BucketServer
-from programs import FinishedRun, Programs, new_cache, run_tiny_quickstart
+from programs import QUICK_COMPILING, FinishedRun, Programs, new_cache, run_tiny_quickstart
 from xdist.scheduler import LoadScopeScheduling
 
 jax.config.update("jax_platforms", "cpu")
@@ -28,14 +28,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The default suite compiles in XLA's quickest way, its programs' processes too: compiling is most of its
-    time (three tests of test_step, processor time: 34 s at LLVM's level 0, 23 s without fusion emitters, too;
-    level 1 takes half as long again). The slow tests and those of parity run what a user runs."""
-    if "not slow" in config.option.markexpr:
-        flags = [os.environ.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=0"]
-        if jax.version.__version_info__ < (0, 11):  # later versions may not know it, and would abort
-            flags.append("--xla_cpu_use_fusion_emitters=false")
-        os.environ["XLA_FLAGS"] = " ".join(flags).strip()
+    """All but the tests of parity, which run what a user runs, compile in the quickest way; their programs'
+    processes do, too."""
+    if "not parity" in config.option.markexpr:
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_COMPILING}".strip()
 
 
 @pytest.fixture(scope="session")

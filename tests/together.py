@@ -3,15 +3,12 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from programs import ROOT
+from programs import QUICK_COMPILING, Programs
 
 MOST_SECONDS = 900.0  # of one command, on a busy machine
 
@@ -29,40 +26,32 @@ class Ended(NamedTuple):
 
 
 class Together:
-    """The processes of one command, in order."""
+    """The processes of one command, in order; each has a server of programs, which `servers` start."""
 
     def __init__(
         self,
+        servers: Sequence[Programs],
         count: int,
         name: str,
         *arguments: object,
-        cache: Path,
         devices: int = 1,
         caches: Mapping[int, Path] | None = None,
     ):
-        """`caches` are those of processes that do not share `cache`."""
+        """`caches` are those of processes that do not share their servers'."""
         with socket.socket() as found:
             found.bind(("localhost", 0))
             port = found.getsockname()[1]
-        self.folder = Path(tempfile.mkdtemp(dir=cache.parent))
-        # Compiling is most of the time; see conftest.
-        flags = f"--xla_backend_optimization_level=0 --xla_force_host_platform_device_count={devices}"
-        environment = os.environ | {
-            "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": flags,
-            "COLUMNS": "200",
-        }
-        command = [sys.executable, "-m", f"experiments.{name}", *map(str, arguments)]
+        flags = f"{QUICK_COMPILING} --xla_force_host_platform_device_count={devices}"
         # A single process is the plain command, which starts no distributed runtime.
         place = [f"--coordinator=localhost:{port}", f"--processes={count}"] if count > 1 else []
         self.processes = [
-            subprocess.Popen(
-                [*command, *place, *([f"--process={i}"] if place else [])],
-                stdout=(self.folder / f"{i}.out").open("w"),
-                stderr=(self.folder / f"{i}.err").open("w"),
-                cwd=ROOT,
-                env=environment | {"INTROSPECTION_CACHE": str((caches or {}).get(i, cache))},
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            servers[i].start(
+                name,
+                *arguments,
+                *place,
+                *([f"--process={i}"] if place else []),
+                cache=(caches or {}).get(i),
+                environment={"XLA_FLAGS": flags},
             )
             for i in range(count)
         ]
@@ -73,32 +62,25 @@ class Together:
         while not condition():
             assert time.monotonic() < deadline
             for i, process in enumerate(self.processes):
-                assert process.poll() is None, (i, (self.folder / f"{i}.err").read_text())
+                assert process.runs(), (i, process.errors())
             time.sleep(0.05)
 
     def send(self, number: int, process: int) -> None:
-        self.processes[process].send_signal(number)
+        os.kill(self.processes[process].pid, number)
 
     def wait(self) -> list[Ended]:
         """How each ended."""
-        started, seconds = time.monotonic(), dict[int, float]()
-        while len(seconds) < len(self.processes):
+        started, ended = time.monotonic(), dict[int, Ended]()
+        while len(ended) < len(self.processes):
             for i, process in enumerate(self.processes):
-                if i not in seconds and process.poll() is not None:
-                    seconds[i] = time.monotonic() - started
+                if i not in ended and not process.runs():
+                    ended[i] = Ended(*process.wait(), time.monotonic() - started)
             if time.monotonic() - started > MOST_SECONDS:
-                for process in self.processes:
-                    process.kill()
+                for i in range(len(self.processes)):
+                    if i not in ended:
+                        self.send(signal.SIGKILL, i)
             time.sleep(0.05)
-        return [
-            Ended(
-                process.returncode,
-                (self.folder / f"{i}.out").read_text(),
-                (self.folder / f"{i}.err").read_text(),
-                seconds[i],
-            )
-            for i, process in enumerate(self.processes)
-        ]
+        return [ended[i] for i in range(len(self.processes))]
 
     def wait_well(self) -> list[Ended]:
         ended = self.wait()

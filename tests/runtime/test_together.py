@@ -4,12 +4,13 @@ import json
 import random
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from programs import new_cache, read_json, read_lines, stored_labels
+from programs import Programs, new_cache, read_json, read_lines, stored_labels
 from together import Together
 
 pytestmark = pytest.mark.slow
@@ -24,6 +25,7 @@ MOST_SECONDS = 30.0  # until survivors have ended
 class Shared(NamedTuple):
     """What one process has made: an organism in the cache, a run, and commands about it."""
 
+    servers: tuple[Programs, ...]  # of as many processes as a command here has at most
     cache: Path
     run: Path
 
@@ -32,11 +34,13 @@ class Shared(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory) -> Shared:
-    shared = Shared(new_cache(tmp_path_factory.mktemp("together") / "cache"), Path())
-    shared = shared._replace(run=shared.folder("alone") / "run")
-    Together(1, "run", *TINY, f"--workdir={shared.run}", cache=shared.cache).wait_well()
-    return shared
+def alone(tmp_path_factory) -> Iterator[Shared]:
+    cache = new_cache(tmp_path_factory.mktemp("together") / "cache")
+    shared = Shared(tuple(Programs(cache) for _ in range(4)), cache, cache.parent / "alone" / "run")
+    Together(shared.servers, 1, "run", *TINY, f"--workdir={shared.run}").wait_well()
+    yield shared
+    for server in shared.servers:
+        server.close()
 
 
 @pytest.fixture(scope="module", params=[2, 4])
@@ -45,9 +49,8 @@ def together(request, alone) -> tuple[int, Path]:
     count = request.param
     workdir = alone.folder(f"of {count}") / "run"
     mesh = {2: "data=2", 4: "data=2,fsdp=2"}[count]
-    ended = Together(
-        count, "run", *TINY, f"--mesh={mesh}", f"--workdir={workdir}", cache=alone.cache
-    ).wait_well()
+    flags = (f"--mesh={mesh}", f"--workdir={workdir}")
+    ended = Together(alone.servers, count, "run", *TINY, *flags).wait_well()
     shown = [line for one in ended[1:] for line in one.stdout.splitlines() if not line.startswith("[Gloo]")]
     assert shown == []  # one process shows
     return count, workdir
@@ -101,7 +104,7 @@ def test_they_compare_probe_and_export_as_one(alone, together):
             folder = alone.folder(f"{name} of {processes}")
             if not folder.exists():
                 flag = f"{target}={folder}"
-                Together(processes, name, *flags, flag, cache=alone.cache).wait_well()
+                Together(alone.servers, processes, name, *flags, flag).wait_well()
     one, many = (alone.folder(f"compare of {number}") for number in (1, count))
     assert (one / "compared.jsonl").read_bytes() == (many / "compared.jsonl").read_bytes()
     matrices = [read_json(folder / "matrix.json") for folder in (one, many)]
@@ -120,7 +123,7 @@ def test_they_compare_probe_and_export_as_one(alone, together):
 def test_a_signal_to_one_stops_all_at_one_step_and_another_number_goes_on(alone, number, code):
     workdir = alone.folder(f"stopped {code}") / "run"
     command = (*LONG, f"--workdir={workdir}")
-    running = Together(2, "run", *command, cache=alone.cache, devices=2)
+    running = Together(alone.servers, 2, "run", *command, devices=2)
     running.when(lambda: has_step(workdir, 40))
     running.send(number, 1)
     ended = running.wait()
@@ -153,8 +156,8 @@ def finished(alone: Shared, command: tuple[str, ...], count: int, workdir: Path)
     """The same command ends the run, whose lines are those of a run that nothing stopped."""
     whole = alone.folder("not stopped") / "run"
     if not whole.exists():
-        Together(1, "run", *LONG, f"--workdir={whole}", cache=alone.cache).wait_well()
-    Together(count, "run", *command, cache=alone.cache).wait_well()
+        Together(alone.servers, 1, "run", *LONG, f"--workdir={whole}").wait_well()
+    Together(alone.servers, count, "run", *command).wait_well()
     here, there = (numbers(read_lines(run / "metrics.jsonl")) for run in (workdir, whole))
     assert here.keys() == there.keys()
     made, expected = (read_lines(run / "predictions.jsonl") for run in (workdir, whole))
@@ -172,7 +175,7 @@ def test_a_killed_process_is_named_and_nothing_saved_is_lost(alone, request):
         # Beyond all lines there are, some of which the dead run has not saved: else it would be killed at its
         # start.
         who, later = draw.randrange(count), max(logged_steps(workdir)) + draw.choice((20, 40, 60))
-        running = Together(count, "run", *command, cache=alone.cache)
+        running = Together(alone.servers, count, "run", *command)
         running.when(lambda step=later: has_step(workdir, step))
         running.send(signal.SIGKILL, who)
         ended = running.wait()
@@ -183,7 +186,7 @@ def test_a_killed_process_is_named_and_nothing_saved_is_lost(alone, request):
                 assert any(f"process {who} of {count} " in line and "died" in line for line in one.said), one
         assert max(steps_of(workdir)) >= saved
         saved = max(steps_of(workdir))
-    last = Together(2, "run", *command, cache=alone.cache).wait_well()[0]
+    last = Together(alone.servers, 2, "run", *command).wait_well()[0]
     assert saved == 0 or f"continuing from step {saved}" in last.stdout
     lines = [(line["step"], "loss" in line) for line in read_lines(workdir / "metrics.jsonl")]
     assert len(set(lines)) == len(lines)  # no line twice, none of a step that was trained again
@@ -194,7 +197,7 @@ def test_folders_that_are_not_shared_are_refused(alone):
     """Each process has a cache of its own, as hosts without shared storage would."""
     workdir = alone.folder("apart") / "run"
     other = alone.folder("another cache")
-    running = Together(2, "run", *TINY, f"--workdir={workdir}", cache=alone.cache, caches={1: other})
+    running = Together(alone.servers, 2, "run", *TINY, f"--workdir={workdir}", caches={1: other})
     ended = running.wait()
     assert [one.code for one in ended] == [2, 2], ended
     assert "is not the same folder for all 2 processes (process 1 can't see" in ended[0].stderr
@@ -206,13 +209,13 @@ def test_a_workdir_in_a_bucket_needs_a_cache_that_all_share(alone, bucket_server
     """Its local folder is in the cache: process 0 reads and stores, and all work there."""
     url, other = bucket_server.new_url(), alone.folder("another cache")
     command = ("run", *TINY, "--mesh=data=2", f"--workdir={url}")
-    ended = Together(2, *command, cache=alone.cache, caches={1: other}).wait()
+    ended = Together(alone.servers, 2, *command, caches={1: other}).wait()
     assert [one.code for one in ended] == [2, 2], ended
     assert "is not the same folder for all 2 processes (process 1 can't see" in ended[0].stderr
     assert f"--workdir={url} is kept there while the command runs: give the variable" in ended[0].stderr
     assert bucket_server.names(url) == set()
     shutil.rmtree(other, ignore_errors=True)
-    Together(2, *command, cache=alone.cache).wait_well()
+    Together(alone.servers, 2, *command).wait_well()
     results = json.loads(bucket_server.read(f"{url}/results.json"))
     assert results["arms"].keys() == {"kl"}
     assert {"checkpoints/kl/40.whole", "report.html"} <= bucket_server.names(url)
