@@ -36,8 +36,9 @@ class Together:
         *arguments: object,
         devices: int = 1,
         caches: Mapping[int, Path] | None = None,
+        environment: Mapping[str, str] | None = None,
     ):
-        """`caches` are those of processes that do not share their servers'."""
+        """`caches` are of processes that do not share their servers'; `environment` is added to all."""
         with socket.socket() as found:
             found.bind(("localhost", 0))
             port = found.getsockname()[1]
@@ -51,7 +52,7 @@ class Together:
                 *place,
                 *([f"--process={i}"] if place else []),
                 cache=(caches or {}).get(i),
-                environment={"XLA_FLAGS": flags},
+                environment={"XLA_FLAGS": flags, **(environment or {})},
             )
             for i in range(count)
         ]

@@ -209,13 +209,14 @@ def test_a_workdir_in_a_bucket_needs_a_cache_that_all_share(alone, bucket_server
     """Its local folder is in the cache: process 0 reads and stores, and all work there."""
     url, other = bucket_server.new_url(), alone.folder("another cache")
     command = ("run", *TINY, "--mesh=data=2", f"--workdir={url}")
-    ended = Together(alone.servers, 2, *command, caches={1: other}).wait()
+    place = {"environment": bucket_server.environment}
+    ended = Together(alone.servers, 2, *command, caches={1: other}, **place).wait()
     assert [one.code for one in ended] == [2, 2], ended
     assert "is not the same folder for all 2 processes (process 1 can't see" in ended[0].stderr
     assert f"--workdir={url} is kept there while the command runs: give the variable" in ended[0].stderr
     assert bucket_server.names(url) == set()
     shutil.rmtree(other, ignore_errors=True)
-    Together(alone.servers, 2, *command).wait_well()
+    Together(alone.servers, 2, *command, **place).wait_well()
     results = json.loads(bucket_server.read(f"{url}/results.json"))
     assert results["arms"].keys() == {"kl"}
     assert {"checkpoints/kl/40.whole", "report.html"} <= bucket_server.names(url)
