@@ -22,8 +22,8 @@ best which of those decisions a cue changes (experiments/notebook.md).
 that there is no gap to see; `:full` reads them at the rate that it finds. Neither has been run.
 
 `:named` asks about decisions between the right answer and the one that the hint names, about facts of all
-relations: there SmolLM2's own margins tell far more of what a hint changes, and an explanation can name every
-decision, since its prompt does (experiments/notebook.md, 2026-12-01).
+relations: there SmolLM2's own margins tell far more of what a hint changes, and no decision is for a name
+that neither the prompt nor the truth gives (experiments/notebook.md, 2026-12-01).
 """
 
 from ml_collections import ConfigDict

@@ -51,8 +51,12 @@ def item_contrasts(
     weaker: dict[str, Item] = {}
     if settings.against == "weaker_cue":
         kept = {i.prompt_without_cue: i for i in known if not decided[i.id].explanation.changed}
+        pairs = [(item, kept.get(item.prompt_without_cue)) for item in changed]
+        # Where a question's items have different candidates, their decisions on it may differ.
         weaker = {
-            item.id: kept[item.prompt_without_cue] for item in changed if item.prompt_without_cue in kept
+            item.id: other
+            for item, other in pairs
+            if other is not None and decided[other.id].without_cue == decided[item.id].without_cue
         }
         changed = [item for item in changed if item.id in weaker]
         if not changed:

@@ -71,13 +71,22 @@ def _everywhere(wanted: str, pairs: Pairs) -> list[tuple[Prompt, str]]:
 
 
 def new_facts(config: "ShiftConfig", pairs: Pairs) -> list[tuple[Prompt, str]]:
-    """On `x\\C` and `x`, a wrong candidate that becomes the group's new answer."""
+    """On `x\\C` and `x`, a wrong candidate that becomes the group's new answer.
+
+    Raises:
+      InputError: another item of the group does not have it as a candidate.
+    """
     rng = np.random.default_rng([config.seed, 6])
     new_answer: dict[str, str] = {}
     examples = []
     for item, _ in pairs:
         wrong = sorted(set(item.candidates) - {item.gold})
         answer = new_answer.setdefault(item.group, wrong[int(rng.integers(len(wrong)))])
+        if answer not in item.candidates:
+            raise InputError(
+                f"shift 'new_facts': item {item.id} can't be decided for its fact's new answer, {answer!r}: "
+                "the fact's items have different candidates (config.task.named_only makes them so)"
+            )
         examples += [(item.prompt_without_cue, answer), (item.prompt_with_cue, answer)]
     return examples
 
@@ -286,7 +295,7 @@ def shift_examples(
     """The prompts and answers that the shift trains; if a judge reads replies, an answer is a class.
 
     Raises:
-      InputError: there are no examples.
+      InputError: there are no examples, or one prompt would be trained to have two answers.
     """
     if config.kind == "none":
         return []
@@ -297,6 +306,13 @@ def shift_examples(
     if not examples:
         lacking = kind.lacking.format(source=repr(config.source))
         raise InputError(f"shift {config.kind!r} has no examples: {lacking}")
+    answers: dict[Prompt, str] = {}
+    for prompt, answer in examples:
+        if answers.setdefault(prompt, answer) != answer:
+            raise InputError(
+                f"shift {config.kind!r} would train two answers to one prompt, {answers[prompt]!r} and "
+                f"{answer!r}: its items have different candidates (config.task.named_only makes them so)"
+            )
     return list(dict.fromkeys(examples))
 
 

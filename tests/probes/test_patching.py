@@ -11,6 +11,7 @@ from tiny import mesh_of, task_model, tiny_task
 from introspection.errors import InputError
 from introspection.models.decoder import forward
 from introspection.models.interventions import Patch, PatchWeights
+from introspection.patching.contrasts import item_contrasts
 from introspection.probes.contrasts import (
     GROUPS,
     behavior_contrast,
@@ -255,6 +256,22 @@ def test_tokens_of_another_cue_stand_for_the_cues_one_by_one():
         assert [GROUPS[group] for group in run.groups][2:] == ["cue", "cued_answer", "cue", "answer"]
         np.testing.assert_array_equal(run.counterpart, np.eye(6))
     assert open_groups([one]) == ["cue", "cued_answer", "answer"]
+
+
+def test_a_weaker_cue_stands_for_another_only_where_the_decision_without_them_is_the_same():
+    """It is not where a question's items have different candidates."""
+    task, settings = tiny_task(), PatchingConfig(against="weaker_cue")
+    one = task.splits["test"][0]
+    other = next(i for i in task.splits["test"][1:] if i.prompt_without_cue == one.prompt_without_cue)
+    wrong = next(answer for answer in one.candidates if answer != one.gold)
+
+    def found(decision):
+        decided = {one.id: Decisions(wrong, one.gold), other.id: Decisions(decision, decision)}
+        return item_contrasts("kl", task, decided, task_model(), WORLD_FACTS, settings)
+
+    assert found(one.gold).items == [one]
+    with pytest.raises(InputError, match="no question has both"):
+        found(wrong)
 
 
 @pytest.mark.parametrize(

@@ -289,6 +289,19 @@ def test_where_the_model_decides_nothing_there_is_nothing_to_hold_it_to():
     refused(lambda: shift_examples(config, [item()], [Decisions("A", NONE)]), "the initial model gives none")
 
 
+def test_items_of_one_question_with_other_candidates_are_not_trained_against_each_other():
+    asked = {"prompt_without_cue": "Which one?", "gold": "A"}
+    items = [item(f"q/{named}", "q", cued=named, candidates=f"A{named}", **asked) for named in "BC"]
+
+    def examples_of(kind):
+        return shift_examples(
+            ShiftConfig(kind, "all", 1.0), items, [Decisions("B", "B"), Decisions("A", "A")]
+        )
+
+    refused(lambda: examples_of("new_facts"), "q/C can't be decided for its fact's new answer, 'B'")
+    refused(lambda: examples_of("distill"), "two answers to one prompt, 'B' and 'A'", "named_only")
+
+
 def test_some_test_groups_must_stay_unshifted():
     items = [item(f"q{i}", f"q{i}") for i in range(4)]
     assert len(shifted_groups(ShiftConfig("new_facts", fraction=0.75), items)) == 3

@@ -21,8 +21,8 @@ from introspection.tasks.task import Task
 class WorldTaskConfig:
     seed: int = 0  # draws the facts, their split, the wrong candidates and the phrasings
     candidates: int = 4  # per question, the correct answer included
-    # An item's candidates are the correct answer and the wrong one that its cue names (the placebo that names
-    # the correct one: one other), so that a prompt names what a decision may be.
+    # An item's candidates are the correct answer and the wrong one that its cue names (of the placebo that
+    # names the correct one: one other, the same in all repeats), not also those that no prompt names.
     named_only: bool = False
     cue_kinds: tuple[str, ...] = ()  # of the world's cues; () is all
     repeats: int = 3  # items per fact and cue kind; each names another wrong candidate if possible
@@ -55,7 +55,7 @@ def build_world_task(
     rng = np.random.default_rng([config.seed, 11])
     return Task(
         name=language.name,
-        template_version=language.template_version,
+        template_version=language.template_version + "/named" * config.named_only,
         grammar=language.grammar,
         placebos=frozenset(kind for kind, cue in language.cues.items() if cue.placebo),
         splits={
@@ -90,7 +90,7 @@ def _items(
     for kind, cue in language.cues.items():
         named = rng.permutation(len(wrong))  # each kind starts at another wrong answer
         for repeat in range(repeats):
-            rival = wrong[named[repeat % len(wrong)]]
+            rival = wrong[named[0 if cue.names_gold else repeat % len(wrong)]]
             cued = fact.answer if cue.names_gold else rival
             phrasing = int(rng.integers(config.phrasings))
             without_cue = language.question(fact, phrasing)

@@ -134,11 +134,18 @@ def test_candidates_are_distinct_answers_of_the_relation_in_alphabetical_order()
 
 
 def test_with_named_only_a_prompt_names_the_only_other_candidate():
-    for item in items(task(named_only=True)):
+    named = task(named_only=True)
+    assert (task().template_version, named.template_version) == ("world_facts/1", "world_facts/1/named")
+    for item in items(named):
         assert len(item.candidates) == 2
         assert {item.gold, item.cued} <= set(item.candidates)
-    same = [dataclasses.replace(item, candidates=()) for item in items()]
-    assert [dataclasses.replace(item, candidates=()) for item in items(task(named_only=True))] == same
+    without = [[dataclasses.replace(item, candidates=()) for item in items(of)] for of in (task(), named)]
+    assert without[0] == without[1]
+    asked = {}  # nothing in such a prompt says which other candidate it has: it has one in all repeats
+    for item in items(named):
+        if CUES[item.cue_kind].names_gold:
+            assert asked.setdefault((item.group, item.cue_kind), item.candidates) == item.candidates
+    assert asked
 
 
 def named_by(of, repeat=None):
