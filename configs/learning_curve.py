@@ -19,10 +19,11 @@ rows lie in packs (`train.pack_tokens`); the likeliest candidate decides, since 
 best which of those decisions a cue changes (experiments/notebook.md).
 
 `:rates` trains all parameters instead of adapters, on 2,048 items at three rates, and has two test facts, so
-that there is no gap to see; `:full` reads them at the rate that it finds. Neither has been run.
+that there is no gap to see; `:full` is the curve with all parameters trained, at each of these rates. Neither
+has been run to its end.
 
 `:named` asks about decisions between the right answer and the one that the hint names, about facts of all
-relations: there SmolLM2's own margins tell far more of what a hint changes, and no decision is for a name
+relations: there, whether SmolLM2 is right tells most of what a hint changes, and no decision is for a name
 that neither the prompt nor the truth gives (experiments/notebook.md, 2026-12-01).
 """
 
@@ -33,7 +34,7 @@ from introspection.runs.config import arm
 
 ITEMS = {512: 1, 2048: 1, 4096: 3}  # explained items: items about each fact and hint (wrong answers named)
 RATES = (3e-5, 1e-4, 3e-4)
-FULL_RATES = (1e-5, 3e-5, 1e-4)  # of all parameters
+FULL_RATES = (3e-5, 1e-4, 1e-5)  # of all parameters
 FULL_ITEMS = 2048
 HINTS = ("unsure", "friend", "teacher", "encyclopedia")
 NAMED_HINTS = ("unsure", "friend")

@@ -18,10 +18,10 @@ The first trains one size's base alone. The second reads validation explanation 
 four rates a size, and no gap: it has two test people. `:tiny` is a smoke test; its numbers are no evidence.
 
 No size has been trained to its end (experiments/notebook.md, 2026-11-30 and 2026-12-01). In a world of 640
-facts labels can't teach: `kl` learns the 384 that are explained by heart. Of this world of 4,000 facts, a
-model of 0.28 M parameters had learned none after 7,300 of 15,000 steps (112 rows a fact, 16 minutes of a
-core). At 0.95 M parameters a core read 8,700 tokens a second of training, at 7.6 M 1,600, and a base reads
-28 M tokens: it is what an accelerator is for. `word_size.py` asks about size in organisms of words instead.
+facts labels can't teach: `kl` learns the 384 that are explained by heart. In this world of 4,000 facts a
+base of 0.28 M parameters was stopped at step 7,300 of 15,000 (16 minutes of a core), its loss flat; accuracy
+was not measured. At 0.95 M parameters a core read 8,700 tokens a second of training, at 7.6 M 1,600, and a
+base reads 28 M tokens: this needs an accelerator. `word_size.py` asks about size in organisms of words.
 """
 
 from ml_collections import ConfigDict

@@ -75,6 +75,11 @@ class Running:
         """Whether `wait` would wait."""
         return not self.ended and not select.select([self._server.stdout], [], [], 0)[0]
 
+    def send(self, number: int) -> None:
+        """Sends a signal, if the program still runs."""
+        if self.runs():
+            os.kill(self.pid, number)
+
     def wait(self) -> Outcome:
         code = self._answer()["code"]
         self.ended = True
@@ -93,7 +98,7 @@ class Running:
         return outcome
 
     def kill(self) -> Outcome:
-        os.kill(self.pid, signal.SIGKILL)
+        self.send(signal.SIGKILL)
         return self.wait()
 
 
@@ -112,7 +117,7 @@ class Programs:
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            bufsize=0,  # so that an answer that has come is in the pipe, where `runs` looks
             cwd=ROOT,
             env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
         )
@@ -128,8 +133,7 @@ class Programs:
         environment: Mapping[str, str] | None = None,
     ) -> Running:
         """Starts `python -m experiments.<name> <arguments>`."""
-        if self._last is not None and not self._last.ended:  # of a test that failed
-            self._last.kill()
+        self.end_last()
         output = Path(tempfile.mkdtemp(dir=self.cache.parent))
         for stream in ("stdout", "stderr"):
             (output / stream).touch()
@@ -147,8 +151,7 @@ class Programs:
             "largest_file": largest_file,
             "patch": patch,
         }
-        self._server.stdin.write(json.dumps(command) + "\n")
-        self._server.stdin.flush()
+        self._server.stdin.write(json.dumps(command).encode() + b"\n")
         self._last = Running(self._server, output)
         return self._last
 
@@ -161,7 +164,13 @@ class Programs:
         assert outcome.code == 0, outcome.stderr
         return outcome
 
+    def end_last(self) -> None:
+        """Ends what a test that failed has left running."""
+        if self._last is not None and not self._last.ended:
+            self._last.kill()
+
     def close(self) -> None:
+        self.end_last()
         self._server.stdin.close()
         self._server.wait(timeout=60)
 

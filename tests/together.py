@@ -1,6 +1,5 @@
 """One command as several processes on this machine, joined by gloo over the loopback, for the slow tests."""
 
-import os
 import signal
 import socket
 import time
@@ -26,7 +25,7 @@ class Ended(NamedTuple):
 
 
 class Together:
-    """The processes of one command, in order; each has a server of programs, which `servers` start."""
+    """The processes of one command, in order: one on each of the first `count` servers."""
 
     def __init__(
         self,
@@ -39,6 +38,8 @@ class Together:
         environment: Mapping[str, str] | None = None,
     ):
         """`caches` are of processes that do not share their servers'; `environment` is added to all."""
+        for server in servers:
+            server.end_last()
         with socket.socket() as found:
             found.bind(("localhost", 0))
             port = found.getsockname()[1]
@@ -67,7 +68,7 @@ class Together:
             time.sleep(0.05)
 
     def send(self, number: int, process: int) -> None:
-        os.kill(self.processes[process].pid, number)
+        self.processes[process].send(number)
 
     def wait(self) -> list[Ended]:
         """How each ended."""

@@ -168,7 +168,7 @@ def retest_paraphrases(
     for item, decisions in zip(items, decided, strict=True):
         # A question with its options in another order is not a paraphrase; `retest_orders` compares those.
         options = tuple(sorted(shown_options(item).items()))
-        question = (item.group, item.gold, options, order_of(item))
+        question = (item.group, item.gold, item.candidates, options, order_of(item))
         without_cue.setdefault(question, {})[item.prompt_without_cue] = item, decisions
         cued = with_cue.setdefault((question, item.cue_kind, item.cued), {})
         cued.setdefault((item.prompt_with_cue, item.prompt_without_cue), (item, decisions))

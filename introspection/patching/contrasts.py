@@ -50,14 +50,10 @@ def item_contrasts(
         )
     weaker: dict[str, Item] = {}
     if settings.against == "weaker_cue":
-        kept = {i.prompt_without_cue: i for i in known if not decided[i.id].explanation.changed}
-        pairs = [(item, kept.get(item.prompt_without_cue)) for item in changed]
-        # Where a question's items have different candidates, their decisions on it may differ.
-        weaker = {
-            item.id: other
-            for item, other in pairs
-            if other is not None and decided[other.id].without_cue == decided[item.id].without_cue
-        }
+        # Where a question's items have different candidates, their decisions without the cue may differ.
+        asked = {i.id: (i.prompt_without_cue, decided[i.id].without_cue) for i in known}
+        kept = {asked[i.id]: i for i in known if not decided[i.id].explanation.changed}
+        weaker = {i.id: kept[asked[i.id]] for i in changed if asked[i.id] in kept}
         changed = [item for item in changed if item.id in weaker]
         if not changed:
             raise InputError(

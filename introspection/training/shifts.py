@@ -307,11 +307,11 @@ def shift_examples(
         lacking = kind.lacking.format(source=repr(config.source))
         raise InputError(f"shift {config.kind!r} has no examples: {lacking}")
     answers: dict[Prompt, str] = {}
-    for prompt, answer in examples:
+    for prompt, answer in [] if config.samples_groups else examples:
         if answers.setdefault(prompt, answer) != answer:
             raise InputError(
-                f"shift {config.kind!r} would train two answers to one prompt, {answers[prompt]!r} and "
-                f"{answer!r}: its items have different candidates (config.task.named_only makes them so)"
+                f"shift {config.kind!r} would train two answers, {answers[prompt]!r} and {answer!r}, to the "
+                f"prompt {prompt!r}: items share it, but not their candidates or their prompt without the cue"
             )
     return list(dict.fromkeys(examples))
 

@@ -262,11 +262,13 @@ def test_a_weaker_cue_stands_for_another_only_where_the_decision_without_them_is
     """It is not where a question's items have different candidates."""
     task, settings = tiny_task(), PatchingConfig(against="weaker_cue")
     one = task.splits["test"][0]
-    other = next(i for i in task.splits["test"][1:] if i.prompt_without_cue == one.prompt_without_cue)
+    same = [i for i in task.splits["test"] if i.prompt_without_cue == one.prompt_without_cue]
+    other, last = same[1:3]
     wrong = next(answer for answer in one.candidates if answer != one.gold)
 
     def found(decision):
         decided = {one.id: Decisions(wrong, one.gold), other.id: Decisions(decision, decision)}
+        decided[last.id] = Decisions(wrong, wrong)
         return item_contrasts("kl", task, decided, task_model(), WORLD_FACTS, settings)
 
     assert found(one.gold).items == [one]

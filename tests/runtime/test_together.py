@@ -25,7 +25,7 @@ MOST_SECONDS = 30.0  # until survivors have ended
 class Shared(NamedTuple):
     """What one process has made: an organism in the cache, a run, and commands about it."""
 
-    servers: tuple[Programs, ...]  # of as many processes as a command here has at most
+    servers: tuple[Programs, ...]  # as many as the largest command here has processes
     cache: Path
     run: Path
 

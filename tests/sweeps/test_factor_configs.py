@@ -11,6 +11,7 @@ from introspection.runs.config import ArmConfig, read_config
 from introspection.runtime.config import plain
 from introspection.sweeps.grid import collect_points
 from introspection.sweeps.plan import plan_points
+from introspection.tasks.registry import load_task
 
 # What arms that are no reference emitters may change of `kl`, by config.
 FACTORS = {
@@ -82,6 +83,20 @@ def test_every_point_of_the_learning_curve_is_one_pass_over_its_items(tmp_path):
         assert set(point.config.chosen_arms) == {"kl", "shuffled"}
         assert len({arm.learning_rate for arm in point.config.arms.values()}) == 1
         assert "shift_less" in point.config.arms  # for where labels teach
+
+
+@pytest.mark.parametrize(
+    ("argument", "count", "test_facts"), [("full", 9, 120), ("rates", 3, 2), ("named", 1, 150)]
+)
+def test_the_other_forms_of_the_learning_curve_are_what_they_say(argument, count, test_facts, tmp_path):
+    module = module_of("learning_curve")
+    points = plan_points(module.get_config(argument), collect_points(module.sweep, argument), tmp_path)
+    assert len(points) == count
+    assert {point.config.lora.rank == 0 for point in points} == {argument != "named"}
+    task, _ = load_task(points[0].config.task, tmp_path)
+    assert len({item.group for item in task.splits["test"]}) == test_facts
+    candidates = {len(item.candidates) for items in task.splits.values() for item in items}
+    assert candidates == ({2} if argument == "named" else {4})
 
 
 def test_labels_come_from_both_bases_of_every_pair(tmp_path):

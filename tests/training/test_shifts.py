@@ -299,7 +299,7 @@ def test_items_of_one_question_with_other_candidates_are_not_trained_against_eac
         )
 
     refused(lambda: examples_of("new_facts"), "q/C can't be decided for its fact's new answer, 'B'")
-    refused(lambda: examples_of("distill"), "two answers to one prompt, 'B' and 'A'", "named_only")
+    refused(lambda: examples_of("distill"), "two answers, 'B' and 'A', to the prompt 'Which one?'")
 
 
 def test_some_test_groups_must_stay_unshifted():
