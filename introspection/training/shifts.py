@@ -306,9 +306,9 @@ def shift_examples(
     if not examples:
         lacking = kind.lacking.format(source=repr(config.source))
         raise InputError(f"shift {config.kind!r} has no examples: {lacking}")
-    answers: dict[Prompt, str] = {}
-    for prompt, answer in [] if config.samples_groups else examples:
-        if answers.setdefault(prompt, answer) != answer:
+    answers: dict[Prompt, str | OwnReply] = {}
+    for prompt, answer in examples:
+        if answers.setdefault(prompt, answer) != answer and not config.samples_groups:
             raise InputError(
                 f"shift {config.kind!r} would train two answers, {answers[prompt]!r} and {answer!r}, to the "
                 f"prompt {prompt!r}: items share it, but not their candidates or their prompt without the cue"
