@@ -24,7 +24,8 @@ has been run to its end.
 
 `:named` asks about decisions between the right answer and the one that the hint names, about facts of all
 relations: there, whether SmolLM2 is right tells most of what a hint changes, and no decision is for a name
-that neither the prompt nor the truth gives (experiments/notebook.md, 2026-12-01).
+that neither the prompt nor the truth gives (experiments/notebook.md, 2026-12-01). It has run at 2,048 items:
+Orig 32, input-only 61, so not askable either.
 """
 
 from ml_collections import ConfigDict
