@@ -155,9 +155,9 @@ def test_a_model_is_taught_to_refuse_and_then_refuses_more_or_less(programs, tmp
     def run(name, argument, start, *changes):
         workdir = tmp_path / name
         config, model = f"--config=configs/concurrent.py:{argument}", f"--config.initial={start}"
-        programs.run_well(
-            "run", config, f"--workdir={workdir}", model, *TINY_REFUSAL, *changes, patch=NO_REPORT
-        )
+        # Most of it is decoding, which compiled in the quickest way takes twice as long in all.
+        options = {"patch": NO_REPORT, "environment": {"XLA_FLAGS": ""}}
+        programs.run_well("run", config, f"--workdir={workdir}", model, *TINY_REFUSAL, *changes, **options)
         return workdir
 
     taught = run(
