@@ -88,10 +88,7 @@ class Running:
     def kill_when(self, condition: Callable[[], Any], seconds: float = 300) -> Outcome:
         """SIGKILL as soon as the condition holds; the test fails if the program ends before."""
         deadline = time.monotonic() + seconds
-        while not condition():
-            state = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-            if state == "Z" or time.monotonic() > deadline:
-                break
+        while not condition() and self.runs() and time.monotonic() < deadline:
             time.sleep(0.001)
         outcome = self.kill()
         assert outcome.code == -signal.SIGKILL, f"ended before the moment of its kill: {outcome}"

@@ -78,9 +78,8 @@ class Together:
                 if i not in ended and not process.runs():
                     ended[i] = Ended(*process.wait(), time.monotonic() - started)
             if time.monotonic() - started > MOST_SECONDS:
-                for i in range(len(self.processes)):
-                    if i not in ended:
-                        self.send(signal.SIGKILL, i)
+                for process in self.processes:
+                    process.send(signal.SIGKILL)
             time.sleep(0.05)
         return [ended[i] for i in range(len(self.processes))]
 
