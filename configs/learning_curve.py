@@ -18,14 +18,15 @@ Differences from `configs/smollm2.py`: more facts, hints alone; no system line, 
 rows lie in packs (`train.pack_tokens`); the likeliest candidate decides, since SmolLM2's own margins tell
 best which of those decisions a cue changes (experiments/notebook.md).
 
-`:rates` trains all parameters instead of adapters, on 2,048 items at three rates, and has two test facts, so
-that there is no gap to see; `:full` is the curve with all parameters trained, at each of these rates. Neither
-has been run to its end.
-
 `:named` asks about decisions between the right answer and the one that the hint names, about facts of all
 relations: there, whether SmolLM2 is right tells most of what a hint changes, and no decision is for a name
 that neither the prompt nor the truth gives (experiments/notebook.md, 2026-12-01). It has run at 2,048 items:
 Orig 32, input-only 61, so not askable either.
+
+`:listed` is `:named` with both names in the explanation question, since 41% of `:named`'s explanations named
+neither, and with labels at their natural rate. A point is a rate, of adapters or (rank 0) of all parameters;
+`:listed_rates` trains on 512 items at each of them, about other facts, and has two test facts, so that there
+is no gap to see. One is chosen as above and read by `--config=...:listed --index=I`.
 """
 
 from ml_collections import ConfigDict
@@ -35,18 +36,18 @@ from introspection.runs.config import arm
 
 ITEMS = {512: 1, 2048: 1, 4096: 3}  # explained items: items about each fact and hint (wrong answers named)
 RATES = (3e-5, 1e-4, 3e-4)
-FULL_RATES = (3e-5, 1e-4, 1e-5)  # of all parameters
-FULL_ITEMS = 2048
 HINTS = ("unsure", "friend", "teacher", "encyclopedia")
 NAMED_HINTS = ("unsure", "friend")
 NAMED_ITEMS, NAMED_RATE = 2048, 1e-4  # the rate of the curve; it has not been searched anew
+LISTED = ((128, 1e-4), (128, 3e-4), (128, 1e-3), (0, 3e-5))  # ranks of adapters (0: all parameters) and rates
+ARGUMENTS = ("", "named", "listed", "listed_rates", "tiny")
 ARMS = ("kl", "shuffled")
 
 
 def get_config(argument: str = "") -> ConfigDict:
-    if argument not in ("", "full", "named", "rates", "tiny"):
+    if argument not in ARGUMENTS:
         raise ValueError(
-            f"learning_curve takes no argument, 'full', 'named', 'rates' or 'tiny', not {argument!r}"
+            f"learning_curve takes no argument or one of {', '.join(ARGUMENTS[1:])}, not {argument!r}"
         )
     config = smollm2.get_config("tiny" if argument == "tiny" else "")
     config.name = "learning_curve" + (f"-{argument}" if argument else "")
@@ -59,14 +60,14 @@ def get_config(argument: str = "") -> ConfigDict:
         config.task.train_facts, config.task.validation_facts, config.task.test_facts = 665, 30, 120
         config.task.cue_kinds, config.task.test_repeats = HINTS, 1
         config.evaluation.validation_items = 120
-    if argument == "named":
+    if argument in ("named", "listed", "listed_rates"):
         config.task.relations, config.task.named_only = (), True
         config.task.train_facts, config.task.validation_facts, config.task.test_facts = 1300, 60, 150
         config.task.cue_kinds = NAMED_HINTS
-    if argument in ("full", "rates"):
-        config.lora.rank = 0
-    if argument == "rates":
-        config.task.test_facts = 2
+    if argument in ("listed", "listed_rates"):
+        config.task.candidates_listed, config.train.balanced = True, False
+    if argument == "listed_rates":
+        config.task.train_facts, config.task.test_facts = 300, 2
         config.run_arms = ("kl",)
     return config
 
@@ -75,15 +76,16 @@ def sweep(add, argument: str = "") -> None:
     if argument == "tiny":
         add({"point": "items-16"})
         return
-    if argument == "rates":
-        for rate in FULL_RATES:
-            add(_point(FULL_ITEMS, rate) | {"train.evaluation_steps": 64})
-        return
     if argument == "named":
         add(_point(NAMED_ITEMS, NAMED_RATE))
         return
+    if argument in ("listed", "listed_rates"):
+        for rank, rate in LISTED:
+            point = _point(512 if argument == "listed_rates" else NAMED_ITEMS, rate)
+            add(point | {"point": f"{point['point']}-rank-{rank}", "lora.rank": rank})
+        return
     for items in ITEMS:
-        for rate in FULL_RATES if argument == "full" else RATES:
+        for rate in RATES:
             add(_point(items, rate))
 
 

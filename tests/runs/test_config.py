@@ -28,7 +28,7 @@ ARGUMENTS = [
     ("organism", "tiny"),
     *(("privileged", argument) for argument in ("", "tiny", "qwen3_8b", "llama31_8b")),
     *(("smollm2", argument) for argument in ("", "other", "large", "large_other", "tiny")),
-    *(("learning_curve", argument) for argument in ("", "full", "named", "rates", "tiny")),
+    *(("learning_curve", argument) for argument in ("", "named", "listed", "listed_rates", "tiny")),
     *(("concurrent", argument) for argument in ("", "tiny", "taught", "refusal", "tiny_refusal", "qwen3_8b")),
     *((name, argument) for name in ("hint_mmlu", "aita", "refusal") for argument in ("qwen3_8b", "tiny")),
     *(("jsonl", argument) for argument in ("smollm2", "tiny")),

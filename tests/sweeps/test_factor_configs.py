@@ -86,17 +86,24 @@ def test_every_point_of_the_learning_curve_is_one_pass_over_its_items(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("argument", "count", "test_facts"), [("full", 9, 120), ("rates", 3, 2), ("named", 1, 150)]
+    ("argument", "count", "test_facts"), [("named", 1, 150), ("listed", 4, 150), ("listed_rates", 4, 2)]
 )
 def test_the_other_forms_of_the_learning_curve_are_what_they_say(argument, count, test_facts, tmp_path):
     module = module_of("learning_curve")
     points = plan_points(module.get_config(argument), collect_points(module.sweep, argument), tmp_path)
     assert len(points) == count
-    assert {point.config.lora.rank == 0 for point in points} == {argument != "named"}
+    listed = argument != "named"
+    assert {point.config.lora.rank == 0 for point in points} == ({False, True} if listed else {False})
+    assert {point.config.train.balanced for point in points} == {not listed}
     task, _ = load_task(points[0].config.task, tmp_path)
     assert len({item.group for item in task.splits["test"]}) == test_facts
-    candidates = {len(item.candidates) for items in task.splits.values() for item in items}
-    assert candidates == ({2} if argument == "named" else {4})
+    items = [item for split in task.splits.values() for item in split]
+    assert {len(item.candidates) for item in items} == {2}
+    assert {"The choices are" in item.explanation_question for item in items} == {listed}
+    read, _ = load_task(module.get_config("named").task, tmp_path)
+    tested = {item.group for item in read.splits["test"]}
+    chosen_on = {item.group for split in ("train", "validation") for item in task.splits[split]}
+    assert not tested & chosen_on
 
 
 def test_labels_come_from_both_bases_of_every_pair(tmp_path):

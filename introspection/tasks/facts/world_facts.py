@@ -11,6 +11,7 @@ from introspection.tasks.facts.language import CUES, WorldLanguage
 from introspection.tasks.facts.questions import Question
 from introspection.tasks.facts.table import Fact
 from introspection.tasks.facts.task import WorldTaskConfig, build_world_task
+from introspection.tasks.items import Item
 from introspection.tasks.task import Task
 
 PHRASINGS: dict[str, tuple[str, ...]] = {
@@ -47,6 +48,9 @@ class WorldFactsConfig(WorldTaskConfig):
     facts: int = 0  # of the table, in use at all; 0 is all
     held_out_entities: int = 0  # entities whose facts are all in the test split
     relations: tuple[str, ...] = ()  # of PHRASINGS; () is all
+    # The explanation question lists the item's candidates, so that none must be recalled to be named. Prompts
+    # about behaviour stay as they are.
+    candidates_listed: bool = False
 
 
 def facts_of_relations(facts: Sequence[Fact], relations: Sequence[str]) -> list[Fact]:
@@ -74,8 +78,23 @@ def world_facts_task(config: WorldFactsConfig, questions: Sequence[Question]) ->
     subsets = {
         index: "seen" if questions[index].fact.entity in known else "held_out" for index in splits["test"]
     }
-    return build_world_task(
+    task = build_world_task(
         config, questions, splits, WORLD_FACTS, subsets if config.held_out_entities else None
+    )
+    return with_candidates_listed(task) if config.candidates_listed else task
+
+
+def with_candidates_listed(task: Task) -> Task:
+    """The task, where explanation questions list their item's candidates, in alphabetical order."""
+
+    def asked(item: Item) -> Item:
+        question = f"The choices are {', '.join(item.candidates)}. {task.grammar.question}"
+        return dataclasses.replace(item, explanation_question=question)
+
+    return dataclasses.replace(
+        task,
+        template_version=f"{task.template_version}/listed",
+        splits={name: tuple(map(asked, items)) for name, items in task.splits.items()},
     )
 
 

@@ -148,6 +148,16 @@ def test_with_named_only_a_prompt_names_the_only_other_candidate():
     assert asked
 
 
+def test_listed_candidates_stand_in_the_explanation_question_alone():
+    listed = task(candidates_listed=True)
+    assert listed.template_version == "world_facts/1/listed"
+    for item in items(listed):
+        assert item.explanation_question.startswith(f"The choices are {', '.join(sorted(item.candidates))}. ")
+        assert item.explanation_question.endswith(listed.grammar.question)
+    without = [dataclasses.replace(item, explanation_question="") for item in items(listed)]
+    assert without == list(items())  # what behaviour is asked is the same
+
+
 def named_by(of, repeat=None):
     """By group, which wrong answers each cue kind names, in the order of repeats."""
     named = {}
