@@ -16,6 +16,7 @@ from introspection.runtime.config import check_choice
 from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.items import NONE, Explanation, Item
 
+Labelled = tuple[Sequence[Item], Sequence[Explanation]]  # items, each with its label
 NONE_RANK = -1
 NOISE_PARTS = ("both", "changed", "answer")  # of a label that noise can replace
 NOISE_TOWARDS = ("uniform", "cued")  # which wrong answer it names
@@ -125,6 +126,21 @@ CONTROLS: dict[str, Callable[..., list[Explanation]]] = {
     "majority": lambda items, labels, test, seed: majority_explanations(items, labels, test),
     "input_only": lambda items, labels, test, seed: input_only_explanations(items, labels, test, seed=seed),
 }
+# Fitted on all items that could be explained: where the explained ones are balanced, they have no majority.
+AT_NATURAL_RATES = frozenset({"majority"})
+
+
+def computed_control(
+    name: str, explained: Labelled, natural: Labelled, test_items: Sequence[Item], seed: int
+) -> list[Explanation]:
+    """What one of `CONTROLS` says of the test items.
+
+    Args:
+      explained: the training items that are explained, with their clean labels.
+      natural: all that could be explained, at their natural rates, with their clean labels.
+      seed: of a solver.
+    """
+    return CONTROLS[name](*(natural if name in AT_NATURAL_RATES else explained), test_items, seed)
 
 
 def _likeliest_fitting(item: Item, classes: Sequence[tuple[bool, int]]) -> Explanation:

@@ -138,7 +138,7 @@ def compare(request: CompareRequest, workdir: Path, console: Console) -> Path:
             if row.recipe != "initial" or row.workdir is None or "few_shot" not in controls:
                 return None
             try:
-                return few_shot_row(row, model, items, training[row.workdir], task, tokens, session)
+                return few_shot_row(row, model, items, training[row.workdir].explained, task, tokens, session)
             except InputError as error:
                 notes.append(str(error))
                 say(console, notes[-1])

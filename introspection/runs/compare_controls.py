@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from introspection.coupling.controls import CONTROLS
+from introspection.coupling.controls import CONTROLS, Labelled, computed_control
 from introspection.coupling.labels import labels_by_id
 from introspection.errors import InputError
 from introspection.models.model import Model
@@ -20,13 +21,19 @@ from introspection.tasks.task import Task
 
 SHOTS = 8  # worked examples, half of them changed
 REFRESHED = re.compile(r"-seed\d+-step\d+$")  # the name of labels that were made while an arm trained
-Labelled = tuple[Sequence[Item], Sequence[Explanation]]
 
 
-def labelled_training_items(workdir: Path, task: Task) -> Labelled:
-    """The training items that a run explains, with their clean labels.
+class TrainingLabels(NamedTuple):
+    """Training items of a run, with their clean labels."""
 
-    The items are those of an arm's labels or, if all arms were given labels, all that could be explained.
+    explained: Labelled
+    natural: Labelled  # all that could be explained
+
+
+def labelled_training_items(workdir: Path, task: Task) -> TrainingLabels:
+    """The training items that a run explains, and all that it could.
+
+    The first are those of an arm's labels or, if all arms were given labels, the second.
 
     Raises:
       InputError: the labels are missing, or of another task.
@@ -37,20 +44,21 @@ def labelled_training_items(workdir: Path, task: Task) -> Labelled:
     expected = {"task": task.name, "template_version": task.template_version}
     # An arm's own clean labels may describe another model (config.foreign_labels).
     explained, labels = labels_by_id(folder, expected), labels_by_id(clean, expected)
-    items = [item for item in task.splits["train"] if item.id in explained.keys() & labels.keys()]
+    natural = [item for item in task.splits["train"] if item.id in labels]
+    items = [item for item in natural if item.id in explained]
     if not items:
         raise InputError(f"{folder}: no training item of this task has a label there; leave --controls out")
-    return items, [labels[item.id].clean for item in items]
+    return TrainingLabels(*((own, [labels[item.id].clean for item in own]) for own in (items, natural)))
 
 
 def label_rows(
-    training: Mapping[Path, Labelled], items: Sequence[Item], task: Task, recipes: Sequence[str]
+    training: Mapping[Path, TrainingLabels], items: Sequence[Item], task: Task, recipes: Sequence[str]
 ) -> Iterator[tuple[Row, Compared]]:
     """What `majority` and `input_only` say, fitted on each run's labels."""
     for workdir, labelled in training.items():
         for recipe in recipes:
             if recipe in CONTROLS:
-                said = CONTROLS[recipe](*labelled, items, 0)
+                said = computed_control(recipe, *labelled, items, 0)
                 name = f"{workdir.name if len(training) == 1 else workdir}: {recipe}"
                 row = Row(name, (), recipe, (name,), workdir)
                 yield row, Compared("", [], [(task.grammar.render(one), one) for one in said])

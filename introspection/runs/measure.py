@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from introspection.coupling.controls import CONTROLS
+from introspection.coupling.controls import CONTROLS, computed_control
 from introspection.coupling.metrics import behavior_accuracy
 from introspection.coupling.records import CueEffects, PredictionRecord, Said
 from introspection.models.model import Model
@@ -199,9 +199,8 @@ def control_explanations(setup: Setup) -> dict[str, dict[str, list[Said]]]:
     """What each control says on the test items, whoever it is scored against, by what the arms start from."""
     task, items = setup.task, setup.task.splits["test"]
     training, seed = setup.training, setup.config.task_seed
-    computed = {
-        name: control(training.explained, training.labels, items, seed) for name, control in CONTROLS.items()
-    }
+    drawn = training.explained, training.labels
+    computed = {name: computed_control(name, drawn, training.natural, items, seed) for name in CONTROLS}
     organism = setup.models.organism
     if setup.config.initial == "pretrain" and organism is not None:
         bayes = optimal_decisions(organism.world, task)

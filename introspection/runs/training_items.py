@@ -21,6 +21,8 @@ class TrainingItems:
 
     explained: tuple[Item, ...]  # balanced between changed and unchanged by default
     labels: tuple[Explanation, ...]  # of `explained`, clean: label_teacher's behaviour
+    # All that could be explained, at their natural rates, with their clean labels.
+    natural: tuple[tuple[Item, ...], tuple[Explanation, ...]]
     held: tuple[Item, ...]  # for behaviour rows: the explained items and then, if an arm needs them, others
 
 
@@ -30,11 +32,12 @@ def training_items(
     """The training items of a run, from its label teacher's decisions on the task's training items.
 
     Raises:
-      InputError: as `labelled_items` and `other_items`.
+      InputError: as `natural_items`, `drawn_items` and `other_items`.
     """
-    explained, labels = labelled_items(config, task, decisions)
+    natural = natural_items(config, task, decisions)
+    explained, labels = drawn_items(config, *natural)
     others = other_items(config, task, explained) if hold_others else ()
-    return TrainingItems(explained, labels, (*explained, *others))
+    return TrainingItems(explained, labels, natural, (*explained, *others))
 
 
 def explained_items(task: Task, decisions: Sequence[Decisions]) -> list[tuple[Item, Decisions]]:
@@ -43,13 +46,13 @@ def explained_items(task: Task, decisions: Sequence[Decisions]) -> list[tuple[It
     return [(item, decided) for item, decided in both if is_explained(task, item)]
 
 
-def labelled_items(
+def natural_items(
     config: RunConfig, task: Task, decisions: Sequence[Decisions]
 ) -> tuple[tuple[Item, ...], tuple[Explanation, ...]]:
-    """The explained training items and their clean labels.
+    """All training items that the config lets be explained, and their clean labels.
 
     Raises:
-      InputError: there are too few groups or items, or they can't be balanced.
+      InputError: there are too few groups.
     """
     conditions = config.train.conditions
     check_conditions(task.splits["train"], conditions, "config.train.explained_where")
@@ -64,8 +67,17 @@ def labelled_items(
     if count:
         explained = drawn_groups(groups, count, [config.task_seed, 12])
         pairs = [pair for pair in pairs if pair[0].group in explained]
-    items = [item for item, _ in pairs]
-    clean = [decided.explanation for _, decided in pairs]
+    return tuple(item for item, _ in pairs), tuple(decided.explanation for _, decided in pairs)
+
+
+def drawn_items(
+    config: RunConfig, items: Sequence[Item], clean: Sequence[Explanation]
+) -> tuple[tuple[Item, ...], tuple[Explanation, ...]]:
+    """The items that are explained, with their labels: as many as the config asks for, balanced or not.
+
+    Raises:
+      InputError: there are too few items, or they can't be balanced.
+    """
     wanted, subset_rng = config.train.explained_items, np.random.default_rng([config.task_seed, 10])
     if config.train.balanced:
         chosen = balance_by_changed(items, clean, np.random.default_rng([config.task_seed, 8]))

@@ -7,7 +7,7 @@ from tiny import tiny_task
 from introspection.coupling.controls import balanced_subset
 from introspection.errors import InputError
 from introspection.runs.config import read_config
-from introspection.runs.training_items import labelled_items
+from introspection.runs.training_items import drawn_items, natural_items
 from introspection.tasks.items import Decisions, Explanation
 
 LABELS = [Explanation(i % 3 == 0, "a") for i in range(30)]  # 10 changed, 20 not
@@ -35,7 +35,8 @@ def chosen_items(balanced, explained_items, explained_groups=0):
     items = list(task.splits["train"])
     unmoved = [Decisions(item.candidates[0], item.candidates[0]) for item in items]
     train = dict(explained_items=explained_items, explained_groups=explained_groups, balanced=balanced)
-    return labelled_items(read_config({"train": train}), task, unmoved), items
+    config = read_config({"train": train})
+    return drawn_items(config, *natural_items(config, task, unmoved)), items
 
 
 def test_without_balancing_items_are_taken_as_they_come():

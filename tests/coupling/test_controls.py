@@ -78,6 +78,18 @@ def test_majority_of_an_unseen_cue_kind_is_that_of_all():
     assert controls.majority_explanations(train, labels, [item(9, cue_kind="new")]) == [E(True, "gold9")]
 
 
+def test_the_majority_is_that_of_natural_rates_where_explained_items_are_balanced():
+    items, test = [item(i) for i in range(3)], [item(9)]
+    labels = [E(True, items[0].gold), E(True, items[1].gold), E(False, items[2].gold)]
+    balanced = items[1:], labels[1:]
+    said = {
+        name: controls.computed_control(name, balanced, (items, labels), test, 0)
+        for name in controls.CONTROLS
+    }
+    assert said["majority"] == [E(True, "gold9")] != controls.majority_explanations(*balanced, test)
+    assert said["input_only"] == controls.input_only_explanations(*balanced, test)
+
+
 def predictable(n: int, seed: int) -> tuple[list[Item], list[Explanation]]:
     """Items whose prompt tells the label: a sure guess of one letter moves the answer."""
     rng = np.random.default_rng(seed)

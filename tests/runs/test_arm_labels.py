@@ -17,7 +17,7 @@ from introspection.runs.arm_rows import behavior_places
 from introspection.runs.config import ArmConfig, read_config
 from introspection.runs.setup import Models, Probed, Setup, Start
 from introspection.runs.train_config import TrainConfig
-from introspection.runs.training_items import TrainingItems, labelled_items, other_items
+from introspection.runs.training_items import TrainingItems, drawn_items, natural_items, other_items
 from introspection.tasks.items import Decisions
 
 TASK = tiny_task()
@@ -53,7 +53,7 @@ def setup_of(tmp_path, **fields):
     setup.models = Models(None, teacher, {"initial": initial, "foreign": foreign}, {}, ())
     explained = TASK.splits["train"][:24]
     labels = tuple(decided.explanation for decided in teacher.decisions["train"][:24])
-    setup.training = TrainingItems(explained, labels, explained)
+    setup.training = TrainingItems(explained, labels, (explained, labels), explained)
     setup.readout = Readout()
     for name, value in fields.items():
         setattr(setup, name, value)
@@ -143,20 +143,21 @@ def test_refreshed_labels_keep_noise_and_shuffling(tmp_path, monkeypatch, change
 def test_the_kl_term_can_hold_training_groups_that_nobody_explains(tmp_path):
     config = read_config({"train": {"explained_groups": 3, "balanced": False}})
     teacher = decisions(0, 1)["train"]
-    explained, labels = labelled_items(config, TASK, teacher)
+    explained, labels = drawn_items(config, *natural_items(config, TASK, teacher))
     assert len({item.group for item in explained}) == 3
     others = other_items(config, TASK, explained)
     assert not {item.group for item in others} & {item.group for item in explained}
     assert {item.group for item in others} <= {item.group for item in TASK.splits["train"]}
     assert len(others) <= len(explained)
-    setup = setup_of(tmp_path, training=TrainingItems(explained, labels, (*explained, *others)))
+    training = TrainingItems(explained, labels, (explained, labels), (*explained, *others))
+    setup = setup_of(tmp_path, training=training)
     assert behavior_places(arm_of(), setup) == list(range(len(explained)))
     places = behavior_places(arm_of(kl_groups="other"), setup)
     assert places[-len(others) :] == list(range(len(explained), len(setup.training.held)))
     config = read_config({"train": {"balanced": False}})
-    everything, _ = labelled_items(config, TASK, teacher)
+    everything, _ = drawn_items(config, *natural_items(config, TASK, teacher))
     with pytest.raises(InputError, match="all training groups are explained"):
         other_items(config, TASK, everything)
     config = read_config({"train": {"explained_groups": 100}})
     with pytest.raises(InputError, match="explained_groups is 100, but there are 6 training groups"):
-        labelled_items(config, TASK, teacher)
+        drawn_items(config, *natural_items(config, TASK, teacher))

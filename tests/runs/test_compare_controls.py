@@ -120,7 +120,8 @@ def labelled(folder, count=6, names=("kl",)):
 
 def test_the_labels_of_a_run_are_those_of_its_items_and_clean(tmp_path):
     expected = labelled(tmp_path, names=("clean", "two-step", "two-step-seed0-step20"))
-    assert labelled_training_items(tmp_path, TASK) == ([*expected[0]], expected[1])
+    own = [*expected[0]], expected[1]
+    assert labelled_training_items(tmp_path, TASK) == (own, own)
     (tmp_path / "labels" / "two-step" / "metadata.json").write_text(json.dumps({"task": "another"}))
     assert "from another model or task" in refusal(labelled_training_items, tmp_path, TASK)
     assert "not a readable labels folder" in refusal(labelled_training_items, tmp_path / "none", TASK)
@@ -134,7 +135,8 @@ def test_controls_are_fitted_on_the_label_teachers_behaviour_whoever_an_arm_expl
         for item, label in zip(items, clean, strict=True)
     ]
     write_labels(tmp_path / "labels" / "alpha50", foreign[:4], label_metadata(TASK, 0, "x", 0.0, foreign=0.5))
-    assert labelled_training_items(tmp_path, TASK) == ([*items[:4]], clean[:4])
+    found = labelled_training_items(tmp_path, TASK)
+    assert found == (([*items[:4]], clean[:4]), ([*items], clean))
 
 
 def test_examples_are_of_other_groups_and_of_both_kinds(tmp_path):

@@ -9,7 +9,7 @@ from row_files import refusal, write_lines
 from introspection.runs.config import RunConfig
 from introspection.runs.models import stored_models
 from introspection.runs.setup import published_teacher
-from introspection.runs.training_items import labelled_items
+from introspection.runs.training_items import drawn_items, natural_items
 from introspection.runtime.session import Session
 from introspection.tasks.items import NONE, Decisions
 from introspection.tasks.registry import default_section, load_task
@@ -48,7 +48,8 @@ def test_its_decisions_are_those_of_the_data_and_its_fingerprint_is_of_them(conf
 
 def test_labels_come_from_it(configured):
     config, task = configured
-    items, labels = labelled_items(config, task, published_teacher(config, task).decisions["train"])
+    decided = published_teacher(config, task).decisions["train"]
+    items, labels = drawn_items(config, *natural_items(config, task, decided))
     assert items
     for item, label in zip(items, labels, strict=True):
         number = int(item.id.removeprefix("train/")) - 1

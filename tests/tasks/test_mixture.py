@@ -24,7 +24,7 @@ from introspection.probes.behavior import Readout
 from introspection.runs.arm_shift import shift_of
 from introspection.runs.config import ArmConfig, RunConfig, read_config
 from introspection.runs.setup import Models, Probed, Setup, Start
-from introspection.runs.training_items import explained_items, labelled_items
+from introspection.runs.training_items import drawn_items, explained_items, natural_items
 from introspection.runtime.config import cache_dir, plain
 from introspection.tasks.explanations import ExplanationGrammar
 from introspection.tasks.facts.invented_world import INVENTED_WORLD
@@ -168,7 +168,7 @@ def taught_arm(**changes):
 def test_no_item_of_an_unexplained_part_is_ever_in_explanation_training():
     mixture, setup = taught_mixture(), setup_of(taught_mixture())
     decided = setup.models.teacher.decisions["train"]
-    items, labels = labelled_items(RunConfig(), mixture, decided)
+    items, labels = drawn_items(RunConfig(), *natural_items(RunConfig(), mixture, decided))
     assert subsets(items) == {"world_facts": 42}
     assert {item.subset for item, _ in explained_items(mixture, decided)} == {"world_facts"}
     tokenizer = organism_tokenizer(mixture)
