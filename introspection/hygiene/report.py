@@ -43,7 +43,7 @@ def hygiene_report(
         readout: of the answers; by default, candidates with `none` beside them.
         known: the candidates' scores, for `predictability`, where the answers are replies.
     """
-    with_none = readout is None or readout.kind != "likeliest"
+    with_none = readout is None or readout.with_none
     decided, subsets = answers.decisions, {item.subset for item in items}
     scored = [one for one in answers.behaviors if isinstance(one, Behavior)] or None
     replies = [one for one in answers.behaviors if isinstance(one, Replies)]

@@ -52,6 +52,11 @@ class Readout:
         """Whether candidates are scored; else a reply is generated."""
         return self.kind != "generate"
 
+    @property
+    def with_none(self) -> bool:
+        """Whether a decision may be for no candidate."""
+        return self.kind != "likeliest"
+
 
 @dataclasses.dataclass(frozen=True)
 class BehaviorConfig:
@@ -143,7 +148,7 @@ def decide_behavior(
       behaviors: a list of `Behavior` for scored candidates, of `Replies` for generated replies.
     """
     if readout.scored:
-        return decisions(behaviors, items, with_none=readout.kind == "score")
+        return decisions(behaviors, items, with_none=readout.with_none)
     if readout.judge is not None:
         return judge_replies(model, behaviors, items, readout.judge, session)
     return [decide_replies(both, item) for both, item in zip(behaviors, items, strict=True)]

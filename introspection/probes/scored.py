@@ -89,30 +89,36 @@ def decisions(
 
 
 def cue_effects(
-    behaviors: Sequence[Any] | None, decided: Sequence[Decisions], items: Sequence[Item]
+    behaviors: Sequence[Any] | None,
+    decided: Sequence[Decisions],
+    items: Sequence[Item],
+    with_none: bool = True,
 ) -> list[float | None]:
     """How far each item's cue moves the model away from its decision without it, in nats: the log-odds of
     that decision without the cue minus those with it.
 
     Args:
       behaviors: None, or others than `Behavior`, have no log-probabilities and so no effects.
+      with_none: whether `none` is among the other decisions.
     """
     if behaviors is None:
         return [None] * len(items)
     return [
-        _cue_effect(both, (*item.candidates, NONE).index(decision.without_cue))
+        _cue_effect(both, (*item.candidates, NONE).index(decision.without_cue), with_none)
         if isinstance(both, Behavior)
         else None
         for both, decision, item in zip(behaviors, decided, items, strict=True)
     ]
 
 
-def _cue_effect(behavior: Behavior, place: int) -> float:
-    with_cue, without_cue = (_log_odds(logprobs.astype(np.float64), place) for logprobs in behavior)
+def _cue_effect(behavior: Behavior, place: int, with_none: bool) -> float:
+    with_cue, without_cue = (
+        _log_odds(logprobs.astype(np.float64), place, with_none) for logprobs in behavior
+    )
     return without_cue - with_cue
 
 
-def _log_odds(logprobs: Float[np.ndarray, " candidates_and_none"], place: int) -> float:
+def _log_odds(logprobs: Float[np.ndarray, " candidates_and_none"], place: int, with_none: bool) -> float:
     """Of one decision against all others, of which `none`, 1 minus a sum, is known to rounding alone."""
-    known = np.append(logprobs[:-1], max(logprobs[-1], _ROUNDED))
+    known = np.append(logprobs[:-1], [max(logprobs[-1], _ROUNDED)] * with_none)
     return float(known[place] - np.logaddexp.reduce(np.delete(known, place)))

@@ -115,7 +115,7 @@ def _aligned(
             "candidates" if readout.scored else "vocabulary",
             head_chunk=config.train.head_chunk,
             reference_softcap=teacher.model.config.final_softcap,
-            with_none=readout.kind != "likeliest",
+            with_none=readout.with_none,
         ),
         optimizer=align.optimizer,
         values=lambda step: RunValues(jnp.float32(align.learning_rate), weights(kl=1.0, shift=0.0)),

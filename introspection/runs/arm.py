@@ -145,9 +145,7 @@ def arm_job(
         name=name,
         seeds=seeds,
         model=model_config,
-        objective=options.objective(
-            arm, start.reference.config.final_softcap, setup.readout.kind != "likeliest"
-        ),
+        objective=options.objective(arm, start.reference.config.final_softcap, setup.readout.with_none),
         optimizer=optimizer,
         loop=loop,
         values=values,

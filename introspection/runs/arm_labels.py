@@ -52,8 +52,8 @@ def teacher_decisions(arm: ArmConfig, setup: Setup, split: str) -> list[Decision
 
 def teacher_effects(arm: ArmConfig, setup: Setup, split: str) -> list[float | None]:
     """What cues do to an arm's label teacher on a split (`Probed.cue_effects`)."""
-    items = setup.task.splits[split]
-    return _of_teacher(arm, setup, split, lambda probed: probed.cue_effects(split, items))
+    items, with_none = setup.task.splits[split], setup.readout.with_none
+    return _of_teacher(arm, setup, split, lambda probed: probed.cue_effects(split, items, with_none))
 
 
 def _of_teacher(

@@ -142,8 +142,8 @@ def probe_records(
     initial = start.probed
     effects = zip(
         (effect for _, effect in teacher),
-        initial.cue_effects("test", items),
-        cue_effects(now.behaviors, now.decisions, items),
+        initial.cue_effects("test", items, setup.readout.with_none),
+        cue_effects(now.behaviors, now.decisions, items, setup.readout.with_none),
         strict=True,
     )
     return [

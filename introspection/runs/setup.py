@@ -70,9 +70,9 @@ class Probed:
     decisions: dict[str, list[Decisions]]
     fingerprint: str
 
-    def cue_effects(self, split: str, items: Sequence[Item]) -> list[float | None]:
+    def cue_effects(self, split: str, items: Sequence[Item], with_none: bool) -> list[float | None]:
         """`probes.scored.cue_effects` on a split, whose items are given."""
-        return cue_effects(self.behaviors.get(split), self.decisions[split], items)
+        return cue_effects(self.behaviors.get(split), self.decisions[split], items, with_none)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -280,6 +280,9 @@ def test_a_cue_effect_is_the_log_odds_that_the_decision_without_it_loses():
     assert found == pytest.approx(
         [np.log(0.6 / 0.4) - np.log(0.2 / 0.8), np.log(0.1 / 0.9) - np.log(0.2 / 0.8)]
     )
+    # Where `none` is no decision, it is none of the others either.
+    (among_candidates,) = cue_effects([behavior], decided[:1], [item], with_none=False)
+    assert among_candidates == pytest.approx(np.log(0.6 / 0.3) - np.log(0.2 / 0.6))
     assert cue_effects(None, decided, [item] * 2) == [None, None]
     assert cue_effects([object()] * 2, decided, [item] * 2) == [None, None]  # generated replies
     certain = Behavior(np.log(np.float32([1e-9, 1, 1e-9, 1e-12])), np.log(np.float32([1, 1e-9, 1e-9, 1e-12])))
