@@ -7,7 +7,7 @@ Three bases of the organism study, two seeds. Each objective makes half of the h
 sycophantic while labels of the initial model are trained on other facts; do explanations of the shifted facts
 follow? An arm is named by its objective and direction (`dpo_less`); for the lesser one, variants train the
 shift alone, before or after the explanations, with refreshed labels, with another weight, or in every fourth
-step. Each run's page shows behaviour and explanations by step, of shifted and unshifted facts apart.
+step; the greater one has a control of its own recipe, whose labels are shuffled. Each run's page shows behaviour and explanations by step, of shifted and unshifted facts apart.
 
 `:organism` is the default: a point of its main part took 12 to 15 minutes of one core; results:
 experiments/results.md. `:tiny` is a smoke test of minutes, whose numbers are no evidence. The settings of
@@ -21,7 +21,7 @@ sees no gap (experiments/notebook.md). `:refusal` is SmolLM2, first taught to re
 
 `:tiny_taught` and `:tiny_refusal` are these on the sample of 38 requests, smoke tests. `:qwen3_8b` is the
 refusal form for a pod, as configs/refusal.py; Qwen3-8B refuses without being taught. It has not been run, nor
-has `:refusal` on published data, nor have the sweep's variants.
+has `:refusal` on published data. Of the sweep's other parts, results.md says which points have run.
 """
 
 from ml_collections import ConfigDict
@@ -56,6 +56,12 @@ def get_config(argument: str = "") -> ConfigDict:
     recipes["shuffled"]["shuffle_labels"] = True
     shifts = shifts_of(SYCOPHANCY)
     recipes |= {name: dict(shift=shift) for name, shift in shifts.items()}
+    # Labels without content beside the same shift: what the shift does to explanations by itself.
+    recipes |= {
+        f"shuffled_{name}": dict(shift=shift, shuffle_labels=True)
+        for name, shift in shifts.items()
+        if name.endswith("_more")
+    }
     for objective in OBJECTIVES:
         name, shift = f"{objective}_less", shifts[f"{objective}_less"]
         for order in ("alone", "before", "after"):
@@ -107,6 +113,11 @@ def refusing(argument: str) -> ConfigDict:
     return config
 
 
+def _beside_shuffled(*names: str) -> tuple[str, ...]:
+    """Arms, each with the one of its recipe whose labels are shuffled."""
+    return (*names, *(f"shuffled_{name}" for name in names))
+
+
 def sweep(add, argument: str = "") -> None:
     """One factor at a time, over three bases."""
     if argument not in ("", "organism"):
@@ -116,6 +127,8 @@ def sweep(add, argument: str = "") -> None:
     main, varied = config.run_arms, [name for name in config.arms if name not in config.run_arms]
     parts = {"main": main}
     parts |= {kind: tuple(name for name in varied if name.startswith(kind)) for kind in OBJECTIVES}
+    parts["controls"] = _beside_shuffled("supervised_more", "dpo_more")
+    parts["reward_controls"] = _beside_shuffled("reward_more")
     for part, chosen in parts.items():
         for point in organism.bases(part, chosen, "main", chosen=organism.BASES[:3]):
             add(point)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from programs import NO_REPORT, Programs, read_json, read_lines, stored_labels
 
+from introspection.coupling.askable import shuffled_arm
 from introspection.runs.config import ArmConfig, read_config
 from introspection.runtime.config import plain
 from introspection.sweeps.grid import collect_points
@@ -104,6 +105,17 @@ def test_the_other_forms_of_the_learning_curve_are_what_they_say(argument, count
     tested = {item.group for item in read.splits["test"]}
     chosen_on = {item.group for split in ("train", "validation") for item in task.splits[split]}
     assert not tested & chosen_on
+
+
+def test_a_shift_of_the_controls_is_held_against_its_own_recipe(tmp_path):
+    module = module_of("concurrent")
+    points = plan_points(module.get_config(), collect_points(module.sweep, ""), tmp_path)
+    held = [p.config.chosen_arms for p in points if "controls" in p.name]
+    assert len(held) == 6
+    for arms in held:
+        own = [name for name in arms if not name.startswith("shuffled")]
+        assert {name: shuffled_arm(arms, name) for name in own} == {name: f"shuffled_{name}" for name in own}
+        assert set(arms) == {*own, *(f"shuffled_{name}" for name in own)}
 
 
 def test_labels_come_from_both_bases_of_every_pair(tmp_path):
