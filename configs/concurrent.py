@@ -7,7 +7,8 @@ Three bases of the organism study, two seeds. Each objective makes half of the h
 sycophantic while labels of the initial model are trained on other facts; do explanations of the shifted facts
 follow? An arm is named by its objective and direction (`dpo_less`); for the lesser one, variants train the
 shift alone, before or after the explanations, with refreshed labels, with another weight, or in every fourth
-step; the greater one has a control of its own recipe, whose labels are shuffled. Each run's page shows behaviour and explanations by step, of shifted and unshifted facts apart.
+step; the greater one has a control of its own recipe, whose labels are shuffled. Each run's page shows
+behaviour and explanations by step, of shifted and unshifted facts apart.
 
 `:organism` is the default: a point of its main part took 12 to 15 minutes of one core; results:
 experiments/results.md. `:tiny` is a smoke test of minutes, whose numbers are no evidence. The settings of
