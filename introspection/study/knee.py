@@ -250,6 +250,12 @@ def _line_test(
 
 def _doubt(fit: KneeFit, settings: KneeSettings) -> str:
     """Why the knot is not identified; "" if it is."""
+    fewest = min((fit.bases, "bases"), (fit.arms, "arms"))
+    least_p = 2.0 ** (1 - fewest[0])
+    if least_p >= settings.significance:
+        return (
+            f"{fewest[0]} {fewest[1]} are too few to reject a straight line: p can't be below {least_p:.2g}"
+        )
     if fit.line_p >= settings.significance:
         return f"a straight line fits as well, p = {fit.line_p:.2f}"
     if fit.slope_change_ci95[0] <= 0 <= fit.slope_change_ci95[1]:

@@ -111,6 +111,15 @@ def test_arms_that_differ_for_other_reasons_are_not_a_knee():
     assert np.mean([fit.identified for fit in fits]) < 0.15
 
 
+def test_three_bases_cannot_tell_a_bend_from_a_line():
+    few = [
+        values for values in zip(*points(1.5), strict=True) if values[2] in sorted(set(points(1.5)[2]))[:3]
+    ]
+    fit = fit_knee(*map(list, zip(*few, strict=True)), rng(), QUICK)
+    assert fit.line_p == 0.25  # the least that there is
+    assert fit.reason == "3 bases are too few to reject a straight line: p can't be below 0.25"
+
+
 def test_a_wide_knot_is_not_identified():
     fit = fit_knee(*points(1.5), rng(), KneeSettings(resamples=500, widest=0.0))
     assert not fit.identified
