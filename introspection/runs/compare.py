@@ -26,7 +26,14 @@ from introspection.reports.conclusion import conclusion
 from introspection.reports.console import matrix_table, program_table, say, say_thoughts
 from introspection.reports.matrix_findings import matrix_cautions
 from introspection.reports.page import write_report
-from introspection.runs.compare_controls import few_shot_row, label_rows, labelled_training_items
+from introspection.runs.compare_controls import (
+    few_shot_row,
+    held_against,
+    label_rows,
+    labelled_training_items,
+    short_of_alignment,
+    starts_elsewhere,
+)
 from introspection.runs.compare_probes import probe_model, probe_rows, readable_items
 from introspection.runs.compared_models import (
     COMPUTED,
@@ -166,7 +173,8 @@ def _write(
 ) -> Path:
     """The files of a comparison, and what it says; returns the page's path."""
     console = session.console
-    notes = [*notes, *(one.cut for one in compared.values() if one.cut)]
+    notes = [*notes, *filter(None, map(short_of_alignment, shown))]
+    notes += [one.cut for one in compared.values() if one.cut]
     matrix = dataclasses.replace(compared_matrix(compared, shown, items), notes=tuple(notes))
     claim_workdir(workdir, config, with_newer(config, "stored"))
     write_items(workdir / "compared.jsonl", items, compared)
@@ -183,12 +191,9 @@ def _write(
 def compared_matrix(compared: Mapping[str, Compared], rows: Sequence[Row], items: Sequence[Item]) -> Matrix:
     """The matrix of rows, whose models and computed controls are `compared`, and what one may conclude.
 
-    A control of a run is held against the run's models, one from elsewhere against all.
+    A control is held against the models that it is the control of (`held_against`).
     """
     models = [row for row in rows if not row.recipe]
-    held: dict[Path | None, tuple[str, ...]] = {
-        one: tuple(row.name for row in models if row.workdir == one) for one in workdirs_of(models)
-    }
     starts = {
         run: row.name for row in rows if row.recipe == "initial" for run in (row.workdir, *row.same_in) if run
     }
@@ -203,12 +208,12 @@ def compared_matrix(compared: Mapping[str, Compared], rows: Sequence[Row], items
         [item.group for item in items],
         np.random.default_rng(0),
         members={row.name: row.members for row in rows},
-        controls={
-            row.name: Control(row.recipe, held.get(row.workdir) or tuple(one.name for one in models))
-            for row in rows
-            if row.recipe
+        controls={row.name: Control(row.recipe, held_against(row, models)) for row in rows if row.recipe},
+        starts={
+            row.name: starts[row.workdir]
+            for row in models
+            if row.workdir in starts and not starts_elsewhere(row)
         },
-        starts={row.name: starts[row.workdir] for row in models if row.workdir in starts},
     )
     matrix = dataclasses.replace(
         matrix,

@@ -41,6 +41,12 @@ class Row:
         return first.workdir if isinstance(first, StoredModel) else self.run
 
     @property
+    def arm(self) -> str:
+        """The arm of its run that it is; "" if it is none."""
+        first = self.models[0] if self.models else None
+        return first.arm if isinstance(first, StoredModel) else ""
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         return tuple(one.seed for one in self.models if isinstance(one, StoredModel))
 

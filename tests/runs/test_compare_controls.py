@@ -10,13 +10,22 @@ from elsewhere import chat_folder, run_workdir
 from row_files import refusal
 from tiny import mesh_of, task_model, tiny_task
 
-from introspection.checkpoints.names import load_one
+from introspection.checkpoints.names import CHECKPOINTS, StoredModel, load_one
 from introspection.coupling.labels import Label, label_metadata, write_labels
+from introspection.coupling.run_results import Alignment, RunResults
 from introspection.models.model import Model
 from introspection.probes.explanation import explanation_prompt, with_examples
 from introspection.runs.compare import CompareRequest
-from introspection.runs.compare_controls import few_shot_row, labelled_training_items, worked_examples
+from introspection.runs.compare_controls import (
+    few_shot_row,
+    held_against,
+    labelled_training_items,
+    short_of_alignment,
+    starts_elsewhere,
+    worked_examples,
+)
 from introspection.runs.compared_models import Row, asked_controls, compared_rows
+from introspection.runtime.json_values import to_json
 from introspection.runtime.session import Session
 from introspection.tasks.items import Conversation, Decisions, Explanation, Turn
 from introspection.text.chat_template import ChatOptions
@@ -76,6 +85,52 @@ def test_an_aligned_explainer_and_one_that_is_not_are_two_controls(tmp_path):
         ]
     shown = run_workdir(tmp_path / "shown", {"arms": {"full": aligned | {"shown": True}, "lora": {}}})
     assert "no such arm" in refusal(rows, [shown], tmp_path, {"aligned_foreign": ""})
+
+
+def stored_rows(folder, arms):
+    """A row of each arm of a run, which has them all in its config and its checkpoints."""
+    for name in arms:
+        (folder / CHECKPOINTS / name).mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"arms": arms}))
+    return {name: Row(name, (StoredModel(folder, name, 0, 4),)) for name in arms}
+
+
+def test_a_control_is_held_against_the_models_whose_recipe_it_repeats(tmp_path):
+    plain, shuffled = {"kl_weight": 1.0, "foreign_to": ""}, {"shuffle_labels": True}
+    arms = {
+        "kl": plain,
+        "no_kl": plain | {"kl_weight": 0.0},
+        "shuffled": plain | shuffled,
+        "shuffled_no_kl": plain | shuffled | {"kl_weight": 0.0},
+        "foreign_kl": plain | {"foreign_to": "kl"},
+        "shifted": plain | {"shift": {"kind": "less_sycophantic"}},
+    }
+    found = stored_rows(tmp_path / "run", arms)
+    models = [found[name] for name in ("kl", "no_kl", "foreign_kl", "shifted")]
+
+    def held(name, recipe):
+        return held_against(dataclasses.replace(found[name], recipe=recipe), models)
+
+    assert held("shuffled", "shuffled") == ("kl", "shifted")  # no shuffled arm repeats the shift
+    assert held("shuffled_no_kl", "shuffled") == ("no_kl",)
+    assert held("foreign_kl", "foreign") == ("kl",)
+    # What began from another base has no gap to the run's initial model.
+    assert [row.name for row in models if starts_elsewhere(row)] == ["foreign_kl"]
+    majority = Row("majority", (), "majority", ("majority",), tmp_path / "run")
+    assert held_against(majority, models) == ("kl", "no_kl", "shifted")
+    elsewhere = Row("other", (), "foreign")
+    assert held_against(elsewhere, models) == ("kl", "no_kl", "foreign_kl", "shifted")
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_nothing_is_held_against_an_explainer_that_was_not_aligned(tmp_path, reached):
+    found = stored_rows(tmp_path / "run", {"kl": {}, "aligned": {"foreign_to": "kl", "aligned": True}})
+    alignment = Alignment(0.95, 0.5, 0.97, 0.96 if reached else 0.9, 400, reached)
+    (tmp_path / "run" / "results.json").write_text(json.dumps(to_json(RunResults({}, alignment=alignment))))
+    row = dataclasses.replace(found["aligned"], recipe="aligned_foreign")
+    assert held_against(row, [found["kl"]]) == (("kl",) if reached else ())
+    said = "its start decides as config.initial on 90.0% of items, and alignment needs 95%"
+    assert short_of_alignment(row) == ("" if reached else f"aligned is held against nothing: {said}")
 
 
 @pytest.mark.parametrize(
