@@ -52,12 +52,14 @@ def strongest_sites(maps: Maps, items: np.ndarray, top: int) -> list[Site]:
 
 
 def random_sites(maps: Maps, chosen: Sequence[Site], rng: np.random.Generator) -> list[Site]:
-    """For each site another of the same layer and kind; none of the chosen ones while there are others."""
+    """For each site another of the same layer and kind; where all of these are taken, of the same kind, and
+    a chosen one only where there are no others."""
     drawn: list[Site] = []
+    usable = [site for i, site in enumerate(maps.sites) if maps.open[i]]
     for site in chosen:
-        cell = [one for i, one in enumerate(maps.sites) if one.cell == site.cell and maps.open[i]]
-        others = [one for one in cell if one not in chosen and one not in drawn]
-        pool = others or [one for one in cell if one not in drawn]
+        left = [one for one in usable if one.kind == site.kind and one not in drawn]
+        others = [one for one in left if one not in chosen]
+        pool = [one for one in others if one.cell == site.cell] or others or left
         drawn.append(pool[rng.integers(len(pool))])
     return drawn
 
@@ -89,7 +91,7 @@ def causal_share(maps: Maps, found: Sequence[Causal], rng: np.random.Generator) 
         ]
     ).astype(np.float64)
 
-    def statistic(sums: Float[np.ndarray, "resamples s"]) -> Float[np.ndarray, "resamples 8"]:
+    def statistic(sums: Float[np.ndarray, "resamples s"]) -> Float[np.ndarray, "resamples 9"]:
         acted, flipped, said, denied, denied_random, both, both_random, follow, follow_random = sums.T[:9]
         whole, part, part_random = sums.T[9:]
         return np.column_stack(
@@ -102,6 +104,7 @@ def causal_share(maps: Maps, found: Sequence[Causal], rng: np.random.Generator) 
                 divide(part_random, whole),
                 divide(part - part_random, whole),
                 divide(denied - denied_random, said),
+                divide(follow, both) - divide(follow_random, both_random),
             ]
         )
 

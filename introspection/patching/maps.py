@@ -116,11 +116,11 @@ def map_similarity(maps: Maps, rng: np.random.Generator) -> MapSimilarity:
     count = len(sites)
 
     def statistic(sums: Float[np.ndarray, "resamples s"]) -> Float[np.ndarray, "resamples 2"]:
-        first = divide(sums[:, :count], sums[:, -2:-1])
-        second = divide(sums[:, count:-2], sums[:, -1:])
+        # In nats: as shares of a total near 0 they would have an arbitrary sign.
+        first, second = sums[:, :count], sums[:, count:]
         return np.column_stack([correlation(first, second), correlation(first @ cells, second @ cells)])
 
-    counts = np.column_stack([behavior, explanation, totals(maps.behavior), totals(maps.explanation)])
+    counts = np.column_stack([behavior, explanation])
     whole, within = estimates(counts, statistic, maps, rng)
     own = correlation(behavior, explanation)
     other = np.stack(

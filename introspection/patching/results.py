@@ -44,6 +44,7 @@ class CausalShare:
     random_restored: Estimate = Estimate()
     restored_minus_random: Estimate = Estimate()
     flips_minus_random: Estimate = Estimate()  # explanation_flips, minus the same with random sites
+    follow_minus_random: Estimate = Estimate()  # in files since 2026-12-01
     says_changed: int = 0  # items whose explanation says "changed" before
     at_most: float | None = None  # share of these that deny it if the whole run is the other one
 

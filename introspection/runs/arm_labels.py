@@ -56,6 +56,15 @@ def teacher_effects(arm: ArmConfig, setup: Setup, split: str) -> list[float | No
     return _of_teacher(arm, setup, split, lambda probed: probed.cue_effects(split, items, with_none))
 
 
+def teacher_fingerprint(arm: ArmConfig, setup: Setup) -> str:
+    """The model whose decisions an arm's labels are; of labels from two, both of them."""
+    own = setup.models.teacher.fingerprint
+    if not arm.foreign_labels:
+        return own
+    foreign = setup.models.starts["foreign"].probed.fingerprint
+    return foreign if arm.foreign_labels == 1 else f"{own}+{foreign}"
+
+
 def _of_teacher(
     arm: ArmConfig, setup: Setup, split: str, read: Callable[[Probed], list[OfItem]]
 ) -> list[OfItem]:
@@ -126,7 +135,7 @@ def arm_labels(name: str, arm: ArmConfig, setup: Setup) -> ArmLabels:
     if arm.labels:
         return labels
     folder = setup.workdir / "labels" / name
-    kept = keep_labels(folder, arm, decided, labels.trained, setup.models.teacher.fingerprint, setup)
+    kept = keep_labels(folder, arm, decided, labels.trained, teacher_fingerprint(arm, setup), setup)
     if arm.label_noise or arm.shuffle_labels:
         setup.session.console.print(f"{name}: {kept:.1%} of the labels equal the clean ones", highlight=False)
     return labels

@@ -72,6 +72,15 @@ def test_other_items_are_of_other_facts_and_the_same_seed():
         assert places[3:].tolist() == [3, 4]  # there is no other fact
 
 
+def test_a_total_near_zero_gives_the_correlation_no_sign():
+    own = draws(0, ITEMS, len(SITES))
+    tiny = [Maps(**{**vars(maps(own, own)), "explanation": differences(own, end)}) for end in (1e-6, -1e-6)]
+    for one in tiny:
+        found = map_similarity(one, np.random.default_rng(0)).correlation
+        assert found.mean == pytest.approx(1)
+        assert found.low > 0.9
+
+
 def test_fixed_sites_are_in_no_correlation():
     own = draws(0, ITEMS, len(SITES))
     other = np.where(np.arange(len(SITES)) < 6, -5 * own, own)
@@ -142,10 +151,16 @@ def test_the_strongest_sites_are_chosen_on_other_facts_than_they_are_patched_on(
 def test_random_sites_are_others_of_the_same_cells():
     changes = draws(0, ITEMS, len(SITES))
     whole = maps(changes, changes)
-    chosen = strongest_sites(whole, np.ones(ITEMS, bool), 5)
+    chosen = SITES[::3]  # one of each cell
     drawn = random_sites(whole, chosen, np.random.default_rng(0))
     assert [site.cell for site in drawn] == [site.cell for site in chosen]
-    assert len(set(drawn)) == 5
+    assert len(set(drawn)) == len(chosen)
+    assert not set(drawn) & set(chosen)
+    # Where a cell is taken whole, others of its kind stand for it, and no chosen one is drawn again.
+    cell = [site for site in SITES if site.cell == SITES[0].cell]
+    beside = random_sites(whole, cell, np.random.default_rng(0))
+    assert not set(beside) & set(cell)
+    assert {site.kind for site in beside} == {cell[0].kind}
     every = random_sites(whole, SITES, np.random.default_rng(0))
     assert sorted(every) == sorted(SITES)  # nothing else is left
 
@@ -163,5 +178,6 @@ def test_the_causal_share_counts_explanations_that_flip_where_behaviour_flips():
     assert found.restored.mean == pytest.approx((2 + 2 + 0 + 0.5) / 8)
     assert found.restored_minus_random.mean == pytest.approx((4.5 - 2) / 8)
     assert found.flips_minus_random.mean == 0.25
+    assert found.follow_minus_random.mean == pytest.approx(2 / 3 - 1 / 2)
     assert (found.says_changed, found.at_most) == (4, 1)
     assert found.sites == ("layer 0 attention, cue",)

@@ -140,6 +140,13 @@ def test_refreshed_labels_keep_noise_and_shuffling(tmp_path, monkeypatch, change
     assert metadata["clean_share"] == pytest.approx(1 - differing)
 
 
+@pytest.mark.parametrize(("share", "named"), [(0.0, "t"), (0.5, "t+f"), (1.0, "f")])
+def test_kept_labels_name_the_model_whose_decisions_they_are(tmp_path, share, named):
+    arm_labels.arm_labels("kl", arm_of(foreign_labels=share), setup_of(tmp_path))
+    metadata = json.loads((tmp_path / "labels" / "kl" / "metadata.json").read_text())
+    assert metadata["teacher_fingerprint"] == named
+
+
 def test_the_kl_term_can_hold_training_groups_that_nobody_explains(tmp_path):
     config = read_config({"train": {"explained_groups": 3, "balanced": False}})
     teacher = decisions(0, 1)["train"]
