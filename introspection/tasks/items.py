@@ -74,6 +74,7 @@ class Item:
     subset: str = ""  # reported separately: "held_out" or "seen" (entities); in a mixture, the task
     explanation_question: str = ""  # "" is the grammar's own
     phrasing: str = ""  # which of the relation's wordings asks it, counted from 0; "" if not known
+    entity: str = ""  # what the question is about, which other groups may share; "" if it has none
     case_counts: bool = False  # in generated answers: the candidates are symbols, such as "In" and "No"
 
     def __post_init__(self):

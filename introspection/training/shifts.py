@@ -152,6 +152,7 @@ SHIFTS: dict[str, ShiftKind] = {
     "taught": ShiftKind(taught, "no part of the task has explained=False and known answers"),
 }
 SHIFT_GROUPS = ("held_out", "all")
+DRAWN_BY = ("group", "entity")
 SHIFT_ORDERS = ("concurrent", "after", "before", "alone")
 SUPERVISED, DPO, POLICY_GRADIENT = SHIFT_OBJECTIVES = ("supervised", "dpo", "policy_gradient")
 
@@ -165,6 +166,9 @@ class ShiftConfig:
     # trains the train and validation groups of parts that are never explained.
     groups: str = "held_out"
     fraction: float = 0.5  # of these groups that are shifted
+    # What is drawn: single groups, so that most entities have shifted and unshifted facts, or entities with
+    # all of their groups.
+    by: str = "group"
     weight: float = 1.0  # μ
     every: int = 1  # the term enters the loss of every N-th step: it is interleaved, where `weight` mixes it
     # "concurrent" with explanation training; "after" or "before" it, for as many steps; or "alone".
@@ -193,6 +197,7 @@ class ShiftConfig:
         for name, choices in (
             ("kind", ("none", *SHIFTS)),
             ("groups", SHIFT_GROUPS),
+            ("by", DRAWN_BY),
             ("order", SHIFT_ORDERS),
             ("objective", SHIFT_OBJECTIVES),
         ):
@@ -275,18 +280,25 @@ def shifted_groups(config: ShiftConfig, items: Sequence[Item]) -> frozenset[str]
     """The items' groups whose behaviour the shift trains, drawn by `config.seed`.
 
     Raises:
-      InputError: no test group would be left unshifted, for comparison.
+      InputError: no test group would be left unshifted, for comparison; or entities are drawn and an item has
+        none.
     """
     if config.kind == "none":
         return frozenset()
-    groups = {item.group for item in items}
-    count = max(round(config.fraction * len(groups)), 1)
-    if config.groups == "held_out" and config.kind != "taught" and count == len(groups):
+    nameless = [item.id for item in items if not item.entity]
+    if config.by == "entity" and nameless:
+        raise InputError(f"shift.by is 'entity', but item {nameless[0]} has none: set it to 'group'")
+    drawn_by = {item.group: item.entity if config.by == "entity" else item.group for item in items}
+    names = set(drawn_by.values())
+    count = max(round(config.fraction * len(names)), 1)
+    if config.groups == "held_out" and config.kind != "taught" and count == len(names):
+        what = {"group": "groups", "entity": "entities"}[config.by]
         raise InputError(
-            f"shift.fraction is {config.fraction}: it leaves none of {len(groups)} test groups unshifted for "
-            "comparison; lower it, or use more test groups"
+            f"shift.fraction is {config.fraction}: it leaves none of {len(names)} test {what} unshifted for "
+            f"comparison; lower it, or use more test {what}"
         )
-    return drawn_groups(groups, count, [config.seed, 5])
+    drawn = drawn_groups(names, count, [config.seed, 5])
+    return frozenset(group for group, name in drawn_by.items() if name in drawn)
 
 
 def shift_examples(

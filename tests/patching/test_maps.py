@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from introspection.patching.causal import Causal, causal_share, patch_strongest, random_sites, strongest_sites
+from introspection.patching.causal import Causal, causal_share, patch_strongest, random_sites
 from introspection.patching.maps import (
     Maps,
     correlation,

@@ -302,6 +302,23 @@ def test_items_of_one_question_with_other_candidates_are_not_trained_against_eac
     refused(lambda: examples_of("distill"), "two answers, 'B' and 'A', to the prompt 'Which one?'")
 
 
+def test_entities_are_shifted_with_all_of_their_groups():
+    items = [
+        dataclasses.replace(item(f"{fact}/{name}", f"{fact}/{name}"), entity=name)
+        for name in "abcd"
+        for fact in ("capital", "river")
+    ]
+    shifted = shifted_groups(ShiftConfig("new_facts", by="entity"), items)
+    names = {group.split("/")[1] for group in shifted}
+    assert len(names) == 2
+    assert shifted == {one.group for one in items if one.entity in names}
+    drawn = [shifted_groups(ShiftConfig("new_facts", seed=seed), items) for seed in range(8)]
+    assert any(len({group.split("/")[1] for group in groups}) > 2 for groups in drawn)
+    refused(lambda: shifted_groups(ShiftConfig("new_facts", by="entity"), [item("q0", "q0")]), "q0 has none")
+    whole = ShiftConfig("new_facts", fraction=0.9, by="entity")
+    refused(lambda: shifted_groups(whole, items), "none of 4 test entities unshifted")
+
+
 def test_some_test_groups_must_stay_unshifted():
     items = [item(f"q{i}", f"q{i}") for i in range(4)]
     assert len(shifted_groups(ShiftConfig("new_facts", fraction=0.75), items)) == 3

@@ -106,5 +106,6 @@ def _items(
                 cued=cued,
                 subset=subset,
                 phrasing=str(phrasing),
+                entity=fact.entity,
                 case_counts=fact.relation in language.symbols,
             )
