@@ -66,8 +66,8 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     found = len({getattr(device, "slice_index", 0) for device in given}) if is_tpu else 1
     if found not in (1, slices) or len(given) % slices:
         raise InputError(
-            f"config.mesh.dcn_data is {slices}, but the {len(given)} devices are of {found} slice(s); give "
-            f"{found}"
+            f"the mesh has dcn_data={slices}, but the {len(given)} devices are of {found} slice(s); give "
+            f"dcn_data={found}, such as --mesh=data=-1,dcn_data={found}"
         )
     available = len(given) // slices
     if -1 in sizes:

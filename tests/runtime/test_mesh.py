@@ -75,7 +75,11 @@ def test_slices_are_apart_along_data_alone():
 
 
 REFUSED = {
-    "slices that are not named": (MeshConfig(1, -1), chips(4, 4, slices=2), ["dcn_data is 1", "2 slice(s)"]),
+    "slices that are not named": (
+        MeshConfig(1, -1),
+        chips(4, 4, slices=2),
+        ["dcn_data=1", "2 slice(s)", "--mesh=data=-1,dcn_data=2"],
+    ),
     "sizes with no place": (MeshConfig(3, 5), chips(4, 4), ["[3, 5, 1]", "powers of two"]),
     "no rest": (MeshConfig(3, -1), chips(4, 4), ["can't be divided by 3"]),
 }
