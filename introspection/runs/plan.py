@@ -132,4 +132,8 @@ def program_lines(made: ProgramPlan) -> list[str]:
         lines.append(
             f"  estimate: at least {time.seconds:.3g} s, bound by {time.bound_by}; MFU at most {time.mfu:.0%}"
         )
+        if time.slices > 1:
+            lines.append(
+                f"  between its {time.slices} slices is a slower network, which the estimate rates as links"
+            )
     return lines

@@ -15,11 +15,19 @@ from tiny import mesh_of
 
 from introspection.errors import InputError
 from introspection.organism.organism import text_tokenizer
+from introspection.runs import program_plan
 from introspection.runs.config import read_config
 from introspection.runs.plan import PlanRequest, plan, program_lines
 from introspection.runs.plan_table import markdown_table
 from introspection.runs.planned_programs import PROGRAMS, model_of, planned_programs, train_state
-from introspection.runs.program_plan import estimated, leaf_plans, model_flops, needed_bytes, plan_program
+from introspection.runs.program_plan import (
+    ProgramPlan,
+    estimated,
+    leaf_plans,
+    model_flops,
+    needed_bytes,
+    plan_program,
+)
 from introspection.runtime import topology
 from introspection.runtime.command import get_config_of
 from introspection.runtime.config import cache_dir
@@ -86,6 +94,16 @@ def test_all_that_is_trained_is_read_from_memory():
     parameters = sum(leaf.size for leaf in jax.tree.leaves(planned.arguments[0].trainable))
     assert made.bound_by == "memory"
     assert made.seconds >= 3 * parameters * model.dtype.itemsize
+
+
+@pytest.mark.parametrize(("slices", "said"), [(1, False), (2, True)])
+def test_an_estimate_over_slices_says_that_their_network_is_rated_as_links(monkeypatch, slices, said):
+    monkeypatch.setattr(program_plan, "slice_count", lambda devices: slices)
+    config, mesh = config_of("configs/quickstart.py:tiny"), mesh_of(data=2, fsdp=2)
+    planned = planned_programs(config, model_of(config), mesh, 128, "cpu")["train"]()
+    made = estimated(planned, 0.0, 0.0, {}, mesh, topology.CHIPS["v5e"])
+    plan = ProgramPlan("train", 128, 32, 1, 0, 1.0, 1.0, fits=True, estimate=made)
+    assert any(f"its {slices} slices is a slower network" in line for line in program_lines(plan)) == said
 
 
 @pytest.mark.slow
