@@ -47,7 +47,8 @@ def plan(request: PlanRequest, console: Console) -> list[ProgramPlan]:
     """Prints the plan of a run's first arm, and returns the compiled programs' figures.
 
     Raises:
-      InputError: as `make_mesh`, `compile_only_devices`, `model_of` and `planned_programs`.
+      InputError: `request.out` can't be written, or as `make_mesh`, `compile_only_devices`, `model_of` and
+        `planned_programs`.
       RunError: as `plan_program`.
     """
     config = request.config
@@ -55,6 +56,7 @@ def plan(request: PlanRequest, console: Console) -> list[ProgramPlan]:
     chip = chip_of(request.topology) if request.topology else None
     mesh: Any = _abstract_mesh(shape)
     if chip is not None:
+        _check_out(request.out)
         # Executables for machines elsewhere can't be read back from the cache of this one's.
         jax.config.update("jax_enable_compilation_cache", False)
         mesh = make_mesh(shape, compile_only_devices(request.topology, shape.dcn_data))
@@ -87,6 +89,15 @@ def plan(request: PlanRequest, console: Console) -> list[ProgramPlan]:
                 with Path(request.out).open("a", encoding="utf-8") as file:
                     file.write(json.dumps(about) + "\n")
     return made
+
+
+def _check_out(out: str) -> None:
+    """Raises InputError if a file can't be added to: better before minutes of compiling than after."""
+    try:
+        if out:
+            Path(out).open("a", encoding="utf-8").close()
+    except OSError as error:
+        raise InputError(f"--out={out} can't be written ({error.strerror}): give another file") from error
 
 
 def _abstract_mesh(shape: MeshConfig) -> AbstractMesh:

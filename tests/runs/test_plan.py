@@ -162,6 +162,12 @@ def test_a_bad_request_is_refused(given, says):
     refusal(PlanRequest, config_of(QWEN), says=says, **given)
 
 
+@pytest.mark.parametrize("out", ["missing/plans.jsonl", "."])
+def test_a_file_that_cannot_be_added_to_is_refused_before_anything_is_compiled(tmp_path, out):
+    request = PlanRequest(config_of(QWEN), topology="v5e:4x4", out=str(tmp_path / out))
+    refusal(plan, request, Console(), says=["--out", "can't be written ("])
+
+
 # libtpu compiles for TPUs without any, and is no requirement: `pip install libtpu`, then `pytest -m aot`.
 @pytest.mark.aot
 def test_a_step_of_8192_tokens_is_lowered_to_the_kernel_and_compiled_for_a_slice(tmp_path):
