@@ -14,6 +14,7 @@ from rich.console import Console
 from introspection.errors import InputError
 from introspection.runs.config import RunConfig
 from introspection.runs.plan_table import what_fits
+from introspection.runs.planned_batch import planned_arm
 from introspection.runs.planned_programs import PROGRAMS, model_of, planned_programs, train_state
 from introspection.runs.program_plan import LeafPlan, ProgramPlan, leaf_plans, plan_program
 from introspection.runtime.mesh import AXES, MeshConfig, make_mesh
@@ -44,7 +45,7 @@ class PlanRequest:
 
 
 def plan(request: PlanRequest, console: Console) -> list[ProgramPlan]:
-    """Prints the plan of a run's first arm, and returns the compiled programs' figures.
+    """Prints the plan of a run's largest arm, and returns the compiled programs' figures.
 
     Raises:
       InputError: `request.out` can't be written, or as `make_mesh`, `compile_only_devices`, `model_of` and
@@ -65,7 +66,8 @@ def plan(request: PlanRequest, console: Console) -> list[ProgramPlan]:
     adapted = dataclasses.replace(model, lora=config.lora.lora).on(platform)
     state, frozen = train_state(config, adapted, mesh)
     leaves = leaf_plans({"state": state, "frozen": frozen})
-    console.print(f"{config.name} on {dict(mesh.shape)}; a line a leaf: shape, dtype, axes, bytes a device")
+    name = f"{config.name}, arm {planned_arm(config)},"
+    console.print(f"{name} on {dict(mesh.shape)}; a line a leaf: shape, dtype, axes, bytes a device")
     for line in leaf_lines(leaves):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     console.print(
