@@ -1,6 +1,7 @@
 """Pretraining a model organism: once per fingerprint, then from the cache."""
 
 import dataclasses
+import functools
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from introspection.checkpoints.names import (
     CHECKPOINTS,
     TOKENIZER,
     ModelCard,
+    abstract_variables,
     find_stored,
     load_model,
     stored_steps,
@@ -35,6 +37,7 @@ from introspection.probes.scored import decisions, probe_behavior
 from introspection.runtime.config import plain
 from introspection.runtime.json_files import read_object
 from introspection.runtime.lock import one_at_a_time
+from introspection.runtime.mesh import parameter_shardings
 from introspection.runtime.metrics_writer import MetricsWriter
 from introspection.runtime.processes import first
 from introspection.runtime.progress import progress_bar
@@ -202,7 +205,9 @@ def _pretrain(
     first(begin)
     ModelCard(model_config, (pretrain.seed,)).write(workdir / CHECKPOINTS / ARM)
 
-    variables = jax.jit(lambda key: initialize(model_config, key))(jax.random.key(pretrain.seed))
+    placed = parameter_shardings(abstract_variables(model_config), session.mesh)
+    begun = jax.jit(functools.partial(initialize, model_config), out_shardings=placed)
+    variables = begun(jax.random.key(pretrain.seed))
     explained = pretrain.mixture.explained
     explainable = explainable_facts(config.task, questions) if explained else None
     session.console.print(
@@ -228,7 +233,7 @@ def _pretrain(
                 world, table, pretrain.mixture, pretrain.rows, step, seed, explainable
             ),
             metadata={"kind": "organism"},
-            state=initial_state([{"params": variables["params"]}], pretrain.optimizer),
+            state=initial_state([{"params": variables["params"]}], pretrain.optimizer, session.mesh),
             store=store,
         )
         train(

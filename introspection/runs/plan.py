@@ -14,6 +14,7 @@ from rich.console import Console
 from introspection.errors import InputError
 from introspection.runs.config import RunConfig
 from introspection.runs.plan_table import what_fits
+from introspection.runs.planned_batch import planned_arm
 from introspection.runs.planned_programs import PROGRAMS, model_of, planned_programs, train_state
 from introspection.runs.program_plan import LeafPlan, ProgramPlan, leaf_plans, plan_program
 from introspection.runtime.mesh import AXES, MeshConfig, make_mesh
@@ -44,10 +45,11 @@ class PlanRequest:
 
 
 def plan(request: PlanRequest, console: Console) -> list[ProgramPlan]:
-    """Prints the plan of a run's first arm, and returns the compiled programs' figures.
+    """Prints the plan of a run's largest arm, and returns the compiled programs' figures.
 
     Raises:
-      InputError: as `make_mesh`, `compile_only_devices`, `model_of` and `planned_programs`.
+      InputError: `request.out` can't be written, or as `make_mesh`, `compile_only_devices`, `model_of` and
+        `planned_programs`.
       RunError: as `plan_program`.
     """
     config = request.config
@@ -55,6 +57,7 @@ def plan(request: PlanRequest, console: Console) -> list[ProgramPlan]:
     chip = chip_of(request.topology) if request.topology else None
     mesh: Any = _abstract_mesh(shape)
     if chip is not None:
+        _check_out(request.out)
         # Executables for machines elsewhere can't be read back from the cache of this one's.
         jax.config.update("jax_enable_compilation_cache", False)
         mesh = make_mesh(shape, compile_only_devices(request.topology, shape.dcn_data))
@@ -63,7 +66,8 @@ def plan(request: PlanRequest, console: Console) -> list[ProgramPlan]:
     adapted = dataclasses.replace(model, lora=config.lora.lora).on(platform)
     state, frozen = train_state(config, adapted, mesh)
     leaves = leaf_plans({"state": state, "frozen": frozen})
-    console.print(f"{config.name} on {dict(mesh.shape)}; a line a leaf: shape, dtype, axes, bytes a device")
+    name = f"{config.name}, arm {planned_arm(config)},"
+    console.print(f"{name} on {dict(mesh.shape)}; a line a leaf: shape, dtype, axes, bytes a device")
     for line in leaf_lines(leaves):
         console.print(line, highlight=False, soft_wrap=True, markup=False)
     console.print(
@@ -87,6 +91,15 @@ def plan(request: PlanRequest, console: Console) -> list[ProgramPlan]:
                 with Path(request.out).open("a", encoding="utf-8") as file:
                     file.write(json.dumps(about) + "\n")
     return made
+
+
+def _check_out(out: str) -> None:
+    """Raises InputError if a file can't be added to: better before minutes of compiling than after."""
+    try:
+        if out:
+            Path(out).open("a", encoding="utf-8").close()
+    except OSError as error:
+        raise InputError(f"--out={out} can't be written ({error.strerror}): give another file") from error
 
 
 def _abstract_mesh(shape: MeshConfig) -> AbstractMesh:
@@ -132,4 +145,8 @@ def program_lines(made: ProgramPlan) -> list[str]:
         lines.append(
             f"  estimate: at least {time.seconds:.3g} s, bound by {time.bound_by}; MFU at most {time.mfu:.0%}"
         )
+        if time.slices > 1:
+            lines.append(
+                f"  between its {time.slices} slices is a slower network, which the estimate rates as links"
+            )
     return lines

@@ -26,19 +26,18 @@ from introspection.organism.organism import is_organism, tokenizer_for
 from introspection.probes.decoding import greedy_decode
 from introspection.probes.scoring import continuation_logprobs, exact_products
 from introspection.runs.config import RunConfig
+from introspection.runs.planned_batch import CANDIDATE_TOKENS, CANDIDATES, planned_arm, planned_batch
 from introspection.runtime.config import cache_dir
 from introspection.runtime.mesh import ROW_AXES, batch_axes, check_rows, parameter_shardings, row_parts
 from introspection.tasks.registry import load_task
 from introspection.text.buckets import ACCELERATOR_BATCH_TOKENS, BATCH_TOKENS
-from introspection.text.rows import Rows, build_row, stack_rows
-from introspection.training.batches import by_item, stack_batches
+from introspection.training.batches import stack_batches
 from introspection.training.loop import weights
-from introspection.training.objectives import Answers, Batch, BehaviorBatch
+from introspection.training.objectives import batch_parts
 from introspection.training.step import Frozen, RunValues, initial_state, train_steps
 from introspection.weights.published import PUBLISHED
 
 PROGRAMS = ("train", "score", "decode")
-CANDIDATES, CANDIDATE_TOKENS = 4, 2  # of an item, as of a question with four letters: a token and an end
 
 
 class PlannedProgram(NamedTuple):
@@ -82,7 +81,7 @@ def model_of(config: RunConfig) -> ModelConfig:
 def planned_programs(
     config: RunConfig, model: ModelConfig, mesh: Mesh, tokens: int, platform: str
 ) -> dict[str, Callable[[], PlannedProgram]]:
-    """By name, what makes the program of a run's first arm with rows of so many tokens."""
+    """By name, what makes the program of a run's largest arm (`planned_arm`) with rows of so many tokens."""
     trained = dataclasses.replace(model, remat=config.train.remat, lora=config.lora.lora).on(platform)
     probed = dataclasses.replace(model, lora=config.lora.lora).for_probes().on(platform)
     return {
@@ -103,7 +102,7 @@ def _shape(leaf: Any, sharding: NamedSharding) -> jax.ShapeDtypeStruct:
 
 def train_state(config: RunConfig, model: ModelConfig, mesh: Mesh | AbstractMesh) -> Any:
     """(state, frozen), arguments of the train step: shapes of what is trained, of all seeds, and the rest."""
-    optimizer = config.train.optimizer(next(iter(config.chosen_arms.values())))
+    optimizer = config.train.optimizer(config.chosen_arms[planned_arm(config)])
 
     def start(variables: Mapping[str, Any]) -> Any:
         kind = "params" if model.lora is None else "lora"
@@ -115,16 +114,16 @@ def train_state(config: RunConfig, model: ModelConfig, mesh: Mesh | AbstractMesh
 
 
 def _train_program(config: RunConfig, model: ModelConfig, mesh: Mesh, tokens: int) -> PlannedProgram:
-    arm = next(iter(config.chosen_arms.values()))
-    sizes, objective, optimizer = config.train.rows, config.train.objective(arm), config.train.optimizer(arm)
+    arm = config.chosen_arms[planned_arm(config)]
+    objective, optimizer = config.train.objective(arm), config.train.optimizer(arm)
     state, frozen = train_state(config, model, mesh)
-    batch = _batch(config, model, tokens)
+    batch = planned_batch(config, arm, model, mesh, tokens)
     batches = jax.tree.map(
         lambda array: _shape(array, NamedSharding(mesh, P(None, None, batch_axes(array.shape[2], mesh)))),
         stack_batches([[batch] * len(config.seeds)]),
     )
     values = RunValues(np.asarray(arm.learning_rate, np.float32), weights(arm.kl_weight, arm.shift.weight))
-    rows = sizes.explanation_rows + 2 * sizes.behavior_items
+    rows = sum(len(part.tokens) for part in batch_parts(batch).values())
     check_rows(rows, "a step", mesh)
     return PlannedProgram(
         name="train",
@@ -143,35 +142,6 @@ def _train_program(config: RunConfig, model: ModelConfig, mesh: Mesh, tokens: in
         },
         model=model,
     )
-
-
-def _batch(config: RunConfig, model: ModelConfig, tokens: int) -> Batch:
-    """Rows of one length without a shift: a prompt and an explanation; and a prompt and candidates, or a
-    reply."""
-    sizes, items = config.train.rows, config.train.rows.behavior_items
-    said, scored = config.evaluation.explanation_tokens, config.behavior.readout != "generate"
-    reply = 1 if scored else config.behavior.reply_tokens
-    answers = [[0] * CANDIDATE_TOKENS] * CANDIDATES if scored else [[0] * reply]
-    prompt = [0] * (tokens - max(said, sum(map(len, answers))))
-
-    def rows(continuations: list[list[int]], count: int) -> Rows:
-        return stack_rows([build_row(prompt, continuations)] * count, tokens)
-
-    behavior = BehaviorBatch(
-        by_item(rows(answers, 2 * items)),
-        np.ones((items, 2), bool),
-        np.zeros((items, 2, reply, model.width), np.float32),
-        Answers(
-            candidates=np.full(items, CANDIDATES, np.int32),
-            reference_logprobs=np.zeros((items, 2, CANDIDATES + 1), np.float32),
-            labelled=np.ones(items, bool),
-            label_changed=np.zeros((items, 2), bool),
-            label_answer=np.zeros((items, 2), np.int32),
-        )
-        if scored
-        else None,
-    )
-    return Batch(explanation=rows([[0] * said], sizes.explanation_rows), behavior=behavior)
 
 
 def _probe_rows(tokens: int, mesh: Mesh, platform: str) -> int:

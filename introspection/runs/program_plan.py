@@ -19,7 +19,7 @@ from introspection.models.useful_flops import useful_flops
 from introspection.runs.planned_programs import PlannedProgram
 from introspection.runtime.collectives import Collective, collectives
 from introspection.runtime.flops import matrix_flops
-from introspection.runtime.mesh import row_parts
+from introspection.runtime.mesh import row_parts, slice_count
 from introspection.runtime.topology import Chip
 
 TOKENS_STEP = 128  # lengths are named in steps of this
@@ -44,6 +44,7 @@ class Estimate:
     seconds: float
     bound_by: str  # "compute", "memory" or "links"
     mfu: float
+    slices: int = 1  # what these send each other is rated as links within one, which are faster
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,4 +191,5 @@ def estimated(
     }
     slowest = max(bound, key=lambda name: bound[name])
     seconds = bound[slowest]
-    return Estimate(seconds, slowest, useful / mesh.size / chip.flops / seconds)
+    slices = slice_count(list(mesh.devices.flat))
+    return Estimate(seconds, slowest, useful / mesh.size / chip.flops / seconds, slices)

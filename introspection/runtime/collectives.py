@@ -125,14 +125,26 @@ def _trips(computations: Mapping[str, list[_Instruction]], rest: str) -> int | N
 
 
 def _received(one: _Instruction) -> float:
-    """Bytes of the result; an asynchronous one's shape also has its operands, which are no larger."""
-    sizes = [
+    """Bytes of the results. The shape of what starts an asynchronous collective has its operands first, but
+    for an all-reduce."""
+    starts = one.operation.endswith("-start") and one.operation != "all-reduce-start"
+    results = _elements(one.shape)[1] if starts else one.shape
+    return sum(
         math.prod(int(n) for n in dims.split(",") if n) * _item_bytes(kind)
-        for kind, dims in _ARRAY.findall(one.shape)
-    ]
-    if not sizes:
-        return 0.0
-    return max(sizes) if one.operation.endswith("-start") else sum(sizes)
+        for kind, dims in _ARRAY.findall(results)
+    )
+
+
+def _elements(shape: str) -> list[str]:
+    """Of a tuple's shape, which may be tuples themselves."""
+    depth, elements = 0, [""]
+    for sign in shape[1:-1]:
+        depth += (sign in "([{") - (sign in ")]}")
+        if sign == "," and not depth:
+            elements.append("")
+        else:
+            elements[-1] += sign
+    return elements
 
 
 def _item_bytes(kind: str) -> float:

@@ -62,12 +62,11 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
             f"config.mesh has sizes {sizes} and dcn_data={slices}: each must be at least 1, except that one "
             "of the former may be -1"
         )
-    is_tpu = given[0].platform == "tpu"
-    found = len({getattr(device, "slice_index", 0) for device in given}) if is_tpu else 1
+    found = slice_count(given)
     if found not in (1, slices) or len(given) % slices:
         raise InputError(
-            f"config.mesh.dcn_data is {slices}, but the {len(given)} devices are of {found} slice(s); give "
-            f"{found}"
+            f"the mesh has dcn_data={slices}, but the {len(given)} devices are of {found} slice(s); give "
+            f"dcn_data={found}, such as --mesh=data=-1,dcn_data={found}"
         )
     available = len(given) // slices
     if -1 in sizes:
@@ -92,6 +91,11 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
         ) from error
     # Auto, because an embedding lookup fails on Explicit axes.
     return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def slice_count(devices: Sequence[Any]) -> int:
+    """How many slices of a pod devices are of; those that are no TPUs count as one."""
+    return len({getattr(device, "slice_index", 0) for device in devices if device.platform == "tpu"}) or 1
 
 
 def _placed(sizes: list[int], slices: int, found: int, devices: Sequence[Any]) -> np.ndarray:

@@ -6,7 +6,7 @@ rows' lengths alone.
 """
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -109,16 +109,21 @@ def texts_of(parts: dict[str, Rows]) -> list["Texts"]:
     return [_texts(*row) for tokens, segments in both for row in zip(tokens, segments, strict=True)]
 
 
-def least_shape(batches: Sequence[Sequence["Texts"]], longest: int, multiple: int = 1) -> tuple[int, int]:
+def least_shape(batches: Iterable[Sequence["Texts"]], longest: int, multiple: int = 1) -> tuple[int, int]:
     """The shape `packs time` that holds the rows of any of some batches: as few packs of at most `longest`
     tokens as they need, rounded up to a multiple, and these as short as can be, in eights.
+
+    Args:
+      batches: gone through several times, one batch at a time, so that they need not be in memory at once.
 
     Raises:
       InputError: a row is longer than a pack.
     """
-    most = max(len(_assigned(rows, longest)[0]) for rows in batches)
+    most, shortest = 0, 0
+    for rows in batches:
+        most = max(most, len(_assigned(rows, longest)[0]))
+        shortest = max(shortest, *(row.length for row in rows))
     packs = -(-most // multiple) * multiple
-    shortest = max(row.length for rows in batches for row in rows)
     times = range(-(-shortest // 8) * 8, longest, 8)
 
     def fits(time: int) -> bool:

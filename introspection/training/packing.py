@@ -4,14 +4,16 @@ The losses and their gradients are those of the rows by themselves, to rounding.
 every step, for one executable.
 """
 
-from collections.abc import Callable, Sequence
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from jax.sharding import Mesh
 
 from introspection.errors import InputError
 from introspection.runtime.mesh import row_parts
-from introspection.text.packs import least_shape, pack_rows, texts_of
+from introspection.text.packs import Texts, least_shape, pack_rows, texts_of
 from introspection.training.batches import rows_of
 from introspection.training.objectives import Batch, batch_parts
 
@@ -25,6 +27,20 @@ def packed(batch: Batch, time: int, packs: int | None = None) -> Batch:
     return batch._replace(packs=pack_rows(batch_parts(batch), time, packs))
 
 
+@dataclasses.dataclass(frozen=True)
+class _Drawn:
+    """What the batches of all steps hold, made anew whenever they are gone through: at once they would take
+    gigabytes."""
+
+    batch: Callable[[int, int], Batch]
+    steps: int
+    seeds: Sequence[int]
+
+    def __iter__(self) -> Iterator[list[Texts]]:
+        drawn = itertools.product(range(self.steps), self.seeds)
+        return (texts_of(batch_parts(self.batch(step, seed))) for step, seed in drawn)
+
+
 def in_packs(
     batch: Callable[[int, int], Batch], steps: int, seeds: Sequence[int], time: int, mesh: Mesh
 ) -> Callable[[int, int], Batch]:
@@ -33,8 +49,7 @@ def in_packs(
     Raises:
       InputError: a row is longer than a pack.
     """
-    drawn = [texts_of(batch_parts(batch(step, seed))) for step in range(steps) for seed in seeds]
-    packs, longest = least_shape(drawn, time, row_parts(mesh))
+    packs, longest = least_shape(_Drawn(batch, steps, seeds), time, row_parts(mesh))
     return lambda step, seed: packed(batch(step, seed), longest, packs)
 
 

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from introspection.models.config import ModelConfig
 from introspection.models.useful_flops import useful_flops
-from introspection.runtime.compiled import ProgramTable
+from introspection.runtime.compiled import ProgramTable, differing_shapes
 from introspection.runtime.topology import peak_flops
 from introspection.text.rows import Rows
 from introspection.training.objectives import Batch
@@ -154,15 +154,17 @@ class SpeedMeter:
 
     def compiled_again(self) -> str:
         """A warning if the step was compiled more than once; "" otherwise, or if it was said before."""
-        made = [row for row in self._programs.rows() if row[0] == STEP]
+        made = self._programs.compilations(STEP)
         if len(made) <= self._expected:
             return ""
         self._expected = len(made)
-        *_, (_, before, _, _), (_, shapes, _, seconds) = made
-        return (
-            f"{self._arms[0]}: its step was compiled again, in {seconds:.1f} s, for rows of {shapes} after "
-            f"{before}; rows of one shape at every step would save that"
+        shapes, before = differing_shapes(made[-1], made[-2])
+        rows = (
+            f"rows of {shapes} after {before}; rows of one shape at every step would save that"
+            if shapes
+            else "rows of the same shapes, of another type or otherwise placed"
         )
+        return f"{self._arms[0]}: its step was compiled again, in {made[-1].seconds:.1f} s, for {rows}"
 
 
 def batch_tokens(batch: Batch) -> tuple[int, int, float]:

@@ -4,10 +4,11 @@ import dataclasses
 import functools
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from speaker_texts import asked_and_said
-from tiny import mesh_of
+from tiny import assert_placed, mesh_of
 
 from configs import quickstart
 from introspection.errors import InputError
@@ -297,7 +298,7 @@ class Stopped(Exception):
     """Pretraining is about to begin."""
 
 
-def pretraining_job(config, monkeypatch):
+def pretraining_job(config, monkeypatch, mesh=None):
     """The job that pretraining would run, and its tokenizer."""
     jobs = []
 
@@ -306,15 +307,23 @@ def pretraining_job(config, monkeypatch):
         raise Stopped
 
     monkeypatch.setattr(organism, "train", stop)
-    questions, session = load_task(config.task, cache_dir())[1], session_of(config)
+    questions, session = load_task(config.task, cache_dir())[1], session_of(config, mesh)
     with pytest.raises(Stopped):
         pretrained_organism(config.organism, questions, session)
     folder = organism.organism_workdir(config.organism, questions, session.cache)
     return jobs[0], load_tokenizer(folder / organism.TOKENIZER)
 
 
-def session_of(config):
-    return Session(mesh_of(), cache=Path(config.cache_dir))
+def session_of(config, mesh=None):
+    return Session(mesh or mesh_of(), cache=Path(config.cache_dir))
+
+
+def test_a_base_begins_in_parts_with_the_same_numbers(tmp_path, monkeypatch):
+    config, mesh = config_of(tmp_path, "invented_world", explained=0.0), mesh_of(fsdp=2, tensor=2)
+    shared, alone = (pretraining_job(config, monkeypatch, one)[0] for one in (mesh, mesh_of()))
+    for name in ("state", "frozen"):
+        assert_placed(getattr(shared, name), mesh)
+        jax.tree.map(np.testing.assert_array_equal, getattr(shared, name), getattr(alone, name))
 
 
 def rows_about(job, tokenizer, grammar, steps):

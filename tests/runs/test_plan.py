@@ -15,16 +15,26 @@ from tiny import mesh_of
 
 from introspection.errors import InputError
 from introspection.organism.organism import text_tokenizer
+from introspection.runs import program_plan
+from introspection.runs.arm_config import ArmConfig
 from introspection.runs.config import read_config
 from introspection.runs.plan import PlanRequest, plan, program_lines
 from introspection.runs.plan_table import markdown_table
 from introspection.runs.planned_programs import PROGRAMS, model_of, planned_programs, train_state
-from introspection.runs.program_plan import estimated, leaf_plans, model_flops, needed_bytes, plan_program
+from introspection.runs.program_plan import (
+    ProgramPlan,
+    estimated,
+    leaf_plans,
+    model_flops,
+    needed_bytes,
+    plan_program,
+)
 from introspection.runtime import topology
 from introspection.runtime.command import get_config_of
 from introspection.runtime.config import cache_dir
 from introspection.runtime.flops import matrix_flops
 from introspection.tasks.registry import load_task
+from introspection.training.shifts import ShiftConfig
 from introspection.weights.hf_config import model_config
 from introspection.weights.published import PUBLISHED
 
@@ -71,6 +81,55 @@ def test_programs_are_of_shapes_alone_and_as_large_as_the_mathematics_asks():
         assert 1 < counted / model_flops(planned, tokens) < 4, name
 
 
+def with_largest(arm, **train):
+    config = config_of("configs/quickstart.py:tiny")
+    train = dataclasses.replace(config.train, shift_rows=12, text_tokens=32, **train)
+    return dataclasses.replace(config, train=train, arms={"kl": ArmConfig(), "largest": arm}, run_arms=())
+
+
+def shifted(objective):
+    return ArmConfig(shift=ShiftConfig("less_sycophantic", objective=objective))
+
+
+LARGEST = {
+    "supervised": (shifted("supervised"), "score", "shift_loss"),
+    "dpo": (shifted("dpo"), "score", "preference_margin"),
+    "reward": (shifted("policy_gradient"), "score", "reward"),
+    "generated": (shifted("supervised"), "generate", "shift_loss"),
+    "other text": (ArmConfig(kl_prompts="other_text"), "score", "kl"),
+}
+
+
+@pytest.mark.parametrize(("arm", "readout", "metric"), LARGEST.values(), ids=LARGEST)
+def test_a_planned_step_has_every_row_of_the_arm_that_has_most(arm, readout, metric):
+    config, mesh = with_largest(arm), mesh_of(data=2, fsdp=2)
+    config = dataclasses.replace(config, behavior=dataclasses.replace(config.behavior, readout=readout))
+    planned = planned_programs(config, model_of(config), mesh, 128, "cpu")["train"]()
+    sizes, batches = config.train.rows, planned.arguments[2]
+    more = 12 if batches.text is None else 2 * sizes.behavior_items
+    assert planned.rows == sizes.explanation_rows + 2 * sizes.behavior_items + more
+    part = batches.text or batches.shift
+    assert getattr(part, "rows", part).tokens.shape[2:] == (more, 128)
+    assert metric in planned.traced(mesh).out_info[1]
+
+
+def test_a_planned_step_lies_in_packs_that_nothing_shares():
+    config, mesh = with_largest(shifted("supervised"), pack_tokens=256), mesh_of(data=2, fsdp=2)
+    planned = planned_programs(config, model_of(config), mesh, 128, "cpu")["train"]()
+    packs, time = planned.arguments[2].packs.tokens.shape[2:]
+    assert time <= 256
+    assert packs == -(-planned.rows // 2 // 4) * 4  # two rows each
+    assert "shift_loss" in planned.traced(mesh).out_info[1]
+
+
+def test_rows_that_leave_no_room_for_a_prompt_are_refused():
+    config, mesh = config_of("configs/quickstart.py:tiny"), mesh_of()
+    shift = ShiftConfig("less_sycophantic", objective="policy_gradient", group_size=64)
+    config = dataclasses.replace(config, arms={"kl": ArmConfig(shift=shift)}, run_arms=())
+    make = planned_programs(config, model_of(config), mesh, 128, "cpu")["train"]
+    refusal(make, says=["--tokens has 128, but 128 follow a prompt"])
+
+
 def test_an_organism_that_reads_text_has_the_vocabulary_of_its_sentences():
     config = config_of("configs/model_size.py:tiny")
     _, questions = load_task(config.task, cache_dir())
@@ -86,6 +145,16 @@ def test_all_that_is_trained_is_read_from_memory():
     parameters = sum(leaf.size for leaf in jax.tree.leaves(planned.arguments[0].trainable))
     assert made.bound_by == "memory"
     assert made.seconds >= 3 * parameters * model.dtype.itemsize
+
+
+@pytest.mark.parametrize(("slices", "said"), [(1, False), (2, True)])
+def test_an_estimate_over_slices_says_that_their_network_is_rated_as_links(monkeypatch, slices, said):
+    monkeypatch.setattr(program_plan, "slice_count", lambda devices: slices)
+    config, mesh = config_of("configs/quickstart.py:tiny"), mesh_of(data=2, fsdp=2)
+    planned = planned_programs(config, model_of(config), mesh, 128, "cpu")["train"]()
+    made = estimated(planned, 0.0, 0.0, {}, mesh, topology.CHIPS["v5e"])
+    plan = ProgramPlan("train", 128, 32, 1, 0, 1.0, 1.0, fits=True, estimate=made)
+    assert any(f"its {slices} slices is a slower network" in line for line in program_lines(plan)) == said
 
 
 @pytest.mark.slow
@@ -110,10 +179,10 @@ def test_of_a_program_that_does_not_fit_a_plan_says_how_many_or_how_long_rows_wo
     make = planned_programs(config, model_of(config), mesh, 512, "cpu")["train"]
     made = plan_program(make, 512, mesh, topology.CHIPS["v5e"])
     assert (made.fits, made.device_bytes, made.estimate) == (False, 31.5 * 2**30, None)
-    assert made.rows == 32
-    assert made.most_rows == 12  # just below half: of whole rows a device
+    assert made.rows == 40
+    assert made.most_rows == 16  # just below half: of whole rows a device
     assert made.most_tokens == 128
-    assert "; about 12 rows or rows of 128 tokens would fit (" in program_lines(made)[0]
+    assert "; about 16 rows or rows of 128 tokens would fit (" in program_lines(made)[0]
     short = dataclasses.replace(made, most_rows=0, most_tokens=0)
     assert "needs 31.5 GiB a chip; no row would fit" in program_lines(short)[0]
 
@@ -142,6 +211,12 @@ BAD = {
 @pytest.mark.parametrize(("given", "says"), BAD.values(), ids=BAD)
 def test_a_bad_request_is_refused(given, says):
     refusal(PlanRequest, config_of(QWEN), says=says, **given)
+
+
+@pytest.mark.parametrize("out", ["missing/plans.jsonl", "."])
+def test_a_file_that_cannot_be_added_to_is_refused_before_anything_is_compiled(tmp_path, out):
+    request = PlanRequest(config_of(QWEN), topology="v5e:4x4", out=str(tmp_path / out))
+    refusal(plan, request, Console(), says=["--out", "can't be written ("])
 
 
 # libtpu compiles for TPUs without any, and is no requirement: `pip install libtpu`, then `pytest -m aot`.

@@ -56,6 +56,27 @@ def test_collectives_count_as_often_as_their_loops_run():
     assert list(found) == ["all-gather", "all-reduce", "collective-permute"]
 
 
+# As XLA writes what starts several at once: operands and results, each a tuple; an all-reduce, results alone.
+COMBINED = """
+ENTRY %main (a: bf16[2,4]) -> bf16[8,4] {
+  %one = ((bf16[2,4]{1,0:T(8,128)(2,1)}, f32[4]{0}), (bf16[8,4]{1,0}, f32[16]{0})) all-gather-start(%a, %b)
+  %two = (f32[8]{0}, f32[2,2]{1,0}) all-reduce-start(%c, %d), to_apply=%add
+  %three = ((f32[8]{0}), f32[2]{0}, u32[]) reduce-scatter-start(%e), to_apply=%add
+  ROOT %four = ((f32[3]{0}, f32[5]{0}), (f32[3]{0}, f32[5]{0}), u32[]) collective-permute-start(%f, %g)
+}
+"""
+
+
+def test_of_what_starts_several_collectives_at_once_all_results_count_and_no_operand():
+    sent = {kind: one.bytes for kind, one in collectives(COMBINED).items()}
+    assert sent == {
+        "all-gather": 8 * 4 * 2 + 16 * 4,
+        "all-reduce": (8 + 4) * 4,
+        "reduce-scatter": 2 * 4,
+        "collective-permute": (3 + 5) * 4,
+    }
+
+
 # As libtpu writes one gather that goes on through a loop of eight products, from start to end.
 CHAIN = """
 %started (p: bf16[2,4]) -> bf16[8,4] {

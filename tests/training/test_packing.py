@@ -1,5 +1,7 @@
 """Packed rows teach what the rows teach by themselves, whatever attention is like."""
 
+import tracemalloc
+
 import jax
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from tiny import EVERYTHING, assert_trees_close, mesh_of, tiny_config, tiny_vari
 
 from introspection.errors import InputError
 from introspection.models.config import LoraConfig, RopeScaling
+from introspection.text.packs import least_shape, texts_of
 from introspection.text.rows import build_row, pad_time, stack_rows
 from introspection.training.batches import text_rows
 from introspection.training.loop import weights
@@ -121,6 +124,42 @@ def test_every_step_has_one_shape_that_the_mesh_divides():
     assert packs == needed + needed % 2
     assert time <= 40
     assert_trees_close(made(2, 1), made(2, 1))
+
+
+def some_lengths(step, seed):
+    """A batch of rows of random lengths, some of which begin alike."""
+    rng = np.random.default_rng([step, seed, 7])
+    start = rng.integers(0, 50_000, 9).tolist()
+    texts = [
+        ([*start[: rng.integers(10)], *rng.integers(0, 50_000, rng.integers(1, 20)).tolist()], [[1, 2, 3]])
+        for _ in range(24)
+    ]
+    return Batch(stack_rows([build_row(*text) for text in texts], 40))
+
+
+@pytest.mark.parametrize("time", [32, 50, 200])
+def test_steps_drawn_one_at_a_time_are_packed_as_all_at_once(time):
+    made = in_packs(some_lengths, 5, (0, 1), time, mesh_of(2))
+    drawn = [texts_of(batch_parts(some_lengths(step, seed))) for step in range(5) for seed in (0, 1)]
+    packs, longest = least_shape(drawn, time, multiple=2)
+    for step, seed in ((0, 0), (4, 1)):
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            made(step, seed),
+            packed(some_lengths(step, seed), longest, packs),
+        )
+
+
+def test_planning_packs_of_many_steps_takes_the_memory_of_a_few():
+    def peak(steps):
+        tracemalloc.start()
+        in_packs(some_lengths, steps, (0,), 64, mesh_of())
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    peak(1)  # what is imported and cached
+    assert peak(32) < 2 * peak(2)
 
 
 def test_a_row_longer_than_a_pack_is_refused_by_what_it_is():

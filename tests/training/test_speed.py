@@ -3,6 +3,7 @@
 import dataclasses
 import types
 
+import jax
 import jax.numpy as jnp
 import pytest
 from tiny import mesh_of, task_model
@@ -108,6 +109,19 @@ def test_a_step_that_is_compiled_again_is_said_once():
     assert "for rows of 2×5 after 2×4" in meter.compiled_again()
     assert meter.compiled_again() == ""
     assert meter.stretch(10).compilations == 2
+
+
+def test_a_step_that_is_compiled_again_is_told_by_what_differs():
+    programs = ProgramTable()
+    step = programs.program(STEP, (), lambda: lambda rows: jax.tree.map(jnp.sum, rows), data=(0,))
+    meter, kinds = meter_of(programs), [jnp.zeros((2, n)) for n in (1, 2, 3, 4)]
+    for size in (6, 7):
+        step([*kinds, jnp.zeros((2, size)), jnp.zeros(5)])
+    assert "for rows of 2×7 after 2×6;" in meter.compiled_again()
+    step([*kinds, jnp.zeros((2, 7)), jnp.zeros(5, int)])
+    assert meter.compiled_again().endswith("for rows of the same shapes, of another type or otherwise placed")
+    step([*kinds, jnp.zeros((2, 6)), jnp.zeros(5)])
+    assert [calls for _, _, calls, _ in programs.rows()] == [2, 1, 1]
 
 
 SPEED = Speed(
