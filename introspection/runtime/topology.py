@@ -43,6 +43,7 @@ COMPILE_ONLY = {
 _DEVICE_FLOPS = {
     "TPU v5 lite": CHIPS["v5e"].flops,
     "TPU v6 lite": CHIPS["v6e"].flops,
+    "TPU v5p": CHIPS["v5p"].flops,
     "TPU v5": CHIPS["v5p"].flops,
     "TPU v4": 275e12,
     "NVIDIA B200": 2250e12,
