@@ -137,6 +137,8 @@ class CheckpointStore:
 
     def _check_step(self, step: int) -> None:
         if step not in self.steps():
+            self._checkpointer.reload()  # another process may have seen it earlier on shared storage
+        if step not in self.steps():
             has = listed(self.steps(), most=20) or "none"
             raise InputError(f"{self.directory}: no checkpoint at step {step}; the steps are: {has}")
 

@@ -256,7 +256,7 @@ def save_initial(start: Start, workdir: Path) -> None:
     folder = workdir / CHECKPOINTS / start.name
     ModelCard(start.model.config, (0,)).write(folder)
     with CheckpointStore(folder) as store:
-        if not store.steps():
+        if not first(store.steps):
             stacked = jax.tree.map(lambda leaf: leaf[None], start.model.variables)
             store.save(0, stacked, None, {"kind": start.name})
             store.wait()
