@@ -133,7 +133,7 @@ def pretrained_organism(
     with one_at_a_time(workdir.with_suffix(".lock"), session.console, "training this base"):
         if not first((workdir / "organism.json").exists):
             _pretrain(config, questions, world, workdir, session)
-    model = load_model(find_stored(str(workdir))[0], session.mesh)
+    model = load_model(first(lambda: find_stored(str(workdir)))[0], session.mesh)
     table = read_object(workdir / "organism.json", f"delete {workdir}, and the base is trained again")
     return Organism(model, world, workdir, table)
 
@@ -146,7 +146,7 @@ def organism_at(organism: Organism, name: str, mesh: jax.sharding.Mesh) -> Model
     """The organism, or its checkpoint at the step of `pretrain@STEP`."""
     if name == "pretrain":
         return organism.model
-    (found,) = find_stored(f"{organism.workdir}@{name.removeprefix('pretrain@')}")
+    (found,) = first(lambda: find_stored(f"{organism.workdir}@{name.removeprefix('pretrain@')}"))
     return load_model(found, mesh)
 
 
@@ -239,7 +239,7 @@ def _pretrain(
             say=lambda message: session.console.print(message, highlight=False),
         )
     metrics.close()
-    model = load_model(find_stored(str(workdir))[0], session.mesh)
+    model = load_model(first(lambda: find_stored(str(workdir)))[0], session.mesh)
     decided = decisions(probe_behavior(model, task.splits["test"], session), task.splits["test"])
     # Last, so that its presence marks a complete base.
     told = organism_table(world, task, decided, count_parameters(variables))
