@@ -84,7 +84,9 @@ def _collect(
                 line, _ = server.accept()
                 line.settimeout(5.0)
                 number, host = json.loads(_received(line, _LONGEST))
-            except (OSError, ValueError):  # the time is over, or it was a stranger
+                if type(number) is not int:
+                    continue
+            except (OSError, ValueError, TypeError, RecursionError):  # the time is over, or it was a stranger
                 continue
             lines.append(line)
             if number in hosts:

@@ -1,5 +1,6 @@
 """Which process of how many a command is, who is missing, and what a single process does not pay for."""
 
+import contextlib
 import json
 import socket
 import threading
@@ -69,6 +70,24 @@ def test_missing_processes_are_named_with_their_hosts_to_all_that_wait(address):
     assert "process 1 (b), 3 (d) of 4 has not called process 0" in told[0]
     (alone,) = called(address, 2, [1], seconds=0.1)
     assert alone.startswith(f"process 0 can't be reached at {address}")
+
+
+def test_what_strangers_say_is_nobody_s_call(address):
+    host, _, port = address.rpartition(":")
+    told: list = []
+    waits = threading.Thread(target=lambda: told.extend(called(address, 2, [0], seconds=20.0)))
+    waits.start()
+    for said in (b"GET / HTTP/1.1", b"5", b'["a", "b"]', b"[[1], 2]", b"[" * 9000):
+        while waits.is_alive():
+            with (
+                contextlib.suppress(ConnectionRefusedError),
+                socket.create_connection((host, int(port))) as line,
+            ):
+                line.sendall(said + b"\n")
+                break
+    told += called(address, 2, [1], seconds=20.0)
+    waits.join()
+    assert told == 2 * [[socket.gethostname()] * 2]
 
 
 def test_two_processes_with_one_number_are_told_apart(address):
