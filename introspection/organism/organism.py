@@ -21,7 +21,7 @@ from introspection.checkpoints.names import (
     load_model,
     stored_steps,
 )
-from introspection.checkpoints.store import CheckpointStore
+from introspection.checkpoints.store import CheckpointStore, CorruptCheckpointError
 from introspection.errors import InputError
 from introspection.models.decoder import count_parameters, initialize
 from introspection.models.head import head_matrix
@@ -133,8 +133,12 @@ def pretrained_organism(
     with one_at_a_time(workdir.with_suffix(".lock"), session.console, "training this base"):
         if not first((workdir / "organism.json").exists):
             _pretrain(config, questions, world, workdir, session)
-    model = load_model(first(lambda: find_stored(str(workdir)))[0], session.mesh)
-    table = read_object(workdir / "organism.json", f"delete {workdir}, and the base is trained again")
+    again = f"delete {workdir}, and the base is trained again"
+    try:
+        model = load_model(first(lambda: find_stored(str(workdir)))[0], session.mesh)
+    except CorruptCheckpointError as error:
+        raise CorruptCheckpointError(f"{error}; {again}") from error
+    table = read_object(workdir / "organism.json", again)
     return Organism(model, world, workdir, table)
 
 
@@ -286,4 +290,5 @@ def copy_initial(organism_workdir: Path, workdir: Path, name: str) -> None:
     temporary.mkdir(parents=True)
     shutil.copytree(source / str(newest), temporary / "0")
     shutil.copy(source / CARD, temporary / CARD)
+    shutil.rmtree(target, ignore_errors=True)  # incomplete: perhaps a card without its step
     temporary.rename(target)
