@@ -3,6 +3,7 @@
 import contextlib
 import json
 import socket
+import sys
 import threading
 
 import jax
@@ -92,6 +93,40 @@ def test_what_strangers_say_is_nobody_s_call(address):
 
 def test_two_processes_with_one_number_are_told_apart(address):
     assert any("two processes are --process=1" in told for told in called(address, 3, [0, 1, 1], seconds=5.0))
+
+
+class Trembling:
+    """A service that fails once, and knows of one process afterwards."""
+
+    asked = 0
+
+    def get_live_nodes(self, everyone):
+        self.asked += 1
+        if self.asked == 1:
+            raise jax.errors.JaxRuntimeError("UNAVAILABLE: try again")
+        return [0]
+
+    def key_value_dir_get(self, prefix):
+        return []
+
+
+def test_a_death_is_told_though_the_service_failed_before(address, monkeypatch, capsys):
+    service = Trembling()
+    monkeypatch.setattr(joining, "client", lambda: service)
+    monkeypatch.setattr(joining, "leave", sys.exit)
+    monkeypatch.setattr(joining.time, "sleep", lambda seconds: None)
+    port = int(address.rpartition(":")[2])
+    with socket.create_server(("localhost", port)), pytest.raises(SystemExit) as ended:
+        joining._watch(["a", "b"], address)
+    assert ended.value.code == 1
+    assert "process 1 of 2 (on b) died" in capsys.readouterr().err
+
+
+def test_without_the_first_process_nobody_watches(address, monkeypatch):
+    service = Trembling()
+    monkeypatch.setattr(joining, "client", lambda: service)
+    monkeypatch.setattr(joining, "leave", pytest.fail)
+    joining._watch(["a", "b"], address)
 
 
 def test_flags_say_the_place_whole_or_not_at_all():
