@@ -65,8 +65,12 @@ def main(values, console) -> None:
     with working_folder(place, models=False, alone=False) as workdir:
         if values.summarize:
             with held(workdir):
-                beside = [Path(fetched_parts("--beside", other)) for other in values.beside]
-                first(lambda: summarize(values.config, points, workdir, console, beside))
+
+                def write() -> None:
+                    beside = [Path(fetched_parts("--beside", other)) for other in values.beside]
+                    summarize(values.config, points, workdir, console, beside)
+
+                first(write)
         elif dry:
             dry_run(values.config, points, workdir, values.index, console)
         else:

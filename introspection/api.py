@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from introspection.checkpoints.names import load_one, model_path
+from introspection.checkpoints.names import load_one
 from introspection.coupling.matrix import coupling_matrix
 from introspection.coupling.matrix_results import Matrix
 from introspection.coupling.records import PredictionRecord, read_records
@@ -73,7 +73,7 @@ def load_model(name: str, session: Session | None = None) -> Model:
       InputError: there is no such model, the name means several, or it can't be read.
     """
     session = session or Session()
-    return load_one(model_path(name, session.cache), session.mesh)
+    return load_one(name, session.mesh, cache=session.cache)
 
 
 def load_task(name: str, session: Session | None = None, **fields: Any) -> Task:

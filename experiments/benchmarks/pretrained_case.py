@@ -9,7 +9,7 @@ import numpy as np
 
 from configs.smollm2 import PACK_TOKENS, get_config
 from experiments.benchmarks.matrix_products import Product, forward_products
-from introspection.checkpoints.names import load_one, model_path
+from introspection.checkpoints.names import load_one
 from introspection.models.config import LoraConfig, ModelConfig
 from introspection.models.decoder import forward, initialize
 from introspection.models.model import Model
@@ -72,7 +72,7 @@ def load_model(shape: ModelConfig | None) -> Model:
     if shape is not None:
         params = jax.jit(lambda key: initialize(shape, key))(jax.random.key(0))["params"]
         return Model(shape, phrase_tokenizer(["a"], []), {"params": params})
-    model = load_one(model_path("smollm2", cache_dir()), make_mesh(MeshConfig()))
+    model = load_one("smollm2", make_mesh(MeshConfig()))
     return dataclasses.replace(model, config=dataclasses.replace(model.config, compute_dtype="float32"))
 
 

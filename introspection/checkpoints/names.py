@@ -17,10 +17,12 @@ from introspection.errors import InputError, listed
 from introspection.models.config import ModelConfig
 from introspection.models.decoder import initialize
 from introspection.models.model import Model, select_seed
+from introspection.runtime.config import cache_dir
 from introspection.runtime.json_files import parsed, read_object
 from introspection.runtime.json_values import from_json, to_json
 from introspection.runtime.mesh import parameter_shardings
-from introspection.runtime.processes import first
+from introspection.runtime.places import URL
+from introspection.runtime.processes import check_shared, first
 from introspection.runtime.storage import fetched_parts
 from introspection.runtime.workdir import write_whole
 from introspection.text.chat_template import ChatOptions
@@ -129,6 +131,21 @@ def find_models(name: str, chat: ChatOptions | None = None) -> list[StoredModel 
         return [find_pretrained(name, chat)] if is_pretrained(name) else [*find_stored(name)]
     except OSError as error:  # above all a folder that one may not list
         raise InputError(f"{name}: {error.filename or 'it'} can't be read: {error.strerror}") from error
+
+
+def find_common(
+    name: str, cache: Path, chat: ChatOptions | None = None
+) -> list[StoredModel | PretrainedModel]:
+    """`find_models` of a name as the user gives it, by the first process for all.
+
+    A run may store its next step, and a bucket may change, before another process looks.
+
+    Raises:
+      InputError: as `find_models` and `model_path`, or the processes do not share a bucket's copy.
+    """
+    if URL.search(name):
+        check_shared(cache_dir())
+    return first(lambda: find_models(model_path(name, cache), chat))
 
 
 def find_stored(name: str) -> list[StoredModel]:
@@ -251,13 +268,22 @@ def load_model(
 
 
 def load_one(
-    name: str, mesh: jax.sharding.Mesh, chat: ChatOptions | None = None, keep_bfloat16: bool = False
+    name: str, mesh: jax.sharding.Mesh, chat: ChatOptions | None = None, cache: Path | None = None
 ) -> Model:
-    """The single model that a name means; arguments as `load_model`.
+    """`load_found` of the models that a name means; arguments as `find_common`."""
+    return load_found(name, find_common(name, cache or cache_dir(), chat), mesh)
 
-    Raises InputError if it means several different models.
+
+def load_found(
+    name: str,
+    found: Sequence[StoredModel | PretrainedModel],
+    mesh: jax.sharding.Mesh,
+    keep_bfloat16: bool = False,
+) -> Model:
+    """The single model that was found by a name; arguments as `load_model`.
+
+    Raises InputError if there are several different models.
     """
-    found = find_models(name, chat)
     models = [load_model(stored, mesh, keep_bfloat16=keep_bfloat16) for stored in found]
     if len({model_fingerprint(model) for model in models}) > 1:
         choices = listed(map(address, found), most=20)

@@ -15,7 +15,7 @@ from orbax.checkpoint import v1 as ocp
 
 from introspection.checkpoints.fingerprint import fingerprint_tree
 from introspection.errors import InputError, RunError, listed
-from introspection.runtime.processes import first, together
+from introspection.runtime.processes import any_process, first, together
 from introspection.weights.tensor_names import leaf_shapes, shape_problems
 
 _UNFINISHED = "*.orbax-checkpoint-tmp"
@@ -106,7 +106,7 @@ class CheckpointStore:
             raise self._save_error("the last step", error) from error
 
     def metadata(self, step: int) -> dict[str, Any]:
-        self._check_step(step)
+        together(lambda: self._check_step(step))
         return self._load(step, {"metadata": None})["metadata"]
 
     def restore(self, step: int, trainable, optimizer=None) -> tuple[Any, Any]:
@@ -117,15 +117,15 @@ class CheckpointStore:
             that differs).
           CorruptCheckpointError: the files are damaged.
         """
-        self._check_step(step)
         wanted = {"trainable": trainable, "metadata": None}
         if optimizer is not None:
             wanted["optimizer"] = optimizer
-        self._check_shapes(step, trainable)
+        together(lambda: self._check_shapes(step, trainable))
         loaded = self._load(step, wanted)
         # Orbax reads changed bytes and missing chunks without an error, so compare with what was saved.
         for name, key in (("trainable", "content"), ("optimizer", "optimizer_content")):
-            if name in loaded and fingerprint_tree(loaded[name]) != loaded["metadata"].get(key):
+            # Perhaps one process alone: it would fall back to another step, and leave the others waiting.
+            if name in loaded and any_process(fingerprint_tree(loaded[name]) != loaded["metadata"].get(key)):
                 raise CorruptCheckpointError(
                     f"{self.directory / str(step)}: the numbers read differ from those saved ({name})"
                 )
@@ -137,10 +137,13 @@ class CheckpointStore:
 
     def _check_step(self, step: int) -> None:
         if step not in self.steps():
+            self._checkpointer.reload()  # another process may have seen it earlier on shared storage
+        if step not in self.steps():
             has = listed(self.steps(), most=20) or "none"
             raise InputError(f"{self.directory}: no checkpoint at step {step}; the steps are: {has}")
 
     def _check_shapes(self, step: int, trainable) -> None:
+        self._check_step(step)
         try:
             stored = self._checkpointer.checkpointables_metadata(step).metadata["trainable"]
         except Exception as error:  # Orbax raises many kinds for a damaged folder

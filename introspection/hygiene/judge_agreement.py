@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from introspection.checkpoints.names import load_one, model_path
+from introspection.checkpoints.names import load_one
 from introspection.coupling.statistics import hierarchical_bootstrap, null
 from introspection.errors import InputError
 from introspection.models.model import Model
@@ -52,7 +52,7 @@ def judge_report(
     ]
     groups = [item.group for item, _ in judged for _ in range(2)]
     name = reading.get("judge_model", "")
-    asked = load_one(model_path(name, session.cache), session.mesh) if name else model
+    asked = load_one(name, session.mesh, cache=session.cache) if name else model
 
     def verdicts(judges: Sequence[Judge], said: Sequence[Said]) -> dict[str, list[str]]:
         found = {}

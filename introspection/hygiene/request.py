@@ -10,8 +10,7 @@ from introspection.checkpoints.names import (
     address,
     check_addressed,
     check_loadable,
-    find_models,
-    model_path,
+    find_common,
 )
 from introspection.errors import InputError, listed
 from introspection.runs.inherited import run_section
@@ -64,7 +63,7 @@ def find_model(request: ProbeRequest) -> StoredModel | PretrainedModel:
         options are given.
     """
     name, chat = request.model, assigned_chat(request.chat)
-    found = find_models(model_path(name, cache_dir()), chat)
+    found = find_common(name, cache_dir(), chat)
     check_addressed(found, chat, "--chat")
     if len(found) > 1:
         choices = listed(map(address, found), most=20)

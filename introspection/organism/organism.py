@@ -23,7 +23,7 @@ from introspection.checkpoints.names import (
     load_model,
     stored_steps,
 )
-from introspection.checkpoints.store import CheckpointStore
+from introspection.checkpoints.store import CheckpointStore, CorruptCheckpointError
 from introspection.errors import InputError
 from introspection.models.decoder import count_parameters, initialize
 from introspection.models.head import head_matrix
@@ -136,8 +136,12 @@ def pretrained_organism(
     with one_at_a_time(workdir.with_suffix(".lock"), session.console, "training this base"):
         if not first((workdir / "organism.json").exists):
             _pretrain(config, questions, world, workdir, session)
-    model = load_model(find_stored(str(workdir))[0], session.mesh)
-    table = read_object(workdir / "organism.json", f"delete {workdir}, and the base is trained again")
+    again = f"delete {workdir}, and the base is trained again"
+    try:
+        model = load_model(first(lambda: find_stored(str(workdir)))[0], session.mesh)
+    except CorruptCheckpointError as error:
+        raise CorruptCheckpointError(f"{error}; {again}") from error
+    table = read_object(workdir / "organism.json", again)
     return Organism(model, world, workdir, table)
 
 
@@ -149,7 +153,7 @@ def organism_at(organism: Organism, name: str, mesh: jax.sharding.Mesh) -> Model
     """The organism, or its checkpoint at the step of `pretrain@STEP`."""
     if name == "pretrain":
         return organism.model
-    (found,) = find_stored(f"{organism.workdir}@{name.removeprefix('pretrain@')}")
+    (found,) = first(lambda: find_stored(f"{organism.workdir}@{name.removeprefix('pretrain@')}"))
     return load_model(found, mesh)
 
 
@@ -244,7 +248,7 @@ def _pretrain(
             say=lambda message: session.console.print(message, highlight=False),
         )
     metrics.close()
-    model = load_model(find_stored(str(workdir))[0], session.mesh)
+    model = load_model(first(lambda: find_stored(str(workdir)))[0], session.mesh)
     decided = decisions(probe_behavior(model, task.splits["test"], session), task.splits["test"])
     # Last, so that its presence marks a complete base.
     told = organism_table(world, task, decided, count_parameters(variables))
@@ -291,4 +295,5 @@ def copy_initial(organism_workdir: Path, workdir: Path, name: str) -> None:
     temporary.mkdir(parents=True)
     shutil.copytree(source / str(newest), temporary / "0")
     shutil.copy(source / CARD, temporary / CARD)
+    shutil.rmtree(target, ignore_errors=True)  # incomplete: perhaps a card without its step
     temporary.rename(target)

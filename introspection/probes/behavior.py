@@ -13,7 +13,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from introspection.checkpoints.names import load_one, model_path
+from introspection.checkpoints.names import load_one
 from introspection.errors import InputError
 from introspection.models.model import Model
 from introspection.probes.judges import Judge, ModelJudge, PhraseJudge, judge_of
@@ -94,7 +94,7 @@ def load_readout(behavior: BehaviorConfig, task: Task, session: Session) -> Read
         )
     asked = None
     if behavior.judge == ModelJudge.name and behavior.judge_model:
-        asked = load_one(model_path(behavior.judge_model, session.cache), session.mesh)
+        asked = load_one(behavior.judge_model, session.mesh, cache=session.cache)
     named = behavior.judge or (PhraseJudge.name if judged else "")
     return Readout(behavior.readout, behavior.reply_tokens, judge_of(named, asked))
 

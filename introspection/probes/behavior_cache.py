@@ -1,9 +1,9 @@
 """A file cache of behaviour, so that no model is asked the same twice.
 
 Asking a pretrained model takes minutes, and a resumed run or the next point of a sweep asks the same again.
-The cache is the folder `behaviors` beside the workdirs; a file's name is a digest of the model, the prompts
-and the readout. Rounding differs between machines and versions of JAX: delete the folder after moving
-workdirs, upgrading, or changing how behaviour is read.
+The cache is the folder `behaviors` beside the workdirs, or for a bucket's workdirs in the cache folder; a
+file's name is a digest of the model, the prompts and the readout. Rounding differs between machines and
+versions of JAX: delete the folder after moving workdirs, upgrading, or changing how behaviour is read.
 """
 
 import contextlib

@@ -135,8 +135,8 @@ def _aligned(
     known = processes.first(known_alignment)
     with CheckpointStore(folder / "checkpoints" / ALIGNED, keep=2) as store:
         # The newest round was stored before it was measured: those before it did not suffice.
-        first = max([*store.steps(), align.check_steps])
-        for steps in range(first, align.steps + 1, align.check_steps):
+        begin = max([*processes.first(store.steps), align.check_steps])
+        for steps in range(begin, align.steps + 1, align.check_steps):
             metrics = MetricsWriter(folder)
             with progress_bar(console, "aligning config.foreign", steps) as progress:
                 loop = align.loop(steps, config.train.steps_per_call)

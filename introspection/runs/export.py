@@ -10,8 +10,8 @@ from rich.console import Console
 from introspection.checkpoints.names import (
     ModelCard,
     StoredModel,
-    find_models,
-    load_one,
+    find_common,
+    load_found,
     model_fingerprint,
     model_path,
     print_notes,
@@ -51,16 +51,15 @@ def export(name: str, folder: Path, kind: str, dtype: str, console: Console, mes
     first(lambda: check_empty(folder))
     first(lambda: check_makeable(folder))
     cache = cache_dir()
-    path = model_path(name, cache)
-    found = find_models(path)
+    found = find_common(name, cache)
     print_notes(found, console)
-    model = load_one(path, chosen_mesh(mesh))
+    model = load_found(name, found, chosen_mesh(mesh))
     tokenizer = model.tokenizer
     options = tokenizer.template.options if isinstance(tokenizer, PretrainedTokenizer) else None
     if kind == "peft":
         if model.config.lora is None:
             raise InputError(f"{name} has no adapters; export it with --format=hf")
-        base = base_path(found[0], cache)
+        base = first(lambda: base_path(found[0], cache))
         if base is not None and has_vision(base):
             raise InputError(
                 f"{name}: its base {base} has vision, where PEFT doesn't find layers by the text model's "
@@ -91,7 +90,7 @@ def export(name: str, folder: Path, kind: str, dtype: str, console: Console, mes
     else:
         adapted, model = model.config.lora is not None, merge_adapters(model)
         params = _cast(model.variables["params"], dtype)
-        base = base_path(found[0], cache) if adapted else None
+        base = first(lambda: base_path(found[0], cache)) if adapted else None
         card = model_card(name, found[0], None if base is None else str(base), None)
         files = {**hf_tokenizer_files(tokenizer), CARD: card.encode()}
         export_model(folder, model.config, params, files, token_ids(tokenizer))

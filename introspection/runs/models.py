@@ -11,9 +11,10 @@ from rich.console import Console
 from introspection.checkpoints.fingerprint import fingerprint_json
 from introspection.checkpoints.names import (
     check_addressed,
+    find_common,
     find_models,
     keeps_bfloat16,
-    load_one,
+    load_found,
     model_path,
     print_notes,
 )
@@ -32,6 +33,7 @@ from introspection.reports.numbers import percent
 from introspection.runs.config import RunConfig
 from introspection.runtime.json_files import read_object, read_whole
 from introspection.runtime.places import local_path
+from introspection.runtime.processes import first
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.tasks.facts.questions import Question
@@ -67,7 +69,7 @@ def stored_models(config: RunConfig, session: Session) -> dict[str, Model]:
     stored, found, chat = {}, [], config.chat
     keep_bfloat16 = config.lora.base_dtype == "bfloat16"
     if keep_bfloat16:
-        check_kept(config.initial, session.cache)
+        first(lambda: check_kept(config.initial, session.cache))
     for field in (*MODEL_FIELDS, "foreign"):
         others = {"initial": (), "foreign": ("none", "neighbor")}.get(field, ("initial",))
         name = getattr(config, field)
@@ -75,10 +77,10 @@ def stored_models(config: RunConfig, session: Session) -> dict[str, Model]:
             continue
         if name not in others and (field == "foreign" or not is_organism(name)):
             try:
-                path = model_path(name, session.cache)
-                found += find_models(path, chat)
+                meant = find_common(name, session.cache, chat)
+                found += meant
                 with progress_bar(session.console, f"loading {name}", 1):
-                    model = load_one(path, session.mesh, chat, keep_bfloat16=keep_bfloat16)
+                    model = load_found(name, meant, session.mesh, keep_bfloat16)
                     model = model if keep_bfloat16 else in_float32(model)
             except InputError as error:
                 raise InputError(f"config.{field}: {error}") from error

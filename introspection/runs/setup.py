@@ -50,16 +50,18 @@ from introspection.runs.models import (
     stored_models,
 )
 from introspection.runs.training_items import TrainingItems, explained_items, training_items
+from introspection.runtime.places import is_url
 from introspection.runtime.processes import first
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
+from introspection.runtime.terminal import shown
 from introspection.runtime.workdir import write_json
 from introspection.tasks.facts.questions import Question
 from introspection.tasks.items import Decisions, Item
 from introspection.tasks.task import SPLITS, Task
 from introspection.text.tokenizer import same_reading
 
-BEHAVIORS = "behaviors"  # beside the workdirs: what models did on lists of items
+BEHAVIORS = "behaviors"  # what models did on lists of items
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +165,7 @@ def prepare(
     thoughts = {name: model.tokenizer.thought for name, model in models.items()}
     notes = say_thoughts(session.console, thoughts, readout.kind, readout.tokens)
 
+    folder = behaviors_folder(workdir, session.cache)
     probed: dict[str, Probed] = {}
     for name, model in models.items():
         fingerprint = model_fingerprint(model)
@@ -174,7 +177,6 @@ def prepare(
         if same:
             probed[name] = same[0]
         else:
-            folder = workdir.parent / BEHAVIORS
             probed[name] = probe_all(name, model, fingerprint, task, readout, session, folder)
     if config.label_teacher.startswith(PUBLISHED):
         probed["label_teacher"] = published_teacher(config, task)
@@ -186,7 +188,7 @@ def prepare(
         student, teacher = (behaving(models[name], probed[name]) for name in ("foreign", "initial"))
         items = [item for split in SPLITS for item in task.splits[split]]
         models["aligned"], alignment = aligned_model(config, student, teacher, items, readout, session)
-        fingerprint, folder = model_fingerprint(models["aligned"]), workdir.parent / BEHAVIORS
+        fingerprint = model_fingerprint(models["aligned"])
         probed["aligned"] = probe_all(
             "aligned", models["aligned"], fingerprint, task, readout, session, folder
         )
@@ -256,10 +258,15 @@ def save_initial(start: Start, workdir: Path) -> None:
     folder = workdir / CHECKPOINTS / start.name
     ModelCard(start.model.config, (0,)).write(folder)
     with CheckpointStore(folder) as store:
-        if not store.steps():
+        if not first(store.steps):
             stacked = jax.tree.map(lambda leaf: leaf[None], start.model.variables)
             store.save(0, stacked, None, {"kind": start.name})
             store.wait()
+
+
+def behaviors_folder(workdir: Path, cache: Path) -> Path:
+    """Beside the workdir; a bucket's has a local folder apart from those of other runs, so in the cache."""
+    return (cache if is_url(shown(str(workdir))) else workdir.parent) / BEHAVIORS
 
 
 def probe_all(

@@ -96,10 +96,10 @@ def start(place: Place | None, timeout_s: int) -> None:
         raise RunError(f"process {place.process} can't start the distributed runtime: {error}") from error
     if place.process:
         _explain_abort(place.coordinator, f"process 0 of {place.processes} (on {hosts[0]})")
-    threading.Thread(target=_watch, args=(hosts,), daemon=True).start()
+    threading.Thread(target=_watch, args=(hosts, place.coordinator), daemon=True).start()
 
 
-def _watch(hosts: Sequence[str]) -> None:
+def _watch(hosts: Sequence[str], coordinator: str) -> None:
     """Ends this process if another has died or failed; a thread of its own."""
     everyone = list(range(len(hosts)))
     while not _ending.is_set():
@@ -108,7 +108,10 @@ def _watch(hosts: Sequence[str]) -> None:
             living = client().get_live_nodes(everyone)
             failed = dict(client().key_value_dir_get(f"{NAMES}/failed/"))
         except jax.errors.JaxRuntimeError:
-            return  # the first process is gone; `_explain_abort` says so
+            if not _answers(coordinator):
+                return  # the first process is gone; `_explain_abort` says so
+            time.sleep(1.0)
+            continue
         dead = [i for i in everyone if i not in living]
         if failed or dead:
             time.sleep(3.0)  # this process may be about to fail for the same reason, and say it better
@@ -128,6 +131,16 @@ def _watch(hosts: Sequence[str]) -> None:
         time.sleep(1.0)
 
 
+def _answers(coordinator: str) -> bool:
+    """Whether the first process can be reached."""
+    host, _, port = coordinator.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), 2.0).close()
+    except OSError:
+        return False
+    return True
+
+
 def _last_words(message: str) -> None:
     kept = "what is saved is kept, and the same command resumes from it"
     print(f"error: {' '.join(message.split())}; {kept}", file=sys.stderr, flush=True)
@@ -140,13 +153,10 @@ def _explain_abort(coordinator: str, name: str) -> None:
     (jaxlib 0.10.2 can't convert its argument). A handler of Python's own would come too late.
     """
     library = ctypes.CDLL(None)
-    host, _, port = coordinator.rpartition(":")
 
     @ctypes.CFUNCTYPE(None, ctypes.c_int)
     def aborted(number: int) -> None:
-        try:
-            socket.create_connection((host, int(port)), 2.0).close()
-        except OSError:
+        if not _answers(coordinator):
             _last_words(f"{name} died; so process {index()} ends, too")
             os._exit(1)
         library.signal(number, 0)  # another reason: abort as usual

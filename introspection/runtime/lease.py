@@ -52,7 +52,8 @@ class Lease:
                         f"{self._bucket.url} is in use {holder_in_words(data)}: wait for it to end, or name "
                         f"another folder (if it was killed, its hold ends {STALE_S} s after)"
                     )
-                self._bucket.delete(LOCK)
+                if self._bucket.read(LOCK) == data:  # else another has taken it from the dead meanwhile
+                    self._bucket.delete(LOCK)
             taken = self._bucket.create(LOCK, self._signed())
 
     def _age(self) -> float:

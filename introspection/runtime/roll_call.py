@@ -82,10 +82,12 @@ def _collect(
             server.settimeout(left)
             try:
                 line, _ = server.accept()
-                line.settimeout(5.0)
-                number, host = json.loads(_received(line, _LONGEST))
-            except (OSError, ValueError):  # the time is over, or it was a stranger
+            except OSError:  # the time is over
                 continue
+            if (called := _called(line)) is None:
+                line.close()
+                continue
+            number, host = called
             lines.append(line)
             if number in hosts:
                 answer = (
@@ -101,6 +103,16 @@ def _collect(
         with contextlib.suppress(OSError), line:
             line.sendall(json.dumps(answer).encode() + b"\n")
     return answer
+
+
+def _called(line: socket.socket) -> tuple[int, str] | None:
+    """The number and the host that a process says; None from a stranger."""
+    with contextlib.suppress(OSError, ValueError, TypeError, RecursionError):
+        line.settimeout(5.0)
+        number, host = json.loads(_received(line, _LONGEST))
+        if type(number) is int:
+            return number, str(host)
+    return None
 
 
 def _received(line: socket.socket, longest: int) -> bytes:

@@ -294,7 +294,7 @@ def restore_newest(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
         (state.trainable, state.optimizer),
     )
-    for step in reversed(store.steps()):
+    for step in reversed(first(store.steps)):  # each process lists files by itself, and may see others
         try:
             trainable, optimizer = store.restore(step, *abstract)
         except CorruptCheckpointError as error:

@@ -87,14 +87,16 @@ class Speed:
 
 
 def joined(stretches: Sequence[Speed]) -> Speed:
-    """Several stretches of the same arms as one."""
-    last = stretches[-1]
+    """Several stretches of the same arms as one, without those whose steps were lost and trained again."""
+    kept: list[Speed] = []
+    for one in stretches:
+        kept = [*(before for before in kept if before.step <= one.step - one.steps), one]
     return dataclasses.replace(
-        last,
-        seconds={cause: sum(one.seconds[cause] for one in stretches) for cause in CAUSES},
-        peak_bytes=max((one.peak_bytes for one in stretches if one.peak_bytes is not None), default=None),
+        kept[-1],
+        seconds={cause: sum(one.seconds[cause] for one in kept) for cause in CAUSES},
+        peak_bytes=max((one.peak_bytes for one in kept if one.peak_bytes is not None), default=None),
         **{
-            name: sum(getattr(one, name) for one in stretches)
+            name: sum(getattr(one, name) for one in kept)
             for name in ("steps", "tokens", "places", "flops", "compilations")
         },
     )

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from as_processes import as_processes
 from row_files import refusal
 from tiny import assert_placed, mesh_of
 
@@ -84,7 +85,10 @@ def restore(directory: Path, step: int, tree, optimizer=None):
 # Each from two others.
 @pytest.mark.parametrize(
     ("saved_on", "loaded_on"),
-    [(one, MESHES[(i + step) % len(MESHES)]) for step in (1, 2) for i, one in enumerate(MESHES)],
+    [
+        *((one, MESHES[(i + step) % len(MESHES)]) for step in (1, 2) for i, one in enumerate(MESHES)),
+        ((2, 2, 1), (4, 1, 1)),
+    ],
 )
 def test_a_checkpoint_of_one_mesh_comes_back_on_another(tmp_path, saved_on, loaded_on):
     first, second = mesh_of(*saved_on), mesh_of(*loaded_on)
@@ -201,6 +205,38 @@ def test_a_missing_file_is_found(tmp_path, name):
     (tmp_path / "10" / name).unlink()
     with pytest.raises(CorruptCheckpointError):
         restore(tmp_path, 10, abstract(saved[10][0]))
+
+
+def changed(load):
+    def loaded(*arguments):
+        found = load(*arguments)
+        return {**found, "trainable": jax.tree.map(lambda leaf: leaf + 1, found["trainable"])}
+
+    return loaded
+
+
+def unreadable(load):
+    def fails(*arguments):
+        raise OSError("unreadable here")
+
+    return fails
+
+
+@pytest.mark.parametrize(
+    ("method", "damage"),
+    [
+        ("load_checkpointables", changed),
+        ("load_checkpointables", unreadable),
+        ("checkpointables_metadata", unreadable),
+    ],
+)
+def test_damage_that_one_process_sees_is_raised_by_all(tmp_path, monkeypatch, method, damage):
+    saved = save(tmp_path, 10)
+    wanted = abstract(saved[10][0])
+    with CheckpointStore(tmp_path) as here, CheckpointStore(tmp_path) as there:
+        monkeypatch.setattr(there._checkpointer, method, damage(getattr(there._checkpointer, method)))
+        ended = as_processes(monkeypatch, *(lambda s=s: s.restore(10, wanted) for s in (here, there)))
+    assert [type(one) for one in ended] == [CorruptCheckpointError] * 2
 
 
 def test_a_deleted_step_is_gone(tmp_path):

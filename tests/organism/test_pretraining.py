@@ -2,15 +2,18 @@
 
 import dataclasses
 import functools
+import shutil
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from speaker_texts import asked_and_said
-from tiny import assert_placed, mesh_of
+from tiny import assert_placed, mesh_of, tiny_config, tiny_tokenizer
 
 from configs import quickstart
+from introspection.checkpoints.names import CHECKPOINTS, ModelCard
+from introspection.checkpoints.store import CorruptCheckpointError
 from introspection.errors import InputError
 from introspection.organism import organism
 from introspection.organism.organism import explainable_facts, pretrained_organism
@@ -382,3 +385,30 @@ def test_where_every_entity_is_in_a_split_nobody_can_be_explained(tmp_path):
         pretrained_organism(config.organism, questions, session_of(config))
     assert "\n" not in str(refusal.value)
     assert not (tmp_path / "organisms").exists()
+
+
+def test_a_copy_of_the_base_that_lost_its_step_is_made_again(tmp_path):
+    base, copy = (tmp_path / name / "checkpoints" for name in ("base", "run"))
+    for step in ("0", "40"):
+        (base / organism.ARM / step).mkdir(parents=True)
+        (base / organism.ARM / step / "numbers").write_text(step)
+    (base / organism.ARM / organism.CARD).write_text("card")
+    for _ in range(2):
+        organism.copy_initial(tmp_path / "base", tmp_path / "run", "initial")
+        assert (copy / "initial" / "0" / "numbers").read_text() == "40"
+        assert [path.name for path in copy.iterdir()] == ["initial"]
+        shutil.rmtree(copy / "initial" / "0")
+
+
+def test_a_damaged_base_says_how_to_train_it_again(tmp_path):
+    config = config_of(tmp_path, "invented_world", explained=0.0)
+    questions, session = load_task(config.task, cache_dir())[1], session_of(config)
+    folder = organism.organism_workdir(config.organism, questions, session.cache)
+    (folder / CHECKPOINTS / organism.ARM / "40").mkdir(parents=True)
+    ModelCard(tiny_config(), (0,)).write(folder / CHECKPOINTS / organism.ARM)
+    (folder / "organism.json").write_text("{}")
+    tiny_tokenizer().save(folder / organism.TOKENIZER)
+    with pytest.raises(
+        CorruptCheckpointError, match=rf"damaged .*; delete {folder}, and the base is trained"
+    ):
+        pretrained_organism(config.organism, questions, session)

@@ -14,6 +14,7 @@ from programs import (
     read_lines,
 )
 
+from introspection.runs.setup import behaviors_folder
 from introspection.runtime import storage, terminal
 from introspection.runtime.storage import working_folder
 
@@ -56,6 +57,13 @@ def test_a_scheme_that_nobody_knows_is_refused_and_makes_no_folder(name, program
     assert outcome.code == 2
     assert "--workdir: 'foo://bucket/x': nothing reads foo://" in one_error_line(outcome)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_runs_in_a_bucket_share_what_models_did_as_those_beside_each_other_do(bucket_server, tmp_path):
+    cache, urls = tmp_path / "cache", [bucket_server.new_url(name) for name in ("one", "other")]
+    with working_folder(urls[0]) as one, working_folder(urls[1]) as other:
+        assert behaviors_folder(one, cache) == behaviors_folder(other, cache) == cache / "behaviors"
+    assert behaviors_folder(tmp_path / "runs" / "one", cache) == tmp_path / "runs" / "behaviors"
 
 
 @pytest.mark.slow

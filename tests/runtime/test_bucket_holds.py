@@ -71,6 +71,22 @@ def test_a_dead_command_s_hold_ends(bucket_server, hosts, monkeypatch):
     assert ".lock" not in bucket_server.names(url)
 
 
+def test_of_two_that_find_a_dead_hold_the_second_leaves_the_first_s_alone(bucket_server, monkeypatch):
+    url, age = bucket_server.new_url(), Lease._age
+    bucket_server.write(f"{url}/.lock", b'{"token": "dead"}')
+
+    def taken_meanwhile(ours):
+        if bucket_server.read(f"{url}/.lock") != b'{"token": "dead"}':
+            return age(ours)
+        bucket_server.write(f"{url}/.lock", b'{"token": "theirs"}')
+        return lease.STALE_S
+
+    monkeypatch.setattr(Lease, "_age", taken_meanwhile)
+    with pytest.raises(HeldError):
+        Lease(Bucket("--workdir", url), "ours")
+    assert bucket_server.read(f"{url}/.lock") == b'{"token": "theirs"}'
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the fake `leave`
 def test_a_holder_signs_and_notices_that_another_has_taken_over(bucket_server, monkeypatch):
     monkeypatch.setattr(lease, "BEAT_S", 0.05)

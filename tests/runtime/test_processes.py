@@ -1,7 +1,9 @@
 """Which process of how many a command is, who is missing, and what a single process does not pay for."""
 
+import contextlib
 import json
 import socket
+import sys
 import threading
 
 import jax
@@ -71,8 +73,60 @@ def test_missing_processes_are_named_with_their_hosts_to_all_that_wait(address):
     assert alone.startswith(f"process 0 can't be reached at {address}")
 
 
+def test_what_strangers_say_is_nobody_s_call(address):
+    host, _, port = address.rpartition(":")
+    told: list = []
+    waits = threading.Thread(target=lambda: told.extend(called(address, 2, [0], seconds=20.0)))
+    waits.start()
+    for said in (b"GET / HTTP/1.1", b"5", b'["a", "b"]', b"[[1], 2]", b"[" * 9000):
+        while waits.is_alive():
+            with (
+                contextlib.suppress(ConnectionRefusedError),
+                socket.create_connection((host, int(port))) as line,
+            ):
+                line.sendall(said + b"\n")
+                break
+    told += called(address, 2, [1], seconds=20.0)
+    waits.join()
+    assert told == 2 * [[socket.gethostname()] * 2]
+
+
 def test_two_processes_with_one_number_are_told_apart(address):
     assert any("two processes are --process=1" in told for told in called(address, 3, [0, 1, 1], seconds=5.0))
+
+
+class Trembling:
+    """A service that fails once, and knows of one process afterwards."""
+
+    asked = 0
+
+    def get_live_nodes(self, everyone):
+        self.asked += 1
+        if self.asked == 1:
+            raise jax.errors.JaxRuntimeError("UNAVAILABLE: try again")
+        return [0]
+
+    def key_value_dir_get(self, prefix):
+        return []
+
+
+def test_a_death_is_told_though_the_service_failed_before(address, monkeypatch, capsys):
+    service = Trembling()
+    monkeypatch.setattr(joining, "client", lambda: service)
+    monkeypatch.setattr(joining, "leave", sys.exit)
+    monkeypatch.setattr(joining.time, "sleep", lambda seconds: None)
+    port = int(address.rpartition(":")[2])
+    with socket.create_server(("localhost", port)), pytest.raises(SystemExit) as ended:
+        joining._watch(["a", "b"], address)
+    assert ended.value.code == 1
+    assert "process 1 of 2 (on b) died" in capsys.readouterr().err
+
+
+def test_without_the_first_process_nobody_watches(address, monkeypatch):
+    service = Trembling()
+    monkeypatch.setattr(joining, "client", lambda: service)
+    monkeypatch.setattr(joining, "leave", pytest.fail)
+    joining._watch(["a", "b"], address)
 
 
 def test_flags_say_the_place_whole_or_not_at_all():

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from as_processes import as_processes
 from programs import read_lines
 from tiny import assert_trees_close, mesh_of, task_model
 from training_jobs import PROGRAMS, STEPS, VALUES, batch, job_of, start
@@ -23,7 +24,7 @@ from introspection.runtime.metrics_writer import SPEED, MetricsWriter
 from introspection.runtime.profiling import Profile
 from introspection.runtime.session import Session
 from introspection.training import loop, stacking
-from introspection.training.loop import train, weights
+from introspection.training.loop import restore_newest, train, weights
 from introspection.training.speed import batch_tokens
 from introspection.training.step import RunValues
 
@@ -146,6 +147,27 @@ def test_training_adapters_frees_old_states_keeps_the_base_and_compiles_once(siz
         assert leaf.shape == old.shape
         for seed in range(2):
             assert np.abs(leaf[seed] - old[seed]).max() > 1e-4
+
+
+def test_all_processes_go_on_from_the_step_that_the_first_finds(tmp_path, monkeypatch):
+    """On shared storage one process may see a checkpoint, or that it is gone, later than another."""
+    state, _ = start(task_model(), seeds=1)
+
+    def newest(store):
+        return lambda: restore_newest(state, store, lambda message: None)[1]
+
+    with contextlib.ExitStack() as stack:
+        early, late, writer = (stack.enter_context(CheckpointStore(tmp_path)) for _ in range(3))
+        for step in (0, 10):
+            writer.save(step, state.trainable, state.optimizer, {})
+        writer.wait()
+        early._checkpointer.reload()
+        assert (early.steps(), late.steps()) == ([0, 10], [])
+        assert as_processes(monkeypatch, newest(early), newest(late)) == [10, 10]
+        shutil.rmtree(tmp_path / "10")
+        early._checkpointer.reload()
+        assert (early.steps(), late.steps()) == ([0], [0, 10])
+        assert as_processes(monkeypatch, newest(early), newest(late)) == [0, 0]
 
 
 def test_a_signal_saves_the_step_and_training_goes_on_from_it(tmp_path, monkeypatch):

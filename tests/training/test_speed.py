@@ -148,6 +148,13 @@ def test_figures_of_a_stretch_by_hand():
     assert both.mfu == SPEED.mfu
 
 
+def test_steps_that_were_trained_again_count_once():
+    first, lost, again, last = (dataclasses.replace(SPEED, step=step, steps=10) for step in (10, 20, 20, 30))
+    assert joined([first, lost, again, last]).steps == 30
+    assert joined([first, lost, dataclasses.replace(SPEED, step=20, steps=20)]).steps == 20
+    assert joined([first, lost, again, last]).seconds["step"] == 3 * SPEED.seconds["step"]
+
+
 def test_a_line_reads_back():
     fields = dataclasses.asdict(SPEED)
     assert from_json(Speed, {**fields, "arms": ["kl"]}) == SPEED
