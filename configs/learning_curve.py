@@ -26,7 +26,8 @@ Orig 32, input-only 61, so not askable either.
 `:listed` is `:named` with both names in the explanation question, since 41% of `:named`'s explanations named
 neither, and with labels at their natural rate. A point is a rate, of adapters or (rank 0) of all parameters;
 `:listed_rates` trains on 512 items at each of them, about other facts, and has two test facts, so that there
-is no gap to see. One is chosen as above and read by `--config=...:listed --index=I`.
+is no gap to see. One is chosen as above and read by `--config=...:listed --index=I`. All parameters at 3e-5
+were chosen and read: Orig 56, input-only 64, nearly all explanations "it would change to" the right answer.
 """
 
 from ml_collections import ConfigDict
