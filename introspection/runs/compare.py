@@ -41,6 +41,7 @@ from introspection.runs.compared_models import (
     Row,
     asked_controls,
     compared_rows,
+    run_arms,
     workdirs_of,
 )
 from introspection.runs.inherited import explanation_room, readout_section, run_sections, task_section
@@ -194,6 +195,7 @@ def compared_matrix(compared: Mapping[str, Compared], rows: Sequence[Row], items
     A control is held against the models that it is the control of (`held_against`).
     """
     models = [row for row in rows if not row.recipe]
+    arms = {one: run_arms(one) for one in workdirs_of(models)}
     starts = {
         run: row.name for row in rows if row.recipe == "initial" for run in (row.workdir, *row.same_in) if run
     }
@@ -208,11 +210,13 @@ def compared_matrix(compared: Mapping[str, Compared], rows: Sequence[Row], items
         [item.group for item in items],
         np.random.default_rng(0),
         members={row.name: row.members for row in rows},
-        controls={row.name: Control(row.recipe, held_against(row, models)) for row in rows if row.recipe},
+        controls={
+            row.name: Control(row.recipe, held_against(row, models, arms)) for row in rows if row.recipe
+        },
         starts={
             row.name: starts[row.workdir]
             for row in models
-            if row.workdir in starts and not starts_elsewhere(row)
+            if row.workdir in starts and not starts_elsewhere(row, arms)
         },
     )
     matrix = dataclasses.replace(

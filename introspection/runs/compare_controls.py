@@ -1,15 +1,12 @@
 """Controls of a comparison: what is computed from the models' runs, and which models each is held against."""
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from introspection.checkpoints.names import CHECKPOINTS
 from introspection.coupling.alignment import shortfall
 from introspection.coupling.askable import shuffled_arm
 from introspection.coupling.controls import CONTROLS, Labelled, computed_control
@@ -19,8 +16,7 @@ from introspection.models.model import Model
 from introspection.probes.context import longest_explanation
 from introspection.probes.explanation import decode_explanations, explanation_prompt, with_examples
 from introspection.reports.run_files import read_results
-from introspection.runs.compared_models import Compared, Row
-from introspection.runtime.json_files import read_object
+from introspection.runs.compared_models import FOREIGN, Compared, Row, RunArms
 from introspection.runtime.progress import progress_bar
 from introspection.runtime.session import Session
 from introspection.tasks.items import Explanation, Item
@@ -71,31 +67,29 @@ def label_rows(
                 yield row, Compared("", [], [(task.grammar.render(one), one) for one in said])
 
 
-def run_arms(workdir: Path) -> dict[str, Any]:
-    """The arms of a run that are stored, each with its config's fields as attributes."""
-    text = json.dumps(read_object(workdir / "config.json").get("arms", {}))
-    arms = vars(json.loads(text, object_hook=lambda fields: SimpleNamespace(**fields)))
-    return {name: arm for name, arm in arms.items() if (workdir / CHECKPOINTS / name).exists()}
-
-
-def starts_elsewhere(row: Row) -> bool:
-    """Whether a model is an arm that another base than its run's initial model was trained for."""
-    return row.workdir is not None and bool(getattr(run_arms(row.workdir).get(row.arm), "foreign_to", ""))
-
-
-def held_against(row: Row, models: Sequence[Row]) -> tuple[str, ...]:
+def held_against(row: Row, models: Sequence[Row], arms: Mapping[Path, RunArms]) -> tuple[str, ...]:
     """The models whose gap is held against a control's: those of its run that it is the control of, or all
-    of its run; all, if it is of none of their runs; none, if it was to be aligned and is not."""
-    own = [one for one in models if one.workdir == row.workdir and not starts_elsewhere(one)]
-    if row.workdir is None or not any(one.workdir == row.workdir for one in models):
+    of its run; all, if it is of none of their runs; none, if it was to be aligned and is not.
+
+    Args:
+      arms: of every run that a model is from.
+    """
+    if row.workdir is None or row.workdir not in arms:
         return tuple(one.name for one in models)
-    if row.arm and row.recipe in ("foreign", "aligned_foreign"):
-        of = run_arms(row.workdir)[row.arm].foreign_to
-        own = [one for one in own if one.arm == of and not short_of_alignment(row)]
-    if row.arm and row.recipe == "shuffled":
-        arms = run_arms(row.workdir)
-        own = [one for one in own if shuffled_arm(arms, one.arm) == row.arm]
-    return tuple(one.name for one in own)
+    here = arms[row.workdir]
+
+    def is_of(model: Row) -> bool:
+        if row.recipe in FOREIGN and row.arm:
+            return here[row.arm].foreign_to == model.arm and not short_of_alignment(row)
+        return row.recipe != "shuffled" or not row.arm or shuffled_arm(here, model.arm) == row.arm
+
+    own = [one for one in models if one.workdir == row.workdir and not starts_elsewhere(one, arms)]
+    return tuple(one.name for one in own if is_of(one))
+
+
+def starts_elsewhere(row: Row, arms: Mapping[Path, RunArms]) -> bool:
+    """Whether a model is an arm that another base than its run's initial model was trained for."""
+    return row.workdir is not None and bool(getattr(arms[row.workdir].get(row.arm), "foreign_to", ""))
 
 
 def short_of_alignment(row: Row) -> str:

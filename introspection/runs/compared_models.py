@@ -1,9 +1,11 @@
 """The rows of a comparison: the models that are named, the seeds of an arm as one, and controls by recipe."""
 
 import dataclasses
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from introspection.checkpoints.names import CHECKPOINTS, StoredModel, address, find_models, model_path
@@ -15,7 +17,9 @@ from introspection.text.chat_template import ChatOptions
 from introspection.weights.pretrained import PretrainedModel
 
 Found = StoredModel | PretrainedModel
-ARMS = ("shuffled", "foreign", "aligned_foreign")  # controls that an arm of a run can be
+RunArms = Mapping[str, Any]  # a run's stored arms by name
+FOREIGN = ("foreign", "aligned_foreign")
+ARMS = ("shuffled", *FOREIGN)  # controls that an arm of a run can be
 COMPUTED = ("few_shot", "majority", "input_only")  # from the models' runs
 
 
@@ -147,16 +151,24 @@ def _apart(rows: Sequence[Row]) -> list[Row]:
     ]
 
 
+def run_arms(workdir: Path) -> RunArms:
+    """The arms of a run that are stored, each with its config's fields as attributes."""
+    text = json.dumps(read_object(workdir / "config.json").get("arms", {}))
+    arms = vars(json.loads(text, object_hook=lambda fields: SimpleNamespace(**fields)))
+    return {name: arm for name, arm in arms.items() if (workdir / CHECKPOINTS / name).exists()}
+
+
 def _control_arms(workdir: Path, recipe: str) -> list[str]:
     """The arms of a run that are a control. One that is shown an answer is none: it may copy it."""
-    arms = read_object(workdir / "config.json").get("arms", {})
-    stored = {row.name for row in (workdir / CHECKPOINTS).iterdir()}
 
     def is_one(arm: Any) -> bool:
-        if not isinstance(arm, Mapping) or arm.get("shown"):
+        def has(field: str) -> bool:
+            return bool(getattr(arm, field, False))
+
+        if has("shown"):
             return False
         if recipe == "shuffled":
-            return bool(arm.get("shuffle_labels"))
-        return bool(arm.get("foreign_to")) and bool(arm.get("aligned")) == (recipe == "aligned_foreign")
+            return has("shuffle_labels")
+        return has("foreign_to") and has("aligned") == (recipe == "aligned_foreign")
 
-    return [name for name, arm in arms.items() if name in stored and is_one(arm)]
+    return [name for name, arm in run_arms(workdir).items() if is_one(arm)]

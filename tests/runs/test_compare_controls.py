@@ -24,7 +24,7 @@ from introspection.runs.compare_controls import (
     starts_elsewhere,
     worked_examples,
 )
-from introspection.runs.compared_models import Row, asked_controls, compared_rows
+from introspection.runs.compared_models import Row, asked_controls, compared_rows, run_arms
 from introspection.runtime.json_values import to_json
 from introspection.runtime.session import Session
 from introspection.tasks.items import Conversation, Decisions, Explanation, Turn
@@ -107,19 +107,20 @@ def test_a_control_is_held_against_the_models_whose_recipe_it_repeats(tmp_path):
     }
     found = stored_rows(tmp_path / "run", arms)
     models = [found[name] for name in ("kl", "no_kl", "foreign_kl", "shifted")]
+    stored = {tmp_path / "run": run_arms(tmp_path / "run")}
 
     def held(name, recipe):
-        return held_against(dataclasses.replace(found[name], recipe=recipe), models)
+        return held_against(dataclasses.replace(found[name], recipe=recipe), models, stored)
 
     assert held("shuffled", "shuffled") == ("kl", "shifted")  # no shuffled arm repeats the shift
     assert held("shuffled_no_kl", "shuffled") == ("no_kl",)
     assert held("foreign_kl", "foreign") == ("kl",)
     # What began from another base has no gap to the run's initial model.
-    assert [row.name for row in models if starts_elsewhere(row)] == ["foreign_kl"]
+    assert [row.name for row in models if starts_elsewhere(row, stored)] == ["foreign_kl"]
     majority = Row("majority", (), "majority", ("majority",), tmp_path / "run")
-    assert held_against(majority, models) == ("kl", "no_kl", "shifted")
+    assert held_against(majority, models, stored) == ("kl", "no_kl", "shifted")
     elsewhere = Row("other", (), "foreign")
-    assert held_against(elsewhere, models) == ("kl", "no_kl", "foreign_kl", "shifted")
+    assert held_against(elsewhere, models, stored) == ("kl", "no_kl", "foreign_kl", "shifted")
 
 
 @pytest.mark.parametrize("reached", [True, False])
@@ -128,7 +129,8 @@ def test_nothing_is_held_against_an_explainer_that_was_not_aligned(tmp_path, rea
     alignment = Alignment(0.95, 0.5, 0.97, 0.96 if reached else 0.9, 400, reached)
     (tmp_path / "run" / "results.json").write_text(json.dumps(to_json(RunResults({}, alignment=alignment))))
     row = dataclasses.replace(found["aligned"], recipe="aligned_foreign")
-    assert held_against(row, [found["kl"]]) == (("kl",) if reached else ())
+    stored = {tmp_path / "run": run_arms(tmp_path / "run")}
+    assert held_against(row, [found["kl"]], stored) == (("kl",) if reached else ())
     said = "its start decides as config.initial on 90.0% of items, and alignment needs 95%"
     assert short_of_alignment(row) == ("" if reached else f"aligned is held against nothing: {said}")
 
